@@ -1,0 +1,341 @@
+//! Frames from a client to the server.
+
+use std::collections::HashSet;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ClientMessageId, ConversationId, Cursor, DecodeError, MemberId, RequestId,
+    codec::frames,
+    limits::{INTEGER_MAX, PAGE_MAX, WATCH_MAX},
+    model::{Device, DeviceStatus},
+};
+
+frames! {
+    /// Every frame that a client may send.
+    pub enum ClientFrame {
+        /// The first frame of a connection: who is there. Reply: `welcome`.
+        "hello" => Hello, reply "welcome";
+        /// Sends a message. Reply: `message.accepted`, once it is durable.
+        "message.send" => MessageSend, reply "message.accepted";
+        /// Everything in a conversation up to `seq` has reached this device. Reply: `ok`.
+        "message.delivered" => MessageDelivered, reply "ok";
+        /// Everything in a conversation up to `seq` was read. Reply: `ok` with `unread`.
+        "message.read" => MessageRead, reply "ok";
+        /// The member is typing, or has stopped. No reply.
+        "typing" => Typing;
+        /// What this device shows of its member. Reply: `ok`.
+        "presence.set" => PresenceSet, reply "ok";
+        /// Asks for the presence of members, now and whenever it changes. Reply: `presence.snapshot`.
+        "presence.watch" => PresenceWatch, reply "presence.snapshot";
+        /// No longer asks for the presence of members. Reply: `ok`.
+        "presence.unwatch" => PresenceUnwatch, reply "ok";
+        /// Asks for the member's conversations, newest first. Reply: `conversations`.
+        "conversations.list" => ConversationsList, reply "conversations";
+        /// Asks for entries of a conversation. Reply: `history`.
+        "history.get" => HistoryGet, reply "history";
+        /// Brings a fresh access token before the old one expires. Reply: `ok` with `expires_at`.
+        "auth.renew" => AuthRenew, reply "ok";
+        /// The heartbeat: at least one frame within twice `heartbeat_ms`. Reply: `pong`.
+        "ping" => Ping, reply "pong";
+    }
+}
+
+/// A frame from a client, with the id under which its reply comes back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The id of the request. Without one there is no reply unless it fails.
+    pub id: Option<RequestId>,
+    /// What is asked.
+    pub frame: ClientFrame,
+}
+
+impl Request {
+    /// Reads a frame and checks the rules of its fields.
+    ///
+    /// # Errors
+    /// `malformed` for what is not a JSON object with a `type`, `unknown_type`, or `validation_failed` with the path
+    /// of the first bad field. The error carries the request's `id` if it could be read.
+    pub fn decode(text: &str) -> Result<Self, DecodeError> {
+        ClientFrame::decode_parts(text).map(|(id, frame)| Self { id, frame })
+    }
+
+    /// Writes the frame.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        self.frame.encode(self.id.as_ref())
+    }
+}
+
+/// `hello`: the first frame of a connection, within ten seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct Hello {
+    /// The access token from login or refresh.
+    pub token: String,
+    /// The device.
+    #[serde(deserialize_with = "crate::codec::object")]
+    #[garde(dive)]
+    pub device: Device,
+    /// The newest cursor that this device has kept. Without one the sync is the full state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+}
+
+/// `message.send`: sends a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct MessageSend {
+    /// The member to write to. The direct conversation is made with its first message. Either this or `conversation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(custom(exactly_one_with(self.conversation.is_some())))]
+    pub to: Option<MemberId>,
+    /// The conversation to write in. Either this or `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationId>,
+    /// Made by the client before the first attempt and kept for every retry.
+    pub client_id: ClientMessageId,
+    /// The text: 1 to 4,000 characters after trimming. White space at its ends is removed, nothing else changed.
+    pub content: String,
+}
+
+/// `message.delivered`: everything up to `seq` has reached this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct MessageDelivered {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The watermark. An older one changes nothing; one beyond the newest entry counts as the newest entry.
+    #[garde(range(max = INTEGER_MAX))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub seq: u64,
+}
+
+/// `message.read`: everything up to `seq` was read; that it was delivered follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct MessageRead {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The watermark. An older one changes nothing; one beyond the newest entry counts as the newest entry.
+    #[garde(range(max = INTEGER_MAX))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub seq: u64,
+}
+
+/// `typing`: the member is typing, or has stopped. Lasts six seconds; repeat it while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct Typing {
+    /// The conversation. Either this or `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<ConversationId>,
+    /// The member that is being written to. Either this or `conversation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(custom(exactly_one_with(self.conversation.is_some())))]
+    pub to: Option<MemberId>,
+    /// Whether the member is typing.
+    pub active: bool,
+}
+
+/// `presence.set`: what this device shows of its member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct PresenceSet {
+    /// `online` or `away`. The member is away only when all their devices are.
+    pub status: DeviceStatus,
+}
+
+/// `presence.watch`: asks for the presence of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct PresenceWatch {
+    /// The members, each once; at most 500 on one connection, those of earlier frames counted.
+    #[garde(length(min = 1, max = WATCH_MAX), custom(each_once))]
+    pub members: Vec<MemberId>,
+}
+
+/// `presence.unwatch`: no longer asks for the presence of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct PresenceUnwatch {
+    /// The members. Those that were not watched are passed over.
+    #[garde(length(min = 1, max = WATCH_MAX))]
+    pub members: Vec<MemberId>,
+}
+
+/// `conversations.list`: asks for the member's conversations, the one with the newest entry first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct ConversationsList {
+    /// How many: 1 to 100; 50 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(length(chars, min = 1, max = crate::limits::CURSOR_MAX_CHARS))]
+    pub after: Option<String>,
+}
+
+/// `history.get`: asks for entries of a conversation. Without `before` and `after`: the newest ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct HistoryGet {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The newest entries with a smaller `seq` than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(max = INTEGER_MAX)), custom(at_most_one_with(self.after.is_some())))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub before: Option<u64>,
+    /// The oldest entries with a larger `seq` than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(max = INTEGER_MAX)))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub after: Option<u64>,
+    /// How many: 1 to 100; 50 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    pub limit: Option<u32>,
+}
+
+/// `auth.renew`: a fresh access token of the same session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct AuthRenew {
+    /// The access token.
+    pub token: String,
+}
+
+/// `ping`: the heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Ping {}
+
+fn exactly_one_with<T>(other_is_given: bool) -> impl FnOnce(&Option<T>, &()) -> garde::Result {
+    move |value, ()| match (value.is_some(), other_is_given) {
+        (true, false) | (false, true) => Ok(()),
+        (true, true) => Err(garde::Error::new("give either to or conversation, not both")),
+        (false, false) => Err(garde::Error::new("give either to or conversation")),
+    }
+}
+
+fn at_most_one_with<T>(other_is_given: bool) -> impl FnOnce(&Option<T>, &()) -> garde::Result {
+    move |value, ()| {
+        if value.is_some() && other_is_given {
+            Err(garde::Error::new("give before or after, not both"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "garde hands the field itself to a custom rule")]
+fn each_once(members: &Vec<MemberId>, (): &()) -> garde::Result {
+    let mut seen = HashSet::with_capacity(members.len());
+    match members.iter().find(|member| !seen.insert(**member)) {
+        Some(twice) => Err(garde::Error::new(format!("{twice} is given twice"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorCode;
+
+    const MEMBER: &str = "0123456789abcdef01234567";
+
+    fn refused(text: &str) -> (ErrorCode, Option<String>, String) {
+        let error = Request::decode(text).unwrap_err();
+        (error.code, error.field, error.message)
+    }
+
+    #[test]
+    fn what_is_not_a_json_object_is_malformed() {
+        for text in [
+            "",
+            "nonsense",
+            "[]",
+            r#"["auth.renew"]"#,
+            "5",
+            "null",
+            "\"hello\"",
+            r#"{"type":"ping""#,
+            r#"{"type":"ping"} x"#,
+        ] {
+            assert_eq!(refused(text).0, ErrorCode::Malformed, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_frame_without_type_names_the_field() {
+        assert_eq!(refused("{}"), (ErrorCode::ValidationFailed, Some("type".into()), "type: required".into()));
+        assert_eq!(refused(r#"{"type":5}"#).1.as_deref(), Some("type"));
+        assert_eq!(refused(r#"{"type":"ping","id":7}"#).1.as_deref(), Some("id"));
+        assert_eq!(refused(r#"{"type":"ping","id":""}"#).1.as_deref(), Some("id"));
+    }
+
+    #[test]
+    fn an_unknown_type_keeps_the_id() {
+        let error = Request::decode(r#"{"type":"dance","id":"r1"}"#).unwrap_err();
+        assert_eq!(error.code, ErrorCode::UnknownType);
+        assert_eq!(error.id.unwrap().as_str(), "r1");
+    }
+
+    #[test]
+    fn a_bad_field_is_named_with_its_path() {
+        let hello = r#"{"type":"hello","token":"t","device":{"id":"d","platform":"fridge"}}"#;
+        assert_eq!(refused(hello).1.as_deref(), Some("device.platform"));
+        let hello = r#"{"type":"hello","token":"t","device":{"platform":"ios"}}"#;
+        assert_eq!(
+            refused(hello),
+            (ErrorCode::ValidationFailed, Some("device.id".into()), "device.id: required".into())
+        );
+        let hello = r#"{"type":"hello","token":"t","device":["d","ios"]}"#;
+        assert_eq!(refused(hello).1.as_deref(), Some("device"));
+        let send = format!(r#"{{"type":"message.send","to":"{MEMBER}","client_id":"x","content":"hi"}}"#);
+        assert_eq!(refused(&send).1.as_deref(), Some("client_id"));
+    }
+
+    #[test]
+    fn a_message_goes_to_a_member_or_into_a_conversation() {
+        let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let neither = format!(r#"{{"type":"message.send","client_id":"{uuid}","content":"hi"}}"#);
+        assert_eq!(refused(&neither).1.as_deref(), Some("to"));
+        let both = format!(
+            r#"{{"type":"message.send","to":"{MEMBER}","conversation":"{MEMBER}","client_id":"{uuid}","content":"hi"}}"#
+        );
+        assert_eq!(refused(&both).1.as_deref(), Some("to"));
+    }
+
+    #[test]
+    fn pages_and_watermarks_have_bounds() {
+        assert_eq!(refused(r#"{"type":"conversations.list","limit":0}"#).1.as_deref(), Some("limit"));
+        assert_eq!(refused(r#"{"type":"conversations.list","limit":101}"#).1.as_deref(), Some("limit"));
+        let read = format!(r#"{{"type":"message.read","conversation":"{MEMBER}","seq":9007199254740992}}"#);
+        assert_eq!(refused(&read).1.as_deref(), Some("seq"));
+        let history = format!(r#"{{"type":"history.get","conversation":"{MEMBER}","before":5,"after":1}}"#);
+        assert_eq!(refused(&history).1.as_deref(), Some("before"));
+        let watch = format!(r#"{{"type":"presence.watch","members":["{MEMBER}","{MEMBER}"]}}"#);
+        assert_eq!(refused(&watch).1.as_deref(), Some("members"));
+        assert_eq!(refused(r#"{"type":"presence.watch","members":[]}"#).1.as_deref(), Some("members"));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let request = Request::decode(r#"{"future":{"a":[1]},"type":"ping","id":"r1"}"#).unwrap();
+        assert_eq!(request.frame, ClientFrame::Ping(Ping {}));
+    }
+}

@@ -1,0 +1,269 @@
+//! The codec of both directions: the tag is read first, then the frame of that type.
+//!
+//! An internally tagged serde enum would copy every frame through a buffer, and its errors would not name the field.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use garde::Validate;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{ErrorCode, FieldError, RequestId};
+
+/// Why a text is not a frame of this protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    /// The `id` of the request, if it could be read.
+    pub id: Option<RequestId>,
+    /// `malformed`, `unknown_type` or `validation_failed`.
+    pub code: ErrorCode,
+    /// The path of the bad field, if it is one field.
+    pub field: Option<String>,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+impl DecodeError {
+    fn malformed(message: impl Into<String>) -> Self {
+        Self { id: None, code: ErrorCode::Malformed, field: None, message: message.into() }
+    }
+
+    fn field(error: FieldError) -> Self {
+        let FieldError { field, message } = error;
+        let message = if field.is_empty() { message } else { format!("{field}: {message}") };
+        let field = Some(field).filter(|field| !field.is_empty());
+        Self { id: None, code: ErrorCode::ValidationFailed, field, message }
+    }
+
+    pub(crate) fn unknown_type(name: &str) -> Self {
+        let shown: String = name.chars().take(64).collect();
+        Self {
+            id: None,
+            code: ErrorCode::UnknownType,
+            field: Some("type".to_owned()),
+            message: format!("there is no frame of type {shown:?}"),
+        }
+    }
+
+    pub(crate) fn with_id(mut self, id: Option<RequestId>) -> Self {
+        self.id = id;
+        self
+    }
+}
+
+/// What every frame has: its type and, if it asks or answers, an id.
+#[derive(Deserialize)]
+pub(crate) struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(crate) frame_type: Cow<'a, str>,
+    #[serde(default)]
+    pub(crate) id: Option<RequestId>,
+}
+
+impl<'a> Head<'a> {
+    pub(crate) fn read(text: &'a str) -> Result<Self, DecodeError> {
+        // serde would read a struct from an array too.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(DecodeError::malformed("a frame is a JSON object"));
+        }
+        serde_json::from_str(text).map_err(|error| {
+            if error.is_data() {
+                // Only now, and not for every frame: the slow reader that keeps the path.
+                from_json::<Self>(text).map_or_else(DecodeError::field, |_| DecodeError::malformed(error.to_string()))
+            } else {
+                DecodeError::malformed(format!("not JSON: {error}"))
+            }
+        })
+    }
+}
+
+/// Reads the body of a frame whose head was read, and checks the rules of its fields.
+pub(crate) fn body<T>(text: &str) -> Result<T, DecodeError>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
+    let body: T = match serde_json::from_str(text) {
+        Ok(body) => body,
+        Err(_) => from_json(text).map_err(DecodeError::field)?,
+    };
+    body.validate().map_err(|report| {
+        let first = report.iter().next();
+        DecodeError::field(first.map_or_else(
+            || FieldError { field: String::new(), message: "not valid".to_owned() },
+            |(path, error)| FieldError { field: path.to_string(), message: error.to_string() },
+        ))
+    })?;
+    Ok(body)
+}
+
+/// Deserialises JSON with errors that name the path of the bad field.
+///
+/// # Errors
+/// The first field that does not fit, with what was expected of it.
+pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, FieldError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| name_field(&error))
+}
+
+/// Turns an error of serde into one that names its field.
+pub(crate) fn name_field(error: &serde_path_to_error::Error<serde_json::Error>) -> FieldError {
+    let text = error.inner().to_string();
+    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let path = error.path().to_string();
+    let parent = if path == "." { String::new() } else { path };
+    // serde reports a missing field at its parent and names it in the message only.
+    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(name) => FieldError {
+            field: if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") },
+            message: "required".to_owned(),
+        },
+        None => FieldError { field: parent, message: message.to_owned() },
+    }
+}
+
+/// Reads a body and checks it, collecting *every* bad field, in the order of their names.
+///
+/// Made for the bodies in [`crate::rest`], all of whose fields have a default.
+///
+/// # Errors
+/// One error per bad field; a body that is no JSON object gives one error with an empty field.
+pub fn parse_body<T>(body: serde_json::Value) -> Result<T, Vec<FieldError>>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
+    let mut rest = body;
+    if !rest.is_object() {
+        return Err(vec![FieldError { field: String::new(), message: "expected a JSON object".to_owned() }]);
+    }
+    let mut errors: Vec<FieldError> = Vec::new();
+    let parsed: T = loop {
+        match serde_path_to_error::deserialize(rest.clone()) {
+            Ok(parsed) => break parsed,
+            Err(error) => {
+                let bad = name_field(&error);
+                // Without the bad field the others can be looked at: every field of a body has a default.
+                let removed = remove(&mut rest, &bad.field);
+                errors.push(bad);
+                if !removed {
+                    return Err(errors);
+                }
+            }
+        }
+    };
+    if let Err(report) = parsed.validate() {
+        for (path, error) in report.iter() {
+            let field = path.to_string();
+            if !errors.iter().any(|known| known.field == field) {
+                errors.push(FieldError { field, message: error.to_string() });
+            }
+        }
+    }
+    errors.sort_by(|a, b| a.field.cmp(&b.field));
+    if errors.is_empty() { Ok(parsed) } else { Err(errors) }
+}
+
+/// Removes the value at a dotted path; false if there is none.
+fn remove(value: &mut serde_json::Value, path: &str) -> bool {
+    let (parent, key) = match path.rsplit_once('.') {
+        Some((parent, key)) => (value.pointer_mut(&format!("/{}", parent.replace('.', "/"))), key),
+        None => (Some(value), path),
+    };
+    parent.and_then(serde_json::Value::as_object_mut).is_some_and(|object| object.remove(key).is_some())
+}
+
+/// Deserialises a nested struct from an object only; serde's derive would take an array too.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+/// A frame as it is written: `type` first, then `id`, then the fields of the body.
+#[derive(Serialize)]
+struct Tagged<'a, T> {
+    #[serde(rename = "type")]
+    frame_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RequestId>,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+/// Writes a frame.
+pub(crate) fn encode<T: Serialize>(frame_type: &'static str, id: Option<&RequestId>, body: &T) -> String {
+    // Cannot fail: the bodies are plain structs with string keys, and writing to memory does not fail.
+    serde_json::to_string(&Tagged { frame_type, id, body }).unwrap_or_default()
+}
+
+/// Defines the frames of one direction: the enum, its type names, and its codec.
+macro_rules! frames {
+    (
+        $(#[$enum_doc:meta])*
+        pub enum $enum:ident {
+            $($(#[doc = $doc:literal])* $name:literal => $frame:ident $(, reply $reply:literal)?;)*
+        }
+    ) => {
+        $(#[$enum_doc])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum $enum {
+            $($(#[doc = $doc])* $frame($frame),)*
+        }
+
+        impl $enum {
+            /// The `type` of every frame of this direction, in the order of the documentation.
+            pub const TYPES: &[&str] = &[$($name,)*];
+
+            /// The `type` of this frame.
+            #[must_use]
+            pub const fn frame_type(&self) -> &'static str {
+                match self { $(Self::$frame(_) => $name,)* }
+            }
+
+            /// Writes the frame as JSON, with the id of the request that it is or answers.
+            #[must_use]
+            pub fn encode(&self, id: Option<&$crate::RequestId>) -> String {
+                match self { $(Self::$frame(body) => $crate::codec::encode($name, id, body),)* }
+            }
+
+            fn decode_parts(text: &str) -> Result<(Option<$crate::RequestId>, Self), $crate::DecodeError> {
+                let head = $crate::codec::Head::read(text)?;
+                let frame = match &*head.frame_type {
+                    $($name => $crate::codec::body(text).map(Self::$frame),)*
+                    other => Err($crate::DecodeError::unknown_type(other)),
+                };
+                match frame {
+                    Ok(frame) => Ok((head.id, frame)),
+                    Err(error) => Err(error.with_id(head.id)),
+                }
+            }
+
+            /// What the documents are generated from.
+            #[cfg(feature = "codegen")]
+            #[must_use]
+            pub fn catalogue() -> Vec<$crate::codegen::FrameType> {
+                vec![$($crate::codegen::FrameType::of::<$frame>(
+                    $name,
+                    concat!($($doc,)*).trim(),
+                    None::<&str>$(.or(Some($reply)))?,
+                ),)*]
+            }
+        }
+    };
+}
+
+pub(crate) use frames;

@@ -1,0 +1,196 @@
+//! Error codes: one enum for frames (`error`) and for REST (problem documents, RFC 9457).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::CloseCode;
+
+macro_rules! error_codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $status:literal, $title:literal $(, closes $close:ident)?;)*) => {
+        /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+        pub enum ErrorCode {
+            $($(#[doc = $doc])* #[serde(rename = $code)] $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every error code, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The status of the HTTP response that carries it.
+            #[must_use]
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// The type of the problem document (RFC 9457, section 3.1.1).
+            #[must_use]
+            pub const fn problem_type(self) -> &'static str {
+                match self { $(Self::$name => concat!("urn:members-book:problem:", $code),)* }
+            }
+
+            /// The title of the problem document: the same for every occurrence.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// The close code, if this error ends a WebSocket connection.
+            #[must_use]
+            pub const fn close_code(self) -> Option<CloseCode> {
+                match self { $(Self::$name => error_codes!(@close $($close)?),)* }
+            }
+
+            /// What it means and what to do, in a sentence or two.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)*).trim_ascii(),)* }
+            }
+        }
+    };
+    (@close) => { None };
+    (@close $close:ident) => { Some(CloseCode::$close) };
+}
+
+error_codes! {
+    /// The frame or body is not a JSON object of the expected form.
+    Malformed = "malformed", 400, "Malformed request";
+    /// The frame has a `type` that the server does not know.
+    UnknownType = "unknown_type", 400, "Unknown frame type";
+    /// The first frame of a connection must be `hello`.
+    HelloRequired = "hello_required", 400, "Hello required", closes NotTheProtocol;
+    /// A second `hello` on one connection. Use `auth.renew` for a new token.
+    HelloRepeated = "hello_repeated", 409, "Hello repeated";
+    /// A field is missing, has the wrong type or breaks a rule; the error names it.
+    ValidationFailed = "validation_failed", 422, "Validation failed";
+    /// The message has no content after trimming.
+    ContentEmpty = "content_empty", 422, "Empty message";
+    /// The message has more than 4,000 characters.
+    ContentTooLong = "content_too_long", 422, "Message too long";
+    /// A message to oneself.
+    MessageToSelf = "message_to_self", 422, "Message to oneself";
+    /// The request carries no access token.
+    TokenMissing = "token_missing", 401, "Access token missing", closes Unauthorized;
+    /// The access token is not one of ours, or not for this connection.
+    TokenInvalid = "token_invalid", 401, "Access token invalid", closes Unauthorized;
+    /// The access token has expired. Refresh it.
+    TokenExpired = "token_expired", 401, "Access token expired", closes Unauthorized;
+    /// The session was logged out or revoked. Log in again.
+    SessionRevoked = "session_revoked", 401, "Session revoked", closes Unauthorized;
+    /// Unknown e-mail or wrong password; which of the two is not told.
+    InvalidCredentials = "invalid_credentials", 401, "Invalid credentials";
+    /// The refresh token is unknown or has expired. Log in again.
+    RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid";
+    /// The refresh token was used before, so it may have been stolen: its whole session is revoked. Log in again.
+    RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused";
+    /// The member was deactivated by an administrator.
+    MemberDeactivated = "member_deactivated", 403, "Member deactivated", closes Deactivated;
+    /// The signed-in member may not do this.
+    Forbidden = "forbidden", 403, "Forbidden";
+    /// There is no such resource.
+    NotFound = "not_found", 404, "Not found";
+    /// There is no such member.
+    MemberNotFound = "member_not_found", 404, "Member not found";
+    /// There is no such conversation among those of the signed-in member.
+    ConversationNotFound = "conversation_not_found", 404, "Conversation not found";
+    /// The resource does not know this HTTP method.
+    MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
+    /// Another member has this e-mail address already.
+    EmailTaken = "email_taken", 409, "E-mail taken";
+    /// The other member of the conversation was deactivated and can receive no messages.
+    RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated";
+    /// The body is over the size limit.
+    PayloadTooLarge = "payload_too_large", 413, "Payload too large", closes TooLarge;
+    /// The body is not `application/json`.
+    UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
+    /// The resource is a WebSocket: upgrade the connection.
+    UpgradeRequired = "upgrade_required", 426, "Upgrade required";
+    /// Too much too fast. Wait `retry_after_ms` (REST: `Retry-After`) and send it again.
+    RateLimited = "rate_limited", 429, "Rate limited";
+    /// The member has the allowed number of connections already.
+    TooManyConnections = "too_many_connections", 429, "Too many connections", closes TooMuch;
+    /// A fault of the server; it is logged.
+    Internal = "internal", 500, "Internal error";
+    /// The server is at its limit and did nothing. Send it again after `retry_after_ms`.
+    Overloaded = "overloaded", 503, "Overloaded";
+    /// The store cannot be read or written at the moment; nothing was acknowledged. Send it again later.
+    Unavailable = "unavailable", 503, "Store unavailable";
+    /// The server is shutting down.
+    Draining = "draining", 503, "Shutting down", closes GoingAway;
+    /// No answer in time, so whether the request took effect is unknown. Send it again: a message with the same
+    /// `client_id` is stored once.
+    Timeout = "timeout", 504, "Timed out";
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One bad field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct FieldError {
+    /// The path of the field, such as `contact_info.phone`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// The body of every REST error: a problem document (RFC 9457), `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Problem {
+    /// A URN that identifies the kind of problem.
+    #[serde(rename = "type")]
+    pub problem_type: String,
+    /// The kind of problem in a few words.
+    pub title: String,
+    /// The HTTP status, repeated.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The same code as in `error` frames.
+    pub code: ErrorCode,
+    /// Every bad field, for `validation_failed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            problem_type: code.problem_type().to_owned(),
+            title: code.title().to_owned(),
+            status: code.http_status(),
+            detail: detail.into(),
+            code,
+            errors: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_written_as_its_name_says() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+            assert!((400..600).contains(&code.http_status()), "{code}");
+            assert!(!code.meaning().is_empty(), "{code}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Ids. On the wire they are opaque strings: a client stores and compares them, and reads nothing out of them.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::limits;
+
+/// Why a string is not an id of the asked kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidId(&'static str);
+
+/// Serialises and deserialises through the string form.
+macro_rules! serde_as_string {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+/// Describes an id to the schema generators: a string with a pattern.
+macro_rules! describe_as_string {
+    ($name:ident, $schema:tt) => {
+        #[cfg(feature = "codegen")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!($schema)
+            }
+        }
+    };
+}
+
+macro_rules! object_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        ///
+        /// Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(type = "string"))]
+        pub struct $name([u8; 12]);
+
+        impl $name {
+            /// Wraps the twelve bytes of an id.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 12]) -> Self {
+                Self(bytes)
+            }
+
+            /// The twelve bytes of the id.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 12] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut digits = [0_u8; 24];
+                // Cannot fail: the target has exactly twice the length of the source.
+                hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
+                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let mut bytes = [0_u8; 12];
+                hex::decode_to_slice(text, &mut bytes)
+                    .map_err(|_| InvalidId(concat!("a ", $what, " id is 24 hexadecimal digits")))?;
+                Ok(Self(bytes))
+            }
+        }
+
+        serde_as_string!($name);
+        describe_as_string!($name, {
+            "type": "string",
+            "pattern": "^[0-9a-f]{24}$",
+            "description": concat!("The opaque id of a ", $what, "."),
+        });
+    };
+}
+
+object_id! {
+    /// A member of the club.
+    MemberId, "member"
+}
+object_id! {
+    /// A message, unique over all conversations.
+    MessageId, "message"
+}
+object_id! {
+    /// A conversation. That of two members follows from their ids, so every node computes the same one.
+    ConversationId, "conversation"
+}
+object_id! {
+    /// A signed-in session: one login on one device, with its family of refresh tokens.
+    SessionId, "session"
+}
+object_id! {
+    /// One WebSocket connection. New with every `hello`; useful in support requests and logs.
+    ConnectionId, "connection"
+}
+
+/// The id that a client gives to a message before it sends it: a UUID (RFC 9562).
+///
+/// (conversation, sender, `client_id`) is unique for ever, which makes a retry safe at any time. Version 7 (time
+/// ordered) is recommended: it keeps the server's index compact.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(type = "string"))]
+pub struct ClientMessageId(uuid::Uuid);
+
+impl ClientMessageId {
+    /// Wraps a UUID.
+    #[must_use]
+    pub const fn from_uuid(uuid: uuid::Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The sixteen bytes of the UUID.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// From the sixteen bytes of the UUID.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for ClientMessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ClientMessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ClientMessageId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        const EXPECTED: InvalidId = InvalidId("a client_id is a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057");
+        if text.len() != uuid::fmt::Hyphenated::LENGTH {
+            return Err(EXPECTED);
+        }
+        uuid::Uuid::try_parse(text).map(Self).map_err(|_| EXPECTED)
+    }
+}
+
+serde_as_string!(ClientMessageId);
+describe_as_string!(ClientMessageId, {
+    "type": "string",
+    "format": "uuid",
+    "description": "A UUID made by the client; version 7 is recommended.",
+});
+
+macro_rules! short_string {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $error:literal, $schema:tt) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(type = "string"))]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The text of the id.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                if (1..=$max).contains(&text.chars().count()) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(InvalidId($error))
+                }
+            }
+        }
+
+        serde_as_string!($name);
+        describe_as_string!($name, $schema);
+    };
+}
+
+short_string! {
+    /// The id of one request, chosen by the client; its reply carries the same one.
+    RequestId, limits::REQUEST_ID_MAX_CHARS, "id is a string of 1 to 64 characters", {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": (limits::REQUEST_ID_MAX_CHARS),
+        "description": "Chosen by the client; the one reply to the request carries the same id.",
+    }
+}
+short_string! {
+    /// A device, named by the client once and kept: the same device connecting again replaces its old connection.
+    DeviceId, limits::DEVICE_ID_MAX_CHARS, "device.id is a string of 1 to 64 characters", {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": (limits::DEVICE_ID_MAX_CHARS),
+        "description": "Chosen by the client once per installation and kept.",
+    }
+}
+short_string! {
+    /// A place in the stream of changes, made by the server. Opaque; presented in `hello` to catch up from there.
+    Cursor, limits::CURSOR_MAX_CHARS, "cursor is a string of 1 to 128 characters", {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": (limits::CURSOR_MAX_CHARS),
+        "description": "Opaque; keep the newest one and present it in the next hello.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_ids_are_24_hex_digits() {
+        let id: MemberId = "0123456789abcdef01234567".parse().unwrap();
+        assert_eq!(id.to_string(), "0123456789abcdef01234567");
+        assert_eq!("0123456789ABCDEF01234567".parse::<MemberId>().unwrap(), id);
+        for wrong in ["", "0123", "0123456789abcdef0123456g", "0123456789abcdef0123456789"] {
+            assert!(wrong.parse::<MemberId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn client_ids_are_hyphenated_uuids() {
+        let id: ClientMessageId = "01890A5D-AC96-774B-BCCE-B302099A8057".parse().unwrap();
+        assert_eq!(id.to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
+        for wrong in ["", "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a8057}"] {
+            assert!(wrong.parse::<ClientMessageId>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn request_ids_have_1_to_64_characters() {
+        assert!("".parse::<RequestId>().is_err());
+        assert!("é".repeat(64).parse::<RequestId>().is_ok());
+        assert!("x".repeat(65).parse::<RequestId>().is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! Every limit of the protocol, as a named constant with its unit.
+//!
+//! Those that a client must know before it hits them are sent in `welcome` as [`Limits`].
+
+use serde::{Deserialize, Serialize};
+
+/// Longest content of a message, in characters (Unicode scalar values), after trimming.
+pub const CONTENT_MAX_CHARS: usize = 4_000;
+/// Largest frame from a client, in bytes. Holds the longest content with every character escaped (`\uXXXX\uXXXX`).
+pub const FRAME_MAX_BYTES: usize = 64 * 1024;
+/// Longest `id` of a request, in characters.
+pub const REQUEST_ID_MAX_CHARS: usize = 64;
+/// Longest `device.id`, in characters.
+pub const DEVICE_ID_MAX_CHARS: usize = 64;
+/// Longest `device.name`, in characters.
+pub const DEVICE_NAME_MAX_CHARS: usize = 100;
+/// Longest cursor, in characters.
+pub const CURSOR_MAX_CHARS: usize = 128;
+/// Largest integer on the wire: 2^53 - 1, the largest that JavaScript holds exactly.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// Largest `limit` of a page.
+pub const PAGE_MAX: u32 = 100;
+/// `limit` of a page when the request names none.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Most members that one connection watches.
+pub const WATCH_MAX: usize = 500;
+/// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.
+pub const IN_FLIGHT_MAX: usize = 64;
+/// How long `typing` lasts without being repeated, in milliseconds.
+pub const TYPING_TTL_MS: u64 = 6_000;
+/// Conversations in which one connection can be typing at the same time.
+pub const TYPING_MAX: usize = 8;
+/// How long before the token expires `auth.expiring` is sent, in milliseconds.
+pub const AUTH_EXPIRING_MS: u64 = 60_000;
+/// Frames that are not the protocol, per minute, before the connection is closed with 4400.
+pub const BAD_FRAMES_MAX: u32 = 10;
+/// `rate_limited` errors, per minute, before the connection is closed with 4429.
+pub const RATE_LIMITED_MAX: u32 = 100;
+/// Conversations in a full sync.
+pub const SYNC_FULL_CONVERSATIONS: usize = 50;
+/// Latest entries of each conversation in a full sync.
+pub const SYNC_FULL_ENTRIES: usize = 20;
+/// Changed conversations that a sync from a cursor lists; when more changed, the sync is full.
+pub const SYNC_CHANGED_CONVERSATIONS: usize = 500;
+/// Latest missed entries of each conversation in a sync from a cursor; a longer gap shows in `seq`.
+pub const SYNC_MISSED_ENTRIES: usize = 50;
+/// Entries of one sync over all its conversations; conversations after that come without entries.
+pub const SYNC_ENTRIES_TOTAL: usize = 1_000;
+
+/// Longest name of a member, in characters.
+pub const NAME_MAX_CHARS: usize = 100;
+/// Longest e-mail address, in characters (RFC 5321, section 4.5.3.1.3).
+pub const EMAIL_MAX_CHARS: usize = 254;
+/// Shortest password, in characters.
+pub const PASSWORD_MIN_CHARS: usize = 8;
+/// Longest password, in bytes of UTF-8: bcrypt reads no further.
+pub const PASSWORD_MAX_BYTES: usize = 72;
+/// Longest phone number, in characters.
+pub const PHONE_MAX_CHARS: usize = 32;
+/// Longest company or position, in characters.
+pub const CONTACT_MAX_CHARS: usize = 100;
+/// Longest URL of a profile image, in characters.
+pub const URL_MAX_CHARS: usize = 2_048;
+/// Largest body of a REST request, in bytes.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// The limits that `welcome` tells a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Limits {
+    /// Longest content of a message, in characters.
+    pub content_max_chars: u32,
+    /// Largest frame from a client, in bytes.
+    pub frame_max_bytes: u32,
+    /// Requests worked on at the same time; more wait.
+    pub in_flight_max: u32,
+    /// Largest `limit` of a page.
+    pub page_max: u32,
+    /// Most members that this connection can watch.
+    pub watch_max: u32,
+    /// How long `typing` lasts without being repeated, in milliseconds.
+    pub typing_ttl_ms: u32,
+}
+
+impl Limits {
+    /// The limits of this version of the protocol.
+    pub const V1: Self = Self {
+        content_max_chars: 4_000,
+        frame_max_bytes: 65_536,
+        in_flight_max: 64,
+        page_max: PAGE_MAX,
+        watch_max: 500,
+        typing_ttl_ms: 6_000,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn welcome_tells_the_limits_that_are_applied() {
+        let told = Limits::V1;
+        assert_eq!(told.content_max_chars as usize, CONTENT_MAX_CHARS);
+        assert_eq!(told.frame_max_bytes as usize, FRAME_MAX_BYTES);
+        assert_eq!(told.in_flight_max as usize, IN_FLIGHT_MAX);
+        assert_eq!(told.watch_max as usize, WATCH_MAX);
+        assert_eq!(u64::from(told.typing_ttl_ms), TYPING_TTL_MS);
+    }
+
+    #[test]
+    fn the_longest_content_fits_into_a_frame_however_it_is_escaped() {
+        let escaped_character = r"\ud83d\ude00".len();
+        let rest_of_the_frame = 512;
+        assert!(CONTENT_MAX_CHARS * escaped_character + rest_of_the_frame <= FRAME_MAX_BYTES);
+    }
+}

@@ -1,0 +1,237 @@
+//! What frames and bodies are made of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClientMessageId, ConversationId, DeviceId, MemberId, MessageId, Timestamp};
+
+/// A message, as everybody in its conversation sees it. It never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Message {
+    /// The id of the message.
+    pub id: MessageId,
+    /// The conversation that it is in.
+    pub conversation: ConversationId,
+    /// Its place in the conversation: 1, 2, 3 … without holes.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub seq: u64,
+    /// The member who sent it.
+    pub sender: MemberId,
+    /// The id that the sender's client gave it.
+    pub client_id: ClientMessageId,
+    /// The text: 1 to 4,000 characters. Not HTML; escape it when it is shown.
+    pub content: String,
+    /// When it was stored. Never goes back within a conversation.
+    #[serde(rename = "at")]
+    pub at: Timestamp,
+}
+
+/// One entry of a conversation's log.
+///
+/// Version 1 has one kind. A client counts an entry of a kind that it does not know, and does not show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// A message.
+    Message(Message),
+}
+
+impl Entry {
+    /// The place of the entry in its conversation.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        match self {
+            Self::Message(message) => message.seq,
+        }
+    }
+}
+
+/// What a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum ConversationKind {
+    /// Between two members.
+    Direct,
+}
+
+/// How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Watermarks {
+    /// The member.
+    pub member: MemberId,
+    /// Everything up to this `seq` has reached a device of the member.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub delivered: u64,
+    /// Everything up to this `seq` has been read by the member.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub read: u64,
+}
+
+/// A conversation, as one of its members sees it: complete state, not a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct Conversation {
+    /// The id of the conversation.
+    pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members with their watermarks, the asking one included.
+    pub members: Vec<Watermarks>,
+    /// The `seq` of its newest entry.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub last_seq: u64,
+    /// Messages of others after the asking member's `read`.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub unread: u64,
+    /// When its newest entry was stored.
+    pub last_at: Timestamp,
+    /// Its latest entries, ascending by `seq`: as many as the frame that carries it promises.
+    pub entries: Vec<Entry>,
+}
+
+/// Who is in a conversation; sent with its first message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct ConversationInfo {
+    /// What it is.
+    pub kind: ConversationKind,
+    /// The ids of its members.
+    pub members: Vec<MemberId>,
+}
+
+/// What a member shows of themselves: the best of all their devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceStatus {
+    /// At least one device is in use.
+    Online,
+    /// Connected, but every device is away.
+    Away,
+    /// No device is connected.
+    Offline,
+}
+
+/// The part of [`PresenceStatus`] that a device can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceStatus {
+    /// The device is in use.
+    Online,
+    /// The device is not in use, such as an app in the background.
+    Away,
+}
+
+/// The presence of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+pub struct Presence {
+    /// The member.
+    pub member: MemberId,
+    /// Their status.
+    pub status: PresenceStatus,
+    /// When their last device left. Only with `offline`, and only once the member has been connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+/// The kind of membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub enum Tier {
+    /// The tier of every new member.
+    Disruption,
+    /// The second tier.
+    Infinity,
+    /// A partner of the club.
+    #[serde(rename = "Sócio")]
+    Socio,
+}
+
+impl Tier {
+    /// Every tier, lowest first.
+    pub const ALL: &[Self] = &[Self::Disruption, Self::Infinity, Self::Socio];
+
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disruption => "Disruption",
+            Self::Infinity => "Infinity",
+            Self::Socio => "Sócio",
+        }
+    }
+}
+
+/// What a member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum UserType {
+    /// A member of the club.
+    Member,
+    /// A member who administers it.
+    Admin,
+}
+
+impl UserType {
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What every member may see of another: sent when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+pub struct MemberCard {
+    /// The id of the member.
+    pub id: MemberId,
+    /// The name to show.
+    pub name: String,
+    /// The kind of membership.
+    pub tier: Tier,
+    /// Where the picture is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_image_url: Option<String>,
+    /// When the profile changed last.
+    pub updated_at: Timestamp,
+}
+
+/// What a device can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum Platform {
+    /// iPhone and iPad.
+    Ios,
+    /// Android.
+    Android,
+    /// A browser.
+    Web,
+    /// Anything else: a script, a load test.
+    Other,
+}
+
+/// The device that a connection comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, garde::Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct Device {
+    /// Chosen once per installation and kept. The same id connecting again replaces the older connection.
+    pub id: DeviceId,
+    /// What it is.
+    pub platform: Platform,
+    /// What its owner calls it; at most 100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(length(chars, max = crate::limits::DEVICE_NAME_MAX_CHARS))]
+    pub name: Option<String>,
+}
