@@ -1,1 +1,112 @@
-fn main() {}
+//! The `members-book` command.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use members_book::{
+    app::{self, App, World},
+    config::{self, Cli, Command, Settings, settings::AdminCommand},
+    telemetry::logs,
+};
+use protocol::{SUBPROTOCOL, rest::RegisterRequest};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(problem) => {
+            // To standard error whatever the log settings are: this is for whoever started it.
+            eprintln!("members-book: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    config::read_dotenv()?;
+    let Cli { settings, command } = Cli::parse();
+    let filter = EnvFilter::try_new(&settings.telemetry.log).map_err(|error| format!("LOG: {error}"))?;
+    logs::init(filter, settings.telemetry.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        match command {
+            None => serve(settings).await,
+            Some(Command::Admin { command: AdminCommand::Create { name, email } }) => {
+                create_admin(&settings, name, email).await
+            }
+        }
+    })
+}
+
+async fn serve(settings: Settings) -> Result<ExitCode, String> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let app = App::start(settings, World::default()).await.map_err(|error| error.to_string())?;
+    announce(&app);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tokio::select! {
+        complete = app.stop() => {
+            if !complete {
+                tracing::warn!("not everything was finished in time");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        // Whoever asks twice does not want to wait.
+        _ = interrupt.recv() => std::process::exit(130),
+        _ = terminate.recv() => std::process::exit(143),
+    }
+}
+
+/// One line for each thing that a newcomer needs.
+fn announce(app: &App) {
+    let addr = app.addr;
+    let mut lines = vec![
+        ("API", format!("http://{addr}")),
+        ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
+        ("store", app.store.clone()),
+    ];
+    lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
+    lines.extend(
+        app.generated_secret
+            .as_ref()
+            .map(|file| ("secret", format!("{}, generated; set JWT_SECRET in production", file.display()))),
+    );
+    lines.push(("docs", "README.md, docs/protocol.md; members-book --help for the settings".to_owned()));
+    let mut out = io::stdout().lock();
+    // A closed standard output is no reason not to serve.
+    let _ = writeln!(out, "Members Book {} is ready. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));
+    for (what, value) in lines {
+        let _ = writeln!(out, "  {what:<8} {value}");
+    }
+    let _ = out.flush();
+}
+
+async fn create_admin(settings: &Settings, name: String, email: String) -> Result<ExitCode, String> {
+    let password = read_password().map_err(|error| format!("the password: {error}"))?;
+    let body = serde_json::json!({ "name": name, "email": email, "password": password });
+    let request: RegisterRequest = protocol::parse_body(body).map_err(|errors| {
+        let problems: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+        problems.join("; ")
+    })?;
+    let admin = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
+    println!("{} is an administrator now, with the id {}.", admin.profile.email, admin.profile.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for the password without showing it, or reads one line where nobody can be asked.
+fn read_password() -> io::Result<String> {
+    if io::stdin().is_terminal() {
+        return rpassword::prompt_password("Password: ");
+    }
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -74,6 +74,8 @@ impl Request {
 #[garde(allow_unvalidated)]
 pub struct Hello {
     /// The access token from login or refresh.
+    #[serde(default)]
+    #[cfg_attr(feature = "codegen", schemars(required))]
     pub token: String,
     /// The device.
     #[serde(deserialize_with = "crate::codec::object")]

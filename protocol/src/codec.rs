@@ -234,6 +234,14 @@ macro_rules! frames {
                 match self { $(Self::$frame(_) => $name,)* }
             }
 
+            /// The place of this frame's type in [`Self::TYPES`].
+            #[must_use]
+            pub const fn index(&self) -> usize {
+                // The discriminants of a field-less enum with the same variants count from zero.
+                enum Index { $($frame,)* }
+                match self { $(Self::$frame(_) => Index::$frame as usize,)* }
+            }
+
             /// Writes the frame as JSON, with the id of the request that it is or answers.
             #[must_use]
             pub fn encode(&self, id: Option<&$crate::RequestId>) -> String {

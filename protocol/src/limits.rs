@@ -53,8 +53,8 @@ pub const NAME_MAX_CHARS: usize = 100;
 pub const EMAIL_MAX_CHARS: usize = 254;
 /// Shortest password, in characters.
 pub const PASSWORD_MIN_CHARS: usize = 8;
-/// Longest password, in bytes of UTF-8: bcrypt reads no further.
-pub const PASSWORD_MAX_BYTES: usize = 72;
+/// Longest password, in bytes of UTF-8: bcrypt reads 72, and the last one is its terminator.
+pub const PASSWORD_MAX_BYTES: usize = 71;
 /// Longest phone number, in characters.
 pub const PHONE_MAX_CHARS: usize = 32;
 /// Longest company or position, in characters.

@@ -22,7 +22,7 @@ pub struct RegisterRequest {
     #[garde(custom(rules::given), custom(rules::email))]
     #[cfg_attr(feature = "codegen", schemars(required))]
     pub email: String,
-    /// At least 8 characters and at most 72 bytes.
+    /// At least 8 characters and at most 71 bytes.
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "codegen", schemars(required))]
     pub password: String,
@@ -133,6 +133,26 @@ pub struct Member {
     pub is_active: bool,
 }
 
+impl Member {
+    /// Applies a patch that was checked.
+    pub fn apply(&mut self, patch: MemberPatch) {
+        let set = |field: &mut Option<String>, change: Option<Option<String>>| {
+            if let Some(value) = change {
+                *field = value;
+            }
+        };
+        if let Some(name) = patch.name {
+            name.trim().clone_into(&mut self.name);
+        }
+        if let Some(contact) = patch.contact_info {
+            set(&mut self.contact_info.phone, contact.phone);
+            set(&mut self.contact_info.company, contact.company);
+            set(&mut self.contact_info.position, contact.position);
+        }
+        set(&mut self.profile_image_url, patch.profile_image_url);
+    }
+}
+
 /// `PATCH /api/members/me`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
@@ -212,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_over_72_bytes_is_refused_rather_than_cut() {
+    fn a_password_over_71_bytes_is_refused_rather_than_cut() {
         let body = json!({ "name": "Ana", "email": "ana@example.com", "password": "é".repeat(37) });
         assert_eq!(fields::<RegisterRequest>(body), ["password"]);
     }

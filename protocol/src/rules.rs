@@ -29,7 +29,7 @@ pub(crate) fn password(value: &str, (): &()) -> garde::Result {
     } else if value.chars().count() < limits::PASSWORD_MIN_CHARS {
         Err(garde::Error::new("at least 8 characters"))
     } else if value.len() > limits::PASSWORD_MAX_BYTES {
-        Err(garde::Error::new("at most 72 bytes of UTF-8"))
+        Err(garde::Error::new("at most 71 bytes of UTF-8"))
     } else {
         Ok(())
     }

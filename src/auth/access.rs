@@ -1,0 +1,202 @@
+//! Access tokens: JSON Web Tokens (RFC 7519), HMAC-SHA256, short-lived.
+
+use std::{sync::Arc, time::Duration};
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use protocol::{ErrorCode, MemberId, SessionId, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::{clock::Clock, ids::Ids};
+
+/// How access tokens are made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The secret that signs.
+    pub secret: SecretString,
+    /// Former secrets, still accepted while their tokens run out.
+    pub previous: Vec<SecretString>,
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`.
+    pub audience: String,
+    /// How long a token lives.
+    pub lifetime: Duration,
+}
+
+/// What a token says.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: MemberId,
+    sid: SessionId,
+    iat: i64,
+    exp: i64,
+    jti: String,
+}
+
+/// A token that was made.
+pub struct AccessToken {
+    /// For the client.
+    pub token: String,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// A token that was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Who it speaks for.
+    pub member: MemberId,
+    /// The session that it belongs to.
+    pub session: SessionId,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// Makes and verifies access tokens.
+pub struct AccessTokens {
+    signing: EncodingKey,
+    /// The signing secret's key first.
+    verifying: Vec<DecodingKey>,
+    validation: Validation,
+    issuer: String,
+    audience: String,
+    lifetime: Duration,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+}
+
+impl AccessTokens {
+    /// Tokens signed with these secrets.
+    #[must_use]
+    pub fn new(options: &Options, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[&options.issuer]);
+        validation.set_audience(&[&options.audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Compared with the injected clock below, and without leeway: one clock makes and checks them.
+        validation.validate_exp = false;
+        let secrets = std::iter::once(&options.secret).chain(&options.previous);
+        Self {
+            signing: EncodingKey::from_secret(options.secret.expose_secret().as_bytes()),
+            verifying: secrets.map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes())).collect(),
+            validation,
+            issuer: options.issuer.clone(),
+            audience: options.audience.clone(),
+            lifetime: options.lifetime,
+            clock,
+            ids,
+        }
+    }
+
+    /// Makes a token.
+    ///
+    /// # Errors
+    /// `internal`, if the token cannot be signed; with HMAC that does not happen.
+    pub fn issue(&self, member: MemberId, session: SessionId) -> Result<AccessToken, ErrorCode> {
+        let now = self.clock.now();
+        // Whole seconds, as in the claim, so that client and server mean the same moment.
+        let expires_at = Timestamp::from_millis(now.after(self.lifetime).as_secs() * 1000);
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            aud: self.audience.clone(),
+            sub: member,
+            sid: session,
+            iat: now.as_secs(),
+            exp: expires_at.as_secs(),
+            jti: hex(&self.ids.secret::<16>()),
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
+            .map_err(|_| ErrorCode::Internal)?;
+        Ok(AccessToken { token, expires_at })
+    }
+
+    /// Verifies a token: signature, issuer, audience, expiry.
+    ///
+    /// # Errors
+    /// `token_missing` for an empty one, `token_invalid`, or `token_expired`.
+    pub fn verify(&self, token: &str) -> Result<Verified, ErrorCode> {
+        if token.is_empty() {
+            return Err(ErrorCode::TokenMissing);
+        }
+        let claims = self
+            .verifying
+            .iter()
+            .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok())
+            .ok_or(ErrorCode::TokenInvalid)?
+            .claims;
+        let expires_at = Timestamp::from_millis(claims.exp.saturating_mul(1000));
+        if expires_at <= self.clock.now() {
+            return Err(ErrorCode::TokenExpired);
+        }
+        Ok(Verified { member: claims.sub, session: claims.sid, expires_at })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::ManualClock, ids::SystemEntropy};
+
+    fn tokens(secret: &str, previous: &[&str], clock: &ManualClock, audience: &str) -> AccessTokens {
+        let options = Options {
+            secret: secret.into(),
+            previous: previous.iter().map(|&secret| secret.into()).collect(),
+            issuer: "members-book".to_owned(),
+            audience: audience.to_owned(),
+            lifetime: Duration::from_secs(900),
+        };
+        let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        AccessTokens::new(&options, Arc::clone(&clock), Arc::new(Ids::new(clock, Arc::new(SystemEntropy))))
+    }
+
+    fn clock() -> ManualClock {
+        ManualClock::at(Timestamp::from_millis(1_795_370_633_120))
+    }
+
+    const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
+    const SESSION: SessionId = SessionId::from_bytes([2; 12]);
+
+    #[test]
+    fn a_token_says_who_until_it_expires() {
+        let clock = clock();
+        let tokens = tokens("secret", &[], &clock, "app");
+        let issued = tokens.issue(MEMBER, SESSION).unwrap();
+        let verified = tokens.verify(&issued.token).unwrap();
+        assert_eq!(verified, Verified { member: MEMBER, session: SESSION, expires_at: issued.expires_at });
+        clock.advance(Duration::from_secs(899));
+        assert!(tokens.verify(&issued.token).is_ok());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(tokens.verify(&issued.token), Err(ErrorCode::TokenExpired));
+    }
+
+    #[test]
+    fn a_former_secret_is_accepted_and_a_foreign_one_is_not() {
+        let clock = clock();
+        let old = tokens("old", &[], &clock, "app").issue(MEMBER, SESSION).unwrap().token;
+        assert!(tokens("new", &["old"], &clock, "app").verify(&old).is_ok());
+        assert_eq!(tokens("new", &[], &clock, "app").verify(&old), Err(ErrorCode::TokenInvalid));
+    }
+
+    #[test]
+    fn a_token_for_somebody_else_or_without_a_signature_is_refused() {
+        let clock = clock();
+        let tokens_for_app = tokens("secret", &[], &clock, "app");
+        let other = tokens("secret", &[], &clock, "another-app").issue(MEMBER, SESSION).unwrap().token;
+        assert_eq!(tokens_for_app.verify(&other), Err(ErrorCode::TokenInvalid));
+        // {"alg":"none","typ":"JWT"} with the claims of a good token.
+        let good = tokens_for_app.issue(MEMBER, SESSION).unwrap().token;
+        let claims = good.split('.').nth(1).unwrap();
+        let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
+        for token in [unsigned.as_str(), "x", "a.b.c", &good[..good.len() - 2]] {
+            assert_eq!(tokens_for_app.verify(token), Err(ErrorCode::TokenInvalid), "{token}");
+        }
+        assert_eq!(tokens_for_app.verify(""), Err(ErrorCode::TokenMissing));
+    }
+}

@@ -1,0 +1,116 @@
+//! Passwords: bcrypt, on threads of their own, as many at a time as half the processors.
+
+use std::{sync::Arc, thread::available_parallelism, time::Duration};
+
+use protocol::limits::PASSWORD_MAX_BYTES;
+use tokio::{sync::Semaphore, time::Instant};
+
+use crate::telemetry::Metrics;
+
+/// Passwords that wait for their turn; more are refused.
+const QUEUE: usize = 256;
+
+/// Why a password was not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are waiting to be checked")]
+pub struct TooBusy;
+
+/// Hashes and checks passwords.
+pub struct Passwords {
+    cost: u32,
+    /// Those that may wait or work.
+    queue: Arc<Semaphore>,
+    /// Those that may work.
+    workers: Arc<Semaphore>,
+    /// How long to wait for a turn.
+    patience: Duration,
+    /// What an unknown member's password is compared with, so that it takes as long as a known one's.
+    decoy: String,
+    metrics: Arc<Metrics>,
+}
+
+impl Passwords {
+    /// With this bcrypt cost: 2^cost rounds.
+    ///
+    /// # Errors
+    /// When the cost is not 4 to 31.
+    pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, bcrypt::BcryptError> {
+        let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
+        Ok(Self {
+            cost,
+            queue: Arc::new(Semaphore::new(QUEUE)),
+            workers: Arc::new(Semaphore::new(workers)),
+            patience,
+            decoy: bcrypt::non_truncating_hash("nobody has this password", cost)?,
+            metrics,
+        })
+    }
+
+    /// Hashes a password of at most 71 bytes.
+    ///
+    /// # Errors
+    /// When too many are waiting.
+    pub async fn hash(&self, password: String) -> Result<String, TooBusy> {
+        let cost = self.cost;
+        // Longer than 71 bytes is refused before it comes here, and the cost was tried in `new`.
+        self.run(move || bcrypt::non_truncating_hash(password, cost).map_err(|_| TooBusy)).await?
+    }
+
+    /// Whether it is the password of `hash`. Without a hash it takes as long and is wrong.
+    ///
+    /// # Errors
+    /// When too many are waiting.
+    pub async fn verify(&self, mut password: String, hash: Option<String>) -> Result<bool, TooBusy> {
+        let possible = hash.is_some() && password.len() <= PASSWORD_MAX_BYTES;
+        if !possible {
+            // bcrypt would refuse a longer one at once, which would tell something.
+            password.clear();
+        }
+        let hash = hash.filter(|_| possible).unwrap_or_else(|| self.decoy.clone());
+        let same = self.run(move || bcrypt::non_truncating_verify(password, &hash).unwrap_or(false)).await?;
+        Ok(same && possible)
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| TooBusy)?;
+        let turn = tokio::time::timeout(self.patience, Arc::clone(&self.workers).acquire_owned());
+        let turn = turn.await.map_err(|_| TooBusy)?.map_err(|_| TooBusy)?;
+        let metrics = Arc::clone(&self.metrics);
+        let working = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let result = work();
+            metrics.password_seconds.observe(started.elapsed().as_secs_f64());
+            // Held until the work is done, even when nobody waits for it any more.
+            drop((place, turn));
+            result
+        });
+        working.await.map_err(|_| TooBusy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwords() -> Passwords {
+        Passwords::new(4, Duration::from_secs(5), Arc::new(Metrics::new())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_is_right() {
+        let passwords = passwords();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
+        assert!(!passwords.verify("nobody has this password".to_owned(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_cut_after_71_bytes() {
+        let passwords = passwords();
+        let longest = "a".repeat(71);
+        let hash = passwords.hash(longest.clone()).await.unwrap();
+        assert!(passwords.verify(longest.clone(), Some(hash.clone())).await.unwrap());
+        assert!(!passwords.verify(longest + "b", Some(hash)).await.unwrap());
+    }
+}

@@ -1,0 +1,334 @@
+//! Every setting, with its default and what it does.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use axum::http::HeaderValue;
+use clap::{Args, Parser, Subcommand};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    InvalidSetting,
+    values::{DatabaseUrl, OptionalAddr, duration, origin, secret},
+};
+use crate::telemetry::logs::LogFormat;
+
+/// Shortest secret, in bytes: the length of the hash that it keys (RFC 7518, section 3.2).
+pub const SECRET_MIN_BYTES: usize = 32;
+
+/// The messaging server of a private members' club.
+///
+/// Without a command it serves. Every setting is a flag, an environment variable, or a line in `.env`.
+#[derive(Parser)]
+#[command(name = "members-book", version, max_term_width = 110)]
+pub struct Cli {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Settings,
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of serving.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Administer the club from the command line.
+    Admin {
+        /// What to do.
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
+}
+
+/// Administration from the command line.
+#[derive(Subcommand)]
+pub enum AdminCommand {
+    /// Create an administrator. The password is asked for, or read from standard input if that is no terminal.
+    Create {
+        /// The name to show.
+        #[arg(long)]
+        name: String,
+        /// The e-mail address.
+        #[arg(long)]
+        email: String,
+    },
+}
+
+/// The settings of a server.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Where to listen.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Where the data is.
+    #[command(flatten)]
+    pub store: StoreSettings,
+    /// Tokens and passwords.
+    #[command(flatten)]
+    pub auth: Auth,
+    /// The waits and bounds of connections.
+    #[command(flatten)]
+    pub connections: ConnectionSettings,
+    /// How much is allowed.
+    #[command(flatten)]
+    pub rates: Rates,
+    /// What operators see.
+    #[command(flatten)]
+    pub telemetry: TelemetrySettings,
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Listening")]
+pub struct Listen {
+    /// The address to listen on; 0.0.0.0 for every interface.
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", global = true)]
+    pub host: IpAddr,
+    /// The port to listen on; 0 for any free one.
+    #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
+    pub port: u16,
+    /// Origins of browser pages that may use the API, separated by commas.
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_delimiter = ',',
+        value_parser = origin,
+        default_value = "http://localhost:8081,http://localhost:19006,http://127.0.0.1:8081",
+        global = true
+    )]
+    pub cors_origins: Vec<HeaderValue>,
+    /// How long a REST request may take.
+    #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
+    pub request_timeout: Duration,
+    /// How long a shutdown may take before it is forced.
+    #[arg(long, env = "SHUTDOWN_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
+    pub shutdown_timeout: Duration,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Store")]
+pub struct StoreSettings {
+    /// Where the data is: sqlite:PATH. [default: sqlite:./data/members-book.db]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret, global = true)]
+    pub database_url: Option<SecretString>,
+    /// Another name of DATABASE_URL, used when that is not given.
+    #[arg(long, env = "MONGODB_URI", hide_env_values = true, value_parser = secret, global = true)]
+    pub mongodb_uri: Option<SecretString>,
+    /// The folder of what the server keeps beside the database: a generated JWT_SECRET.
+    #[arg(long, env = "DATA_DIR", default_value = "./data", global = true)]
+    pub data_dir: PathBuf,
+    /// How long a call of the store may take.
+    #[arg(long, env = "STORE_TIMEOUT", value_parser = duration, default_value = "5s", global = true)]
+    pub store_timeout: Duration,
+    /// Threads that read the SQLite file.
+    #[arg(long, env = "SQLITE_READERS", default_value_t = 4, global = true)]
+    pub sqlite_readers: usize,
+}
+
+/// Where the data is when no setting says so.
+pub const DEFAULT_DATABASE_URL: &str = "sqlite:./data/members-book.db";
+
+impl StoreSettings {
+    /// Where the data is.
+    ///
+    /// # Errors
+    /// When the URL is not one of a store that this version has.
+    pub fn database(&self) -> Result<DatabaseUrl, InvalidSetting> {
+        let (setting, url) = match (&self.database_url, &self.mongodb_uri) {
+            (Some(url), _) => ("DATABASE_URL", url.expose_secret()),
+            (None, Some(url)) => ("MONGODB_URI", url.expose_secret()),
+            (None, None) => ("DATABASE_URL", DEFAULT_DATABASE_URL),
+        };
+        url.parse().map_err(|problem| InvalidSetting { setting, problem })
+    }
+}
+
+/// Tokens and passwords.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Tokens and passwords")]
+pub struct Auth {
+    /// The secret that signs access tokens, at least 32 bytes. Without one, it is generated and kept in DATA_DIR.
+    #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_parser = secret, global = true)]
+    pub jwt_secret: Option<SecretString>,
+    /// Former secrets, separated by commas, accepted while their tokens run out.
+    #[arg(
+        long,
+        env = "JWT_SECRET_PREVIOUS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = secret,
+        global = true
+    )]
+    pub jwt_secret_previous: Vec<SecretString>,
+    /// The issuer in access tokens.
+    #[arg(long, env = "JWT_ISSUER", default_value = "members-book", global = true)]
+    pub jwt_issuer: String,
+    /// The audience in access tokens.
+    #[arg(long, env = "JWT_AUDIENCE", default_value = "members-book-app", global = true)]
+    pub jwt_audience: String,
+    /// How long an access token lives.
+    #[arg(long, env = "ACCESS_TOKEN_TTL", value_parser = duration, default_value = "15m", global = true)]
+    pub access_token_ttl: Duration,
+    /// How long a refresh token lives.
+    #[arg(long, env = "REFRESH_TOKEN_TTL", value_parser = duration, default_value = "30d", global = true)]
+    pub refresh_token_ttl: Duration,
+    /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
+    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
+    pub bcrypt_cost: u32,
+}
+
+/// The waits and bounds of connections.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections")]
+pub struct ConnectionSettings {
+    /// Most connections at a time; more are answered 503. 0: as many as the process may have files, less a reserve.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, global = true)]
+    pub max_connections: usize,
+    /// Most WebSocket connections of one member, each on a device of its own.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, global = true)]
+    pub max_connections_per_member: usize,
+    /// How long a new connection may take to say hello.
+    #[arg(long, env = "HELLO_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
+    pub hello_timeout: Duration,
+    /// How often clients are asked to send a heartbeat; after 2.5 times that in silence a connection is closed.
+    #[arg(long, env = "HEARTBEAT_INTERVAL", value_parser = duration, default_value = "30s", global = true)]
+    pub heartbeat_interval: Duration,
+    /// How long a write may take before the client counts as too slow.
+    #[arg(long, env = "WRITE_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
+    pub write_timeout: Duration,
+    /// How long a connection that is being closed may finish what is under way, and then wait for the other side.
+    #[arg(long, env = "CLOSE_TIMEOUT", value_parser = duration, default_value = "2s", global = true)]
+    pub close_timeout: Duration,
+    /// How long a member who has left still shows as present.
+    #[arg(long, env = "PRESENCE_GRACE", value_parser = duration, default_value = "10s", global = true)]
+    pub presence_grace: Duration,
+    /// Frames that wait for one connection before it is cut as too slow.
+    #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, global = true)]
+    pub outbox_max_frames: usize,
+    /// Bytes that wait for one connection before it is cut as too slow.
+    #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, global = true)]
+    pub outbox_max_bytes: usize,
+}
+
+/// How much is allowed. Zero means no limit.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rate limits (0: none)")]
+pub struct Rates {
+    /// Messages of one member a second, over all their devices.
+    #[arg(long, env = "RATE_MESSAGES", default_value_t = 20, global = true)]
+    pub rate_messages: u32,
+    /// Messages of one member at once, after a pause.
+    #[arg(long, env = "RATE_MESSAGES_BURST", default_value_t = 100, global = true)]
+    pub rate_messages_burst: u32,
+    /// Frames of one member a second, over all their devices.
+    #[arg(long, env = "RATE_FRAMES", default_value_t = 100, global = true)]
+    pub rate_frames: u32,
+    /// Frames of one member at once, after a pause.
+    #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
+    pub rate_frames_burst: u32,
+    /// Logins from one address a minute.
+    #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
+    pub rate_logins: u32,
+    /// Logins from one address at once, after a pause.
+    #[arg(long, env = "RATE_LOGINS_BURST", default_value_t = 60, global = true)]
+    pub rate_logins_burst: u32,
+    /// Registrations from one address a minute.
+    #[arg(long, env = "RATE_REGISTRATIONS", default_value_t = 10, global = true)]
+    pub rate_registrations: u32,
+    /// Registrations from one address at once, after a pause.
+    #[arg(long, env = "RATE_REGISTRATIONS_BURST", default_value_t = 60, global = true)]
+    pub rate_registrations_burst: u32,
+}
+
+/// What operators see.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs and metrics")]
+pub struct TelemetrySettings {
+    /// What is logged: error, warn, info, debug or trace, also by module (tracing's filter syntax).
+    #[arg(long, env = "LOG", default_value = "info", global = true)]
+    pub log: String,
+    /// How it is logged: auto is pretty on a terminal and json otherwise.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto, global = true)]
+    pub log_format: LogFormat,
+    /// Where metrics are served at /metrics, or off. Never the address of the API.
+    #[arg(long, env = "METRICS_ADDR", default_value = "127.0.0.1:9464", global = true)]
+    pub metrics_addr: OptionalAddr,
+}
+
+impl Settings {
+    /// Checks what the parsers of single settings cannot.
+    ///
+    /// # Errors
+    /// The first setting that does not fit.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let check = |holds: bool, setting, problem: &str| {
+            if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
+        };
+        self.store.database()?;
+        let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
+        let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
+        check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
+        check(jwt_secret_previous.iter().all(long_enough), "JWT_SECRET_PREVIOUS", "at least 32 bytes each")?;
+        let minute = Duration::from_secs(60);
+        check(*access_token_ttl >= minute, "ACCESS_TOKEN_TTL", "at least 1m")?;
+        check(refresh_token_ttl > access_token_ttl, "REFRESH_TOKEN_TTL", "longer than ACCESS_TOKEN_TTL")?;
+        let connections = &self.connections;
+        check(connections.max_connections_per_member > 0, "MAX_CONNECTIONS_PER_MEMBER", "at least 1")?;
+        check(connections.outbox_max_frames > 0, "OUTBOX_MAX_FRAMES", "at least 1")?;
+        check(connections.outbox_max_bytes >= 65_536, "OUTBOX_MAX_BYTES", "at least 65536, the largest frame")?;
+        check(self.store.sqlite_readers > 0, "SQLITE_READERS", "at least 1")?;
+        for (wait, setting) in [
+            (self.listen.request_timeout, "REQUEST_TIMEOUT"),
+            (self.listen.shutdown_timeout, "SHUTDOWN_TIMEOUT"),
+            (self.store.store_timeout, "STORE_TIMEOUT"),
+            (connections.hello_timeout, "HELLO_TIMEOUT"),
+            (connections.heartbeat_interval, "HEARTBEAT_INTERVAL"),
+            (connections.write_timeout, "WRITE_TIMEOUT"),
+            (connections.close_timeout, "CLOSE_TIMEOUT"),
+        ] {
+            check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
+        }
+        check(connections.presence_grace <= 60 * minute, "PRESENCE_GRACE", "at most 1h")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(flags: &[&str]) -> String {
+        let command_line = std::iter::once("members-book").chain(flags.iter().copied());
+        match Cli::try_parse_from(command_line) {
+            Ok(cli) => cli.settings.validate().err().map(|error| error.to_string()).unwrap_or_default(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(problem(&[]), "");
+    }
+
+    #[test]
+    fn a_setting_that_does_not_fit_is_named() {
+        assert!(problem(&["--jwt-secret", "short"]).starts_with("JWT_SECRET: "));
+        assert!(problem(&["--database-url", "postgres://x"]).starts_with("DATABASE_URL: "));
+        assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]).starts_with("MONGODB_URI: "));
+        assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
+        assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--port", "80000"]).contains("--port"));
+        assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
+        assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let secret = "correct-horse-battery-staple-0123456789";
+        let url = "mongodb://user:hunter2@db/club";
+        let cli = Cli::try_parse_from(["members-book", "--jwt-secret", secret, "--database-url", url]).ok().unwrap();
+        let printed = format!("{:?}", cli.settings);
+        assert!(!printed.contains("correct-horse") && !printed.contains("hunter2"), "{printed}");
+        assert!(!problem(&["--database-url", url]).contains("hunter2"));
+    }
+}

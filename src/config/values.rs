@@ -1,0 +1,113 @@
+//! Parsers of single settings.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use axum::http::HeaderValue;
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+/// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
+///
+/// # Errors
+/// When it has no unit, or is negative.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    // A day is 24 hours here; jiff leaves it to the calendar.
+    let (text, times) = match text.strip_suffix('d') {
+        Some(days) => (format!("{days}h"), 24),
+        None => (text.to_owned(), 1),
+    };
+    let parsed: Result<SignedDuration, _> = text.parse();
+    let duration = parsed.ok().and_then(|duration| Duration::try_from(duration).ok());
+    duration.map(|duration| duration * times).ok_or_else(|| "a duration such as 250ms, 30s, 15m or 30d".to_owned())
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// The embedded store, in this file.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("mongodb") {
+            return Err("this version has the embedded store only: sqlite:PATH".to_owned());
+        }
+        let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
+        match path {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => Err("sqlite:PATH, such as sqlite:./data/members-book.db".to_owned()),
+        }
+    }
+}
+
+/// A secret; never printed.
+///
+/// # Errors
+/// Never.
+pub fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+/// The origin of a browser page: a scheme and a host, without a path.
+///
+/// # Errors
+/// When it is something else.
+pub fn origin(text: &str) -> Result<HeaderValue, String> {
+    let is_origin = text.split_once("://").is_some_and(|(scheme, host)| !scheme.is_empty() && !host.contains('/'));
+    match HeaderValue::from_str(text) {
+        Ok(value) if is_origin => Ok(value),
+        _ => Err("an origin such as https://app.example.com".to_owned()),
+    }
+}
+
+/// An address to listen on, or nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptionalAddr(pub Option<SocketAddr>);
+
+impl FromStr for OptionalAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        text.parse().map(|addr| Self(Some(addr))).map_err(|_| "an address such as 127.0.0.1:9464, or off".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["", "15", "-1s", "soon", "d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_database_is_a_file() {
+        let file = |path: &str| Ok(DatabaseUrl::Sqlite(path.into()));
+        assert_eq!("sqlite:./data/x.db".parse(), file("./data/x.db"));
+        assert_eq!("sqlite:///var/lib/x.db".parse(), file("/var/lib/x.db"));
+        for wrong in ["", "sqlite:", "postgres://x", "mongodb://localhost"] {
+            assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn origins_have_no_path() {
+        assert!(origin("http://localhost:8081").is_ok());
+        assert!(origin("exp://192.168.1.5:8081").is_ok());
+        for wrong in ["localhost", "https://example.com/app", "*"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a request failed, in the words of the protocol; translated into `error` frames and problem documents.
+
+use std::time::Duration;
+
+use protocol::{ErrorCode, FieldError};
+
+use crate::store::StoreError;
+
+/// Why a request failed. It changed nothing, except where the code says that this is unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, for programs.
+    pub code: ErrorCode,
+    /// Why, for people. Never carries content, tokens or the inside of the server.
+    pub message: String,
+    /// The bad fields.
+    pub fields: Vec<FieldError>,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure with a message for people.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), fields: Vec::new(), retry_after: None }
+    }
+
+    /// A failure that says no more than what its code means.
+    #[must_use]
+    pub fn of(code: ErrorCode) -> Self {
+        Self::new(code, code.meaning())
+    }
+
+    /// A failure because of one field.
+    #[must_use]
+    pub fn field(code: ErrorCode, field: &str, message: &str) -> Self {
+        let error = FieldError { field: field.to_owned(), message: message.to_owned() };
+        Self { fields: vec![error], ..Self::new(code, format!("{field}: {message}")) }
+    }
+
+    /// The same failure with a time to wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// The server is at its limit.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::of(ErrorCode::Overloaded).retry_after(Duration::from_secs(1))
+    }
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self::of(code)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The reason is the operator's, and is logged where it arises.
+            StoreError::Unavailable(_) => Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5)),
+            StoreError::Overloaded => Self::overloaded(),
+            StoreError::Timeout => Self::of(ErrorCode::Timeout).retry_after(Duration::from_secs(1)),
+            StoreError::Inconsistent(reason) => {
+                tracing::error!(reason, "a fault in the store or its data");
+                Self::of(ErrorCode::Internal)
+            }
+        }
+    }
+}

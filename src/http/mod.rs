@@ -1,0 +1,77 @@
+//! HTTP: the REST API, the way into the WebSocket, health, metrics.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`routes`] | one file per group of endpoints |
+//! | [`problem`] | failures as problem documents |
+//! | [`extract`] | who asks, and what with |
+//! | [`upgrade`] | HTTP to WebSocket |
+//! | [`observe`] | deadline, metrics and log of every request |
+//! | [`serve`] | accepting connections, as many as there is room for |
+//!
+//! Handlers translate; rules live in `service`.
+
+pub mod extract;
+pub mod observe;
+pub mod problem;
+pub mod routes;
+pub mod serve;
+pub mod upgrade;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderValue, Method, header},
+    middleware,
+};
+use protocol::ErrorCode;
+use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
+
+use crate::{
+    failure::Failure,
+    service::{accounts::Accounts, profiles::Profiles},
+    session,
+    store::Backend,
+    telemetry::Metrics,
+};
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct AppState {
+    /// Accounts.
+    pub accounts: Arc<Accounts>,
+    /// Profiles.
+    pub profiles: Arc<Profiles>,
+    /// What WebSocket connections need.
+    pub session: Arc<session::Context>,
+    /// The store, for its health.
+    pub store: Arc<dyn Backend>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Cancelled when the server is going to stop.
+    pub shutdown: CancellationToken,
+}
+
+/// The whole of HTTP.
+pub fn router(state: AppState, cors_origins: Vec<HeaderValue>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(cors_origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600));
+    Router::new()
+        .merge(routes::auth::routes())
+        .merge(routes::members::routes())
+        .merge(routes::health::routes())
+        .route("/ws", axum::routing::get(upgrade::upgrade))
+        .fallback(async || Failure::of(ErrorCode::NotFound))
+        .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
+        .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
+        .layer(cors)
+        .with_state(state)
+}

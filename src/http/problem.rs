@@ -1,0 +1,30 @@
+//! Failures as problem documents (RFC 9457).
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use protocol::Problem;
+
+use crate::failure::Failure;
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let Self { code, message, fields, retry_after } = self;
+        let problem = Problem { errors: fields, ..Problem::new(code, message) };
+        let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A problem is plain strings and numbers, which can always be written.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = retry_after {
+            // Whole seconds (RFC 9110, section 10.2.3), rounded up.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        }
+        response
+    }
+}

@@ -1,0 +1,100 @@
+//! HTTP to WebSocket (RFC 6455, section 4).
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use protocol::{ErrorCode, SUBPROTOCOL};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{handshake::server::create_response, protocol::Role},
+};
+
+use super::{AppState, extract::Peer, serve::Place};
+use crate::{
+    failure::Failure,
+    session::{self, socket},
+};
+
+/// `GET /ws`.
+///
+/// # Errors
+/// `upgrade_required` when it is no WebSocket handshake, `validation_failed` for a subprotocol that we do not speak,
+/// `draining` while the server is going to stop.
+pub async fn upgrade(
+    State(state): State<AppState>,
+    Peer(peer): Peer,
+    mut request: Request,
+) -> Result<Response, Response> {
+    if state.shutdown.is_cancelled() {
+        return Err(Failure::of(ErrorCode::Draining).into_response());
+    }
+    let chosen = subprotocol(request.headers()).map_err(Failure::into_response)?;
+    let mut handshake = axum::http::Request::new(());
+    *handshake.method_mut() = request.method().clone();
+    *handshake.version_mut() = request.version();
+    *handshake.headers_mut() = request.headers().clone();
+    let response = create_response(&handshake).map_err(|_| upgrade_required())?;
+    let (Some(upgrading), Some(place)) =
+        (request.extensions_mut().remove::<OnUpgrade>(), request.extensions_mut().remove::<Place>())
+    else {
+        return Err(upgrade_required());
+    };
+    let context = Arc::clone(&state.session);
+    // The task of the connection, from here to its end. It keeps its place in the number of connections.
+    state.session.tasks.spawn(async move {
+        match upgrading.await {
+            Ok(upgraded) => run(upgraded, peer, context).await,
+            Err(error) => tracing::debug!(%peer, %error, "the upgrade to WebSocket failed"),
+        }
+        drop(place);
+    });
+    let mut response = response.map(|()| axum::body::Body::empty());
+    if chosen {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    Ok(response)
+}
+
+async fn run(upgraded: Upgraded, peer: IpAddr, context: Arc<session::Context>) {
+    // Taken out of hyper's boxes: the connection is the bare socket from now on.
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("an upgraded connection is not a TCP socket");
+        return;
+    };
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let config = Some(socket::config());
+    let stream = WebSocketStream::from_partially_read(stream, early, Role::Server, config).await;
+    session::task::run(stream, peer, context).await;
+}
+
+/// Whether the client offers our subprotocol. One that offers none is taken to speak it.
+fn subprotocol(headers: &HeaderMap) -> Result<bool, Failure> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let mut offered =
+        offers.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).peekable();
+    if offered.peek().is_none() {
+        return Ok(false);
+    }
+    if offered.any(|name| name.trim() == SUBPROTOCOL) {
+        return Ok(true);
+    }
+    let message = format!("the server speaks {SUBPROTOCOL}");
+    Err(Failure::field(ErrorCode::ValidationFailed, "Sec-WebSocket-Protocol", &message))
+}
+
+fn upgrade_required() -> Response {
+    let mut response = Failure::of(ErrorCode::UpgradeRequired).into_response();
+    debug_assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+    // RFC 9110, section 15.5.22, and RFC 6455, section 4.2.2.
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
+}

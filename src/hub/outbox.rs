@@ -1,0 +1,245 @@
+//! The outbox of a connection: what is to be sent, bounded in frames and in bytes.
+//!
+//! Anybody may push, and pushing never waits. One task takes: the connection's own. The order to close has a place of
+//! its own, so a full outbox cannot lose it.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Poll, Waker},
+};
+
+use protocol::{CloseCode, RequestId, ServerFrame};
+
+use super::Frame;
+use crate::{failure::Failure, telemetry::Metrics};
+
+/// Something to be sent.
+#[derive(Debug)]
+pub enum Delivery {
+    /// An event, encoded already.
+    Event(Frame),
+    /// The answer to a request of this connection.
+    Reply(Box<Reply>),
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Reply {
+    /// The id of the request, if it had one.
+    pub id: Option<RequestId>,
+    /// What to say.
+    pub result: Result<ServerFrame, Failure>,
+}
+
+/// Why and how to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close {
+    /// The close code.
+    pub code: CloseCode,
+    /// When to come back.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Close {
+    /// Close with a code and no time to wait.
+    #[must_use]
+    pub const fn with(code: CloseCode) -> Self {
+        Self { code, retry_after_ms: None }
+    }
+}
+
+/// How much an outbox holds before its connection is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLimits {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes of encoded frames.
+    pub bytes: usize,
+}
+
+/// What is to be sent on a connection.
+pub struct Outbox {
+    state: Mutex<State>,
+    limits: OutboxLimits,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Delivery>,
+    /// Of the events in `queue`. Replies are bounded by the number of requests.
+    bytes: usize,
+    close: Option<Close>,
+    overflowed: bool,
+    waker: Option<Waker>,
+}
+
+impl Outbox {
+    /// An empty outbox. Allocates its queue only while there is something in it.
+    #[must_use]
+    pub fn new(limits: OutboxLimits, metrics: Arc<Metrics>) -> Self {
+        Self { state: Mutex::default(), limits, metrics }
+    }
+
+    /// Queues something. When there is no room, everything queued is dropped and the connection is closed as a slow
+    /// consumer: it finds what it missed by sync.
+    pub fn push(&self, delivery: Delivery) {
+        let mut state = self.lock();
+        if state.overflowed {
+            self.metrics.outbox_dropped.inc();
+            return;
+        }
+        if let Delivery::Event(frame) = &delivery {
+            state.bytes += frame.len();
+        }
+        state.queue.push_back(delivery);
+        if state.queue.len() > self.limits.frames || state.bytes > self.limits.bytes {
+            self.metrics.outbox_overflows.inc();
+            self.metrics.outbox_dropped.inc_by(u64::try_from(state.queue.len()).unwrap_or(u64::MAX));
+            state.queue = VecDeque::new();
+            state.overflowed = true;
+            state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
+        }
+        wake(state);
+    }
+
+    /// Orders the connection to close after what is queued. The first order counts.
+    pub fn close(&self, close: Close) {
+        let mut state = self.lock();
+        state.close.get_or_insert(close);
+        wake(state);
+    }
+
+    /// Takes everything that is queued, in its order.
+    #[must_use]
+    pub fn take(&self) -> VecDeque<Delivery> {
+        let mut state = self.lock();
+        state.bytes = 0;
+        std::mem::take(&mut state.queue)
+    }
+
+    /// The order to close, if there is one.
+    #[must_use]
+    pub fn closing(&self) -> Option<Close> {
+        self.lock().close
+    }
+
+    /// Waits until something is queued or the connection is to close.
+    pub async fn ready(&self) {
+        self.wait(|state| state.close.is_some() || !state.queue.is_empty()).await;
+    }
+
+    /// Waits until something is queued, even if the connection is to close.
+    pub async fn filled(&self) {
+        self.wait(|state| !state.queue.is_empty()).await;
+    }
+
+    /// Waits until the connection has to be cut because it cannot keep up.
+    pub async fn overflowed(&self) {
+        self.wait(|state| state.overflowed).await;
+    }
+
+    /// Only the connection's own task waits, so there is one waker.
+    async fn wait(&self, until: impl Fn(&State) -> bool) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if until(&state) {
+                return Poll::Ready(());
+            }
+            if !state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+                state.waker = Some(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The lock is held for a few instructions and never across a call that could panic, so it cannot be poisoned.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the connection's task, after giving back the lock that it is going to take.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waker = state.waker.take();
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::server::{Okay, TypingPush};
+    use tokio_test::{assert_pending, assert_ready, task::spawn};
+
+    use super::*;
+
+    fn outbox(frames: usize, bytes: usize) -> Outbox {
+        Outbox::new(OutboxLimits { frames, bytes }, Arc::new(Metrics::new()))
+    }
+
+    fn event() -> Delivery {
+        let typing = TypingPush {
+            conversation: protocol::ConversationId::from_bytes([0; 12]),
+            member: protocol::MemberId::from_bytes([0; 12]),
+            active: true,
+        };
+        Delivery::Event(Frame::push(&ServerFrame::TypingPush(typing)))
+    }
+
+    #[test]
+    fn what_is_pushed_is_taken_in_order_and_wakes() {
+        let outbox = outbox(10, 10_000);
+        let mut ready = spawn(outbox.ready());
+        assert_pending!(ready.poll());
+        outbox.push(event());
+        outbox.push(Delivery::Reply(Box::new(Reply { id: None, result: Ok(ServerFrame::Okay(Okay::default())) })));
+        assert!(ready.is_woken());
+        assert_ready!(ready.poll());
+        let taken = outbox.take();
+        assert!(matches!(taken[0], Delivery::Event(_)));
+        assert!(matches!(taken[1], Delivery::Reply(_)));
+        assert!(outbox.take().is_empty());
+    }
+
+    #[test]
+    fn one_frame_too_many_cuts_the_connection() {
+        let outbox = outbox(2, 10_000);
+        outbox.push(event());
+        outbox.push(event());
+        assert_eq!(outbox.closing(), None);
+        outbox.push(event());
+        assert_eq!(outbox.closing(), Some(Close::with(CloseCode::SlowConsumer)));
+        outbox.push(event());
+        assert!(outbox.take().is_empty(), "what a slow consumer missed is found by sync");
+    }
+
+    #[test]
+    fn one_byte_too_many_cuts_the_connection() {
+        let Delivery::Event(frame) = event() else { unreachable!() };
+        let outbox = outbox(10, frame.len() * 2);
+        outbox.push(event());
+        outbox.push(event());
+        assert_eq!(outbox.closing(), None);
+        outbox.push(event());
+        assert_eq!(outbox.closing().unwrap().code, CloseCode::SlowConsumer);
+        assert_ready!(spawn(outbox.overflowed()).poll());
+    }
+
+    #[test]
+    fn an_order_to_close_is_never_lost_and_the_first_one_counts() {
+        let outbox = outbox(1, 10_000);
+        outbox.push(event());
+        outbox.close(Close::with(CloseCode::Deactivated));
+        outbox.close(Close::with(CloseCode::GoingAway));
+        assert_eq!(outbox.closing(), Some(Close::with(CloseCode::Deactivated)));
+        assert_eq!(outbox.take().len(), 1, "what was queued before is still sent");
+        assert_ready!(spawn(outbox.ready()).poll());
+        assert_pending!(spawn(outbox.filled()).poll());
+        assert_pending!(spawn(outbox.overflowed()).poll());
+    }
+}

@@ -1,0 +1,23 @@
+//! The Members Book server: chat for a private members' club over one WebSocket per device, and a REST API beside it.
+//!
+//! The road of every change, whether it comes from a socket or over REST:
+//!
+//! ```text
+//! session, http  ->  service  ->  store (durable)  ->  event  ->  hub  ->  outbox of each live connection
+//! ```
+//!
+//! Dependencies point one way: `session, http -> service -> store, hub -> protocol`. `ARCHITECTURE.md` draws it.
+
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod failure;
+pub mod http;
+pub mod hub;
+pub mod ids;
+pub mod presence;
+pub mod service;
+pub mod session;
+pub mod store;
+pub mod telemetry;

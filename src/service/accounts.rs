@@ -1,0 +1,223 @@
+//! Accounts: register, log in, refresh, log out, deactivate.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use protocol::{
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
+    model::UserType,
+    rest::{AuthResponse, LoginRequest, RegisterRequest, TokenType},
+};
+
+use super::limiter::Limiter;
+use crate::{
+    auth::{AccessTokens, Passwords, password::TooBusy, refresh},
+    clock::Clock,
+    failure::Failure,
+    hub::{Close, Hub},
+    ids::Ids,
+    store::{
+        MemberStore, SessionStore,
+        members::{EmailTaken, MemberRecord, NewMember},
+        sessions::{NewToken, Rotation},
+    },
+    telemetry::Metrics,
+};
+
+/// Who a request or a connection speaks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Authorized {
+    /// The member.
+    pub member: MemberId,
+    /// The session.
+    pub session: SessionId,
+    /// What the member may do.
+    pub user_type: UserType,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
+/// Accounts.
+pub struct Accounts {
+    /// Members.
+    pub members: Arc<dyn MemberStore>,
+    /// Sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Access tokens.
+    pub tokens: AccessTokens,
+    /// Passwords.
+    pub passwords: Passwords,
+    /// How long a refresh token lives.
+    pub refresh_lifetime: Duration,
+    /// Registrations from one address.
+    pub registrations: Limiter<IpAddr>,
+    /// Logins from one address.
+    pub logins: Limiter<IpAddr>,
+    /// The live connections of revoked sessions.
+    pub hub: Arc<Hub>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids and tokens.
+    pub ids: Arc<Ids>,
+    /// Counts failures.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Accounts {
+    /// Registers a member and logs them in.
+    ///
+    /// # Errors
+    /// `email_taken`, a rate limit, or the store.
+    pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+        self.registrations.check(&from)?;
+        let member = self.create(request, UserType::Member).await?;
+        tracing::info!(member = %member.profile.id, "member registered");
+        self.log_in_as(member).await
+    }
+
+    /// Creates a member of any type; for [`Self::register`] and for the command that makes the first administrator.
+    ///
+    /// # Errors
+    /// `email_taken`, or the store.
+    pub async fn create(&self, request: RegisterRequest, user_type: UserType) -> Result<MemberRecord, Failure> {
+        let RegisterRequest { name, email, password } = request;
+        let member = NewMember {
+            id: self.ids.member(),
+            name: name.trim().to_owned(),
+            email: email.trim().to_owned(),
+            password_hash: self.passwords.hash(password).await?,
+            user_type,
+            created_at: self.clock.now(),
+        };
+        self.members.insert(member).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
+    }
+
+    /// Logs a member in.
+    ///
+    /// # Errors
+    /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated` only to whom
+    /// knows the password, a rate limit, or the store.
+    pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+        self.logins.check(&from)?;
+        let member = self.members.by_email(&request.email).await?;
+        let hash = member.as_ref().map(|member| member.password_hash.clone());
+        let right = self.passwords.verify(request.password, hash).await?;
+        let Some(member) = member.filter(|_| right) else {
+            return Err(self.denied(ErrorCode::InvalidCredentials));
+        };
+        if !member.profile.is_active {
+            return Err(self.denied(ErrorCode::MemberDeactivated));
+        }
+        self.log_in_as(member).await
+    }
+
+    async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
+        let (session, now) = (self.ids.session(), self.clock.now());
+        let token = refresh::issue(&self.ids);
+        let next = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime) };
+        self.sessions.start(session, member.profile.id, next, now).await?;
+        member.profile.last_login = Some(now);
+        self.answer(member, session, token.token, next.expires_at)
+    }
+
+    /// Exchanges a refresh token for a new pair of tokens.
+    ///
+    /// # Errors
+    /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
+    /// are closed; `member_deactivated`; or the store.
+    pub async fn refresh(&self, token: &str) -> Result<AuthResponse, Failure> {
+        let now = self.clock.now();
+        let successor = refresh::issue(&self.ids);
+        let next = NewToken { hash: successor.hash, expires_at: now.after(self.refresh_lifetime) };
+        match self.sessions.rotate(refresh::hash(token), next, now).await? {
+            Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
+            Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
+            Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
+            Rotation::Reused { session, member } => {
+                tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
+                self.hub.close(member, Some(session), Close::with(CloseCode::Unauthorized));
+                Err(self.denied(ErrorCode::RefreshTokenReused))
+            }
+        }
+    }
+
+    /// Logs out the session, or all sessions of the member. Their connections are closed with 4401.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
+        let now = self.clock.now();
+        if all {
+            self.sessions.revoke_all(who.member, now).await?;
+        } else {
+            self.sessions.revoke(who.session, now).await?;
+        }
+        let session = (!all).then_some(who.session);
+        self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
+        Ok(())
+    }
+
+    /// Activates or deactivates a member. Deactivating revokes their sessions and closes their connections with 4403.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn set_active(&self, member: MemberId, active: bool) -> Result<MemberRecord, Failure> {
+        let record = self.members.set_active(member, active, self.clock.now()).await?;
+        let record = record.ok_or(ErrorCode::MemberNotFound)?;
+        if !active {
+            self.hub.close(member, None, Close::with(CloseCode::Deactivated));
+        }
+        Ok(record)
+    }
+
+    /// Checks an access token: who it speaks for, and that its session and member are still good.
+    ///
+    /// # Errors
+    /// The code of what is wrong with it, or the store.
+    pub async fn authorize(&self, token: &str) -> Result<Authorized, Failure> {
+        let verified = self.tokens.verify(token).map_err(|code| self.denied(code))?;
+        let session = self.sessions.view(verified.session).await?;
+        let session = session.filter(|session| session.member == verified.member);
+        let session = session.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))?;
+        if !session.is_active {
+            return Err(self.denied(ErrorCode::MemberDeactivated));
+        }
+        if session.revoked {
+            return Err(self.denied(ErrorCode::SessionRevoked));
+        }
+        Ok(Authorized {
+            member: verified.member,
+            session: verified.session,
+            user_type: session.user_type,
+            expires_at: verified.expires_at,
+        })
+    }
+
+    fn answer(
+        &self,
+        member: MemberRecord,
+        session: SessionId,
+        refresh_token: String,
+        refresh_expires_at: Timestamp,
+    ) -> Result<AuthResponse, Failure> {
+        let access = self.tokens.issue(member.profile.id, session)?;
+        Ok(AuthResponse {
+            member: member.profile,
+            access_token: access.token,
+            token_type: TokenType::Bearer,
+            expires_at: access.expires_at,
+            refresh_token,
+            refresh_expires_at,
+        })
+    }
+
+    fn denied(&self, code: ErrorCode) -> Failure {
+        self.metrics.auth_failure(code);
+        Failure::of(code)
+    }
+}
+
+impl From<TooBusy> for Failure {
+    fn from(_: TooBusy) -> Self {
+        Self::overloaded()
+    }
+}

@@ -1,0 +1,93 @@
+//! Rate limits: so many a second, or a minute, with a burst.
+
+use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+    state::keyed::DashMapStateStore,
+};
+use protocol::ErrorCode;
+
+use crate::{failure::Failure, telemetry::Metrics};
+
+/// How much is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many in one period. Zero: no limit.
+    pub per_period: u32,
+    /// The period.
+    pub period: Duration,
+    /// How many at once, after a pause.
+    pub burst: u32,
+}
+
+/// A rate limit for each key.
+pub struct Limiter<K: Hash + Eq + Clone> {
+    name: &'static str,
+    limiter: Option<RateLimiter<K, DashMapStateStore<K>, DefaultClock>>,
+    clock: DefaultClock,
+    metrics: Arc<Metrics>,
+}
+
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    /// A limit with this name in the metrics.
+    #[must_use]
+    pub fn new(name: &'static str, rate: Rate, metrics: Arc<Metrics>) -> Self {
+        let quota = rate.period.checked_div(rate.per_period).and_then(Quota::with_period);
+        let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
+        let limiter = quota.map(|quota| RateLimiter::dashmap(quota.allow_burst(burst)));
+        Self { name, limiter, clock: DefaultClock::default(), metrics }
+    }
+
+    /// Takes one from the key's allowance.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub fn check(&self, key: &K) -> Result<(), Failure> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        limiter.check_key(key).map_err(|not_until| {
+            self.metrics.rate_limit_hit(self.name);
+            // Rounded up, so that whoever waits that long is not refused again by a millisecond.
+            let wait = not_until.wait_time_from(self.clock.now()) + Duration::from_millis(1);
+            Failure::of(ErrorCode::RateLimited).retry_after(wait)
+        })
+    }
+
+    /// Forgets keys that have their whole allowance. To be called now and then, or they add up.
+    pub fn tidy(&self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(per_period: u32, burst: u32) -> Limiter<u8> {
+        let rate = Rate { per_period, period: Duration::from_secs(3600), burst };
+        Limiter::new("test", rate, Arc::new(Metrics::new()))
+    }
+
+    #[test]
+    fn a_burst_is_allowed_and_then_a_wait_is_told() {
+        let limiter = limiter(60, 3);
+        for _ in 0..3 {
+            assert!(limiter.check(&1).is_ok());
+        }
+        let refused = limiter.check(&1).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::RateLimited);
+        let wait = refused.retry_after.unwrap();
+        assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
+        assert!(limiter.check(&2).is_ok(), "another key has an allowance of its own");
+    }
+
+    #[test]
+    fn zero_means_no_limit() {
+        let limiter = limiter(0, 0);
+        assert!((0..10_000).all(|_| limiter.check(&1).is_ok()));
+    }
+}

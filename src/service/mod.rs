@@ -1,0 +1,31 @@
+//! The rules of the club: everything that can be done, each in one function, whoever asks.
+//!
+//! `session` and `http` translate requests into calls of these and answers back; they decide nothing. Only these call
+//! the store, and only [`events`] hands an event to the hub.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`accounts`] | register, log in, refresh, log out, deactivate |
+//! | [`profiles`] | a member's own record |
+//! | [`connections`] | signing a connection in and out, renewing its token |
+//! | [`messaging`] | sending, watermarks, typing, conversations, history, sync |
+//! | [`sequencer`] | the one road of durable changes: gather, commit, publish in order, answer |
+//! | [`watching`] | presence: who watches whom, who has gone |
+//! | [`events`] | the one place where events go to the hub |
+//! | [`limiter`] | rate limits |
+//! | [`cursor`] | positions of the store as opaque text |
+
+pub mod accounts;
+pub mod connections;
+pub mod cursor;
+pub mod events;
+pub mod limiter;
+pub mod messaging;
+pub mod profiles;
+pub mod sequencer;
+pub mod watching;
+
+use crate::failure::Failure;
+
+/// Takes the answer to a request that is not waited for. Called once, from whichever task has it.
+pub type Respond<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;

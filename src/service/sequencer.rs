@@ -1,0 +1,311 @@
+//! The one road of durable changes to conversations.
+//!
+//! Commands of one conversation go down one lane. A lane gathers what arrived while the store was busy with the last
+//! batch, commits it, publishes what happened *in the order in which it was stored*, and answers. So a conversation's
+//! events leave in the order of `seq`, nothing is pushed or acknowledged before it is durable, and it makes no
+//! difference whether the connection that asked is still there.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use protocol::{
+    ConnectionId, ConversationId, ErrorCode, ServerFrame,
+    model::ConversationInfo,
+    server::{MessagePush, Receipt},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Respond, events::Events};
+use crate::{
+    failure::Failure,
+    store::{
+        ConversationStore, StoreError,
+        conversations::{Applied, Command, Outcome, Position, Refusal},
+    },
+    telemetry::Metrics,
+};
+
+/// Commands that wait in one lane; more are refused.
+const LANE: usize = 16_384;
+/// Commands in one commit.
+const BATCH: usize = 4_096;
+
+/// A command on its way.
+pub struct Submission {
+    /// What to do.
+    pub command: Command,
+    /// The connection that asked. It gets the answer and not the event.
+    pub origin: Option<ConnectionId>,
+    /// Takes the answer.
+    pub respond: Respond<Outcome>,
+}
+
+struct Queued {
+    submission: Submission,
+    since: Instant,
+}
+
+/// The lanes.
+pub struct Sequencer {
+    lanes: Box<[mpsc::Sender<Queued>]>,
+    progress: Arc<Progress>,
+}
+
+/// What the lanes tell everybody.
+struct Progress {
+    /// Everything up to here is durable and in the outboxes of those who are connected.
+    published: AtomicU64,
+    /// The store has not answered in time; new commands fail at once until it does.
+    stalled: AtomicBool,
+}
+
+/// The tasks of the lanes.
+pub struct Lanes {
+    tasks: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+}
+
+impl Lanes {
+    /// Takes no more commands, and waits until those that are queued have been committed and published.
+    pub async fn finish(self) {
+        self.stop.cancel();
+        for lane in self.tasks {
+            // A lane that panicked has dropped its queue, and with it told those who wait.
+            let _ = lane.await;
+        }
+    }
+}
+
+impl Sequencer {
+    /// Starts the lanes.
+    ///
+    /// # Errors
+    /// When the store cannot tell its position.
+    pub async fn start(
+        store: Arc<dyn ConversationStore>,
+        events: Events,
+        deadline: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Lanes), StoreError> {
+        let Position(position) = store.position().await?;
+        let progress = Arc::new(Progress { published: AtomicU64::new(position), stalled: AtomicBool::new(false) });
+        let stop = CancellationToken::new();
+        let (lanes, tasks) = (0..store.lanes().max(1))
+            .map(|_| {
+                let (sender, receiver) = mpsc::channel(LANE);
+                let lane = Lane {
+                    store: Arc::clone(&store),
+                    events: events.clone(),
+                    progress: Arc::clone(&progress),
+                    deadline,
+                    metrics: Arc::clone(&metrics),
+                };
+                (sender, tokio::spawn(lane.run(receiver, stop.clone())))
+            })
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        Ok((Self { lanes: lanes.into(), progress }, Lanes { tasks, stop }))
+    }
+
+    /// Takes a command; never waits. The answer comes through `respond`, with a failure too.
+    pub fn submit(&self, conversation: ConversationId, submission: Submission) {
+        if self.progress.stalled.load(Ordering::Relaxed) {
+            (submission.respond)(Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
+            return;
+        }
+        let Some(lane) = self.lane_of(conversation) else { return };
+        if let Err(error) = lane.try_send(Queued { submission, since: Instant::now() }) {
+            let (queued, failure) = match error {
+                mpsc::error::TrySendError::Full(queued) => (queued, Failure::overloaded()),
+                mpsc::error::TrySendError::Closed(queued) => (queued, Failure::of(ErrorCode::Draining)),
+            };
+            (queued.submission.respond)(Err(failure));
+        }
+    }
+
+    /// Everything up to here is durable, and in the outboxes of those who are connected.
+    #[must_use]
+    pub fn published(&self) -> Position {
+        Position(self.progress.published.load(Ordering::Acquire))
+    }
+
+    fn lane_of(&self, conversation: ConversationId) -> Option<&mpsc::Sender<Queued>> {
+        // The id is a hash already.
+        let [.., a, b] = *conversation.as_bytes();
+        let number = usize::from(u16::from_be_bytes([a, b]));
+        self.lanes.get(number.checked_rem(self.lanes.len())?)
+    }
+}
+
+struct Lane {
+    store: Arc<dyn ConversationStore>,
+    events: Events,
+    progress: Arc<Progress>,
+    deadline: Duration,
+    metrics: Arc<Metrics>,
+}
+
+/// Who asked, for one command of a batch.
+struct Asker {
+    origin: Option<ConnectionId>,
+    respond: Option<Respond<Outcome>>,
+    is_message: bool,
+    since: Instant,
+}
+
+impl Lane {
+    async fn run(self, mut queue: mpsc::Receiver<Queued>, stop: CancellationToken) {
+        let mut queued = Vec::new();
+        loop {
+            let received = tokio::select! {
+                received = queue.recv_many(&mut queued, BATCH) => received,
+                () = stop.cancelled(), if !queue.is_closed() => {
+                    queue.close();
+                    continue;
+                }
+            };
+            if received == 0 {
+                break;
+            }
+            let mut askers = Vec::with_capacity(queued.len());
+            let mut commands = Vec::with_capacity(queued.len());
+            for Queued { submission: Submission { command, origin, respond }, since } in queued.drain(..) {
+                let is_message = matches!(command, Command::Append(_));
+                askers.push(Asker { origin, respond: Some(respond), is_message, since });
+                commands.push(command);
+            }
+            match self.apply(commands, &mut askers, &mut queue).await {
+                Ok(applied) => self.settle(applied, askers),
+                Err(error) => {
+                    for asker in &mut askers {
+                        self.answer(asker, Err(error.clone().into()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies a batch and waits for the outcome, however long it takes: what has become durable must be published. Who
+    /// waits is answered when the deadline passes, and so is everybody who comes after.
+    async fn apply(
+        &self,
+        commands: Vec<Command>,
+        askers: &mut [Asker],
+        queue: &mut mpsc::Receiver<Queued>,
+    ) -> Result<Applied, StoreError> {
+        let mut applying = self.store.apply(commands);
+        if let Ok(applied) = timeout(self.deadline, &mut applying).await {
+            return applied;
+        }
+        tracing::error!("the store has not committed in time");
+        self.progress.stalled.store(true, Ordering::Relaxed);
+        for asker in askers {
+            self.answer(asker, Err(StoreError::Timeout.into()));
+        }
+        let applied = loop {
+            tokio::select! {
+                applied = &mut applying => break applied,
+                Some(queued) = queue.recv() => {
+                    let Submission { command, origin, respond } = queued.submission;
+                    let is_message = matches!(command, Command::Append(_));
+                    let mut asker = Asker { origin, respond: Some(respond), is_message, since: queued.since };
+                    self.answer(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
+                }
+                else => break applying.await,
+            }
+        };
+        tracing::info!("the store commits again");
+        self.progress.stalled.store(false, Ordering::Relaxed);
+        applied
+    }
+
+    /// Publishes what happened, in its order, and answers.
+    fn settle(&self, applied: Applied, mut askers: Vec<Asker>) {
+        let superseded = superseded_receipts(&applied.outcomes);
+        for ((outcome, asker), superseded) in applied.outcomes.into_iter().zip(&mut askers).zip(superseded) {
+            match outcome {
+                Ok(outcome) => {
+                    if !superseded {
+                        self.publish(&outcome, asker.origin);
+                    }
+                    self.answer(asker, Ok(outcome));
+                }
+                Err(refusal) => self.answer(asker, Err(refusal.into())),
+            }
+        }
+        self.progress.published.fetch_max(applied.position.0, Ordering::Release);
+    }
+
+    fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
+        match outcome {
+            Outcome::Appended { duplicate: true, .. } => self.metrics.messages_duplicate.inc(),
+            Outcome::Appended { message, membership, .. } => {
+                let first = message.seq == 1;
+                let conversation =
+                    first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
+                let push = ServerFrame::MessagePush(MessagePush { message: message.clone(), conversation });
+                self.events.to_members(&membership.members, origin, &push);
+                self.metrics.messages_stored.inc()
+            }
+            Outcome::Marked { moved: false, .. } => 0,
+            Outcome::Marked { conversation, member, delivered, read, at, membership, .. } => {
+                let receipt = Receipt {
+                    conversation: *conversation,
+                    member: *member,
+                    delivered: *delivered,
+                    read: *read,
+                    at: *at,
+                };
+                self.events.to_members(&membership.members, origin, &ServerFrame::Receipt(receipt));
+                self.metrics.receipts.inc()
+            }
+        };
+    }
+
+    fn answer(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
+        let Some(respond) = asker.respond.take() else { return };
+        if asker.is_message {
+            match &answer {
+                Ok(_) => self.metrics.message_seconds.observe(asker.since.elapsed().as_secs_f64()),
+                Err(failure) if failure.code.http_status() < 500 => drop(self.metrics.messages_refused.inc()),
+                Err(_) => drop(self.metrics.messages_failed.inc()),
+            }
+        }
+        respond(answer);
+    }
+}
+
+/// Which outcomes are receipts that a later one of the same batch, member and conversation makes unnecessary.
+fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>]) -> Vec<bool> {
+    let mut later = std::collections::HashSet::new();
+    let mut superseded: Vec<bool> = outcomes
+        .iter()
+        .rev()
+        .map(|outcome| match outcome {
+            Ok(Outcome::Marked { conversation, member, moved: true, .. }) => !later.insert((*conversation, *member)),
+            _ => false,
+        })
+        .collect();
+    superseded.reverse();
+    superseded
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::of(match refusal {
+            Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
+            Refusal::MemberNotFound => ErrorCode::MemberNotFound,
+            Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
+            Refusal::SenderDeactivated => ErrorCode::MemberDeactivated,
+        })
+    }
+}

@@ -1,0 +1,397 @@
+//! The protocol as a plain state machine, without I/O: frames, answers, orders and ticks in, effects out.
+
+use std::time::Duration;
+
+use protocol::{
+    ClientFrame, CloseCode, DecodeError, ErrorCode, MemberId, Request, RequestId, ServerFrame, Timestamp,
+    client::{Hello, HistoryGet},
+    limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX},
+    model::DeviceStatus,
+    server::{AuthExpiring, Error, Okay, Welcome},
+};
+use tokio::time::Instant;
+
+use super::{Timing, typing::Typing, window::Window};
+use crate::{
+    failure::Failure,
+    hub::{Close, Frame, Reply},
+    service::{connections::SignedIn, messaging::Target},
+    store::conversations::{MarkKind, Range},
+};
+
+/// What a connection asks of the services.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// Send a message.
+    Send {
+        /// Where to.
+        target: Target,
+        /// The id that the client gave it.
+        client_id: protocol::ClientMessageId,
+        /// The text.
+        content: String,
+    },
+    /// Move a watermark.
+    Mark {
+        /// The conversation.
+        conversation: protocol::ConversationId,
+        /// Which watermark.
+        kind: MarkKind,
+        /// Where to.
+        seq: u64,
+    },
+    /// Set what the device shows.
+    SetStatus(DeviceStatus),
+    /// Watch members no longer.
+    Unwatch(Vec<MemberId>),
+    /// Answer a heartbeat.
+    Ping,
+    /// Something that may have to wait for the store to be read.
+    Query(Query),
+}
+
+/// What a connection asks of the services that may have to wait for the store to be read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Query {
+    /// Tell that the member is typing, or has stopped.
+    Typing {
+        /// Where.
+        target: Target,
+        /// Whether.
+        active: bool,
+    },
+    /// Watch members.
+    Watch(Vec<MemberId>),
+    /// A page of conversations.
+    List {
+        /// `next` of the page before.
+        after: Option<String>,
+        /// How many.
+        limit: u32,
+    },
+    /// A page of entries.
+    History {
+        /// The conversation.
+        conversation: protocol::ConversationId,
+        /// Which entries.
+        range: Range,
+        /// How many.
+        limit: u32,
+    },
+    /// Take a fresh token.
+    Renew(String),
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a frame.
+    Send(Frame),
+    /// Sign the connection in; the answer comes as [`Session::signed_in`] or [`Session::refused`].
+    SignIn(Option<RequestId>, Box<Hello>),
+    /// Do something; exactly one answer comes as [`Session::reply`].
+    Call(Option<RequestId>, Call),
+    /// Tell the others that the member has stopped typing; no answer.
+    StopTyping(Target),
+    /// Say goodbye and close.
+    Close(Close),
+}
+
+/// The time at which something happened.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For durations.
+    pub instant: Instant,
+    /// For what is shown.
+    pub time: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for hello.
+    New,
+    /// Hello is being looked at.
+    SigningIn,
+    /// Signed in.
+    Open,
+    /// To be closed; whatever comes is ignored.
+    Closing,
+}
+
+/// The token of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    at: Instant,
+    time: Timestamp,
+    told: bool,
+}
+
+/// One connection.
+pub struct Session {
+    phase: Phase,
+    silence: Duration,
+    heartbeat: Duration,
+    /// Until when the next frame has to come; the first of all is hello.
+    frame_due: Instant,
+    expiry: Option<Expiry>,
+    in_flight: usize,
+    bad_frames: Window,
+    rate_limited: Window,
+    typing: Typing,
+}
+
+impl Session {
+    /// A connection that was just made.
+    #[must_use]
+    pub fn new(timing: &Timing, now: Instant) -> Self {
+        Self {
+            phase: Phase::New,
+            silence: timing.silence(),
+            heartbeat: timing.heartbeat,
+            frame_due: now + timing.hello,
+            expiry: None,
+            in_flight: 0,
+            bad_frames: Window::new(now),
+            rate_limited: Window::new(now),
+            typing: Typing::default(),
+        }
+    }
+
+    /// Whether a further frame may be read: not while too many requests are being worked on.
+    #[must_use]
+    pub fn can_read(&self) -> bool {
+        self.in_flight < IN_FLIGHT_MAX && matches!(self.phase, Phase::New | Phase::Open)
+    }
+
+    /// Whether requests are being worked on.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// When [`Self::tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let warning = Duration::from_millis(AUTH_EXPIRING_MS);
+        let expiry = self.expiry.map(|expiry| if expiry.told { expiry.at } else { earlier(expiry.at, warning) });
+        let others = [expiry, self.typing.deadline()];
+        others.into_iter().flatten().fold(self.frame_due, Instant::min)
+    }
+
+    /// A text frame came. Returns what it was, for the metrics.
+    pub fn text(&mut self, now: Moment, text: &str, effects: &mut Vec<Effect>) -> Option<usize> {
+        let request = Request::decode(text);
+        let index = request.as_ref().ok().map(|request| request.frame.index());
+        match self.phase {
+            Phase::New => self.first_frame(request, effects),
+            Phase::Open => {
+                self.frame_due = now.instant + self.silence;
+                match request {
+                    Ok(request) => self.request(request, now.instant, effects),
+                    Err(error) => self.bad_frame(error, now.instant, effects),
+                }
+            }
+            Phase::SigningIn | Phase::Closing => {}
+        }
+        index
+    }
+
+    /// A text frame came, and was one too many for the member's rate limit.
+    pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, effects: &mut Vec<Effect>) {
+        self.frame_due = now.instant + self.silence;
+        let id = Request::decode(text).map_or_else(|error| error.id, |request| request.id);
+        self.fail(id.as_ref(), failure, now.instant, effects);
+    }
+
+    /// Something came that no client of this protocol sends.
+    pub fn violation(&mut self, code: CloseCode, effects: &mut Vec<Effect>) {
+        self.close(Close::with(code), effects);
+    }
+
+    /// Hello was good.
+    pub fn signed_in(&mut self, now: Moment, id: Option<&RequestId>, signed_in: &SignedIn, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Open;
+        self.frame_due = now.instant + self.silence;
+        self.expires(signed_in.expires_at, now);
+        let welcome = Welcome {
+            connection: signed_in.connection.id,
+            member: signed_in.connection.member,
+            time: now.time,
+            heartbeat_ms: u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            limits: Limits::V1,
+            expires_at: signed_in.expires_at,
+            cursor: signed_in.cursor.clone(),
+        };
+        effects.push(Effect::Send(Frame::encode(&ServerFrame::Welcome(welcome), id)));
+    }
+
+    /// Hello was refused, or what has to follow it failed.
+    pub fn refused(&mut self, id: Option<&RequestId>, failure: Failure, effects: &mut Vec<Effect>) {
+        let code = failure.code.close_code().unwrap_or(CloseCode::Internal);
+        let retry_after_ms = failure.retry_after.map(millis);
+        effects.push(Effect::Send(error(id, failure)));
+        self.close(Close { code, retry_after_ms }, effects);
+    }
+
+    /// The answer to a call.
+    pub fn reply(&mut self, now: Moment, reply: Reply, effects: &mut Vec<Effect>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match reply.result {
+            Ok(frame) => {
+                if let ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. }) = frame {
+                    self.expires(expires_at, now);
+                }
+                // A request without an id gets no reply; a heartbeat is answered all the same.
+                if reply.id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
+                    effects.push(Effect::Send(Frame::encode(&frame, reply.id.as_ref())));
+                }
+            }
+            Err(failure) => self.fail(reply.id.as_ref(), failure, now.instant, effects),
+        }
+    }
+
+    /// The connection is to close.
+    pub fn close(&mut self, close: Close, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Closing {
+            return;
+        }
+        self.phase = Phase::Closing;
+        effects.push(Effect::Close(close));
+    }
+
+    /// The connection has ended: where the member has to stop typing.
+    pub fn end(&mut self) -> Vec<Target> {
+        self.phase = Phase::Closing;
+        self.typing.end()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        effects.extend(self.typing.expire(now).into_iter().map(Effect::StopTyping));
+        if let Some(expiry) = &mut self.expiry {
+            if expiry.at <= now {
+                return self.close(Close::with(CloseCode::Unauthorized), effects);
+            }
+            if !expiry.told && earlier(expiry.at, Duration::from_millis(AUTH_EXPIRING_MS)) <= now {
+                expiry.told = true;
+                let expiring = AuthExpiring { expires_at: expiry.time };
+                effects.push(Effect::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
+            }
+        }
+        if self.frame_due <= now && matches!(self.phase, Phase::New | Phase::Open) {
+            self.close(Close::with(CloseCode::TimedOut), effects);
+        }
+    }
+
+    fn first_frame(&mut self, request: Result<Request, DecodeError>, effects: &mut Vec<Effect>) {
+        match request {
+            Ok(Request { id, frame: ClientFrame::Hello(hello) }) => {
+                self.phase = Phase::SigningIn;
+                effects.push(Effect::SignIn(id, Box::new(hello)));
+            }
+            Ok(Request { id, .. }) => self.refused(id.as_ref(), ErrorCode::HelloRequired.into(), effects),
+            Err(bad) => {
+                effects.push(Effect::Send(decode_error(bad)));
+                self.close(Close::with(CloseCode::NotTheProtocol), effects);
+            }
+        }
+    }
+
+    fn request(&mut self, request: Request, now: Instant, effects: &mut Vec<Effect>) {
+        let Request { id, frame } = request;
+        let call = match frame {
+            ClientFrame::Hello(_) => return self.fail(id.as_ref(), ErrorCode::HelloRepeated.into(), now, effects),
+            ClientFrame::MessageSend(send) => {
+                let Some(target) = target(send.to, send.conversation) else { return };
+                // A message ends its sender's typing, at the receivers too.
+                self.typing.stop(target);
+                Call::Send { target, client_id: send.client_id, content: send.content }
+            }
+            ClientFrame::MessageDelivered(mark) => {
+                Call::Mark { conversation: mark.conversation, kind: MarkKind::Delivered, seq: mark.seq }
+            }
+            ClientFrame::MessageRead(mark) => {
+                Call::Mark { conversation: mark.conversation, kind: MarkKind::Read, seq: mark.seq }
+            }
+            ClientFrame::Typing(typing) => {
+                let Some(target) = target(typing.to, typing.conversation) else { return };
+                if typing.active {
+                    effects.extend(self.typing.start(target, now).map(Effect::StopTyping));
+                } else {
+                    self.typing.stop(target);
+                }
+                Call::Query(Query::Typing { target, active: typing.active })
+            }
+            ClientFrame::PresenceSet(set) => Call::SetStatus(set.status),
+            ClientFrame::PresenceWatch(watch) => Call::Query(Query::Watch(watch.members)),
+            ClientFrame::PresenceUnwatch(unwatch) => Call::Unwatch(unwatch.members),
+            ClientFrame::ConversationsList(list) => {
+                Call::Query(Query::List { after: list.after, limit: list.limit.unwrap_or(PAGE_DEFAULT) })
+            }
+            ClientFrame::HistoryGet(get) => Call::Query(Query::History {
+                conversation: get.conversation,
+                range: range(&get),
+                limit: get.limit.unwrap_or(PAGE_DEFAULT),
+            }),
+            ClientFrame::AuthRenew(renew) => Call::Query(Query::Renew(renew.token)),
+            ClientFrame::Ping(_) => Call::Ping,
+        };
+        self.in_flight += 1;
+        effects.push(Effect::Call(id, call));
+    }
+
+    fn bad_frame(&mut self, bad: DecodeError, now: Instant, effects: &mut Vec<Effect>) {
+        // A type that we do not know may be from a newer client; what is not JSON is no client of ours.
+        let foreign = bad.code == ErrorCode::Malformed;
+        effects.push(Effect::Send(decode_error(bad)));
+        if foreign && self.bad_frames.exceeds(BAD_FRAMES_MAX, now) {
+            self.close(Close::with(CloseCode::NotTheProtocol), effects);
+        }
+    }
+
+    fn fail(&mut self, id: Option<&RequestId>, failure: Failure, now: Instant, effects: &mut Vec<Effect>) {
+        let limited = failure.code == ErrorCode::RateLimited;
+        let retry_after_ms = failure.retry_after.map(millis);
+        effects.push(Effect::Send(error(id, failure)));
+        if limited && self.rate_limited.exceeds(RATE_LIMITED_MAX, now) {
+            self.close(Close { code: CloseCode::TooMuch, retry_after_ms }, effects);
+        }
+    }
+
+    fn expires(&mut self, time: Timestamp, now: Moment) {
+        self.expiry = Some(Expiry { at: now.instant + time.since(now.time), time, told: false });
+    }
+}
+
+fn target(to: Option<MemberId>, conversation: Option<protocol::ConversationId>) -> Option<Target> {
+    // Decoding has seen to it that it is one of them.
+    to.map(Target::Member).or_else(|| conversation.map(Target::Conversation))
+}
+
+fn range(get: &HistoryGet) -> Range {
+    match (get.before, get.after) {
+        (Some(before), _) => Range::Before(before),
+        (None, Some(after)) => Range::After(after),
+        (None, None) => Range::Newest,
+    }
+}
+
+fn earlier(instant: Instant, by: Duration) -> Instant {
+    instant.checked_sub(by).unwrap_or(instant)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn error(id: Option<&RequestId>, failure: Failure) -> Frame {
+    let Failure { code, message, fields, retry_after } = failure;
+    let field = fields.into_iter().next().map(|error| error.field);
+    let error = Error { code, message, field, retry_after_ms: retry_after.map(millis) };
+    Frame::encode(&ServerFrame::Error(error), id)
+}
+
+fn decode_error(bad: DecodeError) -> Frame {
+    let DecodeError { id, code, field, message } = bad;
+    Frame::encode(&ServerFrame::Error(Error { code, message, field, retry_after_ms: None }), id.as_ref())
+}

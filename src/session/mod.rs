@@ -1,0 +1,82 @@
+//! A WebSocket connection: one task, around a state machine that knows nothing of sockets.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`machine`] | the protocol as a plain state machine: frames, answers and ticks in, effects out |
+//! | [`typing`] | what a connection is typing in, and until when |
+//! | [`window`] | counting events within a minute |
+//! | [`task`] | the task: a `select!` over the socket, the outbox and one timer |
+//! | [`socket`] | writing with deadlines, closing properly |
+//! | [`dispatch`] | calls of the machine as calls of `service` |
+//! | [`sync`] | the sync after hello, cut into frames |
+//!
+//! It translates and decides nothing: rules live in `service`.
+
+pub mod dispatch;
+pub mod machine;
+pub mod socket;
+mod sync;
+pub mod task;
+mod typing;
+mod window;
+
+use std::{sync::Arc, time::Duration};
+
+use protocol::MemberId;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    clock::Clock,
+    hub::OutboxLimits,
+    service::{connections::Connections, events::Events, limiter::Limiter, messaging::Messaging, watching::Watching},
+    telemetry::Metrics,
+};
+
+/// The waits of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// How long to wait for hello.
+    pub hello: Duration,
+    /// How often a client is asked to say something.
+    pub heartbeat: Duration,
+    /// How long a write may take before the client counts as too slow.
+    pub write: Duration,
+    /// How long to wait for what is under way, and then for the other side, when a connection is closed.
+    pub close: Duration,
+}
+
+impl Timing {
+    /// How long a client may be silent.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.heartbeat * 5 / 2
+    }
+}
+
+/// What every connection needs.
+pub struct Context {
+    /// Signs connections in and out.
+    pub connections: Connections,
+    /// Conversations.
+    pub messaging: Arc<Messaging>,
+    /// Presence.
+    pub watching: Arc<Watching>,
+    /// Tells others.
+    pub events: Events,
+    /// Frames of a member, over all their connections.
+    pub frames: Limiter<MemberId>,
+    /// Messages of a member, over all their connections and REST.
+    pub messages: Arc<Limiter<MemberId>>,
+    /// The waits.
+    pub timing: Timing,
+    /// The bounds of an outbox.
+    pub outbox: OutboxLimits,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The tasks of all connections, so that a shutdown can wait for them.
+    pub tasks: TaskTracker,
+    /// Cancelled when the server is going to stop.
+    pub shutdown: CancellationToken,
+}

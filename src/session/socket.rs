@@ -1,0 +1,137 @@
+//! The writing half of a connection: deadlines, counting, and closing properly.
+
+use std::{io, sync::Arc};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use protocol::{CloseCode, ServerFrame, server::Goodbye};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message,
+        error::{CapacityError, ProtocolError},
+        protocol::{CloseFrame, WebSocketConfig},
+    },
+};
+
+use super::Timing;
+use crate::{
+    hub::{Close, Frame},
+    telemetry::Metrics,
+};
+
+/// Bytes read at once, and allocated for as long as the connection lives.
+const READ_BUFFER: usize = 1024;
+/// Bytes written together before the first of them go out.
+const WRITE_BUFFER: usize = 8 * 1024;
+/// Bytes that may wait in the library while the socket takes none: what one flush adds, and the largest sync frame.
+const WRITE_BUFFER_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that are read and thrown away while a connection is being closed.
+const LINGER_BYTES: u64 = 1024 * 1024;
+
+/// The settings of the WebSocket library: its defaults are 128 KiB for reading and no bound for writing.
+#[must_use]
+pub fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(WRITE_BUFFER_MAX)
+        .max_message_size(Some(protocol::limits::FRAME_MAX_BYTES))
+        .max_frame_size(Some(protocol::limits::FRAME_MAX_BYTES))
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug)]
+pub enum Gone {
+    /// The other side closed it, or vanished.
+    Closed,
+    /// The other side does not read fast enough.
+    TooSlow,
+}
+
+/// A WebSocket with the server's manners.
+pub struct Socket<S> {
+    stream: WebSocketStream<S>,
+    timing: Timing,
+    metrics: Arc<Metrics>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    /// Wraps a WebSocket.
+    pub fn new(stream: WebSocketStream<S>, timing: Timing, metrics: Arc<Metrics>) -> Self {
+        Self { stream, timing, metrics }
+    }
+
+    /// The next message. Can be abandoned at any time.
+    pub async fn next(&mut self) -> Option<Result<Message, tungstenite::Error>> {
+        self.stream.next().await
+    }
+
+    /// Writes frames and flushes once.
+    ///
+    /// # Errors
+    /// When the other side is gone, or too slow.
+    pub async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), Gone> {
+        for frame in frames {
+            self.metrics.frame_sent(frame.index());
+            self.within_deadline(Some(Message::Text(frame.into_text()))).await?;
+        }
+        self.within_deadline(None).await
+    }
+
+    /// Queues a message, or flushes, within the deadline of a write.
+    async fn within_deadline(&mut self, message: Option<Message>) -> Result<(), Gone> {
+        let written = async {
+            match message {
+                Some(message) => self.stream.feed(message).await,
+                None => self.stream.flush().await,
+            }
+        };
+        match timeout(self.timing.write, written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(tungstenite::Error::WriteBufferFull(_))) | Err(_) => Err(Gone::TooSlow),
+            Ok(Err(_)) => Err(Gone::Closed),
+        }
+    }
+
+    /// Says goodbye, closes, and waits a little for the other side to do the same: a socket that is closed with unread
+    /// data in it takes back what was not delivered yet, the reason included.
+    pub async fn close(mut self, close: Close) {
+        let Close { code, retry_after_ms } = close;
+        let goodbye = Goodbye { code, reason: code.reason().to_owned(), retry_after_ms };
+        let goodbye = ServerFrame::Goodbye(goodbye).encode(None);
+        let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
+        // However this ends, the connection is over.
+        let _ = timeout(self.timing.close, async {
+            self.stream.feed(Message::Text(goodbye.into())).await?;
+            self.stream.close(Some(frame)).await?;
+            self.stream.get_mut().shutdown().await?;
+            linger(self.stream.get_mut()).await?;
+            Ok::<(), tungstenite::Error>(())
+        })
+        .await;
+    }
+}
+
+/// Reads and throws away until the other side has closed.
+async fn linger<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<u64> {
+    let mut rest = tokio::io::AsyncReadExt::take(stream, LINGER_BYTES);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+}
+
+/// The close code for something that the WebSocket library refused; none if the other side is gone.
+#[must_use]
+pub fn close_code(error: &tungstenite::Error) -> Option<CloseCode> {
+    match error {
+        tungstenite::Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(CloseCode::TooLarge),
+        tungstenite::Error::Utf8(_) => Some(CloseCode::InvalidUtf8),
+        tungstenite::Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,
+        ) => None,
+        tungstenite::Error::Protocol(_) => Some(CloseCode::ProtocolError),
+        _ => None,
+    }
+}

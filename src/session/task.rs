@@ -1,0 +1,303 @@
+//! The task that owns a connection.
+//!
+//! Round and round: everything that is queued goes out with one flush; then it waits for more to send, something to
+//! read, or its timer. What has arrived is read to its end before anything is answered.
+
+use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc};
+
+use futures_util::FutureExt as _;
+use protocol::{CloseCode, RequestId, client::Hello};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until, timeout_at},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{self, Message},
+};
+
+use super::{
+    Context, dispatch,
+    machine::{Effect, Moment, Session},
+    socket::{Gone, Socket, close_code},
+    sync,
+};
+use crate::{
+    failure::Failure,
+    hub::{Close, Connection, Delivery, Frame, Outbox},
+};
+
+/// Frames read before what they ask for is answered.
+const READ_BUDGET: usize = 64;
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// With a close code of ours.
+    Close(Close),
+    /// The other side closed it, or vanished.
+    Gone,
+}
+
+/// Runs a connection to its end. The stream may be a TCP socket or anything else that carries bytes.
+pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: WebSocketStream<S>, peer: IpAddr, context: Arc<Context>) {
+    context.metrics.connections.inc();
+    let started = Instant::now();
+    let mut task = Task {
+        socket: Socket::new(stream, context.timing, Arc::clone(&context.metrics)),
+        session: Session::new(&context.timing, started),
+        outbox: Arc::new(Outbox::new(context.outbox, Arc::clone(&context.metrics))),
+        connection: None,
+        peer,
+        effects: Vec::new(),
+        received: 0,
+        sent: 0,
+        context,
+    };
+    let end = task.serve().await;
+    let typing = task.session.end();
+    let Task { socket, connection, peer, received, sent, context, .. } = task;
+    if let Some(connection) = &connection {
+        context.connections.sign_out(connection);
+        dispatch::stop_typing(&context, connection, typing);
+    }
+    let code = match end {
+        End::Close(close) => Some(close.code),
+        End::Gone => None,
+    };
+    context.metrics.connection_closed(code);
+    tracing::info!(
+        connection = connection.as_ref().map(|connection| tracing::field::display(connection.id)),
+        member = connection.as_ref().map(|connection| tracing::field::display(connection.member)),
+        %peer,
+        code = code.map(CloseCode::number),
+        received,
+        sent,
+        seconds = started.elapsed().as_secs(),
+        "connection closed"
+    );
+    if let End::Close(close) = end {
+        Box::pin(socket.close(close)).await;
+    }
+    context.metrics.connections.dec();
+}
+
+struct Task<S> {
+    socket: Socket<S>,
+    session: Session,
+    outbox: Arc<Outbox>,
+    /// There once it is signed in.
+    connection: Option<Arc<Connection>>,
+    peer: IpAddr,
+    /// What the state machine wants done; empty between two steps.
+    effects: Vec<Effect>,
+    received: u64,
+    sent: u64,
+    context: Arc<Context>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
+    async fn serve(&mut self) -> End {
+        let timer = sleep_until(self.session.deadline());
+        tokio::pin!(timer);
+        let Err(end) = self.run(timer).await;
+        end
+    }
+
+    async fn run(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Infallible, End> {
+        loop {
+            // Deadlines mostly move away, and then the timer need not be touched: it finds out when it fires.
+            let deadline = self.session.deadline();
+            if deadline < timer.deadline() {
+                timer.as_mut().reset(deadline);
+            }
+            let signed_in = self.connection.is_some();
+            tokio::select! {
+                () = self.outbox.ready() => self.send_queued().await?,
+                message = self.socket.next(), if self.session.can_read() => {
+                    self.read(message)?;
+                    self.perform().await?;
+                }
+                () = timer.as_mut() => {
+                    let now = Instant::now();
+                    self.session.tick(now, &mut self.effects);
+                    self.perform().await?;
+                    timer.as_mut().reset(self.session.deadline().max(now));
+                }
+                () = self.context.shutdown.cancelled(), if !signed_in => {
+                    return Err(End::Close(Close::with(CloseCode::GoingAway)));
+                }
+            }
+        }
+    }
+
+    /// Reads a message and whatever else has arrived with it.
+    fn read(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        self.message(first)?;
+        for _ in 0..READ_BUDGET {
+            if !self.session.can_read() {
+                break;
+            }
+            match self.socket.next().now_or_never() {
+                Some(message) => self.message(message)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        match message {
+            Some(Ok(Message::Text(text))) => self.text(&text),
+            Some(Ok(Message::Binary(_))) => self.session.violation(CloseCode::UnsupportedData, &mut self.effects),
+            // The library answers pings of the WebSocket layer; they do not count as heartbeats.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
+            Some(Err(error)) => match close_code(&error) {
+                Some(code) => self.session.violation(code, &mut self.effects),
+                None => return Err(End::Gone),
+            },
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) {
+        self.received += 1;
+        let now = self.now();
+        let limited = self.connection.as_ref().map(|connection| self.context.frames.check(&connection.member));
+        if let Some(Err(failure)) = limited {
+            return self.session.too_much(now, text, failure, &mut self.effects);
+        }
+        match self.session.text(now, text, &mut self.effects) {
+            Some(index) => self.context.metrics.frame_received(index),
+            None => self.context.metrics.frame_invalid(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment { instant: Instant::now(), time: self.context.clock.now() }
+    }
+
+    /// Does what the state machine wants.
+    async fn perform(&mut self) -> Result<(), End> {
+        match self.act().await? {
+            // Boxed: it is large, and needed once.
+            Some((id, hello)) => Box::pin(self.sign_in(id, *hello)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Does what the state machine wants, except for signing in. Frames go out together.
+    async fn act(&mut self) -> Result<Option<(Option<RequestId>, Box<Hello>)>, End> {
+        let mut frames = Vec::new();
+        let mut hello = None;
+        let mut close = None;
+        for effect in std::mem::take(&mut self.effects) {
+            match (effect, &self.connection) {
+                (Effect::Send(frame), _) => frames.push(frame),
+                (Effect::SignIn(id, wanted), _) => hello = Some((id, wanted)),
+                (Effect::Close(order), _) => close = Some(order),
+                (Effect::Call(id, call), Some(connection)) => {
+                    dispatch::dispatch(&self.context, connection, id, call);
+                }
+                (Effect::StopTyping(target), Some(connection)) => {
+                    dispatch::stop_typing(&self.context, connection, vec![target]);
+                }
+                // The state machine asks for nothing before it is signed in.
+                (Effect::Call(..) | Effect::StopTyping(_), None) => {}
+            }
+        }
+        self.send(frames).await?;
+        close.map_or(Ok(hello), |order| Err(End::Close(order)))
+    }
+
+    /// Signs the connection in and brings the client up to date. Events are queued from the moment of the sign-in and
+    /// go out after the sync, so nothing falls between.
+    async fn sign_in(&mut self, id: Option<RequestId>, hello: Hello) -> Result<(), End> {
+        let started = Instant::now();
+        let signed_in = self.context.connections.sign_in(hello, Arc::clone(&self.outbox), self.peer).await;
+        let signed_in = match signed_in {
+            Ok(signed_in) => signed_in,
+            Err(failure) => return self.refuse(id.as_ref(), failure).await,
+        };
+        let member = signed_in.connection.member;
+        self.connection = Some(Arc::clone(&signed_in.connection));
+        self.session.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);
+        self.act().await?;
+        match self.context.messaging.changes(member, signed_in.since).await {
+            Ok(changes) => {
+                let context = Arc::clone(&self.context);
+                self.send(sync::frames(changes, &context.messaging)).await?;
+            }
+            Err(failure) => return self.refuse(None, failure).await,
+        }
+        self.context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+        // If the order to go away went round before this connection was registered, it did not hear it.
+        if self.context.shutdown.is_cancelled() {
+            self.outbox.close(Close::with(CloseCode::GoingAway));
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, id: Option<&RequestId>, failure: Failure) -> Result<(), End> {
+        self.session.refused(id, failure, &mut self.effects);
+        self.act().await.map(drop)
+    }
+
+    /// Sends everything that is queued, and closes if that is the order.
+    async fn send_queued(&mut self) -> Result<(), End> {
+        let closing = self.outbox.closing();
+        self.forward().await?;
+        let Some(close) = closing else { return Ok(()) };
+        // What is under way is finished and answered first, unless the client does not take it anyway.
+        let patience = Instant::now() + self.context.timing.close;
+        while self.session.is_busy() && close.code != CloseCode::SlowConsumer {
+            match timeout_at(patience, self.outbox.filled()).await {
+                Ok(()) => self.forward().await?,
+                Err(_) => break,
+            }
+        }
+        Err(End::Close(close))
+    }
+
+    /// Sends everything that is queued, in its order: a pong must not overtake the events before it.
+    async fn forward(&mut self) -> Result<(), End> {
+        let now = self.now();
+        let queued = self.outbox.take();
+        let mut frames = Vec::with_capacity(queued.len());
+        for delivery in queued {
+            match delivery {
+                Delivery::Event(frame) => frames.push(frame),
+                Delivery::Reply(reply) => {
+                    self.session.reply(now, *reply, &mut self.effects);
+                    for effect in std::mem::take(&mut self.effects) {
+                        match effect {
+                            Effect::Send(frame) => frames.push(frame),
+                            other => self.effects.push(other),
+                        }
+                    }
+                }
+            }
+        }
+        self.send(frames).await?;
+        self.act().await.map(drop)
+    }
+
+    /// Writes frames and flushes once; does nothing if there are none.
+    async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), End> {
+        let mut frames = frames.into_iter().peekable();
+        if frames.peek().is_none() {
+            return Ok(());
+        }
+        let sent = &mut self.sent;
+        let too_slow = End::Close(Close::with(CloseCode::SlowConsumer));
+        tokio::select! {
+            biased;
+            written = self.socket.send(frames.inspect(|_| *sent += 1)) => written.map_err(|gone| match gone {
+                Gone::Closed => End::Gone,
+                Gone::TooSlow => too_slow,
+            }),
+            () = self.outbox.overflowed() => Err(too_slow),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Conversations: append-only logs with watermarks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, Timestamp,
+    model::{Conversation, ConversationKind, Entry, Message},
+};
+
+use super::StoreError;
+
+/// A place in the order of all durable changes of a store; larger is later. What a cursor carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// Identifies a database, so that a cursor of another one is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreId(pub [u8; 8]);
+
+/// A change to a conversation.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Append a message.
+    Append(Append),
+    /// Move a watermark.
+    Mark(Mark),
+}
+
+/// Append a message.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// What to make it of if it does not exist; without it that is an error.
+    pub create: Option<NewConversation>,
+    /// The sending member.
+    pub sender: MemberId,
+    /// The id that the sender's client gave it.
+    pub client_id: ClientMessageId,
+    /// The content, already trimmed and checked.
+    pub content: String,
+}
+
+/// What a conversation is made of.
+#[derive(Debug, Clone)]
+pub struct NewConversation {
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members, the creating one included.
+    pub members: Vec<MemberId>,
+}
+
+/// Move a watermark.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose watermark.
+    pub member: MemberId,
+    /// Which one.
+    pub kind: MarkKind,
+    /// Where to; clamped to the newest entry.
+    pub seq: u64,
+}
+
+/// Which watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkKind {
+    /// What has reached a device.
+    Delivered,
+    /// What was read; moves `delivered` along.
+    Read,
+}
+
+/// A conversation's kind and members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members.
+    pub members: Arc<[MemberId]>,
+}
+
+/// What a command did. Durable.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// A message is in the log.
+    Appended {
+        /// The message; of a duplicate, the first one.
+        message: Message,
+        /// Whether it was in the log before.
+        duplicate: bool,
+        /// Who is in the conversation.
+        membership: Membership,
+    },
+    /// A watermark is where it should be.
+    Marked {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Whose watermark.
+        member: MemberId,
+        /// The watermark `delivered` now.
+        delivered: u64,
+        /// The watermark `read` now.
+        read: u64,
+        /// Whether it moved.
+        moved: bool,
+        /// Messages of others after `read`; counted for [`MarkKind::Read`] only.
+        unread: Option<u64>,
+        /// When.
+        at: Timestamp,
+        /// Who is in the conversation.
+        membership: Membership,
+    },
+}
+
+/// Why a command was refused. It changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such conversation, or the member is not in it.
+    ConversationNotFound,
+    /// A member of the conversation to be made does not exist.
+    MemberNotFound,
+    /// The other members are all deactivated.
+    RecipientDeactivated,
+    /// The sending member is deactivated.
+    SenderDeactivated,
+}
+
+/// What a batch of commands did.
+#[derive(Debug)]
+pub struct Applied {
+    /// What became of each command, in the order of the batch.
+    pub outcomes: Vec<Result<Outcome, Refusal>>,
+    /// The position of the newest change in it: everything up to here is durable.
+    pub position: Position,
+}
+
+/// Which entries of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// The newest.
+    Newest,
+    /// The newest with a smaller `seq`.
+    Before(u64),
+    /// The oldest with a larger `seq`.
+    After(u64),
+}
+
+/// A page of entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// The entries, ascending by `seq`.
+    pub entries: Vec<Entry>,
+    /// Whether there are further ones in the direction of the range.
+    pub more: bool,
+}
+
+/// A page of conversations, those with the newest entry first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationPage {
+    /// The conversations, each with its newest entry.
+    pub conversations: Vec<Conversation>,
+    /// Where the next page starts.
+    pub next: Option<Position>,
+}
+
+/// What changed for a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The conversations, those with the newest entry first, with the latest entries that were missed.
+    pub conversations: Vec<Conversation>,
+    /// Everything up to here is in it.
+    pub position: Position,
+    /// Whether this is the full state, bounded, rather than what changed.
+    pub full: bool,
+    /// Whether there are conversations that the full state had no room for.
+    pub more: bool,
+}
+
+/// When a message was delivered and read by a member, as far as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceiptTimes {
+    /// When it reached a device of the member.
+    pub delivered_at: Option<Timestamp>,
+    /// When the member read it.
+    pub read_at: Option<Timestamp>,
+}
+
+/// Conversations.
+#[async_trait]
+pub trait ConversationStore: Send + Sync {
+    /// Which database this is.
+    fn store_id(&self) -> StoreId;
+
+    /// How many batches may be applied at the same time. Commands of one conversation must never be in two of them.
+    fn lanes(&self) -> usize;
+
+    /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
+    /// so that it is known; the caller decides when to stop telling others to wait.
+    ///
+    /// # Errors
+    /// The store; then no command took effect.
+    async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError>;
+
+    /// The kind and members of a conversation.
+    ///
+    /// # Errors
+    /// The store.
+    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError>;
+
+    /// The other members of all conversations of a member.
+    ///
+    /// # Errors
+    /// The store.
+    async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError>;
+
+    /// The conversations of a member, those with the newest entry first, from `before` on.
+    ///
+    /// # Errors
+    /// The store.
+    async fn list(
+        &self,
+        member: MemberId,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<ConversationPage, StoreError>;
+
+    /// Entries of a conversation of the member; `None` if it is not one of theirs.
+    ///
+    /// # Errors
+    /// The store.
+    async fn history(
+        &self,
+        member: MemberId,
+        conversation: ConversationId,
+        range: Range,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError>;
+
+    /// When a member received and read entries `first` to `last` of a conversation, in their order.
+    ///
+    /// # Errors
+    /// The store.
+    async fn receipt_times(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<ReceiptTimes>, StoreError>;
+
+    /// What changed for a member after a position; without one, or with one that is not of this store, the full state.
+    /// Bounded by the sync limits of the protocol.
+    ///
+    /// # Errors
+    /// The store.
+    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError>;
+
+    /// The position of the newest durable change.
+    ///
+    /// # Errors
+    /// The store.
+    async fn position(&self) -> Result<Position, StoreError>;
+}

@@ -1,0 +1,68 @@
+//! The stores: one trait per aggregate, and the implementations behind them.
+//!
+//! Only `service` calls a store. What a write returns `Ok` for is durable. Every method is safe to abandon: dropping
+//! its future never leaves a change half made, because the work itself runs in the store and not in the caller.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`members`], [`sessions`], [`conversations`] | the trait of each aggregate and its records |
+//! | [`sqlite`] | the embedded store |
+
+pub mod conversations;
+pub mod members;
+pub mod sessions;
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use conversations::ConversationStore;
+pub use members::MemberStore;
+pub use sessions::SessionStore;
+
+/// Why the store could not do what was asked. Nothing was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read or written at the moment: no space, an I/O error, no connection.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// Its queue is full; nothing was tried.
+    #[error("the store is overloaded")]
+    Overloaded,
+    /// No answer in time: whether it happened is unknown.
+    #[error("the store did not answer in time")]
+    Timeout,
+    /// It contradicts itself or us: a fault in the code or in the data.
+    #[error("the store is inconsistent: {0}")]
+    Inconsistent(String),
+}
+
+/// What a store is as a whole.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// One line for people: which kind, and where. No credentials.
+    fn describe(&self) -> String;
+
+    /// Whether it can be read and, as far as is known without writing, written.
+    ///
+    /// # Errors
+    /// The reason why not.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Finishes what is under way and closes. Later calls fail with [`StoreError::Unavailable`].
+    async fn close(&self);
+}
+
+/// A store: its aggregates, whichever implementation is behind them.
+#[derive(Clone)]
+pub struct Store {
+    /// Members.
+    pub members: Arc<dyn MemberStore>,
+    /// Sessions and their refresh tokens.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Conversations with their logs, watermarks and receipts.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// The store as a whole.
+    pub backend: Arc<dyn Backend>,
+}

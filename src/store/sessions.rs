@@ -1,0 +1,99 @@
+//! Sessions: one login on one device, with its family of refresh tokens.
+
+use async_trait::async_trait;
+use protocol::{MemberId, SessionId, Timestamp, model::UserType};
+
+use super::{StoreError, members::MemberRecord};
+
+/// The SHA-256 hash of a refresh token: the token itself is never stored.
+pub type TokenHash = [u8; 32];
+
+/// A refresh token to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct NewToken {
+    /// Its hash.
+    pub hash: TokenHash,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// A session as a request or a connection needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionView {
+    /// Whose session it is.
+    pub member: MemberId,
+    /// What the member may do.
+    pub user_type: UserType,
+    /// Whether the member may sign in.
+    pub is_active: bool,
+    /// Whether the session was logged out or revoked.
+    pub revoked: bool,
+}
+
+/// What became of an attempt to use a refresh token.
+pub enum Rotation {
+    /// It was the newest one; now the new one is.
+    Rotated {
+        /// Its session.
+        session: SessionId,
+        /// Its member.
+        member: Box<MemberRecord>,
+    },
+    /// Not one of ours, or expired, or of a session that was revoked.
+    Invalid,
+    /// It had been used before. The whole session is revoked now.
+    Reused {
+        /// The revoked session.
+        session: SessionId,
+        /// Its member.
+        member: MemberId,
+    },
+    /// The member was deactivated.
+    Deactivated,
+}
+
+/// Sessions.
+#[async_trait]
+pub trait SessionStore: Send + Sync {
+    /// Starts a session and records the login at its member.
+    ///
+    /// # Errors
+    /// The store.
+    async fn start(
+        &self,
+        session: SessionId,
+        member: MemberId,
+        token: NewToken,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before.
+    ///
+    /// # Errors
+    /// The store.
+    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError>;
+
+    /// The session with this id and the state of its member.
+    ///
+    /// # Errors
+    /// The store.
+    async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError>;
+
+    /// Revokes a session; false if it was revoked already or does not exist.
+    ///
+    /// # Errors
+    /// The store.
+    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError>;
+
+    /// Revokes every session of a member.
+    ///
+    /// # Errors
+    /// The store.
+    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError>;
+
+    /// Removes refresh tokens that expired before `at`, and sessions that have none left. Returns how many tokens.
+    ///
+    /// # Errors
+    /// The store.
+    async fn purge(&self, at: Timestamp) -> Result<usize, StoreError>;
+}

@@ -1,0 +1,335 @@
+//! Reading conversations, history, receipts and changes; each answer from one consistent snapshot.
+
+use async_trait::async_trait;
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    model::{Conversation, ConversationKind, Entry, Message, Watermarks},
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{Sqlite, log, row::time, wait};
+use crate::store::{
+    ConversationStore, StoreError,
+    conversations::{
+        Applied, Changes, Command, ConversationPage, HistoryPage, Membership, Position, Range, ReceiptTimes, StoreId,
+    },
+};
+
+/// A row of `conversations`, as one of its members reads it.
+struct ConversationRow {
+    key: i64,
+    id: ConversationId,
+    last_seq: u64,
+    last_at: Timestamp,
+    last_position: u64,
+    /// The reading member's key and watermark.
+    member: i64,
+    read: u64,
+}
+
+impl ConversationRow {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            key: row.get("key")?,
+            id: ConversationId::from_bytes(row.get("id")?),
+            last_seq: row.get("last_seq")?,
+            last_at: time(row, "last_at")?,
+            last_position: row.get("last_position")?,
+            member: row.get("member")?,
+            read: row.get("read")?,
+        })
+    }
+
+    /// The whole conversation with the newest `limit` of its entries that came after position `since`.
+    fn complete(&self, connection: &Connection, since: u64, limit: usize) -> rusqlite::Result<Conversation> {
+        let mut participants = connection.prepare_cached(
+            "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
+             WHERE p.conversation = ? ORDER BY p.member",
+        )?;
+        let members = participants.query_map([self.key], |row| {
+            Ok(Watermarks { member: MemberId::from_bytes(row.get(0)?), delivered: row.get(1)?, read: row.get(2)? })
+        })?;
+        let members = members.collect::<rusqlite::Result<_>>()?;
+        let mut newest_first = connection.prepare_cached(HISTORY_BEFORE)?;
+        let mut rows = newest_first.query(params![self.key, NEVER, limit])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            // Within a conversation positions grow with `seq`, so the first old entry ends the new ones.
+            if row.get::<_, u64>("position")? <= since {
+                break;
+            }
+            entries.push(entry(row, self.id)?);
+        }
+        entries.reverse();
+        Ok(Conversation {
+            id: self.id,
+            kind: ConversationKind::Direct,
+            members,
+            last_seq: self.last_seq,
+            unread: log::unread(connection, self.key, self.member, self.read, self.last_seq)?,
+            last_at: self.last_at,
+            entries,
+        })
+    }
+}
+
+fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry> {
+    Ok(Entry::Message(Message {
+        id: MessageId::from_bytes(row.get("id")?),
+        conversation,
+        seq: row.get("seq")?,
+        sender: MemberId::from_bytes(row.get("sender_id")?),
+        client_id: ClientMessageId::from_bytes(row.get("client_id")?),
+        content: row.get("content")?,
+        at: time(row, "at")?,
+    }))
+}
+
+/// The conversations of a member that changed after `changed` and whose newest entry is before `before`.
+///
+/// Every conversation of the member is looked at: an index ordered by change would have to be rewritten at two places
+/// for every message, and a member has far fewer conversations than messages.
+fn rows(
+    connection: &Connection,
+    member: MemberId,
+    changed: u64,
+    before: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<ConversationRow>> {
+    let mut query = connection.prepare_cached(
+        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, p.member, p.read
+         FROM participants p JOIN conversations c ON c.key = p.conversation
+         WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
+         ORDER BY c.last_position DESC LIMIT ?",
+    )?;
+    let rows = query.query_map(params![member.as_bytes(), changed, before, limit], ConversationRow::from_row)?;
+    rows.collect()
+}
+
+/// Larger than every position: SQLite's largest integer.
+const NEVER: u64 = i64::MAX as u64;
+
+fn list(
+    connection: &Connection,
+    member: MemberId,
+    before: Option<Position>,
+    limit: usize,
+) -> rusqlite::Result<ConversationPage> {
+    let before = before.map_or(NEVER, |Position(before)| before.min(NEVER));
+    let mut found = rows(connection, member, 0, before, limit + 1)?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| Position(last.last_position));
+    let conversations = found.iter().map(|row| row.complete(connection, 0, 1)).collect::<rusqlite::Result<_>>()?;
+    Ok(ConversationPage { conversations, next })
+}
+
+fn changes(connection: &Connection, member: MemberId, since: Option<Position>) -> rusqlite::Result<Changes> {
+    let position = position(connection)?;
+    if let Some(Position(since)) = since.filter(|since| *since <= position) {
+        let found = rows(connection, member, since, NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
+        if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
+            let conversations = complete_all(connection, &found, since, limits::SYNC_MISSED_ENTRIES)?;
+            return Ok(Changes { conversations, position, full: false, more: false });
+        }
+    }
+    let mut found = rows(connection, member, 0, NEVER, limits::SYNC_FULL_CONVERSATIONS + 1)?;
+    let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
+    found.truncate(limits::SYNC_FULL_CONVERSATIONS);
+    let conversations = complete_all(connection, &found, 0, limits::SYNC_FULL_ENTRIES)?;
+    Ok(Changes { conversations, position, full: true, more })
+}
+
+/// Completes conversations with up to `each` entries, as long as there is room for entries at all.
+fn complete_all(
+    connection: &Connection,
+    found: &[ConversationRow],
+    since: u64,
+    each: usize,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let mut room = limits::SYNC_ENTRIES_TOTAL;
+    let mut conversations = Vec::with_capacity(found.len());
+    for row in found {
+        let conversation = row.complete(connection, since, each.min(room))?;
+        room -= conversation.entries.len();
+        conversations.push(conversation);
+    }
+    Ok(conversations)
+}
+
+fn position(connection: &Connection) -> rusqlite::Result<Position> {
+    let mut query = connection.prepare_cached("SELECT position FROM meta")?;
+    query.query_row([], |row| row.get(0)).map(Position)
+}
+
+fn membership(connection: &Connection, conversation: ConversationId) -> rusqlite::Result<Option<Membership>> {
+    let mut query = connection.prepare_cached(
+        "SELECT m.id FROM conversations c JOIN participants p ON p.conversation = c.key
+         JOIN members m ON m.key = p.member WHERE c.id = ? ORDER BY p.member",
+    )?;
+    let members = query.query_map([conversation.as_bytes()], |row| row.get(0).map(MemberId::from_bytes))?;
+    let members: Vec<MemberId> = members.collect::<rusqlite::Result<_>>()?;
+    // A conversation without members cannot be.
+    Ok((!members.is_empty()).then(|| Membership { kind: ConversationKind::Direct, members: members.into() }))
+}
+
+fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<MemberId>> {
+    let mut query = connection.prepare_cached(
+        "SELECT DISTINCT m.id FROM participants mine
+         JOIN participants theirs ON theirs.conversation = mine.conversation AND theirs.member <> mine.member
+         JOIN members m ON m.key = theirs.member
+         WHERE mine.member = (SELECT key FROM members WHERE id = ?)",
+    )?;
+    let partners = query.query_map([member.as_bytes()], |row| row.get(0).map(MemberId::from_bytes))?;
+    partners.collect()
+}
+
+/// The key of a conversation, if the member is in it.
+fn key_for(
+    connection: &Connection,
+    conversation: ConversationId,
+    member: MemberId,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    let mut query = connection.prepare_cached(
+        "SELECT c.key, p.member FROM conversations c
+         JOIN participants p ON p.conversation = c.key AND p.member = (SELECT key FROM members WHERE id = ?)
+         WHERE c.id = ?",
+    )?;
+    query.query_row([member.as_bytes(), conversation.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+fn history(
+    connection: &Connection,
+    member: MemberId,
+    conversation: ConversationId,
+    range: Range,
+    limit: usize,
+) -> rusqlite::Result<Option<HistoryPage>> {
+    let Some((key, _)) = key_for(connection, conversation, member)? else { return Ok(None) };
+    let (sql, bound) = match range {
+        Range::Newest => (HISTORY_BEFORE, NEVER),
+        Range::Before(seq) => (HISTORY_BEFORE, seq),
+        Range::After(seq) => (HISTORY_AFTER, seq),
+    };
+    let mut query = connection.prepare_cached(sql)?;
+    let entries = query.query_map(params![key, bound, limit + 1], |row| entry(row, conversation))?;
+    let mut entries: Vec<Entry> = entries.collect::<rusqlite::Result<_>>()?;
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    if !matches!(range, Range::After(_)) {
+        entries.reverse();
+    }
+    Ok(Some(HistoryPage { entries, more }))
+}
+
+const HISTORY_BEFORE: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
+    WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?";
+const HISTORY_AFTER: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
+    WHERE e.conversation = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
+
+fn receipt_times(
+    connection: &Connection,
+    conversation: ConversationId,
+    member: MemberId,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<Vec<ReceiptTimes>> {
+    let Some((key, member)) = key_for(connection, conversation, member)? else { return Ok(Vec::new()) };
+    let mut query = connection.prepare_cached(
+        "SELECT seq, at FROM receipts WHERE conversation = ? AND member = ? AND kind = ? AND seq >= ? ORDER BY seq",
+    )?;
+    // The watermark reached an entry with the first move that covers it.
+    let mut times = |kind: i64| -> rusqlite::Result<Vec<Option<Timestamp>>> {
+        let mut rows = query.query(params![key, member, kind, first])?;
+        let mut times = Vec::new();
+        let mut next = first;
+        while next <= last {
+            let Some(row) = rows.next()? else { break };
+            let (reached, at): (u64, _) = (row.get("seq")?, time(row, "at")?);
+            times.extend((next..=reached.min(last)).map(|_| Some(at)));
+            next = reached + 1;
+        }
+        times.extend((next..=last).map(|_| None));
+        Ok(times)
+    };
+    let (delivered, read) = (times(0)?, times(1)?);
+    let both = delivered.into_iter().zip(read);
+    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
+}
+
+/// Runs a read of several statements on one snapshot.
+fn snapshot<T>(connection: &Connection, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let transaction = connection.unchecked_transaction()?;
+    let value = read(&transaction)?;
+    transaction.finish()?;
+    Ok(value)
+}
+
+#[async_trait]
+impl ConversationStore for Sqlite {
+    fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    fn lanes(&self) -> usize {
+        1
+    }
+
+    async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
+        let started = tokio::time::Instant::now();
+        let applied = self.count_error(wait(self.writer.submit(move |tx| log::apply(tx, batch))).await);
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        applied
+    }
+
+    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
+        self.read(move |connection| membership(connection, conversation)).await
+    }
+
+    async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
+        self.read(move |connection| partners(connection, member)).await
+    }
+
+    async fn list(
+        &self,
+        member: MemberId,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<ConversationPage, StoreError> {
+        self.read(move |connection| snapshot(connection, |connection| list(connection, member, before, limit))).await
+    }
+
+    async fn history(
+        &self,
+        member: MemberId,
+        conversation: ConversationId,
+        range: Range,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        self.read(move |connection| {
+            snapshot(connection, |connection| history(connection, member, conversation, range, limit))
+        })
+        .await
+    }
+
+    async fn receipt_times(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<ReceiptTimes>, StoreError> {
+        self.read(move |connection| {
+            snapshot(connection, |connection| receipt_times(connection, conversation, member, first, last))
+        })
+        .await
+    }
+
+    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
+        self.read(move |connection| snapshot(connection, |connection| changes(connection, member, since))).await
+    }
+
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.read(position).await
+    }
+}

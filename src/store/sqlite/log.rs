@@ -1,0 +1,382 @@
+//! Appending messages and moving watermarks, inside the writer's transaction.
+//!
+//! A batch loads each conversation once, works on it in memory, and writes its row once. The state between batches is
+//! kept by the writer; a failed transaction throws it away.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
+    model::{ConversationKind, Message},
+};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{
+    row::{inconsistent, time},
+    writer::Tx,
+};
+use crate::store::conversations::{
+    Append, Applied, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal,
+};
+
+/// A member, as the log needs them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MemberRef {
+    pub(super) key: i64,
+    pub(super) is_active: bool,
+}
+
+/// A participant of a conversation.
+#[derive(Debug, Clone, Copy)]
+struct Participant {
+    key: i64,
+    delivered: u64,
+    read: u64,
+    /// Which watermarks moved in this batch.
+    moved: (bool, bool),
+}
+
+/// The state of a conversation.
+pub(super) struct LogState {
+    key: i64,
+    last_seq: u64,
+    last_at: Timestamp,
+    last_position: u64,
+    changed: u64,
+    /// Whether the row is behind this.
+    dirty: bool,
+    /// When the watermarks moved in this batch.
+    marked_at: Timestamp,
+    participants: Box<[Participant]>,
+    /// The ids of the participants, in the same order.
+    membership: Membership,
+}
+
+impl LogState {
+    fn place_of(&self, member: MemberId) -> Option<usize> {
+        self.membership.members.iter().position(|id| *id == member)
+    }
+}
+
+type Working = HashMap<ConversationId, LogState>;
+
+/// Applies a batch.
+pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Applied> {
+    let now = tx.clock.now();
+    let mut working = Working::new();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    tx.metrics.commit_commands.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+    for command in batch {
+        outcomes.push(match command {
+            Command::Append(append) => append_message(tx, &mut working, append, now)?,
+            Command::Mark(mark) => move_watermark(tx, &mut working, mark, now)?,
+        });
+    }
+    flush(tx, working)?;
+    Ok(Applied { outcomes, position: Position(tx.memory.position) })
+}
+
+/// Brings a conversation into the working set.
+fn load<'a>(
+    tx: &mut Tx<'_>,
+    working: &'a mut Working,
+    id: ConversationId,
+) -> rusqlite::Result<Option<&'a mut LogState>> {
+    Ok(match working.entry(id) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(vacant) => {
+            let remembered = tx.memory.conversations.remove(&id).map(|(_, state)| state);
+            let state = if remembered.is_some() { remembered } else { read_state(tx.connection, id)? };
+            state.map(|state| vacant.insert(state))
+        }
+    })
+}
+
+fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<LogState>> {
+    let mut conversation = connection
+        .prepare_cached("SELECT key, last_seq, last_at, last_position, changed FROM conversations WHERE id = ?")?;
+    let found = conversation
+        .query_row([id.as_bytes()], |row| {
+            Ok(LogState {
+                key: row.get("key")?,
+                last_seq: row.get("last_seq")?,
+                last_at: time(row, "last_at")?,
+                last_position: row.get("last_position")?,
+                changed: row.get("changed")?,
+                dirty: false,
+                marked_at: Timestamp::from_millis(0),
+                participants: Box::default(),
+                membership: Membership { kind: ConversationKind::Direct, members: Arc::default() },
+            })
+        })
+        .optional()?;
+    let Some(mut state) = found else { return Ok(None) };
+    let mut participants = connection.prepare_cached(
+        "SELECT m.id, p.member, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
+         WHERE p.conversation = ? ORDER BY p.member",
+    )?;
+    let rows = participants.query_map([state.key], |row| {
+        let participant =
+            Participant { key: row.get(1)?, delivered: row.get(2)?, read: row.get(3)?, moved: (false, false) };
+        Ok((MemberId::from_bytes(row.get(0)?), participant))
+    })?;
+    let (members, participants): (Vec<_>, Vec<_>) = rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
+    state.membership.members = members.into();
+    state.participants = participants.into();
+    Ok(Some(state))
+}
+
+pub(super) fn member_ref(tx: &mut Tx<'_>, id: MemberId) -> rusqlite::Result<Option<MemberRef>> {
+    if let Some(known) = tx.memory.members.get(&id) {
+        return Ok(Some(*known));
+    }
+    let mut query = tx.connection.prepare_cached("SELECT key, is_active FROM members WHERE id = ?")?;
+    let found = query
+        .query_row([id.as_bytes()], |row| Ok(MemberRef { key: row.get(0)?, is_active: row.get(1)? }))
+        .optional()?;
+    if let Some(member) = found {
+        tx.memory.members.insert(id, member);
+    }
+    Ok(found)
+}
+
+fn append_message(
+    tx: &mut Tx<'_>,
+    working: &mut Working,
+    append: Append,
+    now: Timestamp,
+) -> rusqlite::Result<Result<Outcome, Refusal>> {
+    if !member_ref(tx, append.sender)?.is_some_and(|sender| sender.is_active) {
+        return Ok(Err(Refusal::SenderDeactivated));
+    }
+    if load(tx, working, append.conversation)?.is_none() {
+        let Some(new) = &append.create else { return Ok(Err(Refusal::ConversationNotFound)) };
+        match create(tx, append.conversation, new, now)? {
+            Ok(state) => working.insert(append.conversation, state),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+    }
+    // It was loaded or made above.
+    let Some(state) = working.get_mut(&append.conversation) else { return Ok(Err(Refusal::ConversationNotFound)) };
+    let Some(sender) = state.place_of(append.sender).and_then(|place| state.participants.get(place)) else {
+        return Ok(Err(Refusal::ConversationNotFound));
+    };
+    let sender = sender.key;
+    if !can_receive(tx, state, append.sender)? {
+        // A retry gets the first message again, whatever happened to the recipient since.
+        let first = first_message(tx.connection, state, &append, sender)?;
+        return Ok(first.map(|message| duplicate(message, state)).ok_or(Refusal::RecipientDeactivated));
+    }
+    let message = Message {
+        id: tx.ids.message(),
+        conversation: append.conversation,
+        seq: state.last_seq + 1,
+        sender: append.sender,
+        client_id: append.client_id,
+        content: append.content,
+        at: now.max(state.last_at),
+    };
+    let position = tx.memory.position + 1;
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
+    )?;
+    let inserted = insert.execute(params![
+        position,
+        state.key,
+        message.seq,
+        sender,
+        message.id.as_bytes(),
+        message.client_id.as_bytes(),
+        message.at.as_millis(),
+        message.content,
+    ])?;
+    if inserted == 0 {
+        let first = first_message(tx.connection, state, &Append { content: String::new(), ..append }, sender)?;
+        let first = first.ok_or_else(|| inconsistent("a message conflicts with one that is not there"))?;
+        return Ok(Ok(duplicate(first, state)));
+    }
+    tx.memory.position = position;
+    state.last_seq = message.seq;
+    state.last_at = message.at;
+    state.last_position = position;
+    state.changed = position;
+    state.dirty = true;
+    Ok(Ok(Outcome::Appended { message, duplicate: false, membership: state.membership.clone() }))
+}
+
+fn duplicate(message: Message, state: &LogState) -> Outcome {
+    Outcome::Appended { message, duplicate: true, membership: state.membership.clone() }
+}
+
+/// Whether anybody but the sender can receive a message.
+fn can_receive(tx: &mut Tx<'_>, state: &LogState, sender: MemberId) -> rusqlite::Result<bool> {
+    for member in state.membership.members.iter().filter(|member| **member != sender) {
+        if member_ref(tx, *member)?.is_some_and(|member| member.is_active) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn first_message(
+    connection: &Connection,
+    state: &LogState,
+    append: &Append,
+    sender: i64,
+) -> rusqlite::Result<Option<Message>> {
+    let mut query = connection.prepare_cached(
+        "SELECT id, seq, at, content FROM entries WHERE client_id = ? AND sender = ? AND conversation = ?",
+    )?;
+    let found = query.query_row(params![append.client_id.as_bytes(), sender, state.key], |row| {
+        Ok(Message {
+            id: MessageId::from_bytes(row.get("id")?),
+            conversation: append.conversation,
+            seq: row.get("seq")?,
+            sender: append.sender,
+            client_id: ClientMessageId::from_bytes(*append.client_id.as_bytes()),
+            content: row.get("content")?,
+            at: time(row, "at")?,
+        })
+    });
+    found.optional()
+}
+
+/// Makes a conversation; it is listed only once it has its first entry.
+fn create(
+    tx: &mut Tx<'_>,
+    id: ConversationId,
+    new: &NewConversation,
+    now: Timestamp,
+) -> rusqlite::Result<Result<LogState, Refusal>> {
+    let mut members = Vec::with_capacity(new.members.len());
+    for member in &new.members {
+        match member_ref(tx, *member)? {
+            None => return Ok(Err(Refusal::MemberNotFound)),
+            Some(MemberRef { is_active: false, .. }) => return Ok(Err(Refusal::RecipientDeactivated)),
+            Some(found) => members.push((found.key, *member)),
+        }
+    }
+    members.sort_unstable();
+    let kind = match new.kind {
+        ConversationKind::Direct => "direct",
+    };
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed) VALUES (?, ?, 0, ?, 0, 0)",
+    )?;
+    let key = insert.insert(params![id.as_bytes(), kind, now.as_millis()])?;
+    let mut insert = tx.connection.prepare_cached("INSERT INTO participants (conversation, member) VALUES (?, ?)")?;
+    for (member, _) in &members {
+        insert.execute([key, *member])?;
+    }
+    let participant =
+        |(key, _): &(i64, MemberId)| Participant { key: *key, delivered: 0, read: 0, moved: (false, false) };
+    Ok(Ok(LogState {
+        key,
+        last_seq: 0,
+        last_at: now,
+        last_position: 0,
+        changed: 0,
+        dirty: false,
+        marked_at: now,
+        participants: members.iter().map(participant).collect(),
+        membership: Membership { kind: new.kind, members: members.iter().map(|(_, id)| *id).collect() },
+    }))
+}
+
+fn move_watermark(
+    tx: &mut Tx<'_>,
+    working: &mut Working,
+    mark: Mark,
+    now: Timestamp,
+) -> rusqlite::Result<Result<Outcome, Refusal>> {
+    let Some(state) = load(tx, working, mark.conversation)? else { return Ok(Err(Refusal::ConversationNotFound)) };
+    let at = now.max(state.last_at);
+    let seq = mark.seq.min(state.last_seq);
+    let place = state.place_of(mark.member);
+    let Some(participant) = place.and_then(|place| state.participants.get_mut(place)) else {
+        return Ok(Err(Refusal::ConversationNotFound));
+    };
+    let before = (participant.delivered, participant.read);
+    participant.delivered = participant.delivered.max(seq);
+    if mark.kind == MarkKind::Read {
+        participant.read = participant.read.max(seq);
+    }
+    let moved = (participant.delivered > before.0, participant.read > before.1);
+    participant.moved = (participant.moved.0 || moved.0, participant.moved.1 || moved.1);
+    let Participant { key, delivered, read, .. } = *participant;
+    if moved.0 || moved.1 {
+        tx.memory.position += 1;
+        state.changed = tx.memory.position;
+        state.dirty = true;
+        state.marked_at = at;
+    }
+    // Only what was read changes the count, and only `read` is answered with it.
+    let unread = match mark.kind {
+        MarkKind::Read => Some(unread(tx.connection, state.key, key, read, state.last_seq)?),
+        MarkKind::Delivered => None,
+    };
+    Ok(Ok(Outcome::Marked {
+        conversation: mark.conversation,
+        member: mark.member,
+        delivered,
+        read,
+        moved: moved.0 || moved.1,
+        unread,
+        at,
+        membership: state.membership.clone(),
+    }))
+}
+
+/// Messages of others after `read`, counted in the log itself.
+pub(super) fn unread(
+    connection: &Connection,
+    conversation: i64,
+    member: i64,
+    read: u64,
+    last_seq: u64,
+) -> rusqlite::Result<u64> {
+    if read >= last_seq {
+        return Ok(0);
+    }
+    let mut query =
+        connection.prepare_cached("SELECT count(*) FROM entries WHERE conversation = ? AND seq > ? AND sender <> ?")?;
+    query.query_row(params![conversation, read, member], |row| row.get(0))
+}
+
+/// Writes every conversation that changed, and gives it back to the writer's memory.
+fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
+    let mut conversation = tx.connection.prepare_cached(
+        "UPDATE conversations SET last_seq = ?, last_at = ?, last_position = ?, changed = ? WHERE key = ?",
+    )?;
+    let mut watermarks = tx
+        .connection
+        .prepare_cached("UPDATE participants SET delivered = ?, read = ? WHERE conversation = ? AND member = ?")?;
+    let mut receipt = tx
+        .connection
+        .prepare_cached("INSERT INTO receipts (conversation, member, kind, seq, at) VALUES (?, ?, ?, ?, ?)")?;
+    for (id, mut state) in working {
+        if state.dirty {
+            let LogState { key, last_seq, last_at, last_position, changed, .. } = state;
+            conversation.execute(params![last_seq, last_at.as_millis(), last_position, changed, key])?;
+            state.dirty = false;
+        }
+        for participant in state.participants.iter_mut().filter(|participant| participant.moved != (false, false)) {
+            let Participant { key, delivered, read, moved } = *participant;
+            watermarks.execute(params![delivered, read, state.key, key])?;
+            let at = state.marked_at.as_millis();
+            if moved.0 {
+                receipt.execute(params![state.key, key, 0, delivered, at])?;
+            }
+            if moved.1 {
+                receipt.execute(params![state.key, key, 1, read, at])?;
+            }
+            participant.moved = (false, false);
+        }
+        tx.memory.conversations.insert(id, state);
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! The embedded store: one SQLite file, in WAL mode, with every commit on disk before it is acknowledged.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`writer`] | the one thread that writes; commits what has gathered together |
+//! | [`readers`] | the threads that read beside it |
+//! | [`migrations`] | the numbered schema changes |
+//! | [`members`], [`sessions`] | these aggregates |
+//! | [`log`] | appending messages and moving watermarks |
+//! | [`conversations`] | reading conversations, history and changes |
+//! | [`row`] | columns to types and back |
+
+mod conversations;
+mod log;
+mod members;
+mod migrations;
+mod readers;
+mod row;
+mod sessions;
+mod writer;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use self::{
+    readers::Readers,
+    writer::{Tx, Writer},
+};
+use super::{Backend, Store, StoreError, conversations::StoreId};
+use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file. It and its folder are created when they are missing.
+    pub path: PathBuf,
+    /// Threads that read.
+    pub readers: usize,
+    /// How long a call waits for its answer.
+    pub timeout: Duration,
+    /// Whether no other server may have the file open. A command beside a running server, which touches no
+    /// conversation, may share it.
+    pub exclusive: bool,
+}
+
+/// The embedded store.
+pub struct Sqlite {
+    path: PathBuf,
+    store_id: StoreId,
+    writer: Writer,
+    readers: Readers,
+    timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// Held for as long as the store is open: two servers on one file would number the same conversation twice.
+    _lock: Option<File>,
+}
+
+impl Sqlite {
+    /// Opens the store, bringing its schema up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or created, belongs to another running server, or is from a newer version.
+    pub fn open(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        ids: Arc<Ids>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
+        let Options { path, readers, timeout, exclusive } = options;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
+        }
+        create_private(&path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        let lock = if exclusive { Some(lock(&path)?) } else { None };
+        let mut connection = connect(&path).map_err(row::store_error)?;
+        migrations::run(&mut connection)?;
+        let store_id: [u8; 8] =
+            connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
+        let writer = Writer::spawn(connection, clock, ids, Arc::clone(&metrics))?;
+        let readers = Readers::spawn(&path, readers)?;
+        let sqlite =
+            Arc::new(Self { path, store_id: StoreId(store_id), writer, readers, timeout, metrics, _lock: lock });
+        Ok(Store {
+            members: Arc::clone(&sqlite) as _,
+            sessions: Arc::clone(&sqlite) as _,
+            conversations: Arc::clone(&sqlite) as _,
+            backend: sqlite,
+        })
+    }
+
+    /// Runs `work` in the next write transaction; returns once it is durable.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let answer = self.writer.submit(work);
+        self.count_error(self.answer(answer).await)
+    }
+
+    /// Runs `work` on a reading connection.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let started = tokio::time::Instant::now();
+        let answer = self.readers.submit(work);
+        let answer = self.count_error(self.answer(answer).await);
+        self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn answer<T>(
+        &self,
+        answer: Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(self.timeout, wait(answer)).await.unwrap_or(Err(StoreError::Timeout))
+    }
+
+    fn count_error<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &answer {
+            self.metrics.store_error(match error {
+                StoreError::Unavailable(_) => "unavailable",
+                StoreError::Overloaded => "overloaded",
+                StoreError::Timeout => "timeout",
+                StoreError::Inconsistent(_) => "inconsistent",
+            });
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    fn describe(&self) -> String {
+        format!("SQLite, {}", self.path.display())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+        self.writer.health()
+    }
+
+    async fn close(&self) {
+        // The writer last: whoever closes the file last tidies up beside it, and a reader may not.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Waits for an answer however long it takes.
+async fn wait<T>(answer: Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>) -> Result<T, StoreError> {
+    answer?.await.unwrap_or_else(|_| Err(unavailable("it dropped the request")))
+}
+
+fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable(reason.to_owned())
+}
+
+/// Creates the file if it is missing, readable by its owner only: password hashes and messages are in it. SQLite gives
+/// the files beside it the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+/// Takes the lock beside the file; the kernel gives it back however the process ends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let lock = File::create(&name).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+    lock.try_lock()
+        .map_err(|error| unavailable(&format!("{} is in use by another server ({error})", path.display())))?;
+    Ok(lock)
+}
+
+/// Opens the connection that writes.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         -- Full: the log is synced at every commit, so what was acknowledged survives a loss of power.
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA temp_store = MEMORY;
+         -- 64 MiB.
+         PRAGMA cache_size = -65536;
+         -- In pages of 4 KiB: moving pages into the file in portions of 64 MiB saves a third of the writer's time
+         -- compared with the default of 4 MiB.
+         PRAGMA wal_autocheckpoint = 16000;
+         PRAGMA journal_size_limit = 134217728;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}

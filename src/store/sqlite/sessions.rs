@@ -1,0 +1,160 @@
+//! Sessions and their refresh tokens.
+
+use async_trait::async_trait;
+use protocol::{MemberId, SessionId, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{
+    Sqlite,
+    members::{USER_TYPES, record},
+    row::{inconsistent, optional_time, time, word},
+    writer::Tx,
+};
+use crate::store::{
+    SessionStore, StoreError,
+    sessions::{NewToken, Rotation, SessionView, TokenHash},
+};
+
+fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqlite::Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO refresh_tokens (hash, session, expires_at) VALUES (?, ?, ?)")?;
+    insert.execute(params![token.hash, session, token.expires_at.as_millis()]).map(drop)
+}
+
+fn start(tx: &Tx<'_>, session: SessionId, member: MemberId, token: NewToken, at: Timestamp) -> rusqlite::Result<()> {
+    let member: Option<i64> = tx
+        .connection
+        .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? RETURNING key")?
+        .query_row(params![at.as_millis(), member.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let member = member.ok_or_else(|| inconsistent("a session of a member who does not exist"))?;
+    let mut insert = tx.connection.prepare_cached("INSERT INTO sessions (id, member, created_at) VALUES (?, ?, ?)")?;
+    let key = insert.insert(params![session.as_bytes(), member, at.as_millis()])?;
+    store_token(tx.connection, key, token)
+}
+
+/// A refresh token with the session that it belongs to.
+struct StoredToken {
+    expires_at: Timestamp,
+    used: bool,
+    session_key: i64,
+    session: SessionId,
+    revoked: bool,
+    member_key: i64,
+}
+
+fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Option<StoredToken>> {
+    let mut query = connection.prepare_cached(
+        "SELECT t.expires_at, t.used_at, s.key, s.id, s.revoked_at, s.member
+         FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash = ?",
+    )?;
+    let token = query.query_row([hash], |row| {
+        Ok(StoredToken {
+            expires_at: time(row, "expires_at")?,
+            used: optional_time(row, "used_at")?.is_some(),
+            session_key: row.get("key")?,
+            session: SessionId::from_bytes(row.get("id")?),
+            revoked: optional_time(row, "revoked_at")?.is_some(),
+            member_key: row.get("member")?,
+        })
+    });
+    token.optional()
+}
+
+fn rotate(tx: &Tx<'_>, used: TokenHash, next: NewToken, at: Timestamp) -> rusqlite::Result<Rotation> {
+    let Some(token) = find_token(tx.connection, used)? else { return Ok(Rotation::Invalid) };
+    if token.revoked || token.expires_at <= at {
+        return Ok(Rotation::Invalid);
+    }
+    let member =
+        tx.connection.prepare_cached("SELECT * FROM members WHERE key = ?")?.query_row([token.member_key], record)?;
+    if token.used {
+        revoke(tx.connection, token.session, at)?;
+        return Ok(Rotation::Reused { session: token.session, member: member.profile.id });
+    }
+    if !member.profile.is_active {
+        return Ok(Rotation::Deactivated);
+    }
+    tx.connection
+        .prepare_cached("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")?
+        .execute(params![at.as_millis(), used])?;
+    store_token(tx.connection, token.session_key, next)?;
+    Ok(Rotation::Rotated { session: token.session, member: Box::new(member) })
+}
+
+fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
+    let mut query = connection.prepare_cached(
+        "SELECT m.id, m.user_type, m.is_active, s.revoked_at
+         FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
+    )?;
+    let view = query.query_row([session.as_bytes()], |row| {
+        Ok(SessionView {
+            member: MemberId::from_bytes(row.get("id")?),
+            user_type: word(row, "user_type", USER_TYPES)?,
+            is_active: row.get("is_active")?,
+            revoked: optional_time(row, "revoked_at")?.is_some(),
+        })
+    });
+    view.optional()
+}
+
+fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlite::Result<bool> {
+    let mut update =
+        connection.prepare_cached("UPDATE sessions SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")?;
+    Ok(update.execute(params![at.as_millis(), session.as_bytes()])? > 0)
+}
+
+pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE sessions SET revoked_at = ?
+         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+    )?;
+    update.execute(params![at.as_millis(), member.as_bytes()]).map(drop)
+}
+
+fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {
+    let purged =
+        connection.prepare_cached("DELETE FROM refresh_tokens WHERE expires_at < ?")?.execute([at.as_millis()])?;
+    if purged > 0 {
+        // Access tokens of such a session have long expired: they live shorter than refresh tokens.
+        connection
+            .prepare_cached(
+                "DELETE FROM sessions WHERE NOT EXISTS (SELECT 1 FROM refresh_tokens t WHERE t.session = sessions.key)",
+            )?
+            .execute([])?;
+    }
+    Ok(purged)
+}
+
+#[async_trait]
+impl SessionStore for Sqlite {
+    async fn start(
+        &self,
+        session: SessionId,
+        member: MemberId,
+        token: NewToken,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| start(tx, session, member, token, at)).await
+    }
+
+    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError> {
+        self.write(move |tx| rotate(tx, used, next, at)).await
+    }
+
+    async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
+        self.read(move |connection| view(connection, session)).await
+    }
+
+    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+        self.write(move |tx| revoke(tx.connection, session, at)).await
+    }
+
+    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| revoke_all(tx.connection, member, at)).await
+    }
+
+    async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |tx| purge(tx.connection, at)).await
+    }
+}

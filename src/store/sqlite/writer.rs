@@ -1,0 +1,250 @@
+//! The one thread that writes.
+//!
+//! Group commit: what arrived while the last commit ran goes into the next transaction together, with no added delay.
+//! An answer is given only after the commit, so an acknowledgement means that it is on disk.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use protocol::{ConversationId, MemberId};
+use quick_cache::unsync::Cache;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{
+    StoreError,
+    log::{LogState, MemberRef},
+    row, unavailable,
+};
+use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+
+/// Jobs that wait for the writer; more are refused.
+const QUEUE: usize = 4_096;
+/// Jobs in one transaction.
+const BATCH: usize = 1_024;
+/// Conversations whose state the writer keeps: about 300 bytes each.
+const CONVERSATIONS: usize = 100_000;
+/// Members whose key and state the writer keeps: about 50 bytes each.
+const MEMBERS: usize = 200_000;
+
+/// What a job works on: the transaction, and what the writer remembers between transactions.
+pub(super) struct Tx<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) memory: &'a mut Memory,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) ids: &'a Ids,
+    pub(super) metrics: &'a Metrics,
+}
+
+/// What the writer remembers between transactions. Thrown away whenever one fails.
+pub(super) struct Memory {
+    /// The position of the newest change.
+    pub(super) position: u64,
+    pub(super) conversations: Cache<ConversationId, LogState>,
+    pub(super) members: Cache<MemberId, MemberRef>,
+}
+
+impl Memory {
+    fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let position = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
+        Ok(Self { position, conversations: Cache::new(CONVERSATIONS), members: Cache::new(MEMBERS) })
+    }
+}
+
+/// Something to be done in a transaction, and somebody to be told.
+trait Job: Send {
+    /// Does it. An error undoes all that this job did.
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+    /// Tells whoever waits, after the commit.
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Call<T, F> {
+    work: Option<F>,
+    value: Option<T>,
+    answer: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Job for Call<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+        if let Some(work) = self.work.take() {
+            self.value = Some(work(tx)?);
+        }
+        Ok(())
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { value, answer, .. } = *self;
+        let outcome = committed.and_then(|()| value.ok_or_else(|| unavailable("the write did not run")));
+        // Whoever stopped waiting needs no answer.
+        let _ = answer.send(outcome);
+    }
+}
+
+/// The handle of the writing thread.
+pub(super) struct Writer {
+    queue: Mutex<Option<Sender<Box<dyn Job>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    health: Arc<Mutex<Result<(), StoreError>>>,
+}
+
+impl Writer {
+    pub(super) fn spawn(
+        connection: Connection,
+        clock: Arc<dyn Clock>,
+        ids: Arc<Ids>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        let memory = Memory::load(&connection).map_err(row::store_error)?;
+        let (sender, receiver) = bounded(QUEUE);
+        let health = Arc::new(Mutex::new(Ok(())));
+        let thread = WriterThread { connection, memory, clock, ids, metrics, health: Arc::clone(&health) };
+        let thread = std::thread::Builder::new()
+            .name("sqlite-write".to_owned())
+            .spawn(move || thread.run(&receiver))
+            .map_err(|error| unavailable(&format!("no thread for the writer: {error}")))?;
+        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), health })
+    }
+
+    /// Queues work for the next transaction.
+    pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let queue = queue.ok_or_else(|| unavailable("it is closed"))?;
+        let (sender, receiver) = oneshot::channel();
+        match queue.try_send(Box::new(Call { work: Some(work), value: None, answer: sender })) {
+            Ok(()) => Ok(receiver),
+            Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
+            Err(TrySendError::Disconnected(_)) => Err(unavailable("its writer has ended")),
+        }
+    }
+
+    /// Whether the last transaction succeeded.
+    pub(super) fn health(&self) -> Result<(), StoreError> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commits what is queued, and ends the thread.
+    pub(super) async fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Joining blocks; a writer that panicked has nothing left to finish.
+            let _ = tokio::task::spawn_blocking(move || drop(thread.join())).await;
+        }
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    memory: Memory,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+    metrics: Arc<Metrics>,
+    health: Arc<Mutex<Result<(), StoreError>>>,
+}
+
+impl WriterThread {
+    fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+        let mut batch = Vec::new();
+        while let Ok(first) = queue.recv() {
+            batch.push(first);
+            batch.extend(queue.try_iter().take(BATCH - 1));
+            self.commit(&mut batch);
+        }
+        // A clean file for the next start; failing is harmless, the log is replayed then.
+        let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+    }
+
+    /// Commits a batch and tells everybody in it.
+    fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+        let mut failures = Vec::new();
+        let committed = std::panic::catch_unwind(AssertUnwindSafe(|| self.transaction(batch, &mut failures)))
+            .unwrap_or_else(|_| Err(StoreError::Inconsistent("a write panicked".to_owned())));
+        if committed.is_err() || !failures.is_empty() {
+            self.forget();
+        }
+        self.report(committed.as_ref().err());
+        for (index, job) in batch.drain(..).enumerate() {
+            let failure = failures.iter().find(|(failed, _)| *failed == index).map(|(_, error)| error.clone());
+            job.settle(failure.map_or_else(|| committed.clone(), Err));
+        }
+    }
+
+    /// Runs every job in one transaction. A job that fails alone is undone alone and listed in `failures`.
+    fn transaction(
+        &mut self,
+        batch: &mut [Box<dyn Job>],
+        failures: &mut Vec<(usize, StoreError)>,
+    ) -> Result<(), StoreError> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let before = self.memory.position;
+        for (index, job) in batch.iter_mut().enumerate() {
+            let mut tx = Tx {
+                connection: &self.connection,
+                memory: &mut self.memory,
+                clock: &*self.clock,
+                ids: &self.ids,
+                metrics: &self.metrics,
+            };
+            execute(tx.connection, "SAVEPOINT job")?;
+            match job.run(&mut tx) {
+                Ok(()) => execute(tx.connection, "RELEASE job")?,
+                // SQLite itself may have ended the transaction: no space, an I/O error.
+                Err(error) if self.connection.is_autocommit() => return Err(row::store_error(error)),
+                Err(error) => {
+                    execute(&self.connection, "ROLLBACK TO job")?;
+                    execute(&self.connection, "RELEASE job")?;
+                    failures.push((index, row::store_error(error)));
+                }
+            }
+        }
+        if self.memory.position != before {
+            let mut update =
+                self.connection.prepare_cached("UPDATE meta SET position = ?").map_err(row::store_error)?;
+            update.execute([self.memory.position]).map_err(row::store_error)?;
+        }
+        execute(&self.connection, "COMMIT")
+    }
+
+    /// After a failure: ends the transaction, and trusts nothing that was remembered.
+    fn forget(&mut self) {
+        if !self.connection.is_autocommit() && self.connection.execute_batch("ROLLBACK").is_err() {
+            tracing::error!("the store could not roll back");
+        }
+        match Memory::load(&self.connection) {
+            Ok(memory) => self.memory = memory,
+            // Positions may be skipped but never reused, so the old counter stays good.
+            Err(_) => {
+                self.memory.conversations.clear();
+                self.memory.members.clear();
+            }
+        }
+    }
+
+    /// Logs the first failure and the first success after it; remembers which it is.
+    fn report(&self, failure: Option<&StoreError>) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match (failure, &*health) {
+            (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
+            (None, Err(_)) => tracing::info!("the store can be written again"),
+            _ => {}
+        }
+        *health = failure.map_or(Ok(()), |error| Err(error.clone()));
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]).map(drop)).map_err(row::store_error)
+}

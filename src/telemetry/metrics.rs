@@ -1,0 +1,358 @@
+//! Metrics in the Prometheus (OpenMetrics) text format.
+//!
+//! Every name is a variant of [`Metric`]; `docs/metrics.md` lists them and a test keeps it complete. The handles in
+//! [`Metrics`] are made once, so that counting costs an atomic addition. Each server has its own registry.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{self, Registry},
+};
+use protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame};
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $kind:ident, [$($label:literal),*];)*) => {
+        /// The name of a metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Metric {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Metric {
+            /// Every metric, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, without the prefix `membersbook_` and the suffix `_total` of counters.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it measures, with its unit.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)*).trim_ascii(),)* }
+            }
+
+            /// What kind of metric it is.
+            #[must_use]
+            pub const fn kind(self) -> MetricKind {
+                match self { $(Self::$name => MetricKind::$kind,)* }
+            }
+
+            /// The names of its labels.
+            #[must_use]
+            pub const fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$name => &[$($label),*],)* }
+            }
+        }
+    };
+}
+
+/// What kind of metric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+metrics! {
+    /// Open WebSocket connections, signed in or not.
+    Connections = "connections", Gauge, [];
+    /// Members with at least one signed-in connection.
+    MembersConnected = "members_connected", Gauge, [];
+    /// TCP connections that were answered 503 because the server holds as many as it may.
+    ConnectionsRefused = "connections_refused", Counter, [];
+    /// Connections that ended, by close code; `gone` when the client just vanished.
+    ConnectionsClosed = "connections_closed", Counter, ["code"];
+    /// Frames from clients, by type; `invalid` for what was not a frame.
+    FramesReceived = "frames_received", Counter, ["type"];
+    /// Frames to clients, by type.
+    FramesSent = "frames_sent", Counter, ["type"];
+    /// Messages, by what became of them: `stored`, `duplicate`, `refused` or `failed`.
+    Messages = "messages", Counter, ["result"];
+    /// Watermarks that moved.
+    Receipts = "receipts", Counter, [];
+    /// Commands (messages and watermarks) in one commit.
+    CommitCommands = "commit_commands", Histogram, [];
+    /// Seconds that one commit of commands took, from the first statement until it was durable.
+    CommitSeconds = "commit_seconds", Histogram, [];
+    /// Seconds from a message's arrival at the service until it was durable and its acknowledgement queued.
+    MessageSeconds = "message_seconds", Histogram, [];
+    /// Connections that one event was queued for.
+    FanOut = "fan_out", Histogram, [];
+    /// Connections cut because their outbox was full.
+    OutboxOverflows = "outbox_overflows", Counter, [];
+    /// Frames dropped from the outboxes of connections that were cut; sync finds what was in them.
+    OutboxDropped = "outbox_dropped", Counter, [];
+    /// Seconds that a sync took, from hello until its last frame was written.
+    SyncSeconds = "sync_seconds", Histogram, [];
+    /// Failed authentications, by error code, over REST and WebSocket.
+    AuthFailures = "auth_failures", Counter, ["code"];
+    /// Requests that were refused by a rate limit, by limit.
+    RateLimited = "rate_limited", Counter, ["limit"];
+    /// Seconds that hashing or checking one password took, without waiting for its turn.
+    PasswordSeconds = "password_seconds", Histogram, [];
+    /// Seconds that reads of the store took, waiting included.
+    StoreReadSeconds = "store_read_seconds", Histogram, [];
+    /// Failed calls of the store, by kind.
+    StoreErrors = "store_errors", Counter, ["kind"];
+    /// HTTP requests, by method, route and status.
+    HttpRequests = "http_requests", Counter, ["method", "route", "status"];
+    /// Seconds that HTTP requests took, by route.
+    HttpSeconds = "http_seconds", Histogram, ["route"];
+}
+
+/// The prefix of every name.
+pub const PREFIX: &str = "membersbook";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FrameLabels {
+    r#type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+/// The handles of every metric of one server.
+pub struct Metrics {
+    registry: Registry,
+    /// [`Metric::Connections`]
+    pub connections: Gauge,
+    /// [`Metric::MembersConnected`]
+    pub members_connected: Gauge,
+    /// [`Metric::ConnectionsRefused`]
+    pub connections_refused: Counter,
+    connections_closed: Family<CodeLabels, Counter>,
+    frames_received: Vec<Counter>,
+    frames_invalid: Counter,
+    frames_sent: Vec<Counter>,
+    /// [`Metric::Messages`], `stored`
+    pub messages_stored: Counter,
+    /// [`Metric::Messages`], `duplicate`
+    pub messages_duplicate: Counter,
+    /// [`Metric::Messages`], `refused`
+    pub messages_refused: Counter,
+    /// [`Metric::Messages`], `failed`
+    pub messages_failed: Counter,
+    /// [`Metric::Receipts`]
+    pub receipts: Counter,
+    /// [`Metric::CommitCommands`]
+    pub commit_commands: Histogram,
+    /// [`Metric::CommitSeconds`]
+    pub commit_seconds: Histogram,
+    /// [`Metric::MessageSeconds`]
+    pub message_seconds: Histogram,
+    /// [`Metric::FanOut`]
+    pub fan_out: Histogram,
+    /// [`Metric::OutboxOverflows`]
+    pub outbox_overflows: Counter,
+    /// [`Metric::OutboxDropped`]
+    pub outbox_dropped: Counter,
+    /// [`Metric::SyncSeconds`]
+    pub sync_seconds: Histogram,
+    auth_failures: Family<CodeLabels, Counter>,
+    rate_limited: Family<LimitLabels, Counter>,
+    /// [`Metric::PasswordSeconds`]
+    pub password_seconds: Histogram,
+    /// [`Metric::StoreReadSeconds`]
+    pub store_read_seconds: Histogram,
+    store_errors: Family<KindLabels, Counter>,
+    http_requests: Family<RequestLabels, Counter>,
+    http_seconds: Family<RouteLabels, Histogram>,
+}
+
+/// Buckets of latencies, in seconds: 50 us to 26 s, doubling.
+fn seconds() -> Histogram {
+    Histogram::new(registry_buckets(0.000_05, 20))
+}
+
+/// Buckets of counts: 1 to 8,192, doubling.
+fn counts() -> Histogram {
+    Histogram::new(registry_buckets(1.0, 14))
+}
+
+fn registry_buckets(start: f64, length: u16) -> impl Iterator<Item = f64> {
+    prometheus_client::metrics::histogram::exponential_buckets(start, 2.0, length)
+}
+
+/// Registers a metric under its name and gives its handle back.
+fn register<M: registry::Metric + Clone>(registry: &mut Registry, metric: Metric, handle: M) -> M {
+    registry.register(metric.name(), metric.help().trim_end_matches('.'), handle.clone());
+    handle
+}
+
+impl Metrics {
+    /// A registry with every metric in it.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        let received: Family<FrameLabels, Counter> = register(r, Metric::FramesReceived, Family::default());
+        let sent: Family<FrameLabels, Counter> = register(r, Metric::FramesSent, Family::default());
+        let messages: Family<ResultLabels, Counter> = register(r, Metric::Messages, Family::default());
+        let by_type = |family: &Family<FrameLabels, Counter>, types: &[&'static str]| {
+            types.iter().map(|&r#type| family.get_or_create_owned(&FrameLabels { r#type })).collect()
+        };
+        let message = |result| messages.get_or_create_owned(&ResultLabels { result });
+        Self {
+            connections: register(r, Metric::Connections, Gauge::default()),
+            members_connected: register(r, Metric::MembersConnected, Gauge::default()),
+            connections_refused: register(r, Metric::ConnectionsRefused, Counter::default()),
+            connections_closed: register(r, Metric::ConnectionsClosed, Family::default()),
+            frames_received: by_type(&received, ClientFrame::TYPES),
+            frames_invalid: received.get_or_create_owned(&FrameLabels { r#type: "invalid" }),
+            frames_sent: by_type(&sent, ServerFrame::TYPES),
+            messages_stored: message("stored"),
+            messages_duplicate: message("duplicate"),
+            messages_refused: message("refused"),
+            messages_failed: message("failed"),
+            receipts: register(r, Metric::Receipts, Counter::default()),
+            commit_commands: register(r, Metric::CommitCommands, counts()),
+            commit_seconds: register(r, Metric::CommitSeconds, seconds()),
+            message_seconds: register(r, Metric::MessageSeconds, seconds()),
+            fan_out: register(r, Metric::FanOut, counts()),
+            outbox_overflows: register(r, Metric::OutboxOverflows, Counter::default()),
+            outbox_dropped: register(r, Metric::OutboxDropped, Counter::default()),
+            sync_seconds: register(r, Metric::SyncSeconds, seconds()),
+            auth_failures: register(r, Metric::AuthFailures, Family::default()),
+            rate_limited: register(r, Metric::RateLimited, Family::default()),
+            password_seconds: register(r, Metric::PasswordSeconds, seconds()),
+            store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
+            store_errors: register(r, Metric::StoreErrors, Family::default()),
+            http_requests: register(r, Metric::HttpRequests, Family::default()),
+            http_seconds: register(r, Metric::HttpSeconds, Family::new_with_constructor(seconds)),
+            registry,
+        }
+    }
+
+    /// Counts a frame from a client, by [`ClientFrame::index`].
+    pub fn frame_received(&self, index: usize) {
+        if let Some(counter) = self.frames_received.get(index) {
+            counter.inc();
+        }
+    }
+
+    /// Counts something from a client that is not a frame.
+    pub fn frame_invalid(&self) {
+        self.frames_invalid.inc();
+    }
+
+    /// Counts a frame to a client, by [`ServerFrame::index`].
+    pub fn frame_sent(&self, index: usize) {
+        if let Some(counter) = self.frames_sent.get(index) {
+            counter.inc();
+        }
+    }
+
+    /// Counts the end of a connection; without a code the client vanished.
+    pub fn connection_closed(&self, code: Option<CloseCode>) {
+        let code = code.map_or_else(|| "gone".to_owned(), |code| code.number().to_string());
+        self.connections_closed.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Counts a failed authentication.
+    pub fn auth_failure(&self, code: ErrorCode) {
+        self.auth_failures.get_or_create(&CodeLabels { code: code.to_string() }).inc();
+    }
+
+    /// Counts a request that a rate limit refused.
+    pub fn rate_limit_hit(&self, limit: &'static str) {
+        self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Counts a failed call of the store.
+    pub fn store_error(&self, kind: &'static str) {
+        self.store_errors.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// Counts an HTTP request.
+    pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };
+        self.http_requests.get_or_create(&labels).inc();
+        self.http_seconds.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    /// Never for metrics that can be written to memory.
+    pub fn render(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_exported() {
+        let metrics = Metrics::new();
+        metrics.http_request("GET", "/healthz", 200, Duration::from_millis(1));
+        metrics.connection_closed(Some(CloseCode::GoingAway));
+        metrics.auth_failure(ErrorCode::TokenExpired);
+        metrics.rate_limit_hit("login");
+        metrics.store_error("timeout");
+        let text = metrics.render().unwrap();
+        for metric in Metric::ALL {
+            let kind = format!("{:?}", metric.kind()).to_lowercase();
+            let line = format!("# TYPE {PREFIX}_{} {kind}\n", metric.name());
+            assert!(text.contains(&line), "{line} is not in:\n{text}");
+            for label in metric.labels() {
+                let labelled =
+                    text.lines().any(|line| line.contains(metric.name()) && line.contains(&format!("{label}=")));
+                assert!(labelled, "{} has no label {label}", metric.name());
+            }
+        }
+    }
+}
