@@ -1,0 +1,129 @@
+//! A server in this process, on a port and in a folder of its own.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Parser as _;
+use members_book::{
+    app::{App, World},
+    clock::ManualClock,
+    config::{Cli, Settings},
+};
+use tempfile::TempDir;
+
+use super::{Member, within};
+
+/// A running server.
+pub struct Server {
+    app: App,
+    folder: Arc<TempDir>,
+    settings: Settings,
+    http: reqwest::Client,
+}
+
+/// Settings for tests: a folder of their own, free ports, cheap passwords, no limits.
+pub fn settings(folder: &TempDir) -> Settings {
+    let flags = |flag: &str, value: String| [format!("--{flag}"), value];
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let fixed = [
+        ("port", "0"),
+        ("metrics-addr", "127.0.0.1:0"),
+        ("bcrypt-cost", "4"),
+        ("presence-grace", "50ms"),
+        ("rate-messages", "0"),
+        ("rate-frames", "0"),
+        ("rate-logins", "0"),
+        ("rate-registrations", "0"),
+        ("sqlite-readers", "2"),
+    ];
+    let command_line = std::iter::once("members-book".to_owned())
+        .chain(flags("database-url", format!("sqlite:{}", path("test.db"))))
+        .chain(flags("data-dir", path("")))
+        .chain(fixed.iter().flat_map(|(flag, value)| flags(flag, (*value).to_owned())));
+    Cli::parse_from(command_line).settings
+}
+
+impl Server {
+    /// A server with settings for tests.
+    pub async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A server with some settings changed.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(change, World::default()).await
+    }
+
+    /// A server that takes its wall clock from the test.
+    pub async fn at(clock: &ManualClock, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(change, World { clock: Arc::new(clock.clone()), ..World::default() }).await
+    }
+
+    async fn launch(change: impl FnOnce(&mut Settings), world: World) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let mut settings = settings(&folder);
+        change(&mut settings);
+        let app = App::start(settings.clone(), world).await.unwrap();
+        Self { app, folder, settings, http: http() }
+    }
+
+    /// Stops this server and starts another one on the same data.
+    pub async fn restart(self) -> Self {
+        let Self { app, folder, settings, http } = self;
+        assert!(app.stop().await, "everything was finished in time");
+        let app = App::start(settings.clone(), World::default()).await.unwrap();
+        Self { app, folder, settings, http }
+    }
+
+    /// Stops the server; true if nothing had to be cut off.
+    pub async fn stop(self) -> bool {
+        self.app.stop().await
+    }
+
+    /// What runs.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.app.addr
+    }
+
+    /// Where its data is.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("test.db")
+    }
+
+    /// An HTTP client.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// The URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr())
+    }
+
+    /// Registers a member.
+    pub async fn member(&self, name: &str) -> Member {
+        Member::register(self, name).await
+    }
+
+    /// Registers two members.
+    pub async fn two_members(&self) -> (Member, Member) {
+        (self.member("Ana").await, self.member("Ben").await)
+    }
+
+    /// The value of a metric without labels, or with `{labels}` in its name.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let url = format!("http://{}/metrics", self.app.metrics_addr.unwrap());
+        let text = within("metrics", self.http.get(url).send()).await.unwrap().text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("membersbook_{name} ")));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+}
+
+/// An HTTP client that gives up at some time.
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
+}

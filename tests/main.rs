@@ -1,0 +1,26 @@
+//! The integration tests, in one binary: real sockets, real SQLite files, real processes.
+//!
+//! | module | what it shows |
+//! | --- | --- |
+//! | [`harness`] | servers and clients; test code reads like a sentence |
+//! | [`store`] | the conformance suite that every store passes, and what is SQLite's own |
+//! | [`rest`] | accounts over REST |
+//! | [`ws`] | the protocol over real sockets |
+//! | [`process`] | the server as a process: crashes, a full disk, signals, the command line |
+//! | [`documents`] | what is written about settings and metrics is what the code says |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::large_futures,
+    reason = "a test fails by panicking, and lives in real time"
+)]
+
+mod documents;
+mod harness;
+mod process;
+mod rest;
+mod store;
+mod ws;

@@ -1,0 +1,334 @@
+//! Conversations: logs, watermarks, receipts, lists, history, changes.
+
+use members_book::{
+    service::messaging::direct_conversation,
+    store::conversations::{Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal},
+};
+use protocol::{
+    ConversationId, MemberId, limits,
+    model::{Entry, Watermarks},
+};
+
+use super::{
+    fixture::{Fixture, append},
+    for_every_store,
+};
+use crate::harness::client_id;
+
+for_every_store![
+    a_log_counts_from_one,
+    a_retry_returns_the_first_message,
+    a_retry_within_one_batch_too,
+    a_client_id_counts_per_conversation_and_sender,
+    times_never_go_back,
+    a_conversation_needs_two_active_members,
+    a_retry_to_somebody_deactivated_returns_the_first_message,
+    only_its_members_know_a_conversation,
+    watermarks_only_grow_and_are_clamped,
+    unread_counts_the_messages_of_others,
+    receipts_tell_when_each_message_was_delivered_and_read,
+    history_is_paged_in_both_directions,
+    conversations_are_listed_newest_first,
+    changes_are_complete_and_bounded,
+    a_position_from_the_future_gives_the_full_state,
+    partners_are_those_with_a_conversation,
+    many_writers_leave_no_hole,
+];
+
+fn seqs(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(Entry::seq).collect()
+}
+
+async fn a_log_counts_from_one(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for seq in 1..=3 {
+        let message = f.say(ana, ben, "hello").await;
+        assert_eq!(message.seq, seq);
+        assert_eq!(message.conversation, direct_conversation(ana, ben));
+    }
+    assert_eq!(f.say(ben, ana, "hi").await.seq, 4, "both sides write into the same log");
+}
+
+async fn a_retry_returns_the_first_message(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let id = client_id();
+    let Ok(Outcome::Appended { message: first, duplicate: false, .. }) = f.apply(append(ana, ben, id, "once")).await
+    else {
+        panic!()
+    };
+    f.say(ben, ana, "between").await;
+    f.wait(1_000_000);
+    let Ok(Outcome::Appended { message, duplicate: true, .. }) = f.apply(append(ana, ben, id, "twice")).await else {
+        panic!()
+    };
+    assert_eq!(message, first);
+    assert_eq!(f.say(ana, ben, "next").await.seq, 3, "the retry took no seq");
+}
+
+async fn a_retry_within_one_batch_too(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let id = client_id();
+    let batch = vec![append(ana, ben, id, "one"), append(ana, ben, id, "one"), append(ana, ben, client_id(), "two")];
+    let seqs: Vec<(u64, bool)> = f
+        .apply_all(batch)
+        .await
+        .outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Ok(Outcome::Appended { message, duplicate, .. }) => (message.seq, duplicate),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(seqs, [(1, false), (1, true), (2, false)]);
+}
+
+async fn a_client_id_counts_per_conversation_and_sender(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let id = client_id();
+    for (from, to) in [(ana, ben), (ana, eva), (ben, ana)] {
+        let outcome = f.apply(append(from, to, id, "mine")).await;
+        assert!(matches!(outcome, Ok(Outcome::Appended { duplicate: false, .. })), "{outcome:?}");
+    }
+}
+
+async fn times_never_go_back(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let first = f.say(ana, ben, "one").await;
+    f.clock.set(protocol::Timestamp::from_millis(1_000));
+    assert_eq!(f.say(ana, ben, "two").await.at, first.at);
+}
+
+async fn a_conversation_needs_two_active_members(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let nobody = f.ids.member();
+    assert_eq!(f.apply(append(ana, nobody, client_id(), "x")).await.unwrap_err(), Refusal::MemberNotFound);
+    f.store.members.set_active(ben, false, f.now()).await.unwrap();
+    assert_eq!(f.apply(append(ana, ben, client_id(), "x")).await.unwrap_err(), Refusal::RecipientDeactivated);
+    assert_eq!(f.apply(append(ben, ana, client_id(), "x")).await.unwrap_err(), Refusal::SenderDeactivated);
+    let page = f.store.conversations.list(ana, None, 10).await.unwrap();
+    assert!(page.conversations.is_empty(), "a refused message makes no conversation");
+    f.store.members.set_active(ben, true, f.now()).await.unwrap();
+    assert_eq!(f.say(ana, ben, "x").await.seq, 1);
+}
+
+async fn a_retry_to_somebody_deactivated_returns_the_first_message(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let id = client_id();
+    f.apply(append(ana, ben, id, "once")).await.unwrap();
+    f.store.members.set_active(ben, false, f.now()).await.unwrap();
+    assert!(matches!(f.apply(append(ana, ben, id, "once")).await, Ok(Outcome::Appended { duplicate: true, .. })));
+    assert_eq!(f.apply(append(ana, ben, client_id(), "new")).await.unwrap_err(), Refusal::RecipientDeactivated);
+}
+
+async fn only_its_members_know_a_conversation(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let conversation = f.say(ana, ben, "secret").await.conversation;
+    let intruder = Append { conversation, create: None, sender: eva, client_id: client_id(), content: "x".into() };
+    assert_eq!(f.apply(Command::Append(intruder)).await.unwrap_err(), Refusal::ConversationNotFound);
+    let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1 };
+    assert_eq!(f.apply(Command::Mark(mark)).await.unwrap_err(), Refusal::ConversationNotFound);
+    assert!(f.store.conversations.history(eva, conversation, Range::Newest, 10).await.unwrap().is_none());
+    assert!(f.store.conversations.changes(eva, None).await.unwrap().conversations.is_empty());
+    let unknown = ConversationId::from_bytes([9; 12]);
+    let append =
+        Append { conversation: unknown, create: None, sender: ana, client_id: client_id(), content: "x".into() };
+    assert_eq!(f.apply(Command::Append(append)).await.unwrap_err(), Refusal::ConversationNotFound);
+    assert!(f.store.conversations.membership(unknown).await.unwrap().is_none());
+    let membership = f.store.conversations.membership(conversation).await.unwrap().unwrap();
+    assert!(membership.members.len() == 2 && membership.members.contains(&ana) && membership.members.contains(&ben));
+}
+
+async fn watermarks_only_grow_and_are_clamped(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = f.say(ana, ben, "1").await.conversation;
+    for _ in 0..4 {
+        f.say(ana, ben, "more").await;
+    }
+    use MarkKind::{Delivered, Read};
+    let mark = async |kind, seq| {
+        let (delivered, read, _, moved) = f.mark(conversation, ben, kind, seq).await;
+        (delivered, read, moved)
+    };
+    assert_eq!(mark(Delivered, 2).await, (2, 0, true));
+    assert_eq!(mark(Delivered, 2).await, (2, 0, false), "repeated");
+    assert_eq!(mark(Delivered, 1).await, (2, 0, false), "late");
+    assert_eq!(mark(Delivered, 0).await, (2, 0, false), "nothing");
+    assert_eq!(mark(Read, 1).await, (2, 1, true));
+    assert_eq!(mark(Read, 3).await, (3, 3, true), "reading implies delivery");
+    assert_eq!(mark(Delivered, limits::INTEGER_MAX).await, (5, 3, true), "clamped to the newest entry");
+    assert_eq!(mark(Read, 99).await, (5, 5, true));
+}
+
+async fn unread_counts_the_messages_of_others(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    for (from, to) in [(ana, ben), (ben, ana), (ana, ben), (ana, ben)] {
+        f.say(from, to, "x").await;
+    }
+    let unread =
+        async |member: MemberId| f.store.conversations.changes(member, None).await.unwrap().conversations[0].unread;
+    assert_eq!((unread(ana).await, unread(ben).await), (1, 3));
+    assert_eq!(f.mark(conversation, ben, MarkKind::Delivered, 4).await.2, None);
+    assert_eq!(unread(ben).await, 3, "delivered is not read");
+    assert_eq!(f.mark(conversation, ben, MarkKind::Read, 1).await.2, Some(2));
+    assert_eq!(f.mark(conversation, ben, MarkKind::Read, 4).await.2, Some(0));
+    assert_eq!((unread(ana).await, unread(ben).await), (1, 0));
+    f.say(ben, ana, "my own").await;
+    assert_eq!((unread(ana).await, unread(ben).await), (2, 0), "a message of one's own is never unread");
+}
+
+async fn receipts_tell_when_each_message_was_delivered_and_read(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    for _ in 0..5 {
+        f.say(ana, ben, "x").await;
+    }
+    let at = async |seconds: u64, kind, seq| {
+        f.wait(seconds);
+        f.mark(conversation, ben, kind, seq).await;
+        Some(f.now())
+    };
+    let delivered_2 = at(1, MarkKind::Delivered, 2).await;
+    let delivered_4 = at(1, MarkKind::Delivered, 4).await;
+    let read_3 = at(1, MarkKind::Read, 3).await;
+    let read_5 = at(1, MarkKind::Read, 5).await;
+    let times = f.store.conversations.receipt_times(conversation, ben, 1, 5).await.unwrap();
+    let expected =
+        [(delivered_2, read_3), (delivered_2, read_3), (delivered_4, read_3), (delivered_4, read_5), (read_5, read_5)];
+    let expected = expected.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at });
+    assert_eq!(times, expected);
+    f.say(ana, ben, "not yet").await;
+    let times = f.store.conversations.receipt_times(conversation, ben, 5, 6).await.unwrap();
+    assert_eq!(times, [expected[4], ReceiptTimes::default()]);
+}
+
+async fn history_is_paged_in_both_directions(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    for _ in 0..7 {
+        f.say(ana, ben, "x").await;
+    }
+    let page = async |range, limit| {
+        let page = f.store.conversations.history(ben, conversation, range, limit).await.unwrap().unwrap();
+        (seqs(&page.entries), page.more)
+    };
+    assert_eq!(page(Range::Newest, 3).await, (vec![5, 6, 7], true));
+    assert_eq!(page(Range::Before(5), 3).await, (vec![2, 3, 4], true));
+    assert_eq!(page(Range::Before(2), 3).await, (vec![1], false));
+    assert_eq!(page(Range::Before(4), 3).await, (vec![1, 2, 3], false), "exactly to the end");
+    assert_eq!(page(Range::Before(1), 3).await, (vec![], false));
+    assert_eq!(page(Range::After(0), 3).await, (vec![1, 2, 3], true));
+    assert_eq!(page(Range::After(4), 3).await, (vec![5, 6, 7], false));
+    assert_eq!(page(Range::After(7), 3).await, (vec![], false));
+    assert_eq!(page(Range::After(limits::INTEGER_MAX), 3).await, (vec![], false));
+}
+
+async fn conversations_are_listed_newest_first(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let mut others = Vec::new();
+    for name in ["B", "C", "D", "E", "F"] {
+        let other = f.member(name).await;
+        f.say(other, ana, name).await;
+        others.push(other);
+    }
+    f.say(ana, others[1], "again").await;
+    let newest_first = [1, 4, 3, 2, 0].map(|place: usize| direct_conversation(ana, others[place]));
+    let mut listed = Vec::new();
+    let mut before = None;
+    loop {
+        let page = f.store.conversations.list(ana, before, 2).await.unwrap();
+        for conversation in page.conversations {
+            assert_eq!(seqs(&conversation.entries), [conversation.last_seq], "each with its newest entry");
+            listed.push(conversation.id);
+        }
+        // A mark changes a conversation but does not move it to the front.
+        f.mark(newest_first[4], ana, MarkKind::Read, 1).await;
+        match page.next {
+            Some(next) => before = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(listed, newest_first);
+}
+
+async fn changes_are_complete_and_bounded(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let with_ben = f.say(ben, ana, "1").await.conversation;
+    let with_eva = f.say(eva, ana, "1").await.conversation;
+    let start = f.store.conversations.changes(ana, None).await.unwrap();
+    assert!(start.full && !start.more);
+    assert_eq!(start.conversations.iter().map(|c| c.id).collect::<Vec<_>>(), [with_eva, with_ben]);
+    let since = async |position| f.store.conversations.changes(ana, Some(position)).await.unwrap();
+
+    let nothing = since(start.position).await;
+    assert!(!nothing.full && nothing.conversations.is_empty());
+    f.mark(with_ben, ben, MarkKind::Delivered, 1).await;
+    let marked = since(start.position).await;
+    assert_eq!(marked.conversations.len(), 1, "a watermark is a change");
+    assert!(marked.conversations[0].entries.is_empty(), "without a new entry");
+    let expected = Watermarks { member: ben, delivered: 1, read: 0 };
+    assert!(marked.conversations[0].members.contains(&expected));
+
+    let missed = limits::SYNC_MISSED_ENTRIES + 10;
+    for _ in 0..missed {
+        f.say(ben, ana, "x").await;
+    }
+    let changes = since(start.position).await;
+    let last = u64::try_from(missed + 1).unwrap();
+    assert_eq!(changes.conversations.len(), 1);
+    assert_eq!((changes.conversations[0].last_seq, changes.conversations[0].unread), (last, last));
+    assert_eq!(seqs(&changes.conversations[0].entries), (12..=last).collect::<Vec<_>>(), "the latest, bounded");
+    assert_eq!(since(start.position).await, changes, "state: asking twice changes nothing");
+    assert!(since(changes.position).await.conversations.is_empty());
+}
+
+async fn a_position_from_the_future_gives_the_full_state(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ben, ana, "1").await;
+    let position = f.store.conversations.position().await.unwrap();
+    let changes = f.store.conversations.changes(ana, Some(Position(position.0 + 1))).await.unwrap();
+    assert!(changes.full);
+    assert_eq!(changes.conversations.len(), 1);
+    assert_eq!(changes.position, position);
+}
+
+async fn partners_are_those_with_a_conversation(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    f.say(ana, ben, "x").await;
+    assert_eq!(f.store.conversations.partners(ana).await.unwrap(), [ben]);
+    assert_eq!(f.store.conversations.partners(ben).await.unwrap(), [ana]);
+    assert!(f.store.conversations.partners(eva).await.unwrap().is_empty());
+}
+
+async fn many_writers_leave_no_hole(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let writers = (0..8).map(|writer| {
+        let store = f.store.conversations.clone();
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                let (from, to) = [(ana, ben), (ben, ana), (eva, ana)][writer % 3];
+                // One conversation never in two batches at a time, as the lanes see to it.
+                store.apply(vec![append(from, to, client_id(), "x")]).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    for (other, count) in [(ben, 300), (eva, 100)] {
+        let conversation = direct_conversation(ana, other);
+        let mut all = Vec::new();
+        while let page = f
+            .store
+            .conversations
+            .history(ana, conversation, Range::After(all.last().copied().unwrap_or(0)), 100)
+            .await
+            .unwrap()
+            .unwrap()
+            && !page.entries.is_empty()
+        {
+            all.extend(seqs(&page.entries));
+        }
+        assert_eq!(all, (1..=count).collect::<Vec<u64>>());
+    }
+}

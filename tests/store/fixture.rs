@@ -1,0 +1,129 @@
+//! A store of its own for each test.
+
+use std::{sync::Arc, time::Duration};
+
+use members_book::{
+    clock::{Clock, ManualClock},
+    ids::{Ids, SystemEntropy},
+    service::messaging::direct_conversation,
+    store::{
+        Store, StoreError,
+        conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Refusal},
+        members::{MemberRecord, NewMember},
+        sqlite::{Options, Sqlite},
+    },
+    telemetry::Metrics,
+};
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, Timestamp,
+    model::{ConversationKind, Message, UserType},
+};
+use tempfile::TempDir;
+
+/// When the clock of a test starts.
+pub const START: Timestamp = Timestamp::from_millis(1_795_370_633_000);
+
+/// A store with a clock that the test moves.
+pub struct Fixture {
+    pub store: Store,
+    pub clock: ManualClock,
+    pub ids: Arc<Ids>,
+    pub folder: Arc<TempDir>,
+}
+
+impl Fixture {
+    /// An empty SQLite store.
+    pub fn sqlite() -> Self {
+        Self::sqlite_in(Arc::new(tempfile::tempdir().unwrap())).unwrap()
+    }
+
+    /// The SQLite store in a folder.
+    pub fn sqlite_in(folder: Arc<TempDir>) -> Result<Self, StoreError> {
+        let clock = ManualClock::at(START);
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let ids = Arc::new(Ids::new(Arc::clone(&shared), Arc::new(SystemEntropy)));
+        let options = Options {
+            path: folder.path().join("store.db"),
+            readers: 2,
+            timeout: Duration::from_secs(20),
+            exclusive: true,
+        };
+        let store = Sqlite::open(options, shared, Arc::clone(&ids), Arc::new(Metrics::new()))?;
+        Ok(Self { store, clock, ids, folder })
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Lets time pass.
+    pub fn wait(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// Stores a member.
+    pub async fn member(&self, name: &str) -> MemberId {
+        self.member_with_email(name, &format!("{name}@example.com")).await.profile.id
+    }
+
+    /// Stores a member with a certain address.
+    pub async fn member_with_email(&self, name: &str, email: &str) -> MemberRecord {
+        self.store.members.insert(self.new_member(name, email)).await.unwrap().unwrap()
+    }
+
+    /// A member to be stored.
+    pub fn new_member(&self, name: &str, email: &str) -> NewMember {
+        NewMember {
+            id: self.ids.member(),
+            name: name.to_owned(),
+            email: email.to_owned(),
+            password_hash: format!("hash of {name}"),
+            user_type: UserType::Member,
+            created_at: self.now(),
+        }
+    }
+
+    /// Applies one command.
+    pub async fn apply(&self, command: Command) -> Result<Outcome, Refusal> {
+        self.apply_all(vec![command]).await.outcomes.remove(0)
+    }
+
+    /// Applies commands together.
+    pub async fn apply_all(&self, commands: Vec<Command>) -> Applied {
+        self.store.conversations.apply(commands).await.unwrap()
+    }
+
+    /// Stores a message from one member to another.
+    pub async fn say(&self, from: MemberId, to: MemberId, content: &str) -> Message {
+        match self.apply(append(from, to, crate::harness::client_id(), content)).await {
+            Ok(Outcome::Appended { message, duplicate: false, .. }) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Moves a watermark; returns (delivered, read, unread, moved).
+    pub async fn mark(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        kind: MarkKind,
+        seq: u64,
+    ) -> (u64, u64, Option<u64>, bool) {
+        match self.apply(Command::Mark(Mark { conversation, member, kind, seq })).await {
+            Ok(Outcome::Marked { delivered, read, unread, moved, .. }) => (delivered, read, unread, moved),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A message from one member to another.
+pub fn append(from: MemberId, to: MemberId, client_id: ClientMessageId, content: &str) -> Command {
+    Command::Append(Append {
+        conversation: direct_conversation(from, to),
+        create: Some(NewConversation { kind: ConversationKind::Direct, members: vec![from, to] }),
+        sender: from,
+        client_id,
+        content: content.to_owned(),
+    })
+}

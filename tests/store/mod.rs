@@ -1,0 +1,23 @@
+//! The conformance suite: every store passes every test of it.
+
+mod conversations;
+mod fixture;
+mod members;
+mod model;
+mod sessions;
+mod sqlite;
+
+/// Makes a test for each store out of functions that take one.
+macro_rules! for_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                let fixture = crate::store::fixture::Fixture::sqlite();
+                super::$test(&fixture).await;
+            })*
+        }
+    };
+}
+
+use for_every_store;

@@ -1,0 +1,207 @@
+//! Random commands against a plain model: the log, the watermarks, the unread counts and the receipts are what the
+//! model says, after every batch and after the store was closed and opened again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use members_book::{
+    service::messaging::direct_conversation,
+    store::conversations::{Command, Mark, MarkKind, Outcome, Range},
+};
+use proptest::prelude::*;
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, Timestamp,
+    model::{Entry, Message},
+};
+
+use super::fixture::{Fixture, append};
+
+const MEMBERS: usize = 3;
+
+/// What a member does to another.
+#[derive(Debug, Clone)]
+enum Step {
+    Say {
+        from: usize,
+        to: usize,
+        client_id: u8,
+        content: String,
+    },
+    Mark {
+        from: usize,
+        to: usize,
+        kind: MarkKind,
+        seq: u64,
+    },
+    /// Everything so far is applied together, and time passes.
+    Commit,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pair = (0..MEMBERS, 1..MEMBERS).prop_map(|(from, distance)| (from, (from + distance) % MEMBERS));
+    let kind = prop_oneof![Just(MarkKind::Delivered), Just(MarkKind::Read)];
+    prop_oneof![
+        // Few client ids, so that retries are common.
+        5 => (pair.clone(), 0..40_u8, "[a-zé😀 ]{1,12}")
+            .prop_map(|((from, to), client_id, content)| Step::Say { from, to, client_id, content }),
+        4 => (pair, kind, 0..30_u64).prop_map(|((from, to), kind, seq)| Step::Mark { from, to, kind, seq }),
+        2 => Just(Step::Commit),
+    ]
+}
+
+/// A conversation, done the simple way.
+#[derive(Default)]
+struct Model {
+    log: Vec<(MemberId, ClientMessageId, String)>,
+    /// When each message was delivered and read, by reader.
+    receipts: BTreeMap<MemberId, Vec<(Option<Timestamp>, Option<Timestamp>)>>,
+}
+
+impl Model {
+    fn say(&mut self, from: MemberId, client_id: ClientMessageId, content: &str) -> (u64, bool, String) {
+        let known = self.log.iter().position(|(sender, id, _)| (*sender, *id) == (from, client_id));
+        let place = known.unwrap_or_else(|| {
+            self.log.push((from, client_id, content.to_owned()));
+            self.log.len() - 1
+        });
+        (place as u64 + 1, known.is_some(), self.log[place].2.clone())
+    }
+
+    fn mark(&mut self, member: MemberId, kind: MarkKind, seq: u64, now: Timestamp) {
+        let receipts = self.receipts.entry(member).or_default();
+        receipts.resize(self.log.len(), (None, None));
+        for (delivered, read) in receipts.iter_mut().take(usize::try_from(seq).unwrap()) {
+            delivered.get_or_insert(now);
+            if kind == MarkKind::Read {
+                read.get_or_insert(now);
+            }
+        }
+    }
+
+    fn receipts(&self, member: MemberId) -> Vec<(Option<Timestamp>, Option<Timestamp>)> {
+        let mut receipts = self.receipts.get(&member).cloned().unwrap_or_default();
+        receipts.resize(self.log.len(), (None, None));
+        receipts
+    }
+
+    fn watermarks(&self, member: MemberId) -> (u64, u64) {
+        let receipts = self.receipts(member);
+        let count = |reached: fn(&(Option<Timestamp>, Option<Timestamp>)) -> bool| {
+            receipts.iter().filter(|times| reached(times)).count() as u64
+        };
+        (count(|times| times.0.is_some()), count(|times| times.1.is_some()))
+    }
+
+    fn unread(&self, member: MemberId) -> u64 {
+        let read = usize::try_from(self.watermarks(member).1).unwrap();
+        self.log.iter().skip(read).filter(|(sender, ..)| *sender != member).count() as u64
+    }
+}
+
+type Models = BTreeMap<ConversationId, Model>;
+
+async fn run(steps: Vec<Step>, mut f: Fixture) {
+    let mut members = Vec::new();
+    for name in ["A", "B", "C"] {
+        members.push(f.member(name).await);
+    }
+    let mut models = Models::new();
+    let mut batch = Vec::new();
+    for step in steps.into_iter().chain([Step::Commit]) {
+        if matches!(step, Step::Commit) {
+            commit(&f, &mut models, &members, std::mem::take(&mut batch)).await;
+            f.wait(1);
+        } else {
+            batch.push(step);
+        }
+    }
+    check(&f, &models, &members).await;
+    f.store.backend.close().await;
+    let folder = Arc::clone(&f.folder);
+    drop(f);
+    f = Fixture::sqlite_in(folder).unwrap();
+    check(&f, &models, &members).await;
+}
+
+async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: Vec<Step>) {
+    let commands = batch.iter().map(|step| command(step, members)).collect();
+    let outcomes = f.apply_all(commands).await.outcomes;
+    for (step, outcome) in batch.iter().zip(outcomes) {
+        match step {
+            Step::Say { from, to, client_id, content } => {
+                let model = models.entry(direct_conversation(members[*from], members[*to])).or_default();
+                let (seq, known, content) = model.say(members[*from], id(*client_id), content);
+                let Ok(Outcome::Appended { message, duplicate, .. }) = outcome else { panic!("{outcome:?}") };
+                assert_eq!((message.seq, duplicate, message.content), (seq, known, content));
+            }
+            Step::Mark { from, to, kind, seq } => {
+                let Some(model) = models.get_mut(&direct_conversation(members[*from], members[*to])) else {
+                    assert!(outcome.is_err(), "there is no conversation yet");
+                    continue;
+                };
+                let before = model.watermarks(members[*from]);
+                model.mark(members[*from], *kind, *seq, f.now());
+                let after = model.watermarks(members[*from]);
+                let Ok(Outcome::Marked { delivered, read, moved, unread, .. }) = outcome else { panic!("{outcome:?}") };
+                assert_eq!(((delivered, read), moved), (after, before != after));
+                assert_eq!(unread, (*kind == MarkKind::Read).then(|| model.unread(members[*from])));
+            }
+            Step::Commit => {}
+        }
+    }
+}
+
+fn command(step: &Step, members: &[MemberId]) -> Command {
+    match step {
+        Step::Say { from, to, client_id, content } => append(members[*from], members[*to], id(*client_id), content),
+        Step::Mark { from, to, kind, seq } => {
+            let conversation = direct_conversation(members[*from], members[*to]);
+            Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
+        }
+        Step::Commit => unreachable!("a commit is no command"),
+    }
+}
+
+fn id(number: u8) -> ClientMessageId {
+    ClientMessageId::from_bytes([number; 16])
+}
+
+async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
+    for &member in members {
+        let changes = f.store.conversations.changes(member, None).await.unwrap();
+        let mine = models.keys().filter(|id| members.iter().any(|other| direct_conversation(member, *other) == **id));
+        assert_eq!(changes.conversations.len(), mine.count());
+        for conversation in changes.conversations {
+            let model = &models[&conversation.id];
+            assert_eq!(conversation.last_seq, model.log.len() as u64);
+            assert_eq!(conversation.unread, model.unread(member));
+            for state in &conversation.members {
+                assert_eq!((state.delivered, state.read), model.watermarks(state.member));
+                assert!(state.read <= state.delivered && state.delivered <= conversation.last_seq);
+                let times =
+                    f.store.conversations.receipt_times(conversation.id, state.member, 1, conversation.last_seq);
+                let times: Vec<_> =
+                    times.await.unwrap().into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
+                assert_eq!(times, model.receipts(state.member));
+            }
+            let history = f.store.conversations.history(member, conversation.id, Range::After(0), 1000).await.unwrap();
+            let log: Vec<_> = history.unwrap().entries.into_iter().map(parts).collect();
+            let expected = (1..).zip(&model.log).map(|(seq, (sender, id, text))| (seq, *sender, *id, text.clone()));
+            assert_eq!(log, expected.collect::<Vec<_>>());
+        }
+    }
+}
+
+fn parts(entry: Entry) -> (u64, MemberId, ClientMessageId, String) {
+    let Entry::Message(Message { seq, sender, client_id, content, .. }) = entry;
+    (seq, sender, client_id, content)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_does_what_the_model_says(steps in prop::collection::vec(step(), 1..120)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run(steps, Fixture::sqlite()));
+    }
+}

@@ -1,0 +1,114 @@
+//! Sessions and refresh tokens.
+
+use std::time::Duration;
+
+use members_book::store::sessions::{NewToken, Rotation, SessionView, TokenHash};
+use protocol::{MemberId, SessionId, model::UserType};
+
+use super::{fixture::Fixture, for_every_store};
+
+for_every_store![
+    a_session_is_seen_until_it_is_revoked,
+    a_refresh_token_is_used_once_and_gives_a_thief_away,
+    two_uses_at_the_same_moment_are_a_reuse,
+    expired_and_unknown_tokens_are_invalid,
+    deactivating_a_member_ends_their_sessions,
+    revoking_all_leaves_other_members_alone,
+    expired_tokens_and_their_sessions_are_removed,
+];
+
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+fn token(f: &Fixture, name: u8) -> NewToken {
+    NewToken { hash: hash(name), expires_at: f.now().after(LIFETIME) }
+}
+
+fn hash(name: u8) -> TokenHash {
+    [name; 32]
+}
+
+async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
+    let id = f.ids.session();
+    f.store.sessions.start(id, member, token(f, first_token), f.now()).await.unwrap();
+    id
+}
+
+async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
+    f.store.sessions.rotate(hash(used), token(f, next), f.now()).await.unwrap()
+}
+
+async fn revoked(f: &Fixture, session: SessionId) -> bool {
+    f.store.sessions.view(session).await.unwrap().unwrap().revoked
+}
+
+async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    f.wait(5);
+    let id = session(f, ana, 1).await;
+    let view = SessionView { member: ana, user_type: UserType::Member, is_active: true, revoked: false };
+    assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
+    let login = f.store.members.by_id(ana).await.unwrap().unwrap().profile.last_login;
+    assert_eq!(login, Some(f.now()));
+    assert!(f.store.sessions.revoke(id, f.now()).await.unwrap());
+    assert!(revoked(f, id).await);
+    assert!(!f.store.sessions.revoke(id, f.now()).await.unwrap(), "it was revoked already");
+    assert_eq!(f.store.sessions.view(f.ids.session()).await.unwrap(), None);
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a revoked session gets no new tokens");
+}
+
+async fn a_refresh_token_is_used_once_and_gives_a_thief_away(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Rotated { session, .. } if session == id));
+    assert!(matches!(rotate(f, 2, 3).await, Rotation::Rotated { session, .. } if session == id));
+    assert!(!revoked(f, id).await);
+    assert!(matches!(rotate(f, 1, 4).await, Rotation::Reused { session, member } if session == id && member == ana));
+    assert!(revoked(f, id).await);
+    assert!(matches!(rotate(f, 3, 5).await, Rotation::Invalid), "the newest token went with its family");
+}
+
+async fn two_uses_at_the_same_moment_are_a_reuse(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let (one, other) = tokio::join!(rotate(f, 1, 2), rotate(f, 1, 3));
+    let rotated = [&one, &other].iter().filter(|rotation| matches!(rotation, Rotation::Rotated { .. })).count();
+    assert_eq!(rotated, 1);
+    assert!(revoked(f, id).await);
+}
+
+async fn expired_and_unknown_tokens_are_invalid(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    assert!(matches!(rotate(f, 9, 2).await, Rotation::Invalid));
+    f.wait(LIFETIME.as_secs());
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid));
+    assert!(!revoked(f, id).await, "an expired token is no sign of a thief");
+}
+
+async fn deactivating_a_member_ends_their_sessions(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    f.store.members.set_active(ana, false, f.now()).await.unwrap();
+    let view = f.store.sessions.view(id).await.unwrap().unwrap();
+    assert!(view.revoked && !view.is_active);
+    f.store.members.set_active(ana, true, f.now()).await.unwrap();
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a session stays revoked");
+}
+
+async fn revoking_all_leaves_other_members_alone(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let (one, two, others) = (session(f, ana, 1).await, session(f, ana, 2).await, session(f, ben, 3).await);
+    f.store.sessions.revoke_all(ana, f.now()).await.unwrap();
+    assert!(revoked(f, one).await && revoked(f, two).await && !revoked(f, others).await);
+}
+
+async fn expired_tokens_and_their_sessions_are_removed(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let old = session(f, ana, 1).await;
+    f.wait(LIFETIME.as_secs() + 1);
+    let fresh = session(f, ana, 2).await;
+    assert_eq!(f.store.sessions.purge(f.now()).await.unwrap(), 1);
+    assert_eq!(f.store.sessions.view(old).await.unwrap(), None);
+    assert!(f.store.sessions.view(fresh).await.unwrap().is_some());
+    assert_eq!(f.store.sessions.purge(f.now()).await.unwrap(), 0);
+}

@@ -1,0 +1,80 @@
+//! What is SQLite's own.
+
+use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
+
+use members_book::store::{StoreError, conversations::Position};
+use rusqlite::{Connection, ErrorCode, params};
+
+use super::fixture::Fixture;
+
+#[tokio::test]
+async fn everything_is_there_after_a_reopening() {
+    let f = Fixture::sqlite();
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let message = f.say(ana, ben, "hello").await;
+    let position = f.store.conversations.position().await.unwrap();
+    let id = f.store.conversations.store_id();
+    f.store.backend.close().await;
+    let folder = Arc::clone(&f.folder);
+    drop(f);
+
+    let f = Fixture::sqlite_in(folder).unwrap();
+    assert_eq!(f.store.conversations.store_id(), id);
+    assert_eq!(f.store.conversations.position().await.unwrap(), position);
+    assert_eq!(f.say(ben, ana, "hi").await.seq, message.seq + 1);
+    assert_eq!(f.store.conversations.position().await.unwrap(), Position(position.0 + 1));
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_file_is_refused() {
+    let f = Fixture::sqlite();
+    let Err(StoreError::Unavailable(reason)) = Fixture::sqlite_in(Arc::clone(&f.folder)) else { panic!() };
+    assert!(reason.contains("in use by another server"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let f = Fixture::sqlite();
+    f.store.backend.close().await;
+    assert!(matches!(f.store.members.by_id(f.ids.member()).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(f.store.conversations.apply(Vec::new()).await, Err(StoreError::Unavailable(_))));
+    assert!(f.store.backend.check().await.is_err());
+}
+
+#[tokio::test]
+async fn nobody_else_on_the_machine_can_read_the_file() {
+    let f = Fixture::sqlite();
+    f.member("Ana").await;
+    for name in ["store.db", "store.db-wal", "store.db-shm"] {
+        let mode = std::fs::metadata(f.folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+/// The rules are in the database too: whoever writes beside the server cannot break them.
+#[tokio::test]
+async fn the_database_itself_refuses_what_must_not_be() {
+    let f = Fixture::sqlite();
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "hello").await;
+    f.store.backend.close().await;
+    let file = Connection::open(f.folder.path().join("store.db")).unwrap();
+    file.pragma_update(None, "foreign_keys", true).unwrap();
+    let refused = |sql: &str| match file.execute(sql, params![]) {
+        Err(rusqlite::Error::SqliteFailure(error, _)) => error.code == ErrorCode::ConstraintViolation,
+        other => panic!("{sql}: {other:?}"),
+    };
+    let copy = "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+                SELECT position + 1";
+    let other_ids = "randomblob(12), randomblob(16), at, content FROM entries";
+    assert!(refused(&format!("{copy}, conversation, seq, sender, {other_ids}")), "the same seq twice");
+    assert!(
+        refused(&format!("{copy}, conversation, seq + 1, sender, randomblob(12), client_id, at, content FROM entries")),
+        "the same client_id twice"
+    );
+    assert!(refused(&format!("{copy}, conversation + 9, seq, sender, {other_ids}")), "no such conversation");
+    assert!(refused("UPDATE participants SET read = 1, delivered = 0"), "read before it was delivered");
+    assert!(refused("UPDATE members SET email_key = 'ana@example.com'"), "one address for two");
+    assert!(refused("UPDATE members SET tier = 'Gold'"), "no such tier");
+    assert!(refused("DELETE FROM members"), "members with messages");
+}
