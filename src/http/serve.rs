@@ -129,10 +129,12 @@ impl Server {
         tokio::spawn(async move {
             // Whoever does not take it in time gets a closed socket.
             let _ = timeout(Duration::from_secs(1), async {
+                let mut sink = [0; 1024];
+                // Clients do not expect an answer before they have asked.
+                let _ = stream.read(&mut sink).await?;
                 stream.write_all(REFUSAL).await?;
                 stream.shutdown().await?;
-                // What the client has sent is read, or closing would take the answer back.
-                let mut sink = [0; 1024];
+                // What else the client has sent is read, or closing would take the answer back.
                 while stream.read(&mut sink).await? > 0 {}
                 Ok::<(), io::Error>(())
             })

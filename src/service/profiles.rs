@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use protocol::{
     ErrorCode, MemberId, ServerFrame,
+    model::MemberCard,
     rest::{Member, MemberPatch},
     server::MemberPush,
 };
@@ -48,8 +49,10 @@ impl Profiles {
         let before = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let after = self.members.update(member, patch, self.clock.now()).await?;
         let after = after.ok_or(ErrorCode::MemberNotFound)?;
-        if after.card() != before.card() {
-            let push = ServerFrame::MemberPush(MemberPush { member: after.card() });
+        let card = after.card();
+        // Only what others can see is news to them, and the time of the change alone is not.
+        if card != (MemberCard { updated_at: card.updated_at, ..before.card() }) {
+            let push = ServerFrame::MemberPush(MemberPush { member: card });
             // The change is made. Who cannot be told now reads it with the next request.
             let mut audience = self.conversations.partners(member).await.unwrap_or_default();
             audience.push(member);

@@ -395,3 +395,6 @@ fn decode_error(bad: DecodeError) -> Frame {
     let DecodeError { id, code, field, message } = bad;
     Frame::encode(&ServerFrame::Error(Error { code, message, field, retry_after_ms: None }), id.as_ref())
 }
+
+#[cfg(test)]
+mod tests;

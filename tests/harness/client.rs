@@ -12,7 +12,9 @@ use protocol::{
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{self, Message as Raw, client::IntoClientRequest as _},
+    tungstenite::{
+        self, Message as Raw, client::IntoClientRequest as _, handshake::client::Response, protocol::WebSocketConfig,
+    },
 };
 
 use super::{client_id, within};
@@ -80,11 +82,7 @@ impl Client {
 
     /// Opens the WebSocket over a connection that was made before.
     pub async fn over(stream: TcpStream) -> Self {
-        let mut request = format!("ws://{}/ws", stream.peer_addr().unwrap()).into_client_request().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
-        let config = tungstenite::protocol::WebSocketConfig::default().read_buffer_size(8192);
-        let (socket, response) =
-            within("the upgrade", client_async_with_config(request, stream, Some(config))).await.unwrap();
+        let (socket, response) = upgrade(stream, Some(SUBPROTOCOL)).await.unwrap();
         assert_eq!(response.headers()["sec-websocket-protocol"], SUBPROTOCOL);
         Self { socket, next_id: 0, waiting: VecDeque::new(), welcome: None, synced: Vec::new(), sync_done: None }
     }
@@ -283,6 +281,27 @@ impl Client {
             }
         }
     }
+}
+
+/// Upgrades a connection to a WebSocket, offering subprotocols or none.
+pub async fn upgrade(
+    stream: TcpStream,
+    offers: Option<&str>,
+) -> Result<(WebSocketStream<TcpStream>, Response), tungstenite::Error> {
+    let mut request = format!("ws://{}/ws", stream.peer_addr().unwrap()).into_client_request().unwrap();
+    if let Some(offers) = offers {
+        request.headers_mut().insert("sec-websocket-protocol", offers.parse().unwrap());
+    }
+    let config = WebSocketConfig::default().read_buffer_size(8192);
+    within("the upgrade", client_async_with_config(request, stream, Some(config))).await
+}
+
+/// A WebSocket to a server, offering subprotocols or none.
+pub async fn socket(
+    addr: SocketAddr,
+    offers: Option<&str>,
+) -> Result<(WebSocketStream<TcpStream>, Response), tungstenite::Error> {
+    upgrade(within("a connection", TcpStream::connect(addr)).await.unwrap(), offers).await
 }
 
 /// A message to a member, with an id of its own.

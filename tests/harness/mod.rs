@@ -7,7 +7,7 @@ pub mod server;
 
 use std::time::Duration;
 
-pub use client::{Client, Expect};
+pub use client::Client;
 pub use member::Member;
 pub use server::Server;
 

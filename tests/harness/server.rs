@@ -68,8 +68,14 @@ impl Server {
 
     /// Stops this server and starts another one on the same data.
     pub async fn restart(self) -> Self {
-        let Self { app, folder, settings, http } = self;
+        self.restart_with(|_| ()).await
+    }
+
+    /// Stops this server and starts another one on the same data, with some settings changed.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let Self { app, folder, mut settings, http } = self;
         assert!(app.stop().await, "everything was finished in time");
+        change(&mut settings);
         let app = App::start(settings.clone(), World::default()).await.unwrap();
         Self { app, folder, settings, http }
     }
@@ -82,6 +88,11 @@ impl Server {
     /// What runs.
     pub fn app(&self) -> &App {
         &self.app
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Where it listens.

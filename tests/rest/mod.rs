@@ -1,1 +1,27 @@
+//! The REST API.
+
 mod accounts;
+mod members;
+mod problems;
+
+use protocol::{ErrorCode, Problem};
+
+/// The problem that a response carries, after checking that it is a proper one.
+async fn problem(response: reqwest::Response) -> Problem {
+    let status = response.status().as_u16();
+    assert_eq!(response.headers()["content-type"], "application/problem+json");
+    let problem: Problem = response.json().await.unwrap();
+    assert_eq!((problem.status, problem.code.http_status()), (status, status));
+    assert_eq!(problem.problem_type, problem.code.problem_type());
+    problem
+}
+
+/// The code of the problem that a response carries.
+async fn code(response: reqwest::Response) -> ErrorCode {
+    problem(response).await.code
+}
+
+/// The bad fields that a response names.
+async fn fields(response: reqwest::Response) -> Vec<String> {
+    problem(response).await.errors.into_iter().map(|error| error.field).collect()
+}

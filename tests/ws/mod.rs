@@ -1,1 +1,12 @@
+//! The protocol over real sockets.
 
+mod auth;
+mod chat;
+mod devices;
+mod fuzz;
+mod handshake;
+mod limits;
+mod presence;
+mod slow;
+mod sync;
+mod typing;

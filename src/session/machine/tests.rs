@@ -1,0 +1,361 @@
+//! The protocol without a network: frames, answers and time in, effects out.
+
+use std::sync::Arc;
+
+use protocol::{ConnectionId, ConversationId, Envelope, SessionId, server::Pong};
+
+use super::*;
+use crate::{
+    hub::{Connection, Outbox, OutboxLimits},
+    telemetry::Metrics,
+};
+
+const TIMING: Timing = Timing {
+    hello: Duration::from_secs(10),
+    heartbeat: Duration::from_secs(30),
+    write: Duration::from_secs(10),
+    close: Duration::from_secs(2),
+};
+const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
+const OTHER: MemberId = MemberId::from_bytes([2; 12]);
+const CONVERSATION: ConversationId = ConversationId::from_bytes([3; 12]);
+const HELLO: &str = r#"{"type":"hello","id":"h","token":"t","device":{"id":"d","platform":"ios"}}"#;
+
+/// A session with a clock of its own.
+struct Bench {
+    session: Session,
+    now: Moment,
+    effects: Vec<Effect>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let now = Moment { instant: Instant::now(), time: Timestamp::from_millis(1_795_370_633_000) };
+        Self { session: Session::new(&TIMING, now.instant), now, effects: Vec::new() }
+    }
+
+    /// A session that is signed in, with a token that lives for an hour.
+    fn open() -> Self {
+        let mut bench = Self::new();
+        bench.text(HELLO);
+        bench.sign_in(Duration::from_secs(3600));
+        bench
+    }
+
+    fn text(&mut self, text: &str) -> Vec<Seen> {
+        self.session.text(self.now, text, &mut self.effects);
+        self.seen()
+    }
+
+    fn sign_in(&mut self, lifetime: Duration) -> Vec<Seen> {
+        let outbox = Outbox::new(OutboxLimits { frames: 1, bytes: 1 }, Arc::new(Metrics::new()));
+        let connection = Connection::new(
+            ConnectionId::from_bytes([9; 12]),
+            MEMBER,
+            SessionId::from_bytes([8; 12]),
+            "d".parse().unwrap(),
+            Arc::new(outbox),
+        );
+        let signed_in = SignedIn {
+            connection: Arc::new(connection),
+            expires_at: self.now.time.after(lifetime),
+            since: None,
+            cursor: None,
+        };
+        self.session.signed_in(self.now, Some(&"h".parse().unwrap()), &signed_in, &mut self.effects);
+        self.seen()
+    }
+
+    fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
+        let id = id.map(|id| id.parse().unwrap());
+        self.session.reply(self.now, Reply { id, result }, &mut self.effects);
+        self.seen()
+    }
+
+    /// Lets time pass, with a tick whenever one is due.
+    fn wait(&mut self, duration: Duration) -> Vec<Seen> {
+        let until = self.now.instant + duration;
+        let mut seen = Vec::new();
+        while self.session.deadline() <= until && !seen.iter().any(|seen| matches!(seen, Seen::Close(_))) {
+            self.pass_to(self.session.deadline());
+            self.session.tick(self.now.instant, &mut self.effects);
+            seen.extend(self.seen());
+        }
+        self.pass_to(until);
+        seen
+    }
+
+    fn pass_to(&mut self, instant: Instant) {
+        let passed = instant.saturating_duration_since(self.now.instant);
+        self.now = Moment { instant: self.now.instant + passed, time: self.now.time.after(passed) };
+    }
+
+    fn seen(&mut self) -> Vec<Seen> {
+        self.effects.drain(..).map(Seen::from).collect()
+    }
+}
+
+/// An effect in a form that can be compared.
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Sent(Option<String>, ServerFrame),
+    SignIn,
+    Call(Option<String>, Call),
+    StopTyping(Target),
+    Close(u16),
+}
+
+impl From<Effect> for Seen {
+    fn from(effect: Effect) -> Self {
+        let text = |id: RequestId| id.as_str().to_owned();
+        match effect {
+            Effect::Send(frame) => {
+                let Envelope { id, frame } = Envelope::decode(frame.text()).unwrap();
+                Self::Sent(id.map(text), frame)
+            }
+            Effect::SignIn(..) => Self::SignIn,
+            Effect::Call(id, call) => Self::Call(id.map(text), call),
+            Effect::StopTyping(target) => Self::StopTyping(target),
+            Effect::Close(close) => Self::Close(close.code.number()),
+        }
+    }
+}
+
+fn error_code(seen: &Seen) -> ErrorCode {
+    match seen {
+        Seen::Sent(_, ServerFrame::Error(error)) => error.code,
+        other => panic!("not an error: {other:?}"),
+    }
+}
+
+fn okay() -> Result<ServerFrame, Failure> {
+    Ok(ServerFrame::Okay(Okay::default()))
+}
+
+fn pong() -> Result<ServerFrame, Failure> {
+    Ok(ServerFrame::Pong(Pong { cursor: "c".parse().unwrap(), time: Timestamp::from_millis(0) }))
+}
+
+#[test]
+fn hello_is_answered_with_welcome() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.text(HELLO), [Seen::SignIn]);
+    let seen = bench.sign_in(Duration::from_secs(900));
+    let [Seen::Sent(Some(id), ServerFrame::Welcome(welcome))] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((id.as_str(), welcome.member, welcome.heartbeat_ms), ("h", MEMBER, 30_000));
+}
+
+#[test]
+fn anything_but_hello_first_closes_with_4400() {
+    let send = format!(r#"{{"type":"message.read","id":"1","conversation":"{CONVERSATION}","seq":1}}"#);
+    for (first, code) in [
+        (r#"{"type":"ping"}"#, ErrorCode::HelloRequired),
+        (send.as_str(), ErrorCode::HelloRequired),
+        ("nonsense", ErrorCode::Malformed),
+        (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
+        (r#"{"type":"hello","token":"t"}"#, ErrorCode::ValidationFailed),
+    ] {
+        let seen = Bench::new().text(first);
+        assert_eq!(error_code(&seen[0]), code, "{first}");
+        assert_eq!(seen[1], Seen::Close(4400), "{first}");
+    }
+}
+
+#[test]
+fn without_hello_in_time_it_closes_with_4408() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.wait(Duration::from_millis(9_999)), []);
+    assert_eq!(bench.wait(Duration::from_millis(1)), [Seen::Close(4408)]);
+}
+
+#[test]
+fn a_refused_hello_closes_with_the_code_of_its_error() {
+    for (code, close) in [
+        (ErrorCode::TokenExpired, 4401),
+        (ErrorCode::TokenMissing, 4401),
+        (ErrorCode::SessionRevoked, 4401),
+        (ErrorCode::MemberDeactivated, 4403),
+        (ErrorCode::TooManyConnections, 4429),
+        (ErrorCode::Unavailable, 4500),
+    ] {
+        let mut bench = Bench::new();
+        bench.text(HELLO);
+        bench.session.refused(Some(&"h".parse().unwrap()), code.into(), &mut bench.effects);
+        let seen = bench.seen();
+        assert_eq!(error_code(&seen[0]), code);
+        assert_eq!(seen[1], Seen::Close(close), "{code}");
+    }
+}
+
+#[test]
+fn a_second_hello_is_an_error_and_the_connection_stays() {
+    let mut bench = Bench::open();
+    let seen = bench.text(HELLO);
+    assert_eq!(error_code(&seen[0]), ErrorCode::HelloRepeated);
+    assert_eq!(seen.len(), 1);
+}
+
+#[test]
+fn silence_closes_with_4408_after_two_and_a_half_heartbeats_and_any_frame_breaks_it() {
+    let mut bench = Bench::open();
+    assert_eq!(bench.wait(Duration::from_secs(74)), []);
+    bench.text("even nonsense is a sign of life");
+    assert_eq!(bench.wait(Duration::from_secs(74)), []);
+    assert_eq!(bench.wait(Duration::from_secs(1)), [Seen::Close(4408)]);
+    assert!(!bench.session.can_read());
+}
+
+#[test]
+fn a_request_with_an_id_is_answered_and_one_without_only_when_it_fails() {
+    let mut bench = Bench::open();
+    let read = |id: &str| format!(r#"{{"type":"message.read"{id},"conversation":"{CONVERSATION}","seq":5}}"#);
+    let call = Call::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5 };
+    assert_eq!(bench.text(&read(r#","id":"7""#)), [Seen::Call(Some("7".into()), call.clone())]);
+    assert_eq!(bench.reply(Some("7"), okay()), [Seen::Sent(Some("7".into()), okay().unwrap())]);
+    assert_eq!(bench.text(&read("")), [Seen::Call(None, call)]);
+    assert_eq!(bench.reply(None, okay()), []);
+    bench.text(&read(""));
+    let seen = bench.reply(None, Err(ErrorCode::ConversationNotFound.into()));
+    assert_eq!(error_code(&seen[0]), ErrorCode::ConversationNotFound);
+}
+
+#[test]
+fn a_heartbeat_is_answered_even_without_an_id() {
+    let mut bench = Bench::open();
+    assert_eq!(bench.text(r#"{"type":"ping"}"#), [Seen::Call(None, Call::Ping)]);
+    assert_eq!(bench.reply(None, pong()), [Seen::Sent(None, pong().unwrap())]);
+}
+
+#[test]
+fn no_more_is_read_while_too_many_requests_are_being_worked_on() {
+    let mut bench = Bench::open();
+    for _ in 0..IN_FLIGHT_MAX {
+        assert!(bench.session.can_read());
+        bench.text(r#"{"type":"ping","id":"1"}"#);
+    }
+    assert!(!bench.session.can_read() && bench.session.is_busy());
+    bench.reply(Some("1"), pong());
+    assert!(bench.session.can_read());
+}
+
+#[test]
+fn the_end_of_the_token_is_announced_and_a_renewal_puts_it_off() {
+    let mut bench = Bench::new();
+    bench.text(HELLO);
+    bench.sign_in(Duration::from_secs(100));
+    assert_eq!(bench.wait(Duration::from_secs(39)), []);
+    let seen = bench.wait(Duration::from_secs(1));
+    assert!(matches!(seen[..], [Seen::Sent(None, ServerFrame::AuthExpiring(_))]), "{seen:?}");
+    assert_eq!(bench.text(r#"{"type":"auth.renew","id":"1","token":"u"}"#).len(), 1);
+    let expires_at = Some(bench.now.time.after(Duration::from_secs(100)));
+    bench.reply(Some("1"), Ok(ServerFrame::Okay(Okay { expires_at, unread: None })));
+    assert_eq!(bench.wait(Duration::from_secs(39)), [], "announced anew, a minute before the new end");
+    assert_eq!(bench.wait(Duration::from_secs(1)).len(), 1);
+    bench.text(r#"{"type":"ping"}"#);
+    assert_eq!(bench.wait(Duration::from_secs(60)), [Seen::Close(4401)]);
+}
+
+#[test]
+fn bad_frames_are_answered_until_they_are_too_many() {
+    let mut bench = Bench::open();
+    for _ in 0..BAD_FRAMES_MAX {
+        let seen = bench.text("{");
+        assert_eq!((error_code(&seen[0]), seen.len()), (ErrorCode::Malformed, 1));
+    }
+    assert_eq!(bench.text("{")[1], Seen::Close(4400));
+}
+
+#[test]
+fn a_bad_frame_now_and_then_is_forgiven() {
+    let mut bench = Bench::open();
+    for _ in 0..10 * BAD_FRAMES_MAX {
+        assert_eq!(bench.text("{").len(), 1);
+        bench.wait(Duration::from_secs(10));
+    }
+}
+
+#[test]
+fn unknown_types_never_close_the_connection() {
+    let mut bench = Bench::open();
+    for _ in 0..1000 {
+        let seen = bench.text(r#"{"type":"from.the.future","id":"1"}"#);
+        assert_eq!((error_code(&seen[0]), seen.len()), (ErrorCode::UnknownType, 1));
+    }
+}
+
+#[test]
+fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
+    let mut bench = Bench::open();
+    let limited = || Failure::of(ErrorCode::RateLimited).retry_after(Duration::from_millis(1_500));
+    for _ in 0..RATE_LIMITED_MAX {
+        bench.session.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.effects);
+        let seen = bench.seen();
+        let [Seen::Sent(Some(id), ServerFrame::Error(error))] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((id.as_str(), error.code, error.retry_after_ms), ("9", ErrorCode::RateLimited, Some(1_500)));
+    }
+    bench.session.too_much(bench.now, "{}", limited(), &mut bench.effects);
+    assert_eq!(bench.seen()[1], Seen::Close(4429));
+}
+
+#[test]
+fn typing_expires_unless_it_is_repeated() {
+    let mut bench = Bench::open();
+    let typing = |active: bool| format!(r#"{{"type":"typing","to":"{OTHER}","active":{active}}}"#);
+    let target = Target::Member(OTHER);
+    let call = |active| Seen::Call(None, Call::Query(Query::Typing { target, active }));
+    assert_eq!(bench.text(&typing(true)), [call(true)]);
+    bench.wait(Duration::from_secs(5));
+    bench.text(&typing(true));
+    assert_eq!(bench.wait(Duration::from_millis(5_999)), []);
+    assert_eq!(bench.wait(Duration::from_millis(1)), [Seen::StopTyping(target)]);
+    assert_eq!(bench.wait(Duration::from_secs(10)), [], "told once");
+    bench.text(&typing(true));
+    assert_eq!(bench.text(&typing(false)), [call(false)]);
+    assert_eq!(bench.wait(Duration::from_secs(10)), [], "stopped by the member");
+}
+
+#[test]
+fn a_message_ends_typing_and_so_does_the_end_of_the_connection() {
+    let mut bench = Bench::open();
+    bench.text(&format!(r#"{{"type":"typing","to":"{OTHER}","active":true}}"#));
+    bench.text(&format!(r#"{{"type":"typing","conversation":"{CONVERSATION}","active":true}}"#));
+    let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+    bench.text(&format!(r#"{{"type":"message.send","to":"{OTHER}","client_id":"{uuid}","content":"hi"}}"#));
+    assert_eq!(bench.session.end(), [Target::Conversation(CONVERSATION)]);
+}
+
+#[test]
+fn typing_in_too_many_places_stops_the_oldest() {
+    let mut bench = Bench::open();
+    let typing = |n: usize| format!(r#"{{"type":"typing","to":"{n:024}","active":true}}"#);
+    for n in 1..=protocol::limits::TYPING_MAX {
+        assert_eq!(bench.text(&typing(n)).len(), 1);
+    }
+    let seen = bench.text(&typing(99));
+    let oldest = Target::Member(format!("{:024}", 1).parse().unwrap());
+    assert_eq!(seen[0], Seen::StopTyping(oldest));
+}
+
+#[test]
+fn after_the_order_to_close_nothing_is_taken() {
+    let mut bench = Bench::open();
+    bench.session.violation(CloseCode::UnsupportedData, &mut bench.effects);
+    assert_eq!(bench.seen(), [Seen::Close(1003)]);
+    assert_eq!(bench.text(r#"{"type":"ping","id":"1"}"#), []);
+    bench.session.violation(CloseCode::TooLarge, &mut bench.effects);
+    assert_eq!(bench.seen(), [], "the first reason counts");
+}
+
+#[test]
+fn pages_have_a_default_size() {
+    let mut bench = Bench::open();
+    let get = |rest: &str| format!(r#"{{"type":"history.get","conversation":"{CONVERSATION}"{rest}}}"#);
+    for (rest, range, limit) in [
+        ("", Range::Newest, PAGE_DEFAULT),
+        (r#","before":7,"limit":3"#, Range::Before(7), 3),
+        (r#","after":7"#, Range::After(7), PAGE_DEFAULT),
+    ] {
+        let call = Call::Query(Query::History { conversation: CONVERSATION, range, limit });
+        assert_eq!(bench.text(&get(rest)), [Seen::Call(None, call)]);
+    }
+}

@@ -1,0 +1,87 @@
+//! A reader that stops reading.
+
+use std::time::{Duration, Instant};
+
+use protocol::{CloseCode, model::Entry};
+use tokio::net::TcpSocket;
+
+use crate::harness::{Client, Server, client::message_to, eventually};
+
+#[tokio::test]
+async fn a_reader_that_stops_is_cut_with_4413_harms_nobody_and_finds_everything_by_sync() {
+    let server = Server::with(|settings| settings.connections.outbox_max_frames = 200).await;
+    let (ana, ben) = server.two_members().await;
+    let eva = server.member("Eva").await;
+    let (mut anas, mut evas) = (ana.connect().await, eva.connect().await);
+
+    // Ben's phone takes little into its receive buffer, and then nothing any more.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stalled = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    stalled.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
+    let cursor = stalled.cursor();
+
+    let mut latency = async |client: &mut Client| {
+        let mut worst = Duration::ZERO;
+        for _ in 0..50 {
+            let sent = Instant::now();
+            client.say(eva.id, "how are you?").await;
+            evas.hear().await;
+            worst = worst.max(sent.elapsed());
+        }
+        worst
+    };
+    let before = latency(&mut anas).await;
+    let content = "x".repeat(4000);
+    let mut sent = 0_u64;
+    // Until the server has had enough of it: what the kernel takes is not ours to say.
+    while server.metric("outbox_overflows_total").await == 0.0 {
+        for _ in 0..50 {
+            sent += 1;
+            let message = anas.say(ben.id, &content).await;
+            assert_eq!(message.seq, sent, "the sender notices nothing");
+        }
+        assert!(sent < 20_000, "the outbox has no bound");
+    }
+    let after = latency(&mut anas).await;
+    assert!(after < before * 10 + Duration::from_secs(1), "{before:?} before, {after:?} after");
+
+    assert_eq!(stalled.expect_close().await.code, CloseCode::SlowConsumer);
+    let closed = async || (server.metric(r#"connections_closed_total{code="4413"}"#).await == 1.0).then_some(());
+    eventually("the end of the connection", closed).await;
+
+    let mut bens = ben.connect_as("phone", Some(cursor)).await;
+    let [conversation] = &bens.synced[..] else { panic!("{:?}", bens.synced.len()) };
+    assert_eq!((conversation.last_seq, conversation.unread), (sent, sent));
+    let mut log: Vec<u64> = conversation.entries.iter().map(Entry::seq).collect();
+    let id = conversation.id;
+    while log[0] > 1 {
+        let get =
+            protocol::client::HistoryGet { conversation: id, before: Some(log[0]), after: None, limit: Some(100) };
+        let page: protocol::server::History = bens.ask(protocol::ClientFrame::HistoryGet(get)).await;
+        log.splice(0..0, page.entries.iter().map(Entry::seq));
+    }
+    assert_eq!(log, (1..=sent).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_reader_that_never_comes_back_is_given_up() {
+    let server = Server::with(|settings| {
+        settings.connections.write_timeout = Duration::from_millis(200);
+        settings.connections.close_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stalled = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    stalled.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
+    let mut anas = ana.connect().await;
+    let content = "x".repeat(4000);
+    for _ in 0..500 {
+        anas.post(message_to(ben.id, &content)).await;
+    }
+    anas.ping().await;
+    eventually("the end of the connection", async || (server.metric("connections").await == 1.0).then_some(())).await;
+    assert_eq!(server.metric(r#"connections_closed_total{code="4413"}"#).await, 1.0);
+}

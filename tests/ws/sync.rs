@@ -1,0 +1,206 @@
+//! Catching up after any absence.
+
+use protocol::{
+    ClientFrame, ConversationId, Cursor, ServerFrame,
+    client::HistoryGet,
+    limits,
+    model::{Entry, Watermarks},
+    server::History,
+};
+
+use crate::harness::{Client, Server, client::message_to};
+
+fn seqs(conversation: &protocol::model::Conversation) -> Vec<u64> {
+    conversation.entries.iter().map(Entry::seq).collect()
+}
+
+/// What a client knows of a conversation, as it is told to keep it.
+#[derive(Default)]
+struct Log(Vec<u64>);
+
+impl Log {
+    fn last(&self) -> u64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
+    /// Takes what is new, and asks for what is missing before it.
+    async fn learn(&mut self, client: &mut Client, conversation: ConversationId, seq: u64) {
+        if seq > self.last() + 1 {
+            let get = HistoryGet { conversation, before: Some(seq), after: None, limit: Some(100) };
+            let history: History = client.ask(ClientFrame::HistoryGet(get)).await;
+            let last = self.last();
+            self.0.extend(history.entries.iter().map(Entry::seq).filter(|seq| *seq > last));
+        }
+        if seq > self.last() {
+            self.0.push(seq);
+        }
+    }
+
+    async fn learn_sync(&mut self, client: &mut Client) {
+        for conversation in std::mem::take(&mut client.synced) {
+            for entry in conversation.entries {
+                self.learn(client, conversation.id, entry.seq()).await;
+            }
+            assert_eq!(self.last(), conversation.last_seq, "the sync ends with the newest entry");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_new_device_gets_the_full_state() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut bens = ben.connect().await;
+    for _ in 0..limits::SYNC_FULL_ENTRIES + 5 {
+        bens.say(ana.id, "x").await;
+    }
+    let anas = ana.connect().await;
+    let done = anas.sync_done.clone().unwrap();
+    assert!(done.full && !done.more && anas.welcome.clone().unwrap().cursor.is_none());
+    let [conversation] = &anas.synced[..] else { panic!("{:?}", anas.synced) };
+    assert_eq!((conversation.last_seq, conversation.unread), (25, 25));
+    assert_eq!(seqs(conversation), (6..=25).collect::<Vec<_>>(), "the latest, ascending");
+}
+
+#[tokio::test]
+async fn a_cursor_yields_what_was_missed_and_nothing_else() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let eva = server.member("Eva").await;
+    let (mut bens, mut evas) = (ben.connect().await, eva.connect().await);
+    let mut anas = ana.connect().await;
+    let with_ben = anas.say(ben.id, "one").await.conversation;
+    evas.say(ana.id, "unrelated").await;
+    anas.hear().await;
+    let cursor = anas.ping().await.cursor;
+    drop(anas);
+    bens.read(with_ben, 1).await;
+    bens.say(ana.id, "two").await;
+    bens.say(ana.id, "three").await;
+
+    let anas = ana.connect_as("phone", Some(cursor.clone())).await;
+    assert_eq!(anas.welcome.clone().unwrap().cursor, Some(cursor.clone()));
+    let [conversation] = &anas.synced[..] else { panic!("{:?}", anas.synced) };
+    assert_eq!((conversation.id, conversation.last_seq, conversation.unread), (with_ben, 3, 2));
+    assert_eq!(seqs(conversation), [2, 3]);
+    assert!(conversation.members.contains(&Watermarks { member: ben.id, delivered: 1, read: 1 }));
+    assert!(!anas.sync_done.clone().unwrap().full);
+    let newer = anas.cursor();
+    let synced = anas.synced.clone();
+    drop(anas);
+
+    // State, not changes: the same cursor yields the same again.
+    assert_eq!(ana.connect_as("phone", Some(cursor)).await.synced, synced);
+    assert!(ana.connect_as("phone", Some(newer)).await.synced.is_empty());
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_after_a_restart() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "before").await;
+    let cursor = anas.ping().await.cursor;
+    drop(anas);
+    let server = server.restart().await;
+    let (ana, ben) = (ana.at(server.addr()), ben.at(server.addr()));
+    ben.connect().await.say(ana.id, "after").await;
+    let anas = ana.connect_as("phone", Some(cursor)).await;
+    assert_eq!(seqs(&anas.synced[0]), [2]);
+    assert!(!anas.sync_done.unwrap().full);
+}
+
+#[tokio::test]
+async fn a_cursor_of_elsewhere_gives_the_full_state_instead_of_an_error() {
+    let (server, other) = (Server::start().await, Server::start().await);
+    let (ana, ben) = server.two_members().await;
+    ben.connect().await.say(ana.id, "hi").await;
+    let foreign = other.member("Zoe").await.connect().await.cursor();
+    for cursor in [foreign, "nonsense".parse::<Cursor>().unwrap()] {
+        let anas = ana.connect_as("phone", Some(cursor)).await;
+        assert!(anas.sync_done.clone().unwrap().full && anas.welcome.clone().unwrap().cursor.is_none());
+        assert_eq!(anas.synced.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_full_state_is_bounded_and_says_that_there_is_more() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let mut anas = ana.connect().await;
+    for number in 0..limits::SYNC_FULL_CONVERSATIONS + 3 {
+        let other = server.member(&format!("M{number}")).await;
+        anas.say(other.id, "x").await;
+    }
+    let again = ana.connect_as("tablet", None).await;
+    assert_eq!(again.synced.len(), limits::SYNC_FULL_CONVERSATIONS);
+    assert!(again.sync_done.unwrap().more);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_and_goes_while_others_write_misses_nothing() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut bens = ben.connect().await;
+    let to = ana.id;
+    let writer = tokio::spawn(async move {
+        for number in 1..=600_u64 {
+            bens.post(message_to(to, &number.to_string())).await;
+            if number % 20 == 0 {
+                bens.ping().await;
+            }
+        }
+    });
+    let mut log = Log::default();
+    let mut cursor = None;
+    while log.last() < 600 {
+        let mut client = ana.connect_as("phone", cursor.take()).await;
+        log.learn_sync(&mut client).await;
+        // The cursor of the sync is older than what is heard now, and yields it again.
+        cursor = Some(client.cursor());
+        while log.last() < 600 && log.last() % 7 != 0 {
+            let message = client.hear().await;
+            log.learn(&mut client, message.conversation, message.seq).await;
+        }
+        // Not a word: the connection is just gone.
+        drop(client);
+        let mut client = ana.connect_as("phone", cursor.take()).await;
+        log.learn_sync(&mut client).await;
+        // Everything up to the cursor of a pong was sent before it.
+        let pong = client.ping().await;
+        for envelope in client.drain() {
+            if let ServerFrame::MessagePush(push) = envelope.frame {
+                log.learn(&mut client, push.message.conversation, push.message.seq).await;
+            }
+        }
+        cursor = Some(pong.cursor);
+    }
+    writer.await.unwrap();
+    assert_eq!(log.0, (1..=600).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_list_request_during_the_sync_is_answered_after_it() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    ben.connect().await.say(ana.id, "hi").await;
+    let mut client = Client::open(server.addr()).await;
+    let hello = format!(
+        r#"{{"type":"hello","id":"h","token":"{}","device":{{"id":"d","platform":"web"}}}}"#,
+        ana.auth.access_token
+    );
+    // Everything at once, without waiting for welcome.
+    client.send_text(&hello).await;
+    let list = client
+        .post(ClientFrame::ConversationsList(protocol::client::ConversationsList { limit: None, after: None }))
+        .await;
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let envelope = client.next().await;
+        order.push(envelope.frame.frame_type());
+        if envelope.id.as_ref() == Some(&list) {
+            break;
+        }
+    }
+    assert_eq!(order, ["welcome", "sync", "sync.done", "conversations"]);
+}
