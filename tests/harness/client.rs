@@ -304,6 +304,11 @@ pub async fn socket(
     upgrade(within("a connection", TcpStream::connect(addr)).await.unwrap(), offers).await
 }
 
+/// A WebSocket to a server that may be gone at any moment.
+pub async fn try_socket(addr: SocketAddr) -> Result<(WebSocketStream<TcpStream>, Response), tungstenite::Error> {
+    upgrade(within("a connection", TcpStream::connect(addr)).await?, Some(SUBPROTOCOL)).await
+}
+
 /// A message to a member, with an id of its own.
 pub fn message_to(to: MemberId, content: &str) -> ClientFrame {
     ClientFrame::MessageSend(MessageSend {

@@ -1,1 +1,7 @@
+//! The server as a process: crashes, a full disk, signals, the command line, what it prints.
 
+mod command_line;
+mod crash;
+mod disk;
+mod logs;
+mod shutdown;

@@ -1,0 +1,136 @@
+//! Starting: what is printed, what is refused, and the first administrator.
+
+use std::{
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use protocol::{
+    model::UserType,
+    rest::{AuthResponse, Member},
+};
+use serde_json::json;
+
+use crate::harness::{
+    process::{Process, command},
+    server::http,
+};
+
+/// Runs the command with arguments until it ends by itself.
+fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = command(folder);
+    let mut child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn without_any_settings_it_says_where_everything_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plain = Command::new(env!("CARGO_BIN_EXE_members-book"));
+    plain.current_dir(folder.path()).env_clear().args([
+        "--port",
+        "0",
+        "--metrics-addr",
+        "127.0.0.1:0",
+        "--bcrypt-cost",
+        "4",
+    ]);
+    plain.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let server = Process::spawn(&mut plain);
+    let said = |what: &str| server.banner.iter().any(|line| line.trim().starts_with(what));
+    for what in ["API", "socket", "store    SQLite, ./data/members-book.db", "metrics", "secret", "docs"] {
+        assert!(said(what), "{what} is not in {:?}", server.banner);
+    }
+    assert!(server.addr.ip().is_loopback());
+    let secret = std::fs::metadata(folder.path().join("data/jwt-secret")).unwrap();
+    assert_eq!(secret.permissions().mode() & 0o777, 0o600);
+    assert!(server.banner.iter().any(|line| line.contains("JWT_SECRET")));
+}
+
+#[test]
+fn a_setting_that_does_not_fit_is_named_and_nothing_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in [
+        ("JWT_SECRET", "short"),
+        ("DATABASE_URL", "postgres://user:hunter2@x"),
+        ("MONGODB_URI", "mongodb://user:hunter2@x"),
+        ("LOG", "=,="),
+        ("METRICS_ADDR", "nowhere"),
+        ("HEARTBEAT_INTERVAL", "soon"),
+        ("CORS_ORIGINS", "https://x.example/path"),
+    ] {
+        let mut command = command(folder.path());
+        let output = command.env(name, value).stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success());
+        let said = stderr(&output);
+        let flag = format!("--{}", name.to_lowercase().replace('_', "-"));
+        assert!(said.contains(name) || said.contains(&flag), "{name}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
+fn settings_come_from_dotenv_and_the_environment_overrules_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "DATABASE_URL=sqlite:./from-dotenv.db\nBCRYPT_COST=99\n").unwrap();
+    let server = Process::start(folder.path());
+    assert!(server.banner.iter().any(|line| line.contains("from-dotenv.db")), "{:?}", server.banner);
+    drop(server);
+    std::fs::write(folder.path().join(".env"), "JWT_SECRET='unfinished\n").unwrap();
+    let output = run(folder.path(), &[], "");
+    assert!(!output.status.success() && stderr(&output).contains(".env"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_address_or_a_database_that_is_taken_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path());
+    let second = run(folder.path(), &[], "");
+    assert!(!second.status.success());
+    assert!(stderr(&second).contains("DATABASE_URL") && stderr(&second).contains("in use"), "{}", stderr(&second));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let port = server.addr.port().to_string();
+    let second = run(elsewhere.path(), &["--port", &port], "");
+    assert!(!second.status.success() && stderr(&second).contains("PORT"), "{}", stderr(&second));
+}
+
+#[test]
+fn the_help_shows_every_setting_and_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    let output = command.arg("--help").env("JWT_SECRET", "hunter2").env("DATABASE_URL", "hunter2").output().unwrap();
+    let help = String::from_utf8_lossy(&output.stdout);
+    for name in ["DATABASE_URL", "MONGODB_URI", "JWT_SECRET", "HOST", "PORT", "CORS_ORIGINS", "RATE_MESSAGES"] {
+        assert!(help.contains(&format!("[env: {name}")), "{name} is not in:\n{help}");
+    }
+    assert!(!help.contains("hunter2"));
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_made_from_the_command_line_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path());
+    let create = ["admin", "create", "--name", "Root", "--email", "root@example.com"];
+    let output = run(folder.path(), &create, "correct horse\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("root@example.com is an administrator"));
+
+    let login = json!({ "email": "root@example.com", "password": "correct horse" });
+    let response = http().post(format!("http://{}/api/auth/login", server.addr)).json(&login).send().await.unwrap();
+    let auth: AuthResponse = response.json().await.unwrap();
+    let Member { name, user_type, .. } = auth.member;
+    assert_eq!((name.as_str(), user_type), ("Root", UserType::Admin));
+
+    let again = run(folder.path(), &create, "correct horse\n");
+    assert!(!again.status.success() && stderr(&again).contains("e-mail"), "{}", stderr(&again));
+    let weak = run(folder.path(), &["admin", "create", "--name", "R", "--email", "nobody"], "short\n");
+    assert!(stderr(&weak).contains("email:") && stderr(&weak).contains("password:"), "{}", stderr(&weak));
+}

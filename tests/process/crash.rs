@@ -1,0 +1,211 @@
+//! `kill -9` at random moments: what was acknowledged is there afterwards, exactly once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use protocol::{
+    ClientFrame, ClientMessageId, ConversationId, Envelope, MemberId, Request, ServerFrame,
+    client::{HistoryGet, MessageRead, MessageSend},
+    model::{Entry, Message},
+    server::{History, MessageAccepted},
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio_tungstenite::tungstenite;
+
+use crate::harness::{Client, Member, client, client_id, process::Process, server::http};
+
+const KILLS: usize = 22;
+const PAIRS: usize = 4;
+/// Messages of one writer that are on their way at the same time.
+const WINDOW: usize = 8;
+
+/// What one writer knows.
+#[derive(Default)]
+struct Ledger {
+    /// Everything that was ever sent, by its client id.
+    sent: BTreeMap<ClientMessageId, String>,
+    /// What was acknowledged.
+    acknowledged: BTreeMap<ClientMessageId, Message>,
+    /// The read watermark that was acknowledged.
+    read: u64,
+}
+
+struct Writer {
+    member: Member,
+    other: MemberId,
+    ledger: Mutex<Ledger>,
+}
+
+impl Writer {
+    fn message(&self, client_id: ClientMessageId, content: String) -> ClientFrame {
+        ClientFrame::MessageSend(MessageSend { to: Some(self.other), conversation: None, client_id, content })
+    }
+
+    /// Writes until the server is gone.
+    async fn write(self: Arc<Self>, addr: SocketAddr) {
+        let Ok((mut socket, _)) = client::try_socket(addr).await else { return };
+        let hello = format!(
+            r#"{{"type":"hello","token":"{}","device":{{"id":"d","platform":"other"}}}}"#,
+            self.member.auth.access_token
+        );
+        let _ = socket.send(tungstenite::Message::text(hello)).await;
+        let mut synced = false;
+        loop {
+            let Some(Ok(message)) = socket.next().await else { return };
+            let tungstenite::Message::Text(text) = message else { continue };
+            let Envelope { id, frame } = Envelope::decode(&text).unwrap();
+            let mut next = Vec::new();
+            {
+                let mut ledger = self.ledger.lock().unwrap();
+                match frame {
+                    ServerFrame::SyncDone(_) => {
+                        synced = true;
+                        next.extend((0..WINDOW).map(|_| self.next_message(&mut ledger)));
+                    }
+                    ServerFrame::MessageAccepted(MessageAccepted { message, .. }) => {
+                        ledger.acknowledged.insert(message.client_id, message);
+                        next.push(self.next_message(&mut ledger));
+                    }
+                    ServerFrame::MessagePush(push) if synced => {
+                        let read = MessageRead { conversation: push.message.conversation, seq: push.message.seq };
+                        let id = Some(format!("read {}", push.message.seq).parse().unwrap());
+                        next.push(Request { id, frame: ClientFrame::MessageRead(read) }.encode());
+                    }
+                    ServerFrame::Okay(_) => {
+                        let id = id.unwrap();
+                        let read = id.as_str().strip_prefix("read ").unwrap().parse().unwrap();
+                        ledger.read = ledger.read.max(read);
+                    }
+                    ServerFrame::Error(error) => panic!("{error:?}"),
+                    _ => {}
+                }
+            }
+            for frame in next {
+                let _ = socket.feed(tungstenite::Message::text(frame)).await;
+            }
+            let _ = socket.flush().await;
+        }
+    }
+
+    fn next_message(&self, ledger: &mut Ledger) -> String {
+        let (id, content) = (client_id(), format!("message {}", ledger.sent.len()));
+        ledger.sent.insert(id, content.clone());
+        Request { id: Some(id.to_string().parse().unwrap()), frame: self.message(id, content) }.encode()
+    }
+}
+
+/// The whole log of a conversation.
+async fn log(client: &mut Client, conversation: ConversationId) -> Vec<Message> {
+    let mut log: Vec<Message> = Vec::new();
+    loop {
+        let after = Some(log.last().map_or(0, |message| message.seq));
+        let get = HistoryGet { conversation, before: None, after, limit: Some(100) };
+        let page: History = client.ask(ClientFrame::HistoryGet(get)).await;
+        log.extend(page.entries.into_iter().map(|Entry::Message(message)| message));
+        if !page.more {
+            return log;
+        }
+    }
+}
+
+/// What was acknowledged is there, once, where it was; nothing is there that was not sent; no seq is missing.
+async fn check(pair: &[Arc<Writer>], addr: SocketAddr) -> usize {
+    let mut client = pair[0].member.clone().at(addr).connect_as("checker", None).await;
+    let Some(conversation) = client.synced.first().cloned() else { return 0 };
+    let log = log(&mut client, conversation.id).await;
+    let seqs: Vec<u64> = log.iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, (1..=conversation.last_seq).collect::<Vec<_>>(), "no hole, no seq twice");
+    let ids: BTreeSet<_> = log.iter().map(|message| (message.sender, message.client_id)).collect();
+    assert_eq!(ids.len(), log.len(), "no message twice");
+    for writer in pair {
+        let ledger = writer.ledger.lock().unwrap();
+        let mine: BTreeMap<_, _> = log
+            .iter()
+            .filter(|message| message.sender == writer.member.id)
+            .map(|message| (message.client_id, message))
+            .collect();
+        for (id, acknowledged) in &ledger.acknowledged {
+            assert_eq!(mine.get(id), Some(&acknowledged), "acknowledged and not there");
+        }
+        for (id, message) in mine {
+            assert_eq!(ledger.sent.get(&id), Some(&message.content), "there and never sent");
+        }
+        let state = conversation.members.iter().find(|state| state.member == writer.member.id).unwrap();
+        assert!(state.read >= ledger.read, "the acknowledged watermark {} is at {}", ledger.read, state.read);
+    }
+    log.len()
+}
+
+/// Sends again what a writer has ever sent, and compares.
+async fn retry(writer: &Writer, addr: SocketAddr, random: &mut StdRng) {
+    let mut client = writer.member.clone().at(addr).connect_as("retry", None).await;
+    let (sent, acknowledged) = {
+        let ledger = writer.ledger.lock().unwrap();
+        (ledger.sent.clone(), ledger.acknowledged.clone())
+    };
+    for (id, content) in sent {
+        // All that are in doubt, and a few of the others.
+        let first = acknowledged.get(&id);
+        if first.is_some() && !random.random_ratio(1, 20) {
+            continue;
+        }
+        let again: MessageAccepted = client.ask(writer.message(id, content)).await;
+        if let Some(first) = first {
+            assert!(again.duplicate);
+            assert_eq!(&again.message, first);
+        }
+        writer.ledger.lock().unwrap().acknowledged.insert(id, again.message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_kill_9() {
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("CRASH_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Process::start(folder.path());
+    let http = http();
+    let mut pairs = Vec::new();
+    for _ in 0..PAIRS {
+        let one = Member::register_at(server.addr, &http, "One").await;
+        let two = Member::register_at(server.addr, &http, "Two").await;
+        let writer = |member: &Member, other: &Member| {
+            Arc::new(Writer { member: member.clone(), other: other.id, ledger: Mutex::default() })
+        };
+        pairs.push([writer(&one, &two), writer(&two, &one)]);
+    }
+    let mut stored = 0;
+    for _ in 0..KILLS {
+        let addr = server.addr;
+        let writers: Vec<_> =
+            pairs.iter().flatten().map(|writer| tokio::spawn(Arc::clone(writer).write(addr))).collect();
+        // A random moment: this is no waiting for anything.
+        tokio::time::sleep(Duration::from_millis(random.random_range(5..120))).await;
+        server.kill();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        server = Process::start(folder.path());
+        stored = 0;
+        for pair in &pairs {
+            stored += check(pair, server.addr).await;
+        }
+    }
+    let acknowledged: usize =
+        pairs.iter().flatten().map(|writer| writer.ledger.lock().unwrap().acknowledged.len()).sum();
+    println!("{KILLS} kills, {acknowledged} messages acknowledged, {stored} stored");
+    assert!(acknowledged > 500, "the test has to have something to lose: {acknowledged}");
+    for pair in &pairs {
+        for writer in pair {
+            retry(writer, server.addr, &mut random).await;
+        }
+        let known: usize = pair.iter().map(|writer| writer.ledger.lock().unwrap().sent.len()).sum();
+        assert_eq!(check(pair, server.addr).await, known, "after the retries everything is there");
+    }
+}

@@ -1,0 +1,81 @@
+//! A disk that takes no more: requests fail with a clear error, nothing is acknowledged, and it all works again by
+//! itself when there is room.
+
+use std::process::Command;
+
+use protocol::{ClientFrame, ErrorCode, ServerFrame, server::MessageAccepted};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{
+    Member,
+    client::message_to,
+    process::{Process, command},
+    server::http,
+};
+
+/// A server whose files may not grow beyond `kilobytes`.
+fn limited(folder: &std::path::Path, kilobytes: u32) -> Process {
+    let server = command(folder);
+    // Writing beyond the limit is an error then, and not a deadly signal.
+    let script = format!("trap '' XFSZ; ulimit -S -f {kilobytes}; exec \"$0\"");
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).arg(server.get_program()).current_dir(folder).env_clear();
+    for (name, value) in server.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    shell.env("LOG", "off").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    Process::spawn(&mut shell)
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_requests_clearly_loses_nothing_and_is_got_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = limited(folder.path(), 1500);
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    let content = "x".repeat(4000);
+    let mut acknowledged = Vec::new();
+    let (refused, error) = loop {
+        let frame = message_to(ben.id, &content);
+        match anas.request(frame.clone()).await {
+            ServerFrame::MessageAccepted(accepted) => acknowledged.push(accepted.message),
+            ServerFrame::Error(error) => break (frame, error),
+            other => panic!("{other:?}"),
+        }
+        assert!(acknowledged.len() < 10_000, "the limit has no effect");
+    };
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.retry_after_ms.is_some());
+    assert!(!acknowledged.is_empty());
+
+    // The sockets stay, reading goes on, writing over REST fails as clearly, and health says so.
+    assert_eq!(anas.history(acknowledged[0].conversation).await.last(), acknowledged.last());
+    let patch = ana.request(Method::PATCH, "/api/members/me", json!({ "name": "Anna" })).await;
+    assert_eq!(patch.status(), 503);
+    let ready = http.get(format!("http://{}/readyz", server.addr)).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+
+    // Room again, without a restart.
+    let raised =
+        Command::new("prlimit").args(["--fsize=unlimited", "--pid", &server.id().to_string()]).status().unwrap();
+    assert!(raised.success());
+    let retried: MessageAccepted = anas.ask(refused).await;
+    assert!(!retried.duplicate, "what was refused was not stored");
+    assert_eq!(retried.message.seq, acknowledged.len() as u64 + 1);
+    acknowledged.push(retried.message);
+    let ready = http.get(format!("http://{}/readyz", server.addr)).send().await.unwrap();
+    assert_eq!(ready.status(), 200);
+    for message in &acknowledged {
+        assert_eq!(&bens.hear().await, message, "in order, and nothing that was refused");
+    }
+
+    server.kill();
+    let server = Process::start(folder.path());
+    let mut anas = ana.at(server.addr).connect().await;
+    let conversation = anas.synced[0].clone();
+    assert_eq!(conversation.last_seq, acknowledged.len() as u64);
+    let _: protocol::server::Pong = anas.ask(ClientFrame::Ping(protocol::client::Ping {})).await;
+}
