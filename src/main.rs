@@ -37,7 +37,7 @@ fn run() -> Result<ExitCode, String> {
         match command {
             None => serve(settings).await,
             Some(Command::Admin { command: AdminCommand::Create { name, email } }) => {
-                create_admin(&settings, name, email).await
+                create_admin(settings, name, email).await
             }
         }
     })
@@ -89,7 +89,7 @@ fn announce(app: &App) {
     let _ = out.flush();
 }
 
-async fn create_admin(settings: &Settings, name: String, email: String) -> Result<ExitCode, String> {
+async fn create_admin(settings: Settings, name: String, email: String) -> Result<ExitCode, String> {
     let password = read_password().map_err(|error| format!("the password: {error}"))?;
     let body = serde_json::json!({ "name": name, "email": email, "password": password });
     let request: RegisterRequest = protocol::parse_body(body).map_err(|errors| {

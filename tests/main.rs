@@ -19,6 +19,7 @@
 )]
 
 mod documents;
+#[allow(unreachable_pub, reason = "everything in a test binary is unreachable")]
 mod harness;
 mod process;
 mod rest;

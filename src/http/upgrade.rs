@@ -1,13 +1,13 @@
 //! HTTP to WebSocket (RFC 6455, section 4).
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::net::TcpStream;
@@ -50,7 +50,11 @@ pub async fn upgrade(
     // The task of the connection, from here to its end. It keeps its place in the number of connections.
     state.session.tasks.spawn(async move {
         match upgrading.await {
-            Ok(upgraded) => run(upgraded, peer, context).await,
+            Ok(upgraded) => {
+                if let Some(stream) = websocket(upgraded).await {
+                    session::task::run(stream, peer, context).await;
+                }
+            }
             Err(error) => tracing::debug!(%peer, %error, "the upgrade to WebSocket failed"),
         }
         drop(place);
@@ -62,16 +66,17 @@ pub async fn upgrade(
     Ok(response)
 }
 
-async fn run(upgraded: Upgraded, peer: IpAddr, context: Arc<session::Context>) {
-    // Taken out of hyper's boxes: the connection is the bare socket from now on.
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+/// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
+async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<TcpStream>> {
+    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection is not a TCP socket");
-        return;
+        return None;
     };
-    let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let (stream, early) = (io.into_inner(), read_buf.to_vec());
+    // The view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
+    drop(read_buf);
     let config = Some(socket::config());
-    let stream = WebSocketStream::from_partially_read(stream, early, Role::Server, config).await;
-    session::task::run(stream, peer, context).await;
+    Some(WebSocketStream::from_partially_read(stream, early, Role::Server, config).await)
 }
 
 /// Whether the client offers our subprotocol. One that offers none is taken to speak it.

@@ -1,6 +1,6 @@
 //! The writing half of a connection: deadlines, counting, and closing properly.
 
-use std::{io, sync::Arc};
+use std::{collections::VecDeque, future::poll_fn, io, sync::Arc, task::ready};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::{CloseCode, ServerFrame, server::Goodbye};
@@ -70,27 +70,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.next().await
     }
 
-    /// Writes frames and flushes once.
+    /// Writes frames and flushes once, all within the deadline of a write. What is written leaves `frames`.
     ///
     /// # Errors
     /// When the other side is gone, or too slow.
-    pub async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), Gone> {
-        for frame in frames {
-            self.metrics.frame_sent(frame.index());
-            self.within_deadline(Some(Message::Text(frame.into_text()))).await?;
-        }
-        self.within_deadline(None).await
-    }
-
-    /// Queues a message, or flushes, within the deadline of a write.
-    async fn within_deadline(&mut self, message: Option<Message>) -> Result<(), Gone> {
-        let written = async {
-            match message {
-                Some(message) => self.stream.feed(message).await,
-                None => self.stream.flush().await,
+    pub async fn send(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Gone> {
+        let write = poll_fn(|context| {
+            loop {
+                ready!(self.stream.poll_ready_unpin(context))?;
+                let Some(frame) = frames.pop_front() else { break };
+                self.metrics.frame_sent(frame.index());
+                self.stream.start_send_unpin(Message::Text(frame.into_text()))?;
             }
-        };
-        match timeout(self.timing.write, written).await {
+            self.stream.poll_flush_unpin(context)
+        });
+        match timeout(self.timing.write, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(tungstenite::Error::WriteBufferFull(_))) | Err(_) => Err(Gone::TooSlow),
             Ok(Err(_)) => Err(Gone::Closed),

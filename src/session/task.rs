@@ -3,7 +3,7 @@
 //! Round and round: everything that is queued goes out with one flush; then it waits for more to send, something to
 //! read, or its timer. What has arrived is read to its end before anything is answered.
 
-use std::{convert::Infallible, net::IpAddr, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, net::IpAddr, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt as _;
 use protocol::{CloseCode, RequestId, client::Hello};
@@ -40,46 +40,34 @@ enum End {
 }
 
 /// Runs a connection to its end. The stream may be a TCP socket or anything else that carries bytes.
-pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(stream: WebSocketStream<S>, peer: IpAddr, context: Arc<Context>) {
+///
+/// The future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
+/// only now and then is boxed when it is.
+pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: WebSocketStream<S>,
+    peer: IpAddr,
+    context: Arc<Context>,
+) -> impl Future<Output = ()> {
     context.metrics.connections.inc();
     let started = Instant::now();
-    let mut task = Task {
+    let mut task = Box::new(Task {
         socket: Socket::new(stream, context.timing, Arc::clone(&context.metrics)),
         session: Session::new(&context.timing, started),
         outbox: Arc::new(Outbox::new(context.outbox, Arc::clone(&context.metrics))),
         connection: None,
         peer,
         effects: Vec::new(),
+        started,
         received: 0,
         sent: 0,
         context,
-    };
-    let end = task.serve().await;
-    let typing = task.session.end();
-    let Task { socket, connection, peer, received, sent, context, .. } = task;
-    if let Some(connection) = &connection {
-        context.connections.sign_out(connection);
-        dispatch::stop_typing(&context, connection, typing);
+    });
+    async move {
+        let end = task.serve().await;
+        let context = Arc::clone(&task.context);
+        Box::pin(task.finish(end)).await;
+        context.metrics.connections.dec();
     }
-    let code = match end {
-        End::Close(close) => Some(close.code),
-        End::Gone => None,
-    };
-    context.metrics.connection_closed(code);
-    tracing::info!(
-        connection = connection.as_ref().map(|connection| tracing::field::display(connection.id)),
-        member = connection.as_ref().map(|connection| tracing::field::display(connection.member)),
-        %peer,
-        code = code.map(CloseCode::number),
-        received,
-        sent,
-        seconds = started.elapsed().as_secs(),
-        "connection closed"
-    );
-    if let End::Close(close) = end {
-        Box::pin(socket.close(close)).await;
-    }
-    context.metrics.connections.dec();
 }
 
 struct Task<S> {
@@ -91,6 +79,7 @@ struct Task<S> {
     peer: IpAddr,
     /// What the state machine wants done; empty between two steps.
     effects: Vec<Effect>,
+    started: Instant,
     received: u64,
     sent: u64,
     context: Arc<Context>,
@@ -131,6 +120,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     return Err(End::Close(Close::with(CloseCode::GoingAway)));
                 }
             }
+        }
+    }
+
+    /// Signs out, says how it was, and closes.
+    async fn finish(mut self: Box<Self>, end: End) {
+        let typing = self.session.end();
+        let Self { socket, connection, peer, started, received, sent, context, .. } = *self;
+        if let Some(connection) = &connection {
+            context.connections.sign_out(connection);
+            dispatch::stop_typing(&context, connection, typing);
+        }
+        let code = match end {
+            End::Close(close) => Some(close.code),
+            End::Gone => None,
+        };
+        context.metrics.connection_closed(code);
+        tracing::info!(
+            connection = connection.as_ref().map(|connection| tracing::field::display(connection.id)),
+            member = connection.as_ref().map(|connection| tracing::field::display(connection.member)),
+            %peer,
+            code = code.map(CloseCode::number),
+            received,
+            sent,
+            seconds = started.elapsed().as_secs(),
+            "connection closed"
+        );
+        if let End::Close(close) = end {
+            socket.close(close).await;
         }
     }
 
@@ -192,12 +209,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     /// Does what the state machine wants, except for signing in. Frames go out together.
     async fn act(&mut self) -> Result<Option<(Option<RequestId>, Box<Hello>)>, End> {
-        let mut frames = Vec::new();
+        let mut frames = VecDeque::new();
         let mut hello = None;
         let mut close = None;
         for effect in std::mem::take(&mut self.effects) {
             match (effect, &self.connection) {
-                (Effect::Send(frame), _) => frames.push(frame),
+                (Effect::Send(frame), _) => frames.push_back(frame),
                 (Effect::SignIn(id, wanted), _) => hello = Some((id, wanted)),
                 (Effect::Close(order), _) => close = Some(order),
                 (Effect::Call(id, call), Some(connection)) => {
@@ -230,7 +247,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         match self.context.messaging.changes(member, signed_in.since).await {
             Ok(changes) => {
                 let context = Arc::clone(&self.context);
-                self.send(sync::frames(changes, &context.messaging)).await?;
+                // One by one: the next part is encoded when this one has gone.
+                for frame in sync::frames(changes, &context.messaging) {
+                    self.send(VecDeque::from([frame])).await?;
+                }
             }
             Err(failure) => return self.refuse(None, failure).await,
         }
@@ -267,15 +287,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     async fn forward(&mut self) -> Result<(), End> {
         let now = self.now();
         let queued = self.outbox.take();
-        let mut frames = Vec::with_capacity(queued.len());
+        let mut frames = VecDeque::with_capacity(queued.len());
         for delivery in queued {
             match delivery {
-                Delivery::Event(frame) => frames.push(frame),
+                Delivery::Event(frame) => frames.push_back(frame),
                 Delivery::Reply(reply) => {
                     self.session.reply(now, *reply, &mut self.effects);
                     for effect in std::mem::take(&mut self.effects) {
                         match effect {
-                            Effect::Send(frame) => frames.push(frame),
+                            Effect::Send(frame) => frames.push_back(frame),
                             other => self.effects.push(other),
                         }
                     }
@@ -287,16 +307,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     /// Writes frames and flushes once; does nothing if there are none.
-    async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> Result<(), End> {
-        let mut frames = frames.into_iter().peekable();
-        if frames.peek().is_none() {
+    async fn send(&mut self, mut frames: VecDeque<Frame>) -> Result<(), End> {
+        if frames.is_empty() {
             return Ok(());
         }
-        let sent = &mut self.sent;
+        self.sent += u64::try_from(frames.len()).unwrap_or(u64::MAX);
         let too_slow = End::Close(Close::with(CloseCode::SlowConsumer));
         tokio::select! {
             biased;
-            written = self.socket.send(frames.inspect(|_| *sent += 1)) => written.map_err(|gone| match gone {
+            written = self.socket.send(&mut frames) => written.map_err(|gone| match gone {
                 Gone::Closed => End::Gone,
                 Gone::TooSlow => too_slow,
             }),

@@ -1,6 +1,6 @@
 //! A server in this process, on a port and in a folder of its own.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Parser as _;
 use members_book::{
@@ -80,11 +80,6 @@ impl Server {
         Self { app, folder, settings, http }
     }
 
-    /// Stops the server; true if nothing had to be cut off.
-    pub async fn stop(self) -> bool {
-        self.app.stop().await
-    }
-
     /// What runs.
     pub fn app(&self) -> &App {
         &self.app
@@ -98,11 +93,6 @@ impl Server {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.app.addr
-    }
-
-    /// Where its data is.
-    pub fn database(&self) -> PathBuf {
-        self.folder.path().join("test.db")
     }
 
     /// An HTTP client.

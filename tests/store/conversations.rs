@@ -29,7 +29,8 @@ for_every_store![
     receipts_tell_when_each_message_was_delivered_and_read,
     history_is_paged_in_both_directions,
     conversations_are_listed_newest_first,
-    changes_are_complete_and_bounded,
+    changes_are_complete,
+    missed_entries_are_bounded,
     a_position_from_the_future_gives_the_full_state,
     partners_are_those_with_a_conversation,
     many_writers_leave_no_hole,
@@ -251,7 +252,7 @@ async fn conversations_are_listed_newest_first(f: &Fixture) {
     assert_eq!(listed, newest_first);
 }
 
-async fn changes_are_complete_and_bounded(f: &Fixture) {
+async fn changes_are_complete(f: &Fixture) {
     let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
     let with_ben = f.say(ben, ana, "1").await.conversation;
     let with_eva = f.say(eva, ana, "1").await.conversation;
@@ -268,7 +269,13 @@ async fn changes_are_complete_and_bounded(f: &Fixture) {
     assert!(marked.conversations[0].entries.is_empty(), "without a new entry");
     let expected = Watermarks { member: ben, delivered: 1, read: 0 };
     assert!(marked.conversations[0].members.contains(&expected));
+}
 
+async fn missed_entries_are_bounded(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ben, ana, "1").await;
+    let start = f.store.conversations.changes(ana, None).await.unwrap();
+    let since = async |position| f.store.conversations.changes(ana, Some(position)).await.unwrap();
     let missed = limits::SYNC_MISSED_ENTRIES + 10;
     for _ in 0..missed {
         f.say(ben, ana, "x").await;

@@ -48,12 +48,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// When a message was delivered and read.
+type Times = (Option<Timestamp>, Option<Timestamp>);
+
 /// A conversation, done the simple way.
 #[derive(Default)]
 struct Model {
     log: Vec<(MemberId, ClientMessageId, String)>,
     /// When each message was delivered and read, by reader.
-    receipts: BTreeMap<MemberId, Vec<(Option<Timestamp>, Option<Timestamp>)>>,
+    receipts: BTreeMap<MemberId, Vec<Times>>,
 }
 
 impl Model {
@@ -77,7 +80,7 @@ impl Model {
         }
     }
 
-    fn receipts(&self, member: MemberId) -> Vec<(Option<Timestamp>, Option<Timestamp>)> {
+    fn receipts(&self, member: MemberId) -> Vec<Times> {
         let mut receipts = self.receipts.get(&member).cloned().unwrap_or_default();
         receipts.resize(self.log.len(), (None, None));
         receipts
@@ -85,9 +88,7 @@ impl Model {
 
     fn watermarks(&self, member: MemberId) -> (u64, u64) {
         let receipts = self.receipts(member);
-        let count = |reached: fn(&(Option<Timestamp>, Option<Timestamp>)) -> bool| {
-            receipts.iter().filter(|times| reached(times)).count() as u64
-        };
+        let count = |reached: fn(&Times) -> bool| receipts.iter().filter(|times| reached(times)).count() as u64;
         (count(|times| times.0.is_some()), count(|times| times.1.is_some()))
     }
 

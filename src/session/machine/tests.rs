@@ -128,12 +128,12 @@ fn error_code(seen: &Seen) -> ErrorCode {
     }
 }
 
-fn okay() -> Result<ServerFrame, Failure> {
-    Ok(ServerFrame::Okay(Okay::default()))
+fn okay() -> ServerFrame {
+    ServerFrame::Okay(Okay::default())
 }
 
-fn pong() -> Result<ServerFrame, Failure> {
-    Ok(ServerFrame::Pong(Pong { cursor: "c".parse().unwrap(), time: Timestamp::from_millis(0) }))
+fn pong() -> ServerFrame {
+    ServerFrame::Pong(Pong { cursor: "c".parse().unwrap(), time: Timestamp::from_millis(0) })
 }
 
 #[test]
@@ -211,9 +211,9 @@ fn a_request_with_an_id_is_answered_and_one_without_only_when_it_fails() {
     let read = |id: &str| format!(r#"{{"type":"message.read"{id},"conversation":"{CONVERSATION}","seq":5}}"#);
     let call = Call::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5 };
     assert_eq!(bench.text(&read(r#","id":"7""#)), [Seen::Call(Some("7".into()), call.clone())]);
-    assert_eq!(bench.reply(Some("7"), okay()), [Seen::Sent(Some("7".into()), okay().unwrap())]);
+    assert_eq!(bench.reply(Some("7"), Ok(okay())), [Seen::Sent(Some("7".into()), okay())]);
     assert_eq!(bench.text(&read("")), [Seen::Call(None, call)]);
-    assert_eq!(bench.reply(None, okay()), []);
+    assert_eq!(bench.reply(None, Ok(okay())), []);
     bench.text(&read(""));
     let seen = bench.reply(None, Err(ErrorCode::ConversationNotFound.into()));
     assert_eq!(error_code(&seen[0]), ErrorCode::ConversationNotFound);
@@ -223,7 +223,7 @@ fn a_request_with_an_id_is_answered_and_one_without_only_when_it_fails() {
 fn a_heartbeat_is_answered_even_without_an_id() {
     let mut bench = Bench::open();
     assert_eq!(bench.text(r#"{"type":"ping"}"#), [Seen::Call(None, Call::Ping)]);
-    assert_eq!(bench.reply(None, pong()), [Seen::Sent(None, pong().unwrap())]);
+    assert_eq!(bench.reply(None, Ok(pong())), [Seen::Sent(None, pong())]);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn no_more_is_read_while_too_many_requests_are_being_worked_on() {
         bench.text(r#"{"type":"ping","id":"1"}"#);
     }
     assert!(!bench.session.can_read() && bench.session.is_busy());
-    bench.reply(Some("1"), pong());
+    bench.reply(Some("1"), Ok(pong()));
     assert!(bench.session.can_read());
 }
 

@@ -1,0 +1,56 @@
+//! What runs beside the connections, until the server stops.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
+use protocol::ErrorCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failure::Failure,
+    service::{accounts::Accounts, watching::Watching},
+    session,
+    telemetry::Metrics,
+};
+
+/// How often rate limits forget, and expired tokens are removed.
+const MAINTENANCE: Duration = Duration::from_secs(60);
+
+/// What has to be done now and then.
+pub(super) async fn maintain(session: Arc<session::Context>, accounts: Arc<Accounts>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(MAINTENANCE);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        session.frames.tidy();
+        session.messages.tidy();
+        accounts.registrations.tidy();
+        accounts.logins.tidy();
+        match accounts.sessions.purge(accounts.clock.now()).await {
+            Ok(0) => {}
+            Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),
+            Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
+        }
+    }
+}
+
+/// Sees to it that members who have left are known to have left.
+pub(super) async fn watch_departures(watching: Arc<Watching>, stop: CancellationToken) {
+    watching.run(stop).await;
+}
+
+/// Serves the metrics.
+pub(super) async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+    let render = async |State(metrics): State<Arc<Metrics>>| match metrics.render() {
+        Ok(text) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(_) => Failure::of(ErrorCode::Internal).into_response(),
+    };
+    let router = Router::new().route("/metrics", get(render)).with_state(metrics);
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "metrics are not served any more");
+    }
+}

@@ -1,0 +1,182 @@
+//! The wiring: which piece gets which others.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{StartError, start_error};
+use crate::{
+    auth::{AccessTokens, Passwords, access},
+    clock::{Clock, SystemClock},
+    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
+    hub::{Hub, OutboxLimits},
+    ids::{Entropy, Ids, SystemEntropy},
+    presence::Presence,
+    service::{
+        accounts::Accounts,
+        connections::Connections,
+        events::Events,
+        limiter::{Limiter, Rate},
+        messaging::Messaging,
+        sequencer::{Lanes, Sequencer},
+        watching::Watching,
+    },
+    session::{self, Timing},
+    store::{
+        Store,
+        sqlite::{self, Sqlite},
+    },
+    telemetry::Metrics,
+};
+
+/// What comes from outside the program: the time and randomness.
+#[derive(Clone)]
+pub struct World {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+    }
+}
+
+/// What everything else stands on.
+pub(super) struct Foundation {
+    pub(super) settings: Settings,
+    pub(super) world: World,
+    pub(super) ids: Arc<Ids>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Foundation {
+    /// Checks the settings and opens the store; `exclusive`: no other server may have it open.
+    pub(super) fn lay(settings: Settings, world: World, exclusive: bool) -> Result<Self, StartError> {
+        settings.validate().map_err(start_error)?;
+        let metrics = Arc::new(Metrics::new());
+        let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
+        let store = open_store(&settings, &world, &ids, &metrics, exclusive)?;
+        let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
+        Ok(Self { settings, world, ids, metrics, store, hub, shutdown: CancellationToken::new() })
+    }
+
+    /// The secret that signs access tokens, and its file if it was generated.
+    pub(super) fn signing_secret(&self) -> Result<(SecretString, Option<PathBuf>), StartError> {
+        if let Some(secret) = &self.settings.auth.jwt_secret {
+            return Ok((secret.clone(), None));
+        }
+        let kept = secret::load_or_generate(&self.settings.store.data_dir, &*self.world.entropy);
+        let (secret, path) = kept.map_err(start_error)?;
+        tracing::warn!(file = %path.display(), "using a generated secret; set JWT_SECRET in production");
+        Ok((secret, Some(path)))
+    }
+
+    pub(super) fn accounts(&self, secret: SecretString) -> Result<Accounts, StartError> {
+        let Settings { auth, rates, listen, .. } = &self.settings;
+        let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
+        let options = access::Options {
+            secret,
+            previous: jwt_secret_previous,
+            issuer: jwt_issuer,
+            audience: jwt_audience,
+            lifetime: access_token_ttl,
+        };
+        let clock = Arc::clone(&self.world.clock);
+        // Half of a request's time at most is spent waiting for the turn to hash.
+        let passwords = Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics));
+        let minute = Duration::from_secs(60);
+        Ok(Accounts {
+            members: Arc::clone(&self.store.members),
+            sessions: Arc::clone(&self.store.sessions),
+            tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
+            passwords: passwords.map_err(start_error)?,
+            refresh_lifetime: auth.refresh_token_ttl,
+            registrations: self.limiter(
+                "registrations",
+                rates.rate_registrations,
+                rates.rate_registrations_burst,
+                minute,
+            ),
+            logins: self.limiter("logins", rates.rate_logins, rates.rate_logins_burst, minute),
+            hub: Arc::clone(&self.hub),
+            clock,
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    pub(super) async fn session(&self, accounts: &Arc<Accounts>) -> Result<(Arc<session::Context>, Lanes), StartError> {
+        let Settings { connections, rates, store, .. } = &self.settings;
+        let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let conversations = Arc::clone(&self.store.conversations);
+        let metrics = Arc::clone(&self.metrics);
+        let started = Sequencer::start(Arc::clone(&conversations), events.clone(), store.store_timeout, metrics).await;
+        let (sequencer, lanes) = started.map_err(start_error)?;
+        let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone()));
+        let presence = Presence::new(Arc::clone(&self.hub), connections.presence_grace);
+        let watching = Arc::new(Watching::new(presence, Arc::clone(&self.store.members), events.clone()));
+        let second = Duration::from_secs(1);
+        let context = session::Context {
+            connections: Connections {
+                hub: Arc::clone(&self.hub),
+                accounts: Arc::clone(accounts),
+                messaging: Arc::clone(&messaging),
+                watching: Arc::clone(&watching),
+                clock: Arc::clone(&self.world.clock),
+                ids: Arc::clone(&self.ids),
+            },
+            messaging,
+            watching,
+            events,
+            frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),
+            messages: Arc::new(self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second)),
+            timing: Timing {
+                hello: connections.hello_timeout,
+                heartbeat: connections.heartbeat_interval,
+                write: connections.write_timeout,
+                close: connections.close_timeout,
+            },
+            outbox: OutboxLimits { frames: connections.outbox_max_frames, bytes: connections.outbox_max_bytes },
+            clock: Arc::clone(&self.world.clock),
+            metrics: Arc::clone(&self.metrics),
+            tasks: TaskTracker::new(),
+            shutdown: self.shutdown.clone(),
+        };
+        Ok((Arc::new(context), lanes))
+    }
+
+    fn limiter<K: std::hash::Hash + Eq + Clone>(
+        &self,
+        name: &'static str,
+        per_period: u32,
+        burst: u32,
+        period: Duration,
+    ) -> Limiter<K> {
+        Limiter::new(name, Rate { per_period, period, burst }, Arc::clone(&self.metrics))
+    }
+}
+
+fn open_store(
+    settings: &Settings,
+    world: &World,
+    ids: &Arc<Ids>,
+    metrics: &Arc<Metrics>,
+    exclusive: bool,
+) -> Result<Store, StartError> {
+    let DatabaseUrl::Sqlite(path) = settings.store.database().map_err(start_error)?;
+    let options = sqlite::Options {
+        path,
+        readers: settings.store.sqlite_readers,
+        timeout: settings.store.store_timeout,
+        exclusive,
+    };
+    Sqlite::open(options, Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics))
+        .map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+}
