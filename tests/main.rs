@@ -15,11 +15,11 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::large_futures,
-    reason = "a test fails by panicking, and lives in real time"
+    unreachable_pub,
+    reason = "a test fails by panicking, lives in real time, and is a binary of its own"
 )]
 
 mod documents;
-#[allow(unreachable_pub, reason = "everything in a test binary is unreachable")]
 mod harness;
 mod process;
 mod rest;

@@ -861,7 +861,7 @@ name: string,
  */
 email: string, 
 /**
- * At least 8 characters and at most 72 bytes.
+ * At least 8 characters and at most 71 bytes.
  */
 password: string, };
 

@@ -15,7 +15,7 @@ use crate::{
 frames! {
     /// Every frame that a client may send.
     pub enum ClientFrame {
-        /// The first frame of a connection: who is there. Reply: `welcome`.
+        /// The first frame of a connection: who is there. Reply: `welcome`, even without an `id`.
         "hello" => Hello, reply "welcome";
         /// Sends a message. Reply: `message.accepted`, once it is durable.
         "message.send" => MessageSend, reply "message.accepted";
@@ -37,7 +37,7 @@ frames! {
         "history.get" => HistoryGet, reply "history";
         /// Brings a fresh access token before the old one expires. Reply: `ok` with `expires_at`.
         "auth.renew" => AuthRenew, reply "ok";
-        /// The heartbeat: at least one frame within twice `heartbeat_ms`. Reply: `pong`.
+        /// The heartbeat, every `heartbeat_ms`. Reply: `pong`, even without an `id`.
         "ping" => Ping, reply "pong";
     }
 }
@@ -71,11 +71,11 @@ impl Request {
 /// `hello`: the first frame of a connection, within ten seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "codegen", schemars(transform = token_is_required))]
 #[garde(allow_unvalidated)]
 pub struct Hello {
     /// The access token from login or refresh.
     #[serde(default)]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub token: String,
     /// The device.
     #[serde(deserialize_with = "crate::codec::object")]
@@ -84,6 +84,14 @@ pub struct Hello {
     /// The newest cursor that this device has kept. Without one the sync is the full state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+}
+
+/// A hello without a token is read, so that it is told `token_missing` and not that it is malformed.
+#[cfg(feature = "codegen")]
+fn token_is_required(schema: &mut schemars::Schema) {
+    if let Some(required) = schema.get_mut("required").and_then(serde_json::Value::as_array_mut) {
+        required.insert(0, "token".into());
+    }
 }
 
 /// `message.send`: sends a message.

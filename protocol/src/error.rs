@@ -138,7 +138,7 @@ impl fmt::Display for ErrorCode {
 
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 pub struct FieldError {
     /// The path of the field, such as `contact_info.phone`.
     pub field: String,
@@ -148,7 +148,7 @@ pub struct FieldError {
 
 /// The body of every REST error: a problem document (RFC 9457), `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 pub struct Problem {
     /// A URN that identifies the kind of problem.
     #[serde(rename = "type")]

@@ -11,52 +11,46 @@ use crate::{
 
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct RegisterRequest {
     /// The name to show: 1 to 100 characters after trimming.
     #[garde(custom(rules::given), custom(rules::name))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub name: String,
     /// The e-mail address; unique regardless of case.
     #[garde(custom(rules::given), custom(rules::email))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub email: String,
     /// At least 8 characters and at most 71 bytes.
     #[garde(custom(rules::given), custom(rules::password))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub password: String,
 }
 
 /// `POST /api/auth/login`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct LoginRequest {
     /// The e-mail address, in any case.
     #[garde(custom(rules::given))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub email: String,
     /// The password.
     #[garde(custom(rules::given))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub password: String,
 }
 
 /// `POST /api/auth/refresh`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct RefreshRequest {
     /// The newest refresh token of the session. It is used up by this request.
     #[garde(custom(rules::given))]
-    #[cfg_attr(feature = "codegen", schemars(required))]
     pub refresh_token: String,
 }
 
 /// `POST /api/auth/logout`. The body may be left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[serde(default)]
 #[garde(allow_unvalidated)]
 pub struct LogoutRequest {
@@ -66,7 +60,7 @@ pub struct LogoutRequest {
 
 /// The answer to register, login and refresh.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 pub struct AuthResponse {
     /// The signed-in member.
     pub member: Member,
@@ -84,7 +78,7 @@ pub struct AuthResponse {
 
 /// The only type of access token (RFC 6750).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 pub enum TokenType {
     /// Whoever has it may use it.
     #[default]
@@ -93,7 +87,7 @@ pub enum TokenType {
 
 /// How to reach a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct ContactInfo {
     /// The phone number.
@@ -106,7 +100,7 @@ pub struct ContactInfo {
 
 /// The whole record of a member, as they see themselves. Never carries the password or its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 pub struct Member {
     /// The id of the member.
     #[serde(rename = "_id")]
@@ -155,7 +149,7 @@ impl Member {
 
 /// `PATCH /api/members/me`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[serde(default)]
 pub struct MemberPatch {
     /// The name to show: 1 to 100 characters after trimming. Cannot be removed.
@@ -175,7 +169,7 @@ pub struct MemberPatch {
 
 /// The contact details of a [`MemberPatch`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[serde(default)]
 pub struct ContactInfoPatch {
     /// The phone number: at most 32 characters.

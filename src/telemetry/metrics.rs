@@ -81,7 +81,7 @@ metrics! {
     Receipts = "receipts", Counter, [];
     /// Commands (messages and watermarks) in one commit.
     CommitCommands = "commit_commands", Histogram, [];
-    /// Seconds that one commit of commands took, from the first statement until it was durable.
+    /// Seconds that one commit of commands took until it was durable, waiting for the writer included.
     CommitSeconds = "commit_seconds", Histogram, [];
     /// Seconds from a message's arrival at the service until it was durable and its acknowledgement queued.
     MessageSeconds = "message_seconds", Histogram, [];

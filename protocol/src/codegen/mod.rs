@@ -3,6 +3,7 @@
 //! `cargo run -p protocol --features codegen` writes it; the test `generated` fails when it is stale.
 
 mod asyncapi;
+mod fields;
 mod frame;
 mod json_schema;
 mod tables;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::frame::Examples;
+use super::{fields, frame::Examples, json_schema::schemas};
 use crate::{ClientFrame, CloseCode, ErrorCode, ServerFrame, limits};
 
 const START: &str = "<!-- generated: ";
@@ -27,8 +27,11 @@ pub(super) fn fill(page: &str, examples: &Examples) -> Result<String, String> {
 
 fn table(name: &str, examples: &Examples) -> Result<String, String> {
     match name {
-        "client frames" => client_frames(),
-        "server frames" => server_frames(),
+        "client frames" => Ok(client_frames()),
+        "server frames" => Ok(server_frames()),
+        "client fields" => Ok(fields::of_frames(&schemas("/$defs").client)),
+        "server fields" => Ok(fields::of_frames(&schemas("/$defs").server)),
+        "objects" => Ok(fields::of_objects(&schemas("/$defs"))),
         "client examples" => frame_examples("client", ClientFrame::TYPES, examples),
         "server examples" => frame_examples("server", ServerFrame::TYPES, examples),
         "error codes" => Ok(error_codes()),
@@ -38,24 +41,22 @@ fn table(name: &str, examples: &Examples) -> Result<String, String> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "one signature for every table")]
-fn client_frames() -> Result<String, String> {
+fn client_frames() -> String {
     let mut table = String::from("| `type` | what it does | reply |\n| --- | --- | --- |\n");
     for frame in ClientFrame::catalogue() {
         let reply = frame.reply.map_or_else(|| "none".to_owned(), |reply| format!("`{reply}`"));
         let doc = frame.doc.split(" Reply: ").next().unwrap_or(frame.doc).trim_end_matches(" No reply.");
         let _ = writeln!(table, "| `{}` | {doc} | {reply} |", frame.name);
     }
-    Ok(table)
+    table
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "one signature for every table")]
-fn server_frames() -> Result<String, String> {
+fn server_frames() -> String {
     let mut table = String::from("| `type` | when |\n| --- | --- |\n");
     for frame in ServerFrame::catalogue() {
         let _ = writeln!(table, "| `{}` | {} |", frame.name, frame.doc);
     }
-    Ok(table)
+    table
 }
 
 fn frame_examples(direction: &'static str, types: &[&str], examples: &Examples) -> Result<String, String> {
