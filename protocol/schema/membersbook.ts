@@ -399,7 +399,7 @@ before?: number,
  */
 after?: number, 
 /**
- * How many: 1 to 100; 50 if not given.
+ * How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
  */
 limit?: number, };
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     ClientMessageId, ConversationId, Cursor, DecodeError, MemberId, RequestId,
@@ -82,8 +82,14 @@ pub struct Hello {
     #[garde(dive)]
     pub device: Device,
     /// The newest cursor that this device has kept. Without one the sync is the full state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "any_cursor", skip_serializing_if = "Option::is_none")]
     pub cursor: Option<Cursor>,
+}
+
+/// What cannot be a cursor of ours is no error: the sync is the full state then.
+fn any_cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()))
 }
 
 /// A hello without a token is read, so that it is told `token_missing` and not that it is malformed.
@@ -213,7 +219,7 @@ pub struct HistoryGet {
     #[garde(inner(range(max = INTEGER_MAX)))]
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub after: Option<u64>,
-    /// How many: 1 to 100; 50 if not given.
+    /// How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = PAGE_MAX)))]
     pub limit: Option<u32>,
@@ -341,6 +347,15 @@ mod tests {
         let watch = format!(r#"{{"type":"presence.watch","members":["{MEMBER}","{MEMBER}"]}}"#);
         assert_eq!(refused(&watch).1.as_deref(), Some("members"));
         assert_eq!(refused(r#"{"type":"presence.watch","members":[]}"#).1.as_deref(), Some("members"));
+    }
+
+    #[test]
+    fn a_cursor_that_cannot_be_one_is_as_good_as_none() {
+        for cursor in ["\"\"".to_owned(), format!("{:?}", "x".repeat(500)), "null".to_owned()] {
+            let hello = r#"{"type":"hello","token":"t","device":{"id":"d","platform":"ios"},"cursor":"#;
+            let request = Request::decode(&format!("{hello}{cursor}}}")).unwrap();
+            assert!(matches!(request.frame, ClientFrame::Hello(Hello { cursor: None, .. })), "{cursor}");
+        }
     }
 
     #[test]

@@ -18,6 +18,11 @@ pub const DEVICE_NAME_MAX_CHARS: usize = 100;
 pub const CURSOR_MAX_CHARS: usize = 128;
 /// Largest integer on the wire: 2^53 - 1, the largest that JavaScript holds exactly.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.
+pub const QUERIES_IN_FLIGHT_MAX: usize = 8;
+/// Content of one page of history, or of one conversation in a sync, in bytes: with more, it has fewer entries, at least
+/// one.
+pub const PAGE_CONTENT_BYTES: usize = 64 * 1024;
 /// Largest `limit` of a page.
 pub const PAGE_MAX: u32 = 100;
 /// `limit` of a page when the request names none.

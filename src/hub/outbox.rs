@@ -29,6 +29,8 @@ pub enum Delivery {
 pub struct Reply {
     /// The id of the request, if it had one.
     pub id: Option<RequestId>,
+    /// Whether the request was one that reads.
+    pub to_query: bool,
     /// What to say.
     pub result: Result<ServerFrame, Failure>,
 }
@@ -197,7 +199,11 @@ mod tests {
         let mut ready = spawn(outbox.ready());
         assert_pending!(ready.poll());
         outbox.push(event());
-        outbox.push(Delivery::Reply(Box::new(Reply { id: None, result: Ok(ServerFrame::Okay(Okay::default())) })));
+        outbox.push(Delivery::Reply(Box::new(Reply {
+            id: None,
+            to_query: false,
+            result: Ok(ServerFrame::Okay(Okay::default())),
+        })));
         assert!(ready.is_woken());
         assert_ready!(ready.poll());
         let taken = outbox.take();

@@ -124,7 +124,13 @@ impl Presence {
         self.refresh(member, None, tell);
     }
 
-    /// The last device of a member left; its grace period begins.
+    /// A device of a member is about to leave, perhaps their last one: from now on the member shows as they do now, until
+    /// [`Self::changed`] or the end of the grace period after [`Self::left`].
+    pub fn leaving(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
+        self.departed.insert(member, Departure { at, status, due: Instant::now() + self.grace });
+    }
+
+    /// It was the last device of the member; the grace period begins.
     pub fn left(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
         let due = Instant::now() + self.grace;
         self.departed.insert(member, Departure { at, status, due });

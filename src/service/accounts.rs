@@ -1,6 +1,10 @@
 //! Accounts: register, log in, refresh, log out, deactivate.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
@@ -68,7 +72,7 @@ impl Accounts {
     /// # Errors
     /// `email_taken`, a rate limit, or the store.
     pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.registrations.check(&from)?;
+        self.registrations.check(&network(from))?;
         let member = self.create(request, UserType::Member).await?;
         tracing::info!(member = %member.profile.id, "member registered");
         self.log_in_as(member).await
@@ -97,7 +101,7 @@ impl Accounts {
     /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated` only to whom
     /// knows the password, a rate limit, or the store.
     pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.logins.check(&from)?;
+        self.logins.check(&network(from))?;
         let member = self.members.by_email(&request.email).await?;
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let right = self.passwords.verify(request.password, hash).await?;
@@ -216,8 +220,29 @@ impl Accounts {
     }
 }
 
+/// What counts as one address: a subscriber has a whole /64 of IPv6 (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
 impl From<TooBusy> for Failure {
     fn from(_: TooBusy) -> Self {
         Self::overloaded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_subscriber_counts_as_one_address() {
+        let same = |a: &str, b: &str| network(a.parse().unwrap()) == network(b.parse().unwrap());
+        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
+        assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, Cursor, ErrorCode, Timestamp, client::Hello};
+use protocol::{CloseCode, Cursor, ErrorCode, Timestamp, client::Hello, model::DeviceStatus};
 
 use super::{accounts::Accounts, messaging::Messaging, watching::Watching};
 use crate::{
@@ -69,14 +69,16 @@ impl Connections {
 
     /// Signs a connection out.
     pub fn sign_out(&self, connection: &Connection) {
-        let status = self.hub.status(connection.member);
+        let (member, now) = (connection.member, self.clock.now());
+        let status = self.hub.status(member).unwrap_or(DeviceStatus::Online);
+        self.watching.leaving(member, status, now);
         let last = self.hub.remove(connection);
         self.watching.forget_watcher(connection);
         if last {
-            self.watching.left(connection.member, status, self.clock.now());
+            self.watching.left(member, status, now);
         } else {
             // The rest of the devices may all be away.
-            self.watching.changed(connection.member);
+            self.watching.changed(member);
         }
     }
 

@@ -106,9 +106,14 @@ impl Watching {
         self.presence.changed(member, |watchers, presence| self.events.to_connections(watchers, &push(presence)));
     }
 
-    /// The last device of a member left, showing `status`.
-    pub fn left(&self, member: MemberId, status: Option<DeviceStatus>, at: Timestamp) {
-        self.presence.left(member, status.unwrap_or(DeviceStatus::Online), at);
+    /// A device of a member is about to leave, perhaps their last one; the member shows `status`.
+    pub fn leaving(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
+        self.presence.leaving(member, status, at);
+    }
+
+    /// It was the last device of the member.
+    pub fn left(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
+        self.presence.left(member, status, at);
     }
 
     /// Waits for grace periods to end until `stop`, records when members were last seen, and tells their watchers.

@@ -19,7 +19,11 @@ use crate::{
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, result })));
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result })));
+}
+
+fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result })));
 }
 
 fn okay() -> ServerFrame {
@@ -72,7 +76,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
             let told = context.messaging.typing(member, Some(connection.id), target, active).await;
             match told {
                 // There is no reply to this one, whether it has an id or not.
-                Ok(_) => return answer(&connection.outbox, None, Ok(okay())),
+                Ok(_) => return answer_query(&connection.outbox, None, Ok(okay())),
                 Err(failure) => Err(failure),
             }
         }
@@ -87,7 +91,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
             renewed.map(|expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), unread: None }))
         }
     };
-    answer(&connection.outbox, id, result);
+    answer_query(&connection.outbox, id, result);
 }
 
 async fn watch(
@@ -99,10 +103,10 @@ async fn watch(
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };
-            answer(&connection.outbox, id, Ok(ServerFrame::PresenceSnapshot(snapshot)));
+            answer_query(&connection.outbox, id, Ok(ServerFrame::PresenceSnapshot(snapshot)));
             context.watching.catch_up(connection, &members);
         }
-        Err(failure) => answer(&connection.outbox, id, Err(failure)),
+        Err(failure) => answer_query(&connection.outbox, id, Err(failure)),
     }
 }
 

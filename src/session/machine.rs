@@ -5,7 +5,9 @@ use std::time::Duration;
 use protocol::{
     ClientFrame, CloseCode, DecodeError, ErrorCode, MemberId, Request, RequestId, ServerFrame, Timestamp,
     client::{Hello, HistoryGet},
-    limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX},
+    limits::{
+        AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, QUERIES_IN_FLIGHT_MAX, RATE_LIMITED_MAX,
+    },
     model::DeviceStatus,
     server::{AuthExpiring, Error, Okay, Welcome},
 };
@@ -135,6 +137,8 @@ pub struct Session {
     frame_due: Instant,
     expiry: Option<Expiry>,
     in_flight: usize,
+    /// Of those, the ones that read: their answers may be large.
+    queries_in_flight: usize,
     bad_frames: Window,
     rate_limited: Window,
     typing: Typing,
@@ -151,6 +155,7 @@ impl Session {
             frame_due: now + timing.hello,
             expiry: None,
             in_flight: 0,
+            queries_in_flight: 0,
             bad_frames: Window::new(now),
             rate_limited: Window::new(now),
             typing: Typing::default(),
@@ -160,7 +165,9 @@ impl Session {
     /// Whether a further frame may be read: not while too many requests are being worked on.
     #[must_use]
     pub fn can_read(&self) -> bool {
-        self.in_flight < IN_FLIGHT_MAX && matches!(self.phase, Phase::New | Phase::Open)
+        self.in_flight < IN_FLIGHT_MAX
+            && self.queries_in_flight < QUERIES_IN_FLIGHT_MAX
+            && matches!(self.phase, Phase::New | Phase::Open)
     }
 
     /// Whether requests are being worked on.
@@ -236,6 +243,7 @@ impl Session {
     /// The answer to a call.
     pub fn reply(&mut self, now: Moment, reply: Reply, effects: &mut Vec<Effect>) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.queries_in_flight = self.queries_in_flight.saturating_sub(usize::from(reply.to_query));
         match reply.result {
             Ok(frame) => {
                 if let ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. }) = frame {
@@ -337,6 +345,7 @@ impl Session {
             ClientFrame::Ping(_) => Call::Ping,
         };
         self.in_flight += 1;
+        self.queries_in_flight += usize::from(matches!(call, Call::Query(_)));
         effects.push(Effect::Call(id, call));
     }
 

@@ -1,12 +1,19 @@
 //! The writing half of a connection: deadlines, counting, and closing properly.
 
-use std::{collections::VecDeque, future::poll_fn, io, sync::Arc, task::ready};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::{CloseCode, ServerFrame, server::Goodbye};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    time::timeout,
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -70,25 +77,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.next().await
     }
 
-    /// Writes frames and flushes once, all within the deadline of a write. What is written leaves `frames`.
+    /// Writes frames and flushes once. What is written leaves `frames`. The deadline of a write is for each frame: a slow
+    /// reader may take its time for many of them, but not stop.
     ///
     /// # Errors
     /// When the other side is gone, or too slow.
     pub async fn send(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Gone> {
-        let write = poll_fn(|context| {
-            loop {
-                ready!(self.stream.poll_ready_unpin(context))?;
-                let Some(frame) = frames.pop_front() else { break };
-                self.metrics.frame_sent(frame.index());
-                self.stream.start_send_unpin(Message::Text(frame.into_text()))?;
+        // Made when the socket takes no more, which is seldom, and given back with this future.
+        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|context| {
+            let before = frames.len();
+            match self.poll_send(context, frames) {
+                Poll::Ready(written) => Poll::Ready(written.map_err(|error| match error {
+                    tungstenite::Error::WriteBufferFull(_) => Gone::TooSlow,
+                    _ => Gone::Closed,
+                })),
+                Poll::Pending => {
+                    let progress = frames.len() < before;
+                    let deadline = deadline.get_or_insert_with(|| Box::pin(sleep(self.timing.write)));
+                    if progress {
+                        deadline.as_mut().reset(Instant::now() + self.timing.write);
+                    }
+                    deadline.as_mut().poll(context).map(|()| Err(Gone::TooSlow))
+                }
             }
-            self.stream.poll_flush_unpin(context)
-        });
-        match timeout(self.timing.write, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(tungstenite::Error::WriteBufferFull(_))) | Err(_) => Err(Gone::TooSlow),
-            Ok(Err(_)) => Err(Gone::Closed),
+        })
+        .await
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Poll<Result<(), tungstenite::Error>> {
+        loop {
+            ready!(self.stream.poll_ready_unpin(context))?;
+            let Some(frame) = frames.pop_front() else { break };
+            self.metrics.frame_sent(frame.index());
+            self.stream.start_send_unpin(Message::Text(frame.into_text()))?;
         }
+        self.stream.poll_flush_unpin(context)
     }
 
     /// Says goodbye, closes, and waits a little for the other side to do the same: a socket that is closed with unread

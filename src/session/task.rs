@@ -3,7 +3,7 @@
 //! Round and round: everything that is queued goes out with one flush; then it waits for more to send, something to
 //! read, or its timer. What has arrived is read to its end before anything is answered.
 
-use std::{collections::VecDeque, convert::Infallible, net::IpAddr, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use futures_util::FutureExt as _;
 use protocol::{CloseCode, RequestId, client::Hello};
@@ -63,7 +63,9 @@ pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
         context,
     });
     async move {
-        let end = task.serve().await;
+        let served = AssertUnwindSafe(task.serve()).catch_unwind().await;
+        // A fault in here must not leave a dead connection in the hub. The panic itself was logged by its hook.
+        let end = served.unwrap_or(End::Close(Close::with(CloseCode::Internal)));
         let context = Arc::clone(&task.context);
         Box::pin(task.finish(end)).await;
         context.metrics.connections.dec();

@@ -94,6 +94,10 @@ async fn logging_in_takes_the_right_password_and_any_case_of_the_address() {
     let unknown = problem(log_in(&server, "nobody@example.com", "wrong horse").await).await;
     assert_eq!(wrong.code, ErrorCode::InvalidCredentials);
     assert_eq!(wrong, unknown, "nobody learns which addresses are known");
+    let hashed = server.metric("password_seconds_count").await;
+    log_in(&server, "nobody@example.com", "wrong horse").await;
+    log_in(&server, "nobody@example.com", &"too long".repeat(20)).await;
+    assert_eq!(server.metric("password_seconds_count").await, hashed + 2.0, "an unknown address takes as much work");
     let too_long = log_in(&server, "ana@example.com", &"correct horse".repeat(10)).await;
     assert_eq!(code(too_long).await, ErrorCode::InvalidCredentials);
 }

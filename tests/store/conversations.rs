@@ -28,6 +28,7 @@ for_every_store![
     unread_counts_the_messages_of_others,
     receipts_tell_when_each_message_was_delivered_and_read,
     history_is_paged_in_both_directions,
+    pages_of_large_messages_are_shorter,
     conversations_are_listed_newest_first,
     changes_are_complete,
     missed_entries_are_bounded,
@@ -222,6 +223,27 @@ async fn history_is_paged_in_both_directions(f: &Fixture) {
     assert_eq!(page(Range::After(4), 3).await, (vec![5, 6, 7], false));
     assert_eq!(page(Range::After(7), 3).await, (vec![], false));
     assert_eq!(page(Range::After(limits::INTEGER_MAX), 3).await, (vec![], false));
+}
+
+async fn pages_of_large_messages_are_shorter(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    let large = "x".repeat(limits::PAGE_CONTENT_BYTES / 2);
+    for content in [large.as_str(), &large, &large, "small", &large.repeat(4), "small"] {
+        f.say(ana, ben, content).await;
+    }
+    let page = async |range| {
+        let page = f.store.conversations.history(ben, conversation, range, 100).await.unwrap().unwrap();
+        (seqs(&page.entries), page.more)
+    };
+    assert_eq!(page(Range::After(0)).await, (vec![1, 2], true));
+    assert_eq!(page(Range::After(2)).await, (vec![3, 4], true));
+    assert_eq!(page(Range::After(4)).await, (vec![5], true), "one at least");
+    assert_eq!(page(Range::After(5)).await, (vec![6], false));
+    assert_eq!(page(Range::Newest).await, (vec![6], true));
+    assert_eq!(page(Range::Before(5)).await, (vec![3, 4], true));
+    let state = f.store.conversations.changes(ben, None).await.unwrap().conversations.remove(0);
+    assert_eq!((seqs(&state.entries), state.last_seq, state.unread), (vec![6], 6, 6));
 }
 
 async fn conversations_are_listed_newest_first(f: &Fixture) {

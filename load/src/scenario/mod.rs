@@ -4,7 +4,7 @@ pub(crate) mod chat;
 pub(crate) mod idle;
 mod talker;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -12,6 +12,9 @@ use crate::{
     server::Server,
     target::{Account, Target},
 };
+
+/// How often a line of progress is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(2);
 
 /// Which server is put under load.
 #[derive(Args)]
@@ -62,10 +65,22 @@ fn joined<T>(task: Option<Result<Result<T, String>, tokio::task::JoinError>>) ->
     task.map(|task| task.map_err(|error| error.to_string())?).transpose()
 }
 
-/// A progress bar; silent where there is no terminal.
+/// A progress bar; where there is no terminal, a line now and then.
 fn progress(what: &'static str, length: usize) -> indicatif::ProgressBar {
     let style = indicatif::ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {per_sec} {elapsed}");
     let bar = indicatif::ProgressBar::new(length as u64).with_message(what);
+    if !std::io::stderr().is_terminal() {
+        let bar = bar.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LINE_EVERY).await;
+                if bar.is_finished() {
+                    return;
+                }
+                eprintln!("{what}: {} of {length}", bar.position());
+            }
+        });
+    }
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

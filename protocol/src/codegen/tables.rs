@@ -101,6 +101,14 @@ fn limit_table() -> String {
         ("`device.id`, characters", limits::DEVICE_ID_MAX_CHARS as u64),
         ("`device.name`, characters", limits::DEVICE_NAME_MAX_CHARS as u64),
         ("requests of a connection worked on at once (more wait unread)", limits::IN_FLIGHT_MAX as u64),
+        (
+            "of these, requests that read (history, lists, presence, renewals, typing)",
+            limits::QUERIES_IN_FLIGHT_MAX as u64,
+        ),
+        (
+            "content of one page of history, or of one conversation in a sync, bytes (more means fewer entries)",
+            limits::PAGE_CONTENT_BYTES as u64,
+        ),
         ("`limit` of a page", limits::PAGE_MAX.into()),
         ("`limit` of a page when none is given", limits::PAGE_DEFAULT.into()),
         ("members watched by a connection", limits::WATCH_MAX as u64),

@@ -68,7 +68,7 @@ impl Bench {
 
     fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let id = id.map(|id| id.parse().unwrap());
-        self.session.reply(self.now, Reply { id, result }, &mut self.effects);
+        self.session.reply(self.now, Reply { id, to_query: false, result }, &mut self.effects);
         self.seen()
     }
 
@@ -235,6 +235,19 @@ fn no_more_is_read_while_too_many_requests_are_being_worked_on() {
     }
     assert!(!bench.session.can_read() && bench.session.is_busy());
     bench.reply(Some("1"), Ok(pong()));
+    assert!(bench.session.can_read());
+}
+
+#[test]
+fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
+    let mut bench = Bench::open();
+    for _ in 0..QUERIES_IN_FLIGHT_MAX {
+        assert!(bench.session.can_read());
+        bench.text(r#"{"type":"conversations.list","id":"1"}"#);
+    }
+    assert!(!bench.session.can_read());
+    let reply = Reply { id: None, to_query: true, result: Ok(okay()) };
+    bench.session.reply(bench.now, reply, &mut bench.effects);
     assert!(bench.session.can_read());
 }
 

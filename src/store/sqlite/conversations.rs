@@ -52,13 +52,17 @@ impl ConversationRow {
         let members = members.collect::<rusqlite::Result<_>>()?;
         let mut newest_first = connection.prepare_cached(HISTORY_BEFORE)?;
         let mut rows = newest_first.query(params![self.key, NEVER, limit])?;
-        let mut entries = Vec::new();
+        let (mut entries, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
         while let Some(row) = rows.next()? {
             // Within a conversation positions grow with `seq`, so the first old entry ends the new ones.
             if row.get::<_, u64>("position")? <= since {
                 break;
             }
-            entries.push(entry(row, self.id)?);
+            let entry = entry(row, self.id)?;
+            if !fits(&entry, &mut room, entries.is_empty()) {
+                break;
+            }
+            entries.push(entry);
         }
         entries.reverse();
         Ok(Conversation {
@@ -83,6 +87,14 @@ fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry>
         content: row.get("content")?,
         at: time(row, "at")?,
     }))
+}
+
+/// Whether a page has room for an entry; for its first one it has.
+fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
+    let Entry::Message(message) = entry;
+    let fits = first || message.content.len() <= *room;
+    *room = room.saturating_sub(message.content.len());
+    fits
 }
 
 /// The conversations of a member that changed after `changed` and whose newest entry is before `before`.
@@ -212,10 +224,16 @@ fn history(
         Range::After(seq) => (HISTORY_AFTER, seq),
     };
     let mut query = connection.prepare_cached(sql)?;
-    let entries = query.query_map(params![key, bound, limit + 1], |row| entry(row, conversation))?;
-    let mut entries: Vec<Entry> = entries.collect::<rusqlite::Result<_>>()?;
-    let more = entries.len() > limit;
-    entries.truncate(limit);
+    let mut rows = query.query(params![key, bound, limit + 1])?;
+    let (mut entries, mut room, mut more) = (Vec::new(), limits::PAGE_CONTENT_BYTES, false);
+    while let Some(row) = rows.next()? {
+        let entry = entry(row, conversation)?;
+        if entries.len() == limit || !fits(&entry, &mut room, entries.is_empty()) {
+            more = true;
+            break;
+        }
+        entries.push(entry);
+    }
     if !matches!(range, Range::After(_)) {
         entries.reverse();
     }

@@ -203,3 +203,18 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kill of the process does not show a missing fsync, a loss of power does.
+    #[test]
+    fn a_commit_is_synced_before_it_returns() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = connect(&folder.path().join("test.db")).unwrap();
+        let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!((journal.as_str(), pragma("synchronous"), pragma("foreign_keys")), ("wal", 2, 1));
+    }
+}
