@@ -79,6 +79,8 @@ impl App {
             clock: Arc::clone(&base.world.clock),
         });
 
+        let advice = Arc::new(base.advice()?);
+
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -91,6 +93,7 @@ impl App {
         let state = AppState {
             accounts: Arc::clone(&accounts),
             profiles,
+            advice,
             session: Arc::clone(&session),
             store: Arc::clone(&base.store.backend),
             metrics: Arc::clone(&base.metrics),

@@ -66,6 +66,10 @@ pub const PHONE_MAX_CHARS: usize = 32;
 pub const CONTACT_MAX_CHARS: usize = 100;
 /// Longest URL of a profile image, in characters.
 pub const URL_MAX_CHARS: usize = 2_048;
+/// Longest reason that the AI service may give, in characters.
+pub const REASON_MAX_CHARS: usize = 300;
+/// Most members that are recommended at a time.
+pub const INTRODUCTIONS_MAX: usize = 10;
 /// Largest body of a REST request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 

@@ -1,5 +1,7 @@
 //! Request and response bodies of the REST API.
 
+pub mod ai;
+
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -7,6 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{StartError, start_error};
 use crate::{
+    ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Passwords, access},
     clock::{Clock, SystemClock},
     config::{Settings, secret, settings::Auth, values::DatabaseUrl},
@@ -15,6 +16,7 @@ use crate::{
     presence::Presence,
     service::{
         accounts::Accounts,
+        advice::{Advice, Service},
         connections::Connections,
         events::Events,
         limiter::{Limiter, Rate},
@@ -109,6 +111,38 @@ impl Foundation {
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// Advice: from the AI service, if the settings name one, and from rules.
+    pub(super) fn advice(&self) -> Result<Advice, StartError> {
+        let ai = &self.settings.ai;
+        let metrics = || Arc::clone(&self.metrics);
+        let service = match &ai.ai_service_url {
+            None => None,
+            Some(url) => {
+                let options = remote::Options {
+                    url: url.clone(),
+                    key: ai.openai_api_key.clone(),
+                    model: ai.ai_model.clone(),
+                    deadline: ai.ai_timeout,
+                };
+                let breaker = Breaker::new(ai.ai_failures_max, ai.ai_cooldown);
+                Some(Service {
+                    engine: Arc::new(Remote::new(&options).map_err(start_error)?),
+                    guard: Guard::new(breaker, ai.ai_concurrency, ai.ai_timeout, metrics()),
+                    daily_budget: ai.ai_daily_budget,
+                    refresh: ai.ai_refresh,
+                    metrics: metrics(),
+                })
+            }
+        };
+        Ok(Advice {
+            members: Arc::clone(&self.store.members),
+            recommendations: Arc::clone(&self.store.recommendations),
+            local: Local,
+            service,
+            clock: Arc::clone(&self.world.clock),
         })
     }
 

@@ -4,11 +4,12 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand};
+use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, origin, secret},
+    values::{DatabaseUrl, OptionalAddr, duration, origin, secret, service_url},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -72,6 +73,9 @@ pub struct Settings {
     /// How much is allowed.
     #[command(flatten)]
     pub rates: Rates,
+    /// Advice.
+    #[command(flatten)]
+    pub ai: AiSettings,
     /// What operators see.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -241,6 +245,39 @@ pub struct Rates {
     pub rate_registrations_burst: u32,
 }
 
+/// Advice: whom to meet, and how to word a profile better.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Advice (AI)")]
+pub struct AiSettings {
+    /// The base URL of a service with OpenAI's chat completions, such as https://api.openai.com/v1. Without it, the server's own rules advise. docs/ai.md lists what is sent.
+    #[arg(long, env = "AI_SERVICE_URL", value_parser = service_url, global = true)]
+    pub ai_service_url: Option<Url>,
+    /// The key for the AI service, where it wants one.
+    #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, value_parser = secret, global = true)]
+    pub openai_api_key: Option<SecretString>,
+    /// The model that the AI service is to use; one that can follow a JSON schema.
+    #[arg(long, env = "AI_MODEL", default_value = "gpt-4o-mini", global = true)]
+    pub ai_model: String,
+    /// How long the AI service may take before the server's own rules answer.
+    #[arg(long, env = "AI_TIMEOUT", value_parser = duration, default_value = "8s", global = true)]
+    pub ai_timeout: Duration,
+    /// Questions for the AI service at a time; more are answered by the server's own rules at once.
+    #[arg(long, env = "AI_CONCURRENCY", default_value_t = 8, global = true)]
+    pub ai_concurrency: usize,
+    /// Questions for the AI service of one member a day (UTC).
+    #[arg(long, env = "AI_DAILY_BUDGET", default_value_t = 20, global = true)]
+    pub ai_daily_budget: u32,
+    /// How long an introduction by the AI service is shown again before the service is asked anew.
+    #[arg(long, env = "AI_REFRESH", value_parser = duration, default_value = "6h", global = true)]
+    pub ai_refresh: Duration,
+    /// Failures in a row after which the AI service is left alone.
+    #[arg(long, env = "AI_FAILURES_MAX", default_value_t = 5, global = true)]
+    pub ai_failures_max: u32,
+    /// How long it is left alone before it is tried again.
+    #[arg(long, env = "AI_COOLDOWN", value_parser = duration, default_value = "30s", global = true)]
+    pub ai_cooldown: Duration,
+}
+
 /// What operators see.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs and metrics")]
@@ -256,6 +293,25 @@ pub struct TelemetrySettings {
     pub metrics_addr: OptionalAddr,
 }
 
+impl AiSettings {
+    fn validate(&self, request_timeout: Duration) -> Result<(), InvalidSetting> {
+        let places = 1..=tokio::sync::Semaphore::MAX_PERMITS;
+        let checks = [
+            // Or the local rules would have no time left to answer.
+            (self.ai_timeout < request_timeout, "AI_TIMEOUT", "shorter than REQUEST_TIMEOUT"),
+            (places.contains(&self.ai_concurrency), "AI_CONCURRENCY", "at least 1"),
+            (self.ai_daily_budget > 0, "AI_DAILY_BUDGET", "at least 1"),
+            (self.ai_failures_max > 0, "AI_FAILURES_MAX", "at least 1"),
+            (self.ai_refresh <= Duration::from_secs(7 * 86_400), "AI_REFRESH", "at most 7d"),
+            (!self.ai_model.trim().is_empty(), "AI_MODEL", "the name of a model"),
+        ];
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, setting, problem)) => Err(InvalidSetting { setting, problem: problem.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Settings {
     /// Checks what the parsers of single settings cannot.
     ///
@@ -266,6 +322,7 @@ impl Settings {
             if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
         };
         self.store.database()?;
+        self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
@@ -286,6 +343,8 @@ impl Settings {
             (connections.heartbeat_interval, "HEARTBEAT_INTERVAL"),
             (connections.write_timeout, "WRITE_TIMEOUT"),
             (connections.close_timeout, "CLOSE_TIMEOUT"),
+            (self.ai.ai_timeout, "AI_TIMEOUT"),
+            (self.ai.ai_cooldown, "AI_COOLDOWN"),
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
@@ -317,6 +376,9 @@ mod tests {
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
+        assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
+        assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
         assert!(problem(&["--port", "80000"]).contains("--port"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
@@ -326,9 +388,11 @@ mod tests {
     fn secrets_are_never_printed() {
         let secret = "correct-horse-battery-staple-0123456789";
         let url = "mongodb://user:hunter2@db/club";
-        let cli = Cli::try_parse_from(["members-book", "--jwt-secret", secret, "--database-url", url]).ok().unwrap();
+        let flags = ["--jwt-secret", secret, "--database-url", url, "--openai-api-key", "sk-hunter3"];
+        let cli = Cli::try_parse_from(std::iter::once("members-book").chain(flags)).ok().unwrap();
         let printed = format!("{:?}", cli.settings);
-        assert!(!printed.contains("correct-horse") && !printed.contains("hunter2"), "{printed}");
+        assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
+        assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
         assert!(!problem(&["--database-url", url]).contains("hunter2"));
     }
 }

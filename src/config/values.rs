@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use axum::http::HeaderValue;
 use jiff::SignedDuration;
+use reqwest::Url;
 use secrecy::SecretString;
 
 /// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
@@ -63,6 +64,18 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
     }
 }
 
+/// The base URL of a service.
+///
+/// # Errors
+/// When it is not an `http` or `https` URL, or has a password in it.
+pub fn service_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+    url.ok_or_else(|| {
+        "an http or https URL such as https://api.openai.com/v1, without a user and a password".to_owned()
+    })
+}
+
 /// An address to listen on, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalAddr(pub Option<SocketAddr>);
@@ -99,6 +112,14 @@ mod tests {
         assert_eq!("sqlite:///var/lib/x.db".parse(), file("/var/lib/x.db"));
         for wrong in ["", "sqlite:", "postgres://x", "mongodb://localhost"] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn services_are_reached_by_http() {
+        assert!(service_url("https://api.openai.com/v1").is_ok() && service_url("http://localhost:11434/v1").is_ok());
+        for wrong in ["", "api.openai.com", "ftp://x.example", "file:///etc/passwd", "https://u:p@x.example"] {
+            assert!(service_url(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -31,7 +31,7 @@ use tower_http::cors::CorsLayer;
 
 use crate::{
     failure::Failure,
-    service::{accounts::Accounts, profiles::Profiles},
+    service::{accounts::Accounts, advice::Advice, profiles::Profiles},
     session,
     store::Backend,
     telemetry::Metrics,
@@ -44,6 +44,8 @@ pub struct AppState {
     pub accounts: Arc<Accounts>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
+    /// Advice.
+    pub advice: Arc<Advice>,
     /// What WebSocket connections need.
     pub session: Arc<session::Context>,
     /// The store, for its health.
@@ -67,6 +69,7 @@ pub fn router(state: AppState, cors_origins: Vec<HeaderValue>) -> Router {
     Router::new()
         .merge(routes::auth::routes())
         .merge(routes::members::routes())
+        .merge(routes::ai::routes())
         .merge(routes::health::routes())
         .route("/ws", axum::routing::get(upgrade::upgrade))
         .fallback(async || Failure::of(ErrorCode::NotFound))

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`accounts`] | register, log in, refresh, log out, deactivate |
 //! | [`profiles`] | a member's own record |
+//! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history, sync |
 //! | [`sequencer`] | the one road of durable changes: gather, commit, publish in order, answer |
@@ -16,6 +17,7 @@
 //! | [`cursor`] | positions of the store as opaque text |
 
 pub mod accounts;
+pub mod advice;
 pub mod connections;
 pub mod cursor;
 pub mod events;

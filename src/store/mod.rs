@@ -5,11 +5,12 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`sqlite`] | the embedded store |
 
 pub mod conversations;
 pub mod members;
+pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
 
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
+pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
 /// Why the store could not do what was asked. Nothing was acknowledged.
@@ -63,6 +65,8 @@ pub struct Store {
     pub sessions: Arc<dyn SessionStore>,
     /// Conversations with their logs, watermarks and receipts.
     pub conversations: Arc<dyn ConversationStore>,
+    /// Recommendations.
+    pub recommendations: Arc<dyn RecommendationStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

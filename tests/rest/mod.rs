@@ -1,6 +1,8 @@
 //! The REST API.
 
 mod accounts;
+mod ai;
+mod ai_service;
 mod members;
 mod problems;
 

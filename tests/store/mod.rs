@@ -4,6 +4,7 @@ mod conversations;
 mod fixture;
 mod members;
 mod model;
+mod recommendations;
 mod sessions;
 mod sqlite;
 

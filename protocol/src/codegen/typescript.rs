@@ -51,6 +51,8 @@ pub(super) fn module() -> String {
     declarations.add::<rest::LogoutRequest>();
     declarations.add::<rest::AuthResponse>();
     declarations.add::<rest::MemberPatch>();
+    declarations.add::<rest::ai::RecommendationsResponse>();
+    declarations.add::<rest::ai::OptimizeResponse>();
 
     let mut module = String::from(
         "// The Members Book protocol, version 1: frames of the WebSocket and bodies of the REST API.\n\

@@ -1,5 +1,6 @@
 //! The endpoints, one file per group.
 
+pub mod ai;
 pub mod auth;
 pub mod health;
 pub mod members;

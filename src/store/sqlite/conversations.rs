@@ -276,7 +276,10 @@ fn receipt_times(
 }
 
 /// Runs a read of several statements on one snapshot.
-fn snapshot<T>(connection: &Connection, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+pub(super) fn snapshot<T>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     let transaction = connection.unchecked_transaction()?;
     let value = read(&transaction)?;
     transaction.finish()?;

@@ -6,7 +6,8 @@ use rusqlite_migration::{M, Migrations};
 use super::{StoreError, unavailable};
 
 /// In their order. A released one is never edited: a change is a new one.
-const ALL: &[M<'_>] = &[M::up(include_str!("migrations/0001_core.sql"))];
+const ALL: &[M<'_>] =
+    &[M::up(include_str!("migrations/0001_core.sql")), M::up(include_str!("migrations/0003_recommendations.sql"))];
 
 /// Applies what is missing, each in a transaction.
 ///

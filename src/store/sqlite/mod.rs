@@ -5,16 +5,19 @@
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
-//! | [`members`], [`sessions`] | these aggregates |
+//! | [`members`], [`sessions`], [`recommendations`] | these aggregates |
+//! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
 //! | [`row`] | columns to types and back |
 
+mod candidates;
 mod conversations;
 mod log;
 mod members;
 mod migrations;
 mod readers;
+mod recommendations;
 mod row;
 mod sessions;
 mod writer;
@@ -93,6 +96,7 @@ impl Sqlite {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
+            recommendations: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }
