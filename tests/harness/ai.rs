@@ -81,7 +81,7 @@ async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
     let answer = answer(&request);
     shared.requests.lock().unwrap().push((headers, request));
     let behaviour = shared.behaviour.lock().unwrap().clone();
-    let response = match behaviour {
+    match behaviour {
         Behaviour::Answer => Json(completion(&answer.to_string())).into_response(),
         Behaviour::Say(content) => Json(completion(&content)).into_response(),
         Behaviour::Status(status) => {
@@ -99,8 +99,7 @@ async fn complete(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: B
             Body::from_stream(futures_util::stream::iter(chunks)).into_response()
         }
         Behaviour::Body(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
-    };
-    response
+    }
 }
 
 /// What the service says around what the model says.
