@@ -45,6 +45,10 @@ pub(crate) struct Book {
     last_push: u64,
     /// Whether this is not the first connection.
     reconnected: bool,
+    /// The `last_seq` of the sync of this connection: what is missing up to there is being read from history.
+    synced_to: u64,
+    /// What the receipts of this connection said last. The first ones may have waited for the sync, and be older.
+    receipts: [Watermarks; 2],
     mine: Watermarks,
     theirs: Watermarks,
 }
@@ -63,6 +67,8 @@ impl Book {
             acknowledged: HashMap::new(),
             last_push: 0,
             reconnected: false,
+            synced_to: 0,
+            receipts: [start(me), start(other)],
             mine: start(me),
             theirs: start(other),
         }
@@ -119,6 +125,7 @@ impl Book {
             .collect();
         // Pushes come in the order of `seq` on each connection. An entry of the sync may be pushed as well.
         self.last_push = 0;
+        self.receipts = [self.me, self.other].map(|member| Watermarks { member, delivered: 0, read: 0 });
         self.reconnected = true;
         // Version 7 UUIDs sort by time.
         again.sort_unstable_by_key(|(id, _)| *id);
@@ -176,8 +183,8 @@ impl Book {
         }
         self.last_push = message.seq;
         self.learn(message)?;
-        // What is missing before it can only be mine and not acknowledged yet.
-        let missing = self.log.len() - self.known;
+        // What is missing since the sync can only be mine and not acknowledged yet.
+        let missing = self.log.iter().skip(place(self.synced_to + 1)).filter(|entry| entry.is_none()).count();
         if missing > self.pending.len() {
             return Err(format!("{missing} entries are missing before seq {}", message.seq));
         }
@@ -213,15 +220,18 @@ impl Book {
 
     /// A watermark of the other moved.
     pub(crate) fn receipt(&mut self, receipt: &Receipt) -> Result<(), Broken> {
-        let known = match receipt.member {
-            member if member == self.other => &mut self.theirs,
+        let [of_mine, of_theirs] = &mut self.receipts;
+        let (known, last) = match receipt.member {
+            member if member == self.other => (&mut self.theirs, of_theirs),
             // As with messages: what an earlier connection said.
-            member if member == self.me && self.reconnected => &mut self.mine,
+            member if member == self.me && self.reconnected => (&mut self.mine, of_mine),
             member => return Err(format!("a receipt of {member}")),
         };
         let moved = Watermarks { member: receipt.member, delivered: receipt.delivered, read: receipt.read };
-        grown(*known, moved)?;
-        *known = moved;
+        grown(*last, moved)?;
+        *last = moved;
+        known.delivered = known.delivered.max(moved.delivered);
+        known.read = known.read.max(moved.read);
         Ok(())
     }
 
@@ -244,6 +254,7 @@ impl Book {
             grown(*known, *watermarks)?;
             *known = *watermarks;
         }
+        self.synced_to = state.last_seq;
         let mut news = 0;
         for Entry::Message(message) in &state.entries {
             news += usize::from(self.learn(message)?);

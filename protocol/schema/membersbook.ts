@@ -28,6 +28,8 @@ export const CloseCode = {
   TimedOut: 4408,
   /** The same device connected again elsewhere: the newer connection wins. Come back: no. */
   Replaced: 4409,
+  /** An administrator closed the connections of the member. Come back: yes, with backoff. */
+  Disconnected: 4410,
   /** The connection could not keep up with what it was sent; sync finds what it missed. Come back: yes, with backoff. */
   SlowConsumer: 4413,
   /** Too many connections, or too much too fast after errors said so. Come back: yes, after `retry_after_ms`. */
@@ -57,10 +59,14 @@ export const ERROR_STATUS = {
   forbidden: 403,
   not_found: 404,
   member_not_found: 404,
+  message_not_found: 404,
   conversation_not_found: 404,
+  recommendation_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
   recipient_deactivated: 409,
+  last_admin: 409,
+  stale: 412,
   payload_too_large: 413,
   unsupported_media_type: 415,
   upgrade_required: 426,
@@ -72,6 +78,16 @@ export const ERROR_STATUS = {
   draining: 503,
   timeout: 504,
 } as const;
+
+/**
+ * Why the AI service did not answer, so that the local rules did.
+ */
+export type AdviceFallback = "timeout" | "unavailable" | "invalid_answer" | "busy" | "circuit_open" | "budget_spent";
+
+/**
+ * Who gives advice.
+ */
+export type AdviceSource = "local" | "remote";
 
 /**
  * `auth.expiring`: the access token expires in a minute.
@@ -129,6 +145,19 @@ refresh_expires_at: Timestamp, };
 export type ClientMessageId = string;
 
 /**
+ * A field of one's profile to fill in.
+ */
+export type Completion = { 
+/**
+ * The field.
+ */
+field: ProfileField, 
+/**
+ * Why, in a sentence.
+ */
+text: string, };
+
+/**
  * One WebSocket connection. New with every `hello`; useful in support requests and logs.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
@@ -140,15 +169,15 @@ export type ConnectionId = string;
  */
 export type ContactInfo = { 
 /**
- * The phone number.
+ * The phone number: at most 32 characters.
  */
 phone: string | null, 
 /**
- * Where the member works.
+ * Where the member works: at most 100 characters.
  */
 company: string | null, 
 /**
- * What the member does there.
+ * What the member does there: at most 100 characters.
  */
 position: string | null, };
 
@@ -316,7 +345,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "conversation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
 
 /**
  * One bad field of a request.
@@ -330,6 +359,31 @@ field: string,
  * What is wrong with it.
  */
 message: string, };
+
+/**
+ * How one field of a profile could be better.
+ */
+export type FieldSuggestion = { 
+/**
+ * The field.
+ */
+field: ProfileField, 
+/**
+ * What is there now.
+ */
+current: string | null, 
+/**
+ * What could be there: valid for the field. `null` where only the member can know.
+ */
+suggestion: string | null, 
+/**
+ * Why, in a sentence. Not HTML; escape it when it is shown.
+ */
+reason: string, 
+/**
+ * How sure its source is, 0 to 1.
+ */
+confidence_score: number, };
 
 /**
  * `goodbye`: the last frame before the server closes the connection.
@@ -402,6 +456,23 @@ after?: number,
  * How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
  */
 limit?: number, };
+
+/**
+ * A member to meet.
+ */
+export type Introduction = { 
+/**
+ * The member to meet.
+ */
+member_id: MemberId, 
+/**
+ * What everybody may see of them, as it is now. Not in the answers to apply and dismiss.
+ */
+member?: MemberCard, 
+/**
+ * Why: at least one, the weightiest first.
+ */
+reasons: Array<Reason>, };
 
 /**
  * The limits that `welcome` tells a client.
@@ -479,6 +550,10 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
  * Where the picture is.
  */
 profile_image_url: string | null, 
@@ -524,7 +599,15 @@ tier: Tier,
  */
 profile_image_url?: string, 
 /**
- * When the profile changed last.
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * Whether the member can be written to; false for one who was deactivated or has left.
+ */
+is_active: boolean, 
+/**
+ * When the profile changed last; later than what a client has means that contact details may have changed too.
  */
 updated_at: Timestamp, };
 
@@ -536,7 +619,7 @@ updated_at: Timestamp, };
 export type MemberId = string;
 
 /**
- * `PATCH /api/members/me`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
+ * `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
  */
 export type MemberPatch = { 
 /**
@@ -547,6 +630,10 @@ name?: string,
  * How to reach the member.
  */
 contact_info?: ContactInfoPatch, 
+/**
+ * Which contact details other members see.
+ */
+visibility?: VisibilityPatch, 
 /**
  * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
  */
@@ -688,6 +775,28 @@ unread?: number,
 expires_at?: Timestamp, };
 
 /**
+ * The answer to `POST /api/ai/profile/optimize`. Nothing of it is applied: that is for the member to do, with
+ * `PATCH /api/members/me`.
+ */
+export type OptimizeResponse = { 
+/**
+ * What could be better, in the order of the fields of a profile; none if there is nothing.
+ */
+suggestions: Array<FieldSuggestion>, 
+/**
+ * How complete the profile is, 0 to 1.
+ */
+completeness: number, 
+/**
+ * Who looked at company and position. The other fields never leave this server.
+ */
+source: AdviceSource, 
+/**
+ * Why it was not the AI service, where one is set up.
+ */
+fallback?: AdviceFallback, };
+
+/**
  * `ping`: the heartbeat.
  */
 export type Ping = Record<symbol, never>;
@@ -815,6 +924,29 @@ code: ErrorCode,
 errors?: Array<FieldError>, };
 
 /**
+ * A field of a profile, by its path in `PATCH /api/members/me`.
+ */
+export type ProfileField = "name" | "contact_info.phone" | "contact_info.company" | "contact_info.position" | "profile_image_url";
+
+/**
+ * Why two members should meet.
+ */
+export type Reason = { 
+/**
+ * What it is about.
+ */
+kind: ReasonKind, 
+/**
+ * The reason in a sentence, at most 300 characters. Not HTML; escape it when it is shown.
+ */
+text: string, };
+
+/**
+ * What a [`Reason`] is about.
+ */
+export type ReasonKind = "company" | "position" | "tier" | "contacts" | "service";
+
+/**
  * `receipt`: a watermark moved. Several moves may come as one receipt with the latest watermarks.
  */
 export type Receipt = { 
@@ -838,6 +970,63 @@ read: number,
  * When it moved.
  */
 at: Timestamp, };
+
+/**
+ * One recommendation to one member. The same one keeps its id however often it is given.
+ */
+export type Recommendation = { 
+/**
+ * The id of the recommendation.
+ */
+_id: RecommendationId, 
+/**
+ * The member that it was made for.
+ */
+user_id: MemberId, 
+/**
+ * How sure its source is, 0 to 1.
+ */
+confidence_score: number, 
+/**
+ * Who made it.
+ */
+source: AdviceSource, 
+/**
+ * When it was made first.
+ */
+created_at: Timestamp, 
+/**
+ * Whether the member followed it.
+ */
+is_applied: boolean, 
+/**
+ * When the member did not want it any more.
+ */
+dismissed_at: Timestamp | null, } & ({ "recommendation_type": "connect", "recommendation_data": Introduction } | { "recommendation_type": "complete_profile", "recommendation_data": Completion });
+
+/**
+ * A recommendation. That of one thing to one member follows from both, so it is the same every time.
+ *
+ * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+ */
+export type RecommendationId = string;
+
+/**
+ * The answer to `GET /api/ai/recommendations`.
+ */
+export type RecommendationsResponse = { 
+/**
+ * What is recommended, most confident first. Nothing that was applied or dismissed.
+ */
+recommendations: Array<Recommendation>, 
+/**
+ * Who says whom to meet.
+ */
+source: AdviceSource, 
+/**
+ * Why it was not the AI service, where one is set up.
+ */
+fallback?: AdviceFallback, };
 
 /**
  * `POST /api/auth/refresh`.
@@ -869,6 +1058,11 @@ password: string, };
  * The id of one request, chosen by the client; its reply carries the same one.
  */
 export type RequestId = string;
+
+/**
+ * Who may see a contact detail.
+ */
+export type SharedWith = "members" | "nobody";
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing.
@@ -949,6 +1143,48 @@ active: boolean, };
  * What a member may do.
  */
 export type UserType = "member" | "admin";
+
+/**
+ * Which contact details a member shares. A detail that is not shared is not found by search either.
+ */
+export type Visibility = { 
+/**
+ * The e-mail address; `nobody` unless the member says otherwise.
+ */
+email: SharedWith, 
+/**
+ * The phone number; `nobody` unless the member says otherwise.
+ */
+phone: SharedWith, 
+/**
+ * Where the member works; `members` unless the member says otherwise.
+ */
+company: SharedWith, 
+/**
+ * What the member does there; `members` unless the member says otherwise.
+ */
+position: SharedWith, };
+
+/**
+ * The visibility settings of a [`MemberPatch`].
+ */
+export type VisibilityPatch = { 
+/**
+ * The e-mail address.
+ */
+email?: SharedWith, 
+/**
+ * The phone number.
+ */
+phone?: SharedWith, 
+/**
+ * Where the member works.
+ */
+company?: SharedWith, 
+/**
+ * What the member does there.
+ */
+position?: SharedWith, };
 
 /**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
+use crate::store::text;
 
 /// Words that say nothing about a company or a position.
 const WEIGHTLESS: &[&str] = &[
@@ -13,19 +13,10 @@ const WEIGHTLESS: &[&str] = &[
 /// The words of a text that carry weight, without case and accents.
 #[must_use]
 pub fn words(text: &str) -> BTreeSet<String> {
-    let plain: String = text.nfkd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase).collect();
-    let all = || plain.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_owned);
-    let weighty: BTreeSet<String> = all().filter(|word| !WEIGHTLESS.contains(&word.as_str())).collect();
+    let all = text::words(text);
+    let weighty: BTreeSet<String> = all.iter().filter(|word| !WEIGHTLESS.contains(&word.as_str())).cloned().collect();
     // A company may be called nothing but "The Group".
-    if weighty.is_empty() { all().collect() } else { weighty }
-}
-
-/// The words of a text that carry weight as they are written, at most eight: what to look others up by.
-#[must_use]
-pub fn as_written(text: &str) -> Vec<String> {
-    let parts = text.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
-    let weighty = parts.filter(|part| words(part).iter().all(|word| !WEIGHTLESS.contains(&word.as_str())));
-    weighty.take(8).map(str::to_owned).collect()
+    if weighty.is_empty() { all.into_iter().collect() } else { weighty }
 }
 
 /// How alike two texts are, 0 to 1: the share of their words that both have (Jaccard). 0 when either has none.
@@ -93,12 +84,6 @@ mod tests {
         assert_eq!(alike("...", "---"), 0.0);
         assert_eq!(likeness(None, Some("Acme")), 0.0);
         assert_eq!(alike("株式会社", "株式会社"), 1.0);
-    }
-
-    #[test]
-    fn others_are_looked_up_by_what_carries_weight() {
-        assert_eq!(as_written("Ação & Companhia, Lda."), ["Ação", "Companhia"]);
-        assert_eq!(as_written("the of"), Vec::<String>::new());
     }
 
     #[test]

@@ -16,11 +16,16 @@ use crate::{
     presence::Presence,
     service::{
         accounts::Accounts,
+        administration::Administration,
         advice::{Advice, Service},
         connections::Connections,
+        directory::Directory,
+        documents::Documents,
         events::Events,
+        export::Exports,
         limiter::{Limiter, Rate},
         messaging::Messaging,
+        profiles::Profiles,
         sequencer::{Lanes, Sequencer},
         watching::Watching,
     },
@@ -45,6 +50,16 @@ impl Default for World {
     fn default() -> Self {
         Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
     }
+}
+
+/// What REST needs beside accounts and sessions.
+pub(super) struct Services {
+    pub(super) profiles: Arc<Profiles>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) documents: Arc<Documents>,
+    pub(super) exports: Arc<Exports>,
+    pub(super) administration: Arc<Administration>,
+    pub(super) advice: Arc<Advice>,
 }
 
 /// What everything else stands on.
@@ -115,14 +130,14 @@ impl Foundation {
     }
 
     /// Advice: from the AI service, if the settings name one, and from rules.
-    pub(super) fn advice(&self) -> Result<Advice, StartError> {
+    fn advice(&self) -> Result<Advice, StartError> {
         let ai = &self.settings.ai;
         let metrics = || Arc::clone(&self.metrics);
-        let service = match &ai.ai_service_url {
+        let service = match ai.service().map_err(start_error)? {
             None => None,
             Some(url) => {
                 let options = remote::Options {
-                    url: url.clone(),
+                    url,
                     key: ai.openai_api_key.clone(),
                     model: ai.ai_model.clone(),
                     deadline: ai.ai_timeout,
@@ -184,6 +199,49 @@ impl Foundation {
             shutdown: self.shutdown.clone(),
         };
         Ok((Arc::new(context), lanes))
+    }
+
+    /// What REST needs beside accounts and sessions.
+    pub(super) fn services(&self, session: &session::Context) -> Result<Services, StartError> {
+        let Store { members, sessions, conversations, recommendations, .. } = &self.store;
+        let clock = &self.world.clock;
+        let profiles = Arc::new(Profiles {
+            members: Arc::clone(members),
+            conversations: Arc::clone(conversations),
+            watching: Arc::clone(&session.watching),
+            events: session.events.clone(),
+            hub: Arc::clone(&self.hub),
+            clock: Arc::clone(clock),
+        });
+        let documents = Arc::new(Documents {
+            messaging: Arc::clone(&session.messaging),
+            conversations: Arc::clone(conversations),
+            members: Arc::clone(members),
+            limit: Arc::clone(&session.messages),
+        });
+        let exports = Exports::new(
+            Arc::clone(members),
+            Arc::clone(sessions),
+            Arc::clone(recommendations),
+            Arc::clone(&documents),
+            Arc::clone(clock),
+        );
+        let administration = Administration {
+            profiles: Arc::clone(&profiles),
+            store: self.store.clone(),
+            hub: Arc::clone(&self.hub),
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::clone(clock),
+            started_at: clock.now(),
+        };
+        Ok(Services {
+            profiles,
+            directory: Arc::new(Directory { members: Arc::clone(members) }),
+            documents,
+            exports: Arc::new(exports),
+            administration: Arc::new(administration),
+            advice: Arc::new(self.advice()?),
+        })
     }
 
     fn limiter<K: std::hash::Hash + Eq + Clone>(

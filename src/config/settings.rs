@@ -250,8 +250,8 @@ pub struct Rates {
 #[command(next_help_heading = "Advice (AI)")]
 pub struct AiSettings {
     /// The base URL of a service with OpenAI's chat completions, such as https://api.openai.com/v1. Without it, the server's own rules advise. docs/ai.md lists what is sent.
-    #[arg(long, env = "AI_SERVICE_URL", value_parser = service_url, global = true)]
-    pub ai_service_url: Option<Url>,
+    #[arg(long, env = "AI_SERVICE_URL", hide_env_values = true, value_parser = secret, global = true)]
+    pub ai_service_url: Option<SecretString>,
     /// The key for the AI service, where it wants one.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, value_parser = secret, global = true)]
     pub openai_api_key: Option<SecretString>,
@@ -294,7 +294,17 @@ pub struct TelemetrySettings {
 }
 
 impl AiSettings {
+    /// Where the AI service is, if there is one.
+    ///
+    /// # Errors
+    /// When it is not the URL of one. The message does not repeat it: there may be a password in it.
+    pub fn service(&self) -> Result<Option<Url>, InvalidSetting> {
+        let url = self.ai_service_url.as_ref().map(|url| service_url(url.expose_secret()));
+        url.transpose().map_err(|problem| InvalidSetting { setting: "AI_SERVICE_URL", problem })
+    }
+
     fn validate(&self, request_timeout: Duration) -> Result<(), InvalidSetting> {
+        self.service()?;
         let places = 1..=tokio::sync::Semaphore::MAX_PERMITS;
         let checks = [
             // Or the local rules would have no time left to answer.
@@ -376,6 +386,7 @@ mod tests {
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
         assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
         assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
         assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));

@@ -12,7 +12,7 @@ use protocol::{
     limits::INTRODUCTIONS_MAX,
     model::MemberCard,
     rest::{
-        Member,
+        Member, Profile,
         ai::{
             Advice as Advised, AdviceFallback, AdviceSource, Completion, FieldSuggestion, Introduction,
             OptimizeResponse, ProfileField, Recommendation, RecommendationsResponse,
@@ -33,6 +33,8 @@ use crate::{
     },
 };
 
+/// Words of a company or a position that others are looked up by.
+const WORDS: usize = 8;
 /// Members that are looked at for one answer.
 const CANDIDATES: usize = 200;
 /// Of these, so many best ones are stored, shown, or sent to the service.
@@ -56,16 +58,20 @@ pub struct Advice {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What everybody may see of a member, as far as advice is concerned: the one place where this is decided, for the
-/// ranking that others are shown and for the AI service alike.
+/// What everybody may see of a member, as far as advice is concerned: the one place where it is taken from a profile,
+/// for the ranking that others are shown and for the AI service alike.
 #[must_use]
 pub fn person(member: &Member) -> Person {
+    only(member.shared())
+}
+
+fn only(profile: Profile) -> Person {
     Person {
-        id: member.id,
-        tier: member.tier,
-        company: member.contact_info.company.clone(),
-        position: member.contact_info.position.clone(),
-        has_picture: member.profile_image_url.is_some(),
+        id: profile.id,
+        tier: profile.tier,
+        company: profile.contact_info.company,
+        position: profile.contact_info.position,
+        has_picture: profile.profile_image_url.is_some(),
     }
 }
 
@@ -124,8 +130,8 @@ impl Advice {
     pub async fn optimize(&self, member: MemberId) -> Result<OptimizeResponse, Failure> {
         let own = self.member(member).await?;
         // The member may see all of their own; the service what everybody may.
-        let (complete, public) = (complete(&own), person(&own));
-        let mut wordings = self.local.wordings(&complete);
+        let (whole, public) = (only(own.whole()), person(&own));
+        let mut wordings = self.local.wordings(&whole);
         let mut told = (AdviceSource::Local, None);
         if let Some(service) = self.service.as_ref().filter(|_| public.company.is_some() || public.position.is_some()) {
             let question = service.engine.optimize(&public);
@@ -164,8 +170,8 @@ impl Advice {
     async fn circle(&self, own: &Member) -> Result<(Circle, HashMap<MemberId, MemberCard>), Failure> {
         let person_of = |record: &MemberRecord| person(&record.profile);
         let me = person(own);
-        let starts = |text: &Option<String>| text.as_deref().map(words::as_written).unwrap_or_default();
-        let wanted = Wanted { company: starts(&me.company), position: starts(&me.position), tier: Some(me.tier) };
+        let of = |text: &Option<String>| text.iter().flat_map(|text| words::words(text)).take(WORDS).collect();
+        let wanted = Wanted { company: of(&me.company), position: of(&me.position), tier: Some(me.tier) };
         let found = self.recommendations.candidates(own.id, wanted, CANDIDATES).await?;
         let cards = found.iter().map(|candidate| (candidate.record.profile.id, candidate.record.card())).collect();
         let candidates = found
@@ -230,12 +236,6 @@ impl Advice {
         );
         Ok(self.recommendations.keep(member, drafts, forget_before).await?)
     }
-}
-
-/// A member as they see themselves.
-fn complete(member: &Member) -> Person {
-    let contact = &member.contact_info;
-    Person { company: contact.company.clone(), position: contact.position.clone(), ..person(member) }
 }
 
 /// The best of a ranking, with all that is known about them.

@@ -59,12 +59,12 @@ pub enum Decision {
     Dismiss,
 }
 
-/// What those who could be recommended should have, as far as it can be looked up.
+/// What those who could be recommended should have. Words are as in [`super::text::words`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Their company begins with one of these, in any case (of ASCII at least).
+    /// The company that they share has all of these words, or one of them.
     pub company: Vec<String>,
-    /// So does their position.
+    /// So has the position that they share.
     pub position: Vec<String>,
     /// Their tier.
     pub tier: Option<Tier>,
@@ -79,12 +79,13 @@ pub struct Candidate {
     pub contacts_in_common: u32,
 }
 
-/// Recommendations.
+/// Recommendations. When a member is erased ([`super::changes::Change::Erase`]), their recommendations, those of them to
+/// others and their budget go with them.
 #[async_trait]
 pub trait RecommendationStore: Send + Sync {
     /// Up to `limit` active members that could be recommended to a member: those of a wanted company, of a wanted
     /// position, with contacts in common, the newest of the wanted tier (half of `limit` at most from each), and the
-    /// newest. Without the member, those they talk to already, and those whose recommendation they applied or dismissed.
+    /// newest; the newest first within each. Without the member, those they talk to already, and those whose recommendation they applied or dismissed.
     ///
     /// Looks at a bounded number of members for each of these, and at no message.
     ///
@@ -138,11 +139,4 @@ pub trait RecommendationStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError>;
-
-    /// Removes every recommendation to a member and of them to others, and their allowance; for the erasure of their
-    /// data.
-    ///
-    /// # Errors
-    /// The store.
-    async fn forget(&self, member: MemberId) -> Result<(), StoreError>;
 }

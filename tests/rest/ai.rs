@@ -13,7 +13,7 @@ use protocol::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::code;
+use super::{code, fields as fields_of};
 use crate::harness::{Member, Server};
 
 /// Registers a member with a company and a position.
@@ -189,9 +189,10 @@ async fn recommendations_belong_to_one_member() {
     recommended(&ben).await;
     for decision in ["apply", "dismiss"] {
         assert_eq!(code(decide(&ben, &id, decision).await).await, ErrorCode::RecommendationNotFound);
-        for nothing in ["0123456789abcdef01234567", "x", "%ff", "%00"] {
-            let refused = decide(&ana, nothing, decision).await;
-            assert_eq!(code(refused).await, ErrorCode::RecommendationNotFound, "{nothing}");
+        let refused = decide(&ana, "0123456789abcdef01234567", decision).await;
+        assert_eq!(code(refused).await, ErrorCode::RecommendationNotFound);
+        for wrong in ["x", "%ff", "%00"] {
+            assert_eq!(fields_of(decide(&ana, wrong, decision).await).await, ["id"], "{wrong}");
         }
     }
     assert!(recommended(&ana).await.recommendations[0].is_open());
@@ -212,7 +213,44 @@ async fn who_was_deactivated_is_not_recommended_any_more() {
     let ana = works_at(&server, "Ana", "Acme", "Engineer").await;
     let ben = works_at(&server, "Ben", "Acme", "Lawyer").await;
     assert_eq!(members(&recommended(&ana).await), [ben.id]);
-    server.app().accounts.set_active(ben.id, false).await.unwrap();
+    server.set_active(ben.id, false).await;
+    assert!(!members(&recommended(&ana).await).contains(&ben.id));
+}
+
+#[tokio::test]
+async fn what_a_member_does_not_share_recommends_them_to_nobody() {
+    let server = Server::start().await;
+    let ana = works_at(&server, "Ana", "Acme", "Engineer").await;
+    let ben = works_at(&server, "Ben", "Acme", "Lawyer").await;
+    let kinds = |response: &RecommendationsResponse| {
+        let (member, reasons) = introductions(response).remove(0);
+        assert_eq!(member, ben.id);
+        reasons.iter().map(|reason| reason.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&recommended(&ana).await), [ReasonKind::Company, ReasonKind::Tier]);
+    patch(&ben, json!({ "visibility": { "company": "nobody" } })).await;
+    let response = recommended(&ana).await;
+    assert_eq!(kinds(&response), [ReasonKind::Tier]);
+    assert!(!serde_json::to_string(&response).unwrap().contains("Acme"));
+    // Nor is what one does not share oneself told to others, or used for oneself.
+    assert_eq!(introductions(&recommended(&ben).await)[0].1[0].kind, ReasonKind::Tier);
+    let company = optimized(&ben).await.suggestions.iter().any(|one| one.field == ProfileField::Company);
+    assert!(!company, "it is there for the member to see");
+}
+
+#[tokio::test]
+async fn an_export_has_what_was_recommended_and_erasing_removes_it() {
+    let server = Server::start().await;
+    let ana = works_at(&server, "Ana", "Acme", "Engineer").await;
+    let ben = works_at(&server, "Ben", "Acme", "Lawyer").await;
+    let shown = recommended(&ana).await;
+    let export: Value = ana.request(Method::GET, "/api/members/me/export", Value::Null).await.json().await.unwrap();
+    let exported = export["recommendations"].as_array().unwrap();
+    assert_eq!(exported.len(), shown.recommendations.len());
+    assert!(exported.iter().any(|one| one["recommendation_data"]["member_id"] == ben.id.to_string()));
+    assert_eq!(ben.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
+    let export: Value = ana.request(Method::GET, "/api/members/me/export", Value::Null).await.json().await.unwrap();
+    assert!(!export["recommendations"].to_string().contains(&ben.id.to_string()));
     assert!(members(&recommended(&ana).await).is_empty());
 }
 

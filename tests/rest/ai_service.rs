@@ -14,9 +14,9 @@ use super::ai::{introductions, members, optimized, patch, recommended, say, work
 use crate::harness::{AiService, Member, Server, ai::Behaviour, eventually, within};
 
 fn uses(ai: &AiService) -> impl FnOnce(&mut Settings) {
-    let url = ai.url();
+    let url = ai.url().to_string();
     move |settings| {
-        settings.ai.ai_service_url = Some(url);
+        settings.ai.ai_service_url = Some(url.into());
         settings.ai.openai_api_key = Some("sk-the-key-of-the-club".into());
         settings.ai.ai_model = "the-model".to_owned();
     }
@@ -121,6 +121,28 @@ async fn nothing_but_tier_company_and_position_leaves_the_server() {
 }
 
 #[tokio::test]
+async fn what_a_member_does_not_share_is_not_sent_and_what_was_said_about_it_is_forgotten() {
+    let (ai, server, ana) = club(|_| ()).await;
+    let dora = works_at(&server, "Dora", "Acme", "Rocketeer").await;
+    let said = json!({ "introductions": [{ "candidate": "c1", "reason": "A rocketeer of Acme.", "confidence": 0.9 }] });
+    ai.behave(Behaviour::Say(said.to_string()));
+    recommended(&ana).await;
+    ai.behave(Behaviour::Answer);
+    for member in [&ana, &dora] {
+        patch(member, json!({ "visibility": { "company": "nobody", "position": "nobody" } })).await;
+    }
+    let after = recommended(&ana).await;
+    assert!(!serde_json::to_string(&after).unwrap().contains("ocketeer"));
+    assert_eq!(ai.asked(), 2);
+    let (_, request) = ai.requests().pop().unwrap();
+    let data: Value = serde_json::from_str(request["messages"][1]["content"].as_str().unwrap()).unwrap();
+    assert!(!data.to_string().contains("Rocketeer"), "{data}");
+    assert_eq!(data["member"], json!({ "tier": "Disruption" }));
+    assert_eq!(optimized(&ana).await.source, AdviceSource::Local, "nothing is left that could be sent");
+    assert_eq!(ai.asked(), 2);
+}
+
+#[tokio::test]
 async fn however_the_service_misbehaves_there_is_an_answer_in_time_that_says_so() {
     let timeout = Duration::from_millis(300);
     let (ai, server, ana) = club(|settings| {
@@ -174,7 +196,7 @@ async fn a_service_that_is_not_there_is_no_trouble() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", gone.local_addr().unwrap());
     drop(gone);
-    let server = Server::with(|settings| settings.ai.ai_service_url = Some(url.parse().unwrap())).await;
+    let server = Server::with(|settings| settings.ai.ai_service_url = Some(url.into())).await;
     let ana = works_at(&server, "Ana", "Acme", "Engineer").await;
     let response = optimized(&ana).await;
     assert_eq!((response.source, response.fallback), (AdviceSource::Local, Some(AdviceFallback::Unavailable)));

@@ -1,13 +1,14 @@
 //! Recommendations, budgets, and whom one could recommend.
 
-use std::time::Duration;
-
-use members_book::store::recommendations::{Decision, Draft, RecommendationRecord, Wanted};
+use members_book::store::{
+    changes::Change,
+    recommendations::{Decision, Draft, RecommendationRecord, Wanted},
+};
 use protocol::{
     MemberId, RecommendationId, Timestamp,
     model::Tier,
     rest::{
-        ContactInfoPatch, MemberPatch,
+        ContactInfoPatch, MemberPatch, SharedWith, VisibilityPatch,
         ai::{Advice, AdviceSource, Completion, Introduction, ProfileField, Reason, ReasonKind},
     },
 };
@@ -23,10 +24,12 @@ for_every_store![
     a_budget_is_spent_and_comes_back_the_next_day,
     a_budget_is_not_overspent_by_many_at_once,
     those_who_share_something_come_first,
+    all_words_count_more_than_one,
+    what_is_not_shared_is_not_looked_up,
     who_is_known_decided_or_inactive_is_no_candidate,
     contacts_in_common_are_counted,
     there_are_no_more_candidates_than_asked_for,
-    forgetting_a_member_leaves_nothing_of_them,
+    erasing_a_member_leaves_no_recommendation_of_them,
 ];
 
 const LONG_AGO: Timestamp = Timestamp::from_millis(0);
@@ -156,7 +159,7 @@ async fn works_at(f: &Fixture, name: &str, company: &str, position: &str) -> Mem
     let some = |text: &str| (!text.is_empty()).then(|| Some(text.to_owned()));
     let contact = ContactInfoPatch { company: some(company), position: some(position), ..ContactInfoPatch::default() };
     let patch = MemberPatch { contact_info: Some(contact), ..MemberPatch::default() };
-    f.store.members.update(member, patch, f.now()).await.unwrap();
+    f.change(member, Change::Profile { patch, expected: None }).await;
     member
 }
 
@@ -185,6 +188,26 @@ async fn those_who_share_something_come_first(f: &Fixture) {
     assert!(ids(f, f.ids.member(), Wanted::default(), 10).await.is_empty());
 }
 
+async fn what_is_not_shared_is_not_looked_up(f: &Fixture) {
+    let ana = works_at(f, "Ana", "Acme", "").await;
+    let shy = works_at(f, "Ben", "Acme", "").await;
+    let open = works_at(f, "Cleo", "Acme", "").await;
+    works_at(f, "Dora", "Globex", "").await;
+    let visibility = VisibilityPatch { company: Some(SharedWith::Nobody), ..VisibilityPatch::default() };
+    let patch = MemberPatch { visibility: Some(visibility), ..MemberPatch::default() };
+    f.change(shy, Change::Profile { patch, expected: None }).await;
+    assert_eq!(ids(f, ana, wanted(&["acme"], &[]), 10).await[0], open);
+    assert_eq!(ids(f, ana, wanted(&["acme"], &[]), 2).await.len(), 2);
+    assert_ne!(ids(f, ana, wanted(&["acme"], &[]), 2).await[1], shy);
+}
+
+async fn all_words_count_more_than_one(f: &Fixture) {
+    let ana = works_at(f, "Ana", "", "Software Engineer").await;
+    let both = works_at(f, "Ben", "", "Engineer of Software").await;
+    let one = works_at(f, "Cleo", "", "Civil Engineer").await;
+    assert_eq!(ids(f, ana, wanted(&[], &["engineer", "software"]), 10).await, [both, one]);
+}
+
 async fn who_is_known_decided_or_inactive_is_no_candidate(f: &Fixture) {
     let ana = works_at(f, "Ana", "Acme", "").await;
     let partner = works_at(f, "Ben", "Acme", "").await;
@@ -193,7 +216,7 @@ async fn who_is_known_decided_or_inactive_is_no_candidate(f: &Fixture) {
     let applied = works_at(f, "Eve", "Acme", "").await;
     let left = works_at(f, "Finn", "Acme", "").await;
     f.say(partner, ana, "hello").await;
-    f.store.members.set_active(gone, false, f.now()).await.unwrap();
+    f.change(gone, Change::Active(false)).await;
     keep(f, ana, &[meet(f, 1, dismissed), meet(f, 2, applied), meet(f, 3, left)]).await;
     decide(f, ana, 1, Decision::Dismiss).await.unwrap();
     decide(f, ana, 2, Decision::Apply).await.unwrap();
@@ -223,14 +246,14 @@ async fn there_are_no_more_candidates_than_asked_for(f: &Fixture) {
     assert!(ids(f, ana, wanted(&["acme"], &[]), 0).await.is_empty());
 }
 
-async fn forgetting_a_member_leaves_nothing_of_them(f: &Fixture) {
+async fn erasing_a_member_leaves_no_recommendation_of_them(f: &Fixture) {
     let (ana, ben, cleo) = (f.member("Ana").await, f.member("Ben").await, f.member("Cleo").await);
     keep(f, ana, &[meet(f, 1, ben), complete(f, 2)]).await;
     keep(f, ben, &[meet(f, 3, ana), meet(f, 4, cleo)]).await;
     assert!(f.store.recommendations.spend(ana, 100, 1).await.unwrap());
-    f.clock.advance(Duration::from_secs(1));
-    f.store.recommendations.forget(ana).await.unwrap();
-    assert!(find(f, ana, &[1, 2]).await.is_empty());
-    assert_eq!(find(f, ben, &[3, 4]).await.len(), 1);
-    assert!(f.store.recommendations.spend(ana, 100, 1).await.unwrap());
+    f.change(ana, Change::Erase).await;
+    assert!(f.store.recommendations.all_of(ana).await.unwrap().is_empty());
+    let left = f.store.recommendations.all_of(ben).await.unwrap();
+    assert_eq!(left.iter().map(|record| record.recommendation.id).collect::<Vec<_>>(), [id(4)]);
+    assert!(f.store.recommendations.spend(ana, 100, 1).await.unwrap(), "not even what they spent is remembered");
 }

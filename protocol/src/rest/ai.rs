@@ -7,6 +7,7 @@ use crate::{MemberId, RecommendationId, Timestamp, model::MemberCard};
 /// The answer to `GET /api/ai/recommendations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RecommendationsResponse {
     /// What is recommended, most confident first. Nothing that was applied or dismissed.
     pub recommendations: Vec<Recommendation>,
@@ -20,6 +21,7 @@ pub struct RecommendationsResponse {
 /// One recommendation to one member. The same one keeps its id however often it is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Recommendation {
     /// The id of the recommendation.
     #[serde(rename = "_id")]
@@ -30,6 +32,7 @@ pub struct Recommendation {
     #[serde(flatten)]
     pub advice: Advice,
     /// How sure its source is, 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1, example = 0.75))]
     pub confidence_score: f64,
     /// Who made it.
     pub source: AdviceSource,
@@ -52,6 +55,7 @@ impl Recommendation {
 /// What is recommended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "recommendation_type", content = "recommendation_data", rename_all = "snake_case")]
 pub enum Advice {
     /// To meet a member.
@@ -63,6 +67,7 @@ pub enum Advice {
 /// A member to meet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Introduction {
     /// The member to meet.
     pub member_id: MemberId,
@@ -76,6 +81,7 @@ pub struct Introduction {
 /// Why two members should meet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Reason {
     /// What it is about.
     pub kind: ReasonKind,
@@ -86,6 +92,7 @@ pub struct Reason {
 /// What a [`Reason`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonKind {
     /// The same company, or one of a similar name.
@@ -103,6 +110,7 @@ pub enum ReasonKind {
 /// A field of one's profile to fill in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Completion {
     /// The field.
     pub field: ProfileField,
@@ -113,6 +121,7 @@ pub struct Completion {
 /// A field of a profile, by its path in `PATCH /api/members/me`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ProfileField {
     /// The name to show.
     #[serde(rename = "name")]
@@ -148,6 +157,7 @@ impl ProfileField {
 /// Who gives advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AdviceSource {
     /// The rules of this server.
@@ -170,6 +180,7 @@ impl AdviceSource {
 /// Why the AI service did not answer, so that the local rules did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AdviceFallback {
     /// It did not answer in time.
@@ -205,10 +216,12 @@ impl AdviceFallback {
 /// `PATCH /api/members/me`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OptimizeResponse {
     /// What could be better, in the order of the fields of a profile; none if there is nothing.
     pub suggestions: Vec<FieldSuggestion>,
     /// How complete the profile is, 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1, example = 0.5))]
     pub completeness: f64,
     /// Who looked at company and position. The other fields never leave this server.
     pub source: AdviceSource,
@@ -220,6 +233,7 @@ pub struct OptimizeResponse {
 /// How one field of a profile could be better.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldSuggestion {
     /// The field.
     pub field: ProfileField,
@@ -230,6 +244,7 @@ pub struct FieldSuggestion {
     /// Why, in a sentence. Not HTML; escape it when it is shown.
     pub reason: String,
     /// How sure its source is, 0 to 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 1, example = 0.75))]
     pub confidence_score: f64,
 }
 

@@ -1,31 +1,41 @@
 //! `/api/ai`: advice.
 
-use axum::{
-    Json, Router,
-    extract::{Path, State, rejection::PathRejection},
-    routing::{get, post},
-};
+use axum::{Json, extract::State};
 use protocol::{
-    ErrorCode, RecommendationId,
+    RecommendationId,
     rest::ai::{OptimizeResponse, Recommendation, RecommendationsResponse},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     failure::Failure,
-    http::{AppState, extract::SignedIn},
+    http::{
+        AppState,
+        extract::{PathId, SignedIn},
+    },
     store::recommendations::Decision,
 };
 
 /// The routes of this group.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/ai/recommendations", get(recommendations))
-        .route("/api/ai/recommendations/{id}/apply", post(apply))
-        .route("/api/ai/recommendations/{id}/dismiss", post(dismiss))
-        .route("/api/ai/profile/optimize", post(optimize))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(recommendations))
+        .routes(routes!(apply))
+        .routes(routes!(dismiss))
+        .routes(routes!(optimize))
 }
 
-/// `GET /api/ai/recommendations`: whom to meet and why, and what to complete in one's profile.
+/// Whom to meet and why, and what to complete in one's profile.
+///
+/// `source` says who chose whom to meet. The same recommendation keeps its id; what was applied or dismissed does not
+/// come back.
+#[utoipa::path(
+    get,
+    path = "/api/ai/recommendations",
+    tag = "ai",
+    security(("bearer" = [])),
+    responses((status = 200, description = "The recommendations.", body = RecommendationsResponse))
+)]
 async fn recommendations(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
@@ -33,30 +43,56 @@ async fn recommendations(
     state.advice.recommend(who.member).await.map(Json)
 }
 
-/// `POST /api/ai/recommendations/{id}/apply`: the member followed it. 404 `recommendation_not_found`.
+/// The member followed a recommendation. It does not come back.
+#[utoipa::path(
+    post,
+    path = "/api/ai/recommendations/{id}/apply",
+    tag = "ai",
+    security(("bearer" = [])),
+    params(("id" = RecommendationId, Path, description = "The recommendation.")),
+    responses(
+        (status = 200, description = "The recommendation now.", body = Recommendation),
+        (status = 404, description = "recommendation_not_found"),
+    )
+)]
 async fn apply(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
-    id: Result<Path<RecommendationId>, PathRejection>,
+    PathId(id): PathId<RecommendationId>,
 ) -> Result<Json<Recommendation>, Failure> {
-    state.advice.decide(who.member, recommendation(id)?, Decision::Apply).await.map(Json)
+    state.advice.decide(who.member, id, Decision::Apply).await.map(Json)
 }
 
-/// `POST /api/ai/recommendations/{id}/dismiss`: the member does not want it. 404 `recommendation_not_found`.
+/// The member does not want a recommendation. It does not come back.
+#[utoipa::path(
+    post,
+    path = "/api/ai/recommendations/{id}/dismiss",
+    tag = "ai",
+    security(("bearer" = [])),
+    params(("id" = RecommendationId, Path, description = "The recommendation.")),
+    responses(
+        (status = 200, description = "The recommendation now.", body = Recommendation),
+        (status = 404, description = "recommendation_not_found"),
+    )
+)]
 async fn dismiss(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
-    id: Result<Path<RecommendationId>, PathRejection>,
+    PathId(id): PathId<RecommendationId>,
 ) -> Result<Json<Recommendation>, Failure> {
-    state.advice.decide(who.member, recommendation(id)?, Decision::Dismiss).await.map(Json)
+    state.advice.decide(who.member, id, Decision::Dismiss).await.map(Json)
 }
 
-/// `POST /api/ai/profile/optimize`: suggestions for the fields of the member's own profile. Changes nothing.
+/// Suggestions for the fields of one's own profile. None of them is applied.
+///
+/// Company and position are looked at by the AI service where one is set up, and then only if they are shared.
+#[utoipa::path(
+    post,
+    path = "/api/ai/profile/optimize",
+    tag = "ai",
+    security(("bearer" = [])),
+    responses((status = 200, description = "The suggestions.", body = OptimizeResponse))
+)]
 async fn optimize(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<OptimizeResponse>, Failure> {
     state.advice.optimize(who.member).await.map(Json)
-}
-
-/// What is no id is the id of nothing.
-fn recommendation(id: Result<Path<RecommendationId>, PathRejection>) -> Result<RecommendationId, Failure> {
-    id.map(|Path(id)| id).map_err(|_| ErrorCode::RecommendationNotFound.into())
 }

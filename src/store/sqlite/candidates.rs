@@ -40,12 +40,10 @@ pub(super) fn candidates(
     excluded.insert(own);
     let mut found = Found { excluded, contacts, candidates: Vec::new(), limit };
     let (half, rows) = (limit.div_ceil(2), limit.saturating_mul(ROWS_FOR_EACH));
-    for (column, starts) in [(BY_COMPANY, &wanted.company), (BY_POSITION, &wanted.position)] {
+    for (column, words) in [("company", &wanted.company), ("position", &wanted.position)] {
         let mut room = half;
-        for start in starts {
-            // Everything that begins with it is from it up to it followed by the last of all characters.
-            let end = format!("{start}{}", char::MAX);
-            room -= found.add(connection, column, params![start, end, rows], room)?;
+        for pattern in patterns(column, words) {
+            room -= found.add(connection, BY_WORDS, params![pattern, rows], room)?;
         }
     }
     let mut acquainted: Vec<(u32, i64)> = found.contacts.iter().map(|(key, count)| (*count, *key)).collect();
@@ -66,14 +64,25 @@ const PARTNERS_OF: &str = "SELECT theirs.member FROM participants mine
     WHERE mine.member = ? ORDER BY mine.conversation DESC LIMIT ?";
 const DECIDED: &str = "SELECT subject FROM recommendations
     WHERE user = ? AND subject IS NOT NULL AND (is_applied = 1 OR dismissed_at IS NOT NULL)";
-const BY_COMPANY: &str = "SELECT * FROM members INDEXED BY members_by_company
-    WHERE company >= ? COLLATE NOCASE AND company < ? COLLATE NOCASE AND is_active = 1 ORDER BY company LIMIT ?";
-const BY_POSITION: &str = "SELECT * FROM members INDEXED BY members_by_position
-    WHERE position >= ? COLLATE NOCASE AND position < ? COLLATE NOCASE AND is_active = 1 ORDER BY position LIMIT ?";
+/// In the order of the row id there is nothing to be rated, and the index is read as far as the limit only.
+const BY_WORDS: &str = "SELECT m.* FROM member_search s JOIN members m ON m.key = s.rowid
+    WHERE member_search MATCH ? ORDER BY s.rowid DESC LIMIT ?";
 const BY_KEY: &str = "SELECT * FROM members WHERE key = ? AND is_active = 1";
 const BY_TIER: &str = "SELECT * FROM members INDEXED BY members_by_tier
     WHERE tier = ? AND is_active = 1 ORDER BY key DESC LIMIT ?";
 const NEWEST: &str = "SELECT * FROM members WHERE is_active = 1 ORDER BY key DESC LIMIT ?";
+
+/// What is looked for in a column of the search index: all of the words, then any of them.
+fn patterns(column: &str, words: &[String]) -> Vec<String> {
+    // Words have letters and digits only, so there is nothing to escape within the quotes.
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    let pattern = |operator: &str| format!("{column} : ({})", quoted.join(operator));
+    match words.len() {
+        0 => Vec::new(),
+        1 => vec![pattern("")],
+        _ => vec![pattern(" AND "), pattern(" OR ")],
+    }
+}
 
 impl Found {
     /// Adds those of a query that are new, up to `room`; returns how many.

@@ -145,13 +145,14 @@ fn spend(connection: &Connection, member: MemberId, day: i64, limit: u32) -> rus
     spend.execute(params![member.as_bytes(), day, limit]).map(|rows| rows == 1)
 }
 
-fn forget(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
+/// Removes what is recommended to a member, what recommends them to others, and their budget.
+pub(super) fn forget(connection: &Connection, key: i64) -> rusqlite::Result<()> {
     for sql in [
-        "DELETE FROM recommendations WHERE user = (SELECT key FROM members WHERE id = ?)",
-        "DELETE FROM recommendations WHERE subject = (SELECT key FROM members WHERE id = ?)",
-        "DELETE FROM ai_budgets WHERE member = (SELECT key FROM members WHERE id = ?)",
+        "DELETE FROM recommendations WHERE user = ?",
+        "DELETE FROM recommendations WHERE subject = ?",
+        "DELETE FROM ai_budgets WHERE member = ?",
     ] {
-        connection.prepare_cached(sql)?.execute([member.as_bytes()])?;
+        connection.prepare_cached(sql)?.execute([key])?;
     }
     Ok(())
 }
@@ -202,9 +203,5 @@ impl RecommendationStore for Sqlite {
 
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError> {
         self.read(move |connection| all_of(connection, member)).await
-    }
-
-    async fn forget(&self, member: MemberId) -> Result<(), StoreError> {
-        self.write(move |tx| forget(tx.connection, member)).await
     }
 }

@@ -30,7 +30,5 @@ CREATE TABLE ai_budgets (
     spent  INTEGER NOT NULL
 ) STRICT;
 
--- Whom one could recommend is looked up by what they share; the key at the end of each index orders them.
-CREATE INDEX members_by_company ON members (company COLLATE NOCASE) WHERE is_active = 1 AND company IS NOT NULL;
-CREATE INDEX members_by_position ON members (position COLLATE NOCASE) WHERE is_active = 1 AND position IS NOT NULL;
+-- Whom one could recommend: the newest of a tier.
 CREATE INDEX members_by_tier ON members (tier) WHERE is_active = 1;
