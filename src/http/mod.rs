@@ -7,12 +7,14 @@
 //! | [`extract`] | who asks, and what with |
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`] | the OpenAPI document |
+//! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`serve`] | accepting connections, as many as there is room for |
 //!
 //! Handlers translate; rules live in `service`.
 
+pub mod documentation;
 pub mod extract;
 pub mod observe;
 pub mod openapi;
@@ -81,6 +83,7 @@ pub fn router(state: AppState, cors_origins: Vec<HeaderValue>) -> Router {
         .max_age(Duration::from_secs(3600));
     let (router, _) = routes::all().split_for_parts();
     router
+        .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))

@@ -85,8 +85,10 @@ pub struct Member {
     #[serde(rename = "_id")]
     pub id: MemberId,
     /// The name to show.
+    #[cfg_attr(feature = "openapi", schema(example = "Ana Lima"))]
     pub name: String,
     /// The e-mail address, as it was given.
+    #[cfg_attr(feature = "openapi", schema(example = "ana@example.com"))]
     pub email: String,
     /// The kind of membership.
     pub tier: Tier,
@@ -95,6 +97,7 @@ pub struct Member {
     /// Which contact details other members see.
     pub visibility: Visibility,
     /// Where the picture is.
+    #[cfg_attr(feature = "openapi", schema(format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -173,7 +176,7 @@ impl Member {
 /// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({ "contact_info": { "company": "Acme", "phone": null }, "visibility": { "email": "members" } })))]
 #[serde(default)]
 pub struct MemberPatch {
     /// The name to show: 1 to 100 characters after trimming. Cannot be removed.
@@ -252,7 +255,12 @@ pub struct VisibilityPatch {
 /// `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({
+    "name": "Ana Lima",
+    "contact_info": { "phone": "+351 912 345 678", "company": "Acme", "position": "Engineer" },
+    "visibility": { "email": "members", "phone": "nobody", "company": "members", "position": "members" },
+    "profile_image_url": "https://example.com/ana.jpg"
+})))]
 #[serde(default)]
 pub struct MemberReplacement {
     /// The name to show: 1 to 100 characters after trimming.
@@ -306,14 +314,17 @@ pub struct Profile {
     #[serde(rename = "_id")]
     pub id: MemberId,
     /// The name to show; `Former member` for one who has left.
+    #[cfg_attr(feature = "openapi", schema(example = "Ana Lima"))]
     pub name: String,
     /// The e-mail address, if it is shared.
+    #[cfg_attr(feature = "openapi", schema(example = "ana@example.com"))]
     pub email: Option<String>,
     /// The kind of membership.
     pub tier: Tier,
     /// How to reach the member, as far as it is shared.
     pub contact_info: ContactInfo,
     /// Where the picture is.
+    #[cfg_attr(feature = "openapi", schema(format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,

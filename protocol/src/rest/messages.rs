@@ -13,7 +13,11 @@ use crate::{
 /// `POST /api/messages`. Either `receiver_id` or `conversation_id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({
+    "receiver_id": "6b033ff958dd68a2edc96e79",
+    "content": "Dinner at eight?",
+    "client_id": "01890a5d-ac96-774b-bcce-b302099a8057"
+})))]
 #[serde(default)]
 #[garde(allow_unvalidated)]
 pub struct SendRequest {
@@ -70,6 +74,7 @@ pub struct MessageDocument {
     /// The id that the sender's client gave it.
     pub client_id: ClientMessageId,
     /// The text. Not HTML; escape it when it is shown.
+    #[cfg_attr(feature = "openapi", schema(example = "Dinner at eight?"))]
     pub content: String,
     /// When it was stored.
     pub created_at: Timestamp,

@@ -38,6 +38,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     get,
     path = "/api/members",
     tag = "members",
+    operation_id = "list_members",
     security(("bearer" = [])),
     params(DirectoryQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
@@ -58,6 +59,7 @@ async fn list(
     get,
     path = "/api/members/search",
     tag = "members",
+    operation_id = "search_members",
     security(("bearer" = [])),
     params(SearchQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
@@ -76,6 +78,7 @@ async fn search(
     get,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "get_own_record",
     security(("bearer" = [])),
     responses((status = 200, description = "The member.", body = Member, headers(("ETag" = String, description = "The version."))))
 )]
@@ -90,6 +93,7 @@ async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<V
     patch,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "change_own_record",
     security(("bearer" = [])),
     request_body = MemberPatch,
     params(("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for.")),
@@ -117,6 +121,7 @@ async fn change_own(
     delete,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "erase_own_record",
     security(("bearer" = [])),
     responses(
         (status = 204, description = "The member has left."),
@@ -141,6 +146,7 @@ async fn erase(
     get,
     path = "/api/members/me/export",
     tag = "members",
+    operation_id = "export_own_data",
     security(("bearer" = [])),
     responses((status = 200, description = "The document.", body = serde_json::Value, content_type = "application/json"))
 )]
@@ -166,6 +172,7 @@ async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Resul
     get,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "get_member",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
@@ -188,6 +195,7 @@ async fn profile(
     put,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "replace_member",
     security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),
@@ -219,6 +227,7 @@ async fn replace(
     patch,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "change_member",
     security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),
