@@ -158,7 +158,7 @@ company: string | null,
 position: string | null, };
 
 /**
- * The contact details of a [`MemberPatch`].
+ * Contact details to change.
  */
 export type ContactInfoPatch = { 
 /**
@@ -998,7 +998,7 @@ company: SharedWith,
 position: SharedWith, };
 
 /**
- * The visibility settings of a [`MemberPatch`].
+ * Visibility settings to change.
  */
 export type VisibilityPatch = { 
 /**

@@ -6,7 +6,7 @@
 //! | [`problem`] | failures as problem documents |
 //! | [`extract`] | who asks, and what with |
 //! | [`versioned`] | answers with an `ETag` |
-//! | [`openapi`] | the OpenAPI document |
+//! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`observe`] | deadline, metrics and log of every request |
@@ -21,6 +21,7 @@ pub mod openapi;
 pub mod problem;
 pub mod routes;
 pub mod serve;
+mod tidy;
 pub mod upgrade;
 pub mod versioned;
 

@@ -62,22 +62,23 @@ async function open(path, look) {
 }
 
 /** Every operation of Swagger UI is a block; this opens one, fills it in, executes it and returns what came back. */
-async function execute(page, operationId, { body, parameters = {} } = {}) {
+async function execute(page, operationId, { request, parameters = {} } = {}) {
   const block = page.locator(`.opblock[id$="-${operationId}"]`);
   await block.locator(".opblock-summary-control").click();
   for (const [name, value] of Object.entries(parameters)) {
     await block.locator(`tr[data-param-name="${name}"] input`).fill(value);
   }
-  if (body) {
-    await block.locator("textarea.body-param__text").fill(JSON.stringify(body));
+  if (request) {
+    await block.locator("textarea.body-param__text").fill(JSON.stringify(request));
   }
   await block.locator("button.execute").click();
   const live = block.locator(".live-responses-table");
   const status = await live.locator(".response .response-col_status").first().innerText();
   const text = await live.locator(".response .highlight-code").first().innerText();
   await block.locator(".opblock-summary-control").click();
-  // What the buttons below the text say is no part of it.
-  return { status: Number.parseInt(status, 10), body: JSON.parse(text.slice(0, text.lastIndexOf("}") + 1)) };
+  // The text of the buttons beside it is no part of it.
+  const body = text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1);
+  return { status: Number.parseInt(status, 10), body: JSON.parse(body) };
 }
 
 await open("/api/docs/", async (page) => {
@@ -104,7 +105,7 @@ await open("/api/docs/", async (page) => {
 
   const content = "Dinner at eight?";
   const client_id = "01890a5d-ac96-774b-bcce-b302099a8057";
-  const sent = await execute(page, "send_message", { body: { receiver_id: other.member._id, content, client_id } });
+  const sent = await execute(page, "send_message", { request: { receiver_id: other.member._id, content, client_id } });
   assert.equal(sent.status, 201);
   assert.equal(sent.body.sender_id, member._id);
 

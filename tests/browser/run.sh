@@ -4,9 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-chromium() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome; }
+browser() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome; }
 missing=()
-chromium >/dev/null || missing+=(chromium)
+browser >/dev/null || missing+=(chromium)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 if [ ${#missing[@]} -gt 0 ]; then
@@ -19,4 +19,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 npm ci --silent --no-audit --no-fund --ignore-scripts
-CHROMIUM=$(chromium) timeout 180 bash ../with-server.sh node pages.mjs
+CHROMIUM=$(browser) timeout 180 bash ../with-server.sh node pages.mjs

@@ -97,7 +97,7 @@ pub struct Member {
     /// Which contact details other members see.
     pub visibility: Visibility,
     /// Where the picture is.
-    #[cfg_attr(feature = "openapi", schema(format = "uri", example = "https://example.com/ana.jpg"))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -106,6 +106,7 @@ pub struct Member {
     /// When the profile changed last.
     pub updated_at: Timestamp,
     /// When the member logged in last.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_login: Option<Timestamp>,
     /// Whether the member may sign in.
     pub is_active: bool,
@@ -202,7 +203,7 @@ pub struct MemberPatch {
     pub profile_image_url: Option<Option<String>>,
 }
 
-/// The contact details of a [`MemberPatch`].
+/// Contact details to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -228,7 +229,7 @@ pub struct ContactInfoPatch {
     pub position: Option<Option<String>>,
 }
 
-/// The visibility settings of a [`MemberPatch`].
+/// Visibility settings to change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -317,14 +318,14 @@ pub struct Profile {
     #[cfg_attr(feature = "openapi", schema(example = "Ana Lima"))]
     pub name: String,
     /// The e-mail address, if it is shared.
-    #[cfg_attr(feature = "openapi", schema(example = "ana@example.com"))]
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "ana@example.com"))]
     pub email: Option<String>,
     /// The kind of membership.
     pub tier: Tier,
     /// How to reach the member, as far as it is shared.
     pub contact_info: ContactInfo,
     /// Where the picture is.
-    #[cfg_attr(feature = "openapi", schema(format = "uri", example = "https://example.com/ana.jpg"))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -344,6 +345,7 @@ pub struct Directory {
     /// The members.
     pub members: Vec<Profile>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }
 

@@ -81,8 +81,10 @@ pub struct MessageDocument {
     /// How far it has got.
     pub status: MessageStatus,
     /// When it reached a device of its receiver.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub delivered_at: Option<Timestamp>,
     /// When its receiver read it.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub read_at: Option<Timestamp>,
 }
 
@@ -142,6 +144,7 @@ pub struct ConversationSummary {
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: u64,
     /// Its newest message.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_message: Option<MessageDocument>,
 }
 
@@ -153,6 +156,7 @@ pub struct ConversationList {
     /// The conversations.
     pub conversations: Vec<ConversationSummary>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }
 

@@ -10,7 +10,9 @@ use axum::{
 use futures_util::stream;
 use protocol::{
     MemberId,
-    rest::{Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery},
+    rest::{
+        Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery,
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -148,7 +150,7 @@ async fn erase(
     tag = "members",
     operation_id = "export_own_data",
     security(("bearer" = [])),
-    responses((status = 200, description = "The document.", body = serde_json::Value, content_type = "application/json"))
+    responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Response, Failure> {
     let parts = state.exports.start(who.member)?;
