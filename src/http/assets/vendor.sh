@@ -33,4 +33,4 @@ vendor swagger-ui-dist 5.35.0 1b8e891893404ea4c3558b6a87e2a3e494e7eedba41168c2ec
 vendor redoc 2.5.4 44922df4d0eb45c1b066c09ec251e6bd9bd7ded16bc69e87613337b9d911a56e redoc \
     bundles/redoc.standalone.js
 vendor @asyncapi/react-component 3.2.1 c7b5fa24dd8395383fcde3fe53d1bc9a66f02e39c86999845e486084504d512c asyncapi-react \
-    browser/standalone/without-parser.js styles/default.min.css
+    browser/standalone/index.js styles/default.min.css

@@ -55,7 +55,7 @@ static ASSETS: &[Asset] = &[
     vendored!("swagger-ui-5.35.0/swagger-ui-bundle.js", JAVASCRIPT),
     vendored!("swagger-ui-5.35.0/swagger-ui.css", CSS),
     vendored!("redoc-2.5.4/redoc.standalone.js", JAVASCRIPT),
-    vendored!("asyncapi-react-3.2.1/without-parser.js", JAVASCRIPT),
+    vendored!("asyncapi-react-3.2.1/index.js", JAVASCRIPT),
     vendored!("asyncapi-react-3.2.1/default.min.css", CSS),
     own!("pages/docs.js", JAVASCRIPT),
     own!("pages/redoc.js", JAVASCRIPT),

@@ -21,9 +21,11 @@ const ASYNCAPI: &str = include_str!("../../../protocol/schema/asyncapi.json");
 /// write style attributes and elements as they go, which is why inline styles are allowed, and have pictures in their
 /// styles, which is why `data:` is.
 macro_rules! policy {
-    ($more:literal) => {
+    ($scripts:literal, $more:literal) => {
         concat!(
-            "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+            "default-src 'none'; script-src ",
+            $scripts,
+            "; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
              connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             $more
         )
@@ -38,13 +40,17 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/api/asyncapi.json", get(async || document(Bytes::from_static(ASYNCAPI.as_bytes()))))
         // Relative links on the page need the slash.
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
-        .route("/api/docs/", get(async || page(include_str!("../assets/pages/docs.html"), policy!(""))))
+        .route("/api/docs/", get(async || page(include_str!("../assets/pages/docs.html"), policy!("'self'", ""))))
         // The search of ReDoc runs in a worker that it makes of a part of itself.
         .route(
             "/api/redoc",
-            get(async || page(include_str!("../assets/pages/redoc.html"), policy!("; worker-src blob:"))),
+            get(async || page(include_str!("../assets/pages/redoc.html"), policy!("'self'", "; worker-src blob:"))),
         )
-        .route("/api/asyncapi", get(async || page(include_str!("../assets/pages/asyncapi.html"), policy!(""))))
+        // Its viewer compiles the JSON Schemas of the AsyncAPI specification into functions when it is loaded.
+        .route(
+            "/api/asyncapi",
+            get(async || page(include_str!("../assets/pages/asyncapi.html"), policy!("'self' 'unsafe-eval'", ""))),
+        )
         .route("/api/assets/{*path}", get(assets::serve))
 }
 
