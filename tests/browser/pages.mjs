@@ -136,12 +136,11 @@ await open("/api/redoc", async (page) => {
 await open("/api/asyncapi", async (page) => {
   await page.locator("#operations").waitFor();
   const text = await page.locator("#page").innerText();
-  const shown = (name) => text.includes(name);
   const names = Object.values(asyncapi.components.messages).map((message) => message.name);
   assert.ok(names.length > 20);
-  assert.deepEqual(names.filter((name) => !shown(name)), [], "every frame is shown");
-  const operationCount = Object.keys(asyncapi.operations).length;
-  assert.equal(await page.locator("#operations > ul > li").count(), operationCount, "every operation is shown");
+  assert.deepEqual(names.filter((name) => !text.includes(name)), [], "every frame is shown");
+  const shown = await page.locator("#operations > ul > li").count();
+  assert.equal(shown, Object.keys(asyncapi.operations).length, "every operation is shown");
 });
 
 await browser.close();
