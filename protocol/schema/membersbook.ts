@@ -79,6 +79,132 @@ export const ERROR_STATUS = {
 } as const;
 
 /**
+ * `PUT /api/admin/members/{id}/active`.
+ */
+export type ActiveChange = { 
+/**
+ * Whether the member may sign in.
+ */
+is_active: boolean, };
+
+/**
+ * A member, as administrators see them.
+ */
+export type AdminMember = { 
+/**
+ * How many devices are connected now.
+ */
+connections: number, 
+/**
+ * The id of the member.
+ */
+_id: MemberId, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * The e-mail address, as it was given.
+ */
+email: string, 
+/**
+ * The kind of membership.
+ */
+tier: Tier, 
+/**
+ * How to reach the member.
+ */
+contact_info: ContactInfo, 
+/**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
+ * Where the picture is.
+ */
+profile_image_url: string | null, 
+/**
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * When the member registered.
+ */
+created_at: Timestamp, 
+/**
+ * When the profile changed last.
+ */
+updated_at: Timestamp, 
+/**
+ * When the member logged in last.
+ */
+last_login: Timestamp | null, 
+/**
+ * Whether the member may sign in.
+ */
+is_active: boolean, };
+
+/**
+ * A page of members.
+ */
+export type AdminMemberPage = { 
+/**
+ * The members, by name.
+ */
+members: Array<AdminMember>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * What was done.
+ */
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "erased";
+
+/**
+ * Who did what to whom, when, from where. Never changed and never removed.
+ */
+export type AuditEntry = { 
+/**
+ * When.
+ */
+at: Timestamp, 
+/**
+ * Who; nobody for the command line.
+ */
+actor_id: MemberId | null, 
+/**
+ * What.
+ */
+action: AuditAction, 
+/**
+ * To whom.
+ */
+target_id: MemberId, 
+/**
+ * What changed: `from` and `to`, or the names of the changed fields.
+ */
+details: Record<string, unknown>, 
+/**
+ * The address that the request came from; none for the command line.
+ */
+address: string | null, };
+
+/**
+ * A page of the audit log, the newest entries first.
+ */
+export type AuditPage = { 
+/**
+ * The entries.
+ */
+entries: Array<AuditEntry>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
  * `auth.expiring`: the access token expires in a minute.
  */
 export type AuthExpiring = { 
@@ -233,6 +359,65 @@ members: Array<MemberId>, };
 export type ConversationKind = "direct";
 
 /**
+ * A page of conversations, those with the newest message first.
+ */
+export type ConversationList = { 
+/**
+ * The conversations.
+ */
+conversations: Array<ConversationSummary>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * A conversation in a list.
+ */
+export type ConversationSummary = { 
+/**
+ * The id of the conversation.
+ */
+_id: ConversationId, 
+/**
+ * What it is.
+ */
+kind: ConversationKind, 
+/**
+ * Its members with their watermarks, the asking one included.
+ */
+members: Array<Watermarks>, 
+/**
+ * The `seq` of its newest message.
+ */
+last_seq: number, 
+/**
+ * When its newest message was stored.
+ */
+last_at: Timestamp, 
+/**
+ * Messages of others that the asking member has not read.
+ */
+unread: number, 
+/**
+ * Its newest message.
+ */
+last_message: MessageDocument | null, };
+
+/**
+ * The unread messages of one conversation.
+ */
+export type ConversationUnread = { 
+/**
+ * The conversation.
+ */
+conversation_id: ConversationId, 
+/**
+ * How many.
+ */
+unread: number, };
+
+/**
  * `conversations`: a page of the member's conversations.
  */
 export type Conversations = { 
@@ -289,6 +474,28 @@ export type DeviceId = string;
  * The part of [`PresenceStatus`] that a device can choose.
  */
 export type DeviceStatus = "online" | "away";
+
+/**
+ * A page of the directory or of a search.
+ */
+export type Directory = { 
+/**
+ * The members.
+ */
+members: Array<Profile>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * The answer to `POST /api/admin/members/{id}/disconnect`.
+ */
+export type Disconnected = { 
+/**
+ * How many connections were closed.
+ */
+connections: number, };
 
 /**
  * One entry of a conversation's log.
@@ -583,6 +790,27 @@ export type MemberPush = {
 member: MemberCard, };
 
 /**
+ * `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
+ */
+export type MemberReplacement = { 
+/**
+ * The name to show: 1 to 100 characters after trimming.
+ */
+name: string, 
+/**
+ * How to reach the member.
+ */
+contact_info: ContactInfo, 
+/**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
+ * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+ */
+profile_image_url: string | null, };
+
+/**
  * A message, as everybody in its conversation sees it. It never changes.
  */
 export type Message = { 
@@ -642,11 +870,77 @@ conversation: ConversationId,
 seq: number, };
 
 /**
+ * A message with its status.
+ */
+export type MessageDocument = { 
+/**
+ * The id of the message.
+ */
+_id: MessageId, 
+/**
+ * The conversation that it is in.
+ */
+conversation_id: ConversationId, 
+/**
+ * Its place in the conversation: 1, 2, 3 … without holes.
+ */
+seq: number, 
+/**
+ * The member who sent it.
+ */
+sender_id: MemberId, 
+/**
+ * The member who it is for.
+ */
+receiver_id: MemberId, 
+/**
+ * The id that the sender's client gave it.
+ */
+client_id: ClientMessageId, 
+/**
+ * The text. Not HTML; escape it when it is shown.
+ */
+content: string, 
+/**
+ * When it was stored.
+ */
+created_at: Timestamp, 
+/**
+ * How far it has got.
+ */
+status: MessageStatus, 
+/**
+ * When it reached a device of its receiver.
+ */
+delivered_at: Timestamp | null, 
+/**
+ * When its receiver read it.
+ */
+read_at: Timestamp | null, };
+
+/**
  * A message, unique over all conversations.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
  */
 export type MessageId = string;
+
+/**
+ * A page of a conversation.
+ */
+export type MessagePage = { 
+/**
+ * The conversation.
+ */
+conversation_id: ConversationId, 
+/**
+ * The messages, the newest first.
+ */
+messages: Array<MessageDocument>, 
+/**
+ * Whether there are further ones in the direction that was asked for.
+ */
+more: boolean, };
 
 /**
  * `message`: a message in a conversation of the member.
@@ -694,6 +988,11 @@ client_id: ClientMessageId,
  * The text: 1 to 4,000 characters after trimming. White space at its ends is removed, nothing else changed.
  */
 content: string, };
+
+/**
+ * How far a message has got.
+ */
+export type MessageStatus = "sent" | "delivered" | "read";
 
 /**
  * `ok`: the request took effect.
@@ -836,6 +1135,52 @@ code: ErrorCode,
 errors?: Array<FieldError>, };
 
 /**
+ * A member, as another one sees them: contact details only as far as they are shared. The member themselves and
+ * administrators see all of them.
+ */
+export type Profile = { 
+/**
+ * The id of the member.
+ */
+_id: MemberId, 
+/**
+ * The name to show; `Former member` for one who has left.
+ */
+name: string, 
+/**
+ * The e-mail address, if it is shared.
+ */
+email: string | null, 
+/**
+ * The kind of membership.
+ */
+tier: Tier, 
+/**
+ * How to reach the member, as far as it is shared.
+ */
+contact_info: ContactInfo, 
+/**
+ * Where the picture is.
+ */
+profile_image_url: string | null, 
+/**
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * When the member registered.
+ */
+created_at: Timestamp, 
+/**
+ * When the profile changed last.
+ */
+updated_at: Timestamp, 
+/**
+ * Whether the member can be written to; false for one who was deactivated or has left.
+ */
+is_active: boolean, };
+
+/**
  * `receipt`: a watermark moved. Several moves may come as one receipt with the latest watermarks.
  */
 export type Receipt = { 
@@ -892,9 +1237,102 @@ password: string, };
 export type RequestId = string;
 
 /**
+ * `PUT /api/admin/members/{id}/role`.
+ */
+export type RoleChange = { 
+/**
+ * What the member may do.
+ */
+user_type: UserType, };
+
+/**
+ * `POST /api/messages`. Either `receiver_id` or `conversation_id`.
+ */
+export type SendRequest = { 
+/**
+ * The member to write to.
+ */
+receiver_id?: MemberId, 
+/**
+ * The conversation to write into.
+ */
+conversation_id?: ConversationId, 
+/**
+ * The text: 1 to 4,000 characters after trimming.
+ */
+content: string, 
+/**
+ * A UUID for this message; without it, an `Idempotency-Key` header is needed. The same one again returns the first
+ * message.
+ */
+client_id?: ClientMessageId, };
+
+/**
+ * `GET /api/admin/stats`.
+ */
+export type ServerStats = { 
+/**
+ * The version of the server.
+ */
+version: string, 
+/**
+ * When it started.
+ */
+started_at: Timestamp, 
+/**
+ * How long it has been up, in seconds.
+ */
+uptime_seconds: number, 
+/**
+ * WebSocket connections of this node.
+ */
+connections: number, 
+/**
+ * Members with a connection to this node.
+ */
+members_connected: number, 
+/**
+ * Messages stored by this node since it started.
+ */
+messages_since_start: number, 
+/**
+ * What is in the store.
+ */
+store: StoreStats, };
+
+/**
  * Who may see a contact detail.
  */
 export type SharedWith = "members" | "nobody";
+
+/**
+ * What is in the store.
+ */
+export type StoreStats = { 
+/**
+ * Which store it is, in words.
+ */
+description: string, 
+/**
+ * Members, former ones included.
+ */
+members: number, 
+/**
+ * Members who may sign in.
+ */
+members_active: number, 
+/**
+ * Conversations.
+ */
+conversations: number, 
+/**
+ * Messages.
+ */
+messages: number, 
+/**
+ * Its size, in bytes.
+ */
+bytes: number, };
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing.
@@ -926,6 +1364,15 @@ more: boolean, };
  * The kind of membership.
  */
 export type Tier = "Disruption" | "Infinity" | "Sócio";
+
+/**
+ * `PUT /api/admin/members/{id}/tier`.
+ */
+export type TierChange = { 
+/**
+ * The new tier.
+ */
+tier: Tier, };
 
 /**
  * A moment, in milliseconds since the Unix epoch. On the wire `2026-11-22T18:03:53.120Z`.
@@ -970,6 +1417,19 @@ member: MemberId,
  * Whether they are.
  */
 active: boolean, };
+
+/**
+ * `GET /api/messages/unread`.
+ */
+export type Unread = { 
+/**
+ * Unread messages in all conversations.
+ */
+total: number, 
+/**
+ * The conversations that have some.
+ */
+conversations: Array<ConversationUnread>, };
 
 /**
  * What a member may do.

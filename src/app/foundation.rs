@@ -9,7 +9,12 @@ use super::{StartError, start_error};
 use crate::{
     auth::{AccessTokens, Passwords, access},
     clock::{Clock, SystemClock},
-    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
+    config::{
+        Settings, secret,
+        settings::{Auth, Rates},
+        values::DatabaseUrl,
+    },
+    http::limits::RequestLimits,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
     presence::Presence,
@@ -200,6 +205,16 @@ impl Foundation {
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),
+        }
+    }
+
+    /// How many requests are allowed.
+    pub(super) fn request_limits(&self) -> RequestLimits {
+        let (rates, second) = (&self.settings.rates, Duration::from_secs(1));
+        let Rates { rate_address, rate_address_burst, rate_requests, rate_requests_burst, .. } = rates;
+        RequestLimits {
+            by_address: self.limiter("address", *rate_address, *rate_address_burst, second),
+            by_member: self.limiter("member", *rate_requests, *rate_requests_burst, second),
         }
     }
 

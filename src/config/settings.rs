@@ -4,11 +4,12 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, origin, secret},
+    values::{DatabaseUrl, OptionalAddr, duration, network, origin, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -97,6 +98,9 @@ pub struct Listen {
         global = true
     )]
     pub cors_origins: Vec<HeaderValue>,
+    /// Reverse proxies whose X-Forwarded-For is believed: addresses or networks (10.0.0.0/8), separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true)]
+    pub trusted_proxies: Vec<IpNet>,
     /// How long a REST request may take.
     #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
     pub request_timeout: Duration,
@@ -227,6 +231,18 @@ pub struct Rates {
     /// Frames of one member at once, after a pause.
     #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
     pub rate_frames_burst: u32,
+    /// REST requests of one member a second.
+    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
+    pub rate_requests: u32,
+    /// REST requests of one member at once, after a pause.
+    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, global = true)]
+    pub rate_requests_burst: u32,
+    /// REST requests from one address a second.
+    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, global = true)]
+    pub rate_address: u32,
+    /// REST requests from one address at once, after a pause.
+    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, global = true)]
+    pub rate_address_burst: u32,
     /// Logins from one address a minute.
     #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
     pub rate_logins: u32,

@@ -1,10 +1,26 @@
 //! Parsers of single settings.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use secrecy::SecretString;
+
+/// An address, or a network in CIDR notation.
+///
+/// # Errors
+/// When it is neither.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "an address such as 10.0.0.1 or a network such as 10.0.0.0/8".to_owned())
+}
 
 /// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
 ///

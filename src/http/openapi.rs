@@ -107,7 +107,7 @@ fn add_errors(path: &str, operation: &mut Operation) {
     }
     for (status, names) in by_status {
         let codes = ErrorCode::ALL.iter().copied().filter(|code| names.contains(code.as_str()));
-        operation.responses.responses.insert(status.to_string(), RefOr::T(problem(codes.collect())));
+        operation.responses.responses.insert(status.to_string(), RefOr::T(problem(&codes.collect::<Vec<_>>())));
     }
 }
 
@@ -117,7 +117,7 @@ fn named_codes(description: &str) -> impl Iterator<Item = ErrorCode> {
 }
 
 /// The response with any of these codes, which have one status.
-fn problem(codes: Vec<ErrorCode>) -> Response {
+fn problem(codes: &[ErrorCode]) -> Response {
     let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.meaning())).collect();
     let examples = codes.iter().map(|code| {
         let mut problem = Problem::new(*code, code.meaning());

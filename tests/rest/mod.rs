@@ -1,7 +1,12 @@
 //! The REST API.
 
 mod accounts;
+mod admin;
+mod directory;
+mod edge;
+mod matrix;
 mod members;
+mod messages;
 mod problems;
 
 use protocol::{ErrorCode, Problem};

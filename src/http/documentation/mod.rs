@@ -61,11 +61,10 @@ fn openapi() -> Bytes {
 }
 
 /// Headers that every answer of this module has.
-fn headers(content_type: &'static str, cache: &'static str) -> [(HeaderName, HeaderValue); 3] {
+fn headers(content_type: &'static str, cache: &'static str) -> [(HeaderName, HeaderValue); 2] {
     [
         (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ]
 }
 

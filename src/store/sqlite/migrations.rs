@@ -38,6 +38,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::members::MemberRecord;
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -60,7 +61,7 @@ mod tests {
             .unwrap();
         run(&mut connection).unwrap();
         let found = search::find(&connection, &["ange".to_owned(), "sa".to_owned()], 10).unwrap();
-        assert_eq!(found.first().map(|record| record.name_key()).as_deref(), Some("angela sa"));
+        assert_eq!(found.first().map(MemberRecord::name_key).as_deref(), Some("angela sa"));
     }
 
     #[test]
