@@ -11,7 +11,6 @@ macro_rules! error_codes {
         /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $code)] $name,)*
         }
@@ -145,6 +144,14 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+// The derive of utoipa does not see names that come out of a macro.
+#[cfg(feature = "openapi")]
+crate::openapi::describe!(ErrorCode, {
+    "type": "string",
+    "description": "Why a request failed: a stable word for programs.",
+    "enum": (ErrorCode::ALL),
+});
+
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -162,6 +169,7 @@ pub struct FieldError {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URN that identifies the kind of problem.
+    #[cfg_attr(feature = "openapi", schema(example = "urn:members-book:problem:validation_failed"))]
     #[serde(rename = "type")]
     pub problem_type: String,
     /// The kind of problem in a few words.

@@ -100,6 +100,7 @@ macro_rules! object_id {
         describe_as_string!($name, {
             "type": "string",
             "pattern": "^[0-9a-f]{24}$",
+            "examples": ["6b033ff858dd68a2edc96e77"],
             "description": concat!("The opaque id of a ", $what, "."),
         });
     };
@@ -186,6 +187,7 @@ serde_as_string!(ClientMessageId);
 describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",
+    "examples": ["01890a5d-ac96-774b-bcce-b302099a8057"],
     "description": "A UUID made by the client; version 7 is recommended.",
 });
 

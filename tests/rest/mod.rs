@@ -9,6 +9,7 @@ mod edge;
 mod matrix;
 mod members;
 mod messages;
+mod pages;
 mod problems;
 
 use protocol::{ErrorCode, Problem};
