@@ -70,7 +70,7 @@ impl App {
         let base = Foundation::lay(settings, world, true)?;
         let (secret, generated_secret) = base.signing_secret()?;
         let accounts = Arc::new(base.accounts(secret)?);
-        let (session, lanes) = base.session(&accounts).await?;
+        let (session, lanes) = base.session(&accounts);
         let profiles = Arc::new(Profiles {
             members: Arc::clone(&base.store.members),
             conversations: Arc::clone(&base.store.conversations),

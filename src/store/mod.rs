@@ -7,9 +7,11 @@
 //! | --- | --- |
 //! | [`members`], [`sessions`], [`conversations`] | the trait of each aggregate and its records |
 //! | [`sqlite`] | the embedded store |
+//! | [`mongo`] | the production store |
 
 pub mod conversations;
 pub mod members;
+pub mod mongo;
 pub mod sessions;
 pub mod sqlite;
 
@@ -36,6 +38,19 @@ pub enum StoreError {
     /// It contradicts itself or us: a fault in the code or in the data.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
+}
+
+impl StoreError {
+    /// What kind it is, for the metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Inconsistent(_) => "inconsistent",
+        }
+    }
 }
 
 /// What a store is as a whole.

@@ -23,7 +23,7 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -57,6 +57,8 @@ pub struct Sqlite {
     path: PathBuf,
     store_id: StoreId,
     writer: Writer,
+    /// The position of the newest change that was committed.
+    horizon: AtomicU64,
     readers: Readers,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -83,12 +85,13 @@ impl Sqlite {
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(row::store_error)?;
         migrations::run(&mut connection)?;
-        let store_id: [u8; 8] =
-            connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
+        let (store_id, position) = connection
+            .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(row::store_error)?;
         let writer = Writer::spawn(connection, clock, ids, Arc::clone(&metrics))?;
         let readers = Readers::spawn(&path, readers)?;
-        let sqlite =
-            Arc::new(Self { path, store_id: StoreId(store_id), writer, readers, timeout, metrics, _lock: lock });
+        let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
+        let sqlite = Arc::new(Self { path, store_id, writer, horizon, readers, timeout, metrics, _lock: lock });
         Ok(Store {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
@@ -129,12 +132,7 @@ impl Sqlite {
 
     fn count_error<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &answer {
-            self.metrics.store_error(match error {
-                StoreError::Unavailable(_) => "unavailable",
-                StoreError::Overloaded => "overloaded",
-                StoreError::Timeout => "timeout",
-                StoreError::Inconsistent(_) => "inconsistent",
-            });
+            self.metrics.store_error(error.kind());
         }
         answer
     }
