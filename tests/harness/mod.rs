@@ -1,6 +1,7 @@
 //! Servers and clients for tests.
 
 pub mod client;
+pub mod database;
 pub mod member;
 pub mod process;
 pub mod server;

@@ -4,6 +4,7 @@ mod conversations;
 mod fixture;
 mod members;
 mod model;
+mod mongodb;
 mod sessions;
 mod sqlite;
 
@@ -14,6 +15,14 @@ macro_rules! for_every_store {
             $(#[tokio::test]
             async fn $test() {
                 let fixture = crate::store::fixture::Fixture::sqlite();
+                super::$test(&fixture).await;
+            })*
+        }
+
+        mod on_mongodb {
+            $(#[tokio::test]
+            async fn $test() {
+                let fixture = crate::store::fixture::Fixture::mongodb().await;
                 super::$test(&fixture).await;
             })*
         }
