@@ -22,9 +22,9 @@ use crate::{
     config::Settings,
     failure::Failure,
     http::{self, AppState, serve::Server},
-    service::{accounts::Accounts, profiles::Profiles, sequencer::Lanes},
+    service::{accounts::Accounts, sequencer::Lanes},
     session,
-    store::{Backend, members::MemberRecord},
+    store::{Backend, changes::Actor, members::MemberRecord},
 };
 
 /// Files that are kept for the store, logs and listeners when connections are counted.
@@ -49,7 +49,7 @@ pub struct App {
     pub store: String,
     /// The file of the secret that was generated, if no setting gives one.
     pub generated_secret: Option<PathBuf>,
-    /// Accounts, for what has no endpoint.
+    /// Accounts.
     pub accounts: Arc<Accounts>,
     session: Arc<session::Context>,
     backend: Arc<dyn Backend>,
@@ -71,14 +71,7 @@ impl App {
         let (secret, generated_secret) = base.signing_secret()?;
         let accounts = Arc::new(base.accounts(secret)?);
         let (session, lanes) = base.session(&accounts);
-        let profiles = Arc::new(Profiles {
-            members: Arc::clone(&base.store.members),
-            conversations: Arc::clone(&base.store.conversations),
-            watching: Arc::clone(&session.watching),
-            events: session.events.clone(),
-            clock: Arc::clone(&base.world.clock),
-        });
-
+        let services = base.services(&session);
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -90,7 +83,11 @@ impl App {
 
         let state = AppState {
             accounts: Arc::clone(&accounts),
-            profiles,
+            profiles: services.profiles,
+            directory: services.directory,
+            documents: services.documents,
+            exports: services.exports,
+            administration: services.administration,
             session: Arc::clone(&session),
             store: Arc::clone(&base.store.backend),
             metrics: Arc::clone(&base.metrics),
@@ -168,8 +165,10 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
     let base = Foundation::lay(settings, World::default(), false)?;
     // Nothing is signed: no session is started.
     let accounts = base.accounts(secrecy::SecretString::default())?;
-    let created =
-        accounts.create(request, UserType::Admin).await.map_err(|Failure { message, .. }| StartError(message));
+    let created = accounts
+        .create(request, UserType::Admin, Some(Actor::default()))
+        .await
+        .map_err(|Failure { message, .. }| StartError(message));
     base.store.backend.close().await;
     created
 }

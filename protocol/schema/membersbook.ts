@@ -28,6 +28,8 @@ export const CloseCode = {
   TimedOut: 4408,
   /** The same device connected again elsewhere: the newer connection wins. Come back: no. */
   Replaced: 4409,
+  /** An administrator closed the connections of the member. Come back: yes, with backoff. */
+  Disconnected: 4410,
   /** The connection could not keep up with what it was sent; sync finds what it missed. Come back: yes, with backoff. */
   SlowConsumer: 4413,
   /** Too many connections, or too much too fast after errors said so. Come back: yes, after `retry_after_ms`. */
@@ -57,10 +59,13 @@ export const ERROR_STATUS = {
   forbidden: 403,
   not_found: 404,
   member_not_found: 404,
+  message_not_found: 404,
   conversation_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
   recipient_deactivated: 409,
+  last_admin: 409,
+  stale: 412,
   payload_too_large: 413,
   unsupported_media_type: 415,
   upgrade_required: 426,
@@ -140,15 +145,15 @@ export type ConnectionId = string;
  */
 export type ContactInfo = { 
 /**
- * The phone number.
+ * The phone number: at most 32 characters.
  */
 phone: string | null, 
 /**
- * Where the member works.
+ * Where the member works: at most 100 characters.
  */
 company: string | null, 
 /**
- * What the member does there.
+ * What the member does there: at most 100 characters.
  */
 position: string | null, };
 
@@ -316,7 +321,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "conversation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
 
 /**
  * One bad field of a request.
@@ -479,6 +484,10 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
  * Where the picture is.
  */
 profile_image_url: string | null, 
@@ -524,7 +533,15 @@ tier: Tier,
  */
 profile_image_url?: string, 
 /**
- * When the profile changed last.
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * Whether the member can be written to; false for one who was deactivated or has left.
+ */
+is_active: boolean, 
+/**
+ * When the profile changed last; later than what a client has means that contact details may have changed too.
  */
 updated_at: Timestamp, };
 
@@ -536,7 +553,7 @@ updated_at: Timestamp, };
 export type MemberId = string;
 
 /**
- * `PATCH /api/members/me`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
+ * `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
  */
 export type MemberPatch = { 
 /**
@@ -547,6 +564,10 @@ name?: string,
  * How to reach the member.
  */
 contact_info?: ContactInfoPatch, 
+/**
+ * Which contact details other members see.
+ */
+visibility?: VisibilityPatch, 
 /**
  * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
  */
@@ -871,6 +892,11 @@ password: string, };
 export type RequestId = string;
 
 /**
+ * Who may see a contact detail.
+ */
+export type SharedWith = "members" | "nobody";
+
+/**
  * `sync`: the state of conversations. Applying it twice changes nothing.
  */
 export type Sync = { 
@@ -949,6 +975,48 @@ active: boolean, };
  * What a member may do.
  */
 export type UserType = "member" | "admin";
+
+/**
+ * Which contact details a member shares. A detail that is not shared is not found by search either.
+ */
+export type Visibility = { 
+/**
+ * The e-mail address; `nobody` unless the member says otherwise.
+ */
+email: SharedWith, 
+/**
+ * The phone number; `nobody` unless the member says otherwise.
+ */
+phone: SharedWith, 
+/**
+ * Where the member works; `members` unless the member says otherwise.
+ */
+company: SharedWith, 
+/**
+ * What the member does there; `members` unless the member says otherwise.
+ */
+position: SharedWith, };
+
+/**
+ * The visibility settings of a [`MemberPatch`].
+ */
+export type VisibilityPatch = { 
+/**
+ * The e-mail address.
+ */
+email?: SharedWith, 
+/**
+ * The phone number.
+ */
+phone?: SharedWith, 
+/**
+ * Where the member works.
+ */
+company?: SharedWith, 
+/**
+ * What the member does there.
+ */
+position?: SharedWith, };
 
 /**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.

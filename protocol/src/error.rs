@@ -11,6 +11,7 @@ macro_rules! error_codes {
         /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $code)] $name,)*
         }
@@ -99,6 +100,8 @@ error_codes! {
     NotFound = "not_found", 404, "Not found";
     /// There is no such member.
     MemberNotFound = "member_not_found", 404, "Member not found";
+    /// There is no such message among those of the signed-in member.
+    MessageNotFound = "message_not_found", 404, "Message not found";
     /// There is no such conversation among those of the signed-in member.
     ConversationNotFound = "conversation_not_found", 404, "Conversation not found";
     /// The resource does not know this HTTP method.
@@ -107,6 +110,10 @@ error_codes! {
     EmailTaken = "email_taken", 409, "E-mail taken";
     /// The other member of the conversation was deactivated and can receive no messages.
     RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated";
+    /// The last active administrator can be neither demoted nor deactivated, and cannot leave.
+    LastAdmin = "last_admin", 409, "Last administrator";
+    /// The resource has changed since the version that `If-Match` names. Read it again.
+    Stale = "stale", 412, "Stale version";
     /// The body is over the size limit.
     PayloadTooLarge = "payload_too_large", 413, "Payload too large", closes TooLarge;
     /// The body is not `application/json`.
@@ -139,6 +146,7 @@ impl fmt::Display for ErrorCode {
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FieldError {
     /// The path of the field, such as `contact_info.phone`.
     pub field: String,
@@ -149,6 +157,7 @@ pub struct FieldError {
 /// The body of every REST error: a problem document (RFC 9457), `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URN that identifies the kind of problem.
     #[serde(rename = "type")]

@@ -31,6 +31,9 @@ macro_rules! serde_as_string {
 /// Describes an id to the schema generators: a string with a pattern.
 macro_rules! describe_as_string {
     ($name:ident, $schema:tt) => {
+        #[cfg(feature = "openapi")]
+        crate::openapi::describe!($name, $schema);
+
         #[cfg(feature = "codegen")]
         impl schemars::JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {

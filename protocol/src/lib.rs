@@ -25,6 +25,8 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod model;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod rest;
 mod rules;
 pub mod server;

@@ -66,6 +66,14 @@ pub const PHONE_MAX_CHARS: usize = 32;
 pub const CONTACT_MAX_CHARS: usize = 100;
 /// Longest URL of a profile image, in characters.
 pub const URL_MAX_CHARS: usize = 2_048;
+/// Longest text to search for, in characters.
+pub const SEARCH_MAX_CHARS: usize = 100;
+/// Most members that a search finds.
+pub const SEARCH_RESULTS_MAX: usize = 500;
+/// Longest `cursor` of a list over REST, in characters.
+pub const PAGE_CURSOR_MAX_CHARS: usize = 512;
+/// Longest `Idempotency-Key`, in characters.
+pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
 /// Largest body of a REST request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 

@@ -49,6 +49,7 @@ impl Entry {
 
 /// What a conversation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum ConversationKind {
@@ -58,6 +59,7 @@ pub enum ConversationKind {
 
 /// How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 pub struct Watermarks {
     /// The member.
@@ -104,6 +106,7 @@ pub struct ConversationInfo {
 
 /// What a member shows of themselves: the best of all their devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceStatus {
@@ -141,6 +144,7 @@ pub struct Presence {
 
 /// The kind of membership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 pub enum Tier {
     /// The tier of every new member.
@@ -169,6 +173,7 @@ impl Tier {
 
 /// What a member may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[serde(rename_all = "snake_case")]
 pub enum UserType {
@@ -202,7 +207,11 @@ pub struct MemberCard {
     /// Where the picture is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_image_url: Option<String>,
-    /// When the profile changed last.
+    /// What the member may do.
+    pub user_type: UserType,
+    /// Whether the member can be written to; false for one who was deactivated or has left.
+    pub is_active: bool,
+    /// When the profile changed last; later than what a client has means that contact details may have changed too.
     pub updated_at: Timestamp,
 }
 

@@ -6,6 +6,11 @@ pub(crate) fn given(value: &str, (): &()) -> garde::Result {
     if value.is_empty() { Err(garde::Error::new("required")) } else { Ok(()) }
 }
 
+/// For fields that have no empty value of their own. An optional field is validated only through this.
+pub(crate) fn some<T>(value: &Option<T>, (): &()) -> garde::Result {
+    if value.is_none() { Err(garde::Error::new("required")) } else { Ok(()) }
+}
+
 pub(crate) fn name(value: &str, (): &()) -> garde::Result {
     match value.trim().chars().count() {
         0 if value.is_empty() => Ok(()),
@@ -44,4 +49,12 @@ pub(crate) fn image_url(value: &str, (): &()) -> garde::Result {
     } else {
         Err(garde::Error::new("an http or https URL of at most 2,048 characters"))
     }
+}
+
+pub(crate) fn search(value: &str, (): &()) -> garde::Result {
+    let long = value.chars().count() > limits::SEARCH_MAX_CHARS;
+    if !value.is_empty() && (long || !value.chars().any(char::is_alphanumeric)) {
+        return Err(garde::Error::new("1 to 100 characters with at least one letter or digit"));
+    }
+    Ok(())
 }

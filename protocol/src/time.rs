@@ -91,6 +91,14 @@ impl schemars::JsonSchema for Timestamp {
     }
 }
 
+#[cfg(feature = "openapi")]
+crate::openapi::describe!(Timestamp, {
+    "type": "string",
+    "format": "date-time",
+    "description": "RFC 3339, UTC, milliseconds.",
+    "examples": ["2026-11-22T18:03:53.120Z"],
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

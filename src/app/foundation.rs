@@ -15,10 +15,15 @@ use crate::{
     presence::Presence,
     service::{
         accounts::Accounts,
+        administration::Administration,
         connections::Connections,
+        directory::Directory,
+        documents::Documents,
         events::Events,
+        export::Exports,
         limiter::{Limiter, Rate},
         messaging::Messaging,
+        profiles::Profiles,
         sequencer::{Lanes, Sequencer},
         watching::Watching,
     },
@@ -44,6 +49,15 @@ impl Default for World {
     fn default() -> Self {
         Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
     }
+}
+
+/// What REST needs beside accounts and sessions.
+pub(super) struct Services {
+    pub(super) profiles: Arc<Profiles>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) documents: Arc<Documents>,
+    pub(super) exports: Arc<Exports>,
+    pub(super) administration: Arc<Administration>,
 }
 
 /// What everything else stands on.
@@ -151,6 +165,43 @@ impl Foundation {
             shutdown: self.shutdown.clone(),
         };
         (Arc::new(context), lanes)
+    }
+
+    /// What REST needs beside accounts and sessions.
+    pub(super) fn services(&self, session: &session::Context) -> Services {
+        let Store { members, sessions, conversations, .. } = &self.store;
+        let clock = &self.world.clock;
+        let profiles = Arc::new(Profiles {
+            members: Arc::clone(members),
+            conversations: Arc::clone(conversations),
+            watching: Arc::clone(&session.watching),
+            events: session.events.clone(),
+            hub: Arc::clone(&self.hub),
+            clock: Arc::clone(clock),
+        });
+        let documents = Arc::new(Documents {
+            messaging: Arc::clone(&session.messaging),
+            conversations: Arc::clone(conversations),
+            members: Arc::clone(members),
+            limit: Arc::clone(&session.messages),
+        });
+        let exports =
+            Exports::new(Arc::clone(members), Arc::clone(sessions), Arc::clone(&documents), Arc::clone(clock));
+        let administration = Administration {
+            profiles: Arc::clone(&profiles),
+            store: self.store.clone(),
+            hub: Arc::clone(&self.hub),
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::clone(clock),
+            started_at: clock.now(),
+        };
+        Services {
+            profiles,
+            directory: Arc::new(Directory { members: Arc::clone(members) }),
+            documents,
+            exports: Arc::new(exports),
+            administration: Arc::new(administration),
+        }
     }
 
     fn limiter<K: std::hash::Hash + Eq + Clone>(

@@ -1,18 +1,26 @@
 //! Who asks, and what with.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use axum::{
+    RequestPartsExt as _,
     body::{Bytes, to_bytes},
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use http_body_util::LengthLimitError;
 use protocol::{ErrorCode, limits::BODY_MAX_BYTES};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::AppState;
-use crate::{failure::Failure, service::accounts::Authorized};
+use crate::{
+    failure::Failure,
+    service::{accounts::Authorized, administration::Admin},
+};
 
 /// The signed-in member, from the `Authorization` header (RFC 6750).
 pub struct SignedIn(pub Authorized);
@@ -42,6 +50,73 @@ impl<S: Sync> FromRequestParts<S> for Peer {
         // Put there by `serve` for every connection.
         let peer = parts.extensions.get::<SocketAddr>().ok_or(ErrorCode::Internal)?;
         Ok(Self(peer.ip().to_canonical()))
+    }
+}
+
+/// An administrator, with the address that they ask from.
+pub struct SignedInAdmin(pub Admin);
+
+impl FromRequestParts<AppState> for SignedInAdmin {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let SignedIn(who) = SignedIn::from_request_parts(parts, state).await?;
+        let Peer(from) = Peer::from_request_parts(parts, state).await?;
+        Ok(Self(Admin::new(&who, from)?))
+    }
+}
+
+/// The one id in the path.
+pub struct PathId<T>(pub T);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromRequestParts<AppState> for PathId<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Failure> {
+        let Path((name, text)) = parts.extract::<Path<Vec<(String, String)>>>().await.map_or_else(
+            |_| Path(("id".to_owned(), String::new())),
+            |Path(all)| Path(all.into_iter().next().unwrap_or_default()),
+        );
+        let wrong = |problem: T::Err| Failure::field(ErrorCode::ValidationFailed, &name, &problem.to_string());
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+/// The checked parameters of the query.
+pub struct Params<T>(pub T);
+
+impl<T> FromRequestParts<AppState> for Params<T>
+where
+    T: DeserializeOwned + garde::Validate<Context = ()>,
+{
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+        let object = pairs.map(|(name, value)| (name, Value::String(value))).collect();
+        checked(Value::Object(object)).map(Self)
+    }
+}
+
+/// The version that a change is made for, from `If-Match` (RFC 9110, section 13.1.1).
+pub struct IfMatch(pub Option<u64>);
+
+impl FromRequestParts<AppState> for IfMatch {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Failure> {
+        let Some(tag) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
+        let tag = tag.to_str().unwrap_or_default().trim();
+        if tag == "*" {
+            return Ok(Self(None));
+        }
+        if tag.contains(',') {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "If-Match", "one entity tag, or *"));
+        }
+        // A tag that is not one of ours is not the newest version of anything.
+        let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
+        version.map(|version| Self(Some(version))).ok_or_else(|| ErrorCode::Stale.into())
     }
 }
 
@@ -97,12 +172,20 @@ fn parse<T>(bytes: &[u8]) -> Result<Body<T>, Failure>
 where
     T: DeserializeOwned + garde::Validate<Context = ()>,
 {
-    let value: serde_json::Value = serde_json::from_slice(bytes)
+    let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| Failure::new(ErrorCode::Malformed, format!("The body is not JSON: {error}.")))?;
     if !value.is_object() {
         return Err(Failure::new(ErrorCode::Malformed, "The body is not a JSON object."));
     }
-    protocol::parse_body(value).map(Body).map_err(|fields| {
+    checked(value).map(Body)
+}
+
+/// Reads and checks an object; names every field that is bad.
+fn checked<T>(object: Value) -> Result<T, Failure>
+where
+    T: DeserializeOwned + garde::Validate<Context = ()>,
+{
+    protocol::parse_body(object).map_err(|fields| {
         let names: Vec<&str> = fields.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("Not valid: {}.", names.join(", "));
         Failure { fields, ..Failure::new(ErrorCode::ValidationFailed, detail) }

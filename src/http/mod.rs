@@ -5,6 +5,8 @@
 //! | [`routes`] | one file per group of endpoints |
 //! | [`problem`] | failures as problem documents |
 //! | [`extract`] | who asks, and what with |
+//! | [`versioned`] | answers with an `ETag` |
+//! | [`openapi`] | the OpenAPI document |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`serve`] | accepting connections, as many as there is room for |
@@ -13,10 +15,12 @@
 
 pub mod extract;
 pub mod observe;
+pub mod openapi;
 pub mod problem;
 pub mod routes;
 pub mod serve;
 pub mod upgrade;
+pub mod versioned;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +35,10 @@ use tower_http::cors::CorsLayer;
 
 use crate::{
     failure::Failure,
-    service::{accounts::Accounts, profiles::Profiles},
+    service::{
+        accounts::Accounts, administration::Administration, directory::Directory, documents::Documents,
+        export::Exports, profiles::Profiles,
+    },
     session,
     store::Backend,
     telemetry::Metrics,
@@ -44,6 +51,14 @@ pub struct AppState {
     pub accounts: Arc<Accounts>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
+    /// The directory.
+    pub directory: Arc<Directory>,
+    /// Messages as documents.
+    pub documents: Arc<Documents>,
+    /// Exports.
+    pub exports: Arc<Exports>,
+    /// Administration.
+    pub administration: Arc<Administration>,
     /// What WebSocket connections need.
     pub session: Arc<session::Context>,
     /// The store, for its health.
@@ -60,15 +75,12 @@ pub struct AppState {
 pub fn router(state: AppState, cors_origins: Vec<HeaderValue>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(cors_origins)
-        .allow_methods([Method::GET, Method::POST, Method::PATCH])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(3600));
-    Router::new()
-        .merge(routes::auth::routes())
-        .merge(routes::members::routes())
-        .merge(routes::health::routes())
-        .route("/ws", axum::routing::get(upgrade::upgrade))
+    let (router, _) = routes::all().split_for_parts();
+    router
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))

@@ -22,11 +22,18 @@ use crate::{
     session::{self, socket},
 };
 
-/// `GET /ws`.
+/// The WebSocket, with the subprotocol `membersbook.v1`.
 ///
-/// # Errors
-/// `upgrade_required` when it is no WebSocket handshake, `validation_failed` for a subprotocol that we do not speak,
-/// `draining` while the server is going to stop.
+/// What flows over it is described by the AsyncAPI document.
+#[utoipa::path(
+    get,
+    path = "/ws",
+    tag = "socket",
+    responses(
+        (status = 101, description = "From here on it is a WebSocket."),
+        (status = 426, description = "upgrade_required"),
+    )
+)]
 pub async fn upgrade(
     State(state): State<AppState>,
     Peer(peer): Peer,

@@ -109,13 +109,11 @@ impl Hub {
         Some(if away { DeviceStatus::Away } else { DeviceStatus::Online })
     }
 
-    /// Closes the connections of a member that belong to a session, or all of them.
-    pub fn close(&self, member: MemberId, session: Option<SessionId>, close: Close) {
-        for connection in self.connections_of(member) {
-            if session.is_none_or(|session| session == connection.session) {
-                connection.outbox.close(close);
-            }
-        }
+    /// Closes the connections of a member that belong to a session, or all of them. Returns how many.
+    pub fn close(&self, member: MemberId, session: Option<SessionId>, close: Close) -> usize {
+        let connections = self.connections_of(member);
+        let concerned = connections.iter().filter(|known| session.is_none_or(|session| session == known.session));
+        concerned.map(|connection| connection.outbox.close(close)).count()
     }
 
     /// Closes every connection, each with what `close` says for it.

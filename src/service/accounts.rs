@@ -1,4 +1,4 @@
-//! Accounts: register, log in, refresh, log out, deactivate.
+//! Accounts: register, log in, refresh, log out.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -21,6 +21,7 @@ use crate::{
     ids::Ids,
     store::{
         MemberStore, SessionStore,
+        changes::Actor,
         members::{EmailTaken, MemberRecord, NewMember},
         sessions::{NewToken, Rotation},
     },
@@ -73,7 +74,7 @@ impl Accounts {
     /// `email_taken`, a rate limit, or the store.
     pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.registrations.check(&network(from))?;
-        let member = self.create(request, UserType::Member).await?;
+        let member = self.create(request, UserType::Member, None).await?;
         tracing::info!(member = %member.profile.id, "member registered");
         self.log_in_as(member).await
     }
@@ -82,7 +83,12 @@ impl Accounts {
     ///
     /// # Errors
     /// `email_taken`, or the store.
-    pub async fn create(&self, request: RegisterRequest, user_type: UserType) -> Result<MemberRecord, Failure> {
+    pub async fn create(
+        &self,
+        request: RegisterRequest,
+        user_type: UserType,
+        created_by: Option<Actor>,
+    ) -> Result<MemberRecord, Failure> {
         let RegisterRequest { name, email, password } = request;
         let member = NewMember {
             id: self.ids.member(),
@@ -92,7 +98,7 @@ impl Accounts {
             user_type,
             created_at: self.clock.now(),
         };
-        self.members.insert(member).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
+        self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
     }
 
     /// Logs a member in.
@@ -158,19 +164,6 @@ impl Accounts {
         let session = (!all).then_some(who.session);
         self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
         Ok(())
-    }
-
-    /// Activates or deactivates a member. Deactivating revokes their sessions and closes their connections with 4403.
-    ///
-    /// # Errors
-    /// `member_not_found`, or the store.
-    pub async fn set_active(&self, member: MemberId, active: bool) -> Result<MemberRecord, Failure> {
-        let record = self.members.set_active(member, active, self.clock.now()).await?;
-        let record = record.ok_or(ErrorCode::MemberNotFound)?;
-        if !active {
-            self.hub.close(member, None, Close::with(CloseCode::Deactivated));
-        }
-        Ok(record)
     }
 
     /// Checks an access token: who it speaks for, and that its session and member are still good.

@@ -194,7 +194,11 @@ impl Messaging {
         self.cursor_at(self.sequencer.published())
     }
 
-    async fn membership(&self, conversation: ConversationId) -> Result<Membership, Failure> {
+    /// The kind and members of a conversation.
+    ///
+    /// # Errors
+    /// `conversation_not_found`, or the store.
+    pub(super) async fn membership(&self, conversation: ConversationId) -> Result<Membership, Failure> {
         if let Some(membership) = self.memberships.get(&conversation) {
             return Ok(membership);
         }

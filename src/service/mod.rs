@@ -5,22 +5,31 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`] | register, log in, refresh, log out, deactivate |
-//! | [`profiles`] | a member's own record |
+//! | [`accounts`] | register, log in, refresh, log out |
+//! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
+//! | [`directory`] | finding members and reading what they share |
+//! | [`administration`] | what administrators do |
+//! | [`documents`] | messages as documents with their status, for REST |
+//! | [`export`] | everything that is stored about a member |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history, sync |
 //! | [`sequencer`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
 //! | [`limiter`] | rate limits |
-//! | [`cursor`] | positions of the store as opaque text |
+//! | [`cursor`], [`pages`] | positions of the store and places in lists as opaque text |
 
 pub mod accounts;
+pub mod administration;
 pub mod connections;
 pub mod cursor;
+pub mod directory;
+pub mod documents;
 pub mod events;
+pub mod export;
 pub mod limiter;
 pub mod messaging;
+pub mod pages;
 pub mod profiles;
 pub mod sequencer;
 pub mod watching;

@@ -1,19 +1,24 @@
-//! A member's own record.
+//! A member's record: reading one's own, changing it, leaving.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    ErrorCode, MemberId, ServerFrame,
-    model::MemberCard,
+    CloseCode, ErrorCode, MemberId, ServerFrame,
+    model::{MemberCard, UserType},
     rest::{Member, MemberPatch},
     server::MemberPush,
 };
 
-use super::{events::Events, watching::Watching};
+use super::{accounts::Authorized, events::Events, watching::Watching};
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{ConversationStore, MemberStore},
+    hub::{Close, Hub},
+    store::{
+        ConversationStore, MemberStore,
+        changes::{Actor, Change, Changed},
+        members::MemberRecord,
+    },
 };
 
 /// Profiles.
@@ -26,41 +31,97 @@ pub struct Profiles {
     pub watching: Arc<Watching>,
     /// Tells them.
     pub events: Events,
+    /// The live connections of members who leave.
+    pub hub: Arc<Hub>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Profiles {
-    /// The member's own record.
+    /// The member's own record, with its version.
     ///
     /// # Errors
     /// `member_not_found`, or the store.
-    pub async fn own(&self, member: MemberId) -> Result<Member, Failure> {
+    pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
         let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
-        Ok(record.profile)
+        Ok((record.profile, record.version))
     }
 
-    /// Changes the member's own record and tells those who should know: the member's own devices, those who watch
-    /// them, and those who talk to them.
+    /// Changes a profile: one's own, or anybody's as an administrator. Returns it with its version.
     ///
     /// # Errors
-    /// `member_not_found`, or the store.
-    pub async fn change(&self, member: MemberId, patch: MemberPatch) -> Result<Member, Failure> {
-        let before = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
-        let after = self.members.update(member, patch, self.clock.now()).await?;
-        let after = after.ok_or(ErrorCode::MemberNotFound)?;
-        let card = after.card();
-        // Only what others can see is news to them, and the time of the change alone is not.
-        if card != (MemberCard { updated_at: card.updated_at, ..before.card() }) {
-            let push = ServerFrame::MemberPush(MemberPush { member: card });
+    /// `forbidden`, `member_not_found`, `stale` when the profile has another version than expected, or the store.
+    pub async fn change(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        member: MemberId,
+        patch: MemberPatch,
+        expected: Option<u64>,
+    ) -> Result<(Member, u64), Failure> {
+        if who.member != member && who.user_type != UserType::Admin {
+            return Err(ErrorCode::Forbidden.into());
+        }
+        let by = Actor { member: Some(who.member), address: Some(from) };
+        let after = self.apply(member, Change::Profile { patch, expected }, by).await?;
+        Ok((after.profile, after.version))
+    }
+
+    /// The member leaves for ever: the profile is gone, and their messages are a former member's.
+    ///
+    /// # Errors
+    /// `last_admin`, or the store.
+    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
+        let by = Actor { member: Some(who.member), address: Some(from) };
+        self.apply(who.member, Change::Erase, by).await?;
+        tracing::info!(member = %who.member, "member left");
+        Ok(())
+    }
+
+    /// Applies a change and makes it felt: connections of who may no longer sign in are closed, and those who should
+    /// know are told.
+    ///
+    /// # Errors
+    /// `member_not_found`, `stale`, `last_admin`, or the store.
+    pub(super) async fn apply(&self, member: MemberId, change: Change, by: Actor) -> Result<MemberRecord, Failure> {
+        let ends_sessions = change.revokes_sessions();
+        let (before, after) = match self.members.change(member, change, by, self.clock.now()).await? {
+            Changed::Done { before, after } => (before, *after),
+            Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
+            Changed::Stale => return Err(ErrorCode::Stale.into()),
+            Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
+        };
+        if ends_sessions {
+            self.hub.close(member, None, Close::with(CloseCode::Deactivated));
+        }
+        self.announce(&before, &after).await;
+        Ok(after)
+    }
+
+    /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see.
+    async fn announce(&self, before: &MemberRecord, after: &MemberRecord) {
+        if before.version == after.version {
+            return;
+        }
+        let member = after.profile.id;
+        let push = ServerFrame::MemberPush(MemberPush { member: after.card() });
+        let mut audience = vec![member];
+        if visibly_differ(before, after) {
             // The change is made. Who cannot be told now reads it with the next request.
-            let mut audience = self.conversations.partners(member).await.unwrap_or_default();
-            audience.push(member);
+            audience.extend(self.conversations.partners(member).await.unwrap_or_default());
             let watchers: Vec<_> = self.watching.watchers(member);
             let watchers: Vec<_> = watchers.into_iter().filter(|watcher| !audience.contains(&watcher.member)).collect();
-            self.events.to_members(&audience, None, &push);
             self.events.to_connections(&watchers, &push);
         }
-        Ok(after.profile)
+        self.events.to_members(&audience, None, &push);
     }
+}
+
+/// Whether other members can see a difference. The time of the change alone is none.
+fn visibly_differ(before: &MemberRecord, after: &MemberRecord) -> bool {
+    let card = after.card();
+    let (old, new) = (before.profile.shared(), after.profile.shared());
+    card != (MemberCard { updated_at: card.updated_at, ..before.card() })
+        || old.contact_info != new.contact_info
+        || old.email != new.email
 }

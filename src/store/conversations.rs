@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, Timestamp,
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
     model::{Conversation, ConversationKind, Entry, Message},
 };
 
@@ -188,6 +188,15 @@ pub struct ReceiptTimes {
     pub read_at: Option<Timestamp>,
 }
 
+/// How many conversations and messages there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConversationCounts {
+    /// Conversations that have a message.
+    pub conversations: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
 /// Conversations.
 #[async_trait]
 pub trait ConversationStore: Send + Sync {
@@ -242,6 +251,24 @@ pub trait ConversationStore: Send + Sync {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError>;
+
+    /// The message with this id.
+    ///
+    /// # Errors
+    /// The store.
+    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError>;
+
+    /// How many messages of others a member has not read, by conversation; those without are left out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError>;
+
+    /// How many conversations and messages there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<ConversationCounts, StoreError>;
 
     /// When a member received and read entries `first` to `last` of a conversation, in their order.
     ///

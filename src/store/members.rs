@@ -4,10 +4,14 @@ use async_trait::async_trait;
 use protocol::{
     MemberId, Timestamp,
     model::{MemberCard, Tier, UserType},
-    rest::{ContactInfo, Member, MemberPatch},
+    rest::{ContactInfo, Member, Visibility},
 };
 
-use super::StoreError;
+use super::{
+    StoreError,
+    changes::{Actor, Change, Changed},
+    text,
+};
 
 /// A member as stored: the record of the API and what must never leave the server.
 #[derive(Clone)]
@@ -16,9 +20,19 @@ pub struct MemberRecord {
     pub profile: Member,
     /// The bcrypt hash of the password.
     pub password_hash: String,
+    /// Grows with every change of the profile.
+    pub version: u64,
+    /// Whether the member has left for ever; only the record that messages refer to remains.
+    pub is_erased: bool,
 }
 
 impl MemberRecord {
+    /// What the directory is ordered by, together with the id.
+    #[must_use]
+    pub fn name_key(&self) -> String {
+        text::fold(&self.profile.name)
+    }
+
     /// What other members see.
     #[must_use]
     pub fn card(&self) -> MemberCard {
@@ -28,6 +42,8 @@ impl MemberRecord {
             name: profile.name.clone(),
             tier: profile.tier,
             profile_image_url: profile.profile_image_url.clone(),
+            user_type: profile.user_type,
+            is_active: profile.is_active,
             updated_at: profile.updated_at,
         }
     }
@@ -61,6 +77,7 @@ impl NewMember {
                 email: self.email,
                 tier: Tier::Disruption,
                 contact_info: ContactInfo::default(),
+                visibility: Visibility::default(),
                 profile_image_url: None,
                 user_type: self.user_type,
                 created_at: self.created_at,
@@ -69,6 +86,8 @@ impl NewMember {
                 is_active: true,
             },
             password_hash: self.password_hash,
+            version: 1,
+            is_erased: false,
         }
     }
 }
@@ -92,14 +111,47 @@ pub struct LastSeen {
     pub at: Option<Timestamp>,
 }
 
+/// Which members a list has. A member who has left is in none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those of this tier.
+    pub tier: Option<Tier>,
+    /// Only those of this type.
+    pub user_type: Option<UserType>,
+    /// Only those who may sign in, or only those who may not.
+    pub is_active: Option<bool>,
+}
+
+/// A place in the list of members: after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Their [`MemberRecord::name_key`].
+    pub name_key: String,
+    /// Their id.
+    pub id: MemberId,
+}
+
+/// How many members there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemberCounts {
+    /// All, those who have left included.
+    pub all: u64,
+    /// Those who may sign in.
+    pub active: u64,
+}
+
 /// Members.
 #[async_trait]
 pub trait MemberStore: Send + Sync {
-    /// Stores a new member.
+    /// Stores a new member, and in the same transaction who created them, if that is to be remembered.
     ///
     /// # Errors
     /// Inner: the address is taken. Outer: the store.
-    async fn insert(&self, member: NewMember) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
+    async fn insert(
+        &self,
+        member: NewMember,
+        created_by: Option<Actor>,
+    ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
 
     /// The member with this id.
     ///
@@ -113,18 +165,31 @@ pub trait MemberStore: Send + Sync {
     /// The store.
     async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError>;
 
-    /// Applies a validated patch. Nothing is written, `updated_at` included, when it changes nothing.
+    /// Changes a member; with it, in the same transaction, goes what [`Change`] says about sessions and the audit log.
+    /// Nothing is written, `updated_at` included, when it changes nothing.
     ///
     /// # Errors
     /// The store.
-    async fn update(&self, id: MemberId, patch: MemberPatch, at: Timestamp)
-    -> Result<Option<MemberRecord>, StoreError>;
+    async fn change(&self, id: MemberId, change: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError>;
 
-    /// Activates or deactivates a member; a deactivated member's sessions are revoked in the same transaction.
+    /// Members by name, from a place on.
     ///
     /// # Errors
     /// The store.
-    async fn set_active(&self, id: MemberId, active: bool, at: Timestamp) -> Result<Option<MemberRecord>, StoreError>;
+    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
+
+    /// Active members of whom each word is the beginning of a word in what they share of name, company and position.
+    /// The words are folded ([`text::words`]). If there are more than `limit`, the better ones of them; in any order.
+    ///
+    /// # Errors
+    /// The store.
+    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
+
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<MemberCounts, StoreError>;
 
     /// Records when members were last connected.
     ///

@@ -5,20 +5,26 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`] | the trait of each aggregate and its records |
+//! | [`changes`] | what can be changed of a member, the same for every store |
+//! | [`text`] | how texts are compared, the same for every store |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
 
+pub mod audit;
+pub mod changes;
 pub mod conversations;
 pub mod members;
 pub mod mongo;
 pub mod sessions;
 pub mod sqlite;
+pub mod text;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use audit::AuditStore;
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
 pub use sessions::SessionStore;
@@ -65,6 +71,12 @@ pub trait Backend: Send + Sync {
     /// The reason why not.
     async fn check(&self) -> Result<(), StoreError>;
 
+    /// How large it is, in bytes.
+    ///
+    /// # Errors
+    /// The store.
+    async fn size(&self) -> Result<u64, StoreError>;
+
     /// Finishes what is under way and closes. Later calls fail with [`StoreError::Unavailable`].
     async fn close(&self);
 }
@@ -78,6 +90,8 @@ pub struct Store {
     pub sessions: Arc<dyn SessionStore>,
     /// Conversations with their logs, watermarks and receipts.
     pub conversations: Arc<dyn ConversationStore>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

@@ -30,6 +30,17 @@ pub struct SessionView {
     pub revoked: bool,
 }
 
+/// A session, as its member sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// Its id.
+    pub id: SessionId,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it was logged out or revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
 /// What became of an attempt to use a refresh token.
 pub enum Rotation {
     /// It was the newest one; now the new one is.
@@ -78,6 +89,12 @@ pub trait SessionStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError>;
+
+    /// Every session of a member that is still known, the oldest first.
+    ///
+    /// # Errors
+    /// The store.
+    async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError>;
 
     /// Revokes a session; false if it was revoked already or does not exist.
     ///

@@ -5,9 +5,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use clap::Parser as _;
 use members_book::{
     app::{App, World},
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock, SystemClock},
     config::{Cli, Settings},
+    store::changes::{Actor, Change},
 };
+use protocol::{MemberId, model::UserType};
 use tempfile::TempDir;
 
 use super::{Member, within};
@@ -80,11 +82,6 @@ impl Server {
         Self { app, folder, settings, http }
     }
 
-    /// What runs.
-    pub fn app(&self) -> &App {
-        &self.app
-    }
-
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -113,6 +110,29 @@ impl Server {
     /// Registers two members.
     pub async fn two_members(&self) -> (Member, Member) {
         (self.member("Ana").await, self.member("Ben").await)
+    }
+
+    /// An administrator.
+    pub async fn admin(&self) -> Member {
+        self.admin_named("Root").await
+    }
+
+    /// An administrator with a name.
+    pub async fn admin_named(&self, name: &str) -> Member {
+        let member = self.member(name).await;
+        let by = Actor::default();
+        let change = Change::Role(UserType::Admin);
+        let now = SystemClock.now();
+        self.app.accounts.members.change(member.id, change, by, now).await.unwrap();
+        member
+    }
+
+    /// Lets an administrator activate or deactivate a member.
+    pub async fn set_active(&self, member: MemberId, active: bool) {
+        let path = format!("/api/admin/members/{member}/active");
+        let admin = self.admin().await;
+        let response = admin.request(reqwest::Method::PUT, &path, serde_json::json!({ "is_active": active })).await;
+        assert_eq!(response.status(), 200);
     }
 
     /// The value of a metric without labels, or with `{labels}` in its name.

@@ -106,7 +106,7 @@ async fn logging_in_takes_the_right_password_and_any_case_of_the_address() {
 async fn a_deactivated_member_cannot_log_in_and_only_they_are_told_why() {
     let server = Server::start().await;
     let auth: AuthResponse = register(&server, ana()).await.json().await.unwrap();
-    server.app().accounts.set_active(auth.member.id, false).await.unwrap();
+    server.set_active(auth.member.id, false).await;
     let right = log_in(&server, "ana@example.com", "correct horse").await;
     assert_eq!(code(right).await, ErrorCode::MemberDeactivated);
     let wrong = log_in(&server, "ana@example.com", "wrong horse").await;

@@ -27,6 +27,7 @@ async fn the_record_has_the_fields_of_the_club() {
         "email",
         "tier",
         "contact_info",
+        "visibility",
         "profile_image_url",
         "user_type",
         "created_at",

@@ -2,7 +2,10 @@
 
 use members_book::{
     service::messaging::direct_conversation,
-    store::conversations::{Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal},
+    store::{
+        changes::Change,
+        conversations::{Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal},
+    },
 };
 use protocol::{
     ConversationId, MemberId, limits,
@@ -104,12 +107,12 @@ async fn a_conversation_needs_two_active_members(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let nobody = f.ids.member();
     assert_eq!(f.apply(append(ana, nobody, client_id(), "x")).await.unwrap_err(), Refusal::MemberNotFound);
-    f.store.members.set_active(ben, false, f.now()).await.unwrap();
+    f.change(ben, Change::Active(false)).await;
     assert_eq!(f.apply(append(ana, ben, client_id(), "x")).await.unwrap_err(), Refusal::RecipientDeactivated);
     assert_eq!(f.apply(append(ben, ana, client_id(), "x")).await.unwrap_err(), Refusal::SenderDeactivated);
     let page = f.store.conversations.list(ana, None, 10).await.unwrap();
     assert!(page.conversations.is_empty(), "a refused message makes no conversation");
-    f.store.members.set_active(ben, true, f.now()).await.unwrap();
+    f.change(ben, Change::Active(true)).await;
     assert_eq!(f.say(ana, ben, "x").await.seq, 1);
 }
 
@@ -117,7 +120,7 @@ async fn a_retry_to_somebody_deactivated_returns_the_first_message(f: &Fixture) 
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let id = client_id();
     f.apply(append(ana, ben, id, "once")).await.unwrap();
-    f.store.members.set_active(ben, false, f.now()).await.unwrap();
+    f.change(ben, Change::Active(false)).await;
     assert!(matches!(f.apply(append(ana, ben, id, "once")).await, Ok(Outcome::Appended { duplicate: true, .. })));
     assert_eq!(f.apply(append(ana, ben, client_id(), "new")).await.unwrap_err(), Refusal::RecipientDeactivated);
 }

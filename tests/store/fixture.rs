@@ -8,6 +8,7 @@ use members_book::{
     service::messaging::direct_conversation,
     store::{
         Store, StoreError,
+        changes::{Actor, Change, Changed},
         conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, Refusal},
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo},
@@ -118,7 +119,7 @@ impl Fixture {
 
     /// Stores a member with a certain address.
     pub async fn member_with_email(&self, name: &str, email: &str) -> MemberRecord {
-        self.store.members.insert(self.new_member(name, email)).await.unwrap().unwrap()
+        self.store.members.insert(self.new_member(name, email), None).await.unwrap().unwrap()
     }
 
     /// A member to be stored.
@@ -130,6 +131,14 @@ impl Fixture {
             password_hash: format!("hash of {name}"),
             user_type: UserType::Member,
             created_at: self.now(),
+        }
+    }
+
+    /// Changes a member, as nobody in particular; they must exist and may be changed.
+    pub async fn change(&self, id: MemberId, change: Change) -> MemberRecord {
+        match self.store.members.change(id, change, Actor::default(), self.now()).await.unwrap() {
+            Changed::Done { after, .. } => *after,
+            Changed::NotFound | Changed::Stale | Changed::LastAdmin => panic!("the change was refused"),
         }
     }
 

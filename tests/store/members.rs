@@ -1,6 +1,9 @@
 //! Members.
 
-use members_book::store::members::{EmailTaken, LastSeen};
+use members_book::store::{
+    changes::{Actor, Change, Changed},
+    members::{EmailTaken, LastSeen, MemberCounts},
+};
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
@@ -15,6 +18,9 @@ for_every_store![
     a_patch_changes_what_it_names,
     last_seen_only_moves_forward,
     deactivating_is_kept,
+    a_change_for_an_older_version_is_refused,
+    who_has_left_is_only_a_name,
+    the_last_administrator_stays,
 ];
 
 async fn a_member_is_found_by_id_and_by_address_in_any_case(f: &Fixture) {
@@ -32,14 +38,18 @@ async fn a_member_is_found_by_id_and_by_address_in_any_case(f: &Fixture) {
 
 async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
     f.member_with_email("Ana", "ana@example.com").await;
-    let again = f.store.members.insert(f.new_member("Other Ana", "ANA@example.com")).await.unwrap();
+    let again = f.store.members.insert(f.new_member("Other Ana", "ANA@example.com"), None).await.unwrap();
     assert_eq!(again.err(), Some(EmailTaken));
     // Two at the same moment: one of them gets it.
     let (one, other) = tokio::join!(
-        f.store.members.insert(f.new_member("Ben", "ben@example.com")),
-        f.store.members.insert(f.new_member("Ben", "Ben@example.com")),
+        f.store.members.insert(f.new_member("Ben", "ben@example.com"), None),
+        f.store.members.insert(f.new_member("Ben", "Ben@example.com"), None),
     );
     assert!(one.unwrap().is_ok() != other.unwrap().is_ok());
+}
+
+fn profile(patch: MemberPatch) -> Change {
+    Change::Profile { patch, expected: None }
 }
 
 async fn a_patch_changes_what_it_names(f: &Fixture) {
@@ -47,19 +57,67 @@ async fn a_patch_changes_what_it_names(f: &Fixture) {
     f.wait(10);
     let contact_info = ContactInfoPatch { phone: Some(Some("1".into())), ..Default::default() };
     let patch = MemberPatch { name: Some(" Ana Lima ".into()), contact_info: Some(contact_info), ..Default::default() };
-    let changed = f.store.members.update(id, patch.clone(), f.now()).await.unwrap().unwrap().profile;
-    assert_eq!((changed.name.as_str(), changed.contact_info.phone.as_deref()), ("Ana Lima", Some("1")));
-    assert_eq!(changed.updated_at, f.now());
-    assert_eq!(f.store.members.by_id(id).await.unwrap().unwrap().profile, changed);
+    let changed = f.change(id, profile(patch.clone())).await;
+    assert_eq!(changed.profile.name, "Ana Lima");
+    assert_eq!(changed.profile.contact_info.phone.as_deref(), Some("1"));
+    assert_eq!((changed.profile.updated_at, changed.version), (f.now(), 2));
+    assert_eq!(f.store.members.by_id(id).await.unwrap().unwrap().profile, changed.profile);
     f.wait(10);
-    let same = f.store.members.update(id, patch, f.now()).await.unwrap().unwrap().profile;
-    assert_eq!(same, changed, "a patch that changes nothing does not touch updated_at");
+    let same = f.change(id, profile(patch)).await;
+    assert_eq!((same.profile, same.version), (changed.profile, 2), "what changes nothing is not written");
     let removed = ContactInfoPatch { phone: Some(None), ..Default::default() };
     let patch = MemberPatch { contact_info: Some(removed), ..Default::default() };
-    let changed = f.store.members.update(id, patch, f.now()).await.unwrap().unwrap().profile;
-    assert_eq!(changed.contact_info.phone, None);
-    let nobody = f.store.members.update(f.ids.member(), MemberPatch::default(), f.now()).await.unwrap();
-    assert!(nobody.is_none());
+    let changed = f.change(id, profile(patch)).await;
+    assert_eq!(changed.profile.contact_info.phone, None);
+    let nobody = f.ids.member();
+    let nobody = f.store.members.change(nobody, Change::Active(true), Actor::default(), f.now()).await.unwrap();
+    assert!(matches!(nobody, Changed::NotFound));
+}
+
+async fn a_change_for_an_older_version_is_refused(f: &Fixture) {
+    let id = f.member("Ana").await;
+    let rename = |name: &str, expected| {
+        let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
+        let change = Change::Profile { patch, expected: Some(expected) };
+        f.store.members.change(id, change, Actor::default(), f.now())
+    };
+    // Two at the same moment, made for the same version: one of them is refused.
+    let (one, other) = tokio::join!(rename("One", 1), rename("Other", 1));
+    let done = [one.unwrap(), other.unwrap()].iter().filter(|changed| matches!(changed, Changed::Done { .. })).count();
+    assert_eq!(done, 1);
+    assert!(matches!(rename("Late", 1).await.unwrap(), Changed::Stale));
+    assert!(matches!(rename("In time", 2).await.unwrap(), Changed::Done { .. }));
+}
+
+async fn who_has_left_is_only_a_name(f: &Fixture) {
+    let ana = f.member_with_email("Ana", "ana@example.com").await.profile.id;
+    f.store.members.record_last_seen(vec![(ana, f.now())]).await.unwrap();
+    let record = f.change(ana, Change::Erase).await;
+    assert_eq!((record.profile.name.as_str(), record.profile.is_active), ("Former member", false));
+    let stored = f.store.members.by_id(ana).await.unwrap().unwrap();
+    assert!(stored.is_erased && stored.password_hash.is_empty());
+    assert!(f.store.members.by_email("ana@example.com").await.unwrap().is_none());
+    for change in [Change::Active(true), Change::Tier(Tier::Infinity), Change::Erase] {
+        let changed = f.store.members.change(ana, change, Actor::default(), f.now()).await.unwrap();
+        assert!(matches!(changed, Changed::NotFound));
+    }
+    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 1, active: 0 });
+    f.member_with_email("Another Ana", "ana@example.com").await;
+}
+
+async fn the_last_administrator_stays(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.change(ana, Change::Role(UserType::Admin)).await;
+    let attempt = |id, change| f.store.members.change(id, change, Actor::default(), f.now());
+    for change in [Change::Role(UserType::Member), Change::Active(false), Change::Erase] {
+        assert!(matches!(attempt(ana, change).await.unwrap(), Changed::LastAdmin));
+    }
+    f.change(ben, Change::Role(UserType::Admin)).await;
+    // Both at the same moment: one of them stays.
+    let (one, other) =
+        tokio::join!(attempt(ana, Change::Role(UserType::Member)), attempt(ben, Change::Role(UserType::Member)));
+    let refused = [one.unwrap(), other.unwrap()].iter().filter(|changed| matches!(changed, Changed::LastAdmin)).count();
+    assert_eq!(refused, 1);
 }
 
 async fn last_seen_only_moves_forward(f: &Fixture) {
@@ -75,10 +133,7 @@ async fn last_seen_only_moves_forward(f: &Fixture) {
 
 async fn deactivating_is_kept(f: &Fixture) {
     let ana = f.member("Ana").await;
-    let record = f.store.members.set_active(ana, false, f.now()).await.unwrap().unwrap();
-    assert!(!record.profile.is_active);
+    assert!(!f.change(ana, Change::Active(false)).await.profile.is_active);
     assert!(f.store.members.last_seen(vec![ana]).await.unwrap().is_empty(), "one who may not be seen");
-    let record = f.store.members.set_active(ana, true, f.now()).await.unwrap().unwrap();
-    assert!(record.profile.is_active);
-    assert!(f.store.members.set_active(f.ids.member(), false, f.now()).await.unwrap().is_none());
+    assert!(f.change(ana, Change::Active(true)).await.profile.is_active);
 }

@@ -52,12 +52,15 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
             tokio::spawn(async move {
                 let mut acknowledged = Vec::new();
                 for round in 0..EACH {
-                    let mut batch = vec![append(ana, ben, client_id(), "to Ben"), append(eva, ana, client_id(), "to Ana")];
+                    let mut batch =
+                        vec![append(ana, ben, client_id(), "to Ben"), append(eva, ana, client_id(), "to Ana")];
                     if (round + node) % 2 == 0 {
                         batch.extend([append(ben, ana, client_id(), "back"), append(ana, ben, client_id(), "again")]);
                     }
                     for outcome in node_of.apply_all(batch).await.outcomes {
-                        let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else { panic!("{outcome:?}") };
+                        let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+                            panic!("{outcome:?}")
+                        };
                         acknowledged.push(message);
                     }
                 }
@@ -84,7 +87,8 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
     for other in [ben, eva] {
         let log = log(&reader, ana, other).await;
         assert_eq!(seqs(&log), (1..=log.len() as u64).collect::<Vec<_>>());
-        let of_this = acknowledged.iter().filter(|((conversation, _), _)| *conversation == direct_conversation(ana, other));
+        let of_this =
+            acknowledged.iter().filter(|((conversation, _), _)| *conversation == direct_conversation(ana, other));
         assert_eq!(log, of_this.map(|(_, message)| message.clone()).collect::<Vec<_>>());
     }
     let changes = reader.store.conversations.changes(ana, None).await.unwrap();
@@ -104,7 +108,9 @@ async fn a_retry_on_other_nodes_at_the_same_moment_is_one_message() {
         let id = client_id();
         let send = |node: &Fixture| {
             let store = Arc::clone(&node.store.conversations);
-            tokio::spawn(async move { store.apply(vec![append(ana, ben, id, "once")]).await.unwrap().outcomes.remove(0) })
+            tokio::spawn(
+                async move { store.apply(vec![append(ana, ben, id, "once")]).await.unwrap().outcomes.remove(0) },
+            )
         };
         let mut firsts = 0;
         let mut messages = Vec::new();
@@ -186,7 +192,8 @@ async fn an_outside_reader_sees_true_statuses() {
     f.mark(conversation, ben, MarkKind::Read, 1).await;
     let read = f.now();
     let messages = f.database.as_ref().unwrap().open().await.collection::<Document>("messages");
-    let found: Vec<Document> = messages.find(doc! {}).sort(doc! { "seq": 1 }).await.unwrap().try_collect().await.unwrap();
+    let found: Vec<Document> =
+        messages.find(doc! {}).sort(doc! { "seq": 1 }).await.unwrap().try_collect().await.unwrap();
     let field = |seq: usize, name: &str| found[seq - 1].get(name).cloned().unwrap();
     assert_eq!(field(1, "sender_id"), Bson::ObjectId(oid(ana)));
     assert_eq!(field(1, "receiver_id"), Bson::ObjectId(oid(ben)));
@@ -225,7 +232,9 @@ async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
         server.fail(doc! { "times": 1 }, fault.clone()).await;
         let batch = vec![append(ana, ben, client_id(), "one"), append(ben, ana, client_id(), "two")];
         for (place, outcome) in (0..).zip(f.apply_all(batch).await.outcomes) {
-            let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else { panic!("{fault}: {outcome:?}") };
+            let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+                panic!("{fault}: {outcome:?}")
+            };
             assert_eq!(message.seq, round * 2 - 2 + place, "{fault}");
         }
         let seq = round * 2 - 1;
@@ -245,7 +254,9 @@ async fn a_slow_reply_is_a_timeout_and_not_a_wait() {
     let ana = f.member("Ana").await;
     server.fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "closeConnection": true }).await;
     assert!(f.store.members.by_id(ana).await.unwrap().is_some());
-    server.fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 4000 }).await;
+    server
+        .fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 4000 })
+        .await;
     let started = std::time::Instant::now();
     let late = f.store.members.by_id(ana).await;
     assert!(matches!(late, Err(StoreError::Timeout)), "{:?}", late.err());
@@ -403,7 +414,9 @@ async fn every_query_has_an_index() {
     for (collection, equal, range) in SHAPES {
         let wanted: Vec<&str> = equal.iter().chain(*range).copied().collect();
         let there = indexes_of(&database, collection).await;
-        let covered = there.iter().any(|(keys, _)| wanted.iter().enumerate().all(|(place, key)| keys.get(place).is_some_and(|have| have == key)));
+        let covered = there.iter().any(|(keys, _)| {
+            wanted.iter().enumerate().all(|(place, key)| keys.get(place).is_some_and(|have| have == key))
+        });
         assert!(covered, "{collection} {wanted:?} has no index in {there:?}");
 
         let mut filter: Document = equal.iter().map(|key| ((*key).to_owned(), Bson::ObjectId(oid(ana)))).collect();

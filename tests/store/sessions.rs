@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use members_book::store::sessions::{NewToken, Rotation, SessionView, TokenHash};
+use members_book::store::{
+    changes::Change,
+    sessions::{NewToken, Rotation, SessionView, TokenHash},
+};
 use protocol::{MemberId, SessionId, model::UserType};
 
 use super::{fixture::Fixture, for_every_store};
@@ -88,10 +91,10 @@ async fn expired_and_unknown_tokens_are_invalid(f: &Fixture) {
 async fn deactivating_a_member_ends_their_sessions(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
-    f.store.members.set_active(ana, false, f.now()).await.unwrap();
+    f.change(ana, Change::Active(false)).await;
     let view = f.store.sessions.view(id).await.unwrap().unwrap();
     assert!(view.revoked && !view.is_active);
-    f.store.members.set_active(ana, true, f.now()).await.unwrap();
+    f.change(ana, Change::Active(true)).await;
     assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a session stays revoked");
 }
 

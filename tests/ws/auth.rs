@@ -54,7 +54,7 @@ async fn a_deactivated_member_is_cut_off_and_kept_out() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;
     let (mut phone, mut tablet) = (ana.connect_as("phone", None).await, ana.connect_as("tablet", None).await);
-    server.app().accounts.set_active(ana.id, false).await.unwrap();
+    server.set_active(ana.id, false).await;
     assert_eq!(phone.expect_close().await.code, CloseCode::Deactivated);
     assert_eq!(tablet.expect_close().await.code, CloseCode::Deactivated);
     let deactivated = (ErrorCode::MemberDeactivated, CloseCode::Deactivated);

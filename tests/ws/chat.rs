@@ -143,7 +143,7 @@ async fn what_cannot_be_sent_is_refused_with_a_reason_and_changes_nothing() {
     }
     let too_long = "é".repeat(4001);
     assert_eq!(refused(&mut anas, to(ben.id, &too_long)).await, (ErrorCode::ContentTooLong, field("content")));
-    server.app().accounts.set_active(ben.id, false).await.unwrap();
+    server.set_active(ben.id, false).await;
     assert_eq!(refused(&mut anas, to(ben.id, "hi")).await, (ErrorCode::RecipientDeactivated, None));
     let list: Conversations =
         anas.ask(ClientFrame::ConversationsList(ConversationsList { limit: None, after: None })).await;

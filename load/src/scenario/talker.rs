@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use protocol::{
     ClientFrame, ClientMessageId, ConversationId, Cursor, Envelope, ErrorCode, RequestId, ServerFrame,
     client::{AuthRenew, HistoryGet, MessageDelivered, MessageRead, MessageSend, Ping},
-    model::{Entry, Message},
+    model::{Conversation, Entry, Message},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{sync::Barrier, time::Instant};
@@ -353,10 +353,7 @@ impl Talker {
 
     /// Reads the whole conversation as a new device, and compares it with the book.
     async fn audit(&mut self) -> Result<(), String> {
-        let token = &self.account.auth.access_token;
-        let open = Link::open(self.talk.target.addr, token, "auditor", None, READ_BUFFER).await;
-        let mut link = open.map_err(|ended| format!("the audit: {ended}"))?;
-        let Some(state) = link.synced.first().cloned() else {
+        let Some((state, log)) = self.read_all().await? else {
             if self.book.last_seq() > 0 {
                 self.broken("the conversation is gone".to_owned());
             }
@@ -367,7 +364,6 @@ impl Talker {
         if state.unread != 0 {
             self.broken(format!("{} unread after everything was read", state.unread));
         }
-        let log = history(&mut link, state.id).await.map_err(|ended| format!("the audit: {ended}"))?;
         let audited = self.book.audit(&log);
         self.check(audited);
         let expected = self.book.acknowledged() + self.to_hear;
@@ -375,6 +371,27 @@ impl Talker {
             self.broken(format!("{} entries instead of {expected}", log.len()));
         }
         Ok(())
+    }
+
+    /// The conversation and its whole log, as a device that knows nothing reads them. A server may be killed even now.
+    async fn read_all(&self) -> Result<Option<(Conversation, Vec<Message>)>, String> {
+        let started = Instant::now();
+        loop {
+            match self.try_read_all().await {
+                Ok(found) => return Ok(found),
+                Err(Ended::Foreign(what)) => return Err(what),
+                Err(ended) if started.elapsed() > self.talk.patience => return Err(format!("the audit: {ended}")),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn try_read_all(&self) -> Result<Option<(Conversation, Vec<Message>)>, Ended> {
+        let token = &self.account.auth.access_token;
+        let mut link = Link::open(self.talk.target.addr, token, "auditor", None, READ_BUFFER).await?;
+        let Some(state) = link.synced.first().cloned() else { return Ok(None) };
+        let log = history(&mut link, state.id).await?;
+        Ok(Some((state, log)))
     }
 
     fn check<T>(&self, result: Result<T, Broken>) -> Option<T> {

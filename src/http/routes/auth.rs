@@ -1,7 +1,8 @@
 //! `/api/auth`: register, log in, refresh, log out.
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
+use axum::{Json, extract::State, http::StatusCode};
 use protocol::rest::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     failure::Failure,
@@ -12,15 +13,27 @@ use crate::{
 };
 
 /// The routes of this group.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/auth/register", post(register))
-        .route("/api/auth/login", post(log_in))
-        .route("/api/auth/refresh", post(refresh))
-        .route("/api/auth/logout", post(log_out))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(log_in))
+        .routes(routes!(refresh))
+        .routes(routes!(log_out))
 }
 
-/// `POST /api/auth/register`: 201 with tokens. 409 `email_taken`, 422 with every bad field, 429.
+/// Registers a member and logs them in.
+///
+/// Tier and role cannot be chosen.
+#[utoipa::path(
+    post,
+    path = "/api/auth/register",
+    tag = "auth",
+    request_body = RegisterRequest,
+    responses(
+        (status = 201, description = "The new member, with tokens.", body = AuthResponse),
+        (status = 409, description = "email_taken"),
+    )
+)]
 async fn register(
     State(state): State<AppState>,
     Peer(peer): Peer,
@@ -30,7 +43,18 @@ async fn register(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-/// `POST /api/auth/login`: 200 with tokens. 401 `invalid_credentials`, 403 `member_deactivated`, 429.
+/// Logs a member in.
+#[utoipa::path(
+    post,
+    path = "/api/auth/login",
+    tag = "auth",
+    request_body = LoginRequest,
+    responses(
+        (status = 200, description = "The member, with the tokens of a new session.", body = AuthResponse),
+        (status = 401, description = "invalid_credentials"),
+        (status = 403, description = "member_deactivated"),
+    )
+)]
 async fn log_in(
     State(state): State<AppState>,
     Peer(peer): Peer,
@@ -39,8 +63,20 @@ async fn log_in(
     state.accounts.log_in(request, peer).await.map(Json)
 }
 
-/// `POST /api/auth/refresh`: 200 with new tokens. 401 `refresh_token_invalid` or `refresh_token_reused`. No rate limit:
-/// a token cannot be guessed, and a whole club may refresh from behind one address.
+/// Exchanges a refresh token for new tokens.
+///
+/// A refresh token is good once. Using one a second time revokes the whole session.
+#[utoipa::path(
+    post,
+    path = "/api/auth/refresh",
+    tag = "auth",
+    request_body = RefreshRequest,
+    responses(
+        (status = 200, description = "The member, with new tokens of the same session.", body = AuthResponse),
+        (status = 401, description = "refresh_token_invalid, refresh_token_reused"),
+        (status = 403, description = "member_deactivated"),
+    )
+)]
 async fn refresh(
     State(state): State<AppState>,
     Body(request): Body<RefreshRequest>,
@@ -48,7 +84,17 @@ async fn refresh(
     state.accounts.refresh(&request.refresh_token).await.map(Json)
 }
 
-/// `POST /api/auth/logout`: 204. This session, or with `{"all": true}` every session of the member.
+/// Ends this session, or with `{"all": true}` every session of the member.
+///
+/// Their live connections are closed with 4401. The body may be left out.
+#[utoipa::path(
+    post,
+    path = "/api/auth/logout",
+    tag = "auth",
+    security(("bearer" = [])),
+    request_body = Option<LogoutRequest>,
+    responses((status = 204, description = "The session has ended."))
+)]
 async fn log_out(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,

@@ -1,26 +1,48 @@
 //! Health, for whatever watches over the process.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Json, extract::State};
 use protocol::ErrorCode;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{failure::Failure, http::AppState};
 
 /// The routes of this group.
-pub fn routes() -> Router<AppState> {
-    Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(healthy)).routes(routes!(ready))
 }
 
-/// `GET /healthz`: the process lives. If this fails, restart it.
-async fn healthy() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// Always `ok`: otherwise there is a problem document.
+    #[schema(example = "ok")]
+    status: &'static str,
 }
 
-/// `GET /readyz`: it can serve. If this fails, send requests elsewhere. 503 `draining` or `unavailable`.
-async fn ready(State(state): State<AppState>) -> Result<Json<Value>, Failure> {
+const OK: Json<Health> = Json(Health { status: "ok" });
+
+/// The process lives. If this fails, restart it.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It lives.", body = Health)))]
+async fn healthy() -> Json<Health> {
+    OK
+}
+
+/// The server can serve. If this fails, send requests elsewhere.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "It can serve.", body = Health),
+        (status = 503, description = "draining"),
+    )
+)]
+async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
     if state.shutdown.is_cancelled() {
         return Err(ErrorCode::Draining.into());
     }
     state.store.check().await?;
-    Ok(Json(json!({ "status": "ok" })))
+    Ok(OK)
 }

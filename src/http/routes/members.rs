@@ -1,31 +1,244 @@
-//! `/api/members`: members.
+//! `/api/members`: the directory, profiles, the own record.
 
-use axum::{Json, Router, extract::State, routing::get};
-use protocol::rest::{Member, MemberPatch};
+use axum::{
+    Json,
+    body::Body as HttpBody,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::stream;
+use protocol::{
+    MemberId,
+    rest::{Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     failure::Failure,
     http::{
         AppState,
-        extract::{Body, SignedIn},
+        extract::{Body, IfMatch, Params, PathId, Peer, SignedIn},
+        versioned::Versioned,
     },
 };
 
 /// The routes of this group.
-pub fn routes() -> Router<AppState> {
-    Router::new().route("/api/members/me", get(own).patch(change))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(search))
+        .routes(routes!(own, change_own, erase))
+        .routes(routes!(export))
+        .routes(routes!(profile, replace, change))
 }
 
-/// `GET /api/members/me`: the signed-in member's own record.
-async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<Member>, Failure> {
-    state.profiles.own(who.member).await.map(Json)
+/// The directory: active members, by name.
+#[utoipa::path(
+    get,
+    path = "/api/members",
+    tag = "members",
+    security(("bearer" = [])),
+    params(DirectoryQuery, PageQuery),
+    responses((status = 200, description = "A page of members.", body = Directory))
+)]
+async fn list(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Params(query): Params<DirectoryQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Directory>, Failure> {
+    state.directory.list(&who, query.tier, &page).await.map(Json)
 }
 
-/// `PATCH /api/members/me`: changes it. 422 with every bad field.
+/// Active members who are found by name, company or position, the best first.
+///
+/// Accents and case do not matter, and the beginning of a word is enough. What a member does not share is not searched.
+#[utoipa::path(
+    get,
+    path = "/api/members/search",
+    tag = "members",
+    security(("bearer" = [])),
+    params(SearchQuery, PageQuery),
+    responses((status = 200, description = "A page of members.", body = Directory))
+)]
+async fn search(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Params(query): Params<SearchQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Directory>, Failure> {
+    state.directory.search(&who, &query.q, &page).await.map(Json)
+}
+
+/// The own record.
+#[utoipa::path(
+    get,
+    path = "/api/members/me",
+    tag = "members",
+    security(("bearer" = [])),
+    responses((status = 200, description = "The member.", body = Member, headers(("ETag" = String, description = "The version."))))
+)]
+async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Versioned<Member>, Failure> {
+    state.profiles.own(who.member).await.map(Into::into)
+}
+
+/// Changes the own record.
+///
+/// A JSON merge patch (RFC 7396): an absent field stays, `null` removes.
+#[utoipa::path(
+    patch,
+    path = "/api/members/me",
+    tag = "members",
+    security(("bearer" = [])),
+    request_body = MemberPatch,
+    params(("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for.")),
+    responses(
+        (status = 200, description = "The member now.", body = Member, headers(("ETag" = String, description = "The version."))),
+        (status = 404, description = "member_not_found"),
+        (status = 412, description = "stale"),
+    )
+)]
+async fn change_own(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+    IfMatch(expected): IfMatch,
+    Body(patch): Body<MemberPatch>,
+) -> Result<Versioned<Member>, Failure> {
+    state.profiles.change(&who, from, who.member, patch, expected).await.map(Into::into)
+}
+
+/// Leaves the club for ever.
+///
+/// The profile is gone, the sessions end, and live connections are closed with 4403. Messages stay with those who they
+/// were written to, as those of a former member.
+#[utoipa::path(
+    delete,
+    path = "/api/members/me",
+    tag = "members",
+    security(("bearer" = [])),
+    responses(
+        (status = 204, description = "The member has left."),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "last_admin"),
+    )
+)]
+async fn erase(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+) -> Result<StatusCode, Failure> {
+    state.profiles.erase(&who, from).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Everything that is stored about the member, as one JSON document to download.
+///
+/// The record, the sessions, and every conversation with its messages. It is written while it is read, however long it
+/// is; one that is cut short is not valid JSON.
+#[utoipa::path(
+    get,
+    path = "/api/members/me/export",
+    tag = "members",
+    security(("bearer" = [])),
+    responses((status = 200, description = "The document.", body = serde_json::Value, content_type = "application/json"))
+)]
+async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Response, Failure> {
+    let parts = state.exports.start(who.member)?;
+    let parts = stream::unfold(parts, async |mut parts| {
+        let part = parts.recv().await?;
+        Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))
+    });
+    let mut response = HttpBody::from_stream(parts).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let name = HeaderValue::from_static("attachment; filename=\"members-book-export.json\"");
+    headers.insert(header::CONTENT_DISPOSITION, name);
+    Ok(response)
+}
+
+/// What a member shares.
+///
+/// Members themselves and administrators see everything. Those who were deactivated or have left are found too: there
+/// may be messages of theirs.
+#[utoipa::path(
+    get,
+    path = "/api/members/{id}",
+    tag = "members",
+    security(("bearer" = [])),
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "The member.", body = Profile, headers(("ETag" = String, description = "The version."))),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn profile(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    PathId(id): PathId<MemberId>,
+) -> Result<Versioned<Profile>, Failure> {
+    state.directory.profile(&who, id).await.map(Into::into)
+}
+
+/// Replaces a profile: one's own, or anybody's as an administrator.
+///
+/// What is left out is removed, or back to its default.
+#[utoipa::path(
+    put,
+    path = "/api/members/{id}",
+    tag = "members",
+    security(("bearer" = [])),
+    params(
+        ("id" = MemberId, Path, description = "The member."),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for."),
+    ),
+    request_body = MemberReplacement,
+    responses(
+        (status = 200, description = "The member now.", body = Member, headers(("ETag" = String, description = "The version."))),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+        (status = 412, description = "stale"),
+    )
+)]
+async fn replace(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+    PathId(id): PathId<MemberId>,
+    IfMatch(expected): IfMatch,
+    Body(whole): Body<MemberReplacement>,
+) -> Result<Versioned<Member>, Failure> {
+    state.profiles.change(&who, from, id, whole.into(), expected).await.map(Into::into)
+}
+
+/// Changes a profile: one's own, or anybody's as an administrator.
+///
+/// A JSON merge patch (RFC 7396): an absent field stays, `null` removes.
+#[utoipa::path(
+    patch,
+    path = "/api/members/{id}",
+    tag = "members",
+    security(("bearer" = [])),
+    params(
+        ("id" = MemberId, Path, description = "The member."),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for."),
+    ),
+    request_body = MemberPatch,
+    responses(
+        (status = 200, description = "The member now.", body = Member, headers(("ETag" = String, description = "The version."))),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+        (status = 412, description = "stale"),
+    )
+)]
 async fn change(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
+    Peer(from): Peer,
+    PathId(id): PathId<MemberId>,
+    IfMatch(expected): IfMatch,
     Body(patch): Body<MemberPatch>,
-) -> Result<Json<Member>, Failure> {
-    state.profiles.change(who.member, patch).await.map(Json)
+) -> Result<Versioned<Member>, Failure> {
+    state.profiles.change(&who, from, id, patch, expected).await.map(Into::into)
 }

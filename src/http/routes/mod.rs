@@ -1,5 +1,30 @@
 //! The endpoints, one file per group.
 
+pub mod admin;
 pub mod auth;
 pub mod health;
 pub mod members;
+pub mod messages;
+
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{AppState, openapi, upgrade};
+
+/// Every endpoint, with its part of the OpenAPI document.
+pub(super) fn all() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(auth::routes())
+        .merge(members::routes())
+        .merge(messages::routes())
+        .merge(admin::routes())
+        .merge(health::routes())
+        .routes(routes!(upgrade::upgrade))
+}
+
+/// The OpenAPI document of all of them.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = all().split_for_parts();
+    openapi::complete(&mut document);
+    document
+}

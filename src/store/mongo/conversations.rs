@@ -11,8 +11,8 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{
-    ConversationId, MemberId, limits,
-    model::{Conversation, ConversationKind, Entry, Watermarks},
+    ConversationId, MemberId, MessageId, limits,
+    model::{Conversation, ConversationKind, Entry, Message, Watermarks},
 };
 
 use super::{
@@ -26,7 +26,8 @@ use super::{
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
-        Applied, Changes, Command, ConversationPage, HistoryPage, Membership, Position, Range, ReceiptTimes, StoreId,
+        Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
+        ReceiptTimes, StoreId,
     },
 };
 
@@ -89,8 +90,6 @@ async fn complete(
         taken.push(entry);
     }
     taken.reverse();
-    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
-    let read = own.map_or(0, |own| unsigned(own.read));
     Ok(Conversation {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: ConversationKind::Direct,
@@ -104,7 +103,7 @@ async fn complete(
             })
             .collect(),
         last_seq,
-        unread: log::unread(db, document.id, member_oid(member), (read, last_seq)).await?,
+        unread: log::unread(db, document.id, member_oid(member), unread_range(&document, member)).await?,
         last_at: time(document.last_at),
         entries: taken,
     })
@@ -274,6 +273,39 @@ async fn times(
     Ok(covering.collect())
 }
 
+async fn message(db: &Db, id: MessageId) -> Result<Option<Message>, Fault> {
+    let filter = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
+    let found = db.one("messages", filter, FindOneOptions::default()).await?;
+    Ok(found.map(MessageDoc::into_message))
+}
+
+async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
+    let found = conversations_of(db, member, None).await?;
+    let counts: Vec<_> = found
+        .into_iter()
+        .map(|document| async move {
+            let (id, range) = (document.id, unread_range(&document, member));
+            let unread = log::unread(db, id, member_oid(member), range).await?;
+            Ok::<_, Fault>((ConversationId::from_bytes(id.bytes()), unread))
+        })
+        .collect();
+    let mut counts: Vec<_> = stream::iter(counts).buffered(PARALLEL).try_collect().await?;
+    counts.retain(|(_, unread)| *unread > 0);
+    Ok(counts)
+}
+
+/// The entries after what a member has read.
+fn unread_range(document: &ConversationDoc, member: MemberId) -> (u64, u64) {
+    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
+    (own.map_or(0, |own| unsigned(own.read)), unsigned(document.last_seq))
+}
+
+/// From what the database knows of its collections, without looking at every document.
+async fn count(db: &Db) -> Result<ConversationCounts, Fault> {
+    let count = async |name| db.collection::<Document>(name).estimated_document_count().max_time(db.max_time).await;
+    Ok(ConversationCounts { conversations: count("conversations").await?, messages: count("messages").await? })
+}
+
 async fn membership(db: &Db, conversation: ConversationId) -> Result<Option<Membership>, Fault> {
     let filter = doc! { "_id": conversation_oid(conversation) };
     let found = db.one("conversations", filter, FindOneOptions::default()).await?;
@@ -348,6 +380,18 @@ impl ConversationStore for Mongo {
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
         self.read(async move |_, db| history(&db, member, conversation, range, limit).await).await
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(async move |_, db| message(&db, id).await).await
+    }
+
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        self.read(async move |_, db| all_unread(&db, member).await).await
+    }
+
+    async fn count(&self) -> Result<ConversationCounts, StoreError> {
+        self.read(async move |_, db| count(&db).await).await
     }
 
     async fn receipt_times(

@@ -3,18 +3,21 @@
 //! Field names are those of the club's database: whatever reads it today goes on reading it.
 
 use mongodb::{
-    bson::{Bson, DateTime, Document, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc, oid::ObjectId},
     error::{Error, ErrorKind, WriteFailure},
 };
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Message, Tier, UserType},
-    rest::{ContactInfo, Member},
+    rest::{ContactInfo, Member, Visibility},
 };
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::store::members::{MemberRecord, email_key};
+use crate::store::{
+    members::{MemberRecord, email_key},
+    text,
+};
 
 /// A unique index refused a write.
 pub(super) const DUPLICATE_KEY: i32 = 11_000;
@@ -26,7 +29,13 @@ const MAX_TIME_EXPIRED: i32 = 50;
 pub(super) struct MemberDoc {
     #[serde(rename = "_id")]
     pub(super) id: ObjectId,
-    name: String,
+    pub(super) name: String,
+    /// The name without accents and case: the order of the directory.
+    #[serde(default)]
+    name_key: String,
+    /// What a search finds: the folded words of what the member shares; none of a member who is not active.
+    #[serde(default)]
+    words: Vec<String>,
     email: String,
     /// The address in lower case: what makes it unique.
     email_key: String,
@@ -34,6 +43,8 @@ pub(super) struct MemberDoc {
     tier: String,
     #[serde(default)]
     contact_info: ContactDoc,
+    #[serde(default)]
+    visibility: Visibility,
     #[serde(default)]
     profile_image_url: Option<String>,
     user_type: String,
@@ -44,6 +55,27 @@ pub(super) struct MemberDoc {
     #[serde(default)]
     pub(super) last_seen: Option<DateTime>,
     pub(super) is_active: bool,
+    #[serde(default = "first_version")]
+    version: i64,
+    #[serde(default)]
+    is_erased: bool,
+}
+
+const fn first_version() -> i64 {
+    1
+}
+
+/// The words by which a member is found.
+fn words_of(record: &MemberRecord) -> Vec<String> {
+    if !record.profile.is_active {
+        return Vec::new();
+    }
+    let shared = record.profile.shared();
+    let texts = [Some(shared.name), shared.contact_info.company, shared.contact_info.position];
+    let mut words: Vec<String> = texts.iter().flatten().flat_map(|shared| text::words(shared)).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -62,16 +94,20 @@ const USER_TYPES: &[UserType] = &[UserType::Member, UserType::Admin];
 impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
-        let MemberRecord { profile, password_hash } = record;
+        let (name_key, words) = (record.name_key(), words_of(&record));
+        let MemberRecord { profile, password_hash, version, is_erased } = record;
         let ContactInfo { phone, company, position } = profile.contact_info;
         Self {
             id: member_oid(profile.id),
             email_key: email_key(&profile.email),
             name: profile.name,
+            name_key,
+            words,
             email: profile.email,
             password_hash,
             tier: profile.tier.as_str().to_owned(),
             contact_info: ContactDoc { phone, company, position },
+            visibility: profile.visibility,
             profile_image_url: profile.profile_image_url,
             user_type: profile.user_type.as_str().to_owned(),
             created_at: date(profile.created_at),
@@ -79,6 +115,8 @@ impl MemberDoc {
             last_login: profile.last_login.map(date),
             last_seen: last_seen.map(date),
             is_active: profile.is_active,
+            version: signed(version),
+            is_erased,
         }
     }
 
@@ -92,6 +130,7 @@ impl MemberDoc {
                 email: self.email,
                 tier: word("tier", &self.tier, TIERS, Tier::as_str)?,
                 contact_info: ContactInfo { phone, company, position },
+                visibility: self.visibility,
                 profile_image_url: self.profile_image_url,
                 user_type: user_type(&self.user_type)?,
                 created_at: time(self.created_at),
@@ -100,6 +139,8 @@ impl MemberDoc {
                 is_active: self.is_active,
             },
             password_hash: self.password_hash,
+            version: unsigned(self.version),
+            is_erased: self.is_erased,
         })
     }
 }
@@ -360,9 +401,4 @@ const PASSING_CODES: &[i32] = &[
 /// Ids, as a filter.
 pub(super) fn among(ids: impl IntoIterator<Item = ObjectId>) -> Document {
     doc! { "_id": { "$in": ids.into_iter().collect::<Vec<_>>() } }
-}
-
-/// An optional text as BSON.
-pub(super) fn text(value: Option<&String>) -> Bson {
-    value.map_or(Bson::Null, |value| Bson::String(value.clone()))
 }

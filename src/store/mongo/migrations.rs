@@ -30,6 +30,9 @@ const fn index(collection: &'static str, keys: &'static [&'static str], unique: 
 /// Every index beside `_id`. `docs/mongodb.md` says what each is for.
 pub const INDEXES: &[Index] = &[
     index("members", &["email_key"], true),
+    index("members", &["name_key", "_id"], false),
+    index("members", &["words"], false),
+    index("members", &["user_type", "is_active"], false),
     index("messages", &["conversation_id", "seq"], true),
     index("messages", &["conversation_id", "sender_id", "client_id"], true),
     index("conversations", &["participants.member_id", "changed"], false),

@@ -5,7 +5,7 @@
 //! | [`link`] | the connection: made in the background, watched by a beat |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
-//! | [`members`], [`sessions`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`] | these aggregates |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`] | sequence numbers by optimistic insert |
 //! | [`receipts`] | writing watermarks and what follows from them |
@@ -17,6 +17,7 @@
 //! waits for it stops waiting after the timeout.
 
 mod append;
+mod audit;
 mod conversations;
 mod document;
 mod horizon;
@@ -34,7 +35,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, doc, oid::ObjectId};
 use protocol::{ConversationId, MemberId};
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
@@ -117,6 +118,7 @@ impl Mongo {
             members: Arc::clone(&mongo) as _,
             sessions: Arc::clone(&mongo) as _,
             conversations: Arc::clone(&mongo) as _,
+            audit: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }
@@ -172,6 +174,20 @@ impl Backend for Mongo {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.core.link.db().await.map(drop)
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        self.read(async move |_, db| {
+            let stats = db.database.run_command(doc! { "dbStats": 1 }).await?;
+            let number = |name| match stats.get(name) {
+                Some(Bson::Double(number)) => Some(*number as i64),
+                Some(Bson::Int32(number)) => Some(i64::from(*number)),
+                Some(Bson::Int64(number)) => Some(*number),
+                _ => None,
+            };
+            Ok(document::unsigned(number("totalSize").or_else(|| number("storageSize")).unwrap_or(0)))
+        })
+        .await
     }
 
     async fn close(&self) {

@@ -12,13 +12,13 @@ use protocol::{MemberId, SessionId, Timestamp};
 
 use super::{
     Mongo,
-    document::{Fault, date, is_duplicate, member_oid, user_type},
+    document::{Fault, date, is_duplicate, member_oid, time, user_type},
     link::Db,
     members,
 };
 use crate::store::{
     SessionStore, StoreError,
-    sessions::{NewToken, Rotation, SessionView, TokenHash},
+    sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
 };
 
 /// Tokens that are removed at a time.
@@ -118,6 +118,20 @@ async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault>
     Ok(Some(SessionView { member, user_type, is_active, revoked }))
 }
 
+async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Fault> {
+    let filter = doc! { "member_id": member_oid(member) };
+    let mut found: Vec<Document> = db.all("sessions", filter, FindOptions::default()).await?;
+    let id_of = |session: &Document| session.get_object_id("_id").unwrap_or_default();
+    // Ids grow with time.
+    found.sort_unstable_by_key(id_of);
+    let sessions = found.iter().map(|session| SessionRecord {
+        id: SessionId::from_bytes(id_of(session).bytes()),
+        created_at: session.get_datetime("created_at").map_or(Timestamp::from_millis(0), |at| time(*at)),
+        revoked_at: session.get_datetime("revoked_at").ok().map(|at| time(*at)),
+    });
+    Ok(sessions.collect())
+}
+
 async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Fault> {
     let valid = doc! { "_id": session_oid(session), "revoked_at": null };
     let sessions = db.collection::<Document>("sessions");
@@ -125,10 +139,16 @@ async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Faul
     Ok(revoked.await?.modified_count > 0)
 }
 
-pub(super) async fn revoke_all(db: &Db, member: MemberId, at: Timestamp) -> Result<(), Fault> {
-    let valid = doc! { "member_id": member_oid(member), "revoked_at": null };
-    db.collection::<Document>("sessions").update_many(valid, doc! { "$set": { "revoked_at": date(at) } }).await?;
+async fn revoke_all(db: &Db, member: MemberId, at: Timestamp) -> Result<(), Fault> {
+    let (valid, revoked) = revocation(member, at);
+    db.collection::<Document>("sessions").update_many(valid, revoked).await?;
     Ok(())
+}
+
+/// What revokes every session of a member: which, and how.
+pub(super) fn revocation(member: MemberId, at: Timestamp) -> (Document, Document) {
+    let valid = doc! { "member_id": member_oid(member), "revoked_at": null };
+    (valid, doc! { "$set": { "revoked_at": date(at) } })
 }
 
 async fn purge(db: &Db, at: Timestamp) -> Result<usize, Fault> {
@@ -174,6 +194,10 @@ impl SessionStore for Mongo {
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
         self.read(async move |_, db| view(&db, session).await).await
+    }
+
+    async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
+        self.read(async move |_, db| of_member(&db, member).await).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {

@@ -13,7 +13,8 @@ use super::{Sqlite, log, row::time, wait};
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
-        Applied, Changes, Command, ConversationPage, HistoryPage, Membership, Position, Range, ReceiptTimes, StoreId,
+        Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
+        ReceiptTimes, StoreId,
     },
 };
 
@@ -277,6 +278,35 @@ fn receipt_times(
     Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
 }
 
+fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<Message>> {
+    let mut query = connection.prepare_cached(
+        "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e JOIN members m ON m.key = e.sender
+         JOIN conversations c ON c.key = e.conversation WHERE e.id = ?",
+    )?;
+    let found = query.query_row([id.as_bytes()], |row| {
+        let Entry::Message(message) = entry(row, ConversationId::from_bytes(row.get("conversation_id")?))?;
+        Ok(message)
+    });
+    found.optional()
+}
+
+fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<(ConversationId, u64)>> {
+    let found = rows(connection, member, 0, NEVER, usize::MAX >> 1)?;
+    let mut all = Vec::new();
+    for row in found {
+        let unread = log::unread(connection, row.key, row.member, row.read, row.last_seq)?;
+        all.extend((unread > 0).then_some((row.id, unread)));
+    }
+    Ok(all)
+}
+
+/// Logs have no holes, so the last numbers add up to the number of messages.
+fn count(connection: &Connection) -> rusqlite::Result<ConversationCounts> {
+    let mut query =
+        connection.prepare_cached("SELECT count(*), ifnull(sum(last_seq), 0) FROM conversations WHERE last_seq > 0")?;
+    query.query_row([], |row| Ok(ConversationCounts { conversations: row.get(0)?, messages: row.get(1)? }))
+}
+
 /// Runs a read of several statements on one snapshot.
 fn snapshot<T>(connection: &Connection, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     let transaction = connection.unchecked_transaction()?;
@@ -337,6 +367,18 @@ impl ConversationStore for Sqlite {
             snapshot(connection, |connection| history(connection, member, conversation, range, limit))
         })
         .await
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(move |connection| message(connection, id)).await
+    }
+
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        self.read(move |connection| snapshot(connection, |connection| all_unread(connection, member))).await
+    }
+
+    async fn count(&self) -> Result<ConversationCounts, StoreError> {
+        self.read(count).await
     }
 
     async fn receipt_times(

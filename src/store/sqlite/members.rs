@@ -4,18 +4,20 @@ use async_trait::async_trait;
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{ContactInfo, Member, MemberPatch},
+    rest::{ContactInfo, Member, SharedWith, Visibility},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite,
+    Sqlite, audit,
     row::{optional_time, time, word},
+    search,
     writer::Tx,
 };
 use crate::store::{
     MemberStore, StoreError,
-    members::{EmailTaken, LastSeen, MemberRecord, NewMember, email_key},
+    changes::{Actor, Change, Changed, creation},
+    members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
 };
 
 const TIERS: &[(&str, Tier)] = &[
@@ -25,6 +27,9 @@ const TIERS: &[(&str, Tier)] = &[
 ];
 pub(super) const USER_TYPES: &[(&str, UserType)] =
     &[(UserType::Member.as_str(), UserType::Member), (UserType::Admin.as_str(), UserType::Admin)];
+
+const SHARED_WITH: &[(&str, SharedWith)] =
+    &[(SharedWith::Members.as_str(), SharedWith::Members), (SharedWith::Nobody.as_str(), SharedWith::Nobody)];
 
 /// Reads a member from a row of `SELECT * FROM members`.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
@@ -39,6 +44,12 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
                 company: row.get("company")?,
                 position: row.get("position")?,
             },
+            visibility: Visibility {
+                email: word(row, "email_to", SHARED_WITH)?,
+                phone: word(row, "phone_to", SHARED_WITH)?,
+                company: word(row, "company_to", SHARED_WITH)?,
+                position: word(row, "position_to", SHARED_WITH)?,
+            },
             profile_image_url: row.get("profile_image_url")?,
             user_type: word(row, "user_type", USER_TYPES)?,
             created_at: time(row, "created_at")?,
@@ -47,6 +58,8 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
             is_active: row.get("is_active")?,
         },
         password_hash: row.get("password_hash")?,
+        version: row.get("version")?,
+        is_erased: row.get("is_erased")?,
     })
 }
 
@@ -60,7 +73,11 @@ fn by_email(connection: &Connection, key: &str) -> rusqlite::Result<Option<Membe
     query.query_row([key], record).optional()
 }
 
-fn insert(tx: &Tx<'_>, member: NewMember) -> rusqlite::Result<Result<MemberRecord, EmailTaken>> {
+fn insert(
+    tx: &Tx<'_>,
+    member: NewMember,
+    created_by: Option<Actor>,
+) -> rusqlite::Result<Result<MemberRecord, EmailTaken>> {
     let key = email_key(&member.email);
     if by_email(tx.connection, &key)?.is_some() {
         return Ok(Err(EmailTaken));
@@ -68,12 +85,14 @@ fn insert(tx: &Tx<'_>, member: NewMember) -> rusqlite::Result<Result<MemberRecor
     let record = member.into_record();
     let Member { id, name, email, tier, user_type, created_at, updated_at, is_active, .. } = &record.profile;
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO members (id, name, name_key, email, email_key, password_hash, tier, user_type, created_at,
+                              updated_at, is_active)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
-    insert.execute(params![
+    let row = insert.insert(params![
         id.as_bytes(),
         name,
+        record.name_key(),
         email,
         key,
         record.password_hash,
@@ -83,44 +102,110 @@ fn insert(tx: &Tx<'_>, member: NewMember) -> rusqlite::Result<Result<MemberRecor
         updated_at.as_millis(),
         is_active,
     ])?;
+    search::index(tx.connection, row, &record)?;
+    if let Some(by) = created_by {
+        audit::append(tx.connection, &creation(*id, by, *created_at))?;
+    }
     Ok(Ok(record))
 }
 
-fn update(tx: &Tx<'_>, id: MemberId, patch: MemberPatch, at: Timestamp) -> rusqlite::Result<Option<MemberRecord>> {
-    let Some(mut record) = by_id(tx.connection, id)? else { return Ok(None) };
-    let before = record.profile.clone();
-    record.profile.apply(patch);
-    if record.profile == before {
-        return Ok(Some(record));
+fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timestamp) -> rusqlite::Result<Changed> {
+    let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased);
+    let Some(before) = before else { return Ok(Changed::NotFound) };
+    if let Change::Profile { expected: Some(expected), .. } = change
+        && *expected != before.version
+    {
+        return Ok(Changed::Stale);
     }
-    record.profile.updated_at = at.max(before.updated_at);
-    let Member { name, contact_info, profile_image_url, updated_at, .. } = &record.profile;
-    let mut update = tx.connection.prepare_cached(
-        "UPDATE members SET name = ?, phone = ?, company = ?, position = ?, profile_image_url = ?, updated_at = ?
-         WHERE id = ?",
+    if change.takes_admin(&before) && !has_other_admin(tx.connection, id)? {
+        return Ok(Changed::LastAdmin);
+    }
+    let Some(after) = change.apply(&before, at) else {
+        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
+    };
+    // The log remembers whether a member may be written to.
+    tx.memory.members.remove(&id);
+    write(tx.connection, &after)?;
+    if change.revokes_sessions() {
+        super::sessions::revoke_all(tx.connection, id, at)?;
+    }
+    if let Some(entry) = change.audit(&before, &after, by, at) {
+        audit::append(tx.connection, &entry)?;
+    }
+    Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+}
+
+fn has_other_admin(connection: &Connection, id: MemberId) -> rusqlite::Result<bool> {
+    let mut query = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM members WHERE user_type = 'admin' AND is_active = 1 AND id <> ?)",
     )?;
-    update.execute(params![
-        name,
+    query.query_row([id.as_bytes()], |row| row.get(0))
+}
+
+/// Writes everything of a member that can change, except for times of logins and visits.
+fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()> {
+    let Member { contact_info, visibility, .. } = &record.profile;
+    let profile = &record.profile;
+    let mut update = connection.prepare_cached(
+        "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
+             company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?,
+             profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?
+         WHERE id = ? RETURNING key",
+    )?;
+    let values = params![
+        profile.name,
+        record.name_key(),
+        profile.email,
+        email_key(&profile.email),
+        record.password_hash,
+        profile.tier.as_str(),
         contact_info.phone,
         contact_info.company,
         contact_info.position,
-        profile_image_url,
-        updated_at.as_millis(),
-        id.as_bytes(),
-    ])?;
-    Ok(Some(record))
+        visibility.email.as_str(),
+        visibility.phone.as_str(),
+        visibility.company.as_str(),
+        visibility.position.as_str(),
+        profile.profile_image_url,
+        profile.user_type.as_str(),
+        profile.updated_at.as_millis(),
+        profile.is_active,
+        record.version,
+        record.is_erased,
+        profile.id.as_bytes(),
+    ];
+    let key: i64 = update.query_row(values, |row| row.get(0))?;
+    if record.is_erased {
+        let mut forget =
+            connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
+        forget.execute([key])?;
+    }
+    search::index(connection, key, record)
 }
 
-fn set_active(tx: &mut Tx<'_>, id: MemberId, active: bool, at: Timestamp) -> rusqlite::Result<Option<MemberRecord>> {
-    // The log remembers whether a member may be written to.
-    tx.memory.members.remove(&id);
-    tx.connection
-        .prepare_cached("UPDATE members SET is_active = ?, updated_at = max(updated_at, ?) WHERE id = ?")?
-        .execute(params![active, at.as_millis(), id.as_bytes()])?;
-    if !active {
-        super::sessions::revoke_all(tx.connection, id, at)?;
-    }
-    by_id(tx.connection, id)
+/// Members by name, along the index on (name, id).
+fn list(
+    connection: &Connection,
+    filter: Filter,
+    after: Option<&Place>,
+    limit: usize,
+) -> rusqlite::Result<Vec<MemberRecord>> {
+    let mut query = connection.prepare_cached(
+        "SELECT * FROM members
+         WHERE (name_key, id) > (?1, ?2) AND is_erased = 0 AND (?3 IS NULL OR tier = ?3)
+           AND (?4 IS NULL OR user_type = ?4) AND (?5 IS NULL OR is_active = ?5)
+         ORDER BY name_key, id LIMIT ?6",
+    )?;
+    let (name_key, id) = after.map_or(("", &[][..]), |place| (&place.name_key, place.id.as_bytes()));
+    let tier = filter.tier.map(Tier::as_str);
+    let user_type = filter.user_type.map(UserType::as_str);
+    let rows = query.query_map(params![name_key, id, tier, user_type, filter.is_active, limit], record)?;
+    rows.collect()
+}
+
+fn count(connection: &Connection) -> rusqlite::Result<MemberCounts> {
+    let mut query = connection.prepare_cached("SELECT count(*), ifnull(sum(is_active), 0) FROM members")?;
+    query.query_row([], |row| Ok(MemberCounts { all: row.get(0)?, active: row.get(1)? }))
 }
 
 fn last_seen(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<Vec<LastSeen>> {
@@ -135,8 +220,12 @@ fn last_seen(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<
 
 #[async_trait]
 impl MemberStore for Sqlite {
-    async fn insert(&self, member: NewMember) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
-        self.write(move |tx| insert(tx, member)).await
+    async fn insert(
+        &self,
+        member: NewMember,
+        created_by: Option<Actor>,
+    ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
+        self.write(move |tx| insert(tx, member, created_by)).await
     }
 
     async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
@@ -148,17 +237,20 @@ impl MemberStore for Sqlite {
         self.read(move |connection| by_email(connection, &key)).await
     }
 
-    async fn update(
-        &self,
-        id: MemberId,
-        patch: MemberPatch,
-        at: Timestamp,
-    ) -> Result<Option<MemberRecord>, StoreError> {
-        self.write(move |tx| update(tx, id, patch, at)).await
+    async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
+        self.write(move |tx| change(tx, id, &wanted, by, at)).await
     }
 
-    async fn set_active(&self, id: MemberId, active: bool, at: Timestamp) -> Result<Option<MemberRecord>, StoreError> {
-        self.write(move |tx| set_active(tx, id, active, at)).await
+    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(move |connection| list(connection, filter, after.as_ref(), limit)).await
+    }
+
+    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(move |connection| search::find(connection, &words, limit)).await
+    }
+
+    async fn count(&self) -> Result<MemberCounts, StoreError> {
+        self.read(count).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {

@@ -5,17 +5,20 @@
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
-//! | [`members`], [`sessions`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`] | these aggregates |
+//! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
 //! | [`row`] | columns to types and back |
 
+mod audit;
 mod conversations;
 mod log;
 mod members;
 mod migrations;
 mod readers;
 mod row;
+mod search;
 mod sessions;
 mod writer;
 
@@ -96,6 +99,7 @@ impl Sqlite {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
+            audit: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }
@@ -147,6 +151,15 @@ impl Backend for Sqlite {
     async fn check(&self) -> Result<(), StoreError> {
         self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
         self.writer.health()
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        self.read(|connection| {
+            connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
+                row.get(0)
+            })
+        })
+        .await
     }
 
     async fn close(&self) {

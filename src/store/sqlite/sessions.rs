@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::{
     SessionStore, StoreError,
-    sessions::{NewToken, Rotation, SessionView, TokenHash},
+    sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
 };
 
 fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqlite::Result<()> {
@@ -126,6 +126,20 @@ fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {
     Ok(purged)
 }
 
+fn of_member(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<SessionRecord>> {
+    let mut query = connection.prepare_cached(
+        "SELECT id, created_at, revoked_at FROM sessions WHERE member = (SELECT key FROM members WHERE id = ?) ORDER BY key",
+    )?;
+    let rows = query.query_map([member.as_bytes()], |row| {
+        Ok(SessionRecord {
+            id: SessionId::from_bytes(row.get("id")?),
+            created_at: time(row, "created_at")?,
+            revoked_at: optional_time(row, "revoked_at")?,
+        })
+    })?;
+    rows.collect()
+}
+
 #[async_trait]
 impl SessionStore for Sqlite {
     async fn start(
@@ -144,6 +158,10 @@ impl SessionStore for Sqlite {
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
         self.read(move |connection| view(connection, session)).await
+    }
+
+    async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
+        self.read(move |connection| of_member(connection, member)).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {

@@ -1,0 +1,231 @@
+//! Administration.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{from_text, members::Member};
+use crate::{
+    MemberId, Timestamp,
+    model::{Tier, UserType},
+    rules,
+};
+
+/// `GET /api/admin/members`: which members.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[garde(allow_unvalidated)]
+#[serde(default)]
+pub struct AdminMembersQuery {
+    /// Only members of this tier.
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub tier: Option<Tier>,
+    /// Only members of this type.
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub user_type: Option<UserType>,
+    /// Only active members, or only those who are not.
+    #[serde(deserialize_with = "from_text")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub is_active: Option<bool>,
+}
+
+/// A member, as administrators see them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AdminMember {
+    /// The whole record.
+    #[serde(flatten)]
+    pub member: Member,
+    /// How many devices are connected now.
+    pub connections: u32,
+}
+
+/// A page of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AdminMemberPage {
+    /// The members, by name.
+    pub members: Vec<AdminMember>,
+    /// For `cursor` of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// `PUT /api/admin/members/{id}/tier`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct TierChange {
+    /// The new tier.
+    #[garde(custom(rules::some))]
+    #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(as = "Tier"))]
+    pub tier: Option<Tier>,
+}
+
+/// `PUT /api/admin/members/{id}/active`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ActiveChange {
+    /// Whether the member may sign in.
+    #[garde(custom(rules::some))]
+    #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(as = "bool"))]
+    pub is_active: Option<bool>,
+}
+
+/// `PUT /api/admin/members/{id}/role`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RoleChange {
+    /// What the member may do.
+    #[garde(custom(rules::some))]
+    #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(as = "UserType"))]
+    pub user_type: Option<UserType>,
+}
+
+/// The answer to `POST /api/admin/members/{id}/disconnect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Disconnected {
+    /// How many connections were closed.
+    pub connections: u32,
+}
+
+/// `GET /api/admin/stats`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerStats {
+    /// The version of the server.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it has been up, in seconds.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub uptime_seconds: u64,
+    /// WebSocket connections of this node.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub connections: u64,
+    /// Members with a connection to this node.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub members_connected: u64,
+    /// Messages stored by this node since it started.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub messages_since_start: u64,
+    /// What is in the store.
+    pub store: StoreStats,
+}
+
+/// What is in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StoreStats {
+    /// Which store it is, in words.
+    pub description: String,
+    /// Members, former ones included.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub members: u64,
+    /// Members who may sign in.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub members_active: u64,
+    /// Conversations.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub conversations: u64,
+    /// Messages.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub messages: u64,
+    /// Its size, in bytes.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub bytes: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum AuditAction {
+    /// An administrator was created on the command line.
+    AdminCreated,
+    /// A member's tier was changed.
+    TierChanged,
+    /// A member was activated or deactivated.
+    ActiveChanged,
+    /// A member's role was changed.
+    RoleChanged,
+    /// A member's connections were closed.
+    Disconnected,
+    /// An administrator changed another member's profile.
+    ProfileChanged,
+    /// A member erased themselves.
+    Erased,
+}
+
+impl AuditAction {
+    /// Every action.
+    pub const ALL: &[Self] = &[
+        Self::AdminCreated,
+        Self::TierChanged,
+        Self::ActiveChanged,
+        Self::RoleChanged,
+        Self::Disconnected,
+        Self::ProfileChanged,
+        Self::Erased,
+    ];
+
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AdminCreated => "admin_created",
+            Self::TierChanged => "tier_changed",
+            Self::ActiveChanged => "active_changed",
+            Self::RoleChanged => "role_changed",
+            Self::Disconnected => "disconnected",
+            Self::ProfileChanged => "profile_changed",
+            Self::Erased => "erased",
+        }
+    }
+}
+
+/// Who did what to whom, when, from where. Never changed and never removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Who; nobody for the command line.
+    pub actor_id: Option<MemberId>,
+    /// What.
+    pub action: AuditAction,
+    /// To whom.
+    pub target_id: MemberId,
+    /// What changed: `from` and `to`, or the names of the changed fields.
+    #[cfg_attr(feature = "codegen", ts(type = "Record<string, unknown>"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub details: Value,
+    /// The address that the request came from; none for the command line.
+    pub address: Option<String>,
+}
+
+/// A page of the audit log, the newest entries first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditPage {
+    /// The entries.
+    pub entries: Vec<AuditEntry>,
+    /// For `cursor` of the next page, if there is one.
+    pub next: Option<String>,
+}

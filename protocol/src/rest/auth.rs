@@ -1,0 +1,95 @@
+//! Accounts: register, log in, refresh, log out.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use super::members::Member;
+use crate::{Timestamp, rules};
+
+/// `POST /api/auth/register`. Tier and role cannot be chosen.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RegisterRequest {
+    /// The name to show: 1 to 100 characters after trimming.
+    #[garde(custom(rules::given), custom(rules::name))]
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 100, example = "Ana Lima"))]
+    pub name: String,
+    /// The e-mail address; unique regardless of case.
+    #[garde(custom(rules::given), custom(rules::email))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.com"))]
+    pub email: String,
+    /// At least 8 characters and at most 71 bytes.
+    #[garde(custom(rules::given), custom(rules::password))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "correct horse"))]
+    pub password: String,
+}
+
+/// `POST /api/auth/login`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct LoginRequest {
+    /// The e-mail address, in any case.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, example = "ana@example.com"))]
+    pub email: String,
+    /// The password.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
+    pub password: String,
+}
+
+/// `POST /api/auth/refresh`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct RefreshRequest {
+    /// The newest refresh token of the session. It is used up by this request.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1))]
+    pub refresh_token: String,
+}
+
+/// `POST /api/auth/logout`. The body may be left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+#[garde(allow_unvalidated)]
+pub struct LogoutRequest {
+    /// Whether to log out every session of the member instead of this one.
+    pub all: bool,
+}
+
+/// The answer to register, login and refresh.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuthResponse {
+    /// The signed-in member.
+    pub member: Member,
+    /// For `Authorization: Bearer` and for `hello`. A JWT; opaque to clients.
+    pub access_token: String,
+    /// Always `Bearer`.
+    pub token_type: TokenType,
+    /// When the access token expires.
+    pub expires_at: Timestamp,
+    /// For `POST /api/auth/refresh`, once.
+    pub refresh_token: String,
+    /// When the refresh token expires.
+    pub refresh_expires_at: Timestamp,
+}
+
+/// The only type of access token (RFC 6750).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum TokenType {
+    /// Whoever has it may use it.
+    #[default]
+    Bearer,
+}

@@ -1,0 +1,360 @@
+//! Members: the own record, what others see, the directory.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use super::{not_null, object, present};
+use crate::{
+    MemberId, Timestamp, limits,
+    model::{Tier, UserType},
+    rules,
+};
+
+/// How to reach a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ContactInfo {
+    /// The phone number: at most 32 characters.
+    #[garde(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS)))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 32, example = "+351 912 345 678"))]
+    pub phone: Option<String>,
+    /// Where the member works: at most 100 characters.
+    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS)))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Acme"))]
+    pub company: Option<String>,
+    /// What the member does there: at most 100 characters.
+    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS)))]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Engineer"))]
+    pub position: Option<String>,
+}
+
+/// Who may see a contact detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SharedWith {
+    /// Every member of the club.
+    Members,
+    /// Nobody but the member and the administrators.
+    Nobody,
+}
+
+impl SharedWith {
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// Which contact details a member shares. A detail that is not shared is not found by search either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Visibility {
+    /// The e-mail address; `nobody` unless the member says otherwise.
+    pub email: SharedWith,
+    /// The phone number; `nobody` unless the member says otherwise.
+    pub phone: SharedWith,
+    /// Where the member works; `members` unless the member says otherwise.
+    pub company: SharedWith,
+    /// What the member does there; `members` unless the member says otherwise.
+    pub position: SharedWith,
+}
+
+impl Default for Visibility {
+    fn default() -> Self {
+        let (email, phone) = (SharedWith::Nobody, SharedWith::Nobody);
+        Self { email, phone, company: SharedWith::Members, position: SharedWith::Members }
+    }
+}
+
+/// The whole record of a member, as they see themselves. Never carries the password or its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Member {
+    /// The id of the member.
+    #[serde(rename = "_id")]
+    pub id: MemberId,
+    /// The name to show.
+    pub name: String,
+    /// The e-mail address, as it was given.
+    pub email: String,
+    /// The kind of membership.
+    pub tier: Tier,
+    /// How to reach the member.
+    pub contact_info: ContactInfo,
+    /// Which contact details other members see.
+    pub visibility: Visibility,
+    /// Where the picture is.
+    pub profile_image_url: Option<String>,
+    /// What the member may do.
+    pub user_type: UserType,
+    /// When the member registered.
+    pub created_at: Timestamp,
+    /// When the profile changed last.
+    pub updated_at: Timestamp,
+    /// When the member logged in last.
+    pub last_login: Option<Timestamp>,
+    /// Whether the member may sign in.
+    pub is_active: bool,
+}
+
+impl Member {
+    /// Applies a patch that was checked.
+    pub fn apply(&mut self, patch: MemberPatch) {
+        let set = |field: &mut Option<String>, change: Option<Option<String>>| {
+            if let Some(value) = change {
+                *field = value;
+            }
+        };
+        if let Some(name) = patch.name {
+            name.trim().clone_into(&mut self.name);
+        }
+        if let Some(contact) = patch.contact_info {
+            set(&mut self.contact_info.phone, contact.phone);
+            set(&mut self.contact_info.company, contact.company);
+            set(&mut self.contact_info.position, contact.position);
+        }
+        if let Some(change) = patch.visibility {
+            let Visibility { email, phone, company, position } = self.visibility;
+            self.visibility = Visibility {
+                email: change.email.unwrap_or(email),
+                phone: change.phone.unwrap_or(phone),
+                company: change.company.unwrap_or(company),
+                position: change.position.unwrap_or(position),
+            };
+        }
+        set(&mut self.profile_image_url, patch.profile_image_url);
+    }
+
+    /// What another member sees.
+    #[must_use]
+    pub fn shared(&self) -> Profile {
+        let visible = |value: &Option<String>, shared| value.clone().filter(|_| shared == SharedWith::Members);
+        let Self { contact_info, visibility, .. } = self;
+        Profile {
+            email: Some(self.email.clone()).filter(|_| visibility.email == SharedWith::Members),
+            contact_info: ContactInfo {
+                phone: visible(&contact_info.phone, visibility.phone),
+                company: visible(&contact_info.company, visibility.company),
+                position: visible(&contact_info.position, visibility.position),
+            },
+            ..self.whole()
+        }
+    }
+
+    /// What the member and the administrators see.
+    #[must_use]
+    pub fn whole(&self) -> Profile {
+        Profile {
+            id: self.id,
+            name: self.name.clone(),
+            email: Some(self.email.clone()),
+            tier: self.tier,
+            contact_info: self.contact_info.clone(),
+            profile_image_url: self.profile_image_url.clone(),
+            user_type: self.user_type,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            is_active: self.is_active,
+        }
+    }
+}
+
+/// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct MemberPatch {
+    /// The name to show: 1 to 100 characters after trimming. Cannot be removed.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::name)))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, min_length = 1, max_length = 100))]
+    pub name: Option<String>,
+    /// How to reach the member.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub contact_info: Option<ContactInfoPatch>,
+    /// Which contact details other members see.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub visibility: Option<VisibilityPatch>,
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(inner(custom(rules::image_url))))]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri", max_length = 2048))]
+    pub profile_image_url: Option<Option<String>>,
+}
+
+/// The contact details of a [`MemberPatch`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ContactInfoPatch {
+    /// The phone number: at most 32 characters.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 32))]
+    pub phone: Option<Option<String>>,
+    /// Where the member works: at most 100 characters.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
+    pub company: Option<Option<String>>,
+    /// What the member does there: at most 100 characters.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
+    pub position: Option<Option<String>>,
+}
+
+/// The visibility settings of a [`MemberPatch`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct VisibilityPatch {
+    /// The e-mail address.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub email: Option<SharedWith>,
+    /// The phone number.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub phone: Option<SharedWith>,
+    /// Where the member works.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub company: Option<SharedWith>,
+    /// What the member does there.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub position: Option<SharedWith>,
+}
+
+/// `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct MemberReplacement {
+    /// The name to show: 1 to 100 characters after trimming.
+    #[garde(custom(rules::given), custom(rules::name))]
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 100, example = "Ana Lima"))]
+    pub name: String,
+    /// How to reach the member.
+    #[serde(deserialize_with = "crate::codec::object")]
+    #[garde(dive)]
+    pub contact_info: ContactInfo,
+    /// Which contact details other members see.
+    #[serde(deserialize_with = "crate::codec::object")]
+    #[garde(skip)]
+    pub visibility: Visibility,
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    #[garde(inner(custom(rules::image_url)))]
+    #[cfg_attr(feature = "openapi", schema(format = "uri", max_length = 2048))]
+    pub profile_image_url: Option<String>,
+}
+
+impl From<MemberReplacement> for MemberPatch {
+    fn from(whole: MemberReplacement) -> Self {
+        let MemberReplacement { name, contact_info, visibility, profile_image_url } = whole;
+        let ContactInfo { phone, company, position } = contact_info;
+        let Visibility { email, phone: phone_to, company: company_to, position: position_to } = visibility;
+        Self {
+            name: Some(name),
+            contact_info: Some(ContactInfoPatch {
+                phone: Some(phone),
+                company: Some(company),
+                position: Some(position),
+            }),
+            visibility: Some(VisibilityPatch {
+                email: Some(email),
+                phone: Some(phone_to),
+                company: Some(company_to),
+                position: Some(position_to),
+            }),
+            profile_image_url: Some(profile_image_url),
+        }
+    }
+}
+
+/// A member, as another one sees them: contact details only as far as they are shared. The member themselves and
+/// administrators see all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Profile {
+    /// The id of the member.
+    #[serde(rename = "_id")]
+    pub id: MemberId,
+    /// The name to show; `Former member` for one who has left.
+    pub name: String,
+    /// The e-mail address, if it is shared.
+    pub email: Option<String>,
+    /// The kind of membership.
+    pub tier: Tier,
+    /// How to reach the member, as far as it is shared.
+    pub contact_info: ContactInfo,
+    /// Where the picture is.
+    pub profile_image_url: Option<String>,
+    /// What the member may do.
+    pub user_type: UserType,
+    /// When the member registered.
+    pub created_at: Timestamp,
+    /// When the profile changed last.
+    pub updated_at: Timestamp,
+    /// Whether the member can be written to; false for one who was deactivated or has left.
+    pub is_active: bool,
+}
+
+/// A page of the directory or of a search.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Directory {
+    /// The members.
+    pub members: Vec<Profile>,
+    /// For `cursor` of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// `GET /api/members`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[garde(allow_unvalidated)]
+#[serde(default)]
+pub struct DirectoryQuery {
+    /// Only members of this tier.
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub tier: Option<Tier>,
+}
+
+/// `GET /api/members/search`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(default)]
+pub struct SearchQuery {
+    /// What to look for in name, company and position: 1 to 100 characters with at least one letter or digit.
+    /// Accents and case do not matter, and the beginning of a word is enough.
+    #[garde(custom(rules::given), custom(rules::search))]
+    #[cfg_attr(feature = "openapi", param(required = true, min_length = 1, max_length = 100, example = "lima"))]
+    pub q: String,
+}

@@ -1,0 +1,176 @@
+//! Messages over REST: the same messages as on the socket, in the form of the club's database.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use super::from_text;
+use crate::{
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    model::{ConversationKind, Watermarks},
+    rules,
+};
+
+/// `POST /api/messages`. Either `receiver_id` or `conversation_id`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+#[garde(allow_unvalidated)]
+pub struct SendRequest {
+    /// The member to write to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver_id: Option<MemberId>,
+    /// The conversation to write into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<ConversationId>,
+    /// The text: 1 to 4,000 characters after trimming.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, min_length = 1, max_length = 4000, example = "Dinner at eight?")
+    )]
+    pub content: String,
+    /// A UUID for this message; without it, an `Idempotency-Key` header is needed. The same one again returns the first
+    /// message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientMessageId>,
+}
+
+/// How far a message has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MessageStatus {
+    /// It is stored.
+    Sent,
+    /// It has reached a device of its receiver.
+    Delivered,
+    /// Its receiver has read it.
+    Read,
+}
+
+/// A message with its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MessageDocument {
+    /// The id of the message.
+    #[serde(rename = "_id")]
+    pub id: MessageId,
+    /// The conversation that it is in.
+    pub conversation_id: ConversationId,
+    /// Its place in the conversation: 1, 2, 3 … without holes.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub seq: u64,
+    /// The member who sent it.
+    pub sender_id: MemberId,
+    /// The member who it is for.
+    pub receiver_id: MemberId,
+    /// The id that the sender's client gave it.
+    pub client_id: ClientMessageId,
+    /// The text. Not HTML; escape it when it is shown.
+    pub content: String,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// How far it has got.
+    pub status: MessageStatus,
+    /// When it reached a device of its receiver.
+    pub delivered_at: Option<Timestamp>,
+    /// When its receiver read it.
+    pub read_at: Option<Timestamp>,
+}
+
+/// `GET /api/messages/conversation/{user_id}`: which messages. With neither `before` nor `after`, the newest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[serde(default)]
+pub struct HistoryQuery {
+    /// How many messages at most: 1 to 100, 50 if it is left out.
+    #[serde(deserialize_with = "from_text")]
+    #[garde(inner(range(min = 1, max = limits::PAGE_MAX)))]
+    #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 100, nullable = false))]
+    pub limit: Option<u32>,
+    /// The newest messages with a smaller `seq`. Not together with `after`.
+    #[serde(deserialize_with = "from_text")]
+    #[garde(inner(range(max = limits::INTEGER_MAX)))]
+    #[cfg_attr(feature = "openapi", param(minimum = 0, maximum = 9007199254740991_u64, nullable = false))]
+    pub before: Option<u64>,
+    /// The oldest messages with a larger `seq`. Not together with `before`.
+    #[serde(deserialize_with = "from_text")]
+    #[garde(inner(range(max = limits::INTEGER_MAX)))]
+    #[cfg_attr(feature = "openapi", param(minimum = 0, maximum = 9007199254740991_u64, nullable = false))]
+    pub after: Option<u64>,
+}
+
+/// A page of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MessagePage {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The messages, the newest first.
+    pub messages: Vec<MessageDocument>,
+    /// Whether there are further ones in the direction that was asked for.
+    pub more: bool,
+}
+
+/// A conversation in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConversationSummary {
+    /// The id of the conversation.
+    #[serde(rename = "_id")]
+    pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members with their watermarks, the asking one included.
+    pub members: Vec<Watermarks>,
+    /// The `seq` of its newest message.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub last_seq: u64,
+    /// When its newest message was stored.
+    pub last_at: Timestamp,
+    /// Messages of others that the asking member has not read.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub unread: u64,
+    /// Its newest message.
+    pub last_message: Option<MessageDocument>,
+}
+
+/// A page of conversations, those with the newest message first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConversationList {
+    /// The conversations.
+    pub conversations: Vec<ConversationSummary>,
+    /// For `cursor` of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// The unread messages of one conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConversationUnread {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// How many.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub unread: u64,
+}
+
+/// `GET /api/messages/unread`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Unread {
+    /// Unread messages in all conversations.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub total: u64,
+    /// The conversations that have some.
+    pub conversations: Vec<ConversationUnread>,
+}

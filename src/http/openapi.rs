@@ -1,0 +1,158 @@
+//! The OpenAPI document: what the annotations of the handlers say, with the errors that every endpoint can answer with.
+//!
+//! A handler names only the errors that are its own, as a response whose description is a list of error codes. What
+//! follows from its form (a body, parameters, an access token) is added here, and every code becomes an example.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{ErrorCode, FieldError, Problem};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
+        example::ExampleBuilder,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+/// The frame that the annotations of the handlers go into.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Members Book",
+        description = "The REST API of a private members' club. Chat, presence, typing and receipts flow over a \
+            WebSocket, which has [a description of its own](asyncapi).\n\nEvery error is a problem document (RFC 9457) \
+            with a `code` for programs. Lists are paged: `next` of one page is `cursor` of the next one.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    tags(
+        (name = "auth", description = "Register, log in, refresh, log out."),
+        (name = "members", description = "The directory, profiles, the own record."),
+        (name = "messages", description = "Messages and conversations. Live ones come over the WebSocket."),
+        (name = "admin", description = "For administrators only."),
+        (name = "health", description = "For whatever watches over the process."),
+        (name = "socket", description = "The WebSocket."),
+    ),
+    components(schemas(Problem, FieldError, ErrorCode))
+)]
+struct Base;
+
+/// What the annotations of the handlers are added to.
+pub(super) fn base() -> utoipa::openapi::OpenApi {
+    Base::openapi()
+}
+
+/// Completes a document that the handlers were added to.
+pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("`access_token` of register, login or refresh."));
+    if let Some(components) = &mut document.components {
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
+    }
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            add_errors(path, operation);
+        }
+    }
+}
+
+/// The errors that follow from the form of an operation.
+fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
+    use ErrorCode::{
+        Draining, Internal, Malformed, MemberDeactivated, Overloaded, PayloadTooLarge, RateLimited, SessionRevoked,
+        Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable, UnsupportedMediaType, ValidationFailed,
+    };
+    let mut codes = Vec::new();
+    if path.starts_with("/api/") {
+        codes.extend([RateLimited, Internal, Overloaded, Unavailable, Timeout]);
+    } else if path == "/ws" {
+        codes.extend([Draining, ValidationFailed]);
+    } else {
+        codes.extend([Unavailable, Timeout]);
+    }
+    if operation.security.is_some() {
+        codes.extend([TokenMissing, TokenInvalid, TokenExpired, SessionRevoked, MemberDeactivated]);
+    }
+    if operation.request_body.is_some() {
+        codes.extend([Malformed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed]);
+    }
+    if operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty()) {
+        codes.push(ValidationFailed);
+    }
+    codes
+}
+
+fn add_errors(path: &str, operation: &mut Operation) {
+    let mut by_status: BTreeMap<u16, BTreeSet<&'static str>> = BTreeMap::new();
+    let mut add = |code: ErrorCode| by_status.entry(code.http_status()).or_default().insert(code.as_str());
+    for code in common_errors(path, operation) {
+        add(code);
+    }
+    for (status, response) in &operation.responses.responses {
+        if let RefOr::T(response) = response
+            && !status.starts_with(['1', '2', '3'])
+        {
+            for code in named_codes(&response.description) {
+                add(code);
+            }
+        }
+    }
+    for (status, names) in by_status {
+        let codes = ErrorCode::ALL.iter().copied().filter(|code| names.contains(code.as_str()));
+        operation.responses.responses.insert(status.to_string(), RefOr::T(problem(codes.collect())));
+    }
+}
+
+/// The codes that the annotation of a handler lists.
+fn named_codes(description: &str) -> impl Iterator<Item = ErrorCode> {
+    description.split(", ").filter_map(|name| ErrorCode::ALL.iter().copied().find(|code| code.as_str() == name))
+}
+
+/// The response with any of these codes, which have one status.
+fn problem(codes: Vec<ErrorCode>) -> Response {
+    let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.meaning())).collect();
+    let examples = codes.iter().map(|code| {
+        let value = serde_json::to_value(Problem::new(*code, code.meaning())).ok();
+        (code.as_str(), ExampleBuilder::new().summary(code.title()).value(value).build())
+    });
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).examples_from_iter(examples);
+    let mut response = ResponseBuilder::new()
+        .description(description.join("\n\n"))
+        .content("application/problem+json", content.build());
+    let status = codes.first().map(|code| code.http_status());
+    if matches!(status, Some(429 | 503 | 504)) {
+        let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
+        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("How long to wait, in seconds."));
+        response = response.header("Retry-After", header.build());
+    }
+    response.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_that_a_handler_names_exists_and_has_that_status() {
+        let (_, document) = crate::http::routes::all().split_for_parts();
+        for (path, item) in &document.paths.paths {
+            for operation in [&item.get, &item.put, &item.post, &item.patch, &item.delete].into_iter().flatten() {
+                for (status, response) in &operation.responses.responses {
+                    let RefOr::T(response) = response else { continue };
+                    if status.starts_with(['1', '2', '3']) {
+                        continue;
+                    }
+                    for name in response.description.split(", ") {
+                        let code = ErrorCode::ALL.iter().find(|code| code.as_str() == name);
+                        let code = code.unwrap_or_else(|| panic!("{path}: {name:?} is no error code"));
+                        assert_eq!(&code.http_status().to_string(), status, "{path}: {name}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `/api/admin`: for administrators only.
+
+use axum::{Json, extract::State};
+use protocol::{
+    ErrorCode, MemberId,
+    rest::{
+        ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage, Disconnected, PageQuery, RoleChange,
+        ServerStats, TierChange,
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    failure::Failure,
+    http::{
+        AppState,
+        extract::{Body, Params, PathId, SignedInAdmin},
+    },
+};
+
+/// The routes of this group.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(members))
+        .routes(routes!(set_tier))
+        .routes(routes!(set_active))
+        .routes(routes!(set_role))
+        .routes(routes!(disconnect))
+        .routes(routes!(stats))
+        .routes(routes!(audit))
+}
+
+/// A field that the check of the body has found to be there.
+fn given<T>(field: Option<T>) -> Result<T, Failure> {
+    field.ok_or_else(|| ErrorCode::ValidationFailed.into())
+}
+
+/// All members by name, those who may not sign in included, with the number of their connected devices.
+#[utoipa::path(
+    get,
+    path = "/api/admin/members",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(AdminMembersQuery, PageQuery),
+    responses(
+        (status = 200, description = "A page of members.", body = AdminMemberPage),
+        (status = 403, description = "forbidden"),
+    )
+)]
+async fn members(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    Params(query): Params<AdminMembersQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<AdminMemberPage>, Failure> {
+    state.administration.members(admin, &query, &page).await.map(Json)
+}
+
+/// Changes a member's tier.
+#[utoipa::path(
+    put,
+    path = "/api/admin/members/{id}/tier",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(("id" = MemberId, Path, description = "The member.")),
+    request_body = TierChange,
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn set_tier(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+    Body(change): Body<TierChange>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.set_tier(admin, id, given(change.tier)?).await.map(Json)
+}
+
+/// Activates or deactivates a member.
+///
+/// Deactivating ends their sessions, closes their connections with 4403 and blocks login, all at once. The last active
+/// administrator cannot be deactivated.
+#[utoipa::path(
+    put,
+    path = "/api/admin/members/{id}/active",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(("id" = MemberId, Path, description = "The member.")),
+    request_body = ActiveChange,
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "last_admin"),
+    )
+)]
+async fn set_active(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+    Body(change): Body<ActiveChange>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.set_active(admin, id, given(change.is_active)?).await.map(Json)
+}
+
+/// Changes what a member may do, from their next request on.
+///
+/// The last active administrator cannot be demoted.
+#[utoipa::path(
+    put,
+    path = "/api/admin/members/{id}/role",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(("id" = MemberId, Path, description = "The member.")),
+    request_body = RoleChange,
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "last_admin"),
+    )
+)]
+async fn set_role(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+    Body(change): Body<RoleChange>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.set_role(admin, id, given(change.user_type)?).await.map(Json)
+}
+
+/// Closes the connections of a member with 4410; they may come back.
+#[utoipa::path(
+    post,
+    path = "/api/admin/members/{id}/disconnect",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "How many were closed.", body = Disconnected),
+        (status = 403, description = "forbidden"),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn disconnect(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<Disconnected>, Failure> {
+    state.administration.disconnect(admin, id).await.map(Json)
+}
+
+/// What the server and its store have at the moment.
+#[utoipa::path(
+    get,
+    path = "/api/admin/stats",
+    tag = "admin",
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "The figures.", body = ServerStats),
+        (status = 403, description = "forbidden"),
+    )
+)]
+async fn stats(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+) -> Result<Json<ServerStats>, Failure> {
+    state.administration.stats(admin).await.map(Json)
+}
+
+/// Who did what to whom, when and from where; the newest entries first.
+#[utoipa::path(
+    get,
+    path = "/api/admin/audit",
+    tag = "admin",
+    security(("bearer" = [])),
+    params(PageQuery),
+    responses(
+        (status = 200, description = "A page of the log.", body = AuditPage),
+        (status = 403, description = "forbidden"),
+    )
+)]
+async fn audit(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<AuditPage>, Failure> {
+    state.administration.audit(admin, &page).await.map(Json)
+}

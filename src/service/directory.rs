@@ -1,0 +1,102 @@
+//! Finding members and reading what they share.
+
+use std::sync::Arc;
+
+use protocol::{
+    ErrorCode, MemberId,
+    limits::SEARCH_RESULTS_MAX,
+    model::{Tier, UserType},
+    rest::{Directory as Page, PageQuery, Profile, page_size},
+};
+
+use super::{accounts::Authorized, pages};
+use crate::{
+    failure::Failure,
+    store::{
+        MemberStore,
+        members::{Filter, MemberRecord, Place},
+        text,
+    },
+};
+
+/// The directory.
+pub struct Directory {
+    /// Members.
+    pub members: Arc<dyn MemberStore>,
+}
+
+/// What `who` sees of a member: everything of themselves, and everything of everybody as an administrator.
+#[must_use]
+pub fn seen_by(who: &Authorized, record: &MemberRecord) -> Profile {
+    let everything = who.user_type == UserType::Admin || who.member == record.profile.id;
+    if everything { record.profile.whole() } else { record.profile.shared() }
+}
+
+impl Directory {
+    /// What a member shares, with its version. Those who were deactivated or have left are found too: there may be
+    /// messages of theirs.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn profile(&self, who: &Authorized, id: MemberId) -> Result<(Profile, u64), Failure> {
+        let record = self.members.by_id(id).await?.ok_or(ErrorCode::MemberNotFound)?;
+        Ok((seen_by(who, &record), record.version))
+    }
+
+    /// A page of the active members, by name.
+    ///
+    /// # Errors
+    /// A bad cursor, or the store.
+    pub async fn list(&self, who: &Authorized, tier: Option<Tier>, page: &PageQuery) -> Result<Page, Failure> {
+        let filter = Filter { tier, is_active: Some(true), ..Filter::default() };
+        let (found, next) = page_of(&*self.members, filter, page).await?;
+        Ok(Page { members: found.iter().map(|record| seen_by(who, record)).collect(), next })
+    }
+
+    /// A page of the active members who are found by a text, the best first.
+    ///
+    /// # Errors
+    /// A bad cursor, or the store.
+    pub async fn search(&self, who: &Authorized, q: &str, page: &PageQuery) -> Result<Page, Failure> {
+        let limit = page_size(page.limit);
+        let skip: usize = pages::decode(page.cursor.as_deref())?.unwrap_or(0);
+        let mut words = text::words(q);
+        words.dedup();
+        let mut found = self.members.search(words.clone(), SEARCH_RESULTS_MAX).await?;
+        found.sort_by_cached_key(|record| (rank(record, &words), record.name_key(), record.profile.id));
+        let mut found: Vec<_> = found.into_iter().skip(skip).take(limit.saturating_add(1)).collect();
+        let next = pages::cut(&mut found, limit, |_| skip.saturating_add(limit));
+        Ok(Page { members: found.iter().map(|record| seen_by(who, record)).collect(), next })
+    }
+}
+
+/// A page of members with the place of the next one.
+pub(super) async fn page_of(
+    members: &dyn MemberStore,
+    filter: Filter,
+    page: &PageQuery,
+) -> Result<(Vec<MemberRecord>, Option<String>), Failure> {
+    let limit = page_size(page.limit);
+    let after: Option<(String, MemberId)> = pages::decode(page.cursor.as_deref())?;
+    let after = after.map(|(name_key, id)| Place { name_key, id });
+    let mut found = members.list(filter, after, limit + 1).await?;
+    let next = pages::cut(&mut found, limit, |last| (last.name_key(), last.profile.id));
+    Ok((found, next))
+}
+
+/// How well a member matches, the smaller the better: the sum over the words of where each is found.
+fn rank(record: &MemberRecord, words: &[String]) -> u32 {
+    let shared = record.profile.shared();
+    let fields = [
+        (0, text::words(&shared.name)),
+        (2, text::words(&shared.contact_info.company.unwrap_or_default())),
+        (4, text::words(&shared.contact_info.position.unwrap_or_default())),
+    ];
+    let of_word = |word: &String| {
+        let places = fields.iter().flat_map(|(weight, found)| found.iter().map(move |found| (*weight, found)));
+        let matches = places.filter(|(_, found)| found.starts_with(word.as_str()));
+        // The whole word is better than its beginning.
+        matches.map(|(weight, found)| weight + u32::from(found.len() > word.len())).min().unwrap_or(9)
+    };
+    words.iter().map(of_word).sum()
+}

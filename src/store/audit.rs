@@ -1,0 +1,50 @@
+//! The audit log: who did what to whom, when, from where. Append-only.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use protocol::{MemberId, Timestamp, rest::AuditAction};
+use serde_json::Value;
+
+use super::StoreError;
+
+/// An entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Timestamp,
+    /// Who; nobody for the command line.
+    pub actor: Option<MemberId>,
+    /// What.
+    pub action: AuditAction,
+    /// To whom.
+    pub target: MemberId,
+    /// What changed. No personal data: it outlives the member.
+    pub details: Value,
+    /// Where the request came from; nowhere for the command line.
+    pub address: Option<IpAddr>,
+}
+
+/// The place of an entry in the audit log; larger is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AuditPlace(pub u64);
+
+/// The audit log. What changes a member writes its entry together with the change ([`super::MemberStore::change`]).
+#[async_trait]
+pub trait AuditStore: Send + Sync {
+    /// Appends an entry about something that is not stored otherwise.
+    ///
+    /// # Errors
+    /// The store.
+    async fn append(&self, record: AuditRecord) -> Result<(), StoreError>;
+
+    /// Entries, the newest first, from a place on.
+    ///
+    /// # Errors
+    /// The store.
+    async fn entries(
+        &self,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
+}

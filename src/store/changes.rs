@@ -1,0 +1,148 @@
+//! Changes to a member: what each does, and what the audit log keeps of it. The same for every store.
+
+use std::net::IpAddr;
+
+use protocol::{
+    MemberId, Timestamp,
+    model::{Tier, UserType},
+    rest::{AuditAction, ContactInfo, MemberPatch, Visibility},
+};
+use serde_json::{Value, json};
+
+use super::{audit::AuditRecord, members::MemberRecord};
+
+/// The name of a member who has left.
+pub const FORMER_MEMBER: &str = "Former member";
+
+/// A change to a member.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The profile; refused if its version is not the expected one.
+    Profile {
+        /// What to change, checked.
+        patch: MemberPatch,
+        /// The version that it was made for.
+        expected: Option<u64>,
+    },
+    /// The tier.
+    Tier(Tier),
+    /// The role.
+    Role(UserType),
+    /// Whether the member may sign in. Deactivating revokes their sessions.
+    Active(bool),
+    /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
+    Erase,
+}
+
+/// Who makes a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actor {
+    /// The member; nobody for the command line.
+    pub member: Option<MemberId>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+}
+
+/// What became of a change.
+pub enum Changed {
+    /// It is durable, or there was nothing to change.
+    Done {
+        /// The member before it.
+        before: Box<MemberRecord>,
+        /// The member now.
+        after: Box<MemberRecord>,
+    },
+    /// There is no such member, or they have left.
+    NotFound,
+    /// The profile has another version than the expected one.
+    Stale,
+    /// It would leave the club without an administrator.
+    LastAdmin,
+}
+
+impl Change {
+    /// Whether the change ends the sessions of the member.
+    #[must_use]
+    pub fn revokes_sessions(&self) -> bool {
+        matches!(self, Self::Active(false) | Self::Erase)
+    }
+
+    /// Whether the change takes an administrator away, if `record` is the only active one.
+    #[must_use]
+    pub fn takes_admin(&self, record: &MemberRecord) -> bool {
+        let is_admin = record.profile.user_type == UserType::Admin && record.profile.is_active;
+        is_admin && matches!(self, Self::Role(UserType::Member) | Self::Active(false) | Self::Erase)
+    }
+
+    /// The member after the change; `None` if it changes nothing.
+    #[must_use]
+    pub fn apply(&self, before: &MemberRecord, at: Timestamp) -> Option<MemberRecord> {
+        let mut after = before.clone();
+        let profile = &mut after.profile;
+        match self {
+            Self::Profile { patch, .. } => profile.apply(patch.clone()),
+            Self::Tier(tier) => profile.tier = *tier,
+            Self::Role(user_type) => profile.user_type = *user_type,
+            Self::Active(is_active) => profile.is_active = *is_active,
+            Self::Erase => erase(&mut after),
+        }
+        if after.profile == before.profile && after.is_erased == before.is_erased {
+            return None;
+        }
+        after.profile.updated_at = at.max(before.profile.updated_at);
+        after.version = before.version + 1;
+        Some(after)
+    }
+
+    /// What the audit log keeps of it. A member's change of their own profile is nobody's business.
+    #[must_use]
+    pub fn audit(&self, before: &MemberRecord, after: &MemberRecord, by: Actor, at: Timestamp) -> Option<AuditRecord> {
+        let (old, new) = (&before.profile, &after.profile);
+        let from_to = |from: Value, to: Value| json!({ "from": from, "to": to });
+        let (action, details) = match self {
+            Self::Profile { .. } if by.member == Some(old.id) => return None,
+            Self::Profile { .. } => (AuditAction::ProfileChanged, json!({ "fields": changed_fields(before, after) })),
+            Self::Tier(_) => (AuditAction::TierChanged, from_to(json!(old.tier), json!(new.tier))),
+            Self::Role(_) => (AuditAction::RoleChanged, from_to(json!(old.user_type), json!(new.user_type))),
+            Self::Active(_) => (AuditAction::ActiveChanged, from_to(json!(old.is_active), json!(new.is_active))),
+            Self::Erase => (AuditAction::Erased, json!({})),
+        };
+        Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address: by.address })
+    }
+}
+
+/// What the audit log keeps of a new member whom somebody created.
+#[must_use]
+pub fn creation(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
+    let action = AuditAction::AdminCreated;
+    AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
+}
+
+fn erase(record: &mut MemberRecord) {
+    let profile = &mut record.profile;
+    FORMER_MEMBER.clone_into(&mut profile.name);
+    // Unique, and nobody's: the domain is reserved (RFC 6761, section 6.4).
+    profile.email = format!("{}@erased.invalid", profile.id);
+    profile.contact_info = ContactInfo::default();
+    profile.visibility = Visibility::default();
+    profile.profile_image_url = None;
+    profile.user_type = UserType::Member;
+    profile.last_login = None;
+    profile.is_active = false;
+    record.password_hash = String::new();
+    record.is_erased = true;
+}
+
+/// The names of the fields that differ. Names only: the audit log outlives the member.
+fn changed_fields(before: &MemberRecord, after: &MemberRecord) -> Vec<&'static str> {
+    let (old, new) = (&before.profile, &after.profile);
+    let differences = [
+        ("name", old.name != new.name),
+        ("contact_info.phone", old.contact_info.phone != new.contact_info.phone),
+        ("contact_info.company", old.contact_info.company != new.contact_info.company),
+        ("contact_info.position", old.contact_info.position != new.contact_info.position),
+        ("visibility", old.visibility != new.visibility),
+        ("profile_image_url", old.profile_image_url != new.profile_image_url),
+    ];
+    differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}

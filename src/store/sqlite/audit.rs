@@ -1,0 +1,74 @@
+//! The audit log.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use protocol::{MemberId, rest::AuditAction};
+use rusqlite::{Connection, Row, params};
+
+use super::{
+    Sqlite,
+    row::{inconsistent, time},
+};
+use crate::store::{
+    AuditStore, StoreError,
+    audit::{AuditPlace, AuditRecord},
+};
+
+pub(super) fn append(connection: &Connection, entry: &AuditRecord) -> rusqlite::Result<()> {
+    let mut insert = connection
+        .prepare_cached("INSERT INTO audit (at, actor, action, target, details, address) VALUES (?, ?, ?, ?, ?, ?)")?;
+    insert
+        .execute(params![
+            entry.at.as_millis(),
+            entry.actor.map(|actor| *actor.as_bytes()),
+            entry.action.as_str(),
+            entry.target.as_bytes(),
+            entry.details.to_string(),
+            entry.address.map(|address| address.to_string()),
+        ])
+        .map(drop)
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<(AuditPlace, AuditRecord)> {
+    let action: String = row.get("action")?;
+    let action = AuditAction::ALL.iter().find(|known| known.as_str() == action);
+    let details: String = row.get("details")?;
+    let address: Option<String> = row.get("address")?;
+    let address = address.map(|address| address.parse::<IpAddr>()).transpose();
+    let record = AuditRecord {
+        at: time(row, "at")?,
+        actor: row.get::<_, Option<[u8; 12]>>("actor")?.map(MemberId::from_bytes),
+        action: *action.ok_or_else(|| inconsistent("an unknown action in the audit log"))?,
+        target: MemberId::from_bytes(row.get("target")?),
+        details: serde_json::from_str(&details).map_err(|_| inconsistent("details in the audit log"))?,
+        address: address.map_err(|_| inconsistent("an address in the audit log"))?,
+    };
+    Ok((AuditPlace(row.get("place")?), record))
+}
+
+fn entries(
+    connection: &Connection,
+    before: Option<AuditPlace>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(AuditPlace, AuditRecord)>> {
+    let before = before.map_or(i64::MAX, |AuditPlace(before)| i64::try_from(before).unwrap_or(i64::MAX));
+    let mut query = connection.prepare_cached("SELECT * FROM audit WHERE place < ? ORDER BY place DESC LIMIT ?")?;
+    let rows = query.query_map(params![before, limit], record)?;
+    rows.collect()
+}
+
+#[async_trait]
+impl AuditStore for Sqlite {
+    async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
+        self.write(move |tx| append(tx.connection, &entry)).await
+    }
+
+    async fn entries(
+        &self,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(move |connection| entries(connection, before, limit)).await
+    }
+}

@@ -1,0 +1,160 @@
+//! The directory, search, and the audit log.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use members_book::store::{
+    audit::AuditRecord,
+    changes::{Actor, Change},
+    members::{Filter, Place},
+    text,
+};
+use protocol::{
+    MemberId,
+    model::{Tier, UserType},
+    rest::{AuditAction, ContactInfoPatch, MemberPatch, SharedWith, VisibilityPatch},
+};
+use serde_json::json;
+
+use super::{fixture::Fixture, for_every_store};
+
+for_every_store![
+    the_directory_is_ordered_by_name_without_accents_and_case,
+    a_filter_leaves_out_who_does_not_fit,
+    words_are_found_by_their_beginning,
+    what_is_not_shared_is_not_found,
+    a_change_is_in_the_audit_log_with_who_and_where,
+    the_audit_log_is_paged_from_the_newest,
+];
+
+async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
+    let found = f.store.members.list(filter, None, 100).await.unwrap();
+    found.into_iter().map(|record| record.profile.name).collect()
+}
+
+async fn the_directory_is_ordered_by_name_without_accents_and_case(f: &Fixture) {
+    for (number, name) in ["zoë", "Álvaro", "ana", "Ângela", "Bruno", "ana"].iter().enumerate() {
+        f.member_with_email(name, &format!("{number}@example.com")).await;
+    }
+    let all = names(f, Filter::default()).await;
+    assert_eq!(all, ["Álvaro", "ana", "ana", "Ângela", "Bruno", "zoë"]);
+    // Page by page, one at a time, it is the same list.
+    let (mut paged, mut after) = (Vec::new(), None);
+    while let Some(next) = f.store.members.list(Filter::default(), after, 1).await.unwrap().pop() {
+        after = Some(Place { name_key: next.name_key(), id: next.profile.id });
+        paged.push(next.profile.name);
+    }
+    assert_eq!(paged, all);
+}
+
+async fn a_filter_leaves_out_who_does_not_fit(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    f.member("Zoe").await;
+    f.change(ana, Change::Tier(Tier::Socio)).await;
+    f.change(ben, Change::Active(false)).await;
+    f.change(eva, Change::Role(UserType::Admin)).await;
+    let only = Filter::default();
+    assert_eq!(names(f, Filter { tier: Some(Tier::Socio), ..only }).await, ["Ana"]);
+    assert_eq!(names(f, Filter { is_active: Some(false), ..only }).await, ["Ben"]);
+    assert_eq!(names(f, Filter { is_active: Some(true), ..only }).await, ["Ana", "Eva", "Zoe"]);
+    assert_eq!(names(f, Filter { user_type: Some(UserType::Admin), ..only }).await, ["Eva"]);
+    f.change(ana, Change::Erase).await;
+    assert_eq!(names(f, only).await, ["Ben", "Eva", "Zoe"]);
+}
+
+async fn works_at(f: &Fixture, id: MemberId, company: &str, position: &str) {
+    let contact_info = ContactInfoPatch {
+        company: Some(Some(company.to_owned())),
+        position: Some(Some(position.to_owned())),
+        ..Default::default()
+    };
+    let patch = MemberPatch { contact_info: Some(contact_info), ..Default::default() };
+    f.change(id, Change::Profile { patch, expected: None }).await;
+}
+
+async fn search(f: &Fixture, q: &str) -> Vec<String> {
+    let found = f.store.members.search(text::words(q), 100).await.unwrap();
+    let mut found: Vec<String> = found.into_iter().map(|record| record.profile.name).collect();
+    found.sort();
+    found
+}
+
+async fn words_are_found_by_their_beginning(f: &Fixture) {
+    let (joao, ana) = (f.member("João Sá-Carneiro").await, f.member("Ana Lima").await);
+    works_at(f, joao, "Águas do Porto", "Engenheiro").await;
+    works_at(f, ana, "Lima & Sócios", "Advogada").await;
+    assert_eq!(search(f, "JOAO").await, ["João Sá-Carneiro"]);
+    assert_eq!(search(f, "carn").await, ["João Sá-Carneiro"]);
+    assert_eq!(search(f, "aguas eng jo").await, ["João Sá-Carneiro"], "every word, in any field");
+    assert_eq!(search(f, "lima adv").await, ["Ana Lima"]);
+    assert_eq!(search(f, "lima porto").await, [""; 0]);
+    assert_eq!(search(f, "ima").await, [""; 0], "the beginning of a word, and not any part of it");
+    assert_eq!(search(f, "a").await, ["Ana Lima", "João Sá-Carneiro"]);
+    works_at(f, ana, "Another", "Advogada").await;
+    assert_eq!(search(f, "socios").await, [""; 0], "what has changed is not found any more");
+    f.change(ana, Change::Active(false)).await;
+    assert_eq!(search(f, "ana").await, [""; 0]);
+}
+
+async fn what_is_not_shared_is_not_found(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    works_at(f, ana, "Acme", "Spy").await;
+    let visibility = VisibilityPatch { position: Some(SharedWith::Nobody), ..Default::default() };
+    let patch = MemberPatch { visibility: Some(visibility), ..Default::default() };
+    f.change(ana, Change::Profile { patch, expected: None }).await;
+    assert_eq!(search(f, "acme").await, ["Ana"]);
+    assert_eq!(search(f, "spy").await, [""; 0]);
+}
+
+async fn log(f: &Fixture) -> Vec<AuditRecord> {
+    let entries = f.store.audit.entries(None, 100).await.unwrap();
+    entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
+    let (root, ana) = (f.member("Root").await, f.member("Ana").await);
+    let by = Actor { member: Some(root), address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))) };
+    let rename = |name: &str| {
+        let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
+        Change::Profile { patch, expected: None }
+    };
+    let change = |change, by| f.store.members.change(ana, change, by, f.now());
+    change(Change::Tier(Tier::Socio), by).await.unwrap();
+    change(Change::Tier(Tier::Socio), by).await.unwrap();
+    change(rename("Ana Lima"), Actor { member: Some(ana), ..by }).await.unwrap();
+    change(rename("Ana L."), by).await.unwrap();
+    let log = log(f).await;
+    let actions: Vec<AuditAction> = log.iter().map(|entry| entry.action).collect();
+    assert_eq!(
+        actions,
+        [AuditAction::ProfileChanged, AuditAction::TierChanged],
+        "no change, and one's own, leave none"
+    );
+    let expected = AuditRecord {
+        at: f.now(),
+        actor: Some(root),
+        action: AuditAction::TierChanged,
+        target: ana,
+        details: json!({ "from": "Disruption", "to": "Sócio" }),
+        address: by.address,
+    };
+    assert_eq!(log[1], expected);
+    assert_eq!(log[0].details, json!({ "fields": ["name"] }));
+}
+
+async fn the_audit_log_is_paged_from_the_newest(f: &Fixture) {
+    let target = f.ids.member();
+    for number in 0..5 {
+        let details = json!({ "number": number });
+        let action = AuditAction::Disconnected;
+        let entry = AuditRecord { at: f.now(), actor: None, action, target, details, address: None };
+        f.store.audit.append(entry).await.unwrap();
+    }
+    let (mut numbers, mut before) = (Vec::new(), None);
+    loop {
+        let page = f.store.audit.entries(before, 2).await.unwrap();
+        let Some((place, _)) = page.last() else { break };
+        before = Some(*place);
+        numbers.extend(page.iter().map(|(_, entry)| entry.details["number"].as_u64().unwrap()));
+    }
+    assert_eq!(numbers, [4, 3, 2, 1, 0]);
+}
