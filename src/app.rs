@@ -4,6 +4,7 @@
 
 mod background;
 mod foundation;
+mod maintenance;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
+pub use maintenance::{copy, migrate};
 
 use self::foundation::Foundation;
 use crate::{

@@ -29,7 +29,7 @@ use crate::{
     },
     session::{self, Timing},
     store::{
-        Store,
+        Store, StoreError,
         mongo::{self, Mongo},
         sqlite::{self, Sqlite},
     },
@@ -222,14 +222,26 @@ fn open_store(
     metrics: &Arc<Metrics>,
     exclusive: bool,
 ) -> Result<Store, StartError> {
+    let url = settings.store.database().map_err(start_error)?;
+    open(url, settings, world, ids, metrics, exclusive).map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+}
+
+/// Opens the store at a URL.
+pub(super) fn open(
+    url: DatabaseUrl,
+    settings: &Settings,
+    world: &World,
+    ids: &Arc<Ids>,
+    metrics: &Arc<Metrics>,
+    exclusive: bool,
+) -> Result<Store, StoreError> {
     let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
     let timeout = settings.store.store_timeout;
-    let opened = match settings.store.database().map_err(start_error)? {
+    match url {
         DatabaseUrl::Sqlite(path) => {
             let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
             Sqlite::open(options, clock, ids, metrics)
         }
         DatabaseUrl::Mongo(uri) => Mongo::open(mongo::Options::new(uri, timeout), clock, ids, metrics),
-    };
-    opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+    }
 }

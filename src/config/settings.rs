@@ -38,6 +38,22 @@ pub enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Bring the schema of the database up to date. Serving does that at its start, too.
+    Migrate {
+        /// Only tell what is missing; ends with 1 if something is.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Copy everything from one store to another, empty one, and verify it. Stop the servers of both first. Run it
+    /// again if it was interrupted: it goes on where it was.
+    Copy {
+        /// The store to read: sqlite:PATH, mongodb://… or mongodb+srv://…
+        #[arg(long)]
+        from: String,
+        /// The store to write.
+        #[arg(long)]
+        to: String,
+    },
 }
 
 /// Administration from the command line.

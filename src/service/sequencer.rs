@@ -276,7 +276,7 @@ impl Lane {
 
     fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
         match outcome {
-            Outcome::Appended { duplicate: true, .. } => self.metrics.messages_duplicate.inc(),
+            Outcome::Appended { is_news: false, .. } => self.metrics.messages_duplicate.inc(),
             Outcome::Appended { message, membership, .. } => {
                 let first = message.seq == 1;
                 let conversation =

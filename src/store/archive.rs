@@ -8,9 +8,15 @@ use protocol::{
     ConversationId, MemberId, SessionId, Timestamp,
     model::{ConversationKind, Message},
 };
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{StoreError, conversations::StoreId, members::MemberRecord, sessions::TokenHash};
+use super::{
+    StoreError,
+    audit::{AuditPlace, AuditRecord},
+    conversations::StoreId,
+    members::MemberRecord,
+    sessions::TokenHash,
+};
 
 /// A kind of rows. In the order in which they are copied: what refers to others comes after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +33,21 @@ pub enum Part {
     Messages,
     /// Receipts, by conversation, member, kind and `seq`.
     Receipts,
+    /// The audit log, by place.
+    Audit,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: &[Self] =
-        &[Self::Members, Self::Sessions, Self::RefreshTokens, Self::Conversations, Self::Messages, Self::Receipts];
+    pub const ALL: &[Self] = &[
+        Self::Members,
+        Self::Sessions,
+        Self::RefreshTokens,
+        Self::Conversations,
+        Self::Messages,
+        Self::Receipts,
+        Self::Audit,
+    ];
 
     /// Its name, for people.
     #[must_use]
@@ -44,6 +59,7 @@ impl Part {
             Self::Conversations => "conversations",
             Self::Messages => "messages",
             Self::Receipts => "receipts",
+            Self::Audit => "audit entries",
         }
     }
 }
@@ -59,10 +75,12 @@ pub enum Key {
     Message(ConversationId, u64),
     /// Of a receipt.
     Receipt(ConversationId, MemberId, u8, u64),
+    /// Of an entry of the audit log.
+    Place(u64),
 }
 
 /// A row.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub enum Row {
     /// A member.
     Member(Box<MemberRow>),
@@ -76,20 +94,21 @@ pub enum Row {
     Message(Message),
     /// A move of a watermark.
     Receipt(ReceiptRow),
+    /// An entry of the audit log.
+    Audit(AuditPlace, AuditRecord),
 }
 
 /// A member.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub struct MemberRow {
     /// What is stored of them.
-    #[serde(flatten)]
     pub record: MemberRecord,
     /// When they were last connected.
     pub last_seen: Option<Timestamp>,
 }
 
 /// A session.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub struct SessionRow {
     /// Its id.
     pub id: SessionId,
@@ -102,7 +121,7 @@ pub struct SessionRow {
 }
 
 /// A refresh token.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub struct TokenRow {
     /// Its hash.
     pub hash: TokenHash,
@@ -115,7 +134,7 @@ pub struct TokenRow {
 }
 
 /// A conversation.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub struct ConversationRow {
     /// Its id.
     pub id: ConversationId,
@@ -130,7 +149,7 @@ pub struct ConversationRow {
 }
 
 /// A move of a watermark.
-#[derive(Clone, Serialize)]
+#[derive(Clone)]
 pub struct ReceiptRow {
     /// The conversation.
     pub conversation: ConversationId,
@@ -155,6 +174,27 @@ impl Row {
             Self::Conversation(row) => Key::Id(*row.id.as_bytes()),
             Self::Message(message) => Key::Message(message.conversation, message.seq),
             Self::Receipt(row) => Key::Receipt(row.conversation, row.member, row.kind, row.seq),
+            Self::Audit(AuditPlace(place), _) => Key::Place(*place),
+        }
+    }
+
+    /// Everything that is in it, for a checksum.
+    #[must_use]
+    pub fn content(&self) -> Value {
+        match self {
+            Self::Member(row) => {
+                let MemberRecord { profile, password_hash, version, is_erased } = &row.record;
+                json!([profile, password_hash, version, is_erased, row.last_seen])
+            }
+            Self::Session(row) => json!([row.id, row.member, row.created_at, row.revoked_at]),
+            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
+            Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
+            Self::Message(message) => json!(message),
+            Self::Receipt(row) => json!([row.conversation, row.member, row.kind, row.seq, row.at]),
+            Self::Audit(AuditPlace(place), entry) => {
+                let AuditRecord { at, actor, action, target, details, address } = entry;
+                json!([place, at, actor, action.as_str(), target, details, address])
+            }
         }
     }
 }

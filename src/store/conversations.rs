@@ -91,6 +91,8 @@ pub enum Outcome {
         message: Message,
         /// Whether it was in the log before.
         duplicate: bool,
+        /// Whether its receivers may not have heard of it: it is new, or whoever stored it died before telling anybody.
+        is_news: bool,
         /// Who is in the conversation.
         membership: Membership,
     },

@@ -8,9 +8,11 @@
 //! | [`members`], [`sessions`], [`conversations`], [`audit`] | the trait of each aggregate and its records |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
+//! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
 
+pub mod archive;
 pub mod audit;
 pub mod changes;
 pub mod conversations;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
@@ -92,6 +95,8 @@ pub struct Store {
     pub conversations: Arc<dyn ConversationStore>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
+    /// Everything, as rows.
+    pub archive: Arc<dyn Archive>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

@@ -43,7 +43,18 @@ const PARALLEL: usize = 16;
 pub(super) struct Appending {
     id: MessageId,
     append: Append,
-    done: Option<(Message, bool)>,
+    done: Option<Done>,
+}
+
+/// What became of a message.
+#[derive(Clone)]
+pub(super) struct Done {
+    /// It, as it is in the log.
+    pub(super) message: Message,
+    /// Whether it was there before.
+    pub(super) duplicate: bool,
+    /// Whether its receivers may not have heard of it.
+    pub(super) is_news: bool,
 }
 
 impl Appending {
@@ -54,11 +65,11 @@ impl Appending {
 
     /// A message that is in the log already.
     pub(super) fn known(core: &Core, append: Append, first: Message) -> Self {
-        Self { done: Some((first, true)), ..Self::new(core, append) }
+        Self { done: Some(Done { message: first, duplicate: true, is_news: false }), ..Self::new(core, append) }
     }
 
-    /// The message as it is in the log, and whether it was there before.
-    pub(super) fn into_done(self) -> Option<(Message, bool)> {
+    /// What became of it.
+    pub(super) fn into_done(self) -> Option<Done> {
         self.done
     }
 
@@ -103,7 +114,8 @@ pub(super) async fn insert(
         sent = true;
         let (done, rest) = places.split_at(inserted.min(places.len()));
         for (place, message) in done {
-            accept(appending, *place, message.clone(), false, working);
+            let done = Done { message: message.clone(), duplicate: false, is_news: true };
+            accept(appending, *place, done, working);
         }
         if unclear {
             attempts = if inserted > 0 { 0 } else { attempts + 1 };
@@ -127,14 +139,12 @@ fn repeats(appending: &[Appending]) -> HashSet<usize> {
 
 /// What is in the batch a second time has the outcome of the first.
 fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
-    let firsts: std::collections::HashMap<_, Message> = appending
-        .iter()
-        .filter_map(|each| each.done.as_ref().map(|(message, _)| (each.key(), message.clone())))
-        .collect();
+    let firsts: std::collections::HashMap<_, Message> =
+        appending.iter().filter_map(|each| each.done.as_ref().map(|done| (each.key(), done.message.clone()))).collect();
     for each in appending.iter_mut().filter(|each| each.done.is_none()) {
         let first = firsts.get(&each.key()).cloned();
-        let first = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
-        each.done = Some((first, true));
+        let message = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
+        each.done = Some(Done { message, duplicate: true, is_news: false });
     }
     Ok(())
 }
@@ -218,7 +228,8 @@ async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> 
 }
 
 /// A message is in the log.
-fn accept(appending: &mut [Appending], place: usize, message: Message, duplicate: bool, working: &mut WorkingSet) {
+fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut WorkingSet) {
+    let Done { message, duplicate, .. } = &done;
     if let Some(conversation) = working.get_mut(&message.conversation) {
         let state = &mut conversation.state;
         if message.seq > state.last_seq {
@@ -228,7 +239,7 @@ fn accept(appending: &mut [Appending], place: usize, message: Message, duplicate
         conversation.behind |= duplicate;
     }
     if let Some(appending) = appending.get_mut(place) {
-        appending.done = Some((message, duplicate));
+        appending.done = Some(done);
     }
 }
 
@@ -253,7 +264,12 @@ async fn resolve(
         let Some(message) = message else { continue };
         // Ours, if the attempt that we do not know of succeeded; else it was there before.
         let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
-        accept(appending, place, message, duplicate, working);
+        let is_news = !duplicate || {
+            let id = message.conversation;
+            let recorded = until_known(core, "looking at a conversation", || recorded(db, id)).await?;
+            message.seq > recorded
+        };
+        accept(appending, place, Done { message, duplicate, is_news }, working);
     }
     for id in conversations {
         let Some(conversation) = working.get_mut(&id) else { continue };
@@ -267,6 +283,13 @@ async fn resolve(
         }
     }
     Ok(())
+}
+
+/// The newest entry that a conversation knows of. Whoever stores an entry records it here before telling anybody.
+async fn recorded(db: &Db, id: ConversationId) -> Result<u64, Fault> {
+    let options = FindOneOptions::builder().projection(doc! { "last_seq": 1 }).build();
+    let found: Option<Document> = db.one("conversations", doc! { "_id": conversation_oid(id) }, options).await?;
+    Ok(found.and_then(|found| found.get_i64("last_seq").ok()).map_or(0, unsigned))
 }
 
 /// Looks for entries after the newest one that is known.

@@ -47,7 +47,7 @@ fn place_of(meta: Option<Document>) -> Result<i64, Fault> {
     place.ok_or_else(|| Fault::Data("the audit log has no place to go on from".to_owned()))
 }
 
-fn document(place: i64, entry: &AuditRecord) -> Document {
+pub(super) fn document(place: i64, entry: &AuditRecord) -> Document {
     doc! {
         "_id": place,
         "at": date(entry.at),
@@ -60,7 +60,7 @@ fn document(place: i64, entry: &AuditRecord) -> Document {
     }
 }
 
-fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
+pub(super) fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
     let action = document.get_str("action").ok()?;
     let address = match document.get("address") {
         Some(Bson::String(address)) => Some(address.parse::<IpAddr>().ok()?),

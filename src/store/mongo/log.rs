@@ -355,7 +355,7 @@ async fn settle(
             Planned::Refused(refusal) => Err(refusal),
             Planned::Append(place) => {
                 let done = appending.get_mut(place).and_then(Option::take).and_then(Appending::into_done);
-                let (message, duplicate) =
+                let append::Done { message, duplicate, is_news } =
                     done.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
                 let Some(conversation) = working.get(&message.conversation) else {
                     return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
@@ -363,7 +363,7 @@ async fn settle(
                 let newest = newest.entry(message.conversation).or_default();
                 *newest = message.seq.max(*newest);
                 let membership = conversation.state.membership.clone();
-                Ok(Outcome::Appended { message, duplicate, membership })
+                Ok(Outcome::Appended { message, duplicate, is_news, membership })
             }
             Planned::Mark(mark) => {
                 let last_seq = newest.get(&mark.conversation).copied().unwrap_or(0);

@@ -11,12 +11,14 @@
 //! | [`receipts`] | writing watermarks and what follows from them |
 //! | [`conversations`] | reading conversations, history and changes |
 //! | [`recovery`] | finishing what a node that died has left |
+//! | [`archive`] | everything as rows |
 //! | [`document`] | documents to types and back; what an error means |
 //!
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
 //! waits for it stops waiting after the timeout.
 
 mod append;
+mod archive;
 mod audit;
 mod conversations;
 mod document;
@@ -119,6 +121,7 @@ impl Mongo {
             sessions: Arc::clone(&mongo) as _,
             conversations: Arc::clone(&mongo) as _,
             audit: Arc::clone(&mongo) as _,
+            archive: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }
@@ -143,6 +146,19 @@ impl Mongo {
             Err(error) => Err(error),
         };
         self.count_error(answer)
+    }
+
+    /// The same without a limit of ours: for what goes through everything, and for which somebody waits who can stop it.
+    async fn unhurried<T, F, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Db) -> F,
+    {
+        let db = self.core.link.db().await?;
+        let done = tokio::spawn(work(db)).await;
+        let done = done.map_err(|_| StoreError::Inconsistent("a call panicked".to_owned()))?;
+        self.count_error(done.map_err(StoreError::from))
     }
 
     /// The same for what only reads.
@@ -198,6 +214,20 @@ impl Backend for Mongo {
             let _ = keeper.await;
         }
     }
+}
+
+/// What the schema of a database lacks; brings it up to date unless that is only to be told.
+///
+/// # Errors
+/// When the database cannot be reached, or is from a newer version.
+pub async fn migrate(uri: &SecretString, timeout: Duration, check_only: bool) -> Result<Vec<String>, StoreError> {
+    let (client, db) = link::connect(uri, timeout).await?;
+    let missing = migrations::pending(&db).await?;
+    if !check_only {
+        migrations::run(&db).await?;
+    }
+    client.shutdown().await;
+    Ok(missing.into_iter().map(|name| format!("migration {name}")).collect())
 }
 
 fn unavailable(reason: &str) -> StoreError {

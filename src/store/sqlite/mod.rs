@@ -9,8 +9,10 @@
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
+//! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
+mod archive;
 mod audit;
 mod conversations;
 mod log;
@@ -100,6 +102,7 @@ impl Sqlite {
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
             audit: Arc::clone(&sqlite) as _,
+            archive: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }
@@ -167,6 +170,29 @@ impl Backend for Sqlite {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// What the schema of a file lacks; brings it up to date unless that is only to be told.
+///
+/// # Errors
+/// When the file cannot be read or written, or is from a newer version.
+pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
+    let is_there = path.exists();
+    let pending = if is_there {
+        migrations::pending(&Connection::open(path).map_err(row::store_error)?).map_err(row::store_error)?
+    } else {
+        migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?).map_err(row::store_error)?
+    };
+    if !check_only && pending > 0 {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
+        }
+        create_private(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        let _lock = lock(path)?;
+        migrations::run(&mut connect(path).map_err(row::store_error)?)?;
+    }
+    let first = migrations::count() - pending + 1;
+    Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
 }
 
 /// Waits for an answer however long it takes.
