@@ -172,16 +172,17 @@ async fn retry(writer: &Writer, addr: SocketAddr, random: &mut StdRng) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
-    survive("sqlite:./data/members-book.db", KILLS).await;
+    survive("sqlite:./data/members-book.db", KILLS, 5..120).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9_on_mongodb() {
     let database = Database::new().await;
-    survive(&database.uri, KILLS_ON_MONGODB).await;
+    survive(&database.uri, KILLS_ON_MONGODB, 100..900).await;
 }
 
-async fn survive(database: &str, kills: usize) {
+/// Kills the server after times of that many milliseconds.
+async fn survive(database: &str, kills: usize, times: std::ops::Range<u64>) {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -204,7 +205,7 @@ async fn survive(database: &str, kills: usize) {
         let writers: Vec<_> =
             pairs.iter().flatten().map(|writer| tokio::spawn(Arc::clone(writer).write(addr))).collect();
         // A random moment: this is no waiting for anything.
-        tokio::time::sleep(Duration::from_millis(random.random_range(5..120))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(times.clone()))).await;
         server.kill();
         for writer in writers {
             writer.await.unwrap();

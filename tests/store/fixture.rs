@@ -87,7 +87,8 @@ impl Fixture {
     /// Closes the store and opens it again.
     pub async fn reopened(self) -> Self {
         self.store.backend.close().await;
-        let Self { folder, database, .. } = self;
+        let Self { store, folder, database, .. } = self;
+        drop(store);
         match database {
             None => Self::sqlite_in(folder).unwrap(),
             Some(database) => Self::mongodb_in(database),
@@ -97,7 +98,8 @@ impl Fixture {
     /// Lets what was written become older than the cursors from now on.
     pub async fn settle(&self) -> Position {
         if self.database.is_some() {
-            tokio::time::sleep(WINDOW + Duration::from_millis(2)).await;
+            // Entries are taken to be as old as the window allows.
+            tokio::time::sleep(2 * WINDOW + Duration::from_millis(20)).await;
         }
         self.store.conversations.position().await.unwrap()
     }

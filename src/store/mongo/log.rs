@@ -254,7 +254,10 @@ async fn plan(
     for command in batch {
         let append = match command {
             Command::Mark(mark) => {
-                planned.push(Planned::Mark(mark));
+                // One that comes before the first message finds no conversation.
+                let is_there = working.contains_key(&mark.conversation);
+                let refused = Planned::Refused(Refusal::ConversationNotFound);
+                planned.push(if is_there { Planned::Mark(mark) } else { refused });
                 continue;
             }
             Command::Append(append) => append,

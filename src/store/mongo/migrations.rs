@@ -6,7 +6,7 @@
 use mongodb::{
     IndexModel,
     bson::{Binary, Document, doc, spec::BinarySubtype},
-    options::{FindOneOptions, IndexOptions, ReturnDocument},
+    options::{FindOneOptions, IndexOptions},
 };
 
 use super::{StoreError, document::Fault, link::Db, unavailable};
@@ -99,20 +99,14 @@ async fn store_id(db: &Db) -> Result<StoreId, Fault> {
     let drawn: Vec<u8> = drawn.iter().skip(4).copied().collect();
     let drawn = Binary { subtype: BinarySubtype::Generic, bytes: drawn };
     let meta = db.collection::<Document>("meta");
-    let stored = loop {
-        let drawn = doc! { "$setOnInsert": { "store_id": drawn.clone() } };
-        let found = meta
-            .find_one_and_update(doc! { "_id": "store" }, drawn)
-            .upsert(true)
-            .return_document(ReturnDocument::After)
-            .await;
-        match found {
-            // Another node was first by a hair.
-            Err(error) if super::document::is_duplicate(&error) => {}
-            found => break found?,
-        }
-    };
-    let stored = stored.ok_or_else(|| Fault::Data("meta has no store_id".to_owned()))?;
+    let draw = doc! { "$setOnInsert": { "store_id": drawn } };
+    match meta.update_one(doc! { "_id": "store" }, draw).upsert(true).await {
+        // Another node was first by a hair.
+        Err(error) if !super::document::is_duplicate(&error) => return Err(error.into()),
+        _ => {}
+    }
+    let stored = db.one("meta", doc! { "_id": "store" }, FindOneOptions::default()).await?;
+    let stored: Document = stored.ok_or_else(|| Fault::Data("meta has no store_id".to_owned()))?;
     let bytes = stored.get_binary_generic("store_id").map_err(|error| Fault::Data(error.to_string()))?;
     let id = bytes.as_slice().try_into().map_err(|_| Fault::Data("store_id has not 8 bytes".to_owned()))?;
     Ok(StoreId(id))
