@@ -24,15 +24,22 @@ pub struct Database {
     /// Its connection string.
     pub uri: String,
     server: Option<Arc<Server>>,
+    /// Whether it is removed at the end.
+    is_ours: bool,
 }
 
 impl Database {
     /// An empty database on the server that all tests share, if there is one.
     pub async fn new() -> Self {
         match std::env::var("MONGODB_URI") {
-            Ok(uri) => Self { uri: with_name(&uri, &unique_name()), server: None },
+            Ok(uri) => Self { uri: with_name(&uri, &unique_name()), server: None, is_ours: true },
             Err(_) => Server::start(&[]).await.database(),
         }
+    }
+
+    /// A database of somebody else's server.
+    pub fn at(uri: String) -> Self {
+        Self { uri, server: None, is_ours: false }
     }
 
     /// A client of the driver.
@@ -49,7 +56,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // A server of our own goes away with all it has.
-        if self.server.is_some() {
+        if self.server.is_some() || !self.is_ours {
             return;
         }
         let uri = self.uri.clone();
@@ -72,21 +79,33 @@ pub struct Server {
     child: std::sync::Mutex<Option<Child>>,
     folder: TempDir,
     port: u16,
-    flags: Vec<String>,
+    flags: std::sync::Mutex<Vec<String>>,
 }
 
 impl Server {
     /// Starts a server with further flags, in the words of SecantusDB.
     pub async fn start(flags: &[&str]) -> Arc<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let flags = std::sync::Mutex::new(flags.iter().map(|flag| (*flag).to_owned()).collect());
         let server = Self { child: Default::default(), folder: tempfile::tempdir().unwrap(), port, flags };
         server.launch();
-        let server = Arc::new(server);
-        if !server.flags.iter().any(|flag| flag.starts_with("--tls") || flag == "--auth") {
-            server.wait_until_it_serves().await;
+        server.wait_until_it_serves().await;
+        Arc::new(server)
+    }
+
+    /// Starts it again with further flags. With TLS, it is not waited for.
+    pub async fn restart_with(&self, flags: &[&str]) {
+        self.kill();
+        self.flags.lock().unwrap().extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.launch();
+        if !flags.iter().any(|flag| flag.starts_with("--tls")) {
+            self.wait_until_it_serves().await;
         }
-        server
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts one that knows fail points.
@@ -96,7 +115,7 @@ impl Server {
 
     /// A database on it.
     pub fn database(self: &Arc<Self>) -> Database {
-        Database { uri: with_name(&self.uri(), &unique_name()), server: Some(Arc::clone(self)) }
+        Database { uri: with_name(&self.uri(), &unique_name()), server: Some(Arc::clone(self)), is_ours: true }
     }
 
     /// The connection string, without a database.
@@ -120,7 +139,7 @@ impl Server {
             Some(mongod) => {
                 let mut command = Command::new(mongod);
                 command.args(["--bind_ip", "127.0.0.1", "--port", &port, "--replSet", "test", "--dbpath"]).arg(folder);
-                for flag in &self.flags {
+                for flag in self.flags.lock().unwrap().iter() {
                     match flag.as_str() {
                         "--enable-test-commands" => command.args(["--setParameter", "enableTestCommands=1"]),
                         flag => command.arg(flag),
@@ -131,7 +150,7 @@ impl Server {
             None => {
                 let mut command = Command::new(python());
                 command.args(["-m", "secantus", "--sync-on-commit", "--port", &port, "--storage-path"]).arg(folder);
-                command.args(&self.flags);
+                command.args(&*self.flags.lock().unwrap());
                 command
             }
         };

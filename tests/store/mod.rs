@@ -1,6 +1,7 @@
 //! The conformance suite: every store passes every test of it.
 
 mod conversations;
+mod copy;
 mod directory;
 mod fixture;
 mod members;

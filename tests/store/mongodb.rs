@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use members_book::{
-    service::messaging::direct_conversation,
+    service::{
+        messaging::direct_conversation,
+        sequencer::{Sequencer, Submission},
+    },
     store::{
         StoreError,
-        conversations::{Command, Mark, MarkKind, Outcome, Range},
+        conversations::{Append, Command, Mark, MarkKind, Outcome, Range},
         mongo::migrations::INDEXES,
     },
 };
@@ -426,4 +429,135 @@ async fn every_query_has_an_index() {
         // SecantusDB looks through a whole collection for a range of `_id`; only what follows a crash asks for one.
         assert!(!plan.contains("COLLSCAN") || *range == ["_id"], "{collection} {wanted:?}: {plan}");
     }
+}
+
+/// Whether the server is a SecantusDB; a real one asks for more (a key file) where this one does not.
+fn has_mongod() -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("mongod").exists()))
+}
+
+#[tokio::test]
+async fn it_signs_in_with_scram_and_never_tells_the_password() {
+    let server = database::Server::start(&[]).await;
+    let database = server.database();
+    let user = doc! { "createUser": "club", "pwd": "hunter2-secret", "roles": [{ "role": "root", "db": "admin" }] };
+    database.client().await.database("admin").run_command(user).await.unwrap();
+    if !has_mongod() {
+        server.restart_with(&["--auth"]).await;
+    }
+    let at = |user: &str| {
+        Database::at(database.uri.replace("mongodb://", &format!("mongodb://{user}@")) + "&authSource=admin")
+    };
+    let f = Fixture::mongodb_with(Arc::new(at("club:hunter2-secret")), Duration::from_secs(5));
+    assert!(f.store.backend.describe().starts_with("MongoDB, 127.0.0.1:"));
+    assert!(!f.store.backend.describe().contains("hunter2"));
+    let ana = f.member("Ana").await;
+    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    let refused = Fixture::mongodb_with(Arc::new(at("club:another-secret")), Duration::from_secs(3));
+    let error = refused.store.backend.check().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)) && !error.to_string().contains("another-secret"), "{error}");
+}
+
+#[tokio::test]
+async fn it_speaks_tls_and_checks_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let server = database::Server::start(&[]).await;
+    if has_mongod() {
+        let both = folder.path().join("both.pem");
+        std::fs::write(&both, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+        let flags = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", both.to_str().unwrap()];
+        server.restart_with(&flags).await;
+    } else {
+        server.restart_with(&["--tls-cert-file", certificate, "--tls-key-file", key]).await;
+    }
+    let uri = format!("mongodb://localhost:{}/tls?directConnection=true&tls=true", server.port());
+    let trusting = Database::at(format!("{uri}&tlsCAFile={certificate}"));
+    let f = Fixture::mongodb_with(Arc::new(trusting), Duration::from_secs(5));
+    eventually("a TLS connection", async || f.store.backend.check().await.ok()).await;
+    let ana = f.member("Ana").await;
+    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    // Nobody has vouched for this certificate.
+    let doubting = Fixture::mongodb_with(Arc::new(Database::at(uri)), Duration::from_secs(3));
+    assert!(doubting.store.backend.check().await.is_err());
+}
+
+/// Sends `count` messages from `senders` members, each waiting for its acknowledgement; returns messages a second and
+/// the median acknowledgement in milliseconds.
+async fn pace<F: Future<Output = ()> + Send + 'static>(
+    senders: usize,
+    count: usize,
+    send: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> (f64, f64) {
+    let (send, started) = (Arc::new(send), std::time::Instant::now());
+    let senders = (0..senders).map(|sender| {
+        let send = Arc::clone(&send);
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..count / senders {
+                let started = std::time::Instant::now();
+                send(sender).await;
+                times.push(started.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for sender in senders.collect::<Vec<_>>() {
+        times.extend(sender.await.unwrap());
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    times.sort_by(f64::total_cmp);
+    (rate, times[times.len() / 2])
+}
+
+/// What `docs/mongodb.md` says about batches: gathered commands against one batch for each message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gathering_messages_into_batches_pays() {
+    let f = Fixture::mongodb().await;
+    let mut members = Vec::new();
+    for number in 0..32 {
+        members.push(f.member(&format!("M{number}")).await);
+    }
+    let metrics = Arc::new(members_book::telemetry::Metrics::new());
+    let hub = Arc::new(members_book::hub::Hub::new(10, Arc::clone(&metrics)));
+    let events = members_book::service::events::Events::new(hub, Arc::clone(&metrics));
+    let store = Arc::clone(&f.store.conversations);
+    let (sequencer, lanes) = Sequencer::start(Arc::clone(&store), events, Duration::from_secs(60), metrics);
+    let sequencer = Arc::new(sequencer);
+    let command = move |sender: usize| {
+        let from = members[sender % 32];
+        append(from, members[(sender + 1 + sender / 32) % 32], client_id(), &"x".repeat(200))
+    };
+    let command = Arc::new(command);
+    let mut gathered_at_256 = (0.0, 0.0);
+    let mut single_at_256 = (0.0, 0.0);
+    for (senders, count) in [(1, 150), (16, 800), (256, 2048)] {
+        let (of_gathered, sequencer) = (Arc::clone(&command), Arc::clone(&sequencer));
+        let gathered = pace(senders, count, move |sender| {
+            let command = of_gathered(sender);
+            let Command::Append(Append { conversation, .. }) = &command else { unreachable!() };
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            let respond = Box::new(move |outcome: Result<Outcome, _>| answer.send(outcome.is_ok()).unwrap());
+            sequencer.submit(*conversation, Submission { command: command.clone(), origin: None, respond });
+            async move { assert!(answered.await.unwrap()) }
+        });
+        gathered_at_256 = gathered.await;
+        let (of_single, store) = (Arc::clone(&command), Arc::clone(&store));
+        let single = pace(senders, count, move |sender| {
+            let (store, command) = (Arc::clone(&store), of_single(sender));
+            async move { assert!(store.apply(vec![command]).await.unwrap().outcomes[0].is_ok()) }
+        });
+        single_at_256 = single.await;
+        let ((rate, ack), (single_rate, single_ack)) = (gathered_at_256, single_at_256);
+        println!("{senders} senders: gathered {rate:.0}/s, {ack:.1} ms; singly {single_rate:.0}/s, {single_ack:.1} ms");
+    }
+    assert!(gathered_at_256.0 > single_at_256.0, "gathering has to pay: {gathered_at_256:?}, {single_at_256:?}");
+    drop(sequencer);
+    lanes.finish().await;
 }
