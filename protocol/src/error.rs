@@ -104,6 +104,8 @@ error_codes! {
     MessageNotFound = "message_not_found", 404, "Message not found";
     /// There is no such conversation among those of the signed-in member.
     ConversationNotFound = "conversation_not_found", 404, "Conversation not found";
+    /// There is no such recommendation among those of the signed-in member.
+    RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found";
     /// The resource does not know this HTTP method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// Another member has this e-mail address already.

@@ -122,6 +122,10 @@ object_id! {
     SessionId, "session"
 }
 object_id! {
+    /// A recommendation. That of one thing to one member follows from both, so it is the same every time.
+    RecommendationId, "recommendation"
+}
+object_id! {
     /// One WebSocket connection. New with every `hello`; useful in support requests and logs.
     ConnectionId, "connection"
 }

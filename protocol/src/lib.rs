@@ -37,7 +37,8 @@ pub use close::CloseCode;
 pub use codec::{DecodeError, parse_body};
 pub use error::{ErrorCode, FieldError, Problem};
 pub use ids::{
-    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RequestId, SessionId,
+    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,
+    SessionId,
 };
 pub use server::{Envelope, ServerFrame};
 pub use time::Timestamp;

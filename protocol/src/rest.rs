@@ -1,6 +1,7 @@
 //! Request and response bodies of the REST API, one module per group of endpoints.
 
 pub mod admin;
+pub mod ai;
 pub mod auth;
 pub mod members;
 pub mod messages;

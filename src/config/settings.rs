@@ -1,14 +1,18 @@
 //! Every setting, with its default and what it does.
 
+mod ai;
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::ai::AiSettings;
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, origin, secret},
+    values::{DatabaseUrl, OptionalAddr, duration, network, origin, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -88,6 +92,9 @@ pub struct Settings {
     /// How much is allowed.
     #[command(flatten)]
     pub rates: Rates,
+    /// Advice.
+    #[command(flatten)]
+    pub ai: AiSettings,
     /// What operators see.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -113,6 +120,9 @@ pub struct Listen {
         global = true
     )]
     pub cors_origins: Vec<HeaderValue>,
+    /// Reverse proxies whose X-Forwarded-For is believed: addresses or networks (10.0.0.0/8), separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true)]
+    pub trusted_proxies: Vec<IpNet>,
     /// How long a REST request may take.
     #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
     pub request_timeout: Duration,
@@ -243,6 +253,18 @@ pub struct Rates {
     /// Frames of one member at once, after a pause.
     #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
     pub rate_frames_burst: u32,
+    /// REST requests of one member a second.
+    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
+    pub rate_requests: u32,
+    /// REST requests of one member at once, after a pause.
+    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, global = true)]
+    pub rate_requests_burst: u32,
+    /// REST requests from one address a second.
+    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, global = true)]
+    pub rate_address: u32,
+    /// REST requests from one address at once, after a pause.
+    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, global = true)]
+    pub rate_address_burst: u32,
     /// Logins from one address a minute.
     #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
     pub rate_logins: u32,
@@ -282,6 +304,7 @@ impl Settings {
             if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
         };
         self.store.database()?;
+        self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
@@ -302,6 +325,8 @@ impl Settings {
             (connections.heartbeat_interval, "HEARTBEAT_INTERVAL"),
             (connections.write_timeout, "WRITE_TIMEOUT"),
             (connections.close_timeout, "CLOSE_TIMEOUT"),
+            (self.ai.ai_timeout, "AI_TIMEOUT"),
+            (self.ai.ai_cooldown, "AI_COOLDOWN"),
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
@@ -334,6 +359,10 @@ mod tests {
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
+        assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
+        assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
+        assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
         assert!(problem(&["--port", "80000"]).contains("--port"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
@@ -343,9 +372,11 @@ mod tests {
     fn secrets_are_never_printed() {
         let secret = "correct-horse-battery-staple-0123456789";
         let url = "mongodb://user:hunter2@db/club";
-        let cli = Cli::try_parse_from(["members-book", "--jwt-secret", secret, "--database-url", url]).ok().unwrap();
+        let flags = ["--jwt-secret", secret, "--database-url", url, "--openai-api-key", "sk-hunter3"];
+        let cli = Cli::try_parse_from(std::iter::once("members-book").chain(flags)).ok().unwrap();
         let printed = format!("{:?}", cli.settings);
-        assert!(!printed.contains("correct-horse") && !printed.contains("hunter2"), "{printed}");
+        assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
+        assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
         assert!(!problem(&["--database-url", "mongodb://user:hunter2@db:port"]).contains("hunter2"));
     }
 }

@@ -1,10 +1,27 @@
 //! Parsers of single settings.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
+use ipnet::IpNet;
 use jiff::SignedDuration;
+use reqwest::Url;
 use secrecy::SecretString;
+
+/// An address, or a network in CIDR notation.
+///
+/// # Errors
+/// When it is neither.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "an address such as 10.0.0.1 or a network such as 10.0.0.0/8".to_owned())
+}
 
 /// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
 ///
@@ -72,6 +89,18 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
     }
 }
 
+/// The base URL of a service.
+///
+/// # Errors
+/// When it is not an `http` or `https` URL, or has a password in it.
+pub fn service_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+    url.ok_or_else(|| {
+        "an http or https URL such as https://api.openai.com/v1, without a user and a password".to_owned()
+    })
+}
+
 /// An address to listen on, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalAddr(pub Option<SocketAddr>);
@@ -111,6 +140,14 @@ mod tests {
         }
         for wrong in ["", "sqlite:", "postgres://x", "mongodb://", "mongodb:x", "mongodb://u:p:p@h/?w=x=y"] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn services_are_reached_by_http() {
+        assert!(service_url("https://api.openai.com/v1").is_ok() && service_url("http://localhost:11434/v1").is_ok());
+        for wrong in ["", "api.openai.com", "ftp://x.example", "file:///etc/passwd", "https://u:p@x.example"] {
+            assert!(service_url(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -30,6 +30,7 @@ use utoipa::{
         (name = "auth", description = "Register, log in, refresh, log out."),
         (name = "members", description = "The directory, profiles, the own record."),
         (name = "messages", description = "Messages and conversations. Live ones come over the WebSocket."),
+        (name = "ai", description = "Advice: whom to meet, and how to word one's profile better."),
         (name = "admin", description = "For administrators only."),
         (name = "health", description = "For whatever watches over the process."),
         (name = "socket", description = "The WebSocket."),
@@ -103,7 +104,7 @@ fn add_errors(path: &str, operation: &mut Operation) {
     }
     for (status, names) in by_status {
         let codes = ErrorCode::ALL.iter().copied().filter(|code| names.contains(code.as_str()));
-        operation.responses.responses.insert(status.to_string(), RefOr::T(problem(codes.collect())));
+        operation.responses.responses.insert(status.to_string(), RefOr::T(problem(&codes.collect::<Vec<_>>())));
     }
 }
 
@@ -113,7 +114,7 @@ fn named_codes(description: &str) -> impl Iterator<Item = ErrorCode> {
 }
 
 /// The response with any of these codes, which have one status.
-fn problem(codes: Vec<ErrorCode>) -> Response {
+fn problem(codes: &[ErrorCode]) -> Response {
     let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.meaning())).collect();
     let examples = codes.iter().map(|code| {
         let value = serde_json::to_value(Problem::new(*code, code.meaning())).ok();

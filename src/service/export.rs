@@ -14,7 +14,7 @@ use super::documents::Documents;
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{MemberStore, SessionStore, sessions::SessionRecord},
+    store::{MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
 };
 
 /// Exports that are written at the same time; more are refused.
@@ -31,6 +31,7 @@ pub type Part = Result<Vec<u8>, Failure>;
 pub struct Exports {
     members: Arc<dyn MemberStore>,
     sessions: Arc<dyn SessionStore>,
+    recommendations: Arc<dyn RecommendationStore>,
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
     places: Arc<Semaphore>,
@@ -74,10 +75,11 @@ impl Exports {
     pub fn new(
         members: Arc<dyn MemberStore>,
         sessions: Arc<dyn SessionStore>,
+        recommendations: Arc<dyn RecommendationStore>,
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, sessions, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { members, sessions, recommendations, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -103,7 +105,14 @@ impl Exports {
         let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
         let sessions: Vec<ExportedSession> = sessions.into_iter().map(Into::into).collect();
-        let head = json!({ "exported_at": self.clock.now(), "member": record.profile, "sessions": sessions });
+        let recommendations = self.recommendations.all_of(member).await?;
+        let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
+        let head = json!({
+            "exported_at": self.clock.now(),
+            "member": record.profile,
+            "sessions": sessions,
+            "recommendations": recommendations,
+        });
         let head = head.to_string();
         // The conversations follow within the same object.
         to.text(head.strip_suffix('}').unwrap_or(&head)).await?;

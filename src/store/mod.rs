@@ -5,7 +5,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`], [`audit`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
 //! | [`archive`] | a store as rows, to move everything to another one |
@@ -18,6 +18,7 @@ pub mod changes;
 pub mod conversations;
 pub mod members;
 pub mod mongo;
+pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
 pub mod text;
@@ -30,6 +31,7 @@ pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
+pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
 /// Why the store could not do what was asked. Nothing was acknowledged.
@@ -97,6 +99,8 @@ pub struct Store {
     pub audit: Arc<dyn AuditStore>,
     /// Everything, as rows.
     pub archive: Arc<dyn Archive>,
+    /// Recommendations.
+    pub recommendations: Arc<dyn RecommendationStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

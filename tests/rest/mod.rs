@@ -1,7 +1,14 @@
 //! The REST API.
 
 mod accounts;
+mod admin;
+mod ai;
+mod ai_service;
+mod directory;
+mod edge;
+mod matrix;
 mod members;
+mod messages;
 mod problems;
 
 use protocol::{ErrorCode, Problem};

@@ -7,6 +7,7 @@ mod fixture;
 mod members;
 mod model;
 mod mongodb;
+mod recommendations;
 mod sessions;
 mod sqlite;
 

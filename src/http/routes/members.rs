@@ -135,7 +135,7 @@ async fn erase(
 
 /// Everything that is stored about the member, as one JSON document to download.
 ///
-/// The record, the sessions, and every conversation with its messages. It is written while it is read, however long it
+/// The record, the sessions, what was recommended, and every conversation with its messages. It is written while it is read, however long it
 /// is; one that is cut short is not valid JSON.
 #[utoipa::path(
     get,

@@ -1,6 +1,7 @@
 //! The endpoints, one file per group.
 
 pub mod admin;
+pub mod ai;
 pub mod auth;
 pub mod health;
 pub mod members;
@@ -16,6 +17,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
         .merge(auth::routes())
         .merge(members::routes())
         .merge(messages::routes())
+        .merge(ai::routes())
         .merge(admin::routes())
         .merge(health::routes())
         .routes(routes!(upgrade::upgrade))

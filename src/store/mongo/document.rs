@@ -36,6 +36,11 @@ pub(super) struct MemberDoc {
     /// What a search finds: the folded words of what the member shares; none of a member who is not active.
     #[serde(default)]
     words: Vec<String>,
+    /// The words of the company that the member shares, and of the position: whom one could recommend.
+    #[serde(default)]
+    company_words: Vec<String>,
+    #[serde(default)]
+    position_words: Vec<String>,
     email: String,
     /// The address in lower case: what makes it unique.
     email_key: String,
@@ -65,17 +70,18 @@ const fn first_version() -> i64 {
     1
 }
 
-/// The words by which a member is found.
-fn words_of(record: &MemberRecord) -> Vec<String> {
+/// The words by which a member is found: all of them, those of the company, those of the position. Only what is shared.
+fn words_of(record: &MemberRecord) -> (Vec<String>, Vec<String>, Vec<String>) {
     if !record.profile.is_active {
-        return Vec::new();
+        return <_>::default();
     }
     let shared = record.profile.shared();
-    let texts = [Some(shared.name), shared.contact_info.company, shared.contact_info.position];
-    let mut words: Vec<String> = texts.iter().flatten().flat_map(|shared| text::words(shared)).collect();
-    words.sort_unstable();
-    words.dedup();
-    words
+    let words = |shared: Option<String>| shared.map(|shared| text::words(&shared)).unwrap_or_default();
+    let (company, position) = (words(shared.contact_info.company), words(shared.contact_info.position));
+    let mut all = [words(Some(shared.name)), company.clone(), position.clone()].concat();
+    all.sort_unstable();
+    all.dedup();
+    (all, company, position)
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -94,7 +100,7 @@ const USER_TYPES: &[UserType] = &[UserType::Member, UserType::Admin];
 impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
-        let (name_key, words) = (record.name_key(), words_of(&record));
+        let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
         let MemberRecord { profile, password_hash, version, is_erased } = record;
         let ContactInfo { phone, company, position } = profile.contact_info;
         Self {
@@ -103,6 +109,8 @@ impl MemberDoc {
             name: profile.name,
             name_key,
             words,
+            company_words,
+            position_words,
             email: profile.email,
             password_hash,
             tier: profile.tier.as_str().to_owned(),
@@ -150,7 +158,7 @@ pub(super) fn user_type(text: &str) -> Result<UserType, Fault> {
     word("user_type", text, USER_TYPES, UserType::as_str)
 }
 
-fn word<T: Copy>(field: &str, text: &str, known: &[T], name: fn(T) -> &'static str) -> Result<T, Fault> {
+pub(super) fn word<T: Copy>(field: &str, text: &str, known: &[T], name: fn(T) -> &'static str) -> Result<T, Fault> {
     let found = known.iter().copied().find(|value| name(*value) == text);
     found.ok_or_else(|| Fault::Data(format!("{field} is {text:?}")))
 }

@@ -14,7 +14,7 @@ use super::{
     Mongo, audit,
     document::{Fault, MemberDoc, among, date, is_duplicate, member_oid, time},
     link::Db,
-    receipts, sessions,
+    receipts, recommendations, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
@@ -155,6 +155,9 @@ async fn change_in(
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
+    if after.is_erased {
+        recommendations::forget(db, session, id).await?;
+    }
     if change.revokes_sessions() {
         let (valid, revoked) = sessions::revocation(id, at);
         db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;

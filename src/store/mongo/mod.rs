@@ -5,7 +5,8 @@
 //! | [`link`] | the connection: made in the background, watched by a beat |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`] | sequence numbers by optimistic insert |
 //! | [`receipts`] | writing watermarks and what follows from them |
@@ -20,6 +21,7 @@
 mod append;
 mod archive;
 mod audit;
+mod candidates;
 mod conversations;
 mod document;
 mod horizon;
@@ -28,6 +30,7 @@ mod log;
 mod members;
 pub mod migrations;
 mod receipts;
+mod recommendations;
 mod recovery;
 mod sessions;
 
@@ -122,6 +125,7 @@ impl Mongo {
             conversations: Arc::clone(&mongo) as _,
             audit: Arc::clone(&mongo) as _,
             archive: Arc::clone(&mongo) as _,
+            recommendations: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }

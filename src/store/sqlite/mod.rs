@@ -5,7 +5,8 @@
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
@@ -14,11 +15,13 @@
 
 mod archive;
 mod audit;
+mod candidates;
 mod conversations;
 mod log;
 mod members;
 mod migrations;
 mod readers;
+mod recommendations;
 mod row;
 mod search;
 mod sessions;
@@ -103,6 +106,7 @@ impl Sqlite {
             conversations: Arc::clone(&sqlite) as _,
             audit: Arc::clone(&sqlite) as _,
             archive: Arc::clone(&sqlite) as _,
+            recommendations: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }
