@@ -15,6 +15,7 @@ use super::{
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
     members::MemberRecord,
+    recommendations::RecommendationRecord,
     sessions::TokenHash,
 };
 
@@ -35,6 +36,10 @@ pub enum Part {
     Receipts,
     /// The audit log, by place.
     Audit,
+    /// Recommendations, by id.
+    Recommendations,
+    /// What members have cost the AI service, by member.
+    Budgets,
 }
 
 impl Part {
@@ -47,6 +52,8 @@ impl Part {
         Self::Messages,
         Self::Receipts,
         Self::Audit,
+        Self::Recommendations,
+        Self::Budgets,
     ];
 
     /// Its name, for people.
@@ -60,6 +67,8 @@ impl Part {
             Self::Messages => "messages",
             Self::Receipts => "receipts",
             Self::Audit => "audit entries",
+            Self::Recommendations => "recommendations",
+            Self::Budgets => "AI budgets",
         }
     }
 }
@@ -96,6 +105,10 @@ pub enum Row {
     Receipt(ReceiptRow),
     /// An entry of the audit log.
     Audit(AuditPlace, AuditRecord),
+    /// A recommendation.
+    Recommendation(Box<RecommendationRecord>),
+    /// What a member has cost: whom, on which day, how many questions.
+    Budget(MemberId, i64, u32),
 }
 
 /// A member.
@@ -175,6 +188,8 @@ impl Row {
             Self::Message(message) => Key::Message(message.conversation, message.seq),
             Self::Receipt(row) => Key::Receipt(row.conversation, row.member, row.kind, row.seq),
             Self::Audit(AuditPlace(place), _) => Key::Place(*place),
+            Self::Recommendation(record) => Key::Id(*record.recommendation.id.as_bytes()),
+            Self::Budget(member, ..) => Key::Id(*member.as_bytes()),
         }
     }
 
@@ -195,6 +210,8 @@ impl Row {
                 let AuditRecord { at, actor, action, target, details, address } = entry;
                 json!([place, at, actor, action.as_str(), target, details, address])
             }
+            Self::Recommendation(record) => json!([record.recommendation, record.basis, record.refreshed_at]),
+            Self::Budget(member, day, spent) => json!([member, day, spent]),
         }
     }
 }

@@ -121,7 +121,8 @@ impl Server {
     /// The connection string, without a database.
     pub fn uri(&self) -> String {
         // Short waits: a test does not wait for what was killed.
-        format!("mongodb://127.0.0.1:{}/?serverSelectionTimeoutMS=2000&directConnection=true", self.port)
+        let quick = "serverSelectionTimeoutMS=2000&heartbeatFrequencyMS=500&serverMonitoringMode=poll";
+        format!("mongodb://127.0.0.1:{}/?directConnection=true&{quick}", self.port)
     }
 
     /// Kills it as if the power failed.

@@ -6,13 +6,15 @@ use members_book::{
         archive::Part,
         changes::Change,
         conversations::{MarkKind, Position},
+        recommendations::{Decision, Draft},
         sessions::NewToken,
     },
 };
 use mongodb::bson::{Document, doc};
 use protocol::{
-    MemberId,
+    MemberId, RecommendationId,
     model::{Conversation, Tier},
+    rest::ai::{Advice, AdviceSource, Introduction},
 };
 
 use super::fixture::Fixture;
@@ -35,6 +37,18 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         f.mark(conversation, members[to], MarkKind::Delivered, 1 + round as u64 / 3).await;
         f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;
     }
+    let advice = Advice::Connect(Introduction { member_id: members[1], member: None, reasons: Vec::new() });
+    let draft = Draft {
+        id: RecommendationId::from_bytes([7; 12]),
+        advice,
+        confidence_score: 0.5,
+        source: AdviceSource::Local,
+        basis: [1; 16],
+        refreshed_at: f.now(),
+    };
+    f.store.recommendations.keep(members[2], vec![draft.clone()], f.now()).await.unwrap();
+    f.store.recommendations.decide(members[2], draft.id, Decision::Dismiss, f.now()).await.unwrap();
+    assert!(f.store.recommendations.spend(members[0], 20_000, 3).await.unwrap());
     f.store.members.record_last_seen(vec![(members[1], f.now())]).await.unwrap();
     members
 }
@@ -72,6 +86,10 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             one.store.members.last_seen(ids.clone()).await.unwrap(),
             other.store.members.last_seen(ids).await.unwrap()
         );
+    }
+    for &member in members {
+        let of = async |f: &Fixture| f.store.recommendations.all_of(member).await.unwrap();
+        assert_eq!(of(one).await, of(other).await);
     }
     let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
     assert_eq!(audit(one).await, audit(other).await);

@@ -17,6 +17,7 @@ use super::{
     },
     link::Db,
     receipts,
+    recommendations::RecommendationDoc,
 };
 use crate::store::{
     Archive, StoreError,
@@ -33,6 +34,8 @@ const fn collection(part: Part) -> &'static str {
         Part::Messages => "messages",
         Part::Receipts => "receipts",
         Part::Audit => "audit",
+        Part::Recommendations => "ai_recommendations",
+        Part::Budgets => "ai_budgets",
     }
 }
 
@@ -60,6 +63,11 @@ fn token(document: &Document) -> Option<Row> {
         expires_at: time(*document.get_datetime("expires_at").ok()?),
         used_at: document.get_datetime("used_at").ok().map(|at| time(*at)),
     }))
+}
+
+fn budget(document: &Document) -> Option<Row> {
+    let member = MemberId::from_bytes(document.get_object_id("_id").ok()?.bytes());
+    Some(Row::Budget(member, document.get_i64("day").ok()?, document.get_i64("spent").ok()?.try_into().ok()?))
 }
 
 fn conversation(document: &ConversationDoc) -> Row {
@@ -107,6 +115,11 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
             });
             rows.collect()
         }
+        Part::Recommendations => {
+            let found: Vec<RecommendationDoc> = db.all(collection(part), filter, options).await?;
+            let rows = found.into_iter().map(|found| Ok(Row::Recommendation(Box::new(found.into_record()?))));
+            rows.collect()
+        }
         Part::Conversations => {
             let found: Vec<ConversationDoc> = db.all("conversations", filter, options).await?;
             Ok(found.iter().map(conversation).collect())
@@ -116,6 +129,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
             let rows = found.iter().map(|document| match part {
                 Part::Sessions => session(document),
                 Part::RefreshTokens => token(document),
+                Part::Budgets => budget(document),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -296,6 +310,14 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
                 "at": date(at),
             };
             (Part::Receipts, with_new_id(receipt))
+        }
+        Row::Recommendation(record) => {
+            // They come by id; those of one member stay in the order of their times.
+            let stored = RecommendationDoc::of(*record, ObjectId::new());
+            (Part::Recommendations, document(mongodb::bson::serialize_to_document(&stored))?)
+        }
+        Row::Budget(member, day, spent) => {
+            (Part::Budgets, doc! { "_id": member_oid(member), "day": day, "spent": i64::from(spent) })
         }
         Row::Audit(place, entry) => (Part::Audit, audit::document(signed(place.0), &entry)),
     })

@@ -24,6 +24,9 @@ pub(super) const DUPLICATE_KEY: i32 = 11_000;
 /// The server gave up because the time for the command was over.
 const MAX_TIME_EXPIRED: i32 = 50;
 
+/// Characters of a reason that comes from the driver.
+const REASON_CHARS: usize = 300;
+
 /// A document of `members`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct MemberDoc {
@@ -364,7 +367,8 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         ErrorKind::Bson(error) => StoreError::Inconsistent(error.to_string()),
         ErrorKind::InvalidResponse { message, .. } => StoreError::Inconsistent(message.clone()),
         ErrorKind::Shutdown => StoreError::Unavailable("it is closed".to_owned()),
-        _ => StoreError::Unavailable(error.to_string()),
+        // The driver adds the raw reply of the server to some.
+        _ => StoreError::Unavailable(error.to_string().chars().take(REASON_CHARS).collect()),
     }
 }
 

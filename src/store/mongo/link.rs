@@ -6,7 +6,10 @@
 //! nodes have died with work half done ([`super::recovery`]).
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,6 +40,8 @@ use crate::store::conversations::StoreId;
 
 /// How often a node shows that it is there.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
+/// Beats between two looks for nodes that are gone.
+const SWEEP: u64 = 5;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -111,6 +116,7 @@ pub(super) struct Link {
     node: ObjectId,
     reached: OnceLock<Reached>,
     state: watch::Sender<State>,
+    beats: AtomicU64,
     pub(super) horizon: Horizon,
     pub(super) stop: CancellationToken,
 }
@@ -126,7 +132,7 @@ impl Link {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
         let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
-        Ok(Self { uri, timeout, node, reached: OnceLock::new(), state, horizon, stop })
+        Ok(Self { uri, timeout, node, reached: OnceLock::new(), state, beats: AtomicU64::new(0), horizon, stop })
     }
 
     /// The database, if it answers. Waits only while the first attempt to reach it is under way.
@@ -196,7 +202,9 @@ impl Link {
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
         self.beat_on(db).await?;
-        recovery::look_after_the_dead(db, self.node).await?;
+        if self.beats.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP) {
+            recovery::look_after_the_dead(db, self.node).await?;
+        }
         Ok(())
     }
 

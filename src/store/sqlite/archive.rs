@@ -8,7 +8,7 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, members,
+    Sqlite, audit, members, recommendations,
     row::{optional_time, time},
     writer::Tx,
 };
@@ -27,6 +27,8 @@ const fn table(part: Part) -> &'static str {
         Part::Messages => "entries",
         Part::Receipts => "receipts",
         Part::Audit => "audit",
+        Part::Recommendations => "recommendations",
+        Part::Budgets => "ai_budgets",
     }
 }
 
@@ -40,6 +42,10 @@ const MESSAGES: &str = "SELECT e.*, c.id AS conversation_id, m.id AS sender_id
     FROM conversations c CROSS JOIN entries e ON e.conversation = c.key JOIN members m ON m.key = e.sender";
 const RECEIPTS: &str = "SELECT c.id AS conversation_id, m.id AS member_id, r.kind, r.seq, r.at
     FROM conversations c CROSS JOIN receipts r ON r.conversation = c.key JOIN members m ON m.key = r.member";
+const RECOMMENDATIONS: &str = "SELECT r.*, m.id AS user_id FROM recommendations r JOIN members m ON m.key = r.user
+    WHERE r.id > ? ORDER BY r.id LIMIT ?";
+const BUDGETS: &str = "SELECT m.id, b.day, b.spent FROM members m CROSS JOIN ai_budgets b ON b.member = m.key
+    WHERE m.id > ? ORDER BY m.id LIMIT ?";
 const AUDIT: &str = "SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?";
 
 fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -125,6 +131,14 @@ fn rows(connection: &Connection, part: Part, after: Option<Key>, limit: usize) -
         Part::Sessions => collect(connection, SESSIONS, one, session),
         Part::RefreshTokens => collect(connection, TOKENS, one, token),
         Part::Conversations => collect(connection, CONVERSATIONS, one, |row| conversation(connection, row)),
+        Part::Recommendations => {
+            let read = |row: &SqlRow<'_>| Ok(Row::Recommendation(Box::new(recommendations::record(row)?)));
+            collect(connection, RECOMMENDATIONS, one, read)
+        }
+        Part::Budgets => {
+            let read = |row: &SqlRow<'_>| Ok(Row::Budget(MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?));
+            collect(connection, BUDGETS, one, read)
+        }
         Part::Messages => {
             let mut found = Vec::new();
             // First the rest of the conversation that was begun.
@@ -167,6 +181,8 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
         Part::Members => id("SELECT max(id) FROM members"),
         Part::Sessions => id("SELECT max(id) FROM sessions"),
         Part::Conversations => id("SELECT max(id) FROM conversations"),
+        Part::Recommendations => id("SELECT max(id) FROM recommendations"),
+        Part::Budgets => id("SELECT max(m.id) FROM ai_budgets b JOIN members m ON m.key = b.member"),
         Part::RefreshTokens => {
             let found: Option<[u8; 32]> =
                 connection.query_row("SELECT max(hash) FROM refresh_tokens", [], |row| row.get(0))?;
@@ -251,6 +267,12 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
              SELECT c.key, m.key, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
              ON CONFLICT DO NOTHING",
             params![kind, seq, at.as_millis(), conversation.as_bytes(), member.as_bytes()],
+        )?,
+        Row::Recommendation(record) => return recommendations::restore(tx.connection, &record),
+        Row::Budget(member, day, spent) => execute(
+            "INSERT INTO ai_budgets (member, day, spent) SELECT key, ?, ? FROM members WHERE id = ?
+             ON CONFLICT DO NOTHING",
+            params![day, spent, member.as_bytes()],
         )?,
         Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
     };
