@@ -4,6 +4,7 @@
 
 mod background;
 mod foundation;
+mod maintenance;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
+pub use maintenance::{copy, migrate};
 
 use self::foundation::Foundation;
 use crate::{
@@ -70,7 +72,7 @@ impl App {
         let base = Foundation::lay(settings, world, true)?;
         let (secret, generated_secret) = base.signing_secret()?;
         let accounts = Arc::new(base.accounts(secret)?);
-        let (session, lanes) = base.session(&accounts).await?;
+        let (session, lanes) = base.session(&accounts);
         let services = base.services(&session)?;
         let limits = Arc::new(base.request_limits());
         let listen = &base.settings.listen;

@@ -6,9 +6,11 @@ use std::{
 };
 
 use clap::Parser as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use members_book::{
     app::{self, App, World},
     config::{self, Cli, Command, Settings, settings::AdminCommand},
+    service::transfer::{Step, Verified},
     telemetry::logs,
 };
 use protocol::{SUBPROTOCOL, rest::RegisterRequest};
@@ -39,6 +41,8 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::Create { name, email } }) => {
                 create_admin(settings, name, email).await
             }
+            Some(Command::Migrate { check }) => migrate(&settings, check).await,
+            Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
         }
     })
 }
@@ -98,6 +102,46 @@ async fn create_admin(settings: Settings, name: String, email: String) -> Result
     })?;
     let admin = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
     println!("{} is an administrator now, with the id {}.", admin.profile.email, admin.profile.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn migrate(settings: &Settings, check: bool) -> Result<ExitCode, String> {
+    let missing = app::migrate(settings, check).await.map_err(|error| error.to_string())?;
+    for what in &missing {
+        println!("{} {what}", if check { "missing:" } else { "applied:" });
+    }
+    if missing.is_empty() {
+        println!("The schema is up to date.");
+    }
+    Ok(if check && !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn copy(settings: &Settings, from: &str, to: &str) -> Result<ExitCode, String> {
+    let style = ProgressStyle::with_template("{msg:<28} [{bar:40}] {pos}/{len} {per_sec} {eta}");
+    let bar = ProgressBar::new(0).with_style(style.map_err(|error| error.to_string())?);
+    let is_terminal = io::stderr().is_terminal();
+    let mut current = None;
+    let progress = |step, done, total| {
+        let (what, part) = match step {
+            Step::Copying(part) => ("copying", part),
+            Step::Verifying(part) => ("verifying", part),
+        };
+        if current.replace(step) != Some(step) {
+            if !is_terminal {
+                eprintln!("{what} {}", part.name());
+            }
+            bar.set_message(format!("{what} {}", part.name()));
+            bar.reset_eta();
+        }
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let verified = app::copy(settings, from, to, progress).await.map_err(|error| error.to_string())?;
+    bar.finish_and_clear();
+    for Verified { part, rows, checksum } in verified {
+        println!("{:<16} {rows:>12}  sha256 {checksum}", part.name());
+    }
+    println!("Everything is there, and the same.");
     Ok(ExitCode::SUCCESS)
 }
 

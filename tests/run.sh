@@ -1,24 +1,109 @@
 #!/usr/bin/env bash
-# Runs every test: the scripted conversation of `load` against a real server, with kills in between, and the whole suite.
-# Needs Rust and a C compiler; Chromium, Node with npm, and Python with venv are installed with apt-get where they are missing
-# and that is possible. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
+# Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, the pages in
+# a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
+#
+# Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, Node with npm and Python's venv with
+# apt-get where that is possible, schemathesis and (unless MONGODB_URI is set or mongod is on PATH) SecantusDB into virtual
+# environments. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+scratch=$(mktemp -d)
+database_pid=""
+# Ends what this script has started, and nothing else.
+cleanup() {
+    if [ -n "$database_pid" ]; then
+        kill -9 "$database_pid" 2>/dev/null || true
+        wait "$database_pid" 2>/dev/null || true
+    fi
+    rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+install_secantus() {
+    local venv=target/test-database
+    if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import secantus' 2>/dev/null; then
+        echo "== installing SecantusDB, a MongoDB for tests, into $venv"
+        mkdir -p target
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet 'secantusdb==0.7.0b3'
+    fi
+}
+
+# start_database FOLDER PORT: starts a database server in the background; its id is in $database_pid.
+start_database() {
+    mkdir -p "$1"
+    if command -v mongod >/dev/null; then
+        mongod --bind_ip 127.0.0.1 --port "$2" --replSet test --dbpath "$1" \
+            --setParameter enableTestCommands=1 >"$1.log" 2>&1 &
+    else
+        target/test-database/bin/python -m secantus --sync-on-commit --enable-test-commands \
+            --port "$2" --storage-path "$1" >"$1.log" 2>&1 &
+    fi
+    database_pid=$!
+}
+
+# wait_for_port PORT: until something listens there, half a minute at most.
+wait_for_port() {
+    for _ in $(seq 300); do
+        if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return 0; fi
+        sleep 0.1
+    done
+    echo "the database does not listen on port $1" >&2
+    return 1
+}
+
+stop_database() {
+    kill -9 "$database_pid" 2>/dev/null || true
+    wait "$database_pid" 2>/dev/null || true
+    database_pid=""
+}
+
+if ! command -v mongod >/dev/null; then
+    install_secantus
+fi
 
 echo "== building the server and the load client"
 cargo build --release --workspace --quiet
 
-echo "== the scripted conversation, with the server killed and restarted three times"
-target/release/load chat --spawn --members 50 --messages 6000 --window 4 --kills 3
+echo "== the scripted conversation on SQLite, with the server killed and restarted three times"
+env -u DATABASE_URL target/release/load chat --spawn --members 50 --messages 6000 --window 4 --kills 3
 
 echo "== 500 idle connections, and messages through them"
-target/release/load idle --spawn -n 500 --hold 2
+env -u DATABASE_URL target/release/load idle --spawn -n 500 --hold 2
 
-echo "== the suite"
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace --all-features
+if command -v mongod >/dev/null; then
+    echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"
 else
-    cargo test --workspace --all-features
+    echo "== the scripted conversation on MongoDB, with the server killed three times, and the database three times"
+    port=$(free_port)
+    start_database "$scratch/chat" "$port"
+    wait_for_port "$port"
+    DATABASE_URL="mongodb://127.0.0.1:$port/chat?directConnection=true" STORE_TIMEOUT=3s \
+        target/release/load chat --spawn --members 20 --messages 3000 --window 2 --kills 3 &
+    chat=$!
+    for _ in 1 2 3; do
+        sleep 6
+        if ! kill -0 "$chat" 2>/dev/null; then break; fi
+        stop_database
+        sleep 1
+        start_database "$scratch/chat" "$port"
+        wait_for_port "$port"
+        echo "the database was killed and started again"
+    done
+    wait "$chat"
+    stop_database
+fi
+
+if [ -z "${MONGODB_URI:-}" ] && ! command -v mongod >/dev/null; then
+    port=$(free_port)
+    start_database "$scratch/suite" "$port"
+    wait_for_port "$port"
+    export MONGODB_URI="mongodb://127.0.0.1:$port/?directConnection=true"
 fi
 
 echo "== the pages of the documentation in a real browser"
@@ -26,3 +111,18 @@ bash tests/browser/run.sh
 
 echo "== the OpenAPI document, attacked by schemathesis"
 bash tests/schemathesis/run.sh
+
+echo "== the suite"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --all-features
+    list() { cargo nextest list --workspace --all-features 2>/dev/null; }
+else
+    cargo test --workspace --all-features
+    list() { cargo test --workspace --all-features -- --list 2>/dev/null; }
+fi
+
+# Every test that is listed ran: none is ignored, and the runner has not failed.
+list >"$scratch/tests"
+echo "== tests of the store that ran: $(grep -c 'store::.*on_sqlite::\|store::sqlite::' "$scratch/tests") on SQLite," \
+    "$(grep -c 'store::.*on_mongodb::\|store::mongodb::' "$scratch/tests") on MongoDB," \
+    "of which the conformance suite is $(grep -c 'on_sqlite::' "$scratch/tests") and $(grep -c 'on_mongodb::' "$scratch/tests")"

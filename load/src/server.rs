@@ -71,7 +71,7 @@ impl Server {
                 ("LOG", "error"),
             ])
             .env("PORT", self.port.to_string())
-            .env("DATABASE_URL", "sqlite:./load.db")
+            .env("DATABASE_URL", database_url())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
@@ -93,6 +93,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Where the server keeps its data: where the environment says, or in its throw-away folder.
+#[expect(clippy::disallowed_methods, reason = "it is the environment of the server that is passed on")]
+fn database_url() -> String {
+    std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite:./load.db".to_owned())
 }
 
 fn beside_this_program() -> Result<PathBuf, String> {

@@ -36,7 +36,8 @@ use crate::{
     },
     session::{self, Timing},
     store::{
-        Store,
+        Store, StoreError,
+        mongo::{self, Mongo},
         sqlite::{self, Sqlite},
     },
     telemetry::Metrics,
@@ -166,13 +167,13 @@ impl Foundation {
         })
     }
 
-    pub(super) async fn session(&self, accounts: &Arc<Accounts>) -> Result<(Arc<session::Context>, Lanes), StartError> {
+    pub(super) fn session(&self, accounts: &Arc<Accounts>) -> (Arc<session::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
         let metrics = Arc::clone(&self.metrics);
-        let started = Sequencer::start(Arc::clone(&conversations), events.clone(), store.store_timeout, metrics).await;
-        let (sequencer, lanes) = started.map_err(start_error)?;
+        let (sequencer, lanes) =
+            Sequencer::start(Arc::clone(&conversations), events.clone(), store.store_timeout, metrics);
         let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone()));
         let presence = Presence::new(Arc::clone(&self.hub), connections.presence_grace);
         let watching = Arc::new(Watching::new(presence, Arc::clone(&self.store.members), events.clone()));
@@ -203,7 +204,7 @@ impl Foundation {
             tasks: TaskTracker::new(),
             shutdown: self.shutdown.clone(),
         };
-        Ok((Arc::new(context), lanes))
+        (Arc::new(context), lanes)
     }
 
     /// What REST needs beside accounts and sessions.
@@ -277,13 +278,26 @@ fn open_store(
     metrics: &Arc<Metrics>,
     exclusive: bool,
 ) -> Result<Store, StartError> {
-    let DatabaseUrl::Sqlite(path) = settings.store.database().map_err(start_error)?;
-    let options = sqlite::Options {
-        path,
-        readers: settings.store.sqlite_readers,
-        timeout: settings.store.store_timeout,
-        exclusive,
-    };
-    Sqlite::open(options, Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics))
-        .map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+    let url = settings.store.database().map_err(start_error)?;
+    open(url, settings, world, ids, metrics, exclusive).map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+}
+
+/// Opens the store at a URL.
+pub(super) fn open(
+    url: DatabaseUrl,
+    settings: &Settings,
+    world: &World,
+    ids: &Arc<Ids>,
+    metrics: &Arc<Metrics>,
+    exclusive: bool,
+) -> Result<Store, StoreError> {
+    let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
+    let timeout = settings.store.store_timeout;
+    match url {
+        DatabaseUrl::Sqlite(path) => {
+            let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
+            Sqlite::open(options, clock, ids, metrics)
+        }
+        DatabaseUrl::Mongo(uri) => Mongo::open(mongo::Options::new(uri, timeout), clock, ids, metrics),
+    }
 }

@@ -42,6 +42,22 @@ pub enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Bring the schema of the database up to date. Serving does that at its start, too.
+    Migrate {
+        /// Only tell what is missing; ends with 1 if something is.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Copy everything from one store to another, empty one, and verify it. Stop the servers of both first. Run it
+    /// again if it was interrupted: it goes on where it was.
+    Copy {
+        /// The store to read: sqlite:PATH, mongodb://… or mongodb+srv://…
+        #[arg(long)]
+        from: String,
+        /// The store to write.
+        #[arg(long)]
+        to: String,
+    },
 }
 
 /// Administration from the command line.
@@ -119,7 +135,7 @@ pub struct Listen {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Store")]
 pub struct StoreSettings {
-    /// Where the data is: sqlite:PATH. [default: sqlite:./data/members-book.db]
+    /// Where the data is: sqlite:PATH, mongodb://… or mongodb+srv://… [default: sqlite:./data/members-book.db]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret, global = true)]
     pub database_url: Option<SecretString>,
     /// Another name of DATABASE_URL, used when that is not given.
@@ -339,7 +355,8 @@ mod tests {
     fn a_setting_that_does_not_fit_is_named() {
         assert!(problem(&["--jwt-secret", "short"]).starts_with("JWT_SECRET: "));
         assert!(problem(&["--database-url", "postgres://x"]).starts_with("DATABASE_URL: "));
-        assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]).starts_with("MONGODB_URI: "));
+        assert_eq!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]), "");
+        assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
         assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
@@ -360,6 +377,6 @@ mod tests {
         let printed = format!("{:?}", cli.settings);
         assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
         assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
-        assert!(!problem(&["--database-url", url]).contains("hunter2"));
+        assert!(!problem(&["--database-url", "mongodb://user:hunter2@db:port"]).contains("hunter2"));
     }
 }

@@ -39,23 +39,32 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Where the data is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum DatabaseUrl {
     /// The embedded store, in this file.
     Sqlite(PathBuf),
+    /// MongoDB, at this connection string.
+    Mongo(SecretString),
 }
 
 impl FromStr for DatabaseUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("mongodb") {
-            return Err("this version has the embedded store only: sqlite:PATH".to_owned());
+        if text.starts_with("mongodb://") || text.starts_with("mongodb+srv://") {
+            let uri = SecretString::from(text);
+            // The reason may have the password in it.
+            let is_uri = mongodb::options::ConnectionString::parse(text).is_ok();
+            return if is_uri {
+                Ok(Self::Mongo(uri))
+            } else {
+                Err("not a MongoDB connection string such as mongodb://host:27017/club".to_owned())
+            };
         }
         let path = text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:"));
         match path {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err("sqlite:PATH, such as sqlite:./data/members-book.db".to_owned()),
+            _ => Err("sqlite:PATH, such as sqlite:./data/members-book.db, or mongodb://…".to_owned()),
         }
     }
 }
@@ -122,11 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_a_file() {
-        let file = |path: &str| Ok(DatabaseUrl::Sqlite(path.into()));
-        assert_eq!("sqlite:./data/x.db".parse(), file("./data/x.db"));
-        assert_eq!("sqlite:///var/lib/x.db".parse(), file("/var/lib/x.db"));
-        for wrong in ["", "sqlite:", "postgres://x", "mongodb://localhost"] {
+    fn a_database_is_a_file_or_a_mongodb() {
+        for (url, path) in [("sqlite:./data/x.db", "./data/x.db"), ("sqlite:///var/lib/x.db", "/var/lib/x.db")] {
+            assert!(matches!(url.parse(), Ok(DatabaseUrl::Sqlite(found)) if found.as_os_str() == path), "{url}");
+        }
+        for url in ["mongodb://localhost", "mongodb+srv://user:secret@cluster.example.net/club?maxPoolSize=50"] {
+            assert!(matches!(url.parse(), Ok(DatabaseUrl::Mongo(_))), "{url}");
+        }
+        for wrong in ["", "sqlite:", "postgres://x", "mongodb://", "mongodb:x", "mongodb://u:p:p@h/?w=x=y"] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
         }
     }

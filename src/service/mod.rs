@@ -17,6 +17,7 @@
 //! | [`sequencer`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
+//! | [`transfer`] | moving everything from one store to another |
 //! | [`limiter`] | rate limits |
 //! | [`cursor`], [`pages`] | positions of the store and places in lists as opaque text |
 
@@ -34,6 +35,7 @@ pub mod messaging;
 pub mod pages;
 pub mod profiles;
 pub mod sequencer;
+pub mod transfer;
 pub mod watching;
 
 use crate::failure::Failure;

@@ -57,16 +57,36 @@ struct Queued {
 
 /// The lanes.
 pub struct Sequencer {
+    store: Arc<dyn ConversationStore>,
     lanes: Box<[mpsc::Sender<Queued>]>,
     progress: Arc<Progress>,
 }
 
 /// What the lanes tell everybody.
 struct Progress {
-    /// Everything up to here is durable and in the outboxes of those who are connected.
+    /// The largest position that was ever told to be published.
     published: AtomicU64,
+    /// For each lane, the store's horizon when its batch began: what the batch does gets larger positions. [`IDLE`]
+    /// while it has none.
+    floors: Box<[AtomicU64]>,
     /// The store has not answered in time; new commands fail at once until it does.
     stalled: AtomicBool,
+}
+
+/// The floor of a lane that has no batch.
+const IDLE: u64 = u64::MAX;
+
+impl Progress {
+    /// Everything up to here is durable and in the outboxes of those who are connected: the horizon, unless a lane is
+    /// at work whose events may be earlier.
+    ///
+    /// The horizon is read first. A batch that begins after that gets larger positions, and one that began before
+    /// shows in its floor until its events are out.
+    fn published(&self, horizon: Position) -> u64 {
+        let floors = self.floors.iter().map(|floor| floor.load(Ordering::SeqCst));
+        let published = floors.fold(horizon.0, u64::min);
+        self.published.fetch_max(published, Ordering::AcqRel).max(published)
+    }
 }
 
 /// The tasks of the lanes.
@@ -88,22 +108,22 @@ impl Lanes {
 
 impl Sequencer {
     /// Starts the lanes.
-    ///
-    /// # Errors
-    /// When the store cannot tell its position.
-    pub async fn start(
+    #[must_use]
+    pub fn start(
         store: Arc<dyn ConversationStore>,
         events: Events,
         deadline: Duration,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Lanes), StoreError> {
-        let Position(position) = store.position().await?;
-        let progress = Arc::new(Progress { published: AtomicU64::new(position), stalled: AtomicBool::new(false) });
-        let stop = CancellationToken::new();
-        let (lanes, tasks) = (0..store.lanes().max(1))
-            .map(|_| {
+    ) -> (Self, Lanes) {
+        let count = store.lanes().max(1);
+        let floors = (0..count).map(|_| AtomicU64::new(IDLE)).collect();
+        let progress = Progress { published: AtomicU64::new(0), floors, stalled: AtomicBool::new(false) };
+        let (progress, stop) = (Arc::new(progress), CancellationToken::new());
+        let (lanes, tasks) = (0..count)
+            .map(|number| {
                 let (sender, receiver) = mpsc::channel(LANE);
                 let lane = Lane {
+                    number,
                     store: Arc::clone(&store),
                     events: events.clone(),
                     progress: Arc::clone(&progress),
@@ -113,7 +133,7 @@ impl Sequencer {
                 (sender, tokio::spawn(lane.run(receiver, stop.clone())))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        Ok((Self { lanes: lanes.into(), progress }, Lanes { tasks, stop }))
+        (Self { store, lanes: lanes.into(), progress }, Lanes { tasks, stop })
     }
 
     /// Takes a command; never waits. The answer comes through `respond`, with a failure too.
@@ -135,7 +155,7 @@ impl Sequencer {
     /// Everything up to here is durable, and in the outboxes of those who are connected.
     #[must_use]
     pub fn published(&self) -> Position {
-        Position(self.progress.published.load(Ordering::Acquire))
+        Position(self.progress.published(self.store.horizon()))
     }
 
     fn lane_of(&self, conversation: ConversationId) -> Option<&mpsc::Sender<Queued>> {
@@ -147,6 +167,7 @@ impl Sequencer {
 }
 
 struct Lane {
+    number: usize,
     store: Arc<dyn ConversationStore>,
     events: Events,
     progress: Arc<Progress>,
@@ -183,6 +204,8 @@ impl Lane {
                 askers.push(Asker { origin, respond: Some(respond), is_message, since });
                 commands.push(command);
             }
+            // Before anything of the batch gets its position.
+            self.set_floor(self.store.horizon().0);
             match self.apply(commands, &mut askers, &mut queue).await {
                 Ok(applied) => self.settle(applied, askers),
                 Err(error) => {
@@ -191,6 +214,13 @@ impl Lane {
                     }
                 }
             }
+            self.set_floor(IDLE);
+        }
+    }
+
+    fn set_floor(&self, floor: u64) {
+        if let Some(own) = self.progress.floors.get(self.number) {
+            own.store(floor, Ordering::SeqCst);
         }
     }
 
@@ -242,12 +272,11 @@ impl Lane {
                 Err(refusal) => self.answer(asker, Err(refusal.into())),
             }
         }
-        self.progress.published.fetch_max(applied.position.0, Ordering::Release);
     }
 
     fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
         match outcome {
-            Outcome::Appended { duplicate: true, .. } => self.metrics.messages_duplicate.inc(),
+            Outcome::Appended { is_news: false, .. } => self.metrics.messages_duplicate.inc(),
             Outcome::Appended { message, membership, .. } => {
                 let first = message.seq == 1;
                 let conversation =

@@ -91,6 +91,8 @@ pub enum Outcome {
         message: Message,
         /// Whether it was in the log before.
         duplicate: bool,
+        /// Whether its receivers may not have heard of it: it is new, or whoever stored it died before telling anybody.
+        is_news: bool,
         /// Who is in the conversation.
         membership: Membership,
     },
@@ -133,7 +135,7 @@ pub enum Refusal {
 pub struct Applied {
     /// What became of each command, in the order of the batch.
     pub outcomes: Vec<Result<Outcome, Refusal>>,
-    /// The position of the newest change in it: everything up to here is durable.
+    /// Everything with a position up to here is durable.
     pub position: Position,
 }
 
@@ -206,11 +208,15 @@ pub trait ConversationStore: Send + Sync {
     /// How many batches may be applied at the same time. Commands of one conversation must never be in two of them.
     fn lanes(&self) -> usize;
 
+    /// Everything with a position up to here is durable and visible, and every change that begins from now on gets a
+    /// larger one.
+    fn horizon(&self) -> Position;
+
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.
     ///
     /// # Errors
-    /// The store; then no command took effect.
+    /// The store; then no command took effect, except where the error says that this is unknown.
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError>;
 
     /// The kind and members of a conversation.
@@ -278,14 +284,14 @@ pub trait ConversationStore: Send + Sync {
         last: u64,
     ) -> Result<Vec<ReceiptTimes>, StoreError>;
 
-    /// What changed for a member after a position; without one, or with one that is not of this store, the full state.
+    /// What changed for a member after a position, and possibly what changed shortly before it: it is state; without one, or with one that is not of this store, the full state.
     /// Bounded by the sync limits of the protocol.
     ///
     /// # Errors
     /// The store.
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError>;
 
-    /// The position of the newest durable change.
+    /// The horizon, looked up afresh.
     ///
     /// # Errors
     /// The store.

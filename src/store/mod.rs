@@ -8,12 +8,16 @@
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
+//! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
+//! | [`mongo`] | the production store |
 
+pub mod archive;
 pub mod audit;
 pub mod changes;
 pub mod conversations;
 pub mod members;
+pub mod mongo;
 pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
@@ -23,6 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
@@ -44,6 +49,19 @@ pub enum StoreError {
     /// It contradicts itself or us: a fault in the code or in the data.
     #[error("the store is inconsistent: {0}")]
     Inconsistent(String),
+}
+
+impl StoreError {
+    /// What kind it is, for the metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Inconsistent(_) => "inconsistent",
+        }
+    }
 }
 
 /// What a store is as a whole.
@@ -79,6 +97,8 @@ pub struct Store {
     pub conversations: Arc<dyn ConversationStore>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
+    /// Everything, as rows.
+    pub archive: Arc<dyn Archive>,
     /// Recommendations.
     pub recommendations: Arc<dyn RecommendationStore>,
     /// The store as a whole.

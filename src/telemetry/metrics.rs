@@ -101,6 +101,8 @@ metrics! {
     PasswordSeconds = "password_seconds", Histogram, [];
     /// Seconds that reads of the store took, waiting included.
     StoreReadSeconds = "store_read_seconds", Histogram, [];
+    /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
+    SeqCollisions = "seq_collisions", Counter, [];
     /// Failed calls of the store, by kind.
     StoreErrors = "store_errors", Counter, ["kind"];
     /// HTTP requests, by method, route and status.
@@ -203,6 +205,8 @@ pub struct Metrics {
     pub password_seconds: Histogram,
     /// [`Metric::StoreReadSeconds`]
     pub store_read_seconds: Histogram,
+    /// Conversations in which another node took the next `seq` first.
+    pub seq_collisions: Counter,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
     http_seconds: Family<RouteLabels, Histogram>,
@@ -270,6 +274,7 @@ impl Metrics {
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
+            seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
             http_seconds: register(r, Metric::HttpSeconds, Family::new_with_constructor(seconds)),

@@ -2,6 +2,7 @@
 
 pub mod ai;
 pub mod client;
+pub mod database;
 pub mod member;
 pub mod process;
 pub mod server;

@@ -60,7 +60,7 @@ fn a_setting_that_does_not_fit_is_named_and_nothing_starts() {
     for (name, value) in [
         ("JWT_SECRET", "short"),
         ("DATABASE_URL", "postgres://user:hunter2@x"),
-        ("MONGODB_URI", "mongodb://user:hunter2@x"),
+        ("MONGODB_URI", "mongodb://user:hunter2@x:port"),
         ("LOG", "=,="),
         ("METRICS_ADDR", "nowhere"),
         ("HEARTBEAT_INTERVAL", "soon"),

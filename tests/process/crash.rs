@@ -17,9 +17,16 @@ use protocol::{
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio_tungstenite::tungstenite;
 
-use crate::harness::{Client, Member, client, client_id, process::Process, server::http};
+use crate::harness::{
+    Client, Member, client, client_id,
+    database::Database,
+    process::{Process, command},
+    server::http,
+};
 
 const KILLS: usize = 22;
+/// Each start takes longer there.
+const KILLS_ON_MONGODB: usize = 8;
 const PAIRS: usize = 4;
 /// Messages of one writer that are on their way at the same time.
 const WINDOW: usize = 8;
@@ -165,11 +172,23 @@ async fn retry(writer: &Writer, addr: SocketAddr, random: &mut StdRng) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
+    survive("sqlite:./data/members-book.db", KILLS, 5..120).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_kill_9_on_mongodb() {
+    let database = Database::new().await;
+    survive(&database.uri, KILLS_ON_MONGODB, 100..900).await;
+}
+
+/// Kills the server after times of that many milliseconds.
+async fn survive(database: &str, kills: usize, times: std::ops::Range<u64>) {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Process::start(folder.path());
+    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", database));
+    let mut server = start();
     let http = http();
     let mut pairs = Vec::new();
     for _ in 0..PAIRS {
@@ -181,17 +200,17 @@ async fn what_was_acknowledged_survives_kill_9() {
         pairs.push([writer(&one, &two), writer(&two, &one)]);
     }
     let mut stored = 0;
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let addr = server.addr;
         let writers: Vec<_> =
             pairs.iter().flatten().map(|writer| tokio::spawn(Arc::clone(writer).write(addr))).collect();
         // A random moment: this is no waiting for anything.
-        tokio::time::sleep(Duration::from_millis(random.random_range(5..120))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(times.clone()))).await;
         server.kill();
         for writer in writers {
             writer.await.unwrap();
         }
-        server = Process::start(folder.path());
+        server = start();
         stored = 0;
         for pair in &pairs {
             stored += check(pair, server.addr).await;
@@ -199,8 +218,8 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
     let acknowledged: usize =
         pairs.iter().flatten().map(|writer| writer.ledger.lock().unwrap().acknowledged.len()).sum();
-    println!("{KILLS} kills, {acknowledged} messages acknowledged, {stored} stored");
-    assert!(acknowledged > 500, "the test has to have something to lose: {acknowledged}");
+    println!("{kills} kills, {acknowledged} messages acknowledged, {stored} stored");
+    assert!(acknowledged > kills * 10, "the test has to have something to lose: {acknowledged}");
     for pair in &pairs {
         for writer in pair {
             retry(writer, server.addr, &mut random).await;

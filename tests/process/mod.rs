@@ -4,4 +4,5 @@ mod command_line;
 mod crash;
 mod disk;
 mod logs;
+mod mongodb;
 mod shutdown;

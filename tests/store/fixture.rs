@@ -9,8 +9,9 @@ use members_book::{
     store::{
         Store, StoreError,
         changes::{Actor, Change, Changed},
-        conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Refusal},
+        conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, Refusal},
         members::{MemberRecord, NewMember},
+        mongo::{self, Mongo},
         sqlite::{Options, Sqlite},
     },
     telemetry::Metrics,
@@ -21,6 +22,8 @@ use protocol::{
 };
 use tempfile::TempDir;
 
+use crate::harness::database::Database;
+
 /// When the clock of a test starts.
 pub const START: Timestamp = Timestamp::from_millis(1_795_370_633_000);
 
@@ -29,8 +32,15 @@ pub struct Fixture {
     pub store: Store,
     pub clock: ManualClock,
     pub ids: Arc<Ids>,
+    /// Where the SQLite file is.
     pub folder: Arc<TempDir>,
+    /// The MongoDB database, if it is one.
+    pub database: Option<Arc<Database>>,
 }
+
+/// How far cursors of the MongoDB stores of tests lie behind. In production it is the time that a command may take and
+/// more; here the database is on the same machine and nothing is slow.
+const WINDOW: Duration = Duration::from_millis(40);
 
 impl Fixture {
     /// An empty SQLite store.
@@ -50,7 +60,48 @@ impl Fixture {
             exclusive: true,
         };
         let store = Sqlite::open(options, shared, Arc::clone(&ids), Arc::new(Metrics::new()))?;
-        Ok(Self { store, clock, ids, folder })
+        Ok(Self { store, clock, ids, folder, database: None })
+    }
+
+    /// An empty MongoDB store.
+    pub async fn mongodb() -> Self {
+        Self::mongodb_in(Arc::new(Database::new().await))
+    }
+
+    /// The MongoDB store in a database, as one of its nodes.
+    pub fn mongodb_in(database: Arc<Database>) -> Self {
+        Self::mongodb_with(database, Duration::from_secs(20))
+    }
+
+    /// The same with another time for calls.
+    pub fn mongodb_with(database: Arc<Database>, timeout: Duration) -> Self {
+        let clock = ManualClock::at(START);
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let ids = Arc::new(Ids::new(Arc::clone(&shared), Arc::new(SystemEntropy)));
+        let options = mongo::Options::new(database.uri.clone().into(), timeout);
+        let options = mongo::Options { window: Some(WINDOW), ..options };
+        let store = Mongo::open(options, shared, Arc::clone(&ids), Arc::new(Metrics::new())).unwrap();
+        Self { store, clock, ids, folder: Arc::new(tempfile::tempdir().unwrap()), database: Some(database) }
+    }
+
+    /// Closes the store and opens it again.
+    pub async fn reopened(self) -> Self {
+        self.store.backend.close().await;
+        let Self { store, folder, database, .. } = self;
+        drop(store);
+        match database {
+            None => Self::sqlite_in(folder).unwrap(),
+            Some(database) => Self::mongodb_in(database),
+        }
+    }
+
+    /// Lets what was written become older than the cursors from now on.
+    pub async fn settle(&self) -> Position {
+        if self.database.is_some() {
+            // Entries are taken to be as old as the window allows.
+            tokio::time::sleep(2 * WINDOW + Duration::from_millis(20)).await;
+        }
+        self.store.conversations.position().await.unwrap()
     }
 
     /// The time now.

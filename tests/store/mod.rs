@@ -1,10 +1,12 @@
 //! The conformance suite: every store passes every test of it.
 
 mod conversations;
+mod copy;
 mod directory;
 mod fixture;
 mod members;
 mod model;
+mod mongodb;
 mod recommendations;
 mod sessions;
 mod sqlite;
@@ -16,6 +18,14 @@ macro_rules! for_every_store {
             $(#[tokio::test]
             async fn $test() {
                 let fixture = crate::store::fixture::Fixture::sqlite();
+                super::$test(&fixture).await;
+            })*
+        }
+
+        mod on_mongodb {
+            $(#[tokio::test]
+            async fn $test() {
+                let fixture = crate::store::fixture::Fixture::mongodb().await;
                 super::$test(&fixture).await;
             })*
         }

@@ -1,7 +1,7 @@
 //! Random commands against a plain model: the log, the watermarks, the unread counts and the receipts are what the
 //! model says, after every batch and after the store was closed and opened again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use members_book::{
     service::messaging::direct_conversation,
@@ -116,10 +116,7 @@ async fn run(steps: Vec<Step>, mut f: Fixture) {
         }
     }
     check(&f, &models, &members).await;
-    f.store.backend.close().await;
-    let folder = Arc::clone(&f.folder);
-    drop(f);
-    f = Fixture::sqlite_in(folder).unwrap();
+    f = f.reopened().await;
     check(&f, &models, &members).await;
 }
 
@@ -204,5 +201,15 @@ proptest! {
     fn sqlite_does_what_the_model_says(steps in prop::collection::vec(step(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(run(steps, Fixture::sqlite()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mongodb_does_what_the_model_says(steps in prop::collection::vec(step(), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { run(steps, Fixture::mongodb().await).await });
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn append(connection: &Connection, entry: &AuditRecord) -> rusqlite::
         .map(drop)
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<(AuditPlace, AuditRecord)> {
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(AuditPlace, AuditRecord)> {
     let action: String = row.get("action")?;
     let action = AuditAction::ALL.iter().find(|known| known.as_str() == action);
     let details: String = row.get("details")?;
@@ -45,6 +45,25 @@ fn record(row: &Row<'_>) -> rusqlite::Result<(AuditPlace, AuditRecord)> {
         address: address.map_err(|_| inconsistent("an address in the audit log"))?,
     };
     Ok((AuditPlace(row.get("place")?), record))
+}
+
+/// Stores an entry of another store at its place, unless it is there.
+pub(super) fn restore(connection: &Connection, place: AuditPlace, entry: &AuditRecord) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO audit (place, at, actor, action, target, details, address) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT DO NOTHING",
+    )?;
+    insert
+        .execute(params![
+            place.0,
+            entry.at.as_millis(),
+            entry.actor.map(|actor| *actor.as_bytes()),
+            entry.action.as_str(),
+            entry.target.as_bytes(),
+            entry.details.to_string(),
+            entry.address.map(|address| address.to_string()),
+        ])
+        .map(drop)
 }
 
 fn entries(

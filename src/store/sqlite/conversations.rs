@@ -1,5 +1,7 @@
 //! Reading conversations, history, receipts and changes; each answer from one consistent snapshot.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
@@ -326,10 +328,17 @@ impl ConversationStore for Sqlite {
         1
     }
 
+    fn horizon(&self) -> Position {
+        Position(self.horizon.load(Ordering::Acquire))
+    }
+
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
         let started = tokio::time::Instant::now();
         let applied = self.count_error(wait(self.writer.submit(move |tx| log::apply(tx, batch))).await);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        if let Ok(applied) = &applied {
+            self.horizon.fetch_max(applied.position.0, Ordering::AcqRel);
+        }
         applied
     }
 

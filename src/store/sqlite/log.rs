@@ -205,11 +205,11 @@ fn append_message(
     state.last_position = position;
     state.changed = position;
     state.dirty = true;
-    Ok(Ok(Outcome::Appended { message, duplicate: false, membership: state.membership.clone() }))
+    Ok(Ok(Outcome::Appended { message, duplicate: false, is_news: true, membership: state.membership.clone() }))
 }
 
 fn duplicate(message: Message, state: &LogState) -> Outcome {
-    Outcome::Appended { message, duplicate: true, membership: state.membership.clone() }
+    Outcome::Appended { message, duplicate: true, is_news: false, membership: state.membership.clone() }
 }
 
 /// Whether anybody but the sender can receive a message.

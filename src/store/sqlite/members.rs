@@ -184,6 +184,27 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
     search::index(connection, key, record)
 }
 
+/// Stores a member of another store as they are, unless they are there.
+pub(super) fn restore(tx: &Tx<'_>, record: &MemberRecord, last_seen: Option<Timestamp>) -> rusqlite::Result<()> {
+    let profile = &record.profile;
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at,
+             last_login, last_seen, is_active)
+         VALUES (?, '', ?, ?, '', ?, ?, ?, 0, ?, ?, 0) ON CONFLICT DO NOTHING",
+    )?;
+    let inserted = insert.execute(params![
+        profile.id.as_bytes(),
+        profile.email,
+        email_key(&profile.email),
+        profile.tier.as_str(),
+        profile.user_type.as_str(),
+        profile.created_at.as_millis(),
+        profile.last_login.map(Timestamp::as_millis),
+        last_seen.map(Timestamp::as_millis),
+    ])?;
+    if inserted == 0 { Ok(()) } else { write(tx.connection, record) }
+}
+
 /// Members by name, along the index on (name, id).
 fn list(
     connection: &Connection,

@@ -26,6 +26,17 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
     Ok(())
 }
 
+/// How many there are.
+pub(super) fn count() -> usize {
+    all().len()
+}
+
+/// How many are missing.
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<usize> {
+    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(all().len().saturating_sub(version))
+}
+
 /// Applies what is missing, each in a transaction.
 ///
 /// # Errors

@@ -10,8 +10,10 @@
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
+//! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
+mod archive;
 mod audit;
 mod candidates;
 mod conversations;
@@ -29,7 +31,7 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -63,6 +65,8 @@ pub struct Sqlite {
     path: PathBuf,
     store_id: StoreId,
     writer: Writer,
+    /// The position of the newest change that was committed.
+    horizon: AtomicU64,
     readers: Readers,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -89,17 +93,19 @@ impl Sqlite {
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(row::store_error)?;
         migrations::run(&mut connection)?;
-        let store_id: [u8; 8] =
-            connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
+        let (store_id, position) = connection
+            .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(row::store_error)?;
         let writer = Writer::spawn(connection, clock, ids, Arc::clone(&metrics))?;
         let readers = Readers::spawn(&path, readers)?;
-        let sqlite =
-            Arc::new(Self { path, store_id: StoreId(store_id), writer, readers, timeout, metrics, _lock: lock });
+        let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
+        let sqlite = Arc::new(Self { path, store_id, writer, horizon, readers, timeout, metrics, _lock: lock });
         Ok(Store {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
             audit: Arc::clone(&sqlite) as _,
+            archive: Arc::clone(&sqlite) as _,
             recommendations: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
@@ -137,12 +143,7 @@ impl Sqlite {
 
     fn count_error<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &answer {
-            self.metrics.store_error(match error {
-                StoreError::Unavailable(_) => "unavailable",
-                StoreError::Overloaded => "overloaded",
-                StoreError::Timeout => "timeout",
-                StoreError::Inconsistent(_) => "inconsistent",
-            });
+            self.metrics.store_error(error.kind());
         }
         answer
     }
@@ -173,6 +174,29 @@ impl Backend for Sqlite {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// What the schema of a file lacks; brings it up to date unless that is only to be told.
+///
+/// # Errors
+/// When the file cannot be read or written, or is from a newer version.
+pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
+    let is_there = path.exists();
+    let pending = if is_there {
+        migrations::pending(&Connection::open(path).map_err(row::store_error)?).map_err(row::store_error)?
+    } else {
+        migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?).map_err(row::store_error)?
+    };
+    if !check_only && pending > 0 {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
+        }
+        create_private(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        let _lock = lock(path)?;
+        migrations::run(&mut connect(path).map_err(row::store_error)?)?;
+    }
+    let first = migrations::count() - pending + 1;
+    Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
 }
 
 /// Waits for an answer however long it takes.

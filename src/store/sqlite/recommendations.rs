@@ -22,7 +22,7 @@ const SOURCES: &[(&str, AdviceSource)] =
     &[(AdviceSource::Local.as_str(), AdviceSource::Local), (AdviceSource::Remote.as_str(), AdviceSource::Remote)];
 
 /// Reads a recommendation from a row of [`FIND`] or [`ALL`].
-fn record(row: &Row<'_>) -> rusqlite::Result<RecommendationRecord> {
+pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<RecommendationRecord> {
     let data: String = row.get("recommendation_data")?;
     let not_json = |error: serde_json::Error| {
         rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("recommendation_data: {error}").into())
@@ -49,7 +49,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RecommendationRecord> {
 const FIND: &str = "SELECT r.*, m.id AS user_id FROM recommendations r JOIN members m ON m.key = r.user
     WHERE r.id = ? AND m.id = ?";
 const ALL: &str = "SELECT r.*, m.id AS user_id FROM recommendations r JOIN members m ON m.key = r.user
-    WHERE m.id = ? ORDER BY r.key";
+    WHERE m.id = ? ORDER BY r.created_at, r.key";
 
 fn find(
     connection: &Connection,
@@ -104,6 +104,20 @@ fn keep(
         ])?;
     }
     find(connection, member, drafts.iter().map(|draft| draft.id))
+}
+
+/// Stores a recommendation of another store, unless it is there.
+pub(super) fn restore(connection: &Connection, record: &RecommendationRecord) -> rusqlite::Result<()> {
+    let made = Draft { refreshed_at: record.recommendation.created_at, ..record.draft() };
+    let Recommendation { user_id, id, is_applied, dismissed_at, .. } = &record.recommendation;
+    if !find(connection, *user_id, [*id])?.is_empty() {
+        return Ok(());
+    }
+    keep(connection, *user_id, &[made], Timestamp::from_millis(i64::MIN))?;
+    let mut update = connection
+        .prepare_cached("UPDATE recommendations SET refreshed_at = ?, is_applied = ?, dismissed_at = ? WHERE id = ?")?;
+    let dismissed_at = dismissed_at.map(Timestamp::as_millis);
+    update.execute(params![record.refreshed_at.as_millis(), is_applied, dismissed_at, id.as_bytes()]).map(drop)
 }
 
 /// The type and the data of a recommendation, as they are stored.

@@ -1,0 +1,258 @@
+//! A store as rows, to move everything from one store to another.
+//!
+//! Rows come in the order of their keys, the same in every store, so that a copy that was interrupted goes on after the
+//! last key that arrived, and two stores can be compared row by row.
+
+use async_trait::async_trait;
+use protocol::{
+    ConversationId, MemberId, SessionId, Timestamp,
+    model::{ConversationKind, Message},
+};
+use serde_json::{Value, json};
+
+use super::{
+    StoreError,
+    audit::{AuditPlace, AuditRecord},
+    conversations::StoreId,
+    members::MemberRecord,
+    recommendations::RecommendationRecord,
+    sessions::TokenHash,
+};
+
+/// A kind of rows. In the order in which they are copied: what refers to others comes after them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Members, by id.
+    Members,
+    /// Sessions, by id.
+    Sessions,
+    /// Refresh tokens, by hash.
+    RefreshTokens,
+    /// Conversations with their watermarks, by id.
+    Conversations,
+    /// Messages, by conversation and `seq`.
+    Messages,
+    /// Receipts, by conversation, member, kind and `seq`.
+    Receipts,
+    /// The audit log, by place.
+    Audit,
+    /// Recommendations, by id.
+    Recommendations,
+    /// What members have cost the AI service, by member.
+    Budgets,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Members,
+        Self::Sessions,
+        Self::RefreshTokens,
+        Self::Conversations,
+        Self::Messages,
+        Self::Receipts,
+        Self::Audit,
+        Self::Recommendations,
+        Self::Budgets,
+    ];
+
+    /// Its name, for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::Sessions => "sessions",
+            Self::RefreshTokens => "refresh tokens",
+            Self::Conversations => "conversations",
+            Self::Messages => "messages",
+            Self::Receipts => "receipts",
+            Self::Audit => "audit entries",
+            Self::Recommendations => "recommendations",
+            Self::Budgets => "AI budgets",
+        }
+    }
+}
+
+/// The place of a row among those of its part.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Of a member, a session or a conversation.
+    Id([u8; 12]),
+    /// Of a refresh token.
+    Hash(TokenHash),
+    /// Of a message.
+    Message(ConversationId, u64),
+    /// Of a receipt.
+    Receipt(ConversationId, MemberId, u8, u64),
+    /// Of an entry of the audit log.
+    Place(u64),
+}
+
+/// A row.
+#[derive(Clone)]
+pub enum Row {
+    /// A member.
+    Member(Box<MemberRow>),
+    /// A session.
+    Session(SessionRow),
+    /// A refresh token.
+    RefreshToken(TokenRow),
+    /// A conversation.
+    Conversation(ConversationRow),
+    /// A message.
+    Message(Message),
+    /// A move of a watermark.
+    Receipt(ReceiptRow),
+    /// An entry of the audit log.
+    Audit(AuditPlace, AuditRecord),
+    /// A recommendation.
+    Recommendation(Box<RecommendationRecord>),
+    /// What a member has cost: whom, on which day, how many questions.
+    Budget(MemberId, i64, u32),
+}
+
+/// A member.
+#[derive(Clone)]
+pub struct MemberRow {
+    /// What is stored of them.
+    pub record: MemberRecord,
+    /// When they were last connected.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// A session.
+#[derive(Clone)]
+pub struct SessionRow {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub member: MemberId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A refresh token.
+#[derive(Clone)]
+pub struct TokenRow {
+    /// Its hash.
+    pub hash: TokenHash,
+    /// Its session.
+    pub session: SessionId,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When it was used.
+    pub used_at: Option<Timestamp>,
+}
+
+/// A conversation.
+#[derive(Clone)]
+pub struct ConversationRow {
+    /// Its id.
+    pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members, ascending, with the watermarks `delivered` and `read`.
+    pub participants: Vec<(MemberId, u64, u64)>,
+    /// The newest entry.
+    pub last_seq: u64,
+    /// When that was.
+    pub last_at: Timestamp,
+}
+
+/// A move of a watermark.
+#[derive(Clone)]
+pub struct ReceiptRow {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose watermark.
+    pub member: MemberId,
+    /// 0: delivered, 1: read.
+    pub kind: u8,
+    /// Where to.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Row {
+    /// Its place.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Member(row) => Key::Id(*row.record.profile.id.as_bytes()),
+            Self::Session(row) => Key::Id(*row.id.as_bytes()),
+            Self::RefreshToken(row) => Key::Hash(row.hash),
+            Self::Conversation(row) => Key::Id(*row.id.as_bytes()),
+            Self::Message(message) => Key::Message(message.conversation, message.seq),
+            Self::Receipt(row) => Key::Receipt(row.conversation, row.member, row.kind, row.seq),
+            Self::Audit(AuditPlace(place), _) => Key::Place(*place),
+            Self::Recommendation(record) => Key::Id(*record.recommendation.id.as_bytes()),
+            Self::Budget(member, ..) => Key::Id(*member.as_bytes()),
+        }
+    }
+
+    /// Everything that is in it, for a checksum.
+    #[must_use]
+    pub fn content(&self) -> Value {
+        match self {
+            Self::Member(row) => {
+                let MemberRecord { profile, password_hash, version, is_erased } = &row.record;
+                json!([profile, password_hash, version, is_erased, row.last_seen])
+            }
+            Self::Session(row) => json!([row.id, row.member, row.created_at, row.revoked_at]),
+            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
+            Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
+            Self::Message(message) => json!(message),
+            Self::Receipt(row) => json!([row.conversation, row.member, row.kind, row.seq, row.at]),
+            Self::Audit(AuditPlace(place), entry) => {
+                let AuditRecord { at, actor, action, target, details, address } = entry;
+                json!([place, at, actor, action.as_str(), target, details, address])
+            }
+            Self::Recommendation(record) => json!([record.recommendation, record.basis, record.refreshed_at]),
+            Self::Budget(member, day, spent) => json!([member, day, spent]),
+        }
+    }
+}
+
+/// A store as rows.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// How many rows a part has.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self, part: Part) -> Result<u64, StoreError>;
+
+    /// Up to `limit` rows of a part after a key, in the order of their keys.
+    ///
+    /// # Errors
+    /// The store.
+    async fn rows(&self, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// The largest key of a part.
+    ///
+    /// # Errors
+    /// The store.
+    async fn last_key(&self, part: Part) -> Result<Option<Key>, StoreError>;
+
+    /// Begins to take the rows of another store, or goes on with that. `None`, and nothing changes, if this store has
+    /// data of its own; else whether it goes on.
+    ///
+    /// # Errors
+    /// The store.
+    async fn begin_copy(&self, source: StoreId) -> Result<Option<bool>, StoreError>;
+
+    /// Stores rows of one part. Those that are there already stay as they are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn insert_rows(&self, rows: Vec<Row>) -> Result<(), StoreError>;
+
+    /// Everything is there: derives what is not in the rows, and makes the store ready for a server.
+    ///
+    /// # Errors
+    /// The store.
+    async fn finish_copy(&self) -> Result<(), StoreError>;
+}

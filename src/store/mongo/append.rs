@@ -1,0 +1,336 @@
+//! Sequence numbers by optimistic insert.
+//!
+//! A node gives messages the numbers after the newest entry that it knows, and inserts them in order, with one command
+//! for the batch. The unique index on (`conversation_id`, `seq`) decides between nodes that try the same number; the
+//! one on (`conversation_id`, `sender_id`, `client_id`) recognises what was sent before. A command stops at the first
+//! document that is refused, so a number is only ever used when the one before it is in the log: there is no hole,
+//! whoever dies when.
+//!
+//! Whatever is unclear (a conflict, a timeout, a lost connection, a write that no majority has confirmed) is resolved
+//! by looking the `client_id` up in what a majority has: what is there is done, what is not is inserted again, under
+//! the same `_id`, so that a late first attempt and the repetition cannot both succeed.
+
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use mongodb::{
+    bson::{Document, RawArrayBuf, RawDocumentBuf, doc, oid::ObjectId, rawdoc},
+    options::FindOneOptions,
+};
+use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, model::Message};
+
+use super::{
+    Core,
+    document::{
+        DUPLICATE_KEY, Fault, MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned,
+    },
+    link::Db,
+    log::{Working, WorkingSet, until_known},
+    receipts::check,
+};
+use crate::store::{StoreError, conversations::Append};
+
+/// Messages in one insert.
+const MESSAGES: usize = 500;
+/// Bytes of messages in one insert, about; a command may have 48 MB.
+const BYTES: usize = 4 * 1024 * 1024;
+/// How often a batch may meet something unclear without getting on before it is given up.
+const ATTEMPTS: u32 = 200;
+/// Look-ups that run at the same time.
+const PARALLEL: usize = 16;
+
+/// A message on its way into the log.
+pub(super) struct Appending {
+    id: MessageId,
+    append: Append,
+    done: Option<Done>,
+}
+
+/// What became of a message.
+#[derive(Clone)]
+pub(super) struct Done {
+    /// It, as it is in the log.
+    pub(super) message: Message,
+    /// Whether it was there before.
+    pub(super) duplicate: bool,
+    /// Whether its receivers may not have heard of it.
+    pub(super) is_news: bool,
+}
+
+impl Appending {
+    /// A message to be inserted.
+    pub(super) fn new(core: &Core, append: Append) -> Self {
+        Self { id: core.ids.message(), append, done: None }
+    }
+
+    /// A message that is in the log already.
+    pub(super) fn known(core: &Core, append: Append, first: Message) -> Self {
+        Self { done: Some(Done { message: first, duplicate: true, is_news: false }), ..Self::new(core, append) }
+    }
+
+    /// What became of it.
+    pub(super) fn into_done(self) -> Option<Done> {
+        self.done
+    }
+
+    fn key(&self) -> (ConversationId, MemberId, ClientMessageId) {
+        (self.append.conversation, self.append.sender, self.append.client_id)
+    }
+}
+
+/// Inserts messages. On return each has its outcome.
+///
+/// An error before anything was sent means that nothing happened. After that errors are waited out; what remains is a
+/// server that refuses for good, or a store that is being closed.
+pub(super) async fn insert(
+    core: &Core,
+    db: &Db,
+    appending: &mut [Appending],
+    working: &mut WorkingSet,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let repeats = repeats(appending);
+    let mut sent = false;
+    let mut attempts = 0;
+    loop {
+        let open: Vec<usize> = (0..appending.len())
+            .filter(|place| !repeats.contains(place) && appending.get(*place).is_some_and(|each| each.done.is_none()))
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        let (mut documents, places) = number(core, appending, &open, working, now)?;
+        let count = documents.len();
+        let (inserted, unclear) = match send(db, &mut documents).await {
+            Ok(inserted) if inserted == count => (inserted, false),
+            Ok(inserted) => (inserted, true),
+            Err(fault) if !sent && fault.was_not_sent() => return Err(fault.into()),
+            Err(fault) if fault.is_passing() => {
+                tracing::debug!(error = %StoreError::from(fault), "it is unclear what was inserted; looking it up");
+                (0, true)
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        sent = true;
+        let (done, rest) = places.split_at(inserted.min(places.len()));
+        for (place, message) in done {
+            let done = Done { message: message.clone(), duplicate: false, is_news: true };
+            accept(appending, *place, done, working);
+        }
+        if unclear {
+            attempts = if inserted > 0 { 0 } else { attempts + 1 };
+            if attempts > ATTEMPTS {
+                return Err(StoreError::Unavailable("too many nodes write into the same conversation".to_owned()));
+            }
+            pause(core, attempts).await?;
+            let rest: Vec<usize> = rest.iter().map(|(place, _)| *place).collect();
+            resolve(core, db, appending, &rest, working).await?;
+        }
+    }
+    settle_repeats(appending)
+}
+
+/// The places of messages that are in the batch a second time.
+fn repeats(appending: &[Appending]) -> HashSet<usize> {
+    let mut seen = HashSet::new();
+    let places = appending.iter().enumerate();
+    places.filter(|(_, each)| !seen.insert(each.key())).map(|(place, _)| place).collect()
+}
+
+/// What is in the batch a second time has the outcome of the first.
+fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
+    let firsts: std::collections::HashMap<_, Message> =
+        appending.iter().filter_map(|each| each.done.as_ref().map(|done| (each.key(), done.message.clone()))).collect();
+    for each in appending.iter_mut().filter(|each| each.done.is_none()) {
+        let first = firsts.get(&each.key()).cloned();
+        let message = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
+        each.done = Some(Done { message, duplicate: true, is_news: false });
+    }
+    Ok(())
+}
+
+type Numbered = (Vec<MessageDoc>, Vec<(usize, Message)>);
+
+/// Gives as many messages as fit into one command the numbers after what is known of their logs.
+fn number(
+    core: &Core,
+    appending: &[Appending],
+    open: &[usize],
+    working: &WorkingSet,
+    now: Timestamp,
+) -> Result<Numbered, StoreError> {
+    let mut newest = std::collections::HashMap::new();
+    let (mut documents, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for &place in open.iter().take(MESSAGES) {
+        let Some(Appending { id, append, .. }) = appending.get(place) else { continue };
+        bytes += append.content.len() + 300;
+        if bytes > BYTES && !documents.is_empty() {
+            break;
+        }
+        let Some(conversation) = working.get(&append.conversation) else {
+            return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
+        };
+        let state = &conversation.state;
+        let (last_seq, last_at) = newest.entry(append.conversation).or_insert((state.last_seq, state.last_at));
+        *last_seq += 1;
+        *last_at = now.max(*last_at);
+        let message = Message {
+            id: *id,
+            conversation: append.conversation,
+            seq: *last_seq,
+            sender: append.sender,
+            client_id: append.client_id,
+            content: append.content.clone(),
+            at: *last_at,
+        };
+        let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
+        documents.push(document(&message, others.next().copied(), core));
+        places.push((place, message));
+    }
+    Ok((documents, places))
+}
+
+fn document(message: &Message, receiver: Option<MemberId>, core: &Core) -> MessageDoc {
+    MessageDoc {
+        id: ObjectId::from_bytes(*message.id.as_bytes()),
+        conversation_id: conversation_oid(message.conversation),
+        seq: signed(message.seq),
+        sender_id: member_oid(message.sender),
+        receiver_id: receiver.map(member_oid),
+        client_id: client_uuid(message.client_id),
+        content: message.content.clone(),
+        created_at: date(message.at),
+        status: "sent".to_owned(),
+        delivered_at: None,
+        read_at: None,
+        stamp: core.link.horizon.estimate(),
+    }
+}
+
+/// Inserts documents in their order; returns how many a majority has. Fewer than all: a unique index refused the next.
+async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> {
+    let count = documents.len();
+    let mut array = RawArrayBuf::new();
+    for document in documents.drain(..) {
+        array.push(mongodb::bson::serialize_to_raw_document_buf(&document)?);
+    }
+    let mut command = rawdoc! { "insert": "messages", "documents": array, "ordered": true };
+    for field in &RawDocumentBuf::try_from(&db.bounded(Document::new()))? {
+        let (name, value) = field?;
+        command.append(name.to_owned(), value.to_owned());
+    }
+    let reply = db.database.run_raw_command(command).await?;
+    check(&reply, |code| code == DUPLICATE_KEY)?;
+    let refused = reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document());
+    let Some(refused) = refused else { return Ok(count) };
+    let index = refused.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
+    index.ok_or_else(|| Fault::Data("a refused write has no index".to_owned()))
+}
+
+/// A message is in the log.
+fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut WorkingSet) {
+    let Done { message, duplicate, .. } = &done;
+    if let Some(conversation) = working.get_mut(&message.conversation) {
+        let state = &mut conversation.state;
+        if message.seq > state.last_seq {
+            (state.last_seq, state.last_at) = (message.seq, message.at);
+        }
+        conversation.appended |= !duplicate;
+        conversation.behind |= duplicate;
+    }
+    if let Some(appending) = appending.get_mut(place) {
+        appending.done = Some(done);
+    }
+}
+
+/// Finds out what became of messages, and where their conversations are now.
+async fn resolve(
+    core: &Core,
+    db: &Db,
+    appending: &mut [Appending],
+    places: &[usize],
+    working: &mut WorkingSet,
+) -> Result<(), StoreError> {
+    let keys: Vec<_> = places.iter().filter_map(|place| Some((*place, appending.get(*place)?.key()))).collect();
+    let mut conversations: Vec<ConversationId> = keys.iter().map(|(_, key)| key.0).collect();
+    conversations.sort_unstable();
+    conversations.dedup();
+    let found = keys.into_iter().map(|(place, (conversation, sender, client_id))| async move {
+        let look = || first_message(db, conversation, sender, client_id);
+        until_known(core, "looking a message up", look).await.map(|found| (place, found))
+    });
+    let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
+    for (place, message) in found {
+        let Some(message) = message else { continue };
+        // Ours, if the attempt that we do not know of succeeded; else it was there before.
+        let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
+        let is_news = !duplicate || {
+            let id = message.conversation;
+            let recorded = until_known(core, "looking at a conversation", || recorded(db, id)).await?;
+            message.seq > recorded
+        };
+        accept(appending, place, Done { message, duplicate, is_news }, working);
+    }
+    for id in conversations {
+        let Some(conversation) = working.get_mut(&id) else { continue };
+        let before = conversation.state.last_seq;
+        let newest = until_known(core, "looking for the newest entry", || newest(db, id, before)).await?;
+        if let Some((seq, at)) = newest {
+            // Another node was faster.
+            core.metrics.seq_collisions.inc();
+            conversation.behind = true;
+            (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
+        }
+    }
+    Ok(())
+}
+
+/// The newest entry that a conversation knows of. Whoever stores an entry records it here before telling anybody.
+async fn recorded(db: &Db, id: ConversationId) -> Result<u64, Fault> {
+    let options = FindOneOptions::builder().projection(doc! { "last_seq": 1 }).build();
+    let found: Option<Document> = db.one("conversations", doc! { "_id": conversation_oid(id) }, options).await?;
+    Ok(found.and_then(|found| found.get_i64("last_seq").ok()).map_or(0, unsigned))
+}
+
+/// Looks for entries after the newest one that is known.
+pub(super) async fn refresh(db: &Db, id: ConversationId, conversation: &mut Working) -> Result<(), StoreError> {
+    if let Some((seq, at)) = newest(db, id, conversation.state.last_seq).await? {
+        conversation.behind = true;
+        (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
+    }
+    Ok(())
+}
+
+/// The newest entry after a `seq`, if there is one.
+async fn newest(db: &Db, id: ConversationId, after: u64) -> Result<Option<(u64, Timestamp)>, Fault> {
+    let filter = doc! { "conversation_id": conversation_oid(id), "seq": { "$gt": signed(after) } };
+    let newest_first = FindOneOptions::builder().sort(doc! { "seq": -1 }).build();
+    Ok(db
+        .one("messages", filter, newest_first)
+        .await?
+        .map(|newest: MessageDoc| (unsigned(newest.seq), time(newest.created_at))))
+}
+
+/// The message that a client has given an id.
+pub(super) async fn first_message(
+    db: &Db,
+    conversation: ConversationId,
+    sender: MemberId,
+    client_id: ClientMessageId,
+) -> Result<Option<Message>, Fault> {
+    let filter = doc! {
+        "conversation_id": conversation_oid(conversation),
+        "sender_id": member_oid(sender),
+        "client_id": client_uuid(client_id),
+    };
+    let found = db.one("messages", filter, FindOneOptions::default()).await?;
+    Ok(found.map(MessageDoc::into_message))
+}
+
+/// Lets other nodes go first, longer and longer, by chance.
+async fn pause(core: &Core, attempts: u32) -> Result<(), StoreError> {
+    let longest = 1_u64 << attempts.min(9);
+    let pause = Duration::from_millis(core.ids.below(longest.saturating_add(1)));
+    let stopped = core.link.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none();
+    if stopped { Err(StoreError::Timeout) } else { Ok(()) }
+}

@@ -1,0 +1,103 @@
+//! The audit log. `_id` is the place: a number that grows by one with every entry.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use mongodb::{
+    ClientSession,
+    bson::{Bson, Document, doc, oid::ObjectId},
+    options::{FindOptions, ReturnDocument},
+};
+use protocol::{MemberId, Timestamp, rest::AuditAction};
+
+use super::{
+    Mongo,
+    document::{Fault, date, member_oid, signed, time, unsigned},
+    link::Db,
+};
+use crate::store::{
+    AuditStore, StoreError,
+    audit::{AuditPlace, AuditRecord},
+};
+
+/// Appends an entry, in a transaction if there is one.
+///
+/// Outside of one, a place whose entry was not stored stays empty; nobody counts them.
+pub(super) async fn append(db: &Db, entry: &AuditRecord, session: Option<&mut ClientSession>) -> Result<(), Fault> {
+    let (meta, audit) = (db.collection::<Document>("meta"), db.collection::<Document>("audit"));
+    let next = meta
+        .find_one_and_update(doc! { "_id": "audit" }, doc! { "$inc": { "place": 1_i64 } })
+        .upsert(true)
+        .return_document(ReturnDocument::After);
+    match session {
+        Some(session) => {
+            let place = place_of(next.session(&mut *session).await?)?;
+            audit.insert_one(document(place, entry)).session(session).await?;
+        }
+        None => {
+            let place = place_of(next.await?)?;
+            audit.insert_one(document(place, entry)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn place_of(meta: Option<Document>) -> Result<i64, Fault> {
+    let place = meta.and_then(|meta| meta.get_i64("place").ok());
+    place.ok_or_else(|| Fault::Data("the audit log has no place to go on from".to_owned()))
+}
+
+pub(super) fn document(place: i64, entry: &AuditRecord) -> Document {
+    doc! {
+        "_id": place,
+        "at": date(entry.at),
+        "actor_id": entry.actor.map(member_oid),
+        "action": entry.action.as_str(),
+        "target_id": member_oid(entry.target),
+        // As text: names of fields in it have dots.
+        "details": entry.details.to_string(),
+        "address": entry.address.map(|address| address.to_string()),
+    }
+}
+
+pub(super) fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
+    let action = document.get_str("action").ok()?;
+    let address = match document.get("address") {
+        Some(Bson::String(address)) => Some(address.parse::<IpAddr>().ok()?),
+        _ => None,
+    };
+    let member = |id: ObjectId| MemberId::from_bytes(id.bytes());
+    let record = AuditRecord {
+        at: document.get_datetime("at").ok().map(|at| time(*at)).unwrap_or(Timestamp::from_millis(0)),
+        actor: document.get_object_id("actor_id").ok().map(member),
+        action: *AuditAction::ALL.iter().find(|known| known.as_str() == action)?,
+        target: member(document.get_object_id("target_id").ok()?),
+        details: serde_json::from_str(document.get_str("details").ok()?).ok()?,
+        address,
+    };
+    Some((AuditPlace(unsigned(document.get_i64("_id").ok()?)), record))
+}
+
+async fn entries(db: &Db, before: Option<AuditPlace>, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    let before = before.map_or(i64::MAX, |AuditPlace(before)| signed(before));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let newest_first = FindOptions::builder().sort(doc! { "_id": -1 }).limit(limit).build();
+    let found: Vec<Document> = db.all("audit", doc! { "_id": { "$lt": before } }, newest_first).await?;
+    let entries = found.iter().map(|found| record(found).ok_or_else(|| Fault::Data("an audit entry".to_owned())));
+    entries.collect()
+}
+
+#[async_trait]
+impl AuditStore for Mongo {
+    async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
+        self.call(async move |_, db| append(&db, &entry, None).await).await
+    }
+
+    async fn entries(
+        &self,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(async move |_, db| entries(&db, before, limit).await).await
+    }
+}

@@ -1,0 +1,418 @@
+//! Reading conversations, history, receipts and changes.
+//!
+//! An answer is consistent without a transaction: the documents of the conversations are read first, and everything
+//! after them is bounded by what they say. A log has no holes, so "the newest n entries" is a range of `seq`, which
+//! one look into one index finds.
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use mongodb::{
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    options::{FindOneOptions, FindOptions},
+};
+use protocol::{
+    ConversationId, MemberId, MessageId, limits,
+    model::{Conversation, ConversationKind, Entry, Message, Watermarks},
+};
+
+use super::{
+    Core, Mongo,
+    document::{
+        ConversationDoc, Fault, MessageDoc, ReceiptDoc, conversation_oid, member_oid, millis, signed, time, unsigned,
+    },
+    link::Db,
+    log, receipts,
+};
+use crate::store::{
+    ConversationStore, StoreError,
+    conversations::{
+        Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
+        ReceiptTimes, StoreId,
+    },
+};
+
+/// Conversations that are completed at the same time for one answer.
+const PARALLEL: usize = 8;
+/// Bits of a conversation's id that are part of its position in the list, so that no two are at the same place.
+const ID_BITS: u32 = 20;
+
+/// The place of a conversation in the list: when its newest entry was recorded, and the beginning of its id.
+fn place_of(conversation: &ConversationDoc) -> u64 {
+    let [a, b, c, ..] = conversation.id.bytes();
+    let beginning = u64::from(u32::from_be_bytes([0, a, b, c])) >> (24 - ID_BITS);
+    (conversation.listed.map_or(0, millis) << ID_BITS) | beginning
+}
+
+/// The conversations of a member that changed after `changed`, those with the newest entry first.
+///
+/// The index finds them by member and change; the order is made here: a member has far fewer conversations than
+/// messages, and an index for the order would have to be written with every message.
+async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) -> Result<Vec<ConversationDoc>, Fault> {
+    let mut filter = doc! { "participants.member_id": member_oid(member) };
+    if let Some(changed) = changed {
+        filter.insert("changed", doc! { "$gt": changed });
+    }
+    let mut found: Vec<ConversationDoc> = db.all("conversations", filter, FindOptions::default()).await?;
+    // Without an entry there is nothing to list.
+    found.retain(|conversation| conversation.last_seq > 0);
+    found.sort_unstable_by_key(|conversation| std::cmp::Reverse(place_of(conversation)));
+    Ok(found)
+}
+
+/// Entries after a `seq` and up to another one, ascending.
+async fn entries(db: &Db, conversation: ObjectId, (after, to): (u64, u64)) -> Result<Vec<MessageDoc>, Fault> {
+    if after >= to {
+        return Ok(Vec::new());
+    }
+    let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
+    db.all("messages", filter, FindOptions::builder().sort(doc! { "seq": 1 }).build()).await
+}
+
+/// The whole conversation with the newest `limit` of its entries that were written after `since`.
+async fn complete(
+    db: &Db,
+    member: MemberId,
+    document: ConversationDoc,
+    since: Option<DateTime>,
+    limit: usize,
+) -> Result<Conversation, Fault> {
+    let last_seq = unsigned(document.last_seq);
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let mut newest = entries(db, document.id, (last_seq.saturating_sub(limit), last_seq)).await?;
+    let (mut taken, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
+    while let Some(message) = newest.pop() {
+        // About: the stamp of an entry is an estimate. A gap shows in `seq`.
+        let is_old = since.is_some_and(|since| message.stamp <= since);
+        let entry = Entry::Message(message.into_message());
+        if is_old || !fits(&entry, &mut room, taken.is_empty()) {
+            break;
+        }
+        taken.push(entry);
+    }
+    taken.reverse();
+    Ok(Conversation {
+        id: ConversationId::from_bytes(document.id.bytes()),
+        kind: ConversationKind::Direct,
+        members: document
+            .participants
+            .iter()
+            .map(|each| Watermarks {
+                member: MemberId::from_bytes(each.member_id.bytes()),
+                delivered: unsigned(each.delivered),
+                read: unsigned(each.read),
+            })
+            .collect(),
+        last_seq,
+        unread: log::unread(db, document.id, member_oid(member), unread_range(&document, member)).await?,
+        last_at: time(document.last_at),
+        entries: taken,
+    })
+}
+
+/// Whether a page has room for an entry; for its first one it has.
+fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
+    let Entry::Message(message) = entry;
+    let fits = first || message.content.len() <= *room;
+    *room = room.saturating_sub(message.content.len());
+    fits
+}
+
+/// Completes conversations with up to `each` entries, as long as there is room for entries at all.
+async fn complete_all(
+    db: &Db,
+    member: MemberId,
+    found: Vec<ConversationDoc>,
+    since: Option<DateTime>,
+    each: usize,
+) -> Result<Vec<Conversation>, Fault> {
+    let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, since, each)).collect();
+    let mut completed: Vec<Conversation> = stream::iter(completed).buffered(PARALLEL).try_collect().await?;
+    let mut room = limits::SYNC_ENTRIES_TOTAL;
+    for conversation in &mut completed {
+        let surplus = conversation.entries.len().saturating_sub(room);
+        conversation.entries.drain(..surplus);
+        room -= conversation.entries.len();
+    }
+    Ok(completed)
+}
+
+async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize) -> Result<ConversationPage, Fault> {
+    let mut found = conversations_of(db, member, None).await?;
+    if let Some(Position(before)) = before {
+        found.retain(|conversation| place_of(conversation) < before);
+    }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|last| Position(place_of(last)));
+    let conversations = complete_all(db, member, found, None, 1).await?;
+    Ok(ConversationPage { conversations, next })
+}
+
+async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Changes, Fault> {
+    // Before anything is read: what is stamped up to here is visible from now on.
+    let horizon = &core.link.horizon;
+    let position = horizon.now();
+    if let Some(Position(since)) = since.filter(|Position(since)| !horizon.is_beyond(*since)) {
+        let changed = DateTime::from_millis(signed(since));
+        let found = conversations_of(db, member, Some(changed)).await?;
+        if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
+            let written = DateTime::from_millis(signed(since.saturating_sub(horizon.window())));
+            let conversations = complete_all(db, member, found, Some(written), limits::SYNC_MISSED_ENTRIES).await?;
+            // Another node's horizon may be ahead of ours by a beat.
+            return Ok(Changes { conversations, position: Position(position.max(since)), full: false, more: false });
+        }
+    }
+    let mut found = conversations_of(db, member, None).await?;
+    let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
+    found.truncate(limits::SYNC_FULL_CONVERSATIONS);
+    let conversations = complete_all(db, member, found, None, limits::SYNC_FULL_ENTRIES).await?;
+    Ok(Changes { conversations, position: Position(position), full: true, more })
+}
+
+/// A conversation, if the member is in it.
+async fn conversation_for(
+    db: &Db,
+    conversation: ConversationId,
+    member: MemberId,
+) -> Result<Option<ConversationDoc>, Fault> {
+    let filter = doc! { "_id": conversation_oid(conversation) };
+    let found = db.one("conversations", filter, FindOneOptions::default()).await?;
+    let is_in = |found: &ConversationDoc| found.participants.iter().any(|each| each.member_id == member_oid(member));
+    Ok(found.filter(is_in))
+}
+
+async fn history(
+    db: &Db,
+    member: MemberId,
+    conversation: ConversationId,
+    range: Range,
+    limit: usize,
+) -> Result<Option<HistoryPage>, Fault> {
+    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(None) };
+    let (last_seq, size) = (unsigned(document.last_seq), u64::try_from(limit).unwrap_or(u64::MAX));
+    let ascending = matches!(range, Range::After(_));
+    let (after, to) = match range {
+        Range::Newest => (last_seq.saturating_sub(size), last_seq),
+        Range::Before(seq) => {
+            let to = seq.saturating_sub(1).min(last_seq);
+            (to.saturating_sub(size), to)
+        }
+        Range::After(seq) => (seq, seq.saturating_add(size).min(last_seq)),
+    };
+    let mut found = entries(db, document.id, (after, to)).await?;
+    if !ascending {
+        found.reverse();
+    }
+    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
+    for message in found {
+        let entry = Entry::Message(message.into_message());
+        if !fits(&entry, &mut room, page.is_empty()) {
+            break;
+        }
+        page.push(entry);
+    }
+    // A log has no holes: what there is beyond the page follows from its ends.
+    let more = match page.last().map(Entry::seq) {
+        Some(seq) if ascending => seq < last_seq,
+        Some(seq) => seq > 1,
+        None => false,
+    };
+    if !ascending {
+        page.reverse();
+    }
+    Ok(Some(HistoryPage { entries: page, more }))
+}
+
+async fn receipt_times(
+    db: &Db,
+    conversation: ConversationId,
+    member: MemberId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<ReceiptTimes>, Fault> {
+    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(Vec::new()) };
+    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
+    let (delivered, read) = own.map_or((0, 0), |own| (unsigned(own.delivered), unsigned(own.read)));
+    let delivered = times(db, &document, member, receipts::DELIVERED, (first, last, delivered)).await?;
+    let read = times(db, &document, member, receipts::READ, (first, last, read)).await?;
+    let both = delivered.into_iter().zip(read);
+    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
+}
+
+/// When a watermark that is at `reached` came to each of the entries `first` to `last`.
+async fn times(
+    db: &Db,
+    conversation: &ConversationDoc,
+    member: MemberId,
+    kind: i32,
+    (first, last, reached): (u64, u64, u64),
+) -> Result<Vec<Option<protocol::Timestamp>>, Fault> {
+    let wanted = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+    let filter = doc! {
+        "conversation_id": conversation.id,
+        "member_id": member_oid(member),
+        "kind": kind,
+        // What is beyond the watermark was never acknowledged.
+        "seq": { "$gte": signed(first), "$lte": signed(reached) },
+    };
+    // Each row covers one entry at least, and a few after the last may have been reached earlier on another node.
+    let limit = i64::try_from(wanted.saturating_add(16)).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(limit).build();
+    let mut rows: Vec<ReceiptDoc> = db.all("receipts", filter, options).await?;
+    // The watermark came to an entry with the earliest move that covers it.
+    let mut earliest = DateTime::MAX;
+    for row in rows.iter_mut().rev() {
+        earliest = earliest.min(row.at);
+        row.at = earliest;
+    }
+    let mut rows = rows.into_iter().peekable();
+    let covering = (first..=last).map(|seq| {
+        while rows.next_if(|row| unsigned(row.seq) < seq).is_some() {}
+        rows.peek().map(|row| time(row.at))
+    });
+    Ok(covering.collect())
+}
+
+async fn message(db: &Db, id: MessageId) -> Result<Option<Message>, Fault> {
+    let filter = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
+    let found = db.one("messages", filter, FindOneOptions::default()).await?;
+    Ok(found.map(MessageDoc::into_message))
+}
+
+async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
+    let found = conversations_of(db, member, None).await?;
+    let counts: Vec<_> = found
+        .into_iter()
+        .map(|document| async move {
+            let (id, range) = (document.id, unread_range(&document, member));
+            let unread = log::unread(db, id, member_oid(member), range).await?;
+            Ok::<_, Fault>((ConversationId::from_bytes(id.bytes()), unread))
+        })
+        .collect();
+    let mut counts: Vec<_> = stream::iter(counts).buffered(PARALLEL).try_collect().await?;
+    counts.retain(|(_, unread)| *unread > 0);
+    Ok(counts)
+}
+
+/// The entries after what a member has read.
+fn unread_range(document: &ConversationDoc, member: MemberId) -> (u64, u64) {
+    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
+    (own.map_or(0, |own| unsigned(own.read)), unsigned(document.last_seq))
+}
+
+/// From what the database knows of its collections, without looking at every document.
+async fn count(db: &Db) -> Result<ConversationCounts, Fault> {
+    let count = async |name| db.collection::<Document>(name).estimated_document_count().max_time(db.max_time).await;
+    Ok(ConversationCounts { conversations: count("conversations").await?, messages: count("messages").await? })
+}
+
+async fn membership(db: &Db, conversation: ConversationId) -> Result<Option<Membership>, Fault> {
+    let filter = doc! { "_id": conversation_oid(conversation) };
+    let found = db.one("conversations", filter, FindOneOptions::default()).await?;
+    Ok(found.map(|found: ConversationDoc| Membership {
+        kind: ConversationKind::Direct,
+        members: found.participants.iter().map(|each| MemberId::from_bytes(each.member_id.bytes())).collect(),
+    }))
+}
+
+async fn partners(db: &Db, member: MemberId) -> Result<Vec<MemberId>, Fault> {
+    let filter = doc! { "participants.member_id": member_oid(member) };
+    let fields = FindOptions::builder().projection(doc! { "participants.member_id": 1 }).build();
+    let found: Vec<Document> = db.all("conversations", filter, fields).await?;
+    let mut partners = std::collections::BTreeSet::new();
+    for conversation in found {
+        let participants = conversation.get_array("participants").map(Vec::as_slice).unwrap_or_default();
+        partners.extend(participants.iter().filter_map(|each| {
+            let id = each.as_document()?.get_object_id("member_id").ok()?;
+            Some(MemberId::from_bytes(id.bytes()))
+        }));
+    }
+    partners.remove(&member);
+    Ok(partners.into_iter().collect())
+}
+
+#[async_trait]
+impl ConversationStore for Mongo {
+    fn store_id(&self) -> StoreId {
+        self.core.link.store_id()
+    }
+
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn horizon(&self) -> Position {
+        Position(self.core.link.horizon.now())
+    }
+
+    async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
+        let started = tokio::time::Instant::now();
+        let core = std::sync::Arc::clone(&self.core);
+        // In a task of its own: whoever waits may go, and the outcome must be known all the same.
+        let applied = tokio::spawn(async move { log::apply(&core, batch).await }).await;
+        let applied = applied.unwrap_or_else(|_| Err(StoreError::Inconsistent("applying a batch panicked".to_owned())));
+        self.core.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.count_error(applied)
+    }
+
+    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
+        self.read(async move |_, db| membership(&db, conversation).await).await
+    }
+
+    async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
+        self.read(async move |_, db| partners(&db, member).await).await
+    }
+
+    async fn list(
+        &self,
+        member: MemberId,
+        before: Option<Position>,
+        limit: usize,
+    ) -> Result<ConversationPage, StoreError> {
+        self.read(async move |_, db| list(&db, member, before, limit).await).await
+    }
+
+    async fn history(
+        &self,
+        member: MemberId,
+        conversation: ConversationId,
+        range: Range,
+        limit: usize,
+    ) -> Result<Option<HistoryPage>, StoreError> {
+        self.read(async move |_, db| history(&db, member, conversation, range, limit).await).await
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(async move |_, db| message(&db, id).await).await
+    }
+
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        self.read(async move |_, db| all_unread(&db, member).await).await
+    }
+
+    async fn count(&self) -> Result<ConversationCounts, StoreError> {
+        self.read(async move |_, db| count(&db).await).await
+    }
+
+    async fn receipt_times(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        first: u64,
+        last: u64,
+    ) -> Result<Vec<ReceiptTimes>, StoreError> {
+        self.read(async move |_, db| receipt_times(&db, conversation, member, first, last).await).await
+    }
+
+    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
+        self.read(async move |core, db| changes(&core, &db, member, since).await).await
+    }
+
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.read(async move |core, _| {
+            core.link.beat().await?;
+            Ok(Position(core.link.horizon.now()))
+        })
+        .await
+    }
+}

@@ -1,0 +1,416 @@
+//! Documents to types and back, and what an error of the driver means.
+//!
+//! Field names are those of the club's database: whatever reads it today goes on reading it.
+
+use mongodb::{
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    error::{Error, ErrorKind, WriteFailure},
+};
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
+    model::{ConversationKind, Message, Tier, UserType},
+    rest::{ContactInfo, Member, Visibility},
+};
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::store::{
+    members::{MemberRecord, email_key},
+    text,
+};
+
+/// A unique index refused a write.
+pub(super) const DUPLICATE_KEY: i32 = 11_000;
+/// The server gave up because the time for the command was over.
+const MAX_TIME_EXPIRED: i32 = 50;
+
+/// Characters of a reason that comes from the driver.
+const REASON_CHARS: usize = 300;
+
+/// A document of `members`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct MemberDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: ObjectId,
+    pub(super) name: String,
+    /// The name without accents and case: the order of the directory.
+    #[serde(default)]
+    name_key: String,
+    /// What a search finds: the folded words of what the member shares; none of a member who is not active.
+    #[serde(default)]
+    words: Vec<String>,
+    /// The words of the company that the member shares, and of the position: whom one could recommend.
+    #[serde(default)]
+    company_words: Vec<String>,
+    #[serde(default)]
+    position_words: Vec<String>,
+    email: String,
+    /// The address in lower case: what makes it unique.
+    email_key: String,
+    password_hash: String,
+    tier: String,
+    #[serde(default)]
+    contact_info: ContactDoc,
+    #[serde(default)]
+    visibility: Visibility,
+    #[serde(default)]
+    profile_image_url: Option<String>,
+    user_type: String,
+    created_at: DateTime,
+    updated_at: DateTime,
+    #[serde(default)]
+    last_login: Option<DateTime>,
+    #[serde(default)]
+    pub(super) last_seen: Option<DateTime>,
+    pub(super) is_active: bool,
+    #[serde(default = "first_version")]
+    version: i64,
+    #[serde(default)]
+    is_erased: bool,
+}
+
+const fn first_version() -> i64 {
+    1
+}
+
+/// The words by which a member is found: all of them, those of the company, those of the position. Only what is shared.
+fn words_of(record: &MemberRecord) -> (Vec<String>, Vec<String>, Vec<String>) {
+    if !record.profile.is_active {
+        return <_>::default();
+    }
+    let shared = record.profile.shared();
+    let words = |shared: Option<String>| shared.map(|shared| text::words(&shared)).unwrap_or_default();
+    let (company, position) = (words(shared.contact_info.company), words(shared.contact_info.position));
+    let mut all = [words(Some(shared.name)), company.clone(), position.clone()].concat();
+    all.sort_unstable();
+    all.dedup();
+    (all, company, position)
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct ContactDoc {
+    #[serde(default)]
+    phone: Option<String>,
+    #[serde(default)]
+    company: Option<String>,
+    #[serde(default)]
+    position: Option<String>,
+}
+
+const TIERS: &[Tier] = &[Tier::Disruption, Tier::Infinity, Tier::Socio];
+const USER_TYPES: &[UserType] = &[UserType::Member, UserType::Admin];
+
+impl MemberDoc {
+    /// The document of a member.
+    pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
+        let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
+        let MemberRecord { profile, password_hash, version, is_erased } = record;
+        let ContactInfo { phone, company, position } = profile.contact_info;
+        Self {
+            id: member_oid(profile.id),
+            email_key: email_key(&profile.email),
+            name: profile.name,
+            name_key,
+            words,
+            company_words,
+            position_words,
+            email: profile.email,
+            password_hash,
+            tier: profile.tier.as_str().to_owned(),
+            contact_info: ContactDoc { phone, company, position },
+            visibility: profile.visibility,
+            profile_image_url: profile.profile_image_url,
+            user_type: profile.user_type.as_str().to_owned(),
+            created_at: date(profile.created_at),
+            updated_at: date(profile.updated_at),
+            last_login: profile.last_login.map(date),
+            last_seen: last_seen.map(date),
+            is_active: profile.is_active,
+            version: signed(version),
+            is_erased,
+        }
+    }
+
+    /// The member that it is.
+    pub(super) fn into_record(self) -> Result<MemberRecord, Fault> {
+        let ContactDoc { phone, company, position } = self.contact_info;
+        Ok(MemberRecord {
+            profile: Member {
+                id: MemberId::from_bytes(self.id.bytes()),
+                name: self.name,
+                email: self.email,
+                tier: word("tier", &self.tier, TIERS, Tier::as_str)?,
+                contact_info: ContactInfo { phone, company, position },
+                visibility: self.visibility,
+                profile_image_url: self.profile_image_url,
+                user_type: user_type(&self.user_type)?,
+                created_at: time(self.created_at),
+                updated_at: time(self.updated_at),
+                last_login: self.last_login.map(time),
+                is_active: self.is_active,
+            },
+            password_hash: self.password_hash,
+            version: unsigned(self.version),
+            is_erased: self.is_erased,
+        })
+    }
+}
+
+/// What a member may do.
+pub(super) fn user_type(text: &str) -> Result<UserType, Fault> {
+    word("user_type", text, USER_TYPES, UserType::as_str)
+}
+
+pub(super) fn word<T: Copy>(field: &str, text: &str, known: &[T], name: fn(T) -> &'static str) -> Result<T, Fault> {
+    let found = known.iter().copied().find(|value| name(*value) == text);
+    found.ok_or_else(|| Fault::Data(format!("{field} is {text:?}")))
+}
+
+/// A document of `messages`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct MessageDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: ObjectId,
+    pub(super) conversation_id: ObjectId,
+    pub(super) seq: i64,
+    pub(super) sender_id: ObjectId,
+    /// Of a direct conversation.
+    pub(super) receiver_id: Option<ObjectId>,
+    pub(super) client_id: mongodb::bson::Uuid,
+    pub(super) content: String,
+    pub(super) created_at: DateTime,
+    /// `sent`, `delivered` or `read`, as far as the receiver's watermarks have come.
+    pub(super) status: String,
+    pub(super) delivered_at: Option<DateTime>,
+    pub(super) read_at: Option<DateTime>,
+    /// About when it was written, by the clock of the database: which entries a sync brings.
+    pub(super) stamp: DateTime,
+}
+
+impl MessageDoc {
+    /// The message that it is.
+    pub(super) fn into_message(self) -> Message {
+        Message {
+            id: MessageId::from_bytes(self.id.bytes()),
+            conversation: ConversationId::from_bytes(self.conversation_id.bytes()),
+            seq: unsigned(self.seq),
+            sender: MemberId::from_bytes(self.sender_id.bytes()),
+            client_id: ClientMessageId::from_bytes(self.client_id.bytes()),
+            content: self.content,
+            at: time(self.created_at),
+        }
+    }
+}
+
+/// A document of `conversations`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct ConversationDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: ObjectId,
+    pub(super) kind: String,
+    /// Only ever appended to: watermarks are addressed by their place.
+    pub(super) participants: Vec<ParticipantDoc>,
+    pub(super) last_seq: i64,
+    pub(super) last_at: DateTime,
+    /// When the newest entry was recorded here, by the clock of the database: the order of the list.
+    #[serde(default)]
+    pub(super) listed: Option<DateTime>,
+    /// When anything was last recorded here, by the clock of the database: what a sync brings.
+    #[serde(default)]
+    pub(super) changed: Option<DateTime>,
+}
+
+/// A member of a conversation, with their watermarks.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct ParticipantDoc {
+    pub(super) member_id: ObjectId,
+    pub(super) delivered: i64,
+    pub(super) read: i64,
+}
+
+/// A document of `receipts`: a watermark reached a `seq`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct ReceiptDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: ObjectId,
+    pub(super) conversation_id: ObjectId,
+    pub(super) member_id: ObjectId,
+    /// 0: delivered, 1: read.
+    pub(super) kind: i32,
+    pub(super) seq: i64,
+    pub(super) at: DateTime,
+}
+
+/// The word for a kind of conversation.
+pub(super) fn kind_word(kind: ConversationKind) -> &'static str {
+    match kind {
+        ConversationKind::Direct => "direct",
+    }
+}
+
+pub(super) fn member_oid(id: MemberId) -> ObjectId {
+    ObjectId::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn conversation_oid(id: ConversationId) -> ObjectId {
+    ObjectId::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn client_uuid(id: ClientMessageId) -> mongodb::bson::Uuid {
+    mongodb::bson::Uuid::from_bytes(*id.as_bytes())
+}
+
+pub(super) fn date(time: Timestamp) -> DateTime {
+    DateTime::from_millis(time.as_millis())
+}
+
+pub(super) fn time(date: DateTime) -> Timestamp {
+    Timestamp::from_millis(date.timestamp_millis())
+}
+
+/// A count as BSON has it. Nothing here comes near 2^63.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count from BSON; below zero there is nothing.
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A time as milliseconds since the epoch, for positions.
+pub(super) fn millis(date: DateTime) -> u64 {
+    unsigned(date.timestamp_millis())
+}
+
+/// What went wrong in a call.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The driver, or the server through it.
+    Driver(Error),
+    /// The data is not what we wrote.
+    Data(String),
+    /// A statement of a bulk command was refused, with this code.
+    Refused(i32),
+    /// A bulk command was carried out, but no majority has confirmed it in time.
+    Undurable,
+    /// Ready-made.
+    Store(StoreError),
+}
+
+impl Fault {
+    /// Whether asking again can help: the connection or the server was in trouble, rather than the command.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Driver(error) => is_passing(error),
+            Self::Refused(code) => PASSING_CODES.contains(code),
+            Self::Undurable => true,
+            Self::Store(error) => matches!(error, StoreError::Unavailable(_) | StoreError::Timeout),
+            Self::Data(_) => false,
+        }
+    }
+
+    /// Whether the server was never asked.
+    pub(super) fn was_not_sent(&self) -> bool {
+        match self {
+            Self::Driver(error) => was_not_sent(error),
+            Self::Store(_) => true,
+            Self::Refused(_) | Self::Undurable | Self::Data(_) => false,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<mongodb::bson::error::Error> for Fault {
+    fn from(error: mongodb::bson::error::Error) -> Self {
+        Self::Data(error.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Driver(error) => store_error(&error),
+            Fault::Data(what) => Self::Inconsistent(what),
+            Fault::Refused(code) => Self::Inconsistent(format!("it refused a write with the code {code}")),
+            Fault::Undurable => Self::Timeout,
+            Fault::Store(error) => error,
+        }
+    }
+}
+
+/// What an error of the driver means for the caller. Never carries what was in a document.
+pub(super) fn store_error(error: &Error) -> StoreError {
+    match &*error.kind {
+        ErrorKind::Command(command) if command.code == MAX_TIME_EXPIRED => StoreError::Timeout,
+        ErrorKind::Command(command) => {
+            StoreError::Unavailable(format!("it answered {} ({})", command.code_name, command.code))
+        }
+        ErrorKind::Write(WriteFailure::WriteError(write)) => {
+            StoreError::Inconsistent(format!("it refused a write with the code {}", write.code))
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
+            StoreError::Unavailable(format!("a write is not durable: {} ({})", concern.code_name, concern.code))
+        }
+        ErrorKind::InsertMany(_) => StoreError::Inconsistent("it refused a write".to_owned()),
+        ErrorKind::Bson(error) => StoreError::Inconsistent(error.to_string()),
+        ErrorKind::InvalidResponse { message, .. } => StoreError::Inconsistent(message.clone()),
+        ErrorKind::Shutdown => StoreError::Unavailable("it is closed".to_owned()),
+        // The driver adds the raw reply of the server to some.
+        _ => StoreError::Unavailable(error.to_string().chars().take(REASON_CHARS).collect()),
+    }
+}
+
+/// Whether a write was refused by a unique index.
+pub(super) fn is_duplicate(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
+        ErrorKind::Command(command) => command.code == DUPLICATE_KEY,
+        _ => false,
+    }
+}
+
+/// Whether the server was never asked.
+fn was_not_sent(error: &Error) -> bool {
+    matches!(
+        &*error.kind,
+        ErrorKind::ServerSelection { .. }
+            | ErrorKind::DnsResolve { .. }
+            | ErrorKind::Authentication { .. }
+            | ErrorKind::InvalidTlsConfig { .. }
+            | ErrorKind::InvalidArgument { .. }
+            | ErrorKind::Shutdown
+    )
+}
+
+/// Whether asking again can help: the connection or the server was in trouble, rather than the command.
+fn is_passing(error: &Error) -> bool {
+    match &*error.kind {
+        ErrorKind::Command(command) => PASSING_CODES.contains(&command.code),
+        ErrorKind::Bson(_) | ErrorKind::InvalidArgument { .. } | ErrorKind::Shutdown | ErrorKind::Write(_) => false,
+        _ => true,
+    }
+}
+
+/// Codes of a server that is going away, changing its role, late or overloaded, as in the driver specification for
+/// retryable writes; and the time limit of a command.
+const PASSING_CODES: &[i32] = &[
+    6, 7, 24, 50, 64, 89, 91, 112, 134, 189, 202, 262, 317, 384, 462, 9001, 10_058, 10_107, 11_600, 11_602, 13_435,
+    13_436,
+];
+
+/// Ids, as a filter.
+pub(super) fn among(ids: impl IntoIterator<Item = ObjectId>) -> Document {
+    doc! { "_id": { "$in": ids.into_iter().collect::<Vec<_>>() } }
+}

@@ -1,0 +1,294 @@
+//! Members.
+
+use async_trait::async_trait;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use mongodb::{
+    ClientSession,
+    bson::{Document, doc},
+    error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
+    options::{FindOneOptions, FindOptions, ReadConcern},
+};
+use protocol::{MemberId, Timestamp};
+
+use super::{
+    Mongo, audit,
+    document::{Fault, MemberDoc, among, date, is_duplicate, member_oid, time},
+    link::Db,
+    receipts, recommendations, sessions,
+};
+use crate::store::{
+    MemberStore, StoreError,
+    changes::{Actor, Change, Changed, creation},
+    members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
+    text,
+};
+
+pub(super) async fn by_id(db: &Db, id: MemberId) -> Result<Option<MemberRecord>, Fault> {
+    find(db, doc! { "_id": member_oid(id) }).await
+}
+
+async fn find(db: &Db, filter: Document) -> Result<Option<MemberRecord>, Fault> {
+    let found = db.one("members", filter, FindOneOptions::default()).await?;
+    found.map(MemberDoc::into_record).transpose()
+}
+
+async fn insert(
+    db: &Db,
+    member: NewMember,
+    created_by: Option<Actor>,
+) -> Result<Result<MemberRecord, EmailTaken>, Fault> {
+    let record = member.into_record();
+    let document = MemberDoc::of(record.clone(), None);
+    let inserted = match created_by {
+        None => db.collection::<MemberDoc>("members").insert_one(document).await.map(drop).map_err(Fault::from),
+        Some(by) => {
+            let entry = creation(record.profile.id, by, record.profile.created_at);
+            let own = db.clone();
+            transaction(db, move |session| {
+                let (db, document, entry) = (own.clone(), document.clone(), entry.clone());
+                async move {
+                    let members = db.collection::<MemberDoc>("members");
+                    members.insert_one(document).session(&mut *session).await?;
+                    audit::append(&db, &entry, Some(session)).await
+                }
+                .boxed()
+            })
+            .await
+        }
+    };
+    match inserted {
+        Ok(()) => Ok(Ok(record)),
+        // Unless it is ours, of an attempt whose answer was lost.
+        Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, record.profile.id).await?.ok_or(EmailTaken)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// How often a transaction that met another one is tried.
+const ATTEMPTS: u32 = 20;
+
+/// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster.
+async fn transaction<T, W>(db: &Db, work: W) -> Result<T, Fault>
+where
+    W: for<'s> Fn(&'s mut ClientSession) -> BoxFuture<'s, Result<T, Fault>>,
+{
+    let mut session = db.database.client().start_session().await?;
+    let durable = db.database.write_concern().cloned();
+    let mut attempt = 1;
+    loop {
+        let mut start = session.start_transaction().read_concern(ReadConcern::majority());
+        if let Some(durable) = &durable {
+            start = start.write_concern(durable.clone());
+        }
+        start.await?;
+        let done = match work(&mut session).await {
+            Ok(value) => commit(&mut session).await.map(|()| value).map_err(Fault::from),
+            Err(fault) => {
+                // It ends by itself if this does not reach the server.
+                let _ = session.abort_transaction().await;
+                Err(fault)
+            }
+        };
+        match done {
+            Err(Fault::Driver(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS => {
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Commits; asks again when it is unknown whether that has happened.
+async fn commit(session: &mut ClientSession) -> mongodb::error::Result<()> {
+    let mut attempt = 1;
+    loop {
+        match session.commit_transaction().await {
+            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) && attempt < ATTEMPTS => attempt += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn change(db: &Db, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, Fault> {
+    let own = db.clone();
+    transaction(db, move |session| {
+        let (db, wanted) = (own.clone(), wanted.clone());
+        async move { change_in(&db, session, id, &wanted, by, at).await }.boxed()
+    })
+    .await
+}
+
+async fn change_in(
+    db: &Db,
+    session: &mut ClientSession,
+    id: MemberId,
+    change: &Change,
+    by: Actor,
+    at: Timestamp,
+) -> Result<Changed, Fault> {
+    let members = db.collection::<MemberDoc>("members");
+    let found = members.find_one(doc! { "_id": member_oid(id) }).session(&mut *session).await?;
+    let Some(found) = found else { return Ok(Changed::NotFound) };
+    let last_seen = found.last_seen;
+    let before = found.into_record()?;
+    if before.is_erased {
+        return Ok(Changed::NotFound);
+    }
+    if let Change::Profile { expected: Some(expected), .. } = change
+        && *expected != before.version
+    {
+        return Ok(Changed::Stale);
+    }
+    if change.takes_admin(&before) {
+        // Two that take the last two away at the same moment must meet.
+        let meta = db.collection::<Document>("meta");
+        let meet = meta.update_one(doc! { "_id": "admins" }, doc! { "$inc": { "changes": 1_i64 } }).upsert(true);
+        meet.session(&mut *session).await?;
+        let others = doc! { "user_type": "admin", "is_active": true, "_id": { "$ne": member_oid(id) } };
+        if members.find_one(others).session(&mut *session).await?.is_none() {
+            return Ok(Changed::LastAdmin);
+        }
+    }
+    let Some(after) = change.apply(&before, at) else {
+        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
+    };
+    let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
+    let document = MemberDoc::of(after.clone(), last_seen);
+    members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
+    if after.is_erased {
+        recommendations::forget(db, session, id).await?;
+    }
+    if change.revokes_sessions() {
+        let (valid, revoked) = sessions::revocation(id, at);
+        db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
+    }
+    if let Some(entry) = change.audit(&before, &after, by, at) {
+        audit::append(db, &entry, Some(session)).await?;
+    }
+    Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+}
+
+/// Members by name. Those of the same name as the last one come first, then the names after it: each along the index.
+async fn list(db: &Db, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, Fault> {
+    let mut wanted = doc! { "is_erased": { "$ne": true } };
+    wanted.extend(filter.tier.map(|tier| ("tier".to_owned(), tier.as_str().into())));
+    wanted.extend(filter.user_type.map(|user_type| ("user_type".to_owned(), user_type.as_str().into())));
+    wanted.extend(filter.is_active.map(|is_active| ("is_active".to_owned(), is_active.into())));
+    let mut ranges = Vec::new();
+    match after {
+        Some(Place { name_key, id }) => {
+            ranges.push(doc! { "name_key": &name_key, "_id": { "$gt": member_oid(id) } });
+            ranges.push(doc! { "name_key": { "$gt": name_key } });
+        }
+        None => ranges.push(doc! { "name_key": { "$gte": "" } }),
+    }
+    let mut found: Vec<MemberDoc> = Vec::new();
+    for mut range in ranges {
+        range.extend(wanted.clone());
+        let room = limit.saturating_sub(found.len());
+        if room > 0 {
+            let limit = i64::try_from(room).unwrap_or(i64::MAX);
+            let options = FindOptions::builder().sort(doc! { "name_key": 1, "_id": 1 }).limit(limit).build();
+            found.extend(db.all::<MemberDoc>("members", range, options).await?);
+        }
+    }
+    found.into_iter().map(MemberDoc::into_record).collect()
+}
+
+/// Members that a search looks at, at most.
+const CANDIDATES: usize = 1_000;
+
+/// Members of whom each word is the beginning of a word in the index; those with more of them in the name first.
+async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, Fault> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A range rather than a pattern: every server finds it in the index.
+    let begins =
+        |word: &String| doc! { "words": { "$elemMatch": { "$gte": word, "$lt": format!("{word}\u{10ffff}") } } };
+    let filter = doc! { "$and": words.iter().map(begins).collect::<Vec<_>>() };
+    let candidates = i64::try_from(CANDIDATES.max(limit)).unwrap_or(i64::MAX);
+    let mut found: Vec<MemberDoc> = db.all("members", filter, FindOptions::builder().limit(candidates).build()).await?;
+    found.sort_by_cached_key(|member| {
+        let name = text::words(&member.name);
+        let in_name = words.iter().filter(|word| name.iter().any(|of_name| of_name.starts_with(word.as_str()))).count();
+        std::cmp::Reverse(in_name)
+    });
+    found.truncate(limit);
+    found.into_iter().map(MemberDoc::into_record).collect()
+}
+
+async fn count(db: &Db) -> Result<MemberCounts, Fault> {
+    let members = db.collection::<Document>("members");
+    let all = members.estimated_document_count().max_time(db.max_time).await?;
+    let active = doc! { "user_type": { "$in": ["member", "admin"] }, "is_active": true };
+    Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await? })
+}
+
+async fn record_last_seen(db: &Db, seen: Vec<(MemberId, Timestamp)>) -> Result<(), Fault> {
+    let updates = seen.into_iter().map(|(member, at)| {
+        // The larger of a time and nothing is the time, except for a field that is null.
+        let q =
+            doc! { "_id": member_oid(member), "$or": [{ "last_seen": null }, { "last_seen": { "$lt": date(at) } }] };
+        doc! { "q": q, "u": { "$set": { "last_seen": date(at) } } }
+    });
+    receipts::run_updates(db, "members", updates.collect()).await
+}
+
+async fn last_seen(db: &Db, members: Vec<MemberId>) -> Result<Vec<LastSeen>, Fault> {
+    let fields = FindOptions::builder().projection(doc! { "last_seen": 1, "is_active": 1 }).build();
+    let found: Vec<Document> = db.all("members", among(members.iter().copied().map(member_oid)), fields).await?;
+    let seen = members.into_iter().filter_map(|member| {
+        let found = found.iter().find(|found| found.get_object_id("_id").is_ok_and(|id| id == member_oid(member)))?;
+        let at = found.get_datetime("last_seen").ok().map(|at| time(*at));
+        found.get_bool("is_active").unwrap_or(false).then_some(LastSeen { member, at })
+    });
+    Ok(seen.collect())
+}
+
+#[async_trait]
+impl MemberStore for Mongo {
+    async fn insert(
+        &self,
+        member: NewMember,
+        created_by: Option<Actor>,
+    ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
+        self.call(async move |_, db| insert(&db, member, created_by).await).await
+    }
+
+    async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
+        self.read(async move |_, db| by_id(&db, id).await).await
+    }
+
+    async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
+        let filter = doc! { "email_key": email_key(email) };
+        self.read(async move |_, db| find(&db, filter).await).await
+    }
+
+    async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
+        let changed = self.call(async move |_, db| change(&db, id, wanted, by, at).await).await;
+        // The log remembers whether a member may be written to.
+        self.core.members.remove(&id);
+        changed
+    }
+
+    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(async move |_, db| list(&db, filter, after, limit).await).await
+    }
+
+    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(async move |_, db| search(&db, words, limit).await).await
+    }
+
+    async fn count(&self) -> Result<MemberCounts, StoreError> {
+        self.read(async move |_, db| count(&db).await).await
+    }
+
+    async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
+        self.call(async move |_, db| record_last_seen(&db, seen).await).await
+    }
+
+    async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
+        self.read(async move |_, db| last_seen(&db, members).await).await
+    }
+}

@@ -1,0 +1,119 @@
+//! The numbered schema changes: indexes, and what documents of an earlier version lack.
+//!
+//! Each is idempotent, so that several nodes may start at once, and none is recorded before it is done. MongoDB builds
+//! an index that is there already in no time.
+
+use mongodb::{
+    IndexModel,
+    bson::{Binary, Document, doc, spec::BinarySubtype},
+    options::{FindOneOptions, IndexOptions},
+};
+
+use super::{StoreError, document::Fault, link::Db, unavailable};
+use crate::store::conversations::StoreId;
+
+/// An index that the server needs.
+#[derive(Debug, Clone)]
+pub struct Index {
+    /// The collection.
+    pub collection: &'static str,
+    /// The fields, ascending.
+    pub keys: &'static [&'static str],
+    /// Whether two documents may not have the same values.
+    pub unique: bool,
+}
+
+const fn index(collection: &'static str, keys: &'static [&'static str], unique: bool) -> Index {
+    Index { collection, keys, unique }
+}
+
+/// Every index beside `_id`. `docs/mongodb.md` says what each is for.
+pub const INDEXES: &[Index] = &[
+    index("members", &["email_key"], true),
+    index("members", &["name_key", "_id"], false),
+    index("members", &["words"], false),
+    index("members", &["user_type", "is_active"], false),
+    index("members", &["company_words"], false),
+    index("members", &["position_words"], false),
+    index("members", &["tier", "is_active", "_id"], false),
+    index("members", &["is_active", "_id"], false),
+    index("ai_recommendations", &["user_id", "is_decided"], false),
+    index("ai_recommendations", &["subject_id"], false),
+    index("messages", &["conversation_id", "seq"], true),
+    index("messages", &["conversation_id", "sender_id", "client_id"], true),
+    index("conversations", &["participants.member_id", "changed"], false),
+    index("receipts", &["conversation_id", "member_id", "kind", "seq"], true),
+    index("sessions", &["member_id"], false),
+    index("refresh_tokens", &["session_id"], false),
+    index("refresh_tokens", &["expires_at"], false),
+    index("nodes", &["at"], false),
+];
+
+/// Their names, in their order. A released one is never changed: a change is a new one.
+const ALL: &[&str] = &["core"];
+
+/// What is missing, in words.
+pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
+    let applied = applied(db).await?;
+    Ok(ALL.iter().skip(applied).copied().collect())
+}
+
+/// Applies what is missing, and says which database it is.
+pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
+    let done = applied(db).await?;
+    for (number, name) in ALL.iter().enumerate().skip(done) {
+        match number {
+            0 => core(db).await.map_err(StoreError::from)?,
+            _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
+        }
+        let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
+        let record = doc! { "$setOnInsert": { "name": *name }, "$currentDate": { "at": true } };
+        let migrations = db.collection::<Document>("migrations");
+        migrations.update_one(doc! { "_id": number }, record).upsert(true).await.map_err(Fault::from)?;
+        tracing::info!(number, name, "the schema was brought up to date");
+    }
+    store_id(db).await.map_err(StoreError::from)
+}
+
+/// How many were applied.
+async fn applied(db: &Db) -> Result<usize, StoreError> {
+    let newest_first = FindOneOptions::builder().sort(doc! { "_id": -1 }).build();
+    let newest = db.one("migrations", doc! {}, newest_first).await?;
+    let number = newest.and_then(|newest: Document| newest.get_i32("_id").ok()).unwrap_or(0);
+    let number = usize::try_from(number).unwrap_or(0);
+    if number > ALL.len() {
+        return Err(unavailable("its schema is from a newer version of the server"));
+    }
+    Ok(number)
+}
+
+async fn core(db: &Db) -> Result<(), Fault> {
+    for Index { collection, keys, unique } in INDEXES {
+        let model = IndexModel::builder()
+            .keys(keys.iter().map(|key| ((*key).to_owned(), mongodb::bson::Bson::Int32(1))).collect::<Document>())
+            .options(IndexOptions::builder().unique(unique.then_some(true)).build())
+            .build();
+        db.collection::<Document>(collection).create_index(model).await?;
+    }
+    Ok(())
+}
+
+/// The id of the database; the first node to come draws it.
+async fn store_id(db: &Db) -> Result<StoreId, Fault> {
+    // An ObjectId has enough that is random, and is made where a document is.
+    let drawn = mongodb::bson::oid::ObjectId::new().bytes();
+    let drawn: Vec<u8> = drawn.iter().skip(4).copied().collect();
+    let drawn = Binary { subtype: BinarySubtype::Generic, bytes: drawn };
+    let meta = db.collection::<Document>("meta");
+    let draw = doc! { "$setOnInsert": { "store_id": drawn } };
+    match meta.update_one(doc! { "_id": "store" }, draw).upsert(true).await {
+        // Another node was first by a hair.
+        Err(error) if !super::document::is_duplicate(&error) => return Err(error.into()),
+        _ => {}
+    }
+    let stored = db.one("meta", doc! { "_id": "store" }, FindOneOptions::default()).await?;
+    let stored: Document = stored.ok_or_else(|| Fault::Data("meta has no store_id".to_owned()))?;
+    let bytes = stored.get_binary_generic("store_id").map_err(|error| Fault::Data(error.to_string()))?;
+    let id = bytes.as_slice().try_into().map_err(|_| Fault::Data("store_id has not 8 bytes".to_owned()))?;
+    Ok(StoreId(id))
+}

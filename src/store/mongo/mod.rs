@@ -1,0 +1,239 @@
+//! The production store: MongoDB, a replica set or Atlas, shared by any number of nodes.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`link`] | the connection: made in the background, watched by a beat |
+//! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
+//! | [`migrations`] | the indexes and the numbered schema changes |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`candidates`] | whom one could recommend |
+//! | [`log`] | appending messages and moving watermarks, a batch at a time |
+//! | [`append`] | sequence numbers by optimistic insert |
+//! | [`receipts`] | writing watermarks and what follows from them |
+//! | [`conversations`] | reading conversations, history and changes |
+//! | [`recovery`] | finishing what a node that died has left |
+//! | [`archive`] | everything as rows |
+//! | [`document`] | documents to types and back; what an error means |
+//!
+//! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
+//! waits for it stops waiting after the timeout.
+
+mod append;
+mod archive;
+mod audit;
+mod candidates;
+mod conversations;
+mod document;
+mod horizon;
+mod link;
+mod log;
+mod members;
+pub mod migrations;
+mod receipts;
+mod recommendations;
+mod recovery;
+mod sessions;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use mongodb::bson::{Bson, doc, oid::ObjectId};
+use protocol::{ConversationId, MemberId};
+use quick_cache::sync::Cache;
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+
+use self::{
+    document::Fault,
+    link::{Db, Link},
+    log::{LogState, MemberRef},
+};
+use super::{Backend, Store, StoreError};
+use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+
+/// Conversations whose state is remembered: about 300 bytes each.
+const CONVERSATIONS: usize = 100_000;
+/// Members that are remembered to be active or not: about 50 bytes each.
+const MEMBERS: usize = 200_000;
+
+/// How to open the store.
+#[derive(Clone)]
+pub struct Options {
+    /// The connection string. Pool size, compression, TLS and the rest of the driver's settings are in it.
+    pub uri: SecretString,
+    /// How long a call waits for its answer, and the server works on a command.
+    pub timeout: Duration,
+    /// How far cursors lie behind; see [`horizon`]. `None`: as far as the timeout asks for.
+    pub window: Option<Duration>,
+    /// Batches of commands that are applied at the same time.
+    pub lanes: usize,
+}
+
+impl Options {
+    /// Options for a connection string.
+    #[must_use]
+    pub fn new(uri: SecretString, timeout: Duration) -> Self {
+        Self { uri, timeout, window: None, lanes: 8 }
+    }
+}
+
+/// What everything in the store shares.
+struct Core {
+    link: Arc<Link>,
+    conversations: Cache<ConversationId, LogState>,
+    members: Cache<MemberId, MemberRef>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+    metrics: Arc<Metrics>,
+}
+
+/// The store.
+pub struct Mongo {
+    core: Arc<Core>,
+    lanes: usize,
+    timeout: Duration,
+    description: String,
+    keeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Mongo {
+    /// Opens the store: returns at once, and reaches the database in the background, which then brings its schema up to
+    /// date. Calls wait for the first attempt; after that they fail at once while the database is not there.
+    ///
+    /// # Errors
+    /// When the URI is none.
+    pub fn open(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        ids: Arc<Ids>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
+        let Options { uri, timeout, window, lanes } = options;
+        let description = link::describe(&uri);
+        let node = ObjectId::from_bytes(*ids.connection().as_bytes());
+        let link = Arc::new(Link::new(uri, timeout, window.unwrap_or(timeout + horizon::SKEW), node)?);
+        let keeper = Mutex::new(Some(tokio::spawn(Arc::clone(&link).keep())));
+        let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
+        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics });
+        let mongo = Arc::new(Self { core, lanes, timeout, description, keeper });
+        Ok(Store {
+            members: Arc::clone(&mongo) as _,
+            sessions: Arc::clone(&mongo) as _,
+            conversations: Arc::clone(&mongo) as _,
+            audit: Arc::clone(&mongo) as _,
+            archive: Arc::clone(&mongo) as _,
+            recommendations: Arc::clone(&mongo) as _,
+            backend: mongo,
+        })
+    }
+
+    /// Runs `work` in a task, and waits for it until the timeout.
+    async fn call<T, F, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Arc<Core>, Db) -> F,
+    {
+        let db = self.core.link.db().await;
+        let answer = match db {
+            Ok(db) => {
+                let task = tokio::spawn(work(Arc::clone(&self.core), db));
+                match tokio::time::timeout(self.timeout, task).await {
+                    Ok(Ok(answer)) => answer.map_err(StoreError::from),
+                    Ok(Err(_)) => Err(StoreError::Inconsistent("a call panicked".to_owned())),
+                    Err(_) => Err(StoreError::Timeout),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        self.count_error(answer)
+    }
+
+    /// The same without a limit of ours: for what goes through everything, and for which somebody waits who can stop it.
+    async fn unhurried<T, F, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Db) -> F,
+    {
+        let db = self.core.link.db().await?;
+        let done = tokio::spawn(work(db)).await;
+        let done = done.map_err(|_| StoreError::Inconsistent("a call panicked".to_owned()))?;
+        self.count_error(done.map_err(StoreError::from))
+    }
+
+    /// The same for what only reads.
+    async fn read<T, F, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Arc<Core>, Db) -> F,
+    {
+        let started = tokio::time::Instant::now();
+        let answer = self.call(work).await;
+        self.core.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    fn count_error<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &answer {
+            self.core.metrics.store_error(error.kind());
+        }
+        answer
+    }
+}
+
+#[async_trait]
+impl Backend for Mongo {
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.core.link.db().await.map(drop)
+    }
+
+    async fn size(&self) -> Result<u64, StoreError> {
+        self.read(async move |_, db| {
+            let stats = db.database.run_command(doc! { "dbStats": 1 }).await?;
+            let number = |name| match stats.get(name) {
+                Some(Bson::Double(number)) => Some(*number as i64),
+                Some(Bson::Int32(number)) => Some(i64::from(*number)),
+                Some(Bson::Int64(number)) => Some(*number),
+                _ => None,
+            };
+            Ok(document::unsigned(number("totalSize").or_else(|| number("storageSize")).unwrap_or(0)))
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.core.link.close().await;
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            // One that panicked has nothing left to finish.
+            let _ = keeper.await;
+        }
+    }
+}
+
+/// What the schema of a database lacks; brings it up to date unless that is only to be told.
+///
+/// # Errors
+/// When the database cannot be reached, or is from a newer version.
+pub async fn migrate(uri: &SecretString, timeout: Duration, check_only: bool) -> Result<Vec<String>, StoreError> {
+    let (client, db) = link::connect(uri, timeout).await?;
+    let missing = migrations::pending(&db).await?;
+    if !check_only {
+        migrations::run(&db).await?;
+    }
+    client.shutdown().await;
+    Ok(missing.into_iter().map(|name| format!("migration {name}")).collect())
+}
+
+fn unavailable(reason: &str) -> StoreError {
+    StoreError::Unavailable(reason.to_owned())
+}

@@ -1,0 +1,214 @@
+//! Sessions and their refresh tokens.
+//!
+//! No step needs a transaction: each leaves something that is safe if the next one does not happen. A token's successor
+//! is stored before the token is used up, and nobody knows it before both were done.
+
+use async_trait::async_trait;
+use mongodb::{
+    bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    options::{FindOneOptions, FindOptions},
+};
+use protocol::{MemberId, SessionId, Timestamp};
+
+use super::{
+    Mongo,
+    document::{Fault, date, is_duplicate, member_oid, time, user_type},
+    link::Db,
+    members,
+};
+use crate::store::{
+    SessionStore, StoreError,
+    sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
+};
+
+/// Tokens that are removed at a time.
+const PURGE: i64 = 1_000;
+
+fn session_oid(id: SessionId) -> ObjectId {
+    ObjectId::from_bytes(*id.as_bytes())
+}
+
+fn hash(hash: TokenHash) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: hash.to_vec() }
+}
+
+async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), Fault> {
+    let token =
+        doc! { "_id": hash(token.hash), "session_id": session, "expires_at": date(token.expires_at), "used_at": null };
+    match db.collection::<Document>("refresh_tokens").insert_one(token).await {
+        // Of an attempt whose answer was lost.
+        Err(error) if is_duplicate(&error) => Ok(()),
+        stored => Ok(stored.map(drop)?),
+    }
+}
+
+async fn start(db: &Db, session: SessionId, member: MemberId, token: NewToken, at: Timestamp) -> Result<(), Fault> {
+    let login = doc! { "$set": { "last_login": date(at) } };
+    let member = member_oid(member);
+    let found = db.collection::<Document>("members").update_one(doc! { "_id": member }, login).await?;
+    if found.matched_count == 0 {
+        return Err(Fault::Data("a session of a member who does not exist".to_owned()));
+    }
+    let id = session_oid(session);
+    let session = doc! { "_id": id, "member_id": member, "created_at": date(at), "revoked_at": null };
+    match db.collection::<Document>("sessions").insert_one(session).await {
+        Err(error) if !is_duplicate(&error) => return Err(error.into()),
+        _ => {}
+    }
+    store_token(db, id, token).await
+}
+
+/// A session as stored.
+struct Stored {
+    member: MemberId,
+    revoked: bool,
+}
+
+async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
+    let found = db.one("sessions", doc! { "_id": id }, FindOneOptions::default()).await?;
+    let Some::<Document>(found) = found else { return Ok(None) };
+    let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
+    Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked: found.get_datetime("revoked_at").is_ok() }))
+}
+
+async fn rotate(db: &Db, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
+    let tokens = db.collection::<Document>("refresh_tokens");
+    let Some(token) = tokens.find_one(doc! { "_id": hash(used) }).max_time(db.max_time).await? else {
+        return Ok(Rotation::Invalid);
+    };
+    let (Ok(session_id), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
+        return Err(Fault::Data("a token without session_id or expires_at".to_owned()));
+    };
+    let Some(stored) = find_session(db, session_id).await? else { return Ok(Rotation::Invalid) };
+    if stored.revoked || *expires_at <= date(at) {
+        return Ok(Rotation::Invalid);
+    }
+    let session = SessionId::from_bytes(session_id.bytes());
+    let member = members::by_id(db, stored.member).await?;
+    let member = member.ok_or_else(|| Fault::Data("a session of a member who does not exist".to_owned()))?;
+    let mut reused = token.get_datetime("used_at").is_ok();
+    if !reused {
+        if !member.profile.is_active {
+            return Ok(Rotation::Deactivated);
+        }
+        store_token(db, session_id, next).await?;
+        let unused = doc! { "_id": hash(used), "used_at": null };
+        let using = tokens.update_one(unused, doc! { "$set": { "used_at": date(at), "next": hash(next.hash) } });
+        if using.await?.matched_count == 0 {
+            // Somebody was faster, unless that was an attempt of ours whose answer was lost.
+            let token = tokens.find_one(doc! { "_id": hash(used) }).max_time(db.max_time).await?;
+            let successor = token.as_ref().and_then(|token| token.get_binary_generic("next").ok());
+            reused = successor.is_none_or(|successor| *successor != next.hash);
+        }
+    }
+    if reused {
+        revoke(db, session, at).await?;
+        return Ok(Rotation::Reused { session, member: stored.member });
+    }
+    Ok(Rotation::Rotated { session, member: Box::new(member) })
+}
+
+async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
+    let Some(Stored { member, revoked }) = find_session(db, session_oid(session)).await? else { return Ok(None) };
+    let fields = FindOneOptions::builder().projection(doc! { "user_type": 1, "is_active": 1 }).build();
+    let found = db.one("members", doc! { "_id": member_oid(member) }, fields).await?;
+    let Some::<Document>(found) = found else { return Ok(None) };
+    let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
+    let is_active = found.get_bool("is_active").unwrap_or(false);
+    Ok(Some(SessionView { member, user_type, is_active, revoked }))
+}
+
+async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Fault> {
+    let filter = doc! { "member_id": member_oid(member) };
+    let mut found: Vec<Document> = db.all("sessions", filter, FindOptions::default()).await?;
+    let id_of = |session: &Document| session.get_object_id("_id").unwrap_or_default();
+    // Ids grow with time.
+    found.sort_unstable_by_key(id_of);
+    let sessions = found.iter().map(|session| SessionRecord {
+        id: SessionId::from_bytes(id_of(session).bytes()),
+        created_at: session.get_datetime("created_at").map_or(Timestamp::from_millis(0), |at| time(*at)),
+        revoked_at: session.get_datetime("revoked_at").ok().map(|at| time(*at)),
+    });
+    Ok(sessions.collect())
+}
+
+async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Fault> {
+    let valid = doc! { "_id": session_oid(session), "revoked_at": null };
+    let sessions = db.collection::<Document>("sessions");
+    let revoked = sessions.update_one(valid, doc! { "$set": { "revoked_at": date(at) } });
+    Ok(revoked.await?.modified_count > 0)
+}
+
+async fn revoke_all(db: &Db, member: MemberId, at: Timestamp) -> Result<(), Fault> {
+    let (valid, revoked) = revocation(member, at);
+    db.collection::<Document>("sessions").update_many(valid, revoked).await?;
+    Ok(())
+}
+
+/// What revokes every session of a member: which, and how.
+pub(super) fn revocation(member: MemberId, at: Timestamp) -> (Document, Document) {
+    let valid = doc! { "member_id": member_oid(member), "revoked_at": null };
+    (valid, doc! { "$set": { "revoked_at": date(at) } })
+}
+
+async fn purge(db: &Db, at: Timestamp) -> Result<usize, Fault> {
+    let (tokens, sessions) = (db.collection::<Document>("refresh_tokens"), db.collection::<Document>("sessions"));
+    let mut purged = 0;
+    loop {
+        let expired = doc! { "expires_at": { "$lt": date(at) } };
+        let some = FindOptions::builder().projection(doc! { "session_id": 1 }).limit(PURGE).build();
+        let found: Vec<Document> = db.all("refresh_tokens", expired, some).await?;
+        if found.is_empty() {
+            return Ok(purged);
+        }
+        let mut of: Vec<ObjectId> = found.iter().filter_map(|token| token.get_object_id("session_id").ok()).collect();
+        of.sort_unstable();
+        of.dedup();
+        let ids: Vec<_> = found.into_iter().filter_map(|mut token| token.remove("_id")).collect();
+        let deleted = tokens.delete_many(doc! { "_id": { "$in": ids } }).await?.deleted_count;
+        purged += usize::try_from(deleted).unwrap_or(usize::MAX);
+        for session in of {
+            // Access tokens of such a session have long expired: they live shorter than refresh tokens.
+            if tokens.find_one(doc! { "session_id": session }).max_time(db.max_time).await?.is_none() {
+                sessions.delete_one(doc! { "_id": session }).await?;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Mongo {
+    async fn start(
+        &self,
+        session: SessionId,
+        member: MemberId,
+        token: NewToken,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.call(async move |_, db| start(&db, session, member, token, at).await).await
+    }
+
+    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError> {
+        self.call(async move |_, db| rotate(&db, used, next, at).await).await
+    }
+
+    async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
+        self.read(async move |_, db| view(&db, session).await).await
+    }
+
+    async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
+        self.read(async move |_, db| of_member(&db, member).await).await
+    }
+
+    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
+        self.call(async move |_, db| revoke(&db, session, at).await).await
+    }
+
+    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError> {
+        self.call(async move |_, db| revoke_all(&db, member, at).await).await
+    }
+
+    async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {
+        self.call(async move |_, db| purge(&db, at).await).await
+    }
+}

@@ -1,0 +1,337 @@
+//! Everything as rows, in the order of their keys.
+
+use async_trait::async_trait;
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, MessageId, SessionId,
+    model::{ConversationKind, Message},
+};
+use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
+
+use super::{
+    Sqlite, audit, members, recommendations,
+    row::{optional_time, time},
+    writer::Tx,
+};
+use crate::store::{
+    Archive, StoreError,
+    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
+    conversations::StoreId,
+};
+
+const fn table(part: Part) -> &'static str {
+    match part {
+        Part::Members => "members",
+        Part::Sessions => "sessions",
+        Part::RefreshTokens => "refresh_tokens",
+        Part::Conversations => "conversations",
+        Part::Messages => "entries",
+        Part::Receipts => "receipts",
+        Part::Audit => "audit",
+        Part::Recommendations => "recommendations",
+        Part::Budgets => "ai_budgets",
+    }
+}
+
+const MEMBERS: &str = "SELECT * FROM members WHERE id > ? ORDER BY id LIMIT ?";
+const SESSIONS: &str = "SELECT s.id, m.id AS member_id, s.created_at, s.revoked_at
+    FROM sessions s JOIN members m ON m.key = s.member WHERE s.id > ? ORDER BY s.id LIMIT ?";
+const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
+    FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash > ? ORDER BY t.hash LIMIT ?";
+const CONVERSATIONS: &str = "SELECT * FROM conversations WHERE id > ? ORDER BY id LIMIT ?";
+const MESSAGES: &str = "SELECT e.*, c.id AS conversation_id, m.id AS sender_id
+    FROM conversations c CROSS JOIN entries e ON e.conversation = c.key JOIN members m ON m.key = e.sender";
+const RECEIPTS: &str = "SELECT c.id AS conversation_id, m.id AS member_id, r.kind, r.seq, r.at
+    FROM conversations c CROSS JOIN receipts r ON r.conversation = c.key JOIN members m ON m.key = r.member";
+const RECOMMENDATIONS: &str = "SELECT r.*, m.id AS user_id FROM recommendations r JOIN members m ON m.key = r.user
+    WHERE r.id > ? ORDER BY r.id LIMIT ?";
+const BUDGETS: &str = "SELECT m.id, b.day, b.spent FROM members m CROSS JOIN ai_budgets b ON b.member = m.key
+    WHERE m.id > ? ORDER BY m.id LIMIT ?";
+const AUDIT: &str = "SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?";
+
+fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row::Member(Box::new(MemberRow { record: members::record(row)?, last_seen: optional_time(row, "last_seen")? })))
+}
+
+fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row::Session(SessionRow {
+        id: SessionId::from_bytes(row.get("id")?),
+        member: MemberId::from_bytes(row.get("member_id")?),
+        created_at: time(row, "created_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    }))
+}
+
+fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row::RefreshToken(TokenRow {
+        hash: row.get("hash")?,
+        session: SessionId::from_bytes(row.get("session_id")?),
+        expires_at: time(row, "expires_at")?,
+        used_at: optional_time(row, "used_at")?,
+    }))
+}
+
+fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    let key: i64 = row.get("key")?;
+    let mut query = connection.prepare_cached(
+        "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
+         WHERE p.conversation = ? ORDER BY m.id",
+    )?;
+    let participants =
+        query.query_map([key], |row| Ok((MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?;
+    Ok(Row::Conversation(ConversationRow {
+        id: ConversationId::from_bytes(row.get("id")?),
+        kind: ConversationKind::Direct,
+        participants: participants.collect::<rusqlite::Result<_>>()?,
+        last_seq: row.get("last_seq")?,
+        last_at: time(row, "last_at")?,
+    }))
+}
+
+fn message(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row::Message(Message {
+        id: MessageId::from_bytes(row.get("id")?),
+        conversation: ConversationId::from_bytes(row.get("conversation_id")?),
+        seq: row.get("seq")?,
+        sender: MemberId::from_bytes(row.get("sender_id")?),
+        client_id: ClientMessageId::from_bytes(row.get("client_id")?),
+        content: row.get("content")?,
+        at: time(row, "at")?,
+    }))
+}
+
+fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row::Receipt(ReceiptRow {
+        conversation: ConversationId::from_bytes(row.get("conversation_id")?),
+        member: MemberId::from_bytes(row.get("member_id")?),
+        kind: row.get("kind")?,
+        seq: row.get("seq")?,
+        at: time(row, "at")?,
+    }))
+}
+
+fn collect(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+    read: impl FnMut(&SqlRow<'_>) -> rusqlite::Result<Row>,
+) -> rusqlite::Result<Vec<Row>> {
+    connection.prepare_cached(sql)?.query_map(values, read)?.collect()
+}
+
+fn rows(connection: &Connection, part: Part, after: Option<Key>, limit: usize) -> rusqlite::Result<Vec<Row>> {
+    let after_id = match &after {
+        Some(Key::Id(id)) => id.to_vec(),
+        Some(Key::Hash(hash)) => hash.to_vec(),
+        Some(Key::Message(conversation, _) | Key::Receipt(conversation, ..)) => conversation.as_bytes().to_vec(),
+        Some(Key::Place(_)) | None => Vec::new(),
+    };
+    let one = params![after_id, limit];
+    match part {
+        Part::Members => collect(connection, MEMBERS, one, member),
+        Part::Sessions => collect(connection, SESSIONS, one, session),
+        Part::RefreshTokens => collect(connection, TOKENS, one, token),
+        Part::Conversations => collect(connection, CONVERSATIONS, one, |row| conversation(connection, row)),
+        Part::Recommendations => {
+            let read = |row: &SqlRow<'_>| Ok(Row::Recommendation(Box::new(recommendations::record(row)?)));
+            collect(connection, RECOMMENDATIONS, one, read)
+        }
+        Part::Budgets => {
+            let read = |row: &SqlRow<'_>| Ok(Row::Budget(MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?));
+            collect(connection, BUDGETS, one, read)
+        }
+        Part::Messages => {
+            let mut found = Vec::new();
+            // First the rest of the conversation that was begun.
+            if let Some(Key::Message(_, seq)) = after {
+                let rest = format!("{MESSAGES} WHERE c.id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?");
+                found = collect(connection, &rest, params![after_id, seq, limit], message)?;
+            }
+            let next = format!("{MESSAGES} WHERE c.id > ? ORDER BY c.id, e.seq LIMIT ?");
+            let room = limit - found.len();
+            found.extend(collect(connection, &next, params![after_id, room], message)?);
+            Ok(found)
+        }
+        Part::Receipts => {
+            let mut found = Vec::new();
+            if let Some(Key::Receipt(_, member, kind, seq)) = after {
+                let rest = format!(
+                    "{RECEIPTS} WHERE c.id = ? AND (m.id, r.kind, r.seq) > (?, ?, ?) ORDER BY m.id, r.kind, r.seq LIMIT ?"
+                );
+                found = collect(connection, &rest, params![after_id, member.as_bytes(), kind, seq, limit], receipt)?;
+            }
+            let next = format!("{RECEIPTS} WHERE c.id > ? ORDER BY c.id, m.id, r.kind, r.seq LIMIT ?");
+            let room = limit - found.len();
+            found.extend(collect(connection, &next, params![after_id, room], receipt)?);
+            Ok(found)
+        }
+        Part::Audit => {
+            let place = if let Some(Key::Place(place)) = after { place } else { 0 };
+            let entry = |row: &SqlRow<'_>| audit::record(row).map(|(place, entry)| Row::Audit(place, entry));
+            collect(connection, AUDIT, params![place, limit], entry)
+        }
+    }
+}
+
+fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>> {
+    let id = |sql: &str| {
+        let found: Option<[u8; 12]> = connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(found.map(Key::Id))
+    };
+    match part {
+        Part::Members => id("SELECT max(id) FROM members"),
+        Part::Sessions => id("SELECT max(id) FROM sessions"),
+        Part::Conversations => id("SELECT max(id) FROM conversations"),
+        Part::Recommendations => id("SELECT max(id) FROM recommendations"),
+        Part::Budgets => id("SELECT max(m.id) FROM ai_budgets b JOIN members m ON m.key = b.member"),
+        Part::RefreshTokens => {
+            let found: Option<[u8; 32]> =
+                connection.query_row("SELECT max(hash) FROM refresh_tokens", [], |row| row.get(0))?;
+            Ok(found.map(Key::Hash))
+        }
+        Part::Messages => {
+            let last = format!("{MESSAGES} ORDER BY c.id DESC, e.seq DESC LIMIT 1");
+            Ok(connection.query_row(&last, [], message).optional()?.map(|row| row.key()))
+        }
+        Part::Receipts => {
+            let last = format!("{RECEIPTS} ORDER BY c.id DESC, m.id DESC, r.kind DESC, r.seq DESC LIMIT 1");
+            Ok(connection.query_row(&last, [], receipt).optional()?.map(|row| row.key()))
+        }
+        Part::Audit => {
+            let found: Option<u64> = connection.query_row("SELECT max(place) FROM audit", [], |row| row.get(0))?;
+            Ok(found.map(Key::Place))
+        }
+    }
+}
+
+fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
+    let execute = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+        tx.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(values))
+    };
+    match row {
+        Row::Member(row) => return members::restore(tx, &row.record, row.last_seen),
+        Row::Session(SessionRow { id, member, created_at, revoked_at }) => execute(
+            "INSERT INTO sessions (id, member, created_at, revoked_at)
+             SELECT ?, key, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+            params![
+                id.as_bytes(),
+                created_at.as_millis(),
+                revoked_at.map(protocol::Timestamp::as_millis),
+                member.as_bytes()
+            ],
+        )?,
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => execute(
+            "INSERT INTO refresh_tokens (hash, session, expires_at, used_at)
+             SELECT ?, key, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
+            params![hash, expires_at.as_millis(), used_at.map(protocol::Timestamp::as_millis), session.as_bytes()],
+        )?,
+        Row::Conversation(ConversationRow { id, participants, last_seq, last_at, .. }) => {
+            let inserted = execute(
+                "INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed)
+                 VALUES (?, 'direct', ?, ?, 0, 0) ON CONFLICT DO NOTHING",
+                params![id.as_bytes(), last_seq, last_at.as_millis()],
+            )?;
+            for (member, delivered, read) in participants {
+                execute(
+                    "INSERT INTO participants (conversation, member, delivered, read)
+                     SELECT c.key, m.key, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                     ON CONFLICT DO NOTHING",
+                    params![delivered, read, id.as_bytes(), member.as_bytes()],
+                )?;
+            }
+            inserted
+        }
+        Row::Message(message) => {
+            let position = tx.memory.position + 1;
+            let inserted = execute(
+                "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+                 SELECT ?, c.key, ?, m.key, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                 ON CONFLICT DO NOTHING",
+                params![
+                    position,
+                    message.seq,
+                    message.id.as_bytes(),
+                    message.client_id.as_bytes(),
+                    message.at.as_millis(),
+                    message.content,
+                    message.conversation.as_bytes(),
+                    message.sender.as_bytes()
+                ],
+            )?;
+            if inserted > 0 {
+                tx.memory.position = position;
+            }
+            inserted
+        }
+        Row::Receipt(ReceiptRow { conversation, member, kind, seq, at }) => execute(
+            "INSERT INTO receipts (conversation, member, kind, seq, at)
+             SELECT c.key, m.key, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+             ON CONFLICT DO NOTHING",
+            params![kind, seq, at.as_millis(), conversation.as_bytes(), member.as_bytes()],
+        )?,
+        Row::Recommendation(record) => return recommendations::restore(tx.connection, &record),
+        Row::Budget(member, day, spent) => execute(
+            "INSERT INTO ai_budgets (member, day, spent) SELECT key, ?, ? FROM members WHERE id = ?
+             ON CONFLICT DO NOTHING",
+            params![day, spent, member.as_bytes()],
+        )?,
+        Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
+    };
+    Ok(())
+}
+
+fn begin(connection: &Connection, source: StoreId) -> rusqlite::Result<Option<bool>> {
+    connection.execute_batch("CREATE TABLE IF NOT EXISTS copying (source BLOB NOT NULL)")?;
+    let from: Option<[u8; 8]> = connection.query_row("SELECT source FROM copying", [], |row| row.get(0)).optional()?;
+    if let Some(from) = from {
+        return Ok((from == source.0).then_some(true));
+    }
+    let has_data: bool =
+        connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM members) OR EXISTS (SELECT 1 FROM audit)", [], |row| row.get(0))?;
+    if has_data {
+        connection.execute_batch("DROP TABLE copying")?;
+        return Ok(None);
+    }
+    connection.execute("INSERT INTO copying VALUES (?)", [source.0])?;
+    Ok(Some(false))
+}
+
+/// The order of the list follows from positions, and those of another store from nothing here but the times.
+fn finish(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+    let changed = tx.connection.execute(
+        "UPDATE conversations SET last_position = ?1 + ranked.place, changed = ?1 + ranked.place
+         FROM (SELECT key, row_number() OVER (ORDER BY last_at, id) AS place FROM conversations) AS ranked
+         WHERE ranked.key = conversations.key",
+        [tx.memory.position],
+    )?;
+    tx.memory.position += u64::try_from(changed).unwrap_or(0);
+    tx.connection.execute_batch("DROP TABLE IF EXISTS copying")
+}
+
+#[async_trait]
+impl Archive for Sqlite {
+    async fn count(&self, part: Part) -> Result<u64, StoreError> {
+        let sql = format!("SELECT count(*) FROM {}", table(part));
+        self.read(move |connection| connection.query_row(&sql, [], |row| row.get(0))).await
+    }
+
+    async fn rows(&self, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.read(move |connection| rows(connection, part, after, limit)).await
+    }
+
+    async fn last_key(&self, part: Part) -> Result<Option<Key>, StoreError> {
+        self.read(move |connection| last_key(connection, part)).await
+    }
+
+    async fn begin_copy(&self, source: StoreId) -> Result<Option<bool>, StoreError> {
+        self.write(move |tx| begin(tx.connection, source)).await
+    }
+
+    async fn insert_rows(&self, rows: Vec<Row>) -> Result<(), StoreError> {
+        self.write(move |tx| rows.into_iter().try_for_each(|row| insert(tx, row))).await
+    }
+
+    async fn finish_copy(&self) -> Result<(), StoreError> {
+        self.write(finish).await
+    }
+}

@@ -1,0 +1,113 @@
+//! The server on MongoDB as a process: the database away at the start, lost while running, and what the command says.
+
+use std::process::Stdio;
+
+use protocol::{ClientFrame, ErrorCode, ServerFrame, server::MessageAccepted};
+
+use crate::harness::{
+    Member,
+    client::message_to,
+    database::{self, Database},
+    eventually,
+    process::{Process, command},
+    server::http,
+};
+
+async fn readiness(server: &Process) -> u16 {
+    http().get(format!("http://{}/readyz", server.addr)).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_starts_without_the_database_and_sockets_survive_its_loss() {
+    let database = database::Server::start(&[]).await;
+    let store = database.database();
+    database.kill();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let log = Stdio::from(std::fs::File::create(&file).unwrap());
+    let mut server = command(folder.path());
+    let server = Process::spawn(
+        server.env("DATABASE_URL", &store.uri).env("STORE_TIMEOUT", "2s").env("LOG", "info").stderr(log),
+    );
+    assert!(server.banner.iter().any(|line| line.contains("MongoDB, 127.0.0.1:")), "{:?}", server.banner);
+    assert_eq!(readiness(&server).await, 503);
+    database.launch();
+    let is_ready = async || (readiness(&server).await == 200).then_some(());
+    eventually("readiness", is_ready).await;
+
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    let first: MessageAccepted = anas.ask(message_to(ben.id, "first")).await;
+    assert_eq!(bens.hear().await, first.message);
+
+    database.kill();
+    eventually("the loss to be noticed", async || (readiness(&server).await == 503).then_some(())).await;
+    let lost = message_to(ben.id, "while it is away");
+    let ServerFrame::Error(error) = anas.request(lost.clone()).await else { panic!() };
+    assert_eq!(error.code, ErrorCode::Unavailable);
+    assert!(error.retry_after_ms.is_some());
+    database.launch();
+    eventually("readiness", is_ready).await;
+
+    // The same sockets, the same message.
+    let second: MessageAccepted = anas.ask(lost).await;
+    assert_eq!((second.message.seq, second.duplicate), (2, false));
+    assert_eq!(bens.hear().await, second.message);
+    let _: protocol::server::Pong = anas.ask(ClientFrame::Ping(protocol::client::Ping {})).await;
+
+    drop(server);
+    let log = std::fs::read_to_string(file).unwrap();
+    assert_eq!(log.matches("the database is not reached").count(), 2, "once per change: {log}");
+    assert_eq!(log.matches("the database is reached again").count(), 2, "{log}");
+}
+
+fn run(folder: &std::path::Path, url: &str, arguments: &[&str]) -> (bool, String) {
+    let output = command(folder).args(arguments).env("DATABASE_URL", url).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrate_tells_and_applies_what_is_missing() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    for url in [&*database.uri, "sqlite:./migrated.db"] {
+        let (up_to_date, said) = run(folder.path(), url, &["migrate", "--check"]);
+        assert!(!up_to_date && said.contains("missing: migration"), "{said}");
+        assert!(
+            !folder.path().join("migrated.db").exists() || url != "sqlite:./migrated.db",
+            "checking changes nothing"
+        );
+        let (applied, said) = run(folder.path(), url, &["migrate"]);
+        assert!(applied && said.contains("applied: migration"), "{said}");
+        let (up_to_date, said) = run(folder.path(), url, &["migrate", "--check"]);
+        assert!(up_to_date && said.contains("up to date"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_club_moves_from_a_file_with_its_passwords_and_sessions() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path());
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let sent: MessageAccepted = ana.connect().await.ask(message_to(ben.id, "in a file")).await;
+    server.signal("TERM");
+    assert_eq!(server.wait().await.code(), Some(0));
+    let (copied, said) =
+        run(folder.path(), "", &["copy", "--from", "sqlite:./data/members-book.db", "--to", &database.uri]);
+    assert!(copied && said.contains("Everything is there, and the same."), "{said}");
+
+    let server = Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
+    let ben = ben.at(server.addr);
+    // The session of before, and the password of before.
+    let bens = ben.connect().await;
+    assert_eq!(bens.synced[0].entries.len(), 1);
+    assert_eq!((bens.synced[0].last_seq, bens.synced[0].unread), (sent.message.seq, 1));
+    assert_eq!(ben.refresh().await.status(), 200);
+    ana.at(server.addr).log_in().await;
+}

@@ -1,0 +1,163 @@
+//! Moving everything from one store to another, and back.
+
+use members_book::{
+    service::transfer::{self, TransferError},
+    store::{
+        archive::Part,
+        changes::Change,
+        conversations::{MarkKind, Position},
+        recommendations::{Decision, Draft},
+        sessions::NewToken,
+    },
+};
+use mongodb::bson::{Document, doc};
+use protocol::{
+    MemberId, RecommendationId,
+    model::{Conversation, Tier},
+    rest::ai::{Advice, AdviceSource, Introduction},
+};
+
+use super::fixture::Fixture;
+
+async fn fill(f: &Fixture) -> Vec<MemberId> {
+    let members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
+    f.change(members[0], Change::Tier(Tier::Socio)).await;
+    f.change(members[2], Change::Active(false)).await;
+    f.change(members[2], Change::Active(true)).await;
+    for (number, &member) in members.iter().enumerate() {
+        let byte = u8::try_from(number).unwrap();
+        let token = NewToken { hash: [byte; 32], expires_at: f.now().after(std::time::Duration::from_secs(3600)) };
+        f.store.sessions.start(f.ids.session(), member, token, f.now()).await.unwrap();
+    }
+    for round in 0..20 {
+        f.wait(1);
+        let (from, to) = [(0, 1), (1, 0), (2, 0), (0, 2)][round % 4];
+        f.say(members[from], members[to], &format!("message {round} é😀")).await;
+        let conversation = members_book::service::messaging::direct_conversation(members[from], members[to]);
+        f.mark(conversation, members[to], MarkKind::Delivered, 1 + round as u64 / 3).await;
+        f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;
+    }
+    let advice = Advice::Connect(Introduction { member_id: members[1], member: None, reasons: Vec::new() });
+    let draft = Draft {
+        id: RecommendationId::from_bytes([7; 12]),
+        advice,
+        confidence_score: 0.5,
+        source: AdviceSource::Local,
+        basis: [1; 16],
+        refreshed_at: f.now(),
+    };
+    f.store.recommendations.keep(members[2], vec![draft.clone()], f.now()).await.unwrap();
+    f.store.recommendations.decide(members[2], draft.id, Decision::Dismiss, f.now()).await.unwrap();
+    assert!(f.store.recommendations.spend(members[0], 20_000, 3).await.unwrap());
+    f.store.members.record_last_seen(vec![(members[1], f.now())]).await.unwrap();
+    members
+}
+
+/// What a member sees of everything.
+async fn view(f: &Fixture, member: MemberId) -> (Vec<Conversation>, Vec<Conversation>) {
+    let changes = f.store.conversations.changes(member, None).await.unwrap();
+    let listed = f.store.conversations.list(member, None::<Position>, 10).await.unwrap();
+    let sorted = |mut conversations: Vec<Conversation>| {
+        for conversation in &mut conversations {
+            conversation.members.sort_by_key(|state| state.member);
+        }
+        conversations
+    };
+    (sorted(changes.conversations), sorted(listed.conversations))
+}
+
+async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
+    for &member in members {
+        assert_eq!(view(one, member).await, view(other, member).await);
+        let (here, there) = (
+            one.store.members.by_id(member).await.unwrap().unwrap(),
+            other.store.members.by_id(member).await.unwrap().unwrap(),
+        );
+        assert_eq!(
+            (here.profile, here.password_hash, here.version),
+            (there.profile, there.password_hash, there.version)
+        );
+        assert_eq!(
+            one.store.sessions.of_member(member).await.unwrap(),
+            other.store.sessions.of_member(member).await.unwrap()
+        );
+        let ids = vec![member];
+        assert_eq!(
+            one.store.members.last_seen(ids.clone()).await.unwrap(),
+            other.store.members.last_seen(ids).await.unwrap()
+        );
+    }
+    for &member in members {
+        let of = async |f: &Fixture| f.store.recommendations.all_of(member).await.unwrap();
+        assert_eq!(of(one).await, of(other).await);
+    }
+    let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
+    assert_eq!(audit(one).await, audit(other).await);
+}
+
+#[tokio::test]
+async fn everything_arrives_and_goes_on_from_there() {
+    let (file, database, back) = (Fixture::sqlite(), Fixture::mongodb().await, Fixture::sqlite());
+    let members = fill(&file).await;
+    let verified = transfer::copy(&file.store, &database.store, |_, _, _| ()).await.unwrap();
+    assert_eq!(verified.iter().map(|each| each.part).collect::<Vec<_>>(), Part::ALL);
+    assert_eq!(verified.iter().find(|each| each.part == Part::Messages).unwrap().rows, 20);
+    same(&file, &database, &members).await;
+    // The statuses that an outside reader sees follow from the receipts.
+    let messages = database.database.as_ref().unwrap().open().await.collection::<Document>("messages");
+    let read = messages.count_documents(doc! { "status": "read", "read_at": { "$type": "date" } }).await.unwrap();
+    assert!(read > 0);
+    // And it goes on: the next seq, the next position, the next audit entry.
+    database.clock.set(file.now());
+    let before = database.store.conversations.changes(members[0], None).await.unwrap().conversations;
+    let next = database.say(members[0], members[1], "on MongoDB").await;
+    assert_eq!(next.seq, before.iter().find(|each| each.id == next.conversation).unwrap().last_seq + 1);
+    database.change(members[1], Change::Tier(Tier::Infinity)).await;
+
+    transfer::copy(&database.store, &back.store, |_, _, _| ()).await.unwrap();
+    same(&database, &back, &members).await;
+    back.clock.set(file.now());
+    assert_eq!(back.say(members[1], members[0], "in a file again").await.seq, next.seq + 1);
+    assert_eq!(
+        back.store.conversations.list(members[0], None, 1).await.unwrap().conversations[0].id,
+        next.conversation
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_copy_goes_on_where_it_was() {
+    let (file, database) = (Fixture::sqlite(), Fixture::mongodb().await);
+    let members = fill(&file).await;
+    // As if it had been stopped in the middle of the messages.
+    let source = file.store.conversations.store_id();
+    assert_eq!(database.store.archive.begin_copy(source).await.unwrap(), Some(false));
+    for part in [Part::Members, Part::Sessions, Part::RefreshTokens, Part::Conversations] {
+        let rows = file.store.archive.rows(part, None, 100).await.unwrap();
+        database.store.archive.insert_rows(rows).await.unwrap();
+    }
+    let some = file.store.archive.rows(Part::Messages, None, 7).await.unwrap();
+    database.store.archive.insert_rows(some).await.unwrap();
+    let mut copied = 0;
+    let mut first = None;
+    transfer::copy(&file.store, &database.store, |step, done, _| {
+        if step == transfer::Step::Copying(Part::Messages) {
+            first.get_or_insert(done);
+            copied = done;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!((first, copied), (Some(7), 20));
+    same(&file, &database, &members).await;
+}
+
+#[tokio::test]
+async fn a_store_in_use_is_no_target() {
+    let (file, database) = (Fixture::sqlite(), Fixture::mongodb().await);
+    fill(&file).await;
+    database.member("Somebody").await;
+    assert!(matches!(transfer::copy(&file.store, &database.store, |_, _, _| ()).await, Err(TransferError::NotEmpty)));
+    assert!(matches!(transfer::copy(&database.store, &file.store, |_, _, _| ()).await, Err(TransferError::NotEmpty)));
+    assert!(matches!(transfer::copy(&file.store, &file.store, |_, _, _| ()).await, Err(TransferError::Same)));
+    assert_eq!(database.store.archive.count(Part::Members).await.unwrap(), 1);
+}

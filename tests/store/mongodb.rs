@@ -1,0 +1,586 @@
+//! What is MongoDB's own: several nodes, faults of the database, indexes, what an outside reader sees.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::TryStreamExt as _;
+use members_book::{
+    service::{
+        messaging::direct_conversation,
+        sequencer::{Sequencer, Submission},
+    },
+    store::{
+        StoreError,
+        conversations::{Append, Command, Mark, MarkKind, Outcome, Range, Refusal},
+        mongo::migrations::INDEXES,
+    },
+};
+use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
+use protocol::{MemberId, model::Message};
+
+use super::fixture::{Fixture, append};
+use crate::harness::{client_id, database, database::Database, eventually};
+
+fn oid(id: MemberId) -> ObjectId {
+    ObjectId::from_bytes(*id.as_bytes())
+}
+
+/// Everything in a log, in its order.
+async fn log(f: &Fixture, one: MemberId, other: MemberId) -> Vec<Message> {
+    let mut log: Vec<Message> = Vec::new();
+    loop {
+        let after = Range::After(log.last().map_or(0, |message| message.seq));
+        let page = f.store.conversations.history(one, direct_conversation(one, other), after, 100).await.unwrap();
+        let Some(page) = page.filter(|page| !page.entries.is_empty()) else { return log };
+        log.extend(page.entries.into_iter().map(|protocol::model::Entry::Message(message)| message));
+    }
+}
+
+fn seqs(log: &[Message]) -> Vec<u64> {
+    log.iter().map(|message| message.seq).collect()
+}
+
+const NODES: usize = 4;
+const EACH: usize = 25;
+
+/// Four nodes write into the same two conversations as fast as they can, in batches and one by one, while a fifth one
+/// reads along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
+    let database = Arc::new(Database::new().await);
+    let reader = Fixture::mongodb_in(Arc::clone(&database));
+    let (ana, ben, eva) = (reader.member("Ana").await, reader.member("Ben").await, reader.member("Eva").await);
+    let writers: Vec<_> = (0..NODES)
+        .map(|node| {
+            let node_of = Fixture::mongodb_in(Arc::clone(&database));
+            tokio::spawn(async move {
+                let mut acknowledged = Vec::new();
+                for round in 0..EACH {
+                    let mut batch =
+                        vec![append(ana, ben, client_id(), "to Ben"), append(eva, ana, client_id(), "to Ana")];
+                    if (round + node) % 2 == 0 {
+                        batch.extend([append(ben, ana, client_id(), "back"), append(ana, ben, client_id(), "again")]);
+                    }
+                    for outcome in node_of.apply_all(batch).await.outcomes {
+                        let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+                            panic!("{outcome:?}")
+                        };
+                        acknowledged.push(message);
+                    }
+                }
+                node_of.store.backend.close().await;
+                acknowledged
+            })
+        })
+        .collect();
+    // What a reader sees is at every moment a beginning of the log.
+    let mut seen: Vec<Message> = Vec::new();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        let now = log(&reader, ana, ben).await;
+        assert_eq!(seqs(&now), (1..=now.len() as u64).collect::<Vec<_>>());
+        assert!(now.starts_with(&seen), "what was seen has changed");
+        seen = now;
+    }
+    let mut acknowledged = BTreeMap::new();
+    for writer in writers {
+        for message in writer.await.unwrap() {
+            let again = acknowledged.insert((message.conversation, message.seq), message);
+            assert!(again.is_none(), "one seq for two messages: {again:?}");
+        }
+    }
+    for other in [ben, eva] {
+        let log = log(&reader, ana, other).await;
+        assert_eq!(seqs(&log), (1..=log.len() as u64).collect::<Vec<_>>());
+        let of_this =
+            acknowledged.iter().filter(|((conversation, _), _)| *conversation == direct_conversation(ana, other));
+        assert_eq!(log, of_this.map(|(_, message)| message.clone()).collect::<Vec<_>>());
+    }
+    let changes = reader.store.conversations.changes(ana, None).await.unwrap();
+    for conversation in changes.conversations {
+        let last = acknowledged.keys().filter(|(id, _)| *id == conversation.id).map(|(_, seq)| *seq).max();
+        assert_eq!(Some(conversation.last_seq), last, "the conversation knows of its newest entry");
+    }
+}
+
+/// The same message sent through several nodes at once is stored once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_on_other_nodes_at_the_same_moment_is_one_message() {
+    let database = Arc::new(Database::new().await);
+    let nodes: Vec<_> = (0..3).map(|_| Fixture::mongodb_in(Arc::clone(&database))).collect();
+    let (ana, ben) = (nodes[0].member("Ana").await, nodes[0].member("Ben").await);
+    for _ in 0..10 {
+        let id = client_id();
+        let send = |node: &Fixture| {
+            let store = Arc::clone(&node.store.conversations);
+            tokio::spawn(
+                async move { store.apply(vec![append(ana, ben, id, "once")]).await.unwrap().outcomes.remove(0) },
+            )
+        };
+        let mut firsts = 0;
+        let mut messages = Vec::new();
+        for sent in nodes.iter().map(send).collect::<Vec<_>>() {
+            let Ok(Outcome::Appended { message, duplicate, .. }) = sent.await.unwrap() else { panic!() };
+            firsts += usize::from(!duplicate);
+            messages.push(message);
+        }
+        assert_eq!(firsts, 1);
+        assert!(messages.iter().all(|message| *message == messages[0]));
+    }
+    assert_eq!(seqs(&log(&nodes[1], ana, ben).await), (1..=10).collect::<Vec<_>>());
+}
+
+/// What one node does is in the sync of another, from a cursor of either.
+#[tokio::test]
+async fn a_cursor_is_good_on_every_node() {
+    let database = Arc::new(Database::new().await);
+    let (one, other) = (Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(database));
+    let (ana, ben) = (one.member("Ana").await, one.member("Ben").await);
+    one.say(ana, ben, "1").await;
+    assert_eq!(one.store.conversations.store_id(), other.store.conversations.store_id());
+    for (from, to) in [(&one, &other), (&other, &one)] {
+        from.settle().await;
+        let since = from.store.conversations.changes(ben, None).await.unwrap().position;
+        let written = to.say(ana, ben, "more").await;
+        let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
+        assert!(!changes.full);
+        assert_eq!(changes.conversations[0].last_seq, written.seq);
+        let mark = Mark { conversation: written.conversation, member: ben, kind: MarkKind::Read, seq: written.seq };
+        to.apply(Command::Mark(mark)).await.unwrap();
+        let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
+        assert_eq!(changes.conversations[0].unread, 0);
+    }
+}
+
+/// A cursor that was taken while a write was under way does not skip it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursors_taken_during_writes_skip_nothing() {
+    let database = Arc::new(Database::new().await);
+    let (writer, reader) = (Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(database));
+    let (ana, ben) = (writer.member("Ana").await, writer.member("Ben").await);
+    writer.say(ana, ben, "first").await;
+    let writing = tokio::spawn(async move {
+        for _ in 0..100 {
+            writer.say(ana, ben, "x").await;
+        }
+    });
+    // A client that syncs again and again, and learns of new entries in no other way.
+    let (mut cursor, mut known) = (None, 0);
+    let mut done = false;
+    while !done {
+        done = writing.is_finished();
+        reader.store.conversations.position().await.unwrap();
+        let changes = reader.store.conversations.changes(ben, cursor).await.unwrap();
+        for conversation in changes.conversations {
+            known = known.max(conversation.last_seq);
+        }
+        cursor = Some(changes.position);
+    }
+    writing.await.unwrap();
+    assert_eq!(known, 101);
+}
+
+/// Whatever reads the club's database sees who wrote to whom, and what has become of it.
+#[tokio::test]
+async fn an_outside_reader_sees_true_statuses() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for content in ["one", "two", "three"] {
+        f.say(ana, ben, content).await;
+    }
+    f.say(ben, ana, "four").await;
+    f.wait(1);
+    let conversation = direct_conversation(ana, ben);
+    f.mark(conversation, ben, MarkKind::Delivered, 2).await;
+    let delivered = f.now();
+    f.wait(1);
+    f.mark(conversation, ben, MarkKind::Read, 1).await;
+    let read = f.now();
+    let messages = f.database.as_ref().unwrap().open().await.collection::<Document>("messages");
+    let found: Vec<Document> =
+        messages.find(doc! {}).sort(doc! { "seq": 1 }).await.unwrap().try_collect().await.unwrap();
+    let field = |seq: usize, name: &str| found[seq - 1].get(name).cloned().unwrap();
+    assert_eq!(field(1, "sender_id"), Bson::ObjectId(oid(ana)));
+    assert_eq!(field(1, "receiver_id"), Bson::ObjectId(oid(ben)));
+    assert_eq!(field(1, "content"), Bson::String("one".into()));
+    let statuses: Vec<_> = (1..=4).map(|seq| field(seq, "status").as_str().unwrap().to_owned()).collect();
+    assert_eq!(statuses, ["read", "delivered", "sent", "sent"]);
+    let time = |seq, name| field(seq, name).as_datetime().map(|at| at.timestamp_millis());
+    assert_eq!((time(1, "delivered_at"), time(1, "read_at")), (Some(delivered.as_millis()), Some(read.as_millis())));
+    assert_eq!((time(2, "delivered_at"), field(2, "read_at")), (Some(delivered.as_millis()), Bson::Null));
+    assert_eq!((field(4, "delivered_at"), field(4, "read_at")), (Bson::Null, Bson::Null));
+    assert!(field(1, "created_at").as_datetime().is_some());
+}
+
+async fn on_a_server_with_fail_points() -> (Arc<database::Server>, Fixture) {
+    let server = database::Server::with_fail_points().await;
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    (server, f)
+}
+
+/// What a batch did; one that was refused because the database was away did nothing, and is tried again.
+async fn applied(f: &Fixture, batch: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
+    let apply = async || f.store.conversations.apply(batch.clone()).await.ok();
+    eventually("the database", apply).await.outcomes
+}
+
+/// Whatever goes wrong in the middle of an insert, the message is there once, with the next seq, and is told to be new.
+#[tokio::test]
+async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
+    let (server, f) = on_a_server_with_fail_points().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "first").await;
+    let faults = [
+        doc! { "failCommands": ["insert"], "closeConnection": true },
+        doc! { "failCommands": ["insert"], "errorCode": 10_107, "errorLabels": ["RetryableWriteError"] },
+        doc! { "failCommands": ["insert"], "writeConcernError": { "code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out" } },
+        doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 300 },
+        doc! { "failCommands": ["update"], "closeConnection": true },
+        doc! { "failCommands": ["update"], "errorCode": 91 },
+        doc! { "failCommands": ["update"], "writeConcernError": { "code": 91, "codeName": "ShutdownInProgress", "errmsg": "going away" } },
+    ];
+    for (round, fault) in (2_u64..).zip(faults) {
+        server.fail(doc! { "times": 1 }, fault.clone()).await;
+        let batch = vec![append(ana, ben, client_id(), "one"), append(ben, ana, client_id(), "two")];
+        for (place, outcome) in (0..).zip(applied(&f, batch).await) {
+            let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+                panic!("{fault}: {outcome:?}")
+            };
+            assert_eq!(message.seq, round * 2 - 2 + place, "{fault}");
+        }
+        let seq = round * 2 - 1;
+        let mark = Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq };
+        let marked = applied(&f, vec![Command::Mark(mark)]).await.remove(0);
+        let Ok(Outcome::Marked { delivered, read, unread, moved, .. }) = marked else { panic!("{fault}: {marked:?}") };
+        assert_eq!((delivered, read, unread, moved), (seq, seq, Some(0), true));
+    }
+    let log = log(&f, ana, ben).await;
+    assert_eq!(seqs(&log), (1..=15).collect::<Vec<_>>());
+    let times = f.store.conversations.receipt_times(direct_conversation(ana, ben), ben, 1, 15).await.unwrap();
+    assert!(times.iter().all(|times| times.read_at.is_some() && times.delivered_at.is_some()));
+}
+
+/// A read that fails once is repeated by the driver; one that is late is given up in time.
+#[tokio::test]
+async fn a_slow_reply_is_a_timeout_and_not_a_wait() {
+    let server = database::Server::with_fail_points().await;
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_millis(1500));
+    let ana = f.member("Ana").await;
+    server.fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "closeConnection": true }).await;
+    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    // More than one: what looks after the database asks, too.
+    let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 4000 };
+    server.fail(doc! { "times": 3 }, slow).await;
+    let started = std::time::Instant::now();
+    let late = f.store.members.by_id(ana).await;
+    assert!(matches!(late, Err(StoreError::Timeout)), "{:?}", late.err());
+    assert!(started.elapsed() < Duration::from_millis(3500));
+}
+
+/// Down at the start, up by itself; down while running, fails at once, and up by itself again.
+#[tokio::test]
+async fn it_starts_without_the_database_and_survives_its_loss() {
+    let server = database::Server::start(&[]).await;
+    server.kill();
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(2));
+    let error = f.store.backend.check().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    server.launch();
+    let ready = async || f.store.backend.check().await.ok();
+    eventually("readiness", ready).await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+
+    server.kill();
+    let down = async || f.store.backend.check().await.err();
+    eventually("the loss to be noticed", down).await;
+    let started = std::time::Instant::now();
+    for _ in 0..20 {
+        let batch = vec![append(ana, ben, client_id(), "lost")];
+        assert!(matches!(f.store.conversations.apply(batch).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(f.store.members.by_id(ana).await, Err(StoreError::Unavailable(_))));
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "it fails fast");
+
+    server.launch();
+    eventually("readiness", ready).await;
+    assert_eq!(f.say(ana, ben, "2").await.seq, 2, "what was refused was not stored");
+}
+
+/// A batch that meets the loss of the database half-way ends as soon as it is back, with what was stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_under_way_when_the_database_died_is_known_when_it_is_back() {
+    let server = database::Server::start(&[]).await;
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(2));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let store = Arc::clone(&f.store.conversations);
+    let (sender, mut acknowledged) = tokio::sync::mpsc::channel(1000);
+    let writer = tokio::spawn(async move {
+        for _ in 0..300 {
+            // Refused while it is down: then nothing was stored.
+            if let Ok(applied) = store.apply(vec![append(ana, ben, client_id(), "x")]).await
+                && let Some(Ok(Outcome::Appended { message, .. })) = applied.outcomes.into_iter().next()
+            {
+                sender.send(message.seq).await.unwrap();
+            } else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    });
+    for _ in 0..20 {
+        acknowledged.recv().await.unwrap();
+    }
+    server.kill();
+    server.launch();
+    writer.await.unwrap();
+    let mut told = Vec::new();
+    while let Ok(seq) = acknowledged.try_recv() {
+        told.push(seq);
+    }
+    let log = log(&f, ana, ben).await;
+    assert_eq!(seqs(&log), (1..=log.len() as u64).collect::<Vec<_>>());
+    assert_eq!(seqs(&log)[20..], told, "every stored message was acknowledged, once, in its order");
+}
+
+/// What a node that died has left half done is finished by another.
+#[tokio::test]
+async fn a_dead_node_is_looked_after() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let conversation = ObjectId::from_bytes(*direct_conversation(ana, ben).as_bytes());
+    let database = f.database.as_ref().unwrap().open().await;
+    // As if it had died after the insert: the conversation does not know of the entry.
+    let conversations = database.collection::<Document>("conversations");
+    let forget = doc! { "$set": { "last_seq": 0_i64 } };
+    conversations.update_one(doc! { "_id": conversation }, forget).await.unwrap();
+    assert!(f.store.conversations.changes(ben, None).await.unwrap().conversations.is_empty());
+    let dead = doc! { "_id": ObjectId::new(), "at": mongodb::bson::DateTime::from_millis(f.now().as_millis()) };
+    database.collection::<Document>("nodes").insert_one(dead).await.unwrap();
+    let listed = async || f.store.conversations.changes(ben, None).await.unwrap().conversations.pop();
+    assert_eq!(eventually("the conversation to be stamped", listed).await.last_seq, 1);
+    let buried = async || {
+        let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
+        (nodes == 1).then_some(())
+    };
+    eventually("the dead node to be taken off the list", buried).await;
+}
+
+/// Several nodes that start on an empty database at the same moment agree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_make_one_schema() {
+    let database = Arc::new(Database::new().await);
+    let nodes: Vec<_> = (0..4).map(|_| Fixture::mongodb_in(Arc::clone(&database))).collect();
+    let ana = nodes[0].member("Ana").await;
+    for node in &nodes {
+        assert!(node.store.members.by_id(ana).await.unwrap().is_some());
+        assert_eq!(node.store.conversations.store_id(), nodes[0].store.conversations.store_id());
+    }
+}
+
+/// The name of an index is not what counts, its fields are.
+async fn indexes_of(database: &mongodb::Database, collection: &str) -> Vec<(Vec<String>, bool)> {
+    let cursor = database.collection::<Document>(collection).list_indexes().await.unwrap();
+    let indexes: Vec<_> = cursor.try_collect().await.unwrap();
+    indexes
+        .into_iter()
+        .map(|index| {
+            let unique = index.options.and_then(|options| options.unique).unwrap_or(false);
+            (index.keys.keys().cloned().collect(), unique)
+        })
+        .collect()
+}
+
+/// What the server asks of a collection: the fields that are compared for equality, then those of a range or an order.
+const SHAPES: &[(&str, &[&str], &[&str])] = &[
+    ("members", &["_id"], &[]),
+    ("members", &["email_key"], &[]),
+    ("members", &["name_key"], &["_id"]),
+    ("members", &[], &["name_key"]),
+    ("members", &["words"], &[]),
+    ("members", &["company_words"], &[]),
+    ("members", &["position_words"], &[]),
+    ("members", &["user_type", "is_active"], &[]),
+    ("members", &["tier", "is_active"], &["_id"]),
+    ("members", &["is_active"], &["_id"]),
+    ("ai_recommendations", &["_id"], &[]),
+    ("ai_recommendations", &["user_id"], &[]),
+    ("ai_recommendations", &["user_id", "is_decided"], &[]),
+    ("ai_recommendations", &["subject_id"], &[]),
+    ("ai_budgets", &["_id"], &[]),
+    ("audit", &[], &["_id"]),
+    ("messages", &["conversation_id"], &["seq"]),
+    ("messages", &["conversation_id", "sender_id", "client_id"], &[]),
+    ("messages", &[], &["_id"]),
+    ("conversations", &["_id"], &[]),
+    ("conversations", &["participants.member_id"], &[]),
+    ("conversations", &["participants.member_id"], &["changed"]),
+    ("receipts", &["conversation_id", "member_id", "kind"], &["seq"]),
+    ("receipts", &[], &["_id"]),
+    ("sessions", &["_id"], &[]),
+    ("sessions", &["member_id"], &[]),
+    ("refresh_tokens", &["_id"], &[]),
+    ("refresh_tokens", &["session_id"], &[]),
+    ("refresh_tokens", &[], &["expires_at"]),
+    ("nodes", &["_id"], &[]),
+    ("nodes", &[], &["at"]),
+    ("meta", &["_id"], &[]),
+    ("migrations", &[], &["_id"]),
+];
+
+#[tokio::test]
+async fn every_query_has_an_index() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let database = f.database.as_ref().unwrap().open().await;
+    for index in INDEXES {
+        let keys: Vec<String> = index.keys.iter().map(|key| (*key).to_owned()).collect();
+        let there = indexes_of(&database, index.collection).await;
+        assert!(there.contains(&(keys, index.unique)), "{index:?} is not in {there:?}");
+    }
+    for (collection, equal, range) in SHAPES {
+        let wanted: Vec<&str> = equal.iter().chain(*range).copied().collect();
+        let there = indexes_of(&database, collection).await;
+        let covered = there.iter().any(|(keys, _)| {
+            wanted.iter().enumerate().all(|(place, key)| keys.get(place).is_some_and(|have| have == key))
+        });
+        assert!(covered, "{collection} {wanted:?} has no index in {there:?}");
+
+        let mut filter: Document = equal.iter().map(|key| ((*key).to_owned(), Bson::ObjectId(oid(ana)))).collect();
+        filter.extend(range.iter().map(|key| ((*key).to_owned(), Bson::Document(doc! { "$gt": oid(ana) }))));
+        let explain = doc! { "explain": { "find": *collection, "filter": filter }, "verbosity": "queryPlanner" };
+        let plan = format!("{:?}", database.run_command(explain).await.unwrap().get("queryPlanner"));
+        // SecantusDB looks through a whole collection for a range of `_id`; only what follows a crash asks for one.
+        assert!(!plan.contains("COLLSCAN") || *range == ["_id"], "{collection} {wanted:?}: {plan}");
+    }
+}
+
+/// Whether the server is a SecantusDB; a real one asks for more (a key file) where this one does not.
+fn has_mongod() -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("mongod").exists()))
+}
+
+#[tokio::test]
+async fn it_signs_in_with_scram_and_never_tells_the_password() {
+    let server = database::Server::start(&[]).await;
+    let database = server.database();
+    let user = doc! { "createUser": "club", "pwd": "hunter2-secret", "roles": [{ "role": "root", "db": "admin" }] };
+    database.client().await.database("admin").run_command(user).await.unwrap();
+    if !has_mongod() {
+        server.restart_with(&["--auth"]).await;
+    }
+    let at = |user: &str| {
+        Database::at(database.uri.replace("mongodb://", &format!("mongodb://{user}@")) + "&authSource=admin")
+    };
+    let f = Fixture::mongodb_with(Arc::new(at("club:hunter2-secret")), Duration::from_secs(5));
+    assert!(f.store.backend.describe().starts_with("MongoDB, 127.0.0.1:"));
+    assert!(!f.store.backend.describe().contains("hunter2"));
+    let ana = f.member("Ana").await;
+    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    let refused = Fixture::mongodb_with(Arc::new(at("club:another-secret")), Duration::from_secs(3));
+    let error = refused.store.backend.check().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)) && !error.to_string().contains("another-secret"), "{error}");
+}
+
+#[tokio::test]
+async fn it_speaks_tls_and_checks_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let server = database::Server::start(&[]).await;
+    if has_mongod() {
+        let both = folder.path().join("both.pem");
+        std::fs::write(&both, made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+        let flags = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", both.to_str().unwrap()];
+        server.restart_with(&flags).await;
+    } else {
+        server.restart_with(&["--tls-cert-file", certificate, "--tls-key-file", key]).await;
+    }
+    let uri = format!("mongodb://localhost:{}/tls?directConnection=true&tls=true", server.port());
+    let trusting = Database::at(format!("{uri}&tlsCAFile={certificate}"));
+    let f = Fixture::mongodb_with(Arc::new(trusting), Duration::from_secs(5));
+    eventually("a TLS connection", async || f.store.backend.check().await.ok()).await;
+    let ana = f.member("Ana").await;
+    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    // Nobody has vouched for this certificate.
+    let doubting = Fixture::mongodb_with(Arc::new(Database::at(uri)), Duration::from_secs(3));
+    assert!(doubting.store.backend.check().await.is_err());
+}
+
+/// Sends `count` messages from `senders` members, each waiting for its acknowledgement; returns messages a second and
+/// the median acknowledgement in milliseconds.
+async fn pace<F: Future<Output = ()> + Send + 'static>(
+    senders: usize,
+    count: usize,
+    send: impl Fn(usize) -> F + Send + Sync + 'static,
+) -> (f64, f64) {
+    let (send, started) = (Arc::new(send), std::time::Instant::now());
+    let senders = (0..senders).map(|sender| {
+        let send = Arc::clone(&send);
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..count / senders {
+                let started = std::time::Instant::now();
+                send(sender).await;
+                times.push(started.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for sender in senders.collect::<Vec<_>>() {
+        times.extend(sender.await.unwrap());
+    }
+    let rate = times.len() as f64 / started.elapsed().as_secs_f64();
+    times.sort_by(f64::total_cmp);
+    (rate, times[times.len() / 2])
+}
+
+/// What `docs/mongodb.md` says about batches: gathered commands against one batch for each message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gathering_messages_into_batches_pays() {
+    let f = Fixture::mongodb().await;
+    let mut members = Vec::new();
+    for number in 0..32 {
+        members.push(f.member(&format!("M{number}")).await);
+    }
+    let metrics = Arc::new(members_book::telemetry::Metrics::new());
+    let hub = Arc::new(members_book::hub::Hub::new(10, Arc::clone(&metrics)));
+    let events = members_book::service::events::Events::new(hub, Arc::clone(&metrics));
+    let store = Arc::clone(&f.store.conversations);
+    let (sequencer, lanes) = Sequencer::start(Arc::clone(&store), events, Duration::from_secs(60), metrics);
+    let sequencer = Arc::new(sequencer);
+    let command = move |sender: usize| {
+        let from = members[sender % 32];
+        append(from, members[(sender + 1 + sender / 32) % 32], client_id(), &"x".repeat(200))
+    };
+    let command = Arc::new(command);
+    let mut gathered_at_256 = (0.0, 0.0);
+    let mut single_at_256 = (0.0, 0.0);
+    for (senders, count) in [(1, 150), (16, 800), (256, 2048)] {
+        let (of_gathered, sequencer) = (Arc::clone(&command), Arc::clone(&sequencer));
+        let gathered = pace(senders, count, move |sender| {
+            let command = of_gathered(sender);
+            let Command::Append(Append { conversation, .. }) = &command else { unreachable!() };
+            let (answer, answered) = tokio::sync::oneshot::channel();
+            let respond = Box::new(move |outcome: Result<Outcome, _>| answer.send(outcome.is_ok()).unwrap());
+            sequencer.submit(*conversation, Submission { command: command.clone(), origin: None, respond });
+            async move { assert!(answered.await.unwrap()) }
+        });
+        gathered_at_256 = gathered.await;
+        let (of_single, store) = (Arc::clone(&command), Arc::clone(&store));
+        let single = pace(senders, count, move |sender| {
+            let (store, command) = (Arc::clone(&store), of_single(sender));
+            async move { assert!(store.apply(vec![command]).await.unwrap().outcomes[0].is_ok()) }
+        });
+        single_at_256 = single.await;
+        let ((rate, ack), (single_rate, single_ack)) = (gathered_at_256, single_at_256);
+        println!("{senders} senders: gathered {rate:.0}/s, {ack:.1} ms; singly {single_rate:.0}/s, {single_ack:.1} ms");
+    }
+    assert!(gathered_at_256.0 > single_at_256.0, "gathering has to pay: {gathered_at_256:?}, {single_at_256:?}");
+    drop(sequencer);
+    lanes.finish().await;
+}
