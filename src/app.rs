@@ -22,6 +22,7 @@ use crate::{
     config::Settings,
     failure::Failure,
     http::{self, AppState, serve::Server},
+    photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
@@ -47,6 +48,8 @@ pub struct App {
     pub metrics_addr: Option<SocketAddr>,
     /// One line about its store.
     pub store: String,
+    /// Where its photos are.
+    pub photos: String,
     /// The file of the secret that was generated, if no setting gives one.
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
@@ -71,7 +74,9 @@ impl App {
         let (secret, generated_secret) = base.signing_secret()?;
         let accounts = Arc::new(base.accounts(secret)?);
         let (session, lanes) = base.session(&accounts).await?;
-        let services = base.services(&session);
+        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
+        let photo_place = photos.describe();
+        let services = base.services(&session, photos);
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -84,6 +89,7 @@ impl App {
         let state = AppState {
             accounts: Arc::clone(&accounts),
             profiles: services.profiles,
+            photos: services.photos,
             directory: services.directory,
             documents: services.documents,
             exports: services.exports,
@@ -114,6 +120,7 @@ impl App {
             addr,
             metrics_addr,
             store: base.store.backend.describe(),
+            photos: photo_place,
             generated_secret,
             accounts,
             session,

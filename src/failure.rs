@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::{ErrorCode, FieldError};
 
-use crate::store::StoreError;
+use crate::{photos::StorageError, store::StoreError};
 
 /// Why a request failed. It changed nothing, except where the code says that this is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,5 +71,11 @@ impl From<StoreError> for Failure {
                 Self::of(ErrorCode::Internal)
             }
         }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(StorageError: StorageError) -> Self {
+        Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5))
     }
 }

@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, origin, secret},
+    photos::PhotoSettings,
+    values::{DatabaseUrl, OptionalAddr, duration, origin, public_url, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -63,6 +64,9 @@ pub struct Settings {
     /// Where the data is.
     #[command(flatten)]
     pub store: StoreSettings,
+    /// Where photos are.
+    #[command(flatten)]
+    pub photos: PhotoSettings,
     /// Tokens and passwords.
     #[command(flatten)]
     pub auth: Auth,
@@ -87,6 +91,10 @@ pub struct Listen {
     /// The port to listen on; 0 for any free one.
     #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
     pub port: u16,
+    /// Where clients reach the API, such as https://api.example.com: what the addresses of photos begin with. Without
+    /// it, they are paths.
+    #[arg(long, env = "PUBLIC_URL", value_parser = public_url, default_value = "", global = true)]
+    pub public_url: String,
     /// Origins of browser pages that may use the API, separated by commas.
     #[arg(
         long,
@@ -266,6 +274,7 @@ impl Settings {
             if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
         };
         self.store.database()?;
+        self.photos.validate()?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
@@ -317,6 +326,12 @@ mod tests {
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
+        let bucket = ["--aws-s3-bucket", "club"];
+        let with = |flag, value| problem(&[&bucket[..], &[flag, value]].concat());
+        assert!(with("--aws-access-key-id", "x").starts_with("AWS_SECRET_ACCESS_KEY: "));
+        assert!(with("--aws-secret-access-key", "x").starts_with("AWS_ACCESS_KEY_ID: "));
+        assert!(with("--aws-endpoint-url", "s3.example.com").starts_with("AWS_ENDPOINT_URL: "));
         assert!(problem(&["--port", "80000"]).contains("--port"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
@@ -329,6 +344,8 @@ mod tests {
         let cli = Cli::try_parse_from(["members-book", "--jwt-secret", secret, "--database-url", url]).ok().unwrap();
         let printed = format!("{:?}", cli.settings);
         assert!(!printed.contains("correct-horse") && !printed.contains("hunter2"), "{printed}");
+        let cli = Cli::try_parse_from(["members-book", "--aws-secret-access-key", secret]).ok().unwrap();
+        assert!(!format!("{:?}", cli.settings).contains("correct-horse"));
         assert!(!problem(&["--database-url", url]).contains("hunter2"));
     }
 }

@@ -63,6 +63,23 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
     }
 }
 
+/// The address that clients reach the API at: `http` or `https` and a host, without a path. Empty when there is none.
+///
+/// # Errors
+/// When it is something else.
+pub fn public_url(text: &str) -> Result<String, String> {
+    let url = text.strip_suffix('/').unwrap_or(text);
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_host = |host: &str| {
+        !host.is_empty() && host.parse::<axum::http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'))
+    };
+    if url.is_empty() || host.is_some_and(is_host) {
+        Ok(url.to_owned())
+    } else {
+        Err("http or https and a host, without a path: https://api.example.com".to_owned())
+    }
+}
+
 /// An address to listen on, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalAddr(pub Option<SocketAddr>);
@@ -99,6 +116,17 @@ mod tests {
         assert_eq!("sqlite:///var/lib/x.db".parse(), file("/var/lib/x.db"));
         for wrong in ["", "sqlite:", "postgres://x", "mongodb://localhost"] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_public_address_is_a_web_origin_or_nothing() {
+        assert_eq!(public_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
+        assert_eq!(public_url("http://192.168.1.5:8000").as_deref(), Ok("http://192.168.1.5:8000"));
+        assert_eq!(public_url("").as_deref(), Ok(""));
+        let wrong = ["api.example.com", "https://", "ftp://x", "https://x/api", "https://a b", "https://u:p@x", "https://x?y"];
+        for wrong in wrong {
+            assert!(public_url(wrong).is_err(), "{wrong}");
         }
     }
 

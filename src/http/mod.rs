@@ -37,7 +37,7 @@ use crate::{
     failure::Failure,
     service::{
         accounts::Accounts, administration::Administration, directory::Directory, documents::Documents,
-        export::Exports, profiles::Profiles,
+        export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
     store::Backend,
@@ -51,6 +51,8 @@ pub struct AppState {
     pub accounts: Arc<Accounts>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
+    /// Photos.
+    pub photos: Arc<Photos>,
     /// The directory.
     pub directory: Arc<Directory>,
     /// Messages as documents.

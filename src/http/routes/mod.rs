@@ -5,6 +5,7 @@ pub mod auth;
 pub mod health;
 pub mod members;
 pub mod messages;
+pub mod photos;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -15,6 +16,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::routes())
         .merge(members::routes())
+        .merge(photos::routes())
         .merge(messages::routes())
         .merge(admin::routes())
         .merge(health::routes())
