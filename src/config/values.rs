@@ -124,7 +124,8 @@ mod tests {
         assert_eq!(public_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
         assert_eq!(public_url("http://192.168.1.5:8000").as_deref(), Ok("http://192.168.1.5:8000"));
         assert_eq!(public_url("").as_deref(), Ok(""));
-        let wrong = ["api.example.com", "https://", "ftp://x", "https://x/api", "https://a b", "https://u:p@x", "https://x?y"];
+        let wrong =
+            ["api.example.com", "https://", "ftp://x", "https://x/api", "https://a b", "https://u:p@x", "https://x?y"];
         for wrong in wrong {
             assert!(public_url(wrong).is_err(), "{wrong}");
         }

@@ -48,9 +48,8 @@ impl From<ImageError> for Unusable {
 /// # Errors
 /// When the upload is no picture that can be used.
 pub fn portrait(upload: &[u8]) -> Result<Vec<u8>, Unusable> {
-    let format = match image::guess_format(upload) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) => format,
-        _ => return Err(Unusable::NotAPicture),
+    let Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP)) = image::guess_format(upload) else {
+        return Err(Unusable::NotAPicture);
     };
     // The decoder fills the missing part of a JPEG with grey.
     if format == ImageFormat::Jpeg && !has_end(upload) {

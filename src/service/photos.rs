@@ -7,31 +7,28 @@ use protocol::{
     ErrorCode, MemberId, PhotoName,
     rest::{Member, MemberPatch},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{accounts::Authorized, album::Album, profiles::Profiles};
+use super::{
+    accounts::Authorized,
+    album::Album,
+    profiles::{Profiles, may_change},
+};
 use crate::{
     failure::Failure,
-    photos::picture::{self, Unusable},
+    photos::Portraits,
     store::changes::{Actor, Change},
 };
 
 /// Uploads that are held in memory at the same time; more are refused. Each has up to 5 MiB.
 const UPLOADS: usize = 32;
-/// Pictures that are decoded at the same time; more wait. Each takes up to 300 MB of memory.
-const WORKERS: usize = 2;
 
 /// Photos.
 pub struct Photos {
     profiles: Arc<Profiles>,
     album: Arc<Album>,
     uploads: Arc<Semaphore>,
-    workers: Arc<Semaphore>,
-    /// How long an upload waits for its turn to be decoded.
-    patience: Duration,
+    portraits: Portraits,
 }
 
 /// An upload that was let in, and its place.
@@ -45,8 +42,7 @@ impl Photos {
     /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
     #[must_use]
     pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
-        let [uploads, workers] = [UPLOADS, WORKERS].map(|permits| Arc::new(Semaphore::new(permits)));
-        Self { profiles, album, uploads, workers, patience }
+        Self { profiles, album, uploads: Arc::new(Semaphore::new(UPLOADS)), portraits: Portraits::new(patience) }
     }
 
     /// Lets an upload in, before any of it is read.
@@ -54,7 +50,7 @@ impl Photos {
     /// # Errors
     /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `overloaded`; the store.
     pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
-        let by = self.profiles.may_change(who, from, member)?;
+        let by = may_change(who, from, member)?;
         self.profiles.present(member).await?;
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| Failure::overloaded())?;
         Ok(Upload { member, by, _place: place })
@@ -67,7 +63,7 @@ impl Photos {
     /// store.
     pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
         let Upload { member, by, _place } = upload;
-        let portrait = self.portrait(content).await?;
+        let portrait = self.portraits.make(content).await?;
         let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
         let change = async move {
             let _turn = album.turn(member).await;
@@ -97,7 +93,7 @@ impl Photos {
     /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `unavailable` when it
     /// cannot be deleted; or the store.
     pub async fn remove(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<(), Failure> {
-        let by = self.profiles.may_change(who, from, member)?;
+        let by = may_change(who, from, member)?;
         let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
         let change = async move {
             let _turn = album.turn(member).await;
@@ -128,24 +124,6 @@ impl Photos {
     /// `not_found`, or `unavailable`.
     pub async fn check(&self, name: PhotoName) -> Result<(), Failure> {
         if self.album.has(name).await? { Ok(()) } else { Err(ErrorCode::NotFound.into()) }
-    }
-
-    async fn portrait(&self, content: Bytes) -> Result<Bytes, Failure> {
-        let turn = timeout(self.patience, Arc::clone(&self.workers).acquire_owned()).await;
-        let turn = turn.map_err(|_| Failure::overloaded())?.map_err(|_| Failure::overloaded())?;
-        let work = move || {
-            let portrait = picture::portrait(&content);
-            // Held until the work is done, even when nobody waits for it any more.
-            drop(turn);
-            portrait
-        };
-        let portrait = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the decoder of pictures failed");
-            Err(Unusable::Damaged)
-        });
-        portrait.map(Bytes::from).map_err(|unusable| {
-            Failure::new(ErrorCode::ImageInvalid, format!("The picture cannot be used: {unusable}."))
-        })
     }
 }
 

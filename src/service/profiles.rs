@@ -61,24 +61,13 @@ impl Profiles {
         patch: MemberPatch,
         expected: Option<u64>,
     ) -> Result<(Member, u64), Failure> {
-        let by = self.may_change(who, from, member)?;
+        let by = may_change(who, from, member)?;
         let (before, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
         let (former, now) = (before.profile.profile_image_url, &after.profile.profile_image_url);
         if let Some(former) = former.filter(|former| Some(former) != now.as_ref()) {
             self.album.discard_later(member, former);
         }
         Ok((after.profile, after.version))
-    }
-
-    /// Who makes a change to a profile: its owner, or an administrator.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub(super) fn may_change(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Actor, Failure> {
-        if who.member != member && who.user_type != UserType::Admin {
-            return Err(ErrorCode::Forbidden.into());
-        }
-        Ok(Actor { member: Some(who.member), address: Some(from) })
     }
 
     /// The record of a member who has not left.
@@ -167,6 +156,17 @@ impl Profiles {
         }
         self.events.to_members(&audience, None, &push);
     }
+}
+
+/// Who makes a change to a profile: its owner, or an administrator.
+///
+/// # Errors
+/// `forbidden`.
+pub(super) fn may_change(who: &Authorized, from: IpAddr, member: MemberId) -> Result<Actor, Failure> {
+    if who.member != member && who.user_type != UserType::Admin {
+        return Err(ErrorCode::Forbidden.into());
+    }
+    Ok(Actor { member: Some(who.member), address: Some(from) })
 }
 
 /// Whether other members can see a difference. The time of the change alone is none.

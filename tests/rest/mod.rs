@@ -2,6 +2,8 @@
 
 mod accounts;
 mod members;
+mod photo_storage;
+mod photos;
 mod problems;
 
 use protocol::{ErrorCode, Problem};
