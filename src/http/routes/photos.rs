@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -126,10 +126,12 @@ async fn remove(
 )]
 async fn serve(
     State(state): State<AppState>,
-    Path(file): Path<String>,
+    file: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let name: PhotoName = file.parse().map_err(|_| Failure::of(ErrorCode::NotFound))?;
+    // Whatever is no name of a photo is not there.
+    let Path(file) = file.map_err(|_| ErrorCode::NotFound)?;
+    let name: PhotoName = file.parse().map_err(|_| ErrorCode::NotFound)?;
     let tag = format!("\"{}\"", file.trim_end_matches(".jpg"));
     let mut response = if is_known(&headers, &tag) {
         state.photos.check(name).await?;
