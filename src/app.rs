@@ -76,7 +76,8 @@ impl App {
         let (session, lanes) = base.session(&accounts).await?;
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
         let photo_place = photos.describe();
-        let services = base.services(&session, photos);
+        let services = base.services(&session, photos)?;
+        let limits = Arc::new(base.request_limits());
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -88,6 +89,7 @@ impl App {
 
         let state = AppState {
             accounts: Arc::clone(&accounts),
+            advice: services.advice,
             profiles: services.profiles,
             photos: services.photos,
             directory: services.directory,
@@ -97,12 +99,15 @@ impl App {
             session: Arc::clone(&session),
             store: Arc::clone(&base.store.backend),
             metrics: Arc::clone(&base.metrics),
+            limits: Arc::clone(&limits),
+            origins: listen.cors_origins.clone().into(),
+            ids: Arc::clone(&base.ids),
             request_timeout: listen.request_timeout,
             shutdown: base.shutdown.clone(),
         };
         let http_tasks = TaskTracker::new();
         let server = Server {
-            router: http::router(state, listen.cors_origins.clone()),
+            router: http::router(state, listen.trusted_proxies.clone().into()),
             max_connections,
             metrics: Arc::clone(&base.metrics),
             tasks: http_tasks.clone(),
@@ -110,7 +115,12 @@ impl App {
         };
         let mut background = vec![
             tokio::spawn(server.run(listener)),
-            tokio::spawn(background::maintain(Arc::clone(&session), Arc::clone(&accounts), base.shutdown.clone())),
+            tokio::spawn(background::maintain(
+                Arc::clone(&session),
+                Arc::clone(&accounts),
+                limits,
+                base.shutdown.clone(),
+            )),
             tokio::spawn(background::watch_departures(Arc::clone(&session.watching), base.shutdown.clone())),
         ];
         background.extend(metrics_listener.map(|listener| {

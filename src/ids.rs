@@ -65,6 +65,11 @@ impl Ids {
         ConnectionId::from_bytes(self.object_id())
     }
 
+    /// The id of a new HTTP request, for logs.
+    pub fn request(&self) -> String {
+        self.connection().to_string()
+    }
+
     /// Random bytes, fit for secrets.
     pub fn secret<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test: the scripted conversation of `load` against a real server, with kills in between, and the whole suite.
-# Needs Rust and a C compiler. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
+# Needs Rust and a C compiler; Chromium, Node with npm, and Python with venv are installed with apt-get where they are missing
+# and that is possible. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,3 +20,9 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
     cargo test --workspace --all-features
 fi
+
+echo "== the pages of the documentation in a real browser"
+bash tests/browser/run.sh
+
+echo "== the OpenAPI document, attacked by schemathesis"
+bash tests/schemathesis/run.sh

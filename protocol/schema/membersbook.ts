@@ -48,7 +48,6 @@ export const ERROR_STATUS = {
   content_empty: 422,
   content_too_long: 422,
   message_to_self: 422,
-  image_invalid: 422,
   token_missing: 401,
   token_invalid: 401,
   token_expired: 401,
@@ -62,6 +61,7 @@ export const ERROR_STATUS = {
   member_not_found: 404,
   message_not_found: 404,
   conversation_not_found: 404,
+  recommendation_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
   recipient_deactivated: 409,
@@ -78,6 +78,142 @@ export const ERROR_STATUS = {
   draining: 503,
   timeout: 504,
 } as const;
+
+/**
+ * `PUT /api/admin/members/{id}/active`.
+ */
+export type ActiveChange = { 
+/**
+ * Whether the member may sign in.
+ */
+is_active: boolean, };
+
+/**
+ * A member, as administrators see them.
+ */
+export type AdminMember = { 
+/**
+ * How many devices are connected now.
+ */
+connections: number, 
+/**
+ * The id of the member.
+ */
+_id: MemberId, 
+/**
+ * The name to show.
+ */
+name: string, 
+/**
+ * The e-mail address, as it was given.
+ */
+email: string, 
+/**
+ * The kind of membership.
+ */
+tier: Tier, 
+/**
+ * How to reach the member.
+ */
+contact_info: ContactInfo, 
+/**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
+ * Where the picture is.
+ */
+profile_image_url: string | null, 
+/**
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * When the member registered.
+ */
+created_at: Timestamp, 
+/**
+ * When the profile changed last.
+ */
+updated_at: Timestamp, 
+/**
+ * When the member logged in last.
+ */
+last_login: Timestamp | null, 
+/**
+ * Whether the member may sign in.
+ */
+is_active: boolean, };
+
+/**
+ * A page of members.
+ */
+export type AdminMemberPage = { 
+/**
+ * The members, by name.
+ */
+members: Array<AdminMember>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * Why the AI service did not answer, so that the local rules did.
+ */
+export type AdviceFallback = "timeout" | "unavailable" | "invalid_answer" | "busy" | "circuit_open" | "budget_spent";
+
+/**
+ * Who gives advice.
+ */
+export type AdviceSource = "local" | "remote";
+
+/**
+ * What was done.
+ */
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "erased";
+
+/**
+ * Who did what to whom, when, from where. Never changed and never removed.
+ */
+export type AuditEntry = { 
+/**
+ * When.
+ */
+at: Timestamp, 
+/**
+ * Who; nobody for the command line.
+ */
+actor_id: MemberId | null, 
+/**
+ * What.
+ */
+action: AuditAction, 
+/**
+ * To whom.
+ */
+target_id: MemberId, 
+/**
+ * What changed: `from` and `to`, or the names of the changed fields.
+ */
+details: Record<string, unknown>, 
+/**
+ * The address that the request came from; none for the command line.
+ */
+address: string | null, };
+
+/**
+ * A page of the audit log, the newest entries first.
+ */
+export type AuditPage = { 
+/**
+ * The entries.
+ */
+entries: Array<AuditEntry>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
 
 /**
  * `auth.expiring`: the access token expires in a minute.
@@ -135,6 +271,19 @@ refresh_expires_at: Timestamp, };
 export type ClientMessageId = string;
 
 /**
+ * A field of one's profile to fill in.
+ */
+export type Completion = { 
+/**
+ * The field.
+ */
+field: ProfileField, 
+/**
+ * Why, in a sentence.
+ */
+text: string, };
+
+/**
  * One WebSocket connection. New with every `hello`; useful in support requests and logs.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
@@ -159,7 +308,7 @@ company: string | null,
 position: string | null, };
 
 /**
- * The contact details of a [`MemberPatch`].
+ * Contact details to change.
  */
 export type ContactInfoPatch = { 
 /**
@@ -234,6 +383,65 @@ members: Array<MemberId>, };
 export type ConversationKind = "direct";
 
 /**
+ * A page of conversations, those with the newest message first.
+ */
+export type ConversationList = { 
+/**
+ * The conversations.
+ */
+conversations: Array<ConversationSummary>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * A conversation in a list.
+ */
+export type ConversationSummary = { 
+/**
+ * The id of the conversation.
+ */
+_id: ConversationId, 
+/**
+ * What it is.
+ */
+kind: ConversationKind, 
+/**
+ * Its members with their watermarks, the asking one included.
+ */
+members: Array<Watermarks>, 
+/**
+ * The `seq` of its newest message.
+ */
+last_seq: number, 
+/**
+ * When its newest message was stored.
+ */
+last_at: Timestamp, 
+/**
+ * Messages of others that the asking member has not read.
+ */
+unread: number, 
+/**
+ * Its newest message.
+ */
+last_message: MessageDocument | null, };
+
+/**
+ * The unread messages of one conversation.
+ */
+export type ConversationUnread = { 
+/**
+ * The conversation.
+ */
+conversation_id: ConversationId, 
+/**
+ * How many.
+ */
+unread: number, };
+
+/**
  * `conversations`: a page of the member's conversations.
  */
 export type Conversations = { 
@@ -292,6 +500,28 @@ export type DeviceId = string;
 export type DeviceStatus = "online" | "away";
 
 /**
+ * A page of the directory or of a search.
+ */
+export type Directory = { 
+/**
+ * The members.
+ */
+members: Array<Profile>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * The answer to `POST /api/admin/members/{id}/disconnect`.
+ */
+export type Disconnected = { 
+/**
+ * How many connections were closed.
+ */
+connections: number, };
+
+/**
  * One entry of a conversation's log.
  *
  * Version 1 has one kind. A client counts an entry of a kind that it does not know, and does not show it.
@@ -322,7 +552,66 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+
+/**
+ * `GET /api/members/me/export`.
+ */
+export type Export = { 
+/**
+ * When it was made.
+ */
+exported_at: Timestamp, 
+/**
+ * The whole record.
+ */
+member: Member, 
+/**
+ * Every session that is still known.
+ */
+sessions: Array<ExportedSession>, 
+/**
+ * Every conversation.
+ */
+conversations: Array<ExportedConversation>, };
+
+/**
+ * A conversation, as the export has it.
+ */
+export type ExportedConversation = { 
+/**
+ * The id of the conversation.
+ */
+_id: ConversationId, 
+/**
+ * What it is.
+ */
+kind: ConversationKind, 
+/**
+ * Its members with their watermarks.
+ */
+members: Array<Watermarks>, 
+/**
+ * All its messages, the oldest first.
+ */
+messages: Array<MessageDocument>, };
+
+/**
+ * A session, as the export has it.
+ */
+export type ExportedSession = { 
+/**
+ * The id of the session.
+ */
+_id: SessionId, 
+/**
+ * When the member logged in.
+ */
+created_at: Timestamp, 
+/**
+ * When it ended, if it did.
+ */
+revoked_at: Timestamp | null, };
 
 /**
  * One bad field of a request.
@@ -336,6 +625,31 @@ field: string,
  * What is wrong with it.
  */
 message: string, };
+
+/**
+ * How one field of a profile could be better.
+ */
+export type FieldSuggestion = { 
+/**
+ * The field.
+ */
+field: ProfileField, 
+/**
+ * What is there now.
+ */
+current: string | null, 
+/**
+ * What could be there: valid for the field. `null` where only the member can know.
+ */
+suggestion: string | null, 
+/**
+ * Why, in a sentence. Not HTML; escape it when it is shown.
+ */
+reason: string, 
+/**
+ * How sure its source is, 0 to 1.
+ */
+confidence_score: number, };
 
 /**
  * `goodbye`: the last frame before the server closes the connection.
@@ -408,6 +722,23 @@ after?: number,
  * How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
  */
 limit?: number, };
+
+/**
+ * A member to meet.
+ */
+export type Introduction = { 
+/**
+ * The member to meet.
+ */
+member_id: MemberId, 
+/**
+ * What everybody may see of them, as it is now. Not in the answers to apply and dismiss.
+ */
+member?: MemberCard, 
+/**
+ * Why: at least one, the weightiest first.
+ */
+reasons: Array<Reason>, };
 
 /**
  * The limits that `welcome` tells a client.
@@ -570,7 +901,7 @@ contact_info?: ContactInfoPatch,
  */
 visibility?: VisibilityPatch, 
 /**
- * Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
+ * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
  */
 profile_image_url?: string | null, };
 
@@ -582,6 +913,27 @@ export type MemberPush = {
  * The profile as it is now.
  */
 member: MemberCard, };
+
+/**
+ * `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
+ */
+export type MemberReplacement = { 
+/**
+ * The name to show: 1 to 100 characters after trimming.
+ */
+name: string, 
+/**
+ * How to reach the member.
+ */
+contact_info: ContactInfo, 
+/**
+ * Which contact details other members see.
+ */
+visibility: Visibility, 
+/**
+ * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+ */
+profile_image_url: string | null, };
 
 /**
  * A message, as everybody in its conversation sees it. It never changes.
@@ -643,11 +995,77 @@ conversation: ConversationId,
 seq: number, };
 
 /**
+ * A message with its status.
+ */
+export type MessageDocument = { 
+/**
+ * The id of the message.
+ */
+_id: MessageId, 
+/**
+ * The conversation that it is in.
+ */
+conversation_id: ConversationId, 
+/**
+ * Its place in the conversation: 1, 2, 3 … without holes.
+ */
+seq: number, 
+/**
+ * The member who sent it.
+ */
+sender_id: MemberId, 
+/**
+ * The member who it is for.
+ */
+receiver_id: MemberId, 
+/**
+ * The id that the sender's client gave it.
+ */
+client_id: ClientMessageId, 
+/**
+ * The text. Not HTML; escape it when it is shown.
+ */
+content: string, 
+/**
+ * When it was stored.
+ */
+created_at: Timestamp, 
+/**
+ * How far it has got.
+ */
+status: MessageStatus, 
+/**
+ * When it reached a device of its receiver.
+ */
+delivered_at: Timestamp | null, 
+/**
+ * When its receiver read it.
+ */
+read_at: Timestamp | null, };
+
+/**
  * A message, unique over all conversations.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
  */
 export type MessageId = string;
+
+/**
+ * A page of a conversation.
+ */
+export type MessagePage = { 
+/**
+ * The conversation.
+ */
+conversation_id: ConversationId, 
+/**
+ * The messages, the newest first.
+ */
+messages: Array<MessageDocument>, 
+/**
+ * Whether there are further ones in the direction that was asked for.
+ */
+more: boolean, };
 
 /**
  * `message`: a message in a conversation of the member.
@@ -697,6 +1115,11 @@ client_id: ClientMessageId,
 content: string, };
 
 /**
+ * How far a message has got.
+ */
+export type MessageStatus = "sent" | "delivered" | "read";
+
+/**
  * `ok`: the request took effect.
  */
 export type Okay = { 
@@ -708,6 +1131,28 @@ unread?: number,
  * After `auth.renew`: when the new token expires.
  */
 expires_at?: Timestamp, };
+
+/**
+ * The answer to `POST /api/ai/profile/optimize`. Nothing of it is applied: that is for the member to do, with
+ * `PATCH /api/members/me`.
+ */
+export type OptimizeResponse = { 
+/**
+ * What could be better, in the order of the fields of a profile; none if there is nothing.
+ */
+suggestions: Array<FieldSuggestion>, 
+/**
+ * How complete the profile is, 0 to 1.
+ */
+completeness: number, 
+/**
+ * Who looked at company and position. The other fields never leave this server.
+ */
+source: AdviceSource, 
+/**
+ * Why it was not the AI service, where one is set up.
+ */
+fallback?: AdviceFallback, };
 
 /**
  * `ping`: the heartbeat.
@@ -837,6 +1282,75 @@ code: ErrorCode,
 errors?: Array<FieldError>, };
 
 /**
+ * A member, as another one sees them: contact details only as far as they are shared. The member themselves and
+ * administrators see all of them.
+ */
+export type Profile = { 
+/**
+ * The id of the member.
+ */
+_id: MemberId, 
+/**
+ * The name to show; `Former member` for one who has left.
+ */
+name: string, 
+/**
+ * The e-mail address, if it is shared.
+ */
+email: string | null, 
+/**
+ * The kind of membership.
+ */
+tier: Tier, 
+/**
+ * How to reach the member, as far as it is shared.
+ */
+contact_info: ContactInfo, 
+/**
+ * Where the picture is.
+ */
+profile_image_url: string | null, 
+/**
+ * What the member may do.
+ */
+user_type: UserType, 
+/**
+ * When the member registered.
+ */
+created_at: Timestamp, 
+/**
+ * When the profile changed last.
+ */
+updated_at: Timestamp, 
+/**
+ * Whether the member can be written to; false for one who was deactivated or has left.
+ */
+is_active: boolean, };
+
+/**
+ * A field of a profile, by its path in `PATCH /api/members/me`.
+ */
+export type ProfileField = "name" | "contact_info.phone" | "contact_info.company" | "contact_info.position" | "profile_image_url";
+
+/**
+ * Why two members should meet.
+ */
+export type Reason = { 
+/**
+ * What it is about.
+ */
+kind: ReasonKind, 
+/**
+ * The reason in a sentence, at most 300 characters. Not HTML; escape it when it is shown.
+ */
+text: string, };
+
+/**
+ * What a [`Reason`] is about.
+ */
+export type ReasonKind = "company" | "position" | "tier" | "contacts" | "service";
+
+/**
  * `receipt`: a watermark moved. Several moves may come as one receipt with the latest watermarks.
  */
 export type Receipt = { 
@@ -860,6 +1374,63 @@ read: number,
  * When it moved.
  */
 at: Timestamp, };
+
+/**
+ * One recommendation to one member. The same one keeps its id however often it is given.
+ */
+export type Recommendation = { 
+/**
+ * The id of the recommendation.
+ */
+_id: RecommendationId, 
+/**
+ * The member that it was made for.
+ */
+user_id: MemberId, 
+/**
+ * How sure its source is, 0 to 1.
+ */
+confidence_score: number, 
+/**
+ * Who made it.
+ */
+source: AdviceSource, 
+/**
+ * When it was made first.
+ */
+created_at: Timestamp, 
+/**
+ * Whether the member followed it.
+ */
+is_applied: boolean, 
+/**
+ * When the member did not want it any more.
+ */
+dismissed_at: Timestamp | null, } & ({ "recommendation_type": "connect", "recommendation_data": Introduction } | { "recommendation_type": "complete_profile", "recommendation_data": Completion });
+
+/**
+ * A recommendation. That of one thing to one member follows from both, so it is the same every time.
+ *
+ * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+ */
+export type RecommendationId = string;
+
+/**
+ * The answer to `GET /api/ai/recommendations`.
+ */
+export type RecommendationsResponse = { 
+/**
+ * What is recommended, most confident first. Nothing that was applied or dismissed.
+ */
+recommendations: Array<Recommendation>, 
+/**
+ * Who says whom to meet.
+ */
+source: AdviceSource, 
+/**
+ * Why it was not the AI service, where one is set up.
+ */
+fallback?: AdviceFallback, };
 
 /**
  * `POST /api/auth/refresh`.
@@ -893,9 +1464,109 @@ password: string, };
 export type RequestId = string;
 
 /**
+ * `PUT /api/admin/members/{id}/role`.
+ */
+export type RoleChange = { 
+/**
+ * What the member may do.
+ */
+user_type: UserType, };
+
+/**
+ * `POST /api/messages`. Either `receiver_id` or `conversation_id`.
+ */
+export type SendRequest = { 
+/**
+ * The member to write to.
+ */
+receiver_id?: MemberId, 
+/**
+ * The conversation to write into.
+ */
+conversation_id?: ConversationId, 
+/**
+ * The text: 1 to 4,000 characters after trimming.
+ */
+content: string, 
+/**
+ * A UUID for this message; without it, an `Idempotency-Key` header is needed. The same one again returns the first
+ * message.
+ */
+client_id?: ClientMessageId, };
+
+/**
+ * `GET /api/admin/stats`.
+ */
+export type ServerStats = { 
+/**
+ * The version of the server.
+ */
+version: string, 
+/**
+ * When it started.
+ */
+started_at: Timestamp, 
+/**
+ * How long it has been up, in seconds.
+ */
+uptime_seconds: number, 
+/**
+ * WebSocket connections of this node.
+ */
+connections: number, 
+/**
+ * Members with a connection to this node.
+ */
+members_connected: number, 
+/**
+ * Messages stored by this node since it started.
+ */
+messages_since_start: number, 
+/**
+ * What is in the store.
+ */
+store: StoreStats, };
+
+/**
+ * A signed-in session: one login on one device, with its family of refresh tokens.
+ *
+ * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+ */
+export type SessionId = string;
+
+/**
  * Who may see a contact detail.
  */
 export type SharedWith = "members" | "nobody";
+
+/**
+ * What is in the store.
+ */
+export type StoreStats = { 
+/**
+ * Which store it is, in words.
+ */
+description: string, 
+/**
+ * Members, former ones included.
+ */
+members: number, 
+/**
+ * Members who may sign in.
+ */
+members_active: number, 
+/**
+ * Conversations.
+ */
+conversations: number, 
+/**
+ * Messages.
+ */
+messages: number, 
+/**
+ * Its size, in bytes.
+ */
+bytes: number, };
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing.
@@ -927,6 +1598,15 @@ more: boolean, };
  * The kind of membership.
  */
 export type Tier = "Disruption" | "Infinity" | "Sócio";
+
+/**
+ * `PUT /api/admin/members/{id}/tier`.
+ */
+export type TierChange = { 
+/**
+ * The new tier.
+ */
+tier: Tier, };
 
 /**
  * A moment, in milliseconds since the Unix epoch. On the wire `2026-11-22T18:03:53.120Z`.
@@ -973,6 +1653,19 @@ member: MemberId,
 active: boolean, };
 
 /**
+ * `GET /api/messages/unread`.
+ */
+export type Unread = { 
+/**
+ * Unread messages in all conversations.
+ */
+total: number, 
+/**
+ * The conversations that have some.
+ */
+conversations: Array<ConversationUnread>, };
+
+/**
  * What a member may do.
  */
 export type UserType = "member" | "admin";
@@ -999,7 +1692,7 @@ company: SharedWith,
 position: SharedWith, };
 
 /**
- * The visibility settings of a [`MemberPatch`].
+ * Visibility settings to change.
  */
 export type VisibilityPatch = { 
 /**

@@ -11,7 +11,6 @@ macro_rules! error_codes {
         /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $code)] $name,)*
         }
@@ -106,6 +105,8 @@ error_codes! {
     MessageNotFound = "message_not_found", 404, "Message not found";
     /// There is no such conversation among those of the signed-in member.
     ConversationNotFound = "conversation_not_found", 404, "Conversation not found";
+    /// There is no such recommendation among those of the signed-in member.
+    RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found";
     /// The resource does not know this HTTP method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// Another member has this e-mail address already.
@@ -146,6 +147,14 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+// The derive of utoipa does not see names that come out of a macro.
+#[cfg(feature = "openapi")]
+crate::openapi::describe!(ErrorCode, {
+    "type": "string",
+    "description": "Why a request failed: a stable word for programs.",
+    "enum": (ErrorCode::ALL),
+});
+
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -163,6 +172,7 @@ pub struct FieldError {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URN that identifies the kind of problem.
+    #[cfg_attr(feature = "openapi", schema(example = "urn:members-book:problem:validation_failed"))]
     #[serde(rename = "type")]
     pub problem_type: String,
     /// The kind of problem in a few words.

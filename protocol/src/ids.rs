@@ -106,6 +106,7 @@ macro_rules! object_id {
         describe_as_string!($name, {
             "type": "string",
             "pattern": "^[0-9a-f]{24}$",
+            "examples": ["6b033ff858dd68a2edc96e77"],
             "description": concat!("The opaque id of a ", $what, "."),
         });
     };
@@ -126,6 +127,10 @@ object_id! {
 object_id! {
     /// A signed-in session: one login on one device, with its family of refresh tokens.
     SessionId, "session"
+}
+object_id! {
+    /// A recommendation. That of one thing to one member follows from both, so it is the same every time.
+    RecommendationId, "recommendation"
 }
 object_id! {
     /// One WebSocket connection. New with every `hello`; useful in support requests and logs.
@@ -188,6 +193,7 @@ serde_as_string!(ClientMessageId);
 describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",
+    "examples": ["01890a5d-ac96-774b-bcce-b302099a8057"],
     "description": "A UUID made by the client; version 7 is recommended.",
 });
 

@@ -39,7 +39,8 @@ pub use close::CloseCode;
 pub use codec::{DecodeError, parse_body};
 pub use error::{ErrorCode, FieldError, Problem};
 pub use ids::{
-    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RequestId, SessionId,
+    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,
+    SessionId,
 };
 pub use photo::PhotoName;
 pub use server::{Envelope, ServerFrame};

@@ -74,6 +74,10 @@ pub const SEARCH_RESULTS_MAX: usize = 500;
 pub const PAGE_CURSOR_MAX_CHARS: usize = 512;
 /// Longest `Idempotency-Key`, in characters.
 pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 255;
+/// Longest reason that the AI service may give, in characters.
+pub const REASON_MAX_CHARS: usize = 300;
+/// Most members that are recommended at a time.
+pub const INTRODUCTIONS_MAX: usize = 10;
 /// Largest body of a REST request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 

@@ -196,6 +196,7 @@ impl UserType {
 
 /// What every member may see of another: sent when it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
 pub struct MemberCard {
     /// The id of the member.

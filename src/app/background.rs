@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::Failure,
+    http::limits::RequestLimits,
     service::{accounts::Accounts, watching::Watching},
     session,
     telemetry::Metrics,
@@ -18,7 +19,12 @@ use crate::{
 const MAINTENANCE: Duration = Duration::from_secs(60);
 
 /// What has to be done now and then.
-pub(super) async fn maintain(session: Arc<session::Context>, accounts: Arc<Accounts>, stop: CancellationToken) {
+pub(super) async fn maintain(
+    session: Arc<session::Context>,
+    accounts: Arc<Accounts>,
+    limits: Arc<RequestLimits>,
+    stop: CancellationToken,
+) {
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -26,6 +32,7 @@ pub(super) async fn maintain(session: Arc<session::Context>, accounts: Arc<Accou
         session.messages.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
+        limits.tidy();
         match accounts.sessions.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),

@@ -7,9 +7,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{StartError, start_error};
 use crate::{
+    ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Passwords, access},
     clock::{Clock, SystemClock},
-    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
+    config::{
+        Settings, secret,
+        settings::{Auth, Rates},
+        values::DatabaseUrl,
+    },
+    http::limits::RequestLimits,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
     photos::Objects,
@@ -17,6 +23,7 @@ use crate::{
     service::{
         accounts::Accounts,
         administration::Administration,
+        advice::{Advice, Service},
         album::Album,
         connections::Connections,
         directory::Directory,
@@ -61,6 +68,7 @@ pub(super) struct Services {
     pub(super) documents: Arc<Documents>,
     pub(super) exports: Arc<Exports>,
     pub(super) administration: Arc<Administration>,
+    pub(super) advice: Arc<Advice>,
 }
 
 /// What everything else stands on.
@@ -130,6 +138,38 @@ impl Foundation {
         })
     }
 
+    /// Advice: from the AI service, if the settings name one, and from rules.
+    fn advice(&self) -> Result<Advice, StartError> {
+        let ai = &self.settings.ai;
+        let metrics = || Arc::clone(&self.metrics);
+        let service = match ai.service().map_err(start_error)? {
+            None => None,
+            Some(url) => {
+                let options = remote::Options {
+                    url,
+                    key: ai.openai_api_key.clone(),
+                    model: ai.ai_model.clone(),
+                    deadline: ai.ai_timeout,
+                };
+                let breaker = Breaker::new(ai.ai_failures_max, ai.ai_cooldown);
+                Some(Service {
+                    engine: Arc::new(Remote::new(&options).map_err(start_error)?),
+                    guard: Guard::new(breaker, ai.ai_concurrency, ai.ai_timeout, metrics()),
+                    daily_budget: ai.ai_daily_budget,
+                    refresh: ai.ai_refresh,
+                    metrics: metrics(),
+                })
+            }
+        };
+        Ok(Advice {
+            members: Arc::clone(&self.store.members),
+            recommendations: Arc::clone(&self.store.recommendations),
+            local: Local,
+            service,
+            clock: Arc::clone(&self.world.clock),
+        })
+    }
+
     pub(super) async fn session(&self, accounts: &Arc<Accounts>) -> Result<(Arc<session::Context>, Lanes), StartError> {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
@@ -171,8 +211,8 @@ impl Foundation {
     }
 
     /// What REST needs beside accounts and sessions.
-    pub(super) fn services(&self, session: &session::Context, photos: Objects) -> Services {
-        let Store { members, sessions, conversations, .. } = &self.store;
+    pub(super) fn services(&self, session: &session::Context, photos: Objects) -> Result<Services, StartError> {
+        let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
         let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), session.tasks.clone());
@@ -192,8 +232,13 @@ impl Foundation {
             members: Arc::clone(members),
             limit: Arc::clone(&session.messages),
         });
-        let exports =
-            Exports::new(Arc::clone(members), Arc::clone(sessions), Arc::clone(&documents), Arc::clone(clock));
+        let exports = Exports::new(
+            Arc::clone(members),
+            Arc::clone(sessions),
+            Arc::clone(recommendations),
+            Arc::clone(&documents),
+            Arc::clone(clock),
+        );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             store: self.store.clone(),
@@ -204,13 +249,24 @@ impl Foundation {
         };
         // Half of a request's time at most is spent waiting for the turn to decode.
         let photos = Photos::new(Arc::clone(&profiles), album, listen.request_timeout / 2);
-        Services {
+        Ok(Services {
             profiles,
             photos: Arc::new(photos),
             directory: Arc::new(Directory { members: Arc::clone(members) }),
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),
+            advice: Arc::new(self.advice()?),
+        })
+    }
+
+    /// How many requests are allowed.
+    pub(super) fn request_limits(&self) -> RequestLimits {
+        let (rates, second) = (&self.settings.rates, Duration::from_secs(1));
+        let Rates { rate_address, rate_address_burst, rate_requests, rate_requests_burst, .. } = rates;
+        RequestLimits {
+            by_address: self.limiter("address", *rate_address, *rate_address_burst, second),
+            by_member: self.limiter("member", *rate_requests, *rate_requests_burst, second),
         }
     }
 

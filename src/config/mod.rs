@@ -4,7 +4,6 @@
 //! `docs/configuration.md` say the same, and a test keeps it so. [`values`] parses them, [`secret`] keeps the generated
 //! secret of a laptop.
 
-pub mod photos;
 pub mod secret;
 pub mod settings;
 pub mod values;

@@ -1,15 +1,22 @@
 //! Every setting, with its default and what it does.
 
+mod ai;
+mod photos;
+
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::{
+    ai::AiSettings,
+    photos::{Bucket, PhotoSettings},
+};
 use super::{
     InvalidSetting,
-    photos::PhotoSettings,
-    values::{DatabaseUrl, OptionalAddr, duration, origin, public_url, secret},
+    values::{DatabaseUrl, OptionalAddr, duration, network, origin, public_url, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -76,6 +83,9 @@ pub struct Settings {
     /// How much is allowed.
     #[command(flatten)]
     pub rates: Rates,
+    /// Advice.
+    #[command(flatten)]
+    pub ai: AiSettings,
     /// What operators see.
     #[command(flatten)]
     pub telemetry: TelemetrySettings,
@@ -105,6 +115,9 @@ pub struct Listen {
         global = true
     )]
     pub cors_origins: Vec<HeaderValue>,
+    /// Reverse proxies whose X-Forwarded-For is believed: addresses or networks (10.0.0.0/8), separated by commas.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, global = true)]
+    pub trusted_proxies: Vec<IpNet>,
     /// How long a REST request may take.
     #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
     pub request_timeout: Duration,
@@ -235,6 +248,18 @@ pub struct Rates {
     /// Frames of one member at once, after a pause.
     #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
     pub rate_frames_burst: u32,
+    /// REST requests of one member a second.
+    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
+    pub rate_requests: u32,
+    /// REST requests of one member at once, after a pause.
+    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, global = true)]
+    pub rate_requests_burst: u32,
+    /// REST requests from one address a second.
+    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, global = true)]
+    pub rate_address: u32,
+    /// REST requests from one address at once, after a pause.
+    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, global = true)]
+    pub rate_address_burst: u32,
     /// Logins from one address a minute.
     #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
     pub rate_logins: u32,
@@ -275,6 +300,7 @@ impl Settings {
         };
         self.store.database()?;
         self.photos.validate()?;
+        self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
@@ -295,6 +321,8 @@ impl Settings {
             (connections.heartbeat_interval, "HEARTBEAT_INTERVAL"),
             (connections.write_timeout, "WRITE_TIMEOUT"),
             (connections.close_timeout, "CLOSE_TIMEOUT"),
+            (self.ai.ai_timeout, "AI_TIMEOUT"),
+            (self.ai.ai_cooldown, "AI_COOLDOWN"),
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
@@ -332,6 +360,10 @@ mod tests {
         assert!(with("--aws-access-key-id", "x").starts_with("AWS_SECRET_ACCESS_KEY: "));
         assert!(with("--aws-secret-access-key", "x").starts_with("AWS_ACCESS_KEY_ID: "));
         assert!(with("--aws-endpoint-url", "s3.example.com").starts_with("AWS_ENDPOINT_URL: "));
+        assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
+        assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
+        assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
+        assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
         assert!(problem(&["--port", "80000"]).contains("--port"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
@@ -341,9 +373,11 @@ mod tests {
     fn secrets_are_never_printed() {
         let secret = "correct-horse-battery-staple-0123456789";
         let url = "mongodb://user:hunter2@db/club";
-        let cli = Cli::try_parse_from(["members-book", "--jwt-secret", secret, "--database-url", url]).ok().unwrap();
+        let flags = ["--jwt-secret", secret, "--database-url", url, "--openai-api-key", "sk-hunter3"];
+        let cli = Cli::try_parse_from(std::iter::once("members-book").chain(flags)).ok().unwrap();
         let printed = format!("{:?}", cli.settings);
-        assert!(!printed.contains("correct-horse") && !printed.contains("hunter2"), "{printed}");
+        assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
+        assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
         let cli = Cli::try_parse_from(["members-book", "--aws-secret-access-key", secret]).ok().unwrap();
         assert!(!format!("{:?}", cli.settings).contains("correct-horse"));
         assert!(!problem(&["--database-url", url]).contains("hunter2"));

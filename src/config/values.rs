@@ -1,10 +1,27 @@
 //! Parsers of single settings.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use axum::http::HeaderValue;
+use ipnet::IpNet;
 use jiff::SignedDuration;
+use reqwest::Url;
 use secrecy::SecretString;
+
+/// An address, or a network in CIDR notation.
+///
+/// # Errors
+/// When it is neither.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| "an address such as 10.0.0.1 or a network such as 10.0.0.0/8".to_owned())
+}
 
 /// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
 ///
@@ -63,21 +80,29 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
     }
 }
 
+/// The base URL of a service.
+///
+/// # Errors
+/// When it is not an `http` or `https` URL, or has a password in it.
+pub fn service_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+    url.ok_or_else(|| {
+        "an http or https URL such as https://api.openai.com/v1, without a user and a password".to_owned()
+    })
+}
+
 /// The address that clients reach the API at: `http` or `https` and a host, without a path. Empty when there is none.
 ///
 /// # Errors
 /// When it is something else.
 pub fn public_url(text: &str) -> Result<String, String> {
-    let url = text.strip_suffix('/').unwrap_or(text);
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    let is_host = |host: &str| {
-        !host.is_empty() && host.parse::<axum::http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@'))
-    };
-    if url.is_empty() || host.is_some_and(is_host) {
-        Ok(url.to_owned())
-    } else {
-        Err("http or https and a host, without a path: https://api.example.com".to_owned())
+    if text.is_empty() {
+        return Ok(String::new());
     }
+    let url = service_url(text).ok().filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    let problem = || "http or https and a host, without a path: https://api.example.com".to_owned();
+    url.map(|url| url.origin().ascii_serialization()).ok_or_else(problem)
 }
 
 /// An address to listen on, or nowhere.
@@ -128,6 +153,14 @@ mod tests {
             ["api.example.com", "https://", "ftp://x", "https://x/api", "https://a b", "https://u:p@x", "https://x?y"];
         for wrong in wrong {
             assert!(public_url(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn services_are_reached_by_http() {
+        assert!(service_url("https://api.openai.com/v1").is_ok() && service_url("http://localhost:11434/v1").is_ok());
+        for wrong in ["", "api.openai.com", "ftp://x.example", "file:///etc/passwd", "https://u:p@x.example"] {
+            assert!(service_url(wrong).is_err(), "{wrong}");
         }
     }
 

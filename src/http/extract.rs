@@ -1,9 +1,6 @@
 //! Who asks, and what with.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
-};
+use std::{net::IpAddr, str::FromStr};
 
 use axum::{
     RequestPartsExt as _,
@@ -16,7 +13,7 @@ use protocol::{ErrorCode, limits::BODY_MAX_BYTES};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::AppState;
+use super::{AppState, address::ClientAddress};
 use crate::{
     failure::Failure,
     service::{accounts::Authorized, administration::Admin},
@@ -34,7 +31,8 @@ impl FromRequestParts<AppState> for SignedIn {
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The access token of a request, if it has one.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -47,9 +45,9 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        // Put there by `serve` for every connection.
-        let peer = parts.extensions.get::<SocketAddr>().ok_or(ErrorCode::Internal)?;
-        Ok(Self(peer.ip().to_canonical()))
+        // Put there by `address::resolve` for every request.
+        let ClientAddress(address) = parts.extensions.get().ok_or(ErrorCode::Internal)?;
+        Ok(Self(*address))
     }
 }
 

@@ -6,19 +6,26 @@
 //! | [`problem`] | failures as problem documents |
 //! | [`extract`] | who asks, and what with |
 //! | [`versioned`] | answers with an `ETag` |
-//! | [`openapi`] | the OpenAPI document |
+//! | [`openapi`], [`tidy`] | the OpenAPI document |
+//! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`upgrade`] | HTTP to WebSocket |
+//! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`serve`] | accepting connections, as many as there is room for |
 //!
 //! Handlers translate; rules live in `service`.
 
+pub mod address;
+mod documentation;
 pub mod extract;
+pub mod limits;
 pub mod observe;
 pub mod openapi;
 pub mod problem;
+pub mod request_id;
 pub mod routes;
 pub mod serve;
+mod tidy;
 pub mod upgrade;
 pub mod versioned;
 
@@ -26,17 +33,27 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderValue, Method, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     middleware,
 };
+use ipnet::IpNet;
 use protocol::ErrorCode;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::CorsLayer;
+use tower_http::{
+    compression::{
+        CompressionLayer,
+        predicate::{Predicate as _, SizeAbove},
+    },
+    cors::CorsLayer,
+    set_header::SetResponseHeaderLayer,
+};
 
+use self::limits::RequestLimits;
 use crate::{
     failure::Failure,
+    ids::Ids,
     service::{
-        accounts::Accounts, administration::Administration, directory::Directory, documents::Documents,
+        accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
         export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
@@ -61,10 +78,18 @@ pub struct AppState {
     pub exports: Arc<Exports>,
     /// Administration.
     pub administration: Arc<Administration>,
+    /// Advice.
+    pub advice: Arc<Advice>,
     /// What WebSocket connections need.
     pub session: Arc<session::Context>,
     /// The store, for its health.
     pub store: Arc<dyn Backend>,
+    /// How many requests are allowed.
+    pub limits: Arc<RequestLimits>,
+    /// Origins of browser pages that may use the API and the socket.
+    pub origins: Arc<[HeaderValue]>,
+    /// Makes the ids of requests.
+    pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// How long a request may take.
@@ -73,19 +98,54 @@ pub struct AppState {
     pub shutdown: CancellationToken,
 }
 
-/// The whole of HTTP.
-pub fn router(state: AppState, cors_origins: Vec<HeaderValue>) -> Router {
-    let cors = CorsLayer::new()
-        .allow_origin(cors_origins)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([header::RETRY_AFTER])
-        .max_age(Duration::from_secs(3600));
+/// Bodies from this size on are compressed, in bytes.
+const COMPRESSED_FROM: u64 = 1024;
+
+/// The whole of HTTP. `proxies` are believed when they say where a request comes from.
+pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     router
+        .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
+        .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
-        .layer(cors)
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)))
+        .layer(cors(&state.origins))
+        .layer(safe(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(safe(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(safe(header::REFERRER_POLICY, "no-referrer"))
+        // Pages that show something have a policy of their own.
+        .layer(safe(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        // What members say to each other stays out of caches; what may be kept says so itself.
+        .layer(safe(header::CACHE_CONTROL, "no-store"))
+        .layer(middleware::from_fn_with_state(proxies, address::resolve))
+        .layer(middleware::from_fn_with_state(state.clone(), request_id::identify))
         .with_state(state)
+}
+
+fn safe(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+/// Only JSON is worth it: pictures are compressed already, and the pages of the documentation too.
+fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.starts_with("application/json") || value.starts_with("application/problem"))
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let expose = ["ratelimit", "ratelimit-policy", "x-request-id"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            HeaderName::from_static("idempotency-key"),
+            request_id::REQUEST_ID,
+        ])
+        .expose_headers(expose.into_iter().chain([header::ETAG, header::RETRY_AFTER]).collect::<Vec<_>>())
+        .max_age(Duration::from_secs(3600))
 }

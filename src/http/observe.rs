@@ -8,7 +8,7 @@ use axum::{
 use protocol::ErrorCode;
 use tokio::time::{Instant, timeout};
 
-use super::AppState;
+use super::{AppState, request_id::RequestId};
 use crate::failure::Failure;
 
 /// Wraps every request.
@@ -18,6 +18,8 @@ pub async fn observe(State(state): State<AppState>, request: Request, next: Next
     // The pattern and not the path: paths have ids in them, and there are as many as anybody likes.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    let id = request.extensions().get::<RequestId>().cloned();
+    let id = id.as_ref().and_then(|RequestId(id)| id.to_str().ok()).unwrap_or_default();
     let response = match timeout(state.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Failure::of(ErrorCode::Timeout).into_response(),
@@ -27,9 +29,9 @@ pub async fn observe(State(state): State<AppState>, request: Request, next: Next
     let label = if status.as_u16() == 405 { "other" } else { method.as_str() };
     state.metrics.http_request(label, route, status.as_u16(), took);
     if status.is_server_error() {
-        tracing::warn!(%method, route, status = status.as_u16(), ms = took.as_millis(), "request failed");
+        tracing::warn!(id, %method, route, status = status.as_u16(), ms = took.as_millis(), "request failed");
     } else {
-        tracing::debug!(%method, route, status = status.as_u16(), ms = took.as_millis(), "request");
+        tracing::debug!(id, %method, route, status = status.as_u16(), ms = took.as_millis(), "request");
     }
     response
 }

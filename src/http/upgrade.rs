@@ -29,8 +29,10 @@ use crate::{
     get,
     path = "/ws",
     tag = "socket",
+    operation_id = "open_socket",
     responses(
         (status = 101, description = "From here on it is a WebSocket."),
+        (status = 403, description = "forbidden"),
         (status = 426, description = "upgrade_required"),
     )
 )]
@@ -42,6 +44,7 @@ pub async fn upgrade(
     if state.shutdown.is_cancelled() {
         return Err(Failure::of(ErrorCode::Draining).into_response());
     }
+    check_origin(request.headers(), &state.origins).map_err(Failure::into_response)?;
     let chosen = subprotocol(request.headers()).map_err(Failure::into_response)?;
     let mut handshake = axum::http::Request::new(());
     *handshake.method_mut() = request.method().clone();
@@ -84,6 +87,18 @@ async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<TcpStream>> {
     drop(read_buf);
     let config = Some(socket::config());
     Some(WebSocketStream::from_partially_read(stream, early, Role::Server, config).await)
+}
+
+/// A page of another site must not open a socket as somebody who happens to look at it (RFC 6455, section 10.2). Apps
+/// send no origin, or that of the server itself.
+fn check_origin(headers: &HeaderMap, allowed: &[HeaderValue]) -> Result<(), Failure> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if allowed.contains(origin) || (authority.is_some() && authority == own) {
+        return Ok(());
+    }
+    Err(Failure::field(ErrorCode::Forbidden, "Origin", "not one of CORS_ORIGINS"))
 }
 
 /// Whether the client offers our subprotocol. One that offers none is taken to speak it.

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::config::{
     InvalidSetting,
-    photos::{Bucket, PhotoSettings},
+    settings::{Bucket, PhotoSettings},
 };
 
 /// The folder of photos in a bucket, which may hold other things beside them.

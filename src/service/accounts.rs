@@ -214,7 +214,8 @@ impl Accounts {
 }
 
 /// What counts as one address: a subscriber has a whole /64 of IPv6 (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

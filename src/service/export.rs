@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use protocol::{ConversationId, ErrorCode, MemberId, Timestamp, limits::PAGE_MAX, rest::ConversationSummary};
-use serde::Serialize;
+use protocol::{
+    ConversationId, ErrorCode, MemberId,
+    limits::PAGE_MAX,
+    rest::{ConversationSummary, ExportedSession},
+};
 use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -14,7 +17,7 @@ use super::documents::Documents;
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{MemberStore, SessionStore, sessions::SessionRecord},
+    store::{MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
 };
 
 /// Exports that are written at the same time; more are refused.
@@ -31,24 +34,14 @@ pub type Part = Result<Vec<u8>, Failure>;
 pub struct Exports {
     members: Arc<dyn MemberStore>,
     sessions: Arc<dyn SessionStore>,
+    recommendations: Arc<dyn RecommendationStore>,
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
     places: Arc<Semaphore>,
 }
 
-/// A session, as the export has it.
-#[derive(Serialize)]
-struct ExportedSession {
-    #[serde(rename = "_id")]
-    id: protocol::SessionId,
-    created_at: Timestamp,
-    revoked_at: Option<Timestamp>,
-}
-
-impl From<SessionRecord> for ExportedSession {
-    fn from(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> Self {
-        Self { id, created_at, revoked_at }
-    }
+fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> ExportedSession {
+    ExportedSession { id, created_at, revoked_at }
 }
 
 /// Writes JSON to whoever reads the export.
@@ -74,10 +67,11 @@ impl Exports {
     pub fn new(
         members: Arc<dyn MemberStore>,
         sessions: Arc<dyn SessionStore>,
+        recommendations: Arc<dyn RecommendationStore>,
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, sessions, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { members, sessions, recommendations, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -102,8 +96,15 @@ impl Exports {
     async fn write(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
         let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
-        let sessions: Vec<ExportedSession> = sessions.into_iter().map(Into::into).collect();
-        let head = json!({ "exported_at": self.clock.now(), "member": record.profile, "sessions": sessions });
+        let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
+        let recommendations = self.recommendations.all_of(member).await?;
+        let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
+        let head = json!({
+            "exported_at": self.clock.now(),
+            "member": record.profile,
+            "sessions": sessions,
+            "recommendations": recommendations,
+        });
         let head = head.to_string();
         // The conversations follow within the same object.
         to.text(head.strip_suffix('}').unwrap_or(&head)).await?;

@@ -5,6 +5,7 @@ use std::{hash::Hash, num::NonZeroU32, sync::Arc, time::Duration};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
+    middleware::StateInformationMiddleware,
     state::keyed::DashMapStateStore,
 };
 use protocol::ErrorCode;
@@ -22,10 +23,26 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// What a key has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// How many at once, after a pause.
+    pub quota: u32,
+    /// How long a key takes from nothing to its whole quota.
+    pub window: Duration,
+    /// How many are left now.
+    pub remaining: u32,
+    /// How long until the whole quota is there again, or until one is allowed if none is left.
+    pub reset: Duration,
+}
+
+type PerKey<K> = RateLimiter<K, DashMapStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
 /// A rate limit for each key.
 pub struct Limiter<K: Hash + Eq + Clone> {
     name: &'static str,
-    limiter: Option<RateLimiter<K, DashMapStateStore<K>, DefaultClock>>,
+    limiter: Option<PerKey<K>>,
+    quota: Option<Quota>,
     clock: DefaultClock,
     metrics: Arc<Metrics>,
 }
@@ -36,8 +53,15 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     pub fn new(name: &'static str, rate: Rate, metrics: Arc<Metrics>) -> Self {
         let quota = rate.period.checked_div(rate.per_period).and_then(Quota::with_period);
         let burst = NonZeroU32::new(rate.burst).unwrap_or(NonZeroU32::MIN);
-        let limiter = quota.map(|quota| RateLimiter::dashmap(quota.allow_burst(burst)));
-        Self { name, limiter, clock: DefaultClock::default(), metrics }
+        let quota = quota.map(|quota| quota.allow_burst(burst));
+        let limiter = quota.map(|quota| RateLimiter::dashmap(quota).with_middleware());
+        Self { name, limiter, quota, clock: DefaultClock::default(), metrics }
+    }
+
+    /// The name of the limit.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Takes one from the key's allowance.
@@ -45,13 +69,26 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// # Errors
     /// `rate_limited` with the time to wait.
     pub fn check(&self, key: &K) -> Result<(), Failure> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        limiter.check_key(key).map_err(|not_until| {
-            self.metrics.rate_limit_hit(self.name);
-            // Rounded up, so that whoever waits that long is not refused again by a millisecond.
-            let wait = not_until.wait_time_from(self.clock.now()) + Duration::from_millis(1);
-            Failure::of(ErrorCode::RateLimited).retry_after(wait)
-        })
+        self.take(key).0
+    }
+
+    /// Takes one from the key's allowance, and tells what is left of it; nothing without a limit.
+    pub fn take(&self, key: &K) -> (Result<(), Failure>, Option<Allowance>) {
+        let (Some(limiter), Some(quota)) = (&self.limiter, &self.quota) else { return (Ok(()), None) };
+        let (cell, burst) = (quota.replenish_interval(), quota.burst_size().get());
+        let allowance = |remaining, reset| Allowance { quota: burst, window: cell * burst, remaining, reset };
+        match limiter.check_key(key) {
+            Ok(state) => {
+                let remaining = state.remaining_burst_capacity();
+                (Ok(()), Some(allowance(remaining, cell * burst.saturating_sub(remaining))))
+            }
+            Err(not_until) => {
+                self.metrics.rate_limit_hit(self.name);
+                // Rounded up, so that whoever waits that long is not refused again by a millisecond.
+                let wait = not_until.wait_time_from(self.clock.now()) + Duration::from_millis(1);
+                (Err(Failure::of(ErrorCode::RateLimited).retry_after(wait)), Some(allowance(0, wait)))
+            }
+        }
     }
 
     /// Forgets keys that have their whole allowance. To be called now and then, or they add up.

@@ -10,6 +10,7 @@
 //! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`] | what administrators do |
+//! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
 //! | [`connections`] | signing a connection in and out, renewing its token |
@@ -22,6 +23,7 @@
 
 pub mod accounts;
 pub mod administration;
+pub mod advice;
 pub mod album;
 pub mod connections;
 pub mod cursor;

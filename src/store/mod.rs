@@ -5,7 +5,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`], [`audit`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
 //! | [`sqlite`] | the embedded store |
@@ -14,6 +14,7 @@ pub mod audit;
 pub mod changes;
 pub mod conversations;
 pub mod members;
+pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
 pub mod text;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 pub use audit::AuditStore;
 pub use conversations::ConversationStore;
 pub use members::MemberStore;
+pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
 /// Why the store could not do what was asked. Nothing was acknowledged.
@@ -77,6 +79,8 @@ pub struct Store {
     pub conversations: Arc<dyn ConversationStore>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
+    /// Recommendations.
+    pub recommendations: Arc<dyn RecommendationStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

@@ -107,6 +107,12 @@ metrics! {
     HttpRequests = "http_requests", Counter, ["method", "route", "status"];
     /// Seconds that HTTP requests took, by route.
     HttpSeconds = "http_seconds", Histogram, ["route"];
+    /// Questions for the AI service, by what became of them: `answered`, `timeout`, `unavailable`, `invalid_answer`, or not asked because of `busy`, `circuit_open` or `budget_spent`.
+    AiCalls = "ai_calls", Counter, ["outcome"];
+    /// Seconds that the AI service took to answer or to fail.
+    AiSeconds = "ai_seconds", Histogram, [];
+    /// The circuit breaker before the AI service: 0 closed (it is asked), 1 trying, 2 open (it is left alone).
+    AiCircuit = "ai_circuit", Gauge, [];
 }
 
 /// The prefix of every name.
@@ -147,6 +153,11 @@ struct RequestLabels {
     method: String,
     route: String,
     status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 /// The handles of every metric of one server.
@@ -195,6 +206,11 @@ pub struct Metrics {
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
     http_seconds: Family<RouteLabels, Histogram>,
+    ai_calls: Family<OutcomeLabels, Counter>,
+    /// [`Metric::AiSeconds`]
+    pub ai_seconds: Histogram,
+    /// [`Metric::AiCircuit`]
+    pub ai_circuit: Gauge,
 }
 
 /// Buckets of latencies, in seconds: 50 us to 26 s, doubling.
@@ -257,6 +273,9 @@ impl Metrics {
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
             http_seconds: register(r, Metric::HttpSeconds, Family::new_with_constructor(seconds)),
+            ai_calls: register(r, Metric::AiCalls, Family::default()),
+            ai_seconds: register(r, Metric::AiSeconds, seconds()),
+            ai_circuit: register(r, Metric::AiCircuit, Gauge::default()),
             registry,
         }
     }
@@ -308,6 +327,11 @@ impl Metrics {
         self.http_seconds.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
     }
 
+    /// Counts a question for the AI service.
+    pub fn ai_call(&self, outcome: &'static str) {
+        self.ai_calls.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     /// The metrics as text.
     ///
     /// # Errors
@@ -343,6 +367,7 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.store_error("timeout");
+        metrics.ai_call("answered");
         let text = metrics.render().unwrap();
         for metric in Metric::ALL {
             let kind = format!("{:?}", metric.kind()).to_lowercase();

@@ -296,6 +296,19 @@ pub async fn upgrade(
     within("the upgrade", client_async_with_config(request, stream, Some(config))).await
 }
 
+/// The status of an attempt to upgrade a connection, from a browser page of an origin or from an app.
+pub async fn upgrade_from(stream: TcpStream, origin: Option<&str>) -> u16 {
+    let mut request = format!("ws://{}/ws", stream.peer_addr().unwrap()).into_client_request().unwrap();
+    if let Some(origin) = origin {
+        request.headers_mut().insert("origin", origin.parse().unwrap());
+    }
+    match within("the upgrade", client_async_with_config(request, stream, None)).await {
+        Ok((_, response)) => response.status().as_u16(),
+        Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A WebSocket to a server, offering subprotocols or none.
 pub async fn socket(
     addr: SocketAddr,

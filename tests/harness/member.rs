@@ -31,7 +31,7 @@ impl Member {
     /// Registers a member at a server that runs somewhere.
     pub async fn register_at(addr: SocketAddr, http: &reqwest::Client, name: &str) -> Self {
         let unique = uuid::Uuid::now_v7().simple().to_string();
-        let email = format!("{}.{unique}@example.com", name.to_lowercase());
+        let email = format!("{unique}@example.com");
         let password = format!("the password of {name}");
         let request = RegisterRequest { name: name.to_owned(), email, password: password.clone() };
         let sent = http.post(format!("http://{addr}/api/auth/register")).json(&request).send();

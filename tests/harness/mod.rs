@@ -1,5 +1,6 @@
 //! Servers and clients for tests.
 
+pub mod ai;
 pub mod client;
 pub mod member;
 pub mod process;
@@ -8,6 +9,7 @@ pub mod server;
 
 use std::time::Duration;
 
+pub use ai::AiService;
 pub use client::Client;
 pub use member::Member;
 pub use server::Server;

@@ -31,6 +31,8 @@ pub fn command(folder: &Path) -> Command {
             ("BCRYPT_COST", "4"),
             ("RATE_MESSAGES", "0"),
             ("RATE_FRAMES", "0"),
+            ("RATE_REQUESTS", "0"),
+            ("RATE_ADDRESS", "0"),
             ("RATE_LOGINS", "0"),
             ("RATE_REGISTRATIONS", "0"),
             ("LOG", "warn"),

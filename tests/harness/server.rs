@@ -33,6 +33,8 @@ pub fn settings(folder: &TempDir) -> Settings {
         ("presence-grace", "50ms"),
         ("rate-messages", "0"),
         ("rate-frames", "0"),
+        ("rate-requests", "0"),
+        ("rate-address", "0"),
         ("rate-logins", "0"),
         ("rate-registrations", "0"),
         ("sqlite-readers", "2"),

@@ -1,7 +1,15 @@
 //! The REST API.
 
 mod accounts;
+mod admin;
+mod ai;
+mod ai_service;
+mod directory;
+mod edge;
+mod matrix;
 mod members;
+mod messages;
+mod pages;
 mod photo_storage;
 mod photos;
 mod problems;

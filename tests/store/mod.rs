@@ -5,6 +5,7 @@ mod directory;
 mod fixture;
 mod members;
 mod model;
+mod recommendations;
 mod sessions;
 mod sqlite;
 

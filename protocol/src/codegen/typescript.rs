@@ -51,6 +51,22 @@ pub(super) fn module() -> String {
     declarations.add::<rest::LogoutRequest>();
     declarations.add::<rest::AuthResponse>();
     declarations.add::<rest::MemberPatch>();
+    declarations.add::<rest::Export>();
+    declarations.add::<rest::MemberReplacement>();
+    declarations.add::<rest::Directory>();
+    declarations.add::<rest::SendRequest>();
+    declarations.add::<rest::MessagePage>();
+    declarations.add::<rest::ConversationList>();
+    declarations.add::<rest::Unread>();
+    declarations.add::<rest::AdminMemberPage>();
+    declarations.add::<rest::TierChange>();
+    declarations.add::<rest::ActiveChange>();
+    declarations.add::<rest::RoleChange>();
+    declarations.add::<rest::Disconnected>();
+    declarations.add::<rest::ServerStats>();
+    declarations.add::<rest::AuditPage>();
+    declarations.add::<rest::ai::RecommendationsResponse>();
+    declarations.add::<rest::ai::OptimizeResponse>();
 
     let mut module = String::from(
         "// The Members Book protocol, version 1: frames of the WebSocket and bodies of the REST API.\n\

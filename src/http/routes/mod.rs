@@ -1,6 +1,7 @@
 //! The endpoints, one file per group.
 
 pub mod admin;
+pub mod ai;
 pub mod auth;
 pub mod health;
 pub mod members;
@@ -18,6 +19,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
         .merge(members::routes())
         .merge(photos::routes())
         .merge(messages::routes())
+        .merge(ai::routes())
         .merge(admin::routes())
         .merge(health::routes())
         .routes(routes!(upgrade::upgrade))

@@ -50,6 +50,7 @@ struct Picture(Vec<u8>);
 #[utoipa::path(
     put,
     path = "/api/members/{id}/photo",
+    operation_id = "upload_photo",
     tag = "members",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
@@ -82,6 +83,7 @@ async fn upload(
 #[utoipa::path(
     delete,
     path = "/api/members/{id}/photo",
+    operation_id = "remove_photo",
     tag = "members",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
@@ -107,6 +109,7 @@ async fn remove(
 #[utoipa::path(
     get,
     path = "/api/photos/{file}",
+    operation_id = "get_photo",
     tag = "members",
     params(
         ("file" = String, Path, description = "The file, from `profile_image_url`."),
@@ -142,7 +145,6 @@ async fn serve(
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, FOR_EVER);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Digits between quotes are a header value.
     headers.extend(HeaderValue::from_str(&tag).map(|tag| (header::ETAG, tag)));
     Ok(response)

@@ -306,7 +306,10 @@ fn count(connection: &Connection) -> rusqlite::Result<ConversationCounts> {
 }
 
 /// Runs a read of several statements on one snapshot.
-fn snapshot<T>(connection: &Connection, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+pub(super) fn snapshot<T>(
+    connection: &Connection,
+    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     let transaction = connection.unchecked_transaction()?;
     let value = read(&transaction)?;
     transaction.finish()?;

@@ -9,7 +9,7 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, audit,
+    Sqlite, audit, recommendations,
     row::{optional_time, time, word},
     search,
     writer::Tx,
@@ -179,6 +179,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         let mut forget =
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
+        recommendations::forget(connection, key)?;
     }
     search::index(connection, key, record)
 }

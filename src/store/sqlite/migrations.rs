@@ -10,6 +10,7 @@ fn all() -> Vec<M<'static>> {
     vec![
         M::up(include_str!("migrations/0001_core.sql")),
         M::up_with_hook(include_str!("migrations/0002_directory.sql"), index_members),
+        M::up(include_str!("migrations/0003_recommendations.sql")),
     ]
 }
 
@@ -38,6 +39,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::members::MemberRecord;
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -60,7 +62,7 @@ mod tests {
             .unwrap();
         run(&mut connection).unwrap();
         let found = search::find(&connection, &["ange".to_owned(), "sa".to_owned()], 10).unwrap();
-        assert_eq!(found.first().map(|record| record.name_key()).as_deref(), Some("angela sa"));
+        assert_eq!(found.first().map(MemberRecord::name_key).as_deref(), Some("angela sa"));
     }
 
     #[test]

@@ -5,18 +5,21 @@
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`] | reading conversations, history and changes |
 //! | [`row`] | columns to types and back |
 
 mod audit;
+mod candidates;
 mod conversations;
 mod log;
 mod members;
 mod migrations;
 mod readers;
+mod recommendations;
 mod row;
 mod search;
 mod sessions;
@@ -97,6 +100,7 @@ impl Sqlite {
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
             audit: Arc::clone(&sqlite) as _,
+            recommendations: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{InvalidSetting, values::secret};
+use crate::config::{
+    InvalidSetting,
+    values::{secret, service_url},
+};
 
 /// Where photos are: in a folder, or in an S3 bucket. A setting that is empty is not given.
 #[derive(Debug, Clone, Args)]
@@ -71,8 +74,8 @@ impl PhotoSettings {
             return problem("AWS_REGION", "needed with AWS_S3_BUCKET");
         }
         match bucket.endpoint {
-            Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
-                problem("AWS_ENDPOINT_URL", "a URL such as https://s3.example.com")
+            Some(url) if service_url(url).is_err() => {
+                problem("AWS_ENDPOINT_URL", "an http or https URL such as https://s3.example.com, without a user")
             }
             _ => Ok(()),
         }

@@ -1,0 +1,208 @@
+//! The authorization matrix: every route, asked by everybody.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use members_book::{clock::ManualClock, http::routes};
+use protocol::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::photos;
+use crate::harness::{Member, Server, client_id};
+
+/// Who asks, in the order of the columns.
+const WHO: [&str; 6] = ["anonymous", "expired token", "other member", "owner", "administrator", "deactivated member"];
+
+/// A body that is no JSON but a picture.
+const PICTURE: &str = "a picture";
+
+/// What a request is made of: the path, and the body if it has one.
+type Ask = fn(&Cast) -> (String, Value);
+
+/// Who and what there is when a route is asked.
+struct Cast {
+    owner: Member,
+    other: Member,
+    /// A message to the owner.
+    message: String,
+    /// A recommendation to the owner.
+    recommendation: String,
+    /// The address of somebody's photo.
+    photo: String,
+}
+
+/// A route that anybody may ask, always with the same answer.
+const fn open(status: u16) -> [u16; 6] {
+    [status; 6]
+}
+
+/// A route that needs a member; with the same answer to each.
+const fn member(status: u16) -> [u16; 6] {
+    [401, 401, status, status, status, 403]
+}
+
+/// A route about one member, for the owner and administrators.
+const fn owned(other: u16, owner: u16, admin: u16) -> [u16; 6] {
+    [401, 401, other, owner, admin, 403]
+}
+
+/// A route for administrators.
+const fn admin(status: u16) -> [u16; 6] {
+    [401, 401, 403, 403, status, 403]
+}
+
+fn plain(path: &'static str) -> (String, Value) {
+    (path.to_owned(), Value::Null)
+}
+
+fn of_owner(cast: &Cast, path: &str, body: Value) -> (String, Value) {
+    (path.replace("{id}", &cast.owner.id.to_string()).replace("{user_id}", &cast.owner.id.to_string()), body)
+}
+
+/// Every route, with what it answers to whom.
+fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
+    let (get, post, put, patch, delete) = (Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE);
+    vec![
+        (get.clone(), "/healthz", open(200), |_| plain("/healthz")),
+        (get.clone(), "/readyz", open(200), |_| plain("/readyz")),
+        (get.clone(), "/ws", open(426), |_| plain("/ws")),
+        (post.clone(), "/api/auth/register", open(201), |_| {
+            let email = format!("{}@example.com", client_id());
+            ("/api/auth/register".into(), json!({ "name": "New", "email": email, "password": "correct horse" }))
+        }),
+        (post.clone(), "/api/auth/login", open(200), |cast| {
+            let Cast { owner, .. } = cast;
+            ("/api/auth/login".into(), json!({ "email": owner.auth.member.email, "password": owner.password }))
+        }),
+        (post.clone(), "/api/auth/refresh", open(200), |cast| {
+            ("/api/auth/refresh".into(), json!({ "refresh_token": cast.owner.auth.refresh_token }))
+        }),
+        (post.clone(), "/api/auth/logout", member(204), |_| plain("/api/auth/logout")),
+        (get.clone(), "/api/members", member(200), |_| plain("/api/members")),
+        (get.clone(), "/api/members/search", member(200), |_| plain("/api/members/search?q=ana")),
+        (get.clone(), "/api/members/me", member(200), |_| plain("/api/members/me")),
+        (patch.clone(), "/api/members/me", member(200), |_| ("/api/members/me".into(), json!({ "name": "Me" }))),
+        (delete.clone(), "/api/members/me", member(204), |_| plain("/api/members/me")),
+        (get.clone(), "/api/members/me/export", member(200), |_| plain("/api/members/me/export")),
+        (get.clone(), "/api/members/{id}", member(200), |cast| of_owner(cast, "/api/members/{id}", Value::Null)),
+        (put.clone(), "/api/members/{id}", owned(403, 200, 200), |cast| {
+            of_owner(cast, "/api/members/{id}", json!({ "name": "New" }))
+        }),
+        (patch, "/api/members/{id}", owned(403, 200, 200), |cast| {
+            of_owner(cast, "/api/members/{id}", json!({ "name": "New" }))
+        }),
+        (put.clone(), "/api/members/{id}/photo", owned(403, 200, 200), |cast| {
+            of_owner(cast, "/api/members/{id}/photo", PICTURE.into())
+        }),
+        (delete, "/api/members/{id}/photo", owned(403, 204, 204), |cast| {
+            of_owner(cast, "/api/members/{id}/photo", Value::Null)
+        }),
+        (get.clone(), "/api/photos/{file}", open(200), |cast| (cast.photo.clone(), Value::Null)),
+        (post.clone(), "/api/messages", member(201), |cast| {
+            let body = json!({ "receiver_id": cast.other.id, "content": "x", "client_id": client_id() });
+            ("/api/messages".into(), body)
+        }),
+        (get.clone(), "/api/messages/conversation/{user_id}", owned(200, 422, 200), |cast| {
+            of_owner(cast, "/api/messages/conversation/{user_id}", Value::Null)
+        }),
+        (get.clone(), "/api/messages/conversations", member(200), |_| plain("/api/messages/conversations")),
+        (get.clone(), "/api/messages/unread", member(200), |_| plain("/api/messages/unread")),
+        // Not even an administrator reads what is not theirs.
+        (put.clone(), "/api/messages/{id}/read", owned(404, 200, 404), |cast| {
+            (format!("/api/messages/{}/read", cast.message), Value::Null)
+        }),
+        (get.clone(), "/api/ai/recommendations", member(200), |_| plain("/api/ai/recommendations")),
+        (post.clone(), "/api/ai/profile/optimize", member(200), |_| plain("/api/ai/profile/optimize")),
+        (post.clone(), "/api/ai/recommendations/{id}/apply", owned(404, 200, 404), |cast| {
+            (format!("/api/ai/recommendations/{}/apply", cast.recommendation), Value::Null)
+        }),
+        (post.clone(), "/api/ai/recommendations/{id}/dismiss", owned(404, 200, 404), |cast| {
+            (format!("/api/ai/recommendations/{}/dismiss", cast.recommendation), Value::Null)
+        }),
+        (get.clone(), "/api/admin/members", admin(200), |_| plain("/api/admin/members")),
+        (get.clone(), "/api/admin/stats", admin(200), |_| plain("/api/admin/stats")),
+        (get, "/api/admin/audit", admin(200), |_| plain("/api/admin/audit")),
+        (put.clone(), "/api/admin/members/{id}/tier", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/tier", json!({ "tier": "Infinity" }))
+        }),
+        (put.clone(), "/api/admin/members/{id}/active", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/active", json!({ "is_active": false }))
+        }),
+        (put, "/api/admin/members/{id}/role", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/role", json!({ "user_type": "admin" }))
+        }),
+        (post, "/api/admin/members/{id}/disconnect", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/disconnect", Value::Null)
+        }),
+    ]
+}
+
+#[test]
+fn every_route_is_in_the_table() {
+    let document = serde_json::to_value(routes::document()).unwrap();
+    let documented: BTreeSet<(String, String)> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
+        })
+        .collect();
+    let listed: BTreeSet<(String, String)> =
+        table().into_iter().map(|(method, path, _, _)| (method.to_string(), path.to_owned())).collect();
+    assert_eq!(listed, documented);
+}
+
+#[tokio::test]
+async fn every_route_answers_everybody_as_the_table_says() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));
+    let server = Server::at(&clock, |_| ()).await;
+    let expired = server.member("Expired").await;
+    let deactivated = server.member("Deactivated").await;
+    clock.advance(Duration::from_secs(1_000));
+    let deactivated = deactivated.log_in().await;
+    // So that an administrator may leave too.
+    server.admin_named("Another").await;
+    server.set_active(deactivated.id, false).await;
+    let photo = photos::own(&server, &server.member("Model").await, [9, 9, 9]).await;
+    let mut wrong = Vec::new();
+    for (method, route, expected, ask) in table() {
+        for (who, expected) in WHO.into_iter().zip(expected) {
+            // Everybody is new for every question: an answer may have taken what the next one needs.
+            let [owner, other, author] =
+                [server.member("Owner").await, server.member("Other").await, server.member("Author").await];
+            let body = json!({ "receiver_id": owner.id, "content": "Hi", "client_id": client_id() });
+            let message: Value = author.request(Method::POST, "/api/messages", body).await.json().await.unwrap();
+            let message = message["_id"].as_str().unwrap().to_owned();
+            let advice = owner.request(Method::GET, "/api/ai/recommendations", Value::Null).await;
+            let advice: Value = advice.json().await.unwrap();
+            let recommendation = advice["recommendations"][0]["_id"].as_str().unwrap().to_owned();
+            let cast = Cast { owner, other: author, message, recommendation, photo: photo.clone() };
+            let (path, body) = ask(&cast);
+            let request = server.http().request(method.clone(), server.url(&path));
+            let admin;
+            let asking = match who {
+                "anonymous" => None,
+                "expired token" => Some(&expired),
+                "other member" => Some(&other),
+                "owner" => Some(&cast.owner),
+                "administrator" => {
+                    admin = server.admin().await;
+                    Some(&admin)
+                }
+                _ => Some(&deactivated),
+            };
+            let request = asking.iter().fold(request, |request, who| request.bearer_auth(&who.auth.access_token));
+            let request = match &body {
+                Value::Null => request,
+                Value::String(_) => request.header("content-type", "image/jpeg").body(photos::jpeg([1, 2, 3])),
+                json => request.json(json),
+            };
+            let status = request.send().await.unwrap().status().as_u16();
+            if status != expected {
+                wrong.push(format!("{method} {route}, {who}: {status} instead of {expected}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
