@@ -76,6 +76,7 @@ fn announce(app: &App) {
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
         ("store", app.store.clone()),
+        ("photos", app.photos.clone()),
     ];
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(

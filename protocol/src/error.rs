@@ -77,6 +77,8 @@ error_codes! {
     ContentTooLong = "content_too_long", 422, "Message too long";
     /// A message to oneself.
     MessageToSelf = "message_to_self", 422, "Message to oneself";
+    /// The picture cannot be used: it is no JPEG, PNG or WebP, is damaged or cut short, or has too many pixels.
+    ImageInvalid = "image_invalid", 422, "Image invalid";
     /// The request carries no access token.
     TokenMissing = "token_missing", 401, "Access token missing", closes Unauthorized;
     /// The access token is not one of ours, or not for this connection.
@@ -117,7 +119,8 @@ error_codes! {
     Stale = "stale", 412, "Stale version";
     /// The body is over the size limit.
     PayloadTooLarge = "payload_too_large", 413, "Payload too large", closes TooLarge;
-    /// The body is not `application/json`.
+    /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
+    /// `image/webp` for a photo.
     UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
     /// The resource is a WebSocket: upgrade the connection.
     UpgradeRequired = "upgrade_required", 426, "Upgrade required";

@@ -11,6 +11,12 @@ use crate::limits;
 #[error("{0}")]
 pub struct InvalidId(&'static str);
 
+impl InvalidId {
+    pub(crate) const fn new(problem: &'static str) -> Self {
+        Self(problem)
+    }
+}
+
 /// Serialises and deserialises through the string form.
 macro_rules! serde_as_string {
     ($name:ident) => {

@@ -54,7 +54,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, profiles::Profiles,
+        export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
     store::Backend,
@@ -68,6 +68,8 @@ pub struct AppState {
     pub accounts: Arc<Accounts>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
+    /// Photos.
+    pub photos: Arc<Photos>,
     /// The directory.
     pub directory: Arc<Directory>,
     /// Messages as documents.

@@ -10,6 +10,8 @@ mod matrix;
 mod members;
 mod messages;
 mod pages;
+mod photo_storage;
+mod photos;
 mod problems;
 
 use protocol::{ErrorCode, Problem};

@@ -9,6 +9,8 @@ an operation that the attacker may use never worked is an error.
 import atexit
 import itertools
 import os
+import struct
+import zlib
 from collections import Counter, defaultdict
 
 import requests
@@ -36,6 +38,15 @@ def ask(method, path, token=None, **body):
     response = http.request(method, BASE + path, json=body or None, headers=headers, timeout=20)
     response.raise_for_status()
     return response.json()
+
+
+def png():
+    """A small picture."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(range(8))) * 8)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def log_in(email, password):
@@ -71,6 +82,14 @@ messages = [
     for other in others
 ]
 
+# Somebody has a photo.
+uploaded = http.put(
+    f"{BASE}/api/members/{other_ids[0]}/photo", data=png(), timeout=20,
+    headers={"Authorization": f"Bearer {others[0]['access_token']}", "Content-Type": "image/png"},
+)
+uploaded.raise_for_status()
+photo = uploaded.json()["profile_image_url"].rpartition("/")[2]
+
 
 @schemathesis.auth(refresh_interval=None)
 class Attacker:
@@ -104,6 +123,8 @@ def before_call(context, case, kwargs):
     for name in case.path_parameters or {}:
         case.path_parameters[name] = existing(operation, turn)
     body = case.body
+    if operation == "upload_photo":
+        case.body = png()
     if not isinstance(body, dict):
         return
     if operation == "register":
@@ -121,7 +142,9 @@ def existing(operation, turn):
     """Something that exists, for a parameter of the path."""
     if operation == "mark_message_read":
         return messages[turn % len(messages)]["_id"]
-    if operation in {"replace_member", "change_member"} and turn % 2:
+    if operation == "get_photo":
+        return photo
+    if operation in {"replace_member", "change_member", "upload_photo", "remove_photo"} and turn % 2:
         return attacker_id
     ids = victim_ids if operation.startswith(PREFIX_FOR_ADMINS) else other_ids
     return ids[turn % len(ids)]

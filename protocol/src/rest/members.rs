@@ -195,11 +195,11 @@ pub struct MemberPatch {
     #[garde(skip)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub visibility: Option<VisibilityPatch>,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[garde(inner(inner(custom(rules::image_url))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri", max_length = 2048))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<Option<String>>,
 }
 
@@ -276,9 +276,9 @@ pub struct MemberReplacement {
     #[serde(deserialize_with = "crate::codec::object")]
     #[garde(skip)]
     pub visibility: Visibility,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
     #[garde(inner(custom(rules::image_url)))]
-    #[cfg_attr(feature = "openapi", schema(format = "uri", max_length = 2048))]
+    #[cfg_attr(feature = "openapi", schema(format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<String>,
 }
 
