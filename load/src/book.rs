@@ -3,14 +3,15 @@
 //! The rules are those of `docs/protocol.md`: a log without holes that is the same for everybody and never changes, a
 //! message stored once however often it is sent, watermarks that only grow, unread counts that are exact.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId,
     model::{Conversation, Entry, Message, Watermarks},
-    server::Receipt,
 };
 use tokio::time::Instant;
+
+use crate::scan::Scanned;
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,12 @@ struct Known {
 
 /// A message of mine that is not acknowledged yet.
 struct Pending {
+    client_id: ClientMessageId,
+    /// The same number is in the id of its request.
+    number: u64,
     content: String,
-    since: Instant,
+    /// When it was to be sent.
+    due: Instant,
     /// Whether it was sent more than once.
     again: bool,
 }
@@ -31,17 +36,55 @@ struct Pending {
 /// A rule that was broken, in words.
 pub(crate) type Broken = String;
 
+/// What a frame says of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) seq: u64,
+    pub(crate) sender: MemberId,
+    pub(crate) client_id: ClientMessageId,
+    pub(crate) content: &'a str,
+}
+
+impl<'a> From<&'a Message> for Told<'a> {
+    fn from(message: &'a Message) -> Self {
+        let Message { id, conversation, seq, sender, client_id, content, .. } = message;
+        Self { id: *id, conversation: *conversation, seq: *seq, sender: *sender, client_id: *client_id, content }
+    }
+}
+
+impl<'a> TryFrom<Scanned<'a>> for Told<'a> {
+    type Error = protocol::ids::InvalidId;
+
+    fn try_from(scanned: Scanned<'a>) -> Result<Self, Self::Error> {
+        Ok(Self {
+            id: scanned.id.parse()?,
+            conversation: scanned.conversation.parse()?,
+            seq: scanned.seq,
+            sender: scanned.sender.parse()?,
+            client_id: scanned.client_id.parse()?,
+            content: scanned.content,
+        })
+    }
+}
+
 /// What a client knows of its conversation with one other member.
 pub(crate) struct Book {
     me: MemberId,
     pub(crate) other: MemberId,
     pub(crate) conversation: Option<ConversationId>,
-    /// By `seq`, counted from zero here.
+    /// By `seq`, counted from `base`.
     log: Vec<Option<Known>>,
+    /// Entries before those that this run is about.
+    base: u64,
     known: usize,
-    of_other: usize,
-    pending: HashMap<ClientMessageId, Pending>,
-    acknowledged: HashMap<ClientMessageId, u64>,
+    of_other: u64,
+    acknowledged: u64,
+    /// The `seq` of the newest message of mine, and of the other.
+    newest: (u64, u64),
+    /// In the order in which they were sent first, which is nearly always the order of their acknowledgements.
+    pending: VecDeque<Pending>,
     last_push: u64,
     /// Whether this is not the first connection.
     reconnected: bool,
@@ -57,10 +100,12 @@ impl Book {
             other,
             conversation: None,
             log: Vec::new(),
+            base: 0,
             known: 0,
             of_other: 0,
-            pending: HashMap::new(),
-            acknowledged: HashMap::new(),
+            acknowledged: 0,
+            newest: (0, 0),
+            pending: VecDeque::new(),
             last_push: 0,
             reconnected: false,
             mine: start(me),
@@ -68,19 +113,39 @@ impl Book {
         }
     }
 
+    /// The conversation had entries before this run, which are taken as they are.
+    pub(crate) fn begin_after(&mut self, state: &Conversation) {
+        self.base = state.last_seq;
+        self.conversation = Some(state.id);
+        for watermarks in &state.members {
+            let known = if watermarks.member == self.me { &mut self.mine } else { &mut self.theirs };
+            *known = *watermarks;
+        }
+    }
+
     /// The newest entry that is known.
     pub(crate) fn last_seq(&self) -> u64 {
-        self.log.len() as u64
+        self.base + self.log.len() as u64
+    }
+
+    /// Entries before those that this run is about.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether the connection has not been lost so far.
+    pub(crate) fn is_first_connection(&self) -> bool {
+        !self.reconnected
     }
 
     /// Messages of the other that are known.
-    pub(crate) fn of_other(&self) -> usize {
+    pub(crate) fn of_other(&self) -> u64 {
         self.of_other
     }
 
     /// Messages of mine that were acknowledged.
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.acknowledged.len()
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// Messages of mine that are on their way.
@@ -95,63 +160,59 @@ impl Book {
 
     /// The `seq` of the newest message of mine, and of the other.
     pub(crate) fn newest(&self) -> (u64, u64) {
-        let newest = |mine: bool| {
-            let place = self.log.iter().rposition(|entry| entry.is_some_and(|entry| entry.mine == mine));
-            place.map_or(0, |place| place as u64 + 1)
-        };
-        (newest(true), newest(false))
+        self.newest
     }
 
-    /// I send a message.
-    pub(crate) fn send(&mut self, client_id: ClientMessageId, content: String, now: Instant) {
-        self.pending.insert(client_id, Pending { content, since: now, again: false });
+    /// I send a message that was due at some time.
+    pub(crate) fn send(&mut self, client_id: ClientMessageId, number: u64, content: String, due: Instant) {
+        self.pending.push_back(Pending { client_id, number, content, due, again: false });
     }
 
     /// There is a new connection, not the first one: what has to be sent again on it, in the order in which it was sent first.
-    pub(crate) fn reconnected(&mut self) -> Vec<(ClientMessageId, String)> {
-        let mut again: Vec<_> = self
-            .pending
-            .iter_mut()
-            .map(|(id, pending)| {
-                pending.again = true;
-                (*id, pending.content.clone())
-            })
-            .collect();
+    pub(crate) fn reconnected(&mut self) -> Vec<(ClientMessageId, u64, String)> {
         // Pushes come in the order of `seq` on each connection. An entry of the sync may be pushed as well.
         self.last_push = 0;
         self.reconnected = true;
-        // Version 7 UUIDs sort by time.
-        again.sort_unstable_by_key(|(id, _)| *id);
-        again
+        let again = |pending: &mut Pending| {
+            pending.again = true;
+            (pending.client_id, pending.number, pending.content.clone())
+        };
+        self.pending.iter_mut().map(again).collect()
     }
 
-    /// The content of a message that has to be sent again on the same connection.
-    pub(crate) fn send_again(&mut self, client_id: ClientMessageId) -> Option<String> {
-        let pending = self.pending.get_mut(&client_id)?;
+    /// What has to be sent again on the same connection.
+    pub(crate) fn send_again(&mut self, number: u64) -> Option<(ClientMessageId, String)> {
+        let pending = self.pending.iter_mut().find(|pending| pending.number == number)?;
         pending.again = true;
-        Some(pending.content.clone())
+        Some((pending.client_id, pending.content.clone()))
     }
 
-    /// The server acknowledged a message. Returns how long it took, the first time.
-    pub(crate) fn accepted(
-        &mut self,
-        message: &Message,
-        duplicate: bool,
-        now: Instant,
-    ) -> Result<Option<Duration>, Broken> {
-        let was_known = self.log.get(place(message.seq)).copied().flatten().is_some();
-        if was_known && !duplicate {
+    fn take_pending(&mut self, client_id: ClientMessageId) -> Option<Pending> {
+        let place = self.pending.iter().position(|pending| pending.client_id == client_id)?;
+        self.pending.remove(place)
+    }
+
+    /// A relay, which knows no protocol, sent a message of mine back. Returns when it was due.
+    pub(crate) fn echoed(&mut self, client_id: ClientMessageId) -> Result<Instant, Broken> {
+        let pending = self.take_pending(client_id).ok_or("the relay sent back what was not sent")?;
+        self.acknowledged += 1;
+        Ok(pending.due)
+    }
+
+    /// A relay brought a message of the other.
+    pub(crate) fn relayed(&mut self) {
+        self.of_other += 1;
+    }
+
+    /// The server acknowledged a message. Returns when it was due, the first time.
+    pub(crate) fn accepted(&mut self, message: Told<'_>, duplicate: bool) -> Result<Option<Instant>, Broken> {
+        let known = self.entry(message.seq);
+        if known.is_some() && !duplicate {
             return Err(format!("seq {} was stored before and is not called a duplicate", message.seq));
         }
-        if let Some(first) = self.acknowledged.get(&message.client_id) {
-            return if *first == message.seq {
-                Ok(None)
-            } else {
-                Err(format!("one message has seq {first} and {}", message.seq))
-            };
-        }
-        let Some(pending) = self.pending.remove(&message.client_id) else {
-            return Err(format!("seq {} was acknowledged and never sent", message.seq));
+        let Some(pending) = self.take_pending(message.client_id) else {
+            let same = known.is_some_and(|known| known.mine && known.client_id == message.client_id);
+            return if same { Ok(None) } else { Err(format!("seq {} was acknowledged and never sent", message.seq)) };
         };
         if pending.content != message.content {
             return Err(format!("seq {} was stored with another content", message.seq));
@@ -160,16 +221,18 @@ impl Book {
             return Err(format!("seq {} was sent once and is called a duplicate", message.seq));
         }
         self.learn(message)?;
-        self.acknowledged.insert(message.client_id, message.seq);
-        Ok(Some(now.duration_since(pending.since)))
+        self.acknowledged += 1;
+        Ok(Some(pending.due))
     }
 
     /// A message was pushed.
-    pub(crate) fn pushed(&mut self, message: &Message) -> Result<(), Broken> {
+    pub(crate) fn pushed(&mut self, message: Told<'_>) -> Result<(), Broken> {
         // What an earlier connection sent is pushed to the one after it, as to any other device of mine.
-        let sent_before = self.pending.get(&message.client_id).is_none_or(|pending| pending.again);
-        if message.sender == self.me && !sent_before {
-            return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
+        if message.sender == self.me {
+            let pending = self.pending.iter().find(|pending| pending.client_id == message.client_id);
+            if pending.is_some_and(|pending| !pending.again) {
+                return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
+            }
         }
         if message.seq <= self.last_push {
             return Err(format!("seq {} was pushed after {}", message.seq, self.last_push));
@@ -185,7 +248,7 @@ impl Book {
     }
 
     /// Takes an entry, whichever way it came. Returns whether it was news.
-    pub(crate) fn learn(&mut self, message: &Message) -> Result<bool, Broken> {
+    pub(crate) fn learn(&mut self, message: Told<'_>) -> Result<bool, Broken> {
         let conversation = *self.conversation.get_or_insert(message.conversation);
         if message.conversation != conversation {
             return Err(format!("two conversations with one member: {conversation} and {}", message.conversation));
@@ -194,32 +257,45 @@ impl Book {
         if message.seq == 0 || (!mine && message.sender != self.other) {
             return Err(format!("seq {} of {}", message.seq, message.sender));
         }
-        let news = Known { id: message.id, client_id: message.client_id, mine };
-        if self.log.len() <= place(message.seq) {
-            self.log.resize(place(message.seq) + 1, None);
+        if message.seq <= self.base {
+            return Ok(false);
         }
-        let Some(entry) = self.log.get_mut(place(message.seq)) else { return Ok(false) };
+        let news = Known { id: message.id, client_id: message.client_id, mine };
+        let place = self.place(message.seq);
+        if self.log.len() <= place {
+            self.log.resize(place + 1, None);
+        }
+        let Some(entry) = self.log.get_mut(place) else { return Ok(false) };
         match entry {
             Some(known) if *known == news => Ok(false),
             Some(known) => Err(format!("seq {} was {known:?} and is {news:?}", message.seq)),
             None => {
                 *entry = Some(news);
                 self.known += 1;
-                self.of_other += usize::from(!mine);
+                self.of_other += u64::from(!mine);
+                let newest = if mine { &mut self.newest.0 } else { &mut self.newest.1 };
+                *newest = (*newest).max(message.seq);
                 Ok(true)
             }
         }
     }
 
+    fn entry(&self, seq: u64) -> Option<Known> {
+        self.log.get(self.place(seq)).copied().flatten()
+    }
+
+    fn place(&self, seq: u64) -> usize {
+        usize::try_from(seq.saturating_sub(self.base + 1)).unwrap_or(usize::MAX)
+    }
+
     /// A watermark of the other moved.
-    pub(crate) fn receipt(&mut self, receipt: &Receipt) -> Result<(), Broken> {
-        let known = match receipt.member {
+    pub(crate) fn receipt(&mut self, moved: Watermarks) -> Result<(), Broken> {
+        let known = match moved.member {
             member if member == self.other => &mut self.theirs,
             // As with messages: what an earlier connection said.
             member if member == self.me && self.reconnected => &mut self.mine,
             member => return Err(format!("a receipt of {member}")),
         };
-        let moved = Watermarks { member: receipt.member, delivered: receipt.delivered, read: receipt.read };
         grown(*known, moved)?;
         *known = moved;
         Ok(())
@@ -232,7 +308,7 @@ impl Book {
     }
 
     /// A sync told the state of the conversation. Returns how many of its entries were news.
-    pub(crate) fn synced(&mut self, state: &Conversation) -> Result<usize, Broken> {
+    pub(crate) fn synced(&mut self, state: &Conversation) -> Result<u64, Broken> {
         if state.last_seq < self.last_seq() {
             return Err(format!("the log ended with {} and ends with {} now", self.last_seq(), state.last_seq));
         }
@@ -246,9 +322,9 @@ impl Book {
         }
         let mut news = 0;
         for Entry::Message(message) in &state.entries {
-            news += usize::from(self.learn(message)?);
+            news += u64::from(self.learn(message.into())?);
         }
-        if self.last_seq() == state.last_seq && self.missing().is_none() {
+        if self.base == 0 && self.last_seq() == state.last_seq && self.missing().is_none() {
             let expected = self.unread(self.mine.read);
             if expected != state.unread {
                 return Err(format!("{} unread instead of {expected}", state.unread));
@@ -259,7 +335,8 @@ impl Book {
 
     /// Messages of the other after `read`, as far as they are known.
     pub(crate) fn unread(&self, read: u64) -> u64 {
-        self.log.iter().skip(place(read + 1)).filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
+        let after = self.log.iter().skip(self.place(read + 1));
+        after.filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
     }
 
     /// The newest entry that is missing, if one is.
@@ -267,12 +344,12 @@ impl Book {
         if self.known == self.log.len() {
             return None;
         }
-        self.log.iter().rposition(Option::is_none).map(|place| place as u64 + 1)
+        self.log.iter().rposition(Option::is_none).map(|place| self.base + place as u64 + 1)
     }
 
-    /// The whole log, read at the end by somebody who knew nothing: it is what was acknowledged and pushed.
-    pub(crate) fn audit(&self, log: &[Message]) -> Result<(), Broken> {
-        let seqs_are_whole = log.iter().zip(1..).all(|(message, seq)| message.seq == seq);
+    /// The end of the log, from `first` on, read by somebody who knew nothing: it is what was acknowledged and pushed.
+    pub(crate) fn audit(&self, first: u64, log: &[Message]) -> Result<(), Broken> {
+        let seqs_are_whole = log.iter().zip(first..).all(|(message, seq)| message.seq == seq);
         if !seqs_are_whole {
             return Err("the log has a hole, or a seq twice".to_owned());
         }
@@ -282,25 +359,17 @@ impl Book {
         }
         for message in log {
             let news = Known { id: message.id, client_id: message.client_id, mine: message.sender == self.me };
-            if self.log.get(place(message.seq)).copied().flatten().is_some_and(|known| known != news) {
+            if self.entry(message.seq).is_some_and(|known| known != news) {
                 return Err(format!("seq {} is not what it was", message.seq));
             }
         }
-        for (client_id, seq) in &self.acknowledged {
-            let stored = log.get(place(*seq)).filter(|message| message.client_id == *client_id);
-            if stored.is_none_or(|message| message.sender != self.me) {
-                return Err(format!("seq {seq} was acknowledged and is not there"));
-            }
-        }
-        if (log.len() as u64) < self.last_seq() {
-            return Err(format!("{} entries were seen and {} are there", self.last_seq(), log.len()));
+        // With the seqs whole and every known entry the same, nothing that was acknowledged is missing.
+        let last = first.saturating_sub(1) + log.len() as u64;
+        if last < self.last_seq() {
+            return Err(format!("entries up to {} were seen and up to {last} are there", self.last_seq()));
         }
         Ok(())
     }
-}
-
-fn place(seq: u64) -> usize {
-    usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX)
 }
 
 /// 0 <= read <= delivered, and both only grow.

@@ -1,0 +1,45 @@
+//! What the machine can do: the same clients against a relay that does nothing but pass frames on.
+
+use clap::Args;
+
+use super::{
+    Common, Scenario,
+    chat::{self, TalkOptions},
+};
+use crate::trial::{Against, Needs, Trial};
+
+/// Runs chat against a bare relay, without and with a file that is synced before every acknowledgement.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    talk: TalkOptions,
+}
+
+impl Options {
+    fn chat(&self) -> chat::Options {
+        let (common, talk) = (self.common.clone(), self.talk.clone());
+        chat::Options { common, talk, messages: None, kills: 0, patience: 60, compare: None }
+    }
+}
+
+impl Scenario for Options {
+    const NAME: &'static str = "baseline";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn needs(&self) -> Needs {
+        self.chat().needs()
+    }
+
+    fn against(&self) -> Vec<Against> {
+        vec![Against::Relay { fsync: false }, Against::Relay { fsync: true }]
+    }
+
+    async fn run(&self, trial: &mut Trial) -> Result<(), String> {
+        self.chat().run(trial).await
+    }
+}
