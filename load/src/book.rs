@@ -3,7 +3,7 @@
 //! The rules are those of `docs/protocol.md`: a log without holes that is the same for everybody and never changes, a
 //! message stored once however often it is sent, watermarks that only grow, unread counts that are exact.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId,
@@ -88,6 +88,10 @@ pub(crate) struct Book {
     last_push: u64,
     /// Whether this is not the first connection.
     reconnected: bool,
+    /// The `last_seq` of the sync of this connection: what is missing up to there is being read from history.
+    synced_to: u64,
+    /// What the receipts of this connection said last. The first ones may have waited for the sync, and be older.
+    receipts: [Watermarks; 2],
     mine: Watermarks,
     theirs: Watermarks,
 }
@@ -108,6 +112,8 @@ impl Book {
             pending: VecDeque::new(),
             last_push: 0,
             reconnected: false,
+            synced_to: 0,
+            receipts: [start(me), start(other)],
             mine: start(me),
             theirs: start(other),
         }
@@ -172,6 +178,7 @@ impl Book {
     pub(crate) fn reconnected(&mut self) -> Vec<(ClientMessageId, u64, String)> {
         // Pushes come in the order of `seq` on each connection. An entry of the sync may be pushed as well.
         self.last_push = 0;
+        self.receipts = [self.me, self.other].map(|member| Watermarks { member, delivered: 0, read: 0 });
         self.reconnected = true;
         let again = |pending: &mut Pending| {
             pending.again = true;
@@ -239,8 +246,11 @@ impl Book {
         }
         self.last_push = message.seq;
         self.learn(message)?;
-        // What is missing before it can only be mine and not acknowledged yet.
-        let missing = self.log.len() - self.known;
+        if self.known == self.log.len() {
+            return Ok(());
+        }
+        // What is missing since the sync can only be mine and not acknowledged yet.
+        let missing = self.log.iter().skip(self.place(self.synced_to + 1)).filter(|entry| entry.is_none()).count();
         if missing > self.pending.len() {
             return Err(format!("{missing} entries are missing before seq {}", message.seq));
         }
@@ -290,14 +300,17 @@ impl Book {
 
     /// A watermark of the other moved.
     pub(crate) fn receipt(&mut self, moved: Watermarks) -> Result<(), Broken> {
-        let known = match moved.member {
-            member if member == self.other => &mut self.theirs,
+        let [of_mine, of_theirs] = &mut self.receipts;
+        let (known, last) = match moved.member {
+            member if member == self.other => (&mut self.theirs, of_theirs),
             // As with messages: what an earlier connection said.
-            member if member == self.me && self.reconnected => &mut self.mine,
+            member if member == self.me && self.reconnected => (&mut self.mine, of_mine),
             member => return Err(format!("a receipt of {member}")),
         };
-        grown(*known, moved)?;
-        *known = moved;
+        grown(*last, moved)?;
+        *last = moved;
+        known.delivered = known.delivered.max(moved.delivered);
+        known.read = known.read.max(moved.read);
         Ok(())
     }
 
@@ -320,6 +333,7 @@ impl Book {
             grown(*known, *watermarks)?;
             *known = *watermarks;
         }
+        self.synced_to = state.last_seq;
         let mut news = 0;
         for Entry::Message(message) in &state.entries {
             news += u64::from(self.learn(message.into())?);
