@@ -38,12 +38,14 @@ pub(crate) struct Opening {
     pub(crate) device: &'static str,
     /// Bytes read at once.
     pub(crate) chunk: usize,
+    /// Bytes that the kernel keeps for a client that does not read, if that matters.
+    pub(crate) kernel_buffer: Option<u32>,
 }
 
 impl Opening {
     /// A connection of a client that talks.
     pub(crate) fn new(addr: std::net::SocketAddr) -> Self {
-        Self { addr, from: None, device: "load", chunk: 16 * 1024 }
+        Self { addr, from: None, device: "load", chunk: 16 * 1024, kernel_buffer: None }
     }
 
     /// The same on another device.
@@ -62,7 +64,7 @@ impl Opening {
 
     /// Connects and asks for the upgrade.
     pub(crate) async fn socket(&self, path: &str) -> Result<Wire<TcpStream>, Ended> {
-        let stream = connect(self.addr, self.from).await.map_err(broken)?;
+        let stream = connect(self.addr, self.from, self.kernel_buffer).await.map_err(broken)?;
         let mut wire = Wire::new(stream, self.chunk);
         wire.upgrade(&self.addr.to_string(), path).await?;
         Ok(wire)

@@ -8,6 +8,7 @@
 //! | [`proc`] | memory and processor time, over time |
 //! | [`pace`] | when messages are due, whatever the server does |
 //! | [`report`] | the table, the JSON file and the page at the end |
+//! | [`herd`] | many connections that say nothing but heartbeats |
 //! | [`book`] | what a client knows of its conversation, and whether that is as the rules have it |
 //! | [`link`], [`wire`], [`scan`] | one connection: signing in; WebSocket frames; reading the hot ones |
 //! | [`target`] | the server under load, over REST |
@@ -16,6 +17,7 @@
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
+mod herd;
 mod link;
 mod pace;
 mod proc;
@@ -48,10 +50,27 @@ struct Cli {
 enum Command {
     /// Members talk in pairs, as fast as they get answers or at a given rate.
     Chat(scenario::chat::Options),
-    /// The same against a bare relay: what the machine can do.
+    /// Many members are signed in and say nothing but heartbeats: what do they cost?
+    Idle(scenario::idle::Options),
+    /// Members log in with their passwords while others talk.
+    LoginStorm(scenario::login_storm::Options),
+    /// All connections are cut at once, and all come back with their cursor.
+    ReconnectStorm(scenario::reconnect_storm::Options),
+    /// One member's presence and profile change while many watch.
+    FanOut(scenario::fan_out::Options),
+    /// A share of the clients stops reading: do the others notice?
+    SlowReaders(scenario::slow_readers::Options),
+    /// Paging and searching in a large prepared store.
+    History(scenario::history::Options),
+    /// A day in minutes: a realistic mix of all of it.
+    Club(scenario::club::Options),
+    /// Chat against a bare relay: what the machine can do.
     Baseline(scenario::baseline::Options),
     /// Puts runs side by side on one page.
     Report(ReportOptions),
+    /// Opens idle connections for another `load`, in a process of its own.
+    #[command(hide = true)]
+    Herd(scenario::idle::part::Options),
     /// Runs the bare relay.
     #[command(hide = true)]
     Relay(relay::Options),
@@ -82,8 +101,16 @@ fn main() -> ExitCode {
     let ran = runtime.block_on(async {
         match cli.command {
             Command::Chat(options) => execute(&options).await,
+            Command::Idle(options) => execute(&options).await,
+            Command::SlowReaders(options) => execute(&options).await,
+            Command::History(options) => execute(&options).await,
+            Command::Club(options) => execute(&options).await,
+            Command::LoginStorm(options) => execute(&options).await,
+            Command::ReconnectStorm(options) => execute(&options).await,
+            Command::FanOut(options) => execute(&options).await,
             Command::Baseline(options) => execute(&options).await,
             Command::Report(options) => side_by_side(&options),
+            Command::Herd(options) => scenario::idle::part::run(options).await,
             Command::Relay(options) => relay::run(options).await,
         }
     });

@@ -25,11 +25,21 @@ const SHORT: Duration = Duration::from_micros(40);
 /// Tells clients when to send, from a thread of its own: the timers of the runtime are good to a millisecond only.
 pub(crate) struct Pacer {
     stop: Arc<AtomicBool>,
+    clients: Arc<[mpsc::Sender<Order>]>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// When a client has to send.
-pub(crate) type Due = mpsc::Receiver<Instant>;
+/// What a client is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    /// Send a message that is due at this time.
+    Send(Instant),
+    /// Drop the connection, and come back.
+    Cut,
+}
+
+/// What a client is to do, and when.
+pub(crate) type Due = mpsc::Receiver<Order>;
 
 impl Pacer {
     /// `rate` sends a second, spread evenly over time and at random over the clients.
@@ -40,12 +50,20 @@ impl Pacer {
         recorder: Arc<Recorder>,
     ) -> Result<(Self, Vec<Due>), String> {
         let (senders, due): (Vec<_>, Vec<_>) = (0..clients).map(|_| mpsc::channel(DUE)).unzip();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stop, clients): (_, Arc<[_]>) = (Arc::new(AtomicBool::new(false)), senders.into());
+        let (stopped, senders) = (Arc::clone(&stop), Arc::clone(&clients));
         let gap = Duration::from_secs_f64(1.0 / rate.max(1e-3));
         let work = move || run(&senders, gap, seed, &recorder, &stopped);
         let thread = std::thread::Builder::new().name("pacer".to_owned()).spawn(work);
-        Ok((Self { stop, thread: Some(thread.map_err(|error| error.to_string())?) }, due))
+        Ok((Self { stop, clients, thread: Some(thread.map_err(|error| error.to_string())?) }, due))
+    }
+
+    /// Lets every client drop its connection.
+    pub(crate) async fn cut(&self) {
+        for client in &*self.clients {
+            // A client that has ended has nothing to drop.
+            let _ = client.send(Order::Cut).await;
+        }
     }
 }
 
@@ -59,7 +77,7 @@ impl Drop for Pacer {
     }
 }
 
-fn run(clients: &[mpsc::Sender<Instant>], gap: Duration, seed: u64, recorder: &Arc<Recorder>, stop: &AtomicBool) {
+fn run(clients: &[mpsc::Sender<Order>], gap: Duration, seed: u64, recorder: &Arc<Recorder>, stop: &AtomicBool) {
     let mut random = StdRng::seed_from_u64(seed);
     let tally = recorder.tally(0);
     let mut due = Instant::now();
@@ -73,7 +91,7 @@ fn run(clients: &[mpsc::Sender<Instant>], gap: Duration, seed: u64, recorder: &A
         }
         let client = random.random_range(0..clients.len().max(1));
         if let Some(client) = clients.get(client)
-            && client.try_send(due).is_err()
+            && client.try_send(Order::Send(due)).is_err()
         {
             tally.count(Count::Unsent);
         }

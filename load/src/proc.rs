@@ -21,7 +21,12 @@ const TICKS: f64 = 100.0;
 
 /// The processor time of a process so far, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    cpu_seconds_of(format!("/proc/{pid}/stat").as_ref())
+}
+
+/// The processor time in the `stat` file of a process or of a thread, in seconds.
+pub(crate) fn cpu_seconds_of(stat: &std::path::Path) -> Option<f64> {
+    let stat = fs::read_to_string(stat).ok()?;
     // The name of the process is in parentheses and may have anything in it; user and system time are fields 14 and 15.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11).map(|field| field.parse::<u32>().ok());

@@ -66,6 +66,10 @@ named! {
         Dropped = "connections dropped on purpose",
         /// Connections that the server closed or that broke.
         Lost = "connections lost",
+        /// Attempts to connect that failed.
+        Refused = "attempts to connect that failed",
+        /// Connections that came back after all were cut, and are synced.
+        Recovered = "connections that came back",
         /// Connections that the server cut because they did not read.
         Cut = "slow readers cut off",
         /// Heartbeats that were answered.
@@ -199,12 +203,6 @@ impl Recorder {
     pub(crate) fn begin(&self, name: &str) {
         self.halt();
         self.start(name, true);
-    }
-
-    /// Begins a stage that is not.
-    pub(crate) fn pause(&self) {
-        self.halt();
-        self.start("between", false);
     }
 
     fn start(&self, name: &str, measured: bool) {

@@ -52,27 +52,36 @@ impl Seed {
     }
 
     /// Makes signed-in members; `cost` is that of their password.
-    pub(crate) async fn members(
+    pub(crate) async fn members(&self, count: usize, cost: u32, made: impl FnMut()) -> Result<Vec<Account>, String> {
+        let ids = self.ids_of_members(count, cost, made).await?;
+        let account = |(id, session)| {
+            let (token, email) = (self.token(id, session)?, address(id));
+            Ok(Account { id, token, refresh: None, email })
+        };
+        ids.into_iter().map(account).collect()
+    }
+
+    /// The same, when there are so many that a token for each would take too much room.
+    pub(crate) async fn ids_of_members(
         &self,
         count: usize,
         cost: u32,
         mut made: impl FnMut(),
-    ) -> Result<Vec<Account>, String> {
+    ) -> Result<Vec<(MemberId, SessionId)>, String> {
         let passwords = Passwords::new(cost, DAY, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
         let password_hash = passwords.hash(PASSWORD.to_owned()).await.map_err(|error| error.to_string())?;
-        let mut accounts = Vec::with_capacity(count);
+        let mut ids = Vec::with_capacity(count);
         let mut writing = JoinSet::new();
         for number in 0..count {
             if writing.len() >= TOGETHER {
-                accounts.extend(joined(writing.join_next().await)?);
+                ids.extend(joined(writing.join_next().await)?);
                 made();
             }
             let (id, session, at) = (self.ids.member(), self.ids.session(), self.clock.now());
-            let email = format!("{id}@load.example.com");
             let member = NewMember {
                 id,
                 name: format!("Load {number}"),
-                email: email.clone(),
+                email: address(id),
                 password_hash: password_hash.clone(),
                 user_type: UserType::Member,
                 created_at: at,
@@ -84,19 +93,14 @@ impl Seed {
                 let inserted = members.insert(member).await.map_err(|error| error.to_string())?;
                 inserted.map_err(|_| "two members with one address".to_owned())?;
                 sessions.start(session, id, token, at).await.map_err(|error| error.to_string())?;
-                Ok::<_, String>(Account { id, session: Some(session), token: String::new(), refresh: None, email })
+                Ok::<_, String>((id, session))
             });
         }
-        while let Some(account) = writing.join_next().await {
-            accounts.extend(joined(Some(account))?);
+        while let Some(one) = writing.join_next().await {
+            ids.extend(joined(Some(one))?);
             made();
         }
-        for account in &mut accounts {
-            if let Some(session) = account.session {
-                account.token = self.token(account.id, session)?;
-            }
-        }
-        Ok(accounts)
+        Ok(ids)
     }
 
     /// An access token.
@@ -148,6 +152,10 @@ impl Seed {
     pub(crate) async fn close(self) {
         self.store.backend.close().await;
     }
+}
+
+fn address(id: MemberId) -> String {
+    format!("{id}@load.example.com")
 }
 
 /// Makes the tokens that a server with this secret takes, with the defaults of its other settings.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use protocol::{
-    MemberId, Problem, SessionId,
+    MemberId, Problem,
     rest::{AuthResponse, LoginRequest, RefreshRequest, RegisterRequest},
 };
 
@@ -23,8 +23,6 @@ pub(crate) struct Target {
 #[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: MemberId,
-    /// Known of members that were put into the store directly.
-    pub(crate) session: Option<SessionId>,
     pub(crate) token: String,
     /// For a new token, where the token does not outlive the run.
     pub(crate) refresh: Option<String>,
@@ -34,7 +32,7 @@ pub(crate) struct Account {
 impl From<AuthResponse> for Account {
     fn from(auth: AuthResponse) -> Self {
         let AuthResponse { member, access_token, refresh_token, .. } = auth;
-        Self { id: member.id, session: None, token: access_token, refresh: Some(refresh_token), email: member.email }
+        Self { id: member.id, token: access_token, refresh: Some(refresh_token), email: member.email }
     }
 }
 

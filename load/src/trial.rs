@@ -261,7 +261,7 @@ async fn relay(needs: &Needs, fsync: bool) -> Result<Ready, String> {
         let mut id = [0; 12];
         id.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
         let (token, email) = (String::new(), String::new());
-        Account { id: MemberId::from_bytes(id), session: None, token, refresh: None, email }
+        Account { id: MemberId::from_bytes(id), token, refresh: None, email }
     };
     Ok((Target::at(&server.url()).await?, Some(server), (0..needs.members).map(account).collect()))
 }

@@ -232,8 +232,12 @@ fn write_frame(outbox: &mut BytesMut, opcode: u8, parts: &[&[u8]]) {
 pub(crate) async fn connect(
     addr: std::net::SocketAddr,
     from: Option<std::net::IpAddr>,
+    buffer: Option<u32>,
 ) -> io::Result<tokio::net::TcpStream> {
     let socket = if addr.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    if let Some(buffer) = buffer {
+        socket.set_recv_buffer_size(buffer)?;
+    }
     if let Some(from) = from {
         socket.bind((from, 0).into())?;
     }

@@ -140,11 +140,6 @@ impl Outcome {
         let messages: f64 = self.stages.iter().map(|stage| stage.rate("messages acknowledged") * stage.seconds).sum();
         if seconds > 0.0 { messages / seconds } else { 0.0 }
     }
-
-    /// A figure by its name.
-    pub(crate) fn figure(&self, name: &str) -> Option<f64> {
-        self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value)
-    }
 }
 
 /// Reads the JSON file of a run.

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{
-    Common, Scenario,
+    Common, Run, Scenario,
     chat::{self, TalkOptions},
 };
 use crate::trial::{Against, Needs, Trial};
@@ -20,7 +20,7 @@ pub(crate) struct Options {
 impl Options {
     fn chat(&self) -> chat::Options {
         let (common, talk) = (self.common.clone(), self.talk.clone());
-        chat::Options { common, talk, messages: None, kills: 0, patience: 60, compare: None }
+        chat::Options { common, talk, messages: None, kills: 0, patience: 60, compare: None, idle: 0, stored: 0 }
     }
 }
 
@@ -35,8 +35,9 @@ impl Scenario for Options {
         self.chat().needs()
     }
 
-    fn against(&self) -> Vec<Against> {
-        vec![Against::Relay { fsync: false }, Against::Relay { fsync: true }]
+    fn runs(&self) -> Vec<Run> {
+        let run = |fsync| Run { against: Against::Relay { fsync }, needs: self.needs(), label: None };
+        vec![run(false), run(true)]
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {

@@ -2,20 +2,25 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use clap::Args;
-use tokio::{sync::Barrier, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
-    Common, Compare, Scenario,
+    Common, Compare, Run, Scenario,
     talker::{Pair, Part, Talk, Talker},
 };
 use crate::{
+    herd::Herd,
     link::Opening,
     pace::Pacer,
     recorder::Count,
@@ -23,6 +28,8 @@ use crate::{
     trial::{Against, Needs, Trial},
 };
 
+/// Those who connect at the same time at the beginning.
+const DOORS: usize = 128;
 /// How long everybody may take to hear the rest after the last message.
 const DRAIN: Duration = Duration::from_secs(60);
 /// Entries of each conversation that are read again after a run for a time.
@@ -44,6 +51,12 @@ pub(crate) struct Options {
     /// How long a client tries to come back to a server that is gone, in seconds.
     #[arg(long, default_value_t = 60)]
     pub(crate) patience: u64,
+    /// Idle connections beside those who talk.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) idle: usize,
+    /// With --spawn: messages that are in the store before.
+    #[arg(long, default_value_t = 0, requires = "spawn")]
+    pub(crate) stored: u64,
     /// Run against the bare relay too, before the server in every round, and print the ratio.
     #[arg(long)]
     pub(crate) compare: Option<Compare>,
@@ -81,6 +94,22 @@ pub(crate) struct TalkOptions {
     pub(crate) seconds: f64,
 }
 
+impl Default for TalkOptions {
+    fn default() -> Self {
+        Self {
+            pairs: 25,
+            members: None,
+            window: 1,
+            rate: None,
+            receipts: false,
+            size: 200,
+            drops: 0.0,
+            warm_up: 2.0,
+            seconds: 10.0,
+        }
+    }
+}
+
 impl TalkOptions {
     pub(crate) fn pairs(&self) -> usize {
         usize::try_from(self.members.map_or(self.pairs, |members| members / 2)).unwrap_or_default()
@@ -95,17 +124,26 @@ impl Scenario for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { members: self.talk.pairs() * 2, ..Needs::default() }
+        // The stored messages are those of members who take no part, a thousand pairs of them.
+        let others = if self.stored > 0 { 2_000 } else { 0 };
+        let members = self.talk.pairs() * 2 + self.idle + others;
+        Needs { members, messages: (self.stored, 200), ..Needs::default() }
     }
 
-    fn against(&self) -> Vec<Against> {
+    fn runs(&self) -> Vec<Run> {
+        let run = |against| Run { against, needs: self.needs(), label: None };
         match self.compare {
-            Some(Compare::Baseline) => vec![Against::Relay { fsync: true }, Against::Server],
-            None => vec![Against::Server],
+            Some(Compare::Baseline) => vec![run(Against::Relay { fsync: true }), run(Against::Server)],
+            None => vec![run(Against::Server)],
         }
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {
+        let mut herd = Herd::new(Arc::clone(&trial.recorder), trial.target.addr, 0);
+        if self.idle > 0 && trial.against == Against::Server {
+            let idle = trial.accounts.split_off(trial.accounts.len().saturating_sub(self.idle));
+            herd.open(idle).await;
+        }
         let crowd = Crowd::gather(&self.talk, trial, self.messages, Duration::from_secs(self.patience)).await?;
         match self.messages {
             Some(messages) => {
@@ -159,6 +197,9 @@ impl Crowd {
             audited: if messages.is_some() { u64::MAX } else { AUDITED },
             started: trial.started,
             start: Barrier::new(accounts.len() + 1),
+            doors: Semaphore::new(DOORS),
+            cut: OnceLock::new(),
+            look: Duration::from_millis(20 + accounts.len() as u64 / 20),
             stop: AtomicBool::new(false),
         });
         let (pacer, mut due) = match options.rate {
@@ -204,10 +245,20 @@ impl Crowd {
         Arc::clone(&self.talk)
     }
 
+    /// All connections are cut at once: now and here, or by somebody else. Everybody comes back after a random time up to
+    /// `spread`.
+    pub(crate) async fn cut(&self, spread: Duration, here: bool) {
+        let _ = self.talk.cut.set((Instant::now(), spread));
+        if let Some(pacer) = self.pacer.as_ref().filter(|_| here) {
+            pacer.cut().await;
+        }
+    }
+
     /// Nobody begins anything new; waits until everything is heard, checked and read again.
     pub(crate) async fn finish(mut self, trial: &Trial, patience: Duration) -> Result<(), String> {
-        drop(self.pacer);
+        // In this order: who finds no orders any more, must know that this is the end.
         self.talk.stop.store(self.messages.is_none(), Ordering::Relaxed);
+        drop(self.pacer);
         let started = Instant::now();
         let recorder = &trial.recorder;
         let finished = tokio::time::timeout(patience, async {

@@ -6,7 +6,14 @@
 
 pub(crate) mod baseline;
 pub(crate) mod chat;
+pub(crate) mod club;
+pub(crate) mod fan_out;
+pub(crate) mod history;
+pub(crate) mod idle;
 mod listening;
+pub(crate) mod login_storm;
+pub(crate) mod reconnect_storm;
+pub(crate) mod slow_readers;
 mod talker;
 
 use std::{path::PathBuf, time::Duration};
@@ -48,6 +55,14 @@ pub(crate) enum Compare {
     Baseline,
 }
 
+/// One run of a round.
+pub(crate) struct Run {
+    pub(crate) against: Against,
+    pub(crate) needs: Needs,
+    /// What tells it from the other runs of the round, beside what it is put up against.
+    pub(crate) label: Option<String>,
+}
+
 /// Something that clients do.
 pub(crate) trait Scenario {
     /// Its name on the command line.
@@ -59,9 +74,9 @@ pub(crate) trait Scenario {
     /// What has to be there.
     fn needs(&self) -> Needs;
 
-    /// What to run against, in this order, in every round.
-    fn against(&self) -> Vec<Against> {
-        vec![Against::Server]
+    /// What to do in every round, in this order.
+    fn runs(&self) -> Vec<Run> {
+        vec![Run { against: Against::Server, needs: self.needs(), label: None }]
     }
 
     /// Does it. An error is for what keeps it from being done; broken rules are recorded.
@@ -75,8 +90,8 @@ pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
     #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
     let seed = common.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     for round in 0..u64::from(common.rounds) {
-        for against in scenario.against() {
-            outcomes.push(once(scenario, against, seed + round).await?);
+        for run in scenario.runs() {
+            outcomes.push(once(scenario, run, seed + round).await?);
         }
     }
     table::print(&outcomes);
@@ -91,18 +106,19 @@ const fn name<S: Scenario>(_: &S) -> &'static str {
     S::NAME
 }
 
-async fn once<S: Scenario>(scenario: &S, against: Against, seed: u64) -> Result<Outcome, String> {
-    let common = scenario.common();
-    let mut trial = Trial::open(&common.place, against, &scenario.needs(), seed).await?;
+async fn once<S: Scenario>(scenario: &S, run: Run, seed: u64) -> Result<Outcome, String> {
+    let (common, Run { against, needs, label }) = (scenario.common(), run);
+    let mut trial = Trial::open(&common.place, against, &needs, seed).await?;
     println!("{} against {} ({}), seed {seed}", S::NAME, against.name(), trial.target.addr);
     let limit = Duration::from_secs(common.timeout);
     match tokio::time::timeout(limit, scenario.run(&mut trial)).await {
         Ok(ran) => ran?,
         Err(_) => trial.recorder.broken(format!("not done within {} s", common.timeout)),
     }
-    let label = match (&common.label, against) {
+    let name = match (&common.label, against) {
         (Some(label), Against::Server) => label.clone(),
         _ => against.name().to_owned(),
     };
+    let label = label.map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
     Ok(trial.finish(S::NAME, label))
 }

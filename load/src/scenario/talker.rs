@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use protocol::{ClientFrame, ClientMessageId, ConversationId, Cursor, MemberId, client::Ping};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
-    sync::Barrier,
+    sync::{Barrier, Semaphore},
     time::{Instant, sleep_until},
 };
 
@@ -19,7 +19,7 @@ use super::listening::Waiting;
 use crate::{
     book::{Book, Broken},
     link::{Link, Opening},
-    pace::Due,
+    pace::{Due, Order},
     recorder::{Count, Recorder, Tally, Timing},
     target::{Account, Target},
     wire::{Ended, Wire},
@@ -29,8 +29,6 @@ use crate::{
 const FRAMES_PER_PING: u64 = 1_000;
 /// How often a heartbeat is sent, whatever else is.
 const BEAT: Duration = Duration::from_secs(20);
-/// How often somebody who has said everything looks whether all is heard.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What everybody in a conversation shares.
 pub(crate) struct Talk {
@@ -52,6 +50,12 @@ pub(crate) struct Talk {
     pub(crate) audited: u64,
     pub(crate) started: Instant,
     pub(crate) start: Barrier,
+    /// Those who may connect at the same time at the beginning.
+    pub(crate) doors: Semaphore,
+    /// When all connections were cut, and over how long they wait before they come back.
+    pub(crate) cut: OnceLock<(Instant, Duration)>,
+    /// How often somebody who has said everything looks whether all is heard.
+    pub(crate) look: Duration,
     /// Nothing more is to be said.
     pub(crate) stop: AtomicBool,
 }
@@ -107,6 +111,9 @@ pub(crate) struct Talker {
     frames: u64,
     /// When the next heartbeat is due, if nothing else is said.
     beat: Instant,
+    /// The connection is to be dropped.
+    cut: bool,
+    recovered: bool,
     random: StdRng,
 }
 
@@ -140,6 +147,8 @@ impl Talker {
             reads: 0,
             frames: 0,
             beat: Instant::now() + BEAT,
+            cut: false,
+            recovered: false,
             random: StdRng::seed_from_u64(part.seed),
             talk,
             part,
@@ -151,7 +160,12 @@ impl Talker {
         if self.talk.target.is_none() {
             return self.run_with_relay().await;
         }
+        let talk = Arc::clone(&self.talk);
+        let door = talk.doors.acquire().await.map_err(|error| error.to_string())?;
         let mut link = self.connect().await?;
+        drop(door);
+        // Until the first pong, this is where a sync would have to begin.
+        self.cursor = Some(link.done.cursor.clone());
         for conversation in std::mem::take(&mut link.synced) {
             if conversation.members.iter().any(|watermarks| watermarks.member == self.part.other) {
                 self.book.begin_after(&conversation);
@@ -187,6 +201,9 @@ impl Talker {
     /// Opens a connection; tries again, waiting longer and longer, until the patience ends.
     async fn connect(&mut self) -> Result<Link, String> {
         let started = Instant::now();
+        if let Some((_, spread)) = self.talk.cut.get().filter(|_| !self.recovered) {
+            tokio::time::sleep(spread.mul_f64(self.random.random())).await;
+        }
         let mut wait = Duration::from_millis(20);
         loop {
             let opening = Instant::now();
@@ -194,11 +211,17 @@ impl Talker {
                 Ok(link) => {
                     self.tally.count(Count::Connected);
                     self.tally.time(Timing::Sync, opening.elapsed());
+                    if let Some((cut, _)) = self.talk.cut.get().filter(|_| !self.recovered) {
+                        self.tally.time(Timing::Recovery, cut.elapsed());
+                        self.tally.count(Count::Recovered);
+                        self.recovered = true;
+                    }
                     return Ok(link);
                 }
                 Err(Ended::Foreign(what)) => return Err(what),
                 Err(problem) => problem,
             };
+            self.tally.count(Count::Refused);
             if let (Ended::Closed(4401), Some(target)) = (&problem, &self.talk.target) {
                 target.refresh(&mut self.part.account).await?;
             }
@@ -236,6 +259,9 @@ impl Talker {
         tokio::pin!(alarm);
         loop {
             self.say_what_is_due(wire);
+            if std::mem::take(&mut self.cut) {
+                return Err(Leave::Dropped);
+            }
             if self.is_done() {
                 wire.flush().await?;
                 return Err(Leave::Done);
@@ -257,8 +283,9 @@ impl Talker {
                         }
                     }
                 }
-                due = due => match due {
-                    Some(due) => self.say(wire, due),
+                order = due => match order {
+                    Some(order) => self.obey(wire, order),
+                    // The pacer has ended, and with it the talk.
                     None => self.part.due = None,
                 },
                 () = alarm.as_mut() => {
@@ -273,7 +300,14 @@ impl Talker {
 
     /// How long to do nothing when nothing happens.
     fn rest(&self) -> Duration {
-        if self.part.quota.is_some() || !self.put_off.is_empty() { LOOK } else { Duration::from_millis(100) }
+        if self.is_silent() || self.part.quota.is_some() || !self.put_off.is_empty() {
+            self.talk.look
+        } else if self.part.due.is_some() {
+            // Woken when there is something to do.
+            self.beat.saturating_duration_since(Instant::now())
+        } else {
+            Duration::from_millis(100)
+        }
     }
 
     /// Once everything is said: sees to it that the last watermark is confirmed.
@@ -302,8 +336,8 @@ impl Talker {
             return;
         }
         if let Some(due) = &mut self.part.due {
-            let due: Vec<Instant> = std::iter::from_fn(|| due.try_recv().ok()).collect();
-            due.into_iter().for_each(|due| self.say(wire, due));
+            let orders: Vec<Order> = std::iter::from_fn(|| due.try_recv().ok()).collect();
+            orders.into_iter().for_each(|order| self.obey(wire, order));
         } else if self.book.pending() < self.talk.window {
             let now = Instant::now();
             while self.book.pending() < self.talk.window && self.part.quota != Some(0) {
@@ -314,6 +348,17 @@ impl Talker {
             let (_, side) = self.part.place;
             if let Some(silent) = self.part.pair.silent.get(side) {
                 silent.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    fn obey(&mut self, wire: &mut Wire<tokio::net::TcpStream>, order: Order) {
+        match order {
+            Order::Send(due) => self.say(wire, due),
+            Order::Cut => {
+                // What is due is sent, and cut off on its way.
+                let _ = futures_util::FutureExt::now_or_never(wire.flush());
+                self.cut = true;
             }
         }
     }
@@ -394,8 +439,8 @@ impl Talker {
     }
 }
 
-/// When the next message is due; never, in a closed loop.
-async fn next_due(due: &mut Option<Due>) -> Option<Instant> {
+/// What is to be done next; nothing, in a closed loop.
+async fn next_due(due: &mut Option<Due>) -> Option<Order> {
     match due {
         Some(due) => due.recv().await,
         None => std::future::pending().await,
