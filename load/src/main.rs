@@ -35,6 +35,7 @@ mod wire;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use scenario::execute;
 
@@ -99,19 +100,10 @@ fn main() -> ExitCode {
         }
     };
     let ran = runtime.block_on(async {
-        match cli.command {
-            Command::Chat(options) => execute(&options).await,
-            Command::Idle(options) => execute(&options).await,
-            Command::SlowReaders(options) => execute(&options).await,
-            Command::History(options) => execute(&options).await,
-            Command::Club(options) => execute(&options).await,
-            Command::LoginStorm(options) => execute(&options).await,
-            Command::ReconnectStorm(options) => execute(&options).await,
-            Command::FanOut(options) => execute(&options).await,
-            Command::Baseline(options) => execute(&options).await,
-            Command::Report(options) => side_by_side(&options),
-            Command::Herd(options) => scenario::idle::part::run(options).await,
-            Command::Relay(options) => relay::run(options).await,
+        // What is dropped when it is interrupted ends the servers that it has started.
+        tokio::select! {
+            ran = run(cli.command) => ran,
+            signal = interrupted() => Err(signal),
         }
     });
     // Connections that are still open need not be waited for.
@@ -124,6 +116,37 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+async fn run(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Chat(options) => execute(&options).await,
+        Command::Idle(options) => execute(&options).await,
+        Command::SlowReaders(options) => execute(&options).await,
+        Command::History(options) => execute(&options).await,
+        Command::Club(options) => execute(&options).await,
+        Command::LoginStorm(options) => execute(&options).await,
+        Command::ReconnectStorm(options) => execute(&options).await,
+        Command::FanOut(options) => execute(&options).await,
+        Command::Baseline(options) => execute(&options).await,
+        Command::Report(options) => side_by_side(&options),
+        Command::Herd(options) => scenario::idle::part::run(options).await,
+        Command::Relay(options) => relay::run(options).await,
+    }
+}
+
+async fn interrupted() -> String {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+    "interrupted".to_owned()
 }
 
 fn side_by_side(options: &ReportOptions) -> Result<bool, String> {

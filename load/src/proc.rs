@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -105,8 +105,8 @@ impl Sampler {
 /// A process that is looked at.
 #[derive(Clone)]
 pub(crate) enum Watched {
-    /// One that may be killed and started again.
-    Ours(Arc<Server>),
+    /// One that may be killed and started again. Not kept alive by being looked at: it ends with the run.
+    Ours(Weak<Server>),
     /// One that somebody else started.
     Other(u32),
 }
@@ -114,7 +114,7 @@ pub(crate) enum Watched {
 impl Watched {
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
-            Self::Ours(server) => server.pid(),
+            Self::Ours(server) => server.upgrade().and_then(|server| server.pid()),
             Self::Other(pid) => Some(*pid),
         }
     }

@@ -118,7 +118,8 @@ impl Trial {
             Against::Relay { fsync } => relay(needs, fsync).await?,
             Against::Nothing => (Target::at("http://127.0.0.1:9").await?, None, Vec::new()),
         };
-        let watched = server.clone().map(Watched::Ours).or(place.pid.map(Watched::Other));
+        let watched =
+            server.as_ref().map(|server| Watched::Ours(Arc::downgrade(server))).or(place.pid.map(Watched::Other));
         let recorder = Recorder::new();
         let sampler = Sampler::start(Arc::clone(&recorder), watched.clone());
         let figures = Mutex::default();

@@ -144,10 +144,13 @@ impl Scenario for Options {
             let idle = trial.accounts.split_off(trial.accounts.len().saturating_sub(self.idle));
             herd.open(idle).await;
         }
+        if self.messages.is_some() {
+            // They begin as soon as all are there.
+            trial.recorder.begin("talk");
+        }
         let crowd = Crowd::gather(&self.talk, trial, self.messages, Duration::from_secs(self.patience)).await?;
         match self.messages {
             Some(messages) => {
-                trial.recorder.begin("talk");
                 let server = trial.server.clone();
                 let killing = server.map(|server| tokio::spawn(kill(server, crowd.talk(), self.kills, messages)));
                 let done = crowd.finish(trial, Duration::from_secs(self.common.timeout)).await;

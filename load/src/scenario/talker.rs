@@ -335,19 +335,18 @@ impl Talker {
         if self.is_silent() {
             return;
         }
-        if let Some(due) = &mut self.part.due {
+        if self.talk.stop.load(Ordering::Relaxed) || self.part.quota == Some(0) {
+            let (_, side) = self.part.place;
+            if let Some(silent) = self.part.pair.silent.get(side) {
+                silent.store(true, Ordering::Release);
+            }
+        } else if let Some(due) = &mut self.part.due {
             let orders: Vec<Order> = std::iter::from_fn(|| due.try_recv().ok()).collect();
             orders.into_iter().for_each(|order| self.obey(wire, order));
         } else if self.book.pending() < self.talk.window {
             let now = Instant::now();
             while self.book.pending() < self.talk.window && self.part.quota != Some(0) {
                 self.say(wire, now);
-            }
-        }
-        if self.talk.stop.load(Ordering::Relaxed) || self.part.quota == Some(0) {
-            let (_, side) = self.part.place;
-            if let Some(silent) = self.part.pair.silent.get(side) {
-                silent.store(true, Ordering::Release);
             }
         }
     }
