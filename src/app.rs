@@ -19,7 +19,6 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
@@ -142,8 +141,7 @@ impl App {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let config = Some(session::socket::config());
-        let stream = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
+        let stream = session::socket::accept(stream, Vec::new()).await;
         self.session.tasks.spawn(session::task::run(stream, peer, Arc::clone(&self.session)));
     }
 
