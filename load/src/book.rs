@@ -250,7 +250,7 @@ impl Book {
             return Ok(());
         }
         // What is missing since the sync can only be mine and not acknowledged yet.
-        let missing = self.log.iter().skip(self.place(self.synced_to + 1)).filter(|entry| entry.is_none()).count();
+        let missing = self.after(self.synced_to).filter(|entry| entry.is_none()).count();
         if missing > self.pending.len() {
             return Err(format!("{missing} entries are missing before seq {}", message.seq));
         }
@@ -267,11 +267,8 @@ impl Book {
         if message.seq == 0 || (!mine && message.sender != self.other) {
             return Err(format!("seq {} of {}", message.seq, message.sender));
         }
-        if message.seq <= self.base {
-            return Ok(false);
-        }
         let news = Known { id: message.id, client_id: message.client_id, mine };
-        let place = self.place(message.seq);
+        let Some(place) = self.place(message.seq) else { return Ok(false) };
         if self.log.len() <= place {
             self.log.resize(place + 1, None);
         }
@@ -291,11 +288,18 @@ impl Book {
     }
 
     fn entry(&self, seq: u64) -> Option<Known> {
-        self.log.get(self.place(seq)).copied().flatten()
+        self.log.get(self.place(seq)?).copied().flatten()
     }
 
-    fn place(&self, seq: u64) -> usize {
-        usize::try_from(seq.saturating_sub(self.base + 1)).unwrap_or(usize::MAX)
+    /// Where an entry is in `log`; nowhere, if it is older than this run.
+    fn place(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.base + 1)?).ok()
+    }
+
+    /// The entries after a `seq`, as far as they are known.
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Option<Known>> {
+        let first = self.place(seq.max(self.base) + 1).unwrap_or_default();
+        self.log.iter().skip(first)
     }
 
     /// A watermark of the other moved.
@@ -349,8 +353,7 @@ impl Book {
 
     /// Messages of the other after `read`, as far as they are known.
     pub(crate) fn unread(&self, read: u64) -> u64 {
-        let after = self.log.iter().skip(self.place(read + 1));
-        after.filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
+        self.after(read).filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
     }
 
     /// The newest entry that is missing, if one is.
@@ -392,4 +395,69 @@ fn grown(before: Watermarks, after: Watermarks) -> Result<(), Broken> {
         return Err(format!("watermarks went from {before:?} to {after:?}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: MemberId = MemberId::from_bytes([1; 12]);
+    const OTHER: MemberId = MemberId::from_bytes([2; 12]);
+
+    fn told(seq: u64, sender: MemberId) -> Told<'static> {
+        let id = |byte| [u8::try_from(seq).unwrap(), byte, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let client_id = ClientMessageId::from_bytes([u8::try_from(seq).unwrap(); 16]);
+        let (id, conversation) = (MessageId::from_bytes(id(1)), ConversationId::from_bytes([9; 12]));
+        Told { id, conversation, seq, sender, client_id, content: "x" }
+    }
+
+    fn send(book: &mut Book, seq: u64) {
+        book.send(told(seq, ME).client_id, seq, "x".to_owned(), Instant::now());
+    }
+
+    #[test]
+    fn a_conversation_as_it_should_be_breaks_no_rule() {
+        let mut book = Book::new(ME, OTHER);
+        send(&mut book, 2);
+        book.pushed(told(1, OTHER)).unwrap();
+        // Mine is stored between theirs, and its answer comes last.
+        book.pushed(told(3, OTHER)).unwrap();
+        assert!(book.accepted(told(2, ME), false).unwrap().is_some());
+        assert_eq!((book.of_other(), book.acknowledged(), book.unread(1), book.missing()), (2, 1, 1, None));
+    }
+
+    #[test]
+    fn a_hole_a_double_and_a_change_are_noticed() {
+        let mut book = Book::new(ME, OTHER);
+        book.pushed(told(1, OTHER)).unwrap();
+        assert!(book.pushed(told(3, OTHER)).is_err(), "2 is missing, and nothing of mine is on its way");
+        assert!(book.pushed(told(3, OTHER)).is_err(), "twice");
+        assert!(book.learn(Told { id: told(7, ME).id, ..told(1, OTHER) }).is_err(), "another message has its place");
+        assert!(book.accepted(told(4, ME), false).is_err(), "never sent");
+        send(&mut book, 4);
+        assert!(book.accepted(Told { content: "y", ..told(4, ME) }, false).is_err(), "another content");
+    }
+
+    #[test]
+    fn a_duplicate_is_one_only_after_a_retry() {
+        let mut book = Book::new(ME, OTHER);
+        send(&mut book, 1);
+        assert!(book.accepted(told(1, ME), true).is_err());
+        send(&mut book, 2);
+        assert_eq!(book.reconnected().len(), 1);
+        assert!(book.accepted(told(2, ME), true).is_ok());
+    }
+
+    #[test]
+    fn watermarks_only_grow_and_read_implies_delivered() {
+        let mut book = Book::new(ME, OTHER);
+        let marks = |delivered, read| Watermarks { member: OTHER, delivered, read };
+        book.receipt(marks(3, 2)).unwrap();
+        assert!(book.receipt(marks(3, 1)).is_err());
+        assert!(book.receipt(marks(4, 5)).is_err());
+        assert!(
+            book.receipt(Watermarks { member: ME, delivered: 1, read: 1 }).is_err(),
+            "my own, and I have one device"
+        );
+    }
 }

@@ -136,6 +136,9 @@ pub(crate) struct Recorder {
     shards: [Shard; SHARDS],
     stages: Mutex<Vec<Stage>>,
     current: AtomicUsize,
+    started: Instant,
+    /// When the stage was halted, in microseconds since `started`; the largest number while it runs.
+    halted: AtomicU64,
     broken: Mutex<(u64, Vec<String>)>,
 }
 
@@ -169,6 +172,15 @@ impl Tally {
         histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// Times something that was due at some time. What was due after the stage was halted is not part of it.
+    pub(crate) fn time_since(&self, timing: Timing, due: Instant) {
+        let recorder = &self.recorder;
+        let at = due.saturating_duration_since(recorder.started).as_micros();
+        if at <= u128::from(recorder.halted.load(Ordering::Relaxed)) {
+            self.time(timing, due.elapsed());
+        }
+    }
+
     /// A rule was broken.
     pub(crate) fn broken(&self, rule: impl Into<String>) {
         self.recorder.broken(rule);
@@ -188,6 +200,8 @@ impl Recorder {
             shards: Default::default(),
             stages: Mutex::default(),
             current: AtomicUsize::new(0),
+            started: Instant::now(),
+            halted: AtomicU64::new(u64::MAX),
             broken: Mutex::default(),
         };
         recorder.start("warm-up", false);
@@ -210,13 +224,16 @@ impl Recorder {
         let (begun, at_start) = (Instant::now(), self.totals());
         stages.push(Stage { name: name.to_owned(), measured, begun, at_start, halted: None });
         self.current.store(stages.len() - 1, Ordering::Relaxed);
+        self.halted.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Nothing more is sent. Counting ends here; answers to what was sent are still timed as part of the stage.
     pub(crate) fn halt(&self) {
         let totals = self.totals();
         if let Some(stage) = lock(&self.stages).last_mut() {
-            stage.halted.get_or_insert((Instant::now(), totals));
+            let (at, _) = stage.halted.get_or_insert((Instant::now(), totals));
+            let micros = at.saturating_duration_since(self.started).as_micros();
+            self.halted.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 

@@ -99,11 +99,15 @@ impl Target {
         sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| error.to_string())
     }
 
-    /// Asks for a page over REST and gives back its body.
-    pub(crate) async fn get(&self, account: &Account, path: &str) -> Result<serde_json::Value, String> {
+    /// Asks for a page over REST and gives back its body; none if the server has no such thing.
+    pub(crate) async fn get(&self, account: &Account, path: &str) -> Result<Option<serde_json::Value>, String> {
         let sent = self.http.get(format!("{}{path}", self.base)).bearer_auth(&account.token).send().await;
-        let response = sent.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
-        response.json().await.map_err(|error| error.to_string())
+        let response = sent.map_err(|error| error.to_string())?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let response = response.error_for_status().map_err(|error| error.to_string())?;
+        response.json().await.map(Some).map_err(|error| error.to_string())
     }
 
     /// Gets a new token for a member whose token has expired, if that is possible.

@@ -93,7 +93,7 @@ impl Talker {
             let client_id = client_id.parse().map_err(|_| Ended::Foreign(text.to_owned()))?;
             let due = self.book.echoed(client_id);
             if let Some(due) = self.check(due) {
-                self.tally.time(Timing::Acknowledgement, due.elapsed());
+                self.tally.time_since(Timing::Acknowledgement, due);
             }
         }
         Ok(())
@@ -106,7 +106,7 @@ impl Talker {
         }
         let due = self.book.accepted(message, duplicate);
         if let Some(Some(due)) = self.check(due) {
-            self.tally.time(Timing::Acknowledgement, due.elapsed());
+            self.tally.time_since(Timing::Acknowledgement, due);
         }
     }
 
@@ -124,7 +124,7 @@ impl Talker {
     fn time_delivery(&self, content: &str) {
         let due = content.split_once(' ').and_then(|(micros, _)| micros.parse().ok()).map(Duration::from_micros);
         if let Some(due) = due {
-            self.tally.time(Timing::Delivery, self.talk.started.elapsed().saturating_sub(due));
+            self.tally.time_since(Timing::Delivery, self.talk.started + due);
         }
     }
 

@@ -386,7 +386,7 @@ impl Talker {
         content.push_str(self.padding.get(..padding).unwrap_or_default());
         self.tally.count(Count::Sent);
         if self.part.due.is_some() {
-            self.tally.time(Timing::Lag, due.elapsed());
+            self.tally.time_since(Timing::Lag, due);
         }
         self.write_message(wire, client_id, self.number, &content);
         self.book.send(client_id, self.number, content, due);
