@@ -144,8 +144,10 @@ fn stages(outcomes: &[Outcome]) -> impl Iterator<Item = (String, &StageOutcome)>
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds, for people")]
 fn latency_plot(outcomes: &[Outcome], timing: &str) -> Plot {
-    let with_it = stages(outcomes).filter_map(|(name, stage)| Some((name, stage.timings.get(timing)?)));
-    let series = with_it.enumerate().map(|(colour, (name, distribution))| Series {
+    // A stage has the same colour in every plot.
+    let with_it = stages(outcomes).enumerate();
+    let with_it = with_it.filter_map(|(colour, (name, stage))| Some((colour, name, stage.timings.get(timing)?)));
+    let series = with_it.map(|(colour, name, distribution)| Series {
         name,
         points: distribution
             .percentiles

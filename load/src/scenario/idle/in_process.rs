@@ -36,6 +36,8 @@ use crate::{
 const OPENING: usize = 256;
 /// Looks at the memory while they are being opened.
 const LOOKS: usize = 20;
+/// How long the last answers may take.
+const LAST: Duration = Duration::from_secs(2);
 /// The name of the thread that plays the clients, by which its processor time is found.
 const CLIENTS: &str = "heartbeats";
 
@@ -186,7 +188,7 @@ async fn beat(options: &Options, trial: &Trial, ends: Vec<End>) -> Result<(), St
     if let (Some((all_before, clients_before)), Some((all, clients))) = (before, spent()) {
         let server = (all - all_before) - (clients - clients_before);
         let count = kib(beats.load(Ordering::Relaxed) - beats_before);
-        trial.figure("heartbeats answered a second", count / seconds, "");
+        trial.figure("heartbeats a second", count / seconds, "");
         trial.figure("processor time of heartbeats in the server", server / seconds * 100.0, "% of a core");
         trial.figure("processor time of one heartbeat in the server", server * 1e6 / count.max(1.0), "us");
         trial.figure("processor time of the clients", (clients - clients_before) / seconds * 100.0, "% of a core");
@@ -196,35 +198,42 @@ async fn beat(options: &Options, trial: &Trial, ends: Vec<End>) -> Result<(), St
     Ok(())
 }
 
-/// The clients: each is asked how it is once in a heartbeat, and has to have answered by the next time.
+/// The clients: each says its heartbeat once in so long, and has to have the answer by the next time, or by the end.
 fn play(ends: &[End], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64, recorder: &Recorder) {
     let mut ping = bytes::BytesMut::new();
     write_text(&mut ping, &[&ClientFrame::Ping(Ping {}).encode(None)]);
     let started = Instant::now();
     let mut asked = vec![false; ends.len()];
-    for round in 0.. {
+    let say = |end: &End, asked: &mut bool, bytes: &[u8]| {
+        let mut answered = false;
+        let there = end.exchange(bytes, |bytes| {
+            answered = String::from_utf8_lossy(bytes).contains(r#"{"type":"pong""#);
+        });
+        if !there || (*asked && !answered) {
+            recorder.broken("a connection in memory did not answer a heartbeat");
+        }
+        *asked = !bytes.is_empty();
+    };
+    let pause = |wait: Duration| {
+        #[expect(clippy::disallowed_methods, reason = "it is a thread of its own, and has nothing else to do")]
+        std::thread::sleep(wait);
+    };
+    'rounds: for round in 0.. {
         for (number, (end, asked)) in ends.iter().zip(&mut asked).enumerate() {
             if number % 64 == 0 {
                 let part = kib(number as u64) / kib(ends.len() as u64);
                 let due = started + heartbeat * round + heartbeat.mul_f64(part);
-                let wait = due.saturating_duration_since(Instant::now());
-                #[expect(clippy::disallowed_methods, reason = "it is a thread of its own, and has nothing else to do")]
-                std::thread::sleep(wait);
+                pause(due.saturating_duration_since(Instant::now()));
                 if stop.load(Ordering::Relaxed) {
-                    return;
+                    break 'rounds;
                 }
             }
-            let mut answered = false;
-            let there = end.exchange(&ping, |bytes| {
-                answered = String::from_utf8_lossy(bytes).contains(r#"{"type":"pong""#);
-            });
-            if !there || (*asked && !answered) {
-                recorder.broken("a connection in memory did not answer a heartbeat");
-            }
-            beats.fetch_add(u64::from(answered), Ordering::Relaxed);
-            *asked = true;
+            say(end, asked, &ping);
+            beats.fetch_add(1, Ordering::Relaxed);
         }
     }
+    pause(LAST);
+    ends.iter().zip(&mut asked).filter(|(_, asked)| **asked).for_each(|(end, asked)| say(end, asked, &[]));
 }
 
 /// The processor time of a thread of this process, by its name.
