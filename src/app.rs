@@ -6,10 +6,16 @@ mod background;
 mod foundation;
 mod maintenance;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use protocol::{model::UserType, rest::RegisterRequest};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     task::JoinHandle,
     time::{Instant, timeout_at},
@@ -143,6 +149,16 @@ impl App {
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
         })
+    }
+
+    /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.
+    /// For tests and measurements inside of one process; it counts towards no limit of connections.
+    pub async fn serve<S>(&self, stream: S, peer: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let stream = session::socket::accept(stream, Vec::new()).await;
+        self.session.tasks.spawn(session::task::run(stream, peer, Arc::clone(&self.session)));
     }
 
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,

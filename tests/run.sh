@@ -71,10 +71,10 @@ echo "== building the server and the load client"
 cargo build --release --workspace --quiet
 
 echo "== the scripted conversation on SQLite, with the server killed and restarted three times"
-env -u DATABASE_URL target/release/load chat --spawn --members 50 --messages 6000 --window 4 --kills 3
+target/release/load chat --spawn --members 50 --messages 6000 --window 4 --receipts --drops 3 --kills 3
 
 echo "== 500 idle connections, and messages through them"
-env -u DATABASE_URL target/release/load idle --spawn -n 500 --hold 2
+target/release/load idle --spawn -n 500 --hold 4 --set HEARTBEAT_INTERVAL=3s
 
 if command -v mongod >/dev/null; then
     echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"
@@ -83,8 +83,8 @@ else
     port=$(free_port)
     start_database "$scratch/chat" "$port"
     wait_for_port "$port"
-    DATABASE_URL="mongodb://127.0.0.1:$port/chat?directConnection=true" STORE_TIMEOUT=3s \
-        target/release/load chat --spawn --members 20 --messages 3000 --window 2 --kills 3 &
+    target/release/load chat --spawn --store "mongodb://127.0.0.1:$port/chat?directConnection=true" \
+        --set STORE_TIMEOUT=3s --members 20 --messages 3000 --window 2 --receipts --drops 3 --kills 3 &
     chat=$!
     for _ in 1 2 3; do
         sleep 6

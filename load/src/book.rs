@@ -3,14 +3,15 @@
 //! The rules are those of `docs/protocol.md`: a log without holes that is the same for everybody and never changes, a
 //! message stored once however often it is sent, watermarks that only grow, unread counts that are exact.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::VecDeque;
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId,
     model::{Conversation, Entry, Message, Watermarks},
-    server::Receipt,
 };
 use tokio::time::Instant;
+
+use crate::scan::Scanned;
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,12 @@ struct Known {
 
 /// A message of mine that is not acknowledged yet.
 struct Pending {
+    client_id: ClientMessageId,
+    /// The same number is in the id of its request.
+    number: u64,
     content: String,
-    since: Instant,
+    /// When it was to be sent.
+    due: Instant,
     /// Whether it was sent more than once.
     again: bool,
 }
@@ -31,17 +36,55 @@ struct Pending {
 /// A rule that was broken, in words.
 pub(crate) type Broken = String;
 
+/// What a frame says of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) conversation: ConversationId,
+    pub(crate) seq: u64,
+    pub(crate) sender: MemberId,
+    pub(crate) client_id: ClientMessageId,
+    pub(crate) content: &'a str,
+}
+
+impl<'a> From<&'a Message> for Told<'a> {
+    fn from(message: &'a Message) -> Self {
+        let Message { id, conversation, seq, sender, client_id, content, .. } = message;
+        Self { id: *id, conversation: *conversation, seq: *seq, sender: *sender, client_id: *client_id, content }
+    }
+}
+
+impl<'a> TryFrom<Scanned<'a>> for Told<'a> {
+    type Error = protocol::ids::InvalidId;
+
+    fn try_from(scanned: Scanned<'a>) -> Result<Self, Self::Error> {
+        Ok(Self {
+            id: scanned.id.parse()?,
+            conversation: scanned.conversation.parse()?,
+            seq: scanned.seq,
+            sender: scanned.sender.parse()?,
+            client_id: scanned.client_id.parse()?,
+            content: scanned.content,
+        })
+    }
+}
+
 /// What a client knows of its conversation with one other member.
 pub(crate) struct Book {
     me: MemberId,
     pub(crate) other: MemberId,
     pub(crate) conversation: Option<ConversationId>,
-    /// By `seq`, counted from zero here.
+    /// By `seq`, counted from `base`.
     log: Vec<Option<Known>>,
+    /// Entries before those that this run is about.
+    base: u64,
     known: usize,
-    of_other: usize,
-    pending: HashMap<ClientMessageId, Pending>,
-    acknowledged: HashMap<ClientMessageId, u64>,
+    of_other: u64,
+    acknowledged: u64,
+    /// The `seq` of the newest message of mine, and of the other.
+    newest: (u64, u64),
+    /// In the order in which they were sent first, which is nearly always the order of their acknowledgements.
+    pending: VecDeque<Pending>,
     last_push: u64,
     /// Whether this is not the first connection.
     reconnected: bool,
@@ -61,10 +104,12 @@ impl Book {
             other,
             conversation: None,
             log: Vec::new(),
+            base: 0,
             known: 0,
             of_other: 0,
-            pending: HashMap::new(),
-            acknowledged: HashMap::new(),
+            acknowledged: 0,
+            newest: (0, 0),
+            pending: VecDeque::new(),
             last_push: 0,
             reconnected: false,
             synced_to: 0,
@@ -74,19 +119,39 @@ impl Book {
         }
     }
 
+    /// The conversation had entries before this run, which are taken as they are.
+    pub(crate) fn begin_after(&mut self, state: &Conversation) {
+        self.base = state.last_seq;
+        self.conversation = Some(state.id);
+        for watermarks in &state.members {
+            let known = if watermarks.member == self.me { &mut self.mine } else { &mut self.theirs };
+            *known = *watermarks;
+        }
+    }
+
     /// The newest entry that is known.
     pub(crate) fn last_seq(&self) -> u64 {
-        self.log.len() as u64
+        self.base + self.log.len() as u64
+    }
+
+    /// Entries before those that this run is about.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether the connection has not been lost so far.
+    pub(crate) fn is_first_connection(&self) -> bool {
+        !self.reconnected
     }
 
     /// Messages of the other that are known.
-    pub(crate) fn of_other(&self) -> usize {
+    pub(crate) fn of_other(&self) -> u64 {
         self.of_other
     }
 
     /// Messages of mine that were acknowledged.
-    pub(crate) fn acknowledged(&self) -> usize {
-        self.acknowledged.len()
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged
     }
 
     /// Messages of mine that are on their way.
@@ -101,64 +166,60 @@ impl Book {
 
     /// The `seq` of the newest message of mine, and of the other.
     pub(crate) fn newest(&self) -> (u64, u64) {
-        let newest = |mine: bool| {
-            let place = self.log.iter().rposition(|entry| entry.is_some_and(|entry| entry.mine == mine));
-            place.map_or(0, |place| place as u64 + 1)
-        };
-        (newest(true), newest(false))
+        self.newest
     }
 
-    /// I send a message.
-    pub(crate) fn send(&mut self, client_id: ClientMessageId, content: String, now: Instant) {
-        self.pending.insert(client_id, Pending { content, since: now, again: false });
+    /// I send a message that was due at some time.
+    pub(crate) fn send(&mut self, client_id: ClientMessageId, number: u64, content: String, due: Instant) {
+        self.pending.push_back(Pending { client_id, number, content, due, again: false });
     }
 
     /// There is a new connection, not the first one: what has to be sent again on it, in the order in which it was sent first.
-    pub(crate) fn reconnected(&mut self) -> Vec<(ClientMessageId, String)> {
-        let mut again: Vec<_> = self
-            .pending
-            .iter_mut()
-            .map(|(id, pending)| {
-                pending.again = true;
-                (*id, pending.content.clone())
-            })
-            .collect();
+    pub(crate) fn reconnected(&mut self) -> Vec<(ClientMessageId, u64, String)> {
         // Pushes come in the order of `seq` on each connection. An entry of the sync may be pushed as well.
         self.last_push = 0;
         self.receipts = [self.me, self.other].map(|member| Watermarks { member, delivered: 0, read: 0 });
         self.reconnected = true;
-        // Version 7 UUIDs sort by time.
-        again.sort_unstable_by_key(|(id, _)| *id);
-        again
+        let again = |pending: &mut Pending| {
+            pending.again = true;
+            (pending.client_id, pending.number, pending.content.clone())
+        };
+        self.pending.iter_mut().map(again).collect()
     }
 
-    /// The content of a message that has to be sent again on the same connection.
-    pub(crate) fn send_again(&mut self, client_id: ClientMessageId) -> Option<String> {
-        let pending = self.pending.get_mut(&client_id)?;
+    /// What has to be sent again on the same connection.
+    pub(crate) fn send_again(&mut self, number: u64) -> Option<(ClientMessageId, String)> {
+        let pending = self.pending.iter_mut().find(|pending| pending.number == number)?;
         pending.again = true;
-        Some(pending.content.clone())
+        Some((pending.client_id, pending.content.clone()))
     }
 
-    /// The server acknowledged a message. Returns how long it took, the first time.
-    pub(crate) fn accepted(
-        &mut self,
-        message: &Message,
-        duplicate: bool,
-        now: Instant,
-    ) -> Result<Option<Duration>, Broken> {
-        let was_known = self.log.get(place(message.seq)).copied().flatten().is_some();
-        if was_known && !duplicate {
+    fn take_pending(&mut self, client_id: ClientMessageId) -> Option<Pending> {
+        let place = self.pending.iter().position(|pending| pending.client_id == client_id)?;
+        self.pending.remove(place)
+    }
+
+    /// A relay, which knows no protocol, sent a message of mine back. Returns when it was due.
+    pub(crate) fn echoed(&mut self, client_id: ClientMessageId) -> Result<Instant, Broken> {
+        let pending = self.take_pending(client_id).ok_or("the relay sent back what was not sent")?;
+        self.acknowledged += 1;
+        Ok(pending.due)
+    }
+
+    /// A relay brought a message of the other.
+    pub(crate) fn relayed(&mut self) {
+        self.of_other += 1;
+    }
+
+    /// The server acknowledged a message. Returns when it was due, the first time.
+    pub(crate) fn accepted(&mut self, message: Told<'_>, duplicate: bool) -> Result<Option<Instant>, Broken> {
+        let known = self.entry(message.seq);
+        if known.is_some() && !duplicate {
             return Err(format!("seq {} was stored before and is not called a duplicate", message.seq));
         }
-        if let Some(first) = self.acknowledged.get(&message.client_id) {
-            return if *first == message.seq {
-                Ok(None)
-            } else {
-                Err(format!("one message has seq {first} and {}", message.seq))
-            };
-        }
-        let Some(pending) = self.pending.remove(&message.client_id) else {
-            return Err(format!("seq {} was acknowledged and never sent", message.seq));
+        let Some(pending) = self.take_pending(message.client_id) else {
+            let same = known.is_some_and(|known| known.mine && known.client_id == message.client_id);
+            return if same { Ok(None) } else { Err(format!("seq {} was acknowledged and never sent", message.seq)) };
         };
         if pending.content != message.content {
             return Err(format!("seq {} was stored with another content", message.seq));
@@ -167,24 +228,29 @@ impl Book {
             return Err(format!("seq {} was sent once and is called a duplicate", message.seq));
         }
         self.learn(message)?;
-        self.acknowledged.insert(message.client_id, message.seq);
-        Ok(Some(now.duration_since(pending.since)))
+        self.acknowledged += 1;
+        Ok(Some(pending.due))
     }
 
     /// A message was pushed.
-    pub(crate) fn pushed(&mut self, message: &Message) -> Result<(), Broken> {
+    pub(crate) fn pushed(&mut self, message: Told<'_>) -> Result<(), Broken> {
         // What an earlier connection sent is pushed to the one after it, as to any other device of mine.
-        let sent_before = self.pending.get(&message.client_id).is_none_or(|pending| pending.again);
-        if message.sender == self.me && !sent_before {
-            return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
+        if message.sender == self.me {
+            let pending = self.pending.iter().find(|pending| pending.client_id == message.client_id);
+            if pending.is_some_and(|pending| !pending.again) {
+                return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
+            }
         }
         if message.seq <= self.last_push {
             return Err(format!("seq {} was pushed after {}", message.seq, self.last_push));
         }
         self.last_push = message.seq;
         self.learn(message)?;
+        if self.known == self.log.len() {
+            return Ok(());
+        }
         // What is missing since the sync can only be mine and not acknowledged yet.
-        let missing = self.log.iter().skip(place(self.synced_to + 1)).filter(|entry| entry.is_none()).count();
+        let missing = self.after(self.synced_to).filter(|entry| entry.is_none()).count();
         if missing > self.pending.len() {
             return Err(format!("{missing} entries are missing before seq {}", message.seq));
         }
@@ -192,7 +258,7 @@ impl Book {
     }
 
     /// Takes an entry, whichever way it came. Returns whether it was news.
-    pub(crate) fn learn(&mut self, message: &Message) -> Result<bool, Broken> {
+    pub(crate) fn learn(&mut self, message: Told<'_>) -> Result<bool, Broken> {
         let conversation = *self.conversation.get_or_insert(message.conversation);
         if message.conversation != conversation {
             return Err(format!("two conversations with one member: {conversation} and {}", message.conversation));
@@ -202,32 +268,49 @@ impl Book {
             return Err(format!("seq {} of {}", message.seq, message.sender));
         }
         let news = Known { id: message.id, client_id: message.client_id, mine };
-        if self.log.len() <= place(message.seq) {
-            self.log.resize(place(message.seq) + 1, None);
+        let Some(place) = self.place(message.seq) else { return Ok(false) };
+        if self.log.len() <= place {
+            self.log.resize(place + 1, None);
         }
-        let Some(entry) = self.log.get_mut(place(message.seq)) else { return Ok(false) };
+        let Some(entry) = self.log.get_mut(place) else { return Ok(false) };
         match entry {
             Some(known) if *known == news => Ok(false),
             Some(known) => Err(format!("seq {} was {known:?} and is {news:?}", message.seq)),
             None => {
                 *entry = Some(news);
                 self.known += 1;
-                self.of_other += usize::from(!mine);
+                self.of_other += u64::from(!mine);
+                let newest = if mine { &mut self.newest.0 } else { &mut self.newest.1 };
+                *newest = (*newest).max(message.seq);
                 Ok(true)
             }
         }
     }
 
+    fn entry(&self, seq: u64) -> Option<Known> {
+        self.log.get(self.place(seq)?).copied().flatten()
+    }
+
+    /// Where an entry is in `log`; nowhere, if it is older than this run.
+    fn place(&self, seq: u64) -> Option<usize> {
+        usize::try_from(seq.checked_sub(self.base + 1)?).ok()
+    }
+
+    /// The entries after a `seq`, as far as they are known.
+    fn after(&self, seq: u64) -> impl Iterator<Item = &Option<Known>> {
+        let first = self.place(seq.max(self.base) + 1).unwrap_or_default();
+        self.log.iter().skip(first)
+    }
+
     /// A watermark of the other moved.
-    pub(crate) fn receipt(&mut self, receipt: &Receipt) -> Result<(), Broken> {
+    pub(crate) fn receipt(&mut self, moved: Watermarks) -> Result<(), Broken> {
         let [of_mine, of_theirs] = &mut self.receipts;
-        let (known, last) = match receipt.member {
+        let (known, last) = match moved.member {
             member if member == self.other => (&mut self.theirs, of_theirs),
             // As with messages: what an earlier connection said.
             member if member == self.me && self.reconnected => (&mut self.mine, of_mine),
             member => return Err(format!("a receipt of {member}")),
         };
-        let moved = Watermarks { member: receipt.member, delivered: receipt.delivered, read: receipt.read };
         grown(*last, moved)?;
         *last = moved;
         known.delivered = known.delivered.max(moved.delivered);
@@ -242,7 +325,7 @@ impl Book {
     }
 
     /// A sync told the state of the conversation. Returns how many of its entries were news.
-    pub(crate) fn synced(&mut self, state: &Conversation) -> Result<usize, Broken> {
+    pub(crate) fn synced(&mut self, state: &Conversation) -> Result<u64, Broken> {
         if state.last_seq < self.last_seq() {
             return Err(format!("the log ended with {} and ends with {} now", self.last_seq(), state.last_seq));
         }
@@ -257,9 +340,9 @@ impl Book {
         self.synced_to = state.last_seq;
         let mut news = 0;
         for Entry::Message(message) in &state.entries {
-            news += usize::from(self.learn(message)?);
+            news += u64::from(self.learn(message.into())?);
         }
-        if self.last_seq() == state.last_seq && self.missing().is_none() {
+        if self.base == 0 && self.last_seq() == state.last_seq && self.missing().is_none() {
             let expected = self.unread(self.mine.read);
             if expected != state.unread {
                 return Err(format!("{} unread instead of {expected}", state.unread));
@@ -270,7 +353,7 @@ impl Book {
 
     /// Messages of the other after `read`, as far as they are known.
     pub(crate) fn unread(&self, read: u64) -> u64 {
-        self.log.iter().skip(place(read + 1)).filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
+        self.after(read).filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
     }
 
     /// The newest entry that is missing, if one is.
@@ -278,12 +361,12 @@ impl Book {
         if self.known == self.log.len() {
             return None;
         }
-        self.log.iter().rposition(Option::is_none).map(|place| place as u64 + 1)
+        self.log.iter().rposition(Option::is_none).map(|place| self.base + place as u64 + 1)
     }
 
-    /// The whole log, read at the end by somebody who knew nothing: it is what was acknowledged and pushed.
-    pub(crate) fn audit(&self, log: &[Message]) -> Result<(), Broken> {
-        let seqs_are_whole = log.iter().zip(1..).all(|(message, seq)| message.seq == seq);
+    /// The end of the log, from `first` on, read by somebody who knew nothing: it is what was acknowledged and pushed.
+    pub(crate) fn audit(&self, first: u64, log: &[Message]) -> Result<(), Broken> {
+        let seqs_are_whole = log.iter().zip(first..).all(|(message, seq)| message.seq == seq);
         if !seqs_are_whole {
             return Err("the log has a hole, or a seq twice".to_owned());
         }
@@ -293,25 +376,17 @@ impl Book {
         }
         for message in log {
             let news = Known { id: message.id, client_id: message.client_id, mine: message.sender == self.me };
-            if self.log.get(place(message.seq)).copied().flatten().is_some_and(|known| known != news) {
+            if self.entry(message.seq).is_some_and(|known| known != news) {
                 return Err(format!("seq {} is not what it was", message.seq));
             }
         }
-        for (client_id, seq) in &self.acknowledged {
-            let stored = log.get(place(*seq)).filter(|message| message.client_id == *client_id);
-            if stored.is_none_or(|message| message.sender != self.me) {
-                return Err(format!("seq {seq} was acknowledged and is not there"));
-            }
-        }
-        if (log.len() as u64) < self.last_seq() {
-            return Err(format!("{} entries were seen and {} are there", self.last_seq(), log.len()));
+        // With the seqs whole and every known entry the same, nothing that was acknowledged is missing.
+        let last = first.saturating_sub(1) + log.len() as u64;
+        if last < self.last_seq() {
+            return Err(format!("entries up to {} were seen and up to {last} are there", self.last_seq()));
         }
         Ok(())
     }
-}
-
-fn place(seq: u64) -> usize {
-    usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX)
 }
 
 /// 0 <= read <= delivered, and both only grow.
@@ -320,4 +395,69 @@ fn grown(before: Watermarks, after: Watermarks) -> Result<(), Broken> {
         return Err(format!("watermarks went from {before:?} to {after:?}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: MemberId = MemberId::from_bytes([1; 12]);
+    const OTHER: MemberId = MemberId::from_bytes([2; 12]);
+
+    fn told(seq: u64, sender: MemberId) -> Told<'static> {
+        let id = |byte| [u8::try_from(seq).unwrap(), byte, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let client_id = ClientMessageId::from_bytes([u8::try_from(seq).unwrap(); 16]);
+        let (id, conversation) = (MessageId::from_bytes(id(1)), ConversationId::from_bytes([9; 12]));
+        Told { id, conversation, seq, sender, client_id, content: "x" }
+    }
+
+    fn send(book: &mut Book, seq: u64) {
+        book.send(told(seq, ME).client_id, seq, "x".to_owned(), Instant::now());
+    }
+
+    #[test]
+    fn a_conversation_as_it_should_be_breaks_no_rule() {
+        let mut book = Book::new(ME, OTHER);
+        send(&mut book, 2);
+        book.pushed(told(1, OTHER)).unwrap();
+        // Mine is stored between theirs, and its answer comes last.
+        book.pushed(told(3, OTHER)).unwrap();
+        assert!(book.accepted(told(2, ME), false).unwrap().is_some());
+        assert_eq!((book.of_other(), book.acknowledged(), book.unread(1), book.missing()), (2, 1, 1, None));
+    }
+
+    #[test]
+    fn a_hole_a_double_and_a_change_are_noticed() {
+        let mut book = Book::new(ME, OTHER);
+        book.pushed(told(1, OTHER)).unwrap();
+        assert!(book.pushed(told(3, OTHER)).is_err(), "2 is missing, and nothing of mine is on its way");
+        assert!(book.pushed(told(3, OTHER)).is_err(), "twice");
+        assert!(book.learn(Told { id: told(7, ME).id, ..told(1, OTHER) }).is_err(), "another message has its place");
+        assert!(book.accepted(told(4, ME), false).is_err(), "never sent");
+        send(&mut book, 4);
+        assert!(book.accepted(Told { content: "y", ..told(4, ME) }, false).is_err(), "another content");
+    }
+
+    #[test]
+    fn a_duplicate_is_one_only_after_a_retry() {
+        let mut book = Book::new(ME, OTHER);
+        send(&mut book, 1);
+        assert!(book.accepted(told(1, ME), true).is_err());
+        send(&mut book, 2);
+        assert_eq!(book.reconnected().len(), 1);
+        assert!(book.accepted(told(2, ME), true).is_ok());
+    }
+
+    #[test]
+    fn watermarks_only_grow_and_read_implies_delivered() {
+        let mut book = Book::new(ME, OTHER);
+        let marks = |delivered, read| Watermarks { member: OTHER, delivered, read };
+        book.receipt(marks(3, 2)).unwrap();
+        assert!(book.receipt(marks(3, 1)).is_err());
+        assert!(book.receipt(marks(4, 5)).is_err());
+        assert!(
+            book.receipt(Watermarks { member: ME, delivered: 1, read: 1 }).is_err(),
+            "my own, and I have one device"
+        );
+    }
 }

@@ -1,123 +1,141 @@
-//! One connection, from hello to its end.
+//! One signed-in connection: hello, welcome, sync, and then frames both ways.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::{
-    ClientFrame, Cursor, Envelope, Request, RequestId, SUBPROTOCOL, ServerFrame,
+    ClientFrame, Cursor, Envelope, RequestId, ServerFrame,
     client::Hello,
     model::{Conversation, Device, Platform},
     server::{SyncDone, Welcome},
 };
-use tokio::{net::TcpStream, time::timeout};
-use tokio_tungstenite::{
-    WebSocketStream, client_async_with_config,
-    tungstenite::{Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
 };
 
-/// How long opening a connection, hello and sync may take each.
+use crate::wire::{Ended, Wire, broken, connect};
+
+/// How long opening a connection, hello and sync may take together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a connection is no more.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
-    /// It could not be opened, or it broke.
-    #[error("{0}")]
-    Broken(String),
-    /// The server closed it with this code.
-    #[error("closed with {0}")]
-    Closed(u16),
-    /// The server said something that is not the protocol.
-    #[error("not the protocol: {0}")]
-    Foreign(String),
-}
-
-fn broken(error: impl std::fmt::Display) -> Ended {
-    Ended::Broken(error.to_string())
-}
-
 /// A connection that is signed in and synced.
-pub(crate) struct Link {
-    socket: WebSocketStream<TcpStream>,
+pub(crate) struct Link<S = TcpStream> {
+    pub(crate) wire: Wire<S>,
     pub(crate) welcome: Welcome,
     /// The conversations of the sync.
     pub(crate) synced: Vec<Conversation>,
     pub(crate) done: SyncDone,
 }
 
-impl Link {
-    /// Connects, says hello and syncs.
-    pub(crate) async fn open(
-        addr: SocketAddr,
-        token: &str,
-        device: &str,
-        cursor: Option<Cursor>,
-        read_buffer: usize,
-    ) -> Result<Self, Ended> {
-        timeout(PATIENCE, Self::open_now(addr, token, device, cursor, read_buffer)).await.map_err(broken)?
+/// How to open a connection.
+#[derive(Clone)]
+pub(crate) struct Opening {
+    /// Where the server listens.
+    pub(crate) addr: std::net::SocketAddr,
+    /// Where the connection comes from, if that matters.
+    pub(crate) from: Option<IpAddr>,
+    pub(crate) device: &'static str,
+    /// Bytes read at once.
+    pub(crate) chunk: usize,
+    /// Bytes that the kernel keeps for a client that does not read, if that matters.
+    pub(crate) kernel_buffer: Option<u32>,
+}
+
+impl Opening {
+    /// A connection of a client that talks.
+    pub(crate) fn new(addr: std::net::SocketAddr) -> Self {
+        Self { addr, from: None, device: "load", chunk: 16 * 1024, kernel_buffer: None }
     }
 
-    async fn open_now(
-        addr: SocketAddr,
+    /// The same on another device.
+    pub(crate) fn on(self, device: &'static str) -> Self {
+        Self { device, ..self }
+    }
+
+    /// Connects, says hello and syncs.
+    pub(crate) async fn open(&self, token: &str, cursor: Option<Cursor>) -> Result<Link, Ended> {
+        let opening = async {
+            let wire = self.socket("/ws").await?;
+            Link::sign_in(wire, token, self.device, cursor).await
+        };
+        timeout(PATIENCE, opening).await.map_err(broken)?
+    }
+
+    /// Connects and asks for the upgrade.
+    pub(crate) async fn socket(&self, path: &str) -> Result<Wire<TcpStream>, Ended> {
+        let stream = connect(self.addr, self.from, self.kernel_buffer).await.map_err(broken)?;
+        let mut wire = Wire::new(stream, self.chunk);
+        wire.upgrade(&self.addr.to_string(), path).await?;
+        Ok(wire)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    /// Says hello over a WebSocket, and syncs.
+    pub(crate) async fn sign_in(
+        mut wire: Wire<S>,
         token: &str,
         device: &str,
         cursor: Option<Cursor>,
-        read_buffer: usize,
     ) -> Result<Self, Ended> {
-        let stream = TcpStream::connect(addr).await.map_err(broken)?;
-        stream.set_nodelay(true).map_err(broken)?;
-        let mut request = format!("ws://{addr}/ws").into_client_request().map_err(broken)?;
-        request.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().map_err(broken)?);
-        let config = WebSocketConfig::default().read_buffer_size(read_buffer).write_buffer_size(read_buffer);
-        let (mut socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(broken)?;
         let device = Device { id: device.parse().map_err(broken)?, platform: Platform::Other, name: None };
+        let expects_changes = cursor.is_some();
         let hello = ClientFrame::Hello(Hello { token: token.to_owned(), device, cursor });
-        socket.send(Message::text(hello.encode(None))).await.map_err(broken)?;
-        let welcome = match receive(&mut socket).await?.frame {
+        wire.queue(&[&hello.encode(None)]);
+        let welcome = match decode(&wire.next().await?)?.frame {
             ServerFrame::Welcome(welcome) => welcome,
             ServerFrame::Error(error) => return Err(Ended::Broken(error.message)),
+            ServerFrame::Goodbye(goodbye) => return Err(Ended::Closed(goodbye.code.number())),
             other => return Err(Ended::Foreign(format!("{} instead of welcome", other.frame_type()))),
         };
         let mut synced = Vec::new();
         let done = loop {
-            match receive(&mut socket).await?.frame {
+            match decode(&wire.next().await?)?.frame {
                 ServerFrame::Sync(sync) => synced.extend(sync.conversations),
                 ServerFrame::SyncDone(done) => break done,
+                ServerFrame::Error(error) => return Err(Ended::Broken(error.message)),
+                ServerFrame::Goodbye(goodbye) => return Err(Ended::Closed(goodbye.code.number())),
                 other => return Err(Ended::Foreign(format!("{} within the sync", other.frame_type()))),
             }
         };
-        Ok(Self { socket, welcome, synced, done })
+        // With a cursor the sync may still be full, when too much has changed since.
+        if welcome.cursor.is_some() && !expects_changes || welcome.cursor.is_none() && !done.full {
+            return Err(Ended::Foreign("the sync does not start where welcome says".to_owned()));
+        }
+        Ok(Self { wire, welcome, synced, done })
     }
 
-    /// The next frame. Can be abandoned at any time.
+    /// The next frame, waiting for it. Can be abandoned at any time.
     pub(crate) async fn next(&mut self) -> Result<Envelope, Ended> {
-        receive(&mut self.socket).await
+        decode(&self.wire.next().await?)
     }
 
-    /// Queues a request.
-    pub(crate) async fn queue(&mut self, id: RequestId, frame: ClientFrame) -> Result<(), Ended> {
-        let text = Request { id: Some(id), frame }.encode();
-        self.socket.feed(Message::text(text)).await.map_err(broken)
+    /// Queues a request for the next turn.
+    pub(crate) fn queue(&mut self, id: &str, frame: &ClientFrame) -> Result<(), Ended> {
+        let id: RequestId = id.parse().map_err(broken)?;
+        self.wire.queue(&[&frame.encode(Some(&id))]);
+        Ok(())
     }
 
-    /// Sends what is queued.
-    pub(crate) async fn flush(&mut self) -> Result<(), Ended> {
-        self.socket.flush().await.map_err(broken)
+    /// Sends a request and waits for its reply; pushes that come before it are handed to `push`.
+    pub(crate) async fn ask(
+        &mut self,
+        frame: &ClientFrame,
+        mut push: impl FnMut(Envelope),
+    ) -> Result<ServerFrame, Ended> {
+        self.queue("ask", frame)?;
+        loop {
+            let envelope = self.next().await?;
+            if envelope.id.as_ref().is_some_and(|id| id.as_str() == "ask") {
+                return Ok(envelope.frame);
+            }
+            push(envelope);
+        }
     }
 }
 
-async fn receive(socket: &mut WebSocketStream<TcpStream>) -> Result<Envelope, Ended> {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => {
-                return Envelope::decode(&text).map_err(|error| Ended::Foreign(format!("{error}: {text}")));
-            }
-            Some(Ok(Message::Close(frame))) => {
-                return Err(frame.map_or_else(|| broken("closed"), |frame| Ended::Closed(frame.code.into())));
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(broken(error)),
-            None => return Err(broken("the connection is gone")),
-        }
-    }
+/// Reads a frame the long way.
+pub(crate) fn decode(text: &str) -> Result<Envelope, Ended> {
+    Envelope::decode(text).map_err(|error| Ended::Foreign(format!("{error}: {text}")))
 }

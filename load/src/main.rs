@@ -3,39 +3,89 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`scenario`] | what the clients do |
+//! | [`trial`] | one run of a scenario: what it runs against, and what becomes of it |
+//! | [`recorder`] | counts, latencies, broken rules |
+//! | [`proc`] | memory and processor time, over time |
+//! | [`pace`] | when messages are due, whatever the server does |
+//! | [`report`] | the table, the JSON file and the page at the end |
+//! | [`herd`] | many connections that say nothing but heartbeats |
 //! | [`book`] | what a client knows of its conversation, and whether that is as the rules have it |
-//! | [`link`] | one connection, from hello to its end |
-//! | [`target`] | the server under load: registering members there |
-//! | [`server`] | a server of our own: started, measured, killed and started again |
-//! | [`stats`] | counts, latencies, broken rules |
-//! | [`report`] | the table at the end |
+//! | [`link`], [`wire`], [`scan`] | one connection: signing in; WebSocket frames; reading the hot ones |
+//! | [`target`] | the server under load, over REST |
+//! | [`server`] | a server of our own: started, killed and started again |
+//! | [`seed`] | filling its store before |
+//! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
+mod herd;
 mod link;
+mod pace;
+mod proc;
+mod recorder;
+mod relay;
 mod report;
+mod scan;
 mod scenario;
+mod seed;
 mod server;
-mod stats;
 mod target;
+mod trial;
+mod wire;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Scripted clients for a Members Book server.
+use scenario::execute;
+
+/// Scripted clients for a Members Book server: they talk, check every rule of the protocol as they go, and measure.
 #[derive(Parser)]
 #[command(version, max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
-    scenario: Scenario,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum Scenario {
-    /// Members talk in pairs, say delivered and read, lose their connection at random, and check every rule.
+enum Command {
+    /// Members talk in pairs, as fast as they get answers or at a given rate.
     Chat(scenario::chat::Options),
-    /// Many members are signed in and say nothing but heartbeats; how much memory do they cost?
+    /// Many members are signed in and say nothing but heartbeats: what do they cost?
     Idle(scenario::idle::Options),
+    /// Members log in with their passwords while others talk.
+    LoginStorm(scenario::login_storm::Options),
+    /// All connections are cut at once, and all come back with their cursor.
+    ReconnectStorm(scenario::reconnect_storm::Options),
+    /// One member's presence and profile change while many watch.
+    FanOut(scenario::fan_out::Options),
+    /// A share of the clients stops reading: do the others notice?
+    SlowReaders(scenario::slow_readers::Options),
+    /// Paging and searching in a large prepared store.
+    History(scenario::history::Options),
+    /// A day in minutes: a realistic mix of all of it.
+    Club(scenario::club::Options),
+    /// Chat against a bare relay: what the machine can do.
+    Baseline(scenario::baseline::Options),
+    /// Puts runs side by side on one page.
+    Report(ReportOptions),
+    /// Opens idle connections for another `load`, in a process of its own.
+    #[command(hide = true)]
+    Herd(scenario::idle::part::Options),
+    /// Runs the bare relay.
+    #[command(hide = true)]
+    Relay(relay::Options),
+}
+
+/// Puts runs side by side on one page.
+#[derive(clap::Args)]
+struct ReportOptions {
+    /// The JSON files of the runs.
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// The page.
+    #[arg(long, short, default_value = "load-results/report.html")]
+    out: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -50,9 +100,10 @@ fn main() -> ExitCode {
         }
     };
     let ran = runtime.block_on(async {
-        match cli.scenario {
-            Scenario::Chat(options) => scenario::chat::run(options).await,
-            Scenario::Idle(options) => scenario::idle::run(options).await,
+        // What is dropped when it is interrupted ends the servers that it has started.
+        tokio::select! {
+            ran = run(cli.command) => ran,
+            signal = interrupted() => Err(signal),
         }
     });
     // Connections that are still open need not be waited for.
@@ -65,4 +116,50 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+async fn run(command: Command) -> Result<bool, String> {
+    match command {
+        Command::Chat(options) => execute(&options).await,
+        Command::Idle(options) => execute(&options).await,
+        Command::SlowReaders(options) => execute(&options).await,
+        Command::History(options) => execute(&options).await,
+        Command::Club(options) => execute(&options).await,
+        Command::LoginStorm(options) => execute(&options).await,
+        Command::ReconnectStorm(options) => execute(&options).await,
+        Command::FanOut(options) => execute(&options).await,
+        Command::Baseline(options) => execute(&options).await,
+        Command::Report(options) => side_by_side(&options),
+        Command::Herd(options) => scenario::idle::part::run(options).await,
+        Command::Relay(options) => relay::run(options).await,
+    }
+}
+
+async fn interrupted() -> String {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate => {}
+    }
+    "interrupted".to_owned()
+}
+
+fn side_by_side(options: &ReportOptions) -> Result<bool, String> {
+    let mut outcomes = Vec::new();
+    for run in &options.runs {
+        outcomes.extend(report::read(run)?);
+    }
+    report::table::print(&outcomes);
+    if let Some(folder) = options.out.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    let page = report::html::page(&outcomes);
+    std::fs::write(&options.out, page).map_err(|error| format!("{}: {error}", options.out.display()))?;
+    println!("{}", options.out.display());
+    Ok(true)
 }

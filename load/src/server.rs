@@ -1,41 +1,71 @@
-//! A server of our own: started on a throw-away store, measured, killed and started again.
+//! A server of our own: started on a store of its own, killed and started again.
 
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tempfile::TempDir;
 
-/// A server process on a folder and a port that stay the same when it is started again.
+/// What to start.
+pub(crate) struct Launch {
+    /// The program. By default the server that was built beside this one.
+    pub(crate) binary: Option<PathBuf>,
+    /// Its arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Settings, which come on top of those of a server under load.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// A server process, on a folder and a port that stay the same when it is started again.
 pub(crate) struct Server {
+    launch: Launch,
     binary: PathBuf,
     folder: TempDir,
     port: u16,
     child: Mutex<Option<Child>>,
 }
 
+/// The settings of a server under load: no rate limits, tokens that outlive the run, passwords that cost little.
+const SETTINGS: [(&str, &str); 12] = [
+    ("METRICS_ADDR", "off"),
+    ("BCRYPT_COST", "4"),
+    ("RATE_MESSAGES", "0"),
+    ("RATE_FRAMES", "0"),
+    ("RATE_REQUESTS", "0"),
+    ("RATE_ADDRESS", "0"),
+    ("RATE_LOGINS", "0"),
+    ("RATE_REGISTRATIONS", "0"),
+    ("ACCESS_TOKEN_TTL", "12h"),
+    ("LOG", "error"),
+    ("HOST", "127.0.0.1"),
+    ("DATA_DIR", "."),
+];
+
 impl Server {
-    /// Starts a server; by default the one that was built beside this program.
-    pub(crate) fn start(binary: Option<PathBuf>) -> Result<Arc<Self>, String> {
-        let binary = match binary {
-            Some(binary) => binary,
+    /// Finds a folder and a port. The process starts with [`Self::start`].
+    pub(crate) fn prepare(launch: Launch) -> Result<Arc<Self>, String> {
+        let binary = match &launch.binary {
+            Some(binary) => binary.canonicalize().map_err(|error| format!("{}: {error}", binary.display()))?,
             None => beside_this_program()?,
         };
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| error.to_string())?.port();
-        let server = Self { binary, folder, port, child: Mutex::default() };
-        server.launch()?;
-        Ok(Arc::new(server))
+        Ok(Arc::new(Self { launch, binary, folder, port, child: Mutex::default() }))
     }
 
     /// The URL of the server.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The file of its embedded store.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("load.db")
     }
 
     /// The id of the process that runs now.
@@ -46,7 +76,7 @@ impl Server {
     /// Kills the server as if the power failed, and starts it again on the same data.
     pub(crate) fn kill_and_start(&self) -> Result<(), String> {
         self.kill();
-        self.launch()
+        self.start()
     }
 
     fn kill(&self) {
@@ -58,20 +88,15 @@ impl Server {
         }
     }
 
-    fn launch(&self) -> Result<(), String> {
+    /// Starts the process and waits until it serves.
+    pub(crate) fn start(&self) -> Result<(), String> {
         let started = Command::new(&self.binary)
+            .args(&self.launch.arguments)
             .current_dir(self.folder.path())
-            .envs([
-                ("METRICS_ADDR", "off"),
-                ("BCRYPT_COST", "4"),
-                ("RATE_MESSAGES", "0"),
-                ("RATE_FRAMES", "0"),
-                ("RATE_LOGINS", "0"),
-                ("RATE_REGISTRATIONS", "0"),
-                ("LOG", "error"),
-            ])
+            .envs(SETTINGS)
             .env("PORT", self.port.to_string())
-            .env("DATABASE_URL", database_url())
+            .env("DATABASE_URL", "sqlite:./load.db")
+            .envs(self.launch.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
@@ -82,6 +107,7 @@ impl Server {
             output.into_iter().flat_map(BufReader::lines).any(|line| line.is_ok_and(|line| line.contains(" docs ")));
         if !ready {
             let _ = child.kill();
+            let _ = child.wait();
             return Err(format!("{} did not start", self.binary.display()));
         }
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
@@ -95,12 +121,6 @@ impl Drop for Server {
     }
 }
 
-/// Where the server keeps its data: where the environment says, or in its throw-away folder.
-#[expect(clippy::disallowed_methods, reason = "it is the environment of the server that is passed on")]
-fn database_url() -> String {
-    std::env::var("DATABASE_URL").unwrap_or_else(|_| "sqlite:./load.db".to_owned())
-}
-
 fn beside_this_program() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     let binary = this.with_file_name("members-book");
@@ -109,13 +129,4 @@ fn beside_this_program() -> Result<PathBuf, String> {
     } else {
         Err(format!("{} is not there: build it with cargo build --release, or name it", binary.display()))
     }
-}
-
-/// The resident memory of a process, in KiB.
-pub(crate) fn resident_kib(pid: u32) -> Result<u64, String> {
-    let path = format!("/proc/{pid}/status");
-    let status = std::fs::read_to_string(Path::new(&path)).map_err(|error| format!("{path}: {error}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kib.ok_or_else(|| format!("{path}: no VmRSS"))
 }

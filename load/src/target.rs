@@ -1,10 +1,10 @@
-//! The server under load: registering members there.
+//! The server under load, over REST.
 
 use std::{net::SocketAddr, time::Duration};
 
 use protocol::{
     MemberId, Problem,
-    rest::{AuthResponse, RefreshRequest, RegisterRequest},
+    rest::{AuthResponse, LoginRequest, RefreshRequest, RegisterRequest},
 };
 
 /// The longest that a server may ask us to wait before we give up.
@@ -19,10 +19,21 @@ pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
 }
 
-/// A registered member.
+/// A member who is signed in.
+#[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: MemberId,
-    pub(crate) auth: AuthResponse,
+    pub(crate) token: String,
+    /// For a new token, where the token does not outlive the run.
+    pub(crate) refresh: Option<String>,
+    pub(crate) email: String,
+}
+
+impl From<AuthResponse> for Account {
+    fn from(auth: AuthResponse) -> Self {
+        let AuthResponse { member, access_token, refresh_token, .. } = auth;
+        Self { id: member.id, token: access_token, refresh: Some(refresh_token), email: member.email }
+    }
 }
 
 impl Target {
@@ -32,7 +43,7 @@ impl Target {
         let host = base.strip_prefix("http://").ok_or_else(|| format!("{url}: an http:// URL is needed"))?;
         let addr = tokio::net::lookup_host(host).await.map_err(|error| format!("{url}: {error}"))?.next();
         let addr = addr.ok_or_else(|| format!("{url}: no such host"))?;
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
         Ok(Self { http: http.map_err(|error| error.to_string())?, base, addr })
     }
 
@@ -42,7 +53,7 @@ impl Target {
         let request = RegisterRequest {
             name: name.to_owned(),
             email: format!("{unique}@load.example.com"),
-            password: unique.to_string(),
+            password: crate::seed::PASSWORD.to_owned(),
         };
         let mut waited = Duration::ZERO;
         loop {
@@ -51,8 +62,7 @@ impl Target {
             let status = response.status();
             let wait = response.headers().get("retry-after").and_then(|wait| wait.to_str().ok()?.parse().ok());
             if status.is_success() {
-                let auth: AuthResponse = response.json().await.map_err(|error| error.to_string())?;
-                return Ok(Account { id: auth.member.id, auth });
+                return response.json::<AuthResponse>().await.map(Account::from).map_err(|error| error.to_string());
             }
             let problem =
                 response.json::<Problem>().await.map_or_else(|_| status.to_string(), |problem| problem.detail);
@@ -66,11 +76,48 @@ impl Target {
         }
     }
 
-    /// Exchanges a refresh token.
-    pub(crate) async fn refresh(&self, token: &str) -> Result<AuthResponse, String> {
-        let request = RefreshRequest { refresh_token: token.to_owned() };
+    /// Logs a member in with the password that they all have. `Ok(false)` when the server asks to come back later.
+    pub(crate) async fn log_in(&self, account: &Account) -> Result<bool, String> {
+        let request = LoginRequest { email: account.email.clone(), password: crate::seed::PASSWORD.to_owned() };
+        let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
+        let response = sent.map_err(|error| error.to_string())?;
+        match response.status().as_u16() {
+            200 => {
+                let auth: AuthResponse = response.json().await.map_err(|error| error.to_string())?;
+                if auth.member.id == account.id { Ok(true) } else { Err("somebody else is logged in".to_owned()) }
+            }
+            429 | 503 => Ok(false),
+            status => Err(format!("a login was answered {status}")),
+        }
+    }
+
+    /// Changes a member's name.
+    pub(crate) async fn rename(&self, account: &Account, name: &str) -> Result<(), String> {
+        let url = format!("{}/api/members/me", self.base);
+        let body = serde_json::json!({ "name": name });
+        let sent = self.http.patch(url).bearer_auth(&account.token).json(&body).send().await;
+        sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Asks for a page over REST and gives back its body; none if the server has no such thing.
+    pub(crate) async fn get(&self, account: &Account, path: &str) -> Result<Option<serde_json::Value>, String> {
+        let sent = self.http.get(format!("{}{path}", self.base)).bearer_auth(&account.token).send().await;
+        let response = sent.map_err(|error| error.to_string())?;
+        if response.status().as_u16() == 404 {
+            return Ok(None);
+        }
+        let response = response.error_for_status().map_err(|error| error.to_string())?;
+        response.json().await.map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Gets a new token for a member whose token has expired, if that is possible.
+    pub(crate) async fn refresh(&self, account: &mut Account) -> Result<(), String> {
+        let refresh_token = account.refresh.clone().ok_or("the token has expired, and there is no other")?;
+        let request = RefreshRequest { refresh_token };
         let sent = self.http.post(format!("{}/api/auth/refresh", self.base)).json(&request).send().await;
         let response = sent.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
-        response.json().await.map_err(|error| error.to_string())
+        let auth: AuthResponse = response.json().await.map_err(|error| error.to_string())?;
+        *account = auth.into();
+        Ok(())
     }
 }

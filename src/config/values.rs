@@ -109,7 +109,8 @@ pub fn public_url(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    let url = service_url(text).ok().filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    let url =
+        service_url(text).ok().filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
     let problem = || "http or https and a host, without a path: https://api.example.com".to_owned();
     url.map(|url| url.origin().ascii_serialization()).ok_or_else(problem)
 }

@@ -11,15 +11,12 @@ use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{handshake::server::create_response, protocol::Role},
-};
+use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
 
 use super::{AppState, extract::Peer, serve::Place};
 use crate::{
     failure::Failure,
-    session::{self, socket},
+    session::{self, reading::Reading, socket},
 };
 
 /// The WebSocket, with the subprotocol `membersbook.v1`.
@@ -77,7 +74,7 @@ pub async fn upgrade(
 }
 
 /// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
-async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<TcpStream>> {
+async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<Reading<TcpStream>>> {
     let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
         tracing::error!("an upgraded connection is not a TCP socket");
         return None;
@@ -85,8 +82,7 @@ async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<TcpStream>> {
     let (stream, early) = (io.into_inner(), read_buf.to_vec());
     // The view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
     drop(read_buf);
-    let config = Some(socket::config());
-    Some(WebSocketStream::from_partially_read(stream, early, Role::Server, config).await)
+    Some(socket::accept(stream, early).await)
 }
 
 /// A page of another site must not open a socket as somebody who happens to look at it (RFC 6455, section 10.2). Apps

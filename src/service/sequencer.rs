@@ -10,9 +10,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use protocol::{
     ConnectionId, ConversationId, ErrorCode, ServerFrame,
     model::ConversationInfo,
@@ -184,18 +186,37 @@ struct Asker {
 }
 
 impl Lane {
+    /// Round and round: gathers, lets the store commit, and tells what the commit before did *while* it commits. The store
+    /// has the next batch before anything else is done with the last one, so that it never waits for us.
     async fn run(self, mut queue: mpsc::Receiver<Queued>, stop: CancellationToken) {
+        let mut committed: Option<(Applied, Vec<Asker>)> = None;
         let mut queued = Vec::new();
         loop {
-            let received = tokio::select! {
-                received = queue.recv_many(&mut queued, BATCH) => received,
-                () = stop.cancelled(), if !queue.is_closed() => {
-                    queue.close();
-                    continue;
+            if committed.is_some() {
+                // What is there already goes first. If nothing is, what was committed is told at once.
+                while queued.len() < BATCH
+                    && let Ok(next) = queue.try_recv()
+                {
+                    queued.push(next);
                 }
-            };
-            if received == 0 {
-                break;
+                if queued.is_empty()
+                    && let Some((applied, askers)) = committed.take()
+                {
+                    self.settle(applied, askers);
+                    self.set_floor(IDLE);
+                }
+            }
+            if queued.is_empty() {
+                let received = tokio::select! {
+                    received = queue.recv_many(&mut queued, BATCH) => received,
+                    () = stop.cancelled(), if !queue.is_closed() => {
+                        queue.close();
+                        continue;
+                    }
+                };
+                if received == 0 {
+                    break;
+                }
             }
             let mut askers = Vec::with_capacity(queued.len());
             let mut commands = Vec::with_capacity(queued.len());
@@ -204,17 +225,32 @@ impl Lane {
                 askers.push(Asker { origin, respond: Some(respond), is_message, since });
                 commands.push(command);
             }
-            // Before anything of the batch gets its position.
-            self.set_floor(self.store.horizon().0);
-            match self.apply(commands, &mut askers, &mut queue).await {
-                Ok(applied) => self.settle(applied, askers),
+            // Before anything of the batch gets its position. While the last batch is not told yet, its floor stands: it is
+            // the lower one.
+            let floor = self.store.horizon().0;
+            if committed.is_none() {
+                self.set_floor(floor);
+            }
+            let mut applying = self.store.apply(commands);
+            // The first poll hands the batch over.
+            let first = futures_util::poll!(&mut applying);
+            if let Some((applied, askers)) = committed.take() {
+                self.settle(applied, askers);
+                self.set_floor(floor);
+            }
+            let applied = match first {
+                Poll::Ready(applied) => applied,
+                Poll::Pending => self.outcome(applying, &mut askers, &mut queue).await,
+            };
+            match applied {
+                Ok(applied) => committed = Some((applied, askers)),
                 Err(error) => {
                     for asker in &mut askers {
                         self.answer(asker, Err(error.clone().into()));
                     }
+                    self.set_floor(IDLE);
                 }
             }
-            self.set_floor(IDLE);
         }
     }
 
@@ -224,15 +260,14 @@ impl Lane {
         }
     }
 
-    /// Applies a batch and waits for the outcome, however long it takes: what has become durable must be published. Who
-    /// waits is answered when the deadline passes, and so is everybody who comes after.
-    async fn apply(
+    /// Waits for the outcome of a batch, however long it takes: what has become durable must be published. Who waits is
+    /// answered when the deadline passes, and so is everybody who comes after.
+    async fn outcome(
         &self,
-        commands: Vec<Command>,
+        mut applying: BoxFuture<'_, Result<Applied, StoreError>>,
         askers: &mut [Asker],
         queue: &mut mpsc::Receiver<Queued>,
     ) -> Result<Applied, StoreError> {
-        let mut applying = self.store.apply(commands);
         if let Ok(applied) = timeout(self.deadline, &mut applying).await {
             return applied;
         }

@@ -6,6 +6,7 @@
 //! | [`typing`] | what a connection is typing in, and until when |
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: a `select!` over the socket, the outbox and one timer |
+//! | [`reading`] | reading through a buffer that all connections share |
 //! | [`socket`] | writing with deadlines, closing properly |
 //! | [`dispatch`] | calls of the machine as calls of `service` |
 //! | [`sync`] | the sync after hello, cut into frames |
@@ -14,6 +15,7 @@
 
 pub mod dispatch;
 pub mod machine;
+pub mod reading;
 pub mod socket;
 mod sync;
 pub mod task;

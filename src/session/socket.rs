@@ -20,18 +20,19 @@ use tokio_tungstenite::{
     tungstenite::{
         self, Message,
         error::{CapacityError, ProtocolError},
-        protocol::{CloseFrame, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig},
     },
 };
 
-use super::Timing;
+use super::{Timing, reading::Reading};
 use crate::{
     hub::{Close, Frame},
     telemetry::Metrics,
 };
 
-/// Bytes read at once, and allocated for as long as the connection lives.
-const READ_BUFFER: usize = 1024;
+/// Bytes that the library reads at once, and allocates for as long as the connection lives. They come out of a buffer that
+/// all connections share, so a small number costs no calls of the kernel.
+const READ_BUFFER: usize = 256;
 /// Bytes written together before the first of them go out.
 const WRITE_BUFFER: usize = 8 * 1024;
 /// Bytes that may wait in the library while the socket takes none: what one flush adds, and the largest sync frame.
@@ -39,9 +40,13 @@ const WRITE_BUFFER_MAX: usize = 2 * 1024 * 1024;
 /// Bytes that are read and thrown away while a connection is being closed.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
+/// A stream that was upgraded to WebSocket, after what was read from it before.
+pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, early: Vec<u8>) -> WebSocketStream<Reading<S>> {
+    WebSocketStream::from_raw_socket(Reading::new(stream, early), Role::Server, Some(config())).await
+}
+
 /// The settings of the WebSocket library: its defaults are 128 KiB for reading and no bound for writing.
-#[must_use]
-pub fn config() -> WebSocketConfig {
+fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)

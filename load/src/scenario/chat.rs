@@ -1,113 +1,307 @@
 //! Members talk in pairs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use clap::Args;
-use rand::Rng as _;
-use tokio::{sync::Barrier, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 
 use super::{
-    Where, progress, register,
-    talker::{Talk, Talker},
+    Common, Compare, Run, Scenario,
+    talker::{Pair, Part, Talk, Talker},
 };
-use crate::{report, server::Server, stats::Stats};
+use crate::{
+    herd::Herd,
+    link::Opening,
+    pace::Pacer,
+    recorder::Count,
+    server::Server,
+    trial::{Against, Needs, Trial},
+};
 
-/// Members talk in pairs, say delivered and read, lose their connection at random, and check every rule.
-#[derive(Args)]
+/// Those who connect at the same time at the beginning.
+const DOORS: usize = 128;
+/// How long everybody may take to hear the rest after the last message.
+const DRAIN: Duration = Duration::from_secs(60);
+/// Entries of each conversation that are read again after a run for a time.
+const AUDITED: u64 = 500;
+
+/// Members talk in pairs, as fast as they get answers or at a given rate, and check every rule.
+#[derive(Args, Clone)]
 pub(crate) struct Options {
     #[command(flatten)]
-    target: Where,
-    /// Members; every two of them are a pair.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(2..))]
-    members: u32,
-    /// Messages of all members together.
-    #[arg(long, default_value_t = 2000)]
-    messages: usize,
-    /// Messages of one member that are on their way at the same time.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    window: u32,
-    /// Characters of a message.
-    #[arg(long, default_value_t = 200)]
-    size: usize,
-    /// Connections dropped on purpose, in a thousand frames.
-    #[arg(long, default_value_t = 3.0)]
-    drops: f64,
-    /// With --spawn: kill the server with SIGKILL this often while they talk, and start it again.
-    #[arg(long, default_value_t = 0, requires = "spawn")]
-    kills: u32,
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) talk: TalkOptions,
+    /// Talk until so many messages are through, instead of for a time; then read all of them again.
+    #[arg(long)]
+    pub(crate) messages: Option<u64>,
+    /// With --spawn and --messages: kill the server with SIGKILL this often while they talk, and start it again.
+    #[arg(long, default_value_t = 0, requires = "spawn", requires = "messages")]
+    pub(crate) kills: u32,
     /// How long a client tries to come back to a server that is gone, in seconds.
     #[arg(long, default_value_t = 60)]
-    patience: u64,
-    /// When to give up, in seconds.
-    #[arg(long, default_value_t = 600)]
-    timeout: u64,
-    /// The seed of everything random, to repeat a run.
+    pub(crate) patience: u64,
+    /// Idle connections beside those who talk.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) idle: usize,
+    /// With --spawn: messages that are in the store before.
+    #[arg(long, default_value_t = 0, requires = "spawn")]
+    pub(crate) stored: u64,
+    /// Run against the bare relay too, before the server in every round, and print the ratio.
     #[arg(long)]
-    seed: Option<u64>,
+    pub(crate) compare: Option<Compare>,
 }
 
-/// Runs the scenario; true if no rule was broken.
-pub(crate) async fn run(options: Options) -> Result<bool, String> {
-    #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
-    let seed = options.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
-    let (target, server) = options.target.open().await?;
-    println!("chat: {} members, {} messages, seed {seed}, against {}", options.members, options.messages, target.addr);
-    let members = usize::try_from(options.members - options.members % 2).map_err(|error| error.to_string())?;
-    let mut accounts = register(&target, members).await?;
+/// How members talk.
+#[derive(Args, Clone)]
+pub(crate) struct TalkOptions {
+    /// Pairs of members.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pairs: u32,
+    /// Members; every two of them are a pair. Another way to say --pairs.
+    #[arg(long, conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) members: Option<u32>,
+    /// Closed loop: messages of one member that are on their way at the same time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) window: u32,
+    /// Open loop: messages a second of all members together, sent when they are due whatever the server does.
+    #[arg(long, conflicts_with = "window")]
+    pub(crate) rate: Option<f64>,
+    /// Every message is said to be delivered and read.
+    #[arg(long)]
+    pub(crate) receipts: bool,
+    /// Characters of a message.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(24..=4000))]
+    pub(crate) size: u32,
+    /// Connections dropped on purpose, in a thousand frames.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) drops: f64,
+    /// Seconds before the measurement.
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) warm_up: f64,
+    /// Seconds of the measurement.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) seconds: f64,
+}
 
-    let talk = Arc::new(Talk {
-        target,
-        stats: Stats::new(),
-        bar: progress("talking", options.messages),
-        window: usize::try_from(options.window).map_err(|error| error.to_string())?,
-        size: options.size,
-        drops_per_million: per_million(options.drops),
-        patience: Duration::from_secs(options.patience),
-        started: Instant::now(),
-        start: Barrier::new(members + 1),
-    });
-    let mut talkers = JoinSet::new();
-    let share = |number: usize| options.messages / members + usize::from(number < options.messages % members);
-    let mut number = 0;
-    while let (Some(one), Some(other)) = (accounts.pop(), accounts.pop()) {
-        let (of_one, of_other) = (share(number), share(number + 1));
-        let seed = seed.wrapping_add(number as u64);
-        let again =
-            |account: &crate::target::Account| crate::target::Account { id: account.id, auth: account.auth.clone() };
-        talkers.spawn(Talker::new(Arc::clone(&talk), again(&one), &other, of_one, of_other, seed).run());
-        talkers.spawn(Talker::new(Arc::clone(&talk), other, &one, of_other, of_one, seed + 1).run());
-        number += 2;
+impl Default for TalkOptions {
+    fn default() -> Self {
+        Self {
+            pairs: 25,
+            members: None,
+            window: 1,
+            rate: None,
+            receipts: false,
+            size: 200,
+            drops: 0.0,
+            warm_up: 2.0,
+            seconds: 10.0,
+        }
     }
-    talk.start.wait().await;
-    let started = Instant::now();
-    let killing = server.map(|server| tokio::spawn(kill(server, Arc::clone(&talk), options.kills, options.messages)));
-    let finished = tokio::time::timeout(Duration::from_secs(options.timeout), async {
-        while let Some(talker) = talkers.join_next().await {
-            match talker {
-                Ok(Ok(())) => {}
-                Ok(Err(problem)) => talk.stats.broken(problem),
-                Err(error) => talk.stats.broken(format!("a client panicked: {error}")),
+}
+
+impl TalkOptions {
+    pub(crate) fn pairs(&self) -> usize {
+        usize::try_from(self.members.map_or(self.pairs, |members| members / 2)).unwrap_or_default()
+    }
+}
+
+impl Scenario for Options {
+    const NAME: &'static str = "chat";
+
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn needs(&self) -> Needs {
+        // The stored messages are those of members who take no part, a thousand pairs of them.
+        let others = if self.stored > 0 { 2_000 } else { 0 };
+        let members = self.talk.pairs() * 2 + self.idle + others;
+        Needs { members, messages: (self.stored, 200), ..Needs::default() }
+    }
+
+    fn runs(&self) -> Vec<Run> {
+        let run = |against| Run { against, needs: self.needs(), label: None };
+        match self.compare {
+            Some(Compare::Baseline) => vec![run(Against::Relay { fsync: true }), run(Against::Server)],
+            None => vec![run(Against::Server)],
+        }
+    }
+
+    async fn run(&self, trial: &mut Trial) -> Result<(), String> {
+        let mut herd = Herd::new(Arc::clone(&trial.recorder), trial.target.addr, 0);
+        if self.idle > 0 && trial.against == Against::Server {
+            let idle = trial.accounts.split_off(trial.accounts.len().saturating_sub(self.idle));
+            herd.open(idle).await;
+        }
+        if self.messages.is_some() {
+            // They begin as soon as all are there.
+            trial.recorder.begin("talk");
+        }
+        let crowd = Crowd::gather(&self.talk, trial, self.messages, Duration::from_secs(self.patience)).await?;
+        match self.messages {
+            Some(messages) => {
+                let server = trial.server.clone();
+                let killing = server.map(|server| tokio::spawn(kill(server, crowd.talk(), self.kills, messages)));
+                let done = crowd.finish(trial, Duration::from_secs(self.common.timeout)).await;
+                if let Some(killing) = killing {
+                    let kills = killing.await.map_err(|error| error.to_string())??;
+                    trial.figure("servers killed and started again", f64::from(kills), "");
+                }
+                done
+            }
+            None => {
+                trial.warm_up(Duration::from_secs_f64(self.talk.warm_up)).await;
+                trial.measure("talk", Duration::from_secs_f64(self.talk.seconds)).await;
+                crowd.finish(trial, DRAIN).await
             }
         }
-    });
-    if finished.await.is_err() {
-        talk.stats.broken(format!("{} clients were not done in time", talkers.len()));
     }
-    let took = started.elapsed();
-    talk.bar.finish_and_clear();
-    let kills = match killing {
-        Some(killing) => killing.await.map_err(|error| error.to_string())??,
-        None => 0,
-    };
-    Ok(report::print(&talk.stats, took, &[("servers killed and started again", kills.to_string())]))
+}
+
+/// Members who talk in pairs.
+pub(crate) struct Crowd {
+    talk: Arc<Talk>,
+    talkers: JoinSet<Result<(), String>>,
+    pacer: Option<Pacer>,
+    messages: Option<u64>,
+}
+
+impl Crowd {
+    /// Connects the first members of the trial and lets them talk; `messages`: so many together, and no more.
+    pub(crate) async fn gather(
+        options: &TalkOptions,
+        trial: &mut Trial,
+        messages: Option<u64>,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let members = options.pairs() * 2;
+        let accounts: Vec<_> = trial.accounts.drain(..members.min(trial.accounts.len())).collect();
+        let with_protocol = !matches!(trial.against, Against::Relay { .. });
+        let talk = Arc::new(Talk {
+            recorder: Arc::clone(&trial.recorder),
+            target: with_protocol.then(|| trial.target.clone()),
+            opening: Opening::new(trial.target.addr),
+            window: usize::try_from(options.window).map_err(|error| error.to_string())?,
+            size: usize::try_from(options.size).map_err(|error| error.to_string())?,
+            receipts: options.receipts && with_protocol,
+            drops_per_million: if with_protocol { per_million(options.drops) } else { 0 },
+            patience,
+            audited: if messages.is_some() { u64::MAX } else { AUDITED },
+            started: trial.started,
+            start: Barrier::new(accounts.len() + 1),
+            doors: Semaphore::new(DOORS),
+            cut: OnceLock::new(),
+            look: Duration::from_millis(20 + accounts.len() as u64 / 20),
+            stop: AtomicBool::new(false),
+        });
+        let (pacer, mut due) = match options.rate {
+            Some(rate) => {
+                let (pacer, due) = Pacer::start(rate, accounts.len(), trial.seed, Arc::clone(&trial.recorder))?;
+                (Some(pacer), due)
+            }
+            None => (None, Vec::new()),
+        };
+        let share = |number: u64| {
+            let members = accounts.len() as u64;
+            messages.map(|messages| messages / members + u64::from(number < messages % members))
+        };
+        let mut talkers = JoinSet::new();
+        for (number, two) in accounts.chunks_exact(2).enumerate() {
+            let pair = Arc::new(Pair::default());
+            for (side, account) in two.iter().enumerate() {
+                let Some(other) = two.get(1 - side) else { continue };
+                let place = number * 2 + side;
+                let part = Part {
+                    account: account.clone(),
+                    other: other.id,
+                    pair: Arc::clone(&pair),
+                    place: (number, side),
+                    quota: share(place as u64),
+                    due: due.pop(),
+                    seed: trial.seed.wrapping_add(place as u64),
+                };
+                talkers.spawn(Talker::new(Arc::clone(&talk), part).run());
+            }
+        }
+        // Somebody who cannot connect would keep all the others waiting.
+        tokio::select! {
+            _ = talk.start.wait() => {}
+            Some(ended) = talkers.join_next() => {
+                return Err(ended.map_err(|error| error.to_string())?.err().unwrap_or_default());
+            }
+        }
+        Ok(Self { talk, talkers, pacer, messages })
+    }
+
+    pub(crate) fn talk(&self) -> Arc<Talk> {
+        Arc::clone(&self.talk)
+    }
+
+    /// All connections are cut at once: now and here, or by somebody else. Everybody comes back after a random time up to
+    /// `spread`.
+    pub(crate) async fn cut(&self, spread: Duration, here: bool) {
+        let _ = self.talk.cut.set((Instant::now(), spread));
+        if let Some(pacer) = self.pacer.as_ref().filter(|_| here) {
+            pacer.cut().await;
+        }
+    }
+
+    /// Nobody begins anything new; waits until everything is heard, checked and read again.
+    pub(crate) async fn finish(mut self, trial: &Trial, patience: Duration) -> Result<(), String> {
+        // In this order: who finds no orders any more, must know that this is the end.
+        self.talk.stop.store(self.messages.is_none(), Ordering::Relaxed);
+        drop(self.pacer);
+        let started = Instant::now();
+        let recorder = &trial.recorder;
+        let finished = tokio::time::timeout(patience, async {
+            let mut look = tokio::time::interval(Duration::from_millis(20));
+            let mut shown = started;
+            loop {
+                tokio::select! {
+                    talker = self.talkers.join_next() => match talker {
+                        None => break,
+                        Some(Ok(Ok(()))) => {}
+                        Some(Ok(Err(problem))) => recorder.broken(problem),
+                        Some(Err(error)) => recorder.broken(format!("a client panicked: {error}")),
+                    },
+                    _ = look.tick() => {
+                        // Reading it all again is not part of the measurement.
+                        if self.messages.is_some_and(|messages| recorder.total(Count::Acknowledged) >= messages) {
+                            recorder.halt();
+                        }
+                        if self.messages.is_some() && shown.elapsed() > Duration::from_secs(2) {
+                            eprintln!("{}", trial.line("talk", started.elapsed(), patience));
+                            shown = Instant::now();
+                        }
+                    }
+                }
+            }
+        });
+        if finished.await.is_err() {
+            recorder.broken(format!("{} clients were not done in time", self.talkers.len()));
+        }
+        self.talk.stop.store(true, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// Kills the server whenever a further share of the messages is through.
-async fn kill(server: Arc<Server>, talk: Arc<Talk>, kills: u32, messages: usize) -> Result<u32, String> {
+async fn kill(server: Arc<Server>, talk: Arc<Talk>, kills: u32, messages: u64) -> Result<u32, String> {
     for number in 1..=kills {
-        let due = messages as u64 * u64::from(number) / (u64::from(kills) + 1);
-        while talk.bar.position() < due {
-            if talk.bar.is_finished() {
+        let due = messages * u64::from(number) / (u64::from(kills) + 1);
+        while talk.recorder.total(Count::Acknowledged) < due {
+            if talk.stop.load(Ordering::Relaxed) {
                 return Ok(number - 1);
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -115,14 +309,10 @@ async fn kill(server: Arc<Server>, talk: Arc<Talk>, kills: u32, messages: usize)
         let server = Arc::clone(&server);
         tokio::task::spawn_blocking(move || server.kill_and_start()).await.map_err(|error| error.to_string())??;
     }
-    // The server goes on until everybody is done.
-    while !talk.bar.is_finished() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
     Ok(kills)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
-fn per_million(per_thousand: f64) -> u32 {
+pub(crate) fn per_million(per_thousand: f64) -> u32 {
     (per_thousand * 1000.0).clamp(0.0, 1_000_000.0) as u32
 }

@@ -1,88 +1,124 @@
 //! What the clients do.
+//!
+//! A scenario says what it needs and what it does; [`execute`] gets it ready, runs it, as often as asked and against the
+//! relay too if asked, and reports. Every scenario checks the rules of the protocol as it goes: one broken rule, and the
+//! program ends with 1.
 
+pub(crate) mod baseline;
 pub(crate) mod chat;
+pub(crate) mod club;
+pub(crate) mod fan_out;
+pub(crate) mod history;
 pub(crate) mod idle;
+mod listening;
+pub(crate) mod login_storm;
+pub(crate) mod reconnect_storm;
+pub(crate) mod slow_readers;
 mod talker;
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use rand::Rng as _;
 
 use crate::{
-    server::Server,
-    target::{Account, Target},
+    report::{self, Outcome, table},
+    trial::{Against, Needs, Trial, Where},
 };
 
-/// How often a line of progress is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(2);
-
-/// Which server is put under load.
-#[derive(Args)]
-pub(crate) struct Where {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    url: String,
-    /// Start a server of our own instead, on a throw-away store, without rate limits.
-    #[arg(long)]
-    spawn: bool,
-    /// The server to start with --spawn. [default: members-book beside this program]
-    #[arg(long, requires = "spawn")]
-    binary: Option<PathBuf>,
+/// What every scenario can be told.
+#[derive(Args, Clone)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// How often it is run; the report has the median.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=20), help_heading = "Run")]
+    pub(crate) rounds: u32,
+    /// The seed of everything random, to repeat a run. [default: a random one]
+    #[arg(long, help_heading = "Run")]
+    pub(crate) seed: Option<u64>,
+    /// When to give up, in seconds, for each round.
+    #[arg(long, default_value_t = 600, help_heading = "Run")]
+    pub(crate) timeout: u64,
+    /// The folder for the JSON file and the page of this run.
+    #[arg(long, default_value = "load-results", help_heading = "Report")]
+    pub(crate) out: PathBuf,
+    /// A name for this run in reports. [default: what it ran against]
+    #[arg(long, help_heading = "Report")]
+    pub(crate) label: Option<String>,
 }
 
-impl Where {
-    /// The server, and its process if it is ours.
-    async fn open(&self) -> Result<(Target, Option<Arc<Server>>), String> {
-        let server = if self.spawn { Some(Server::start(self.binary.clone())?) } else { None };
-        let url = server.as_ref().map_or_else(|| self.url.clone(), |server| server.url());
-        Ok((Target::at(&url).await?, server))
+/// What to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compare {
+    /// The bare relay with a file that is synced before every acknowledgement.
+    Baseline,
+}
+
+/// One run of a round.
+pub(crate) struct Run {
+    pub(crate) against: Against,
+    pub(crate) needs: Needs,
+    /// What tells it from the other runs of the round, beside what it is put up against.
+    pub(crate) label: Option<String>,
+}
+
+/// Something that clients do.
+pub(crate) trait Scenario {
+    /// Its name on the command line.
+    const NAME: &'static str;
+
+    /// What every scenario can be told.
+    fn common(&self) -> &Common;
+
+    /// What has to be there.
+    fn needs(&self) -> Needs;
+
+    /// What to do in every round, in this order.
+    fn runs(&self) -> Vec<Run> {
+        vec![Run { against: Against::Server, needs: self.needs(), label: None }]
     }
+
+    /// Does it. An error is for what keeps it from being done; broken rules are recorded.
+    async fn run(&self, trial: &mut Trial) -> Result<(), String>;
 }
 
-/// Registers members, a few at a time, showing how far it is.
-async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String> {
-    let bar = progress("registering members", count);
-    let mut accounts = Vec::with_capacity(count);
-    let mut registering = tokio::task::JoinSet::new();
-    for number in 0..count {
-        if registering.len() >= 8 {
-            accounts.extend(joined(registering.join_next().await)?);
-            bar.inc(1);
+/// Runs a scenario and reports. True if no rule was broken.
+pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
+    let common = scenario.common();
+    let mut outcomes = Vec::new();
+    #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
+    let seed = common.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    for round in 0..u64::from(common.rounds) {
+        for run in scenario.runs() {
+            outcomes.push(once(scenario, run, seed + round).await?);
         }
-        let target = target.clone();
-        registering.spawn(async move { target.register(&format!("Load {number}")).await });
     }
-    while let Some(account) = registering.join_next().await {
-        accounts.extend(joined(Some(account))?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(accounts)
+    table::print(&outcomes);
+    #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
+    let second = jiff::Timestamp::now().as_second();
+    let path = report::write(&common.out, &format!("{}-{second}", name(scenario)), &outcomes)?;
+    println!("{} and {}", path.display(), path.with_extension("html").display());
+    Ok(outcomes.iter().all(|outcome| outcome.violations == 0))
 }
 
-/// What a task returned; a task of ours that panicked is a fault of ours.
-fn joined<T>(task: Option<Result<Result<T, String>, tokio::task::JoinError>>) -> Result<Option<T>, String> {
-    task.map(|task| task.map_err(|error| error.to_string())?).transpose()
+const fn name<S: Scenario>(_: &S) -> &'static str {
+    S::NAME
 }
 
-/// A progress bar; where there is no terminal, a line now and then.
-fn progress(what: &'static str, length: usize) -> indicatif::ProgressBar {
-    let style = indicatif::ProgressStyle::with_template("{msg} [{bar:40}] {pos}/{len} {per_sec} {elapsed}");
-    let bar = indicatif::ProgressBar::new(length as u64).with_message(what);
-    if !std::io::stderr().is_terminal() {
-        let bar = bar.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LINE_EVERY).await;
-                if bar.is_finished() {
-                    return;
-                }
-                eprintln!("{what}: {} of {length}", bar.position());
-            }
-        });
+async fn once<S: Scenario>(scenario: &S, run: Run, seed: u64) -> Result<Outcome, String> {
+    let (common, Run { against, needs, label }) = (scenario.common(), run);
+    let mut trial = Trial::open(&common.place, against, &needs, seed).await?;
+    println!("{} against {} ({}), seed {seed}", S::NAME, against.name(), trial.target.addr);
+    let limit = Duration::from_secs(common.timeout);
+    match tokio::time::timeout(limit, scenario.run(&mut trial)).await {
+        Ok(ran) => ran?,
+        Err(_) => trial.recorder.broken(format!("not done within {} s", common.timeout)),
     }
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    let name = match (&common.label, against) {
+        (Some(label), Against::Server) => label.clone(),
+        _ => against.name().to_owned(),
+    };
+    let label = label.map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
+    Ok(trial.finish(S::NAME, label))
 }

@@ -1,57 +1,119 @@
-//! One member of the chat scenario: talks, listens, loses the connection, comes back, and checks.
+//! One member who talks with another: sends, listens, loses the connection, comes back, and checks.
 
-use std::{sync::Arc, time::Duration};
-
-use protocol::{
-    ClientFrame, ClientMessageId, ConversationId, Cursor, Envelope, ErrorCode, RequestId, ServerFrame,
-    client::{AuthRenew, HistoryGet, MessageDelivered, MessageRead, MessageSend, Ping},
-    model::{Conversation, Entry, Message},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use tokio::{sync::Barrier, time::Instant};
 
+use protocol::{ClientFrame, ClientMessageId, ConversationId, Cursor, MemberId, client::Ping};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::{
+    sync::{Barrier, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use super::listening::Waiting;
 use crate::{
     book::{Book, Broken},
-    link::{Ended, Link},
-    stats::{Count, Stats, Timing},
+    link::{Link, Opening},
+    pace::{Due, Order},
+    recorder::{Count, Recorder, Tally, Timing},
     target::{Account, Target},
+    wire::{Ended, Wire},
 };
 
-/// The read buffer of a client, in bytes.
-const READ_BUFFER: usize = 16 * 1024;
 /// Frames between two heartbeats that bring a fresh cursor.
-const FRAMES_PER_PING: u64 = 100;
+const FRAMES_PER_PING: u64 = 1_000;
+/// How often a heartbeat is sent, whatever else is.
+const BEAT: Duration = Duration::from_secs(20);
 
-/// What everybody in the scenario shares.
+/// What everybody in a conversation shares.
 pub(crate) struct Talk {
-    pub(crate) target: Target,
-    pub(crate) stats: Stats,
-    pub(crate) bar: indicatif::ProgressBar,
-    /// Messages on their way at a time.
+    pub(crate) recorder: Arc<Recorder>,
+    /// None: a relay, which knows no protocol.
+    pub(crate) target: Option<Target>,
+    pub(crate) opening: Opening,
+    /// Messages on their way at a time, in a closed loop.
     pub(crate) window: usize,
     /// Characters of a message.
     pub(crate) size: usize,
+    /// Whether every message is said to be delivered and read.
+    pub(crate) receipts: bool,
     /// The chance to lose the connection with a frame, in a million.
     pub(crate) drops_per_million: u32,
     /// How long to try to come back.
     pub(crate) patience: Duration,
+    /// Entries of a conversation that are read again at the end.
+    pub(crate) audited: u64,
     pub(crate) started: Instant,
     pub(crate) start: Barrier,
+    /// Those who may connect at the same time at the beginning.
+    pub(crate) doors: Semaphore,
+    /// When all connections were cut, and over how long they wait before they come back.
+    pub(crate) cut: OnceLock<(Instant, Duration)>,
+    /// How often somebody who has said everything looks whether all is heard.
+    pub(crate) look: Duration,
+    /// Nothing more is to be said.
+    pub(crate) stop: AtomicBool,
+}
+
+/// What the two of a pair know of each other beside what the server tells them.
+#[derive(Default)]
+pub(crate) struct Pair {
+    /// Messages that each has sent.
+    sent: [AtomicU64; 2],
+    /// Whether that was all.
+    silent: [AtomicBool; 2],
+}
+
+impl Pair {
+    fn sent(&self, side: usize) -> u64 {
+        self.sent.get(side).map_or(0, |sent| sent.load(Ordering::Acquire))
+    }
+
+    fn all_sent(&self, side: usize) -> Option<u64> {
+        let silent = self.silent.get(side).is_some_and(|silent| silent.load(Ordering::Acquire));
+        silent.then(|| self.sent(side))
+    }
+}
+
+/// Whom a member talks to, and how much.
+pub(crate) struct Part {
+    pub(crate) account: Account,
+    pub(crate) other: MemberId,
+    pub(crate) pair: Arc<Pair>,
+    /// The number of the pair, and 0 or 1 within it.
+    pub(crate) place: (usize, usize),
+    /// How many messages; none: until the stop.
+    pub(crate) quota: Option<u64>,
+    /// When they are due; none: as soon as the window has room.
+    pub(crate) due: Option<Due>,
+    pub(crate) seed: u64,
 }
 
 /// One member.
 pub(crate) struct Talker {
-    talk: Arc<Talk>,
-    account: Account,
-    book: Book,
-    /// Messages still to be sent for the first time.
-    to_send: usize,
-    /// Messages that the other is going to send.
-    to_hear: usize,
-    cursor: Option<Cursor>,
+    pub(super) talk: Arc<Talk>,
+    pub(super) part: Part,
+    pub(super) tally: Tally,
+    pub(super) book: Book,
+    /// What every message of this member begins with.
+    head: String,
+    padding: String,
+    number: u64,
+    pub(super) cursor: Option<Cursor>,
     /// What the server asked to send again later.
-    put_off: Vec<(Instant, RequestId)>,
+    pub(super) put_off: Vec<(Instant, Waiting)>,
+    pub(super) reads: u64,
     frames: u64,
+    /// When the next heartbeat is due, if nothing else is said.
+    beat: Instant,
+    /// The connection is to be dropped.
+    cut: bool,
+    recovered: bool,
     random: StdRng,
 }
 
@@ -72,61 +134,96 @@ impl From<Ended> for Leave {
 }
 
 impl Talker {
-    pub(crate) fn new(
-        talk: Arc<Talk>,
-        account: Account,
-        other: &Account,
-        to_send: usize,
-        to_hear: usize,
-        seed: u64,
-    ) -> Self {
-        let book = Book::new(account.id, other.id);
-        let random = StdRng::seed_from_u64(seed);
-        Self { talk, account, book, to_send, to_hear, cursor: None, put_off: Vec::new(), frames: 0, random }
+    pub(crate) fn new(talk: Arc<Talk>, part: Part) -> Self {
+        let (pair, side) = part.place;
+        Self {
+            tally: talk.recorder.tally(pair * 2 + side),
+            book: Book::new(part.account.id, part.other),
+            head: format!(r#"","to":"{}","client_id":""#, part.other),
+            padding: "x".repeat(talk.size),
+            number: 0,
+            cursor: None,
+            put_off: Vec::new(),
+            reads: 0,
+            frames: 0,
+            beat: Instant::now() + BEAT,
+            cut: false,
+            recovered: false,
+            random: StdRng::seed_from_u64(part.seed),
+            talk,
+            part,
+        }
     }
 
-    /// Talks until everything is said, heard, delivered and read; then somebody who knows nothing reads it all.
+    /// Talks until everything is said and heard; then somebody who knows nothing reads it again.
     pub(crate) async fn run(mut self) -> Result<(), String> {
+        if self.talk.target.is_none() {
+            return self.run_with_relay().await;
+        }
+        let talk = Arc::clone(&self.talk);
+        let door = talk.doors.acquire().await.map_err(|error| error.to_string())?;
         let mut link = self.connect().await?;
+        drop(door);
+        // Until the first pong, this is where a sync would have to begin.
+        self.cursor = Some(link.done.cursor.clone());
+        for conversation in std::mem::take(&mut link.synced) {
+            if conversation.members.iter().any(|watermarks| watermarks.member == self.part.other) {
+                self.book.begin_after(&conversation);
+            }
+        }
         self.talk.start.wait().await;
-        while let Err(leave) = self.converse(&mut link).await {
+        while let Err(leave) = self.converse(&mut link.wire).await {
             match leave {
                 Leave::Done => break,
-                Leave::Dropped => self.talk.stats.count(Count::Dropped),
+                Leave::Dropped => self.tally.count(Count::Dropped),
                 Leave::Ended(Ended::Foreign(what)) => return Err(what),
-                Leave::Ended(_) => self.talk.stats.count(Count::Lost),
+                Leave::Ended(_) => self.tally.count(Count::Lost),
             }
             drop(link);
             link = self.connect().await?;
+            self.take_up(&mut link);
         }
         drop(link);
         self.audit().await
     }
 
+    async fn run_with_relay(&mut self) -> Result<(), String> {
+        let (pair, side) = self.part.place;
+        let socket = self.talk.opening.socket(&format!("/{pair}/{side}")).await;
+        let mut wire = socket.map_err(|ended| format!("the relay: {ended}"))?;
+        self.talk.start.wait().await;
+        match self.converse(&mut wire).await {
+            Ok(()) | Err(Leave::Done | Leave::Dropped) => Ok(()),
+            Err(Leave::Ended(ended)) => Err(format!("the relay: {ended}")),
+        }
+    }
+
     /// Opens a connection; tries again, waiting longer and longer, until the patience ends.
     async fn connect(&mut self) -> Result<Link, String> {
         let started = Instant::now();
+        if let Some((_, spread)) = self.talk.cut.get().filter(|_| !self.recovered) {
+            tokio::time::sleep(spread.mul_f64(self.random.random())).await;
+        }
         let mut wait = Duration::from_millis(20);
         loop {
-            let token = &self.account.auth.access_token;
             let opening = Instant::now();
-            let problem = match Link::open(self.talk.target.addr, token, "load", self.cursor.clone(), READ_BUFFER).await
-            {
-                Ok(mut link) => {
-                    self.talk.stats.count(Count::Connected);
-                    self.talk.stats.time(Timing::Sync, opening.elapsed());
-                    match self.take_up(&mut link).await {
-                        Ok(()) => return Ok(link),
-                        Err(ended) => ended,
+            let problem = match self.talk.opening.open(&self.part.account.token, self.cursor.clone()).await {
+                Ok(link) => {
+                    self.tally.count(Count::Connected);
+                    self.tally.time(Timing::Sync, opening.elapsed());
+                    if let Some((cut, _)) = self.talk.cut.get().filter(|_| !self.recovered) {
+                        self.tally.time(Timing::Recovery, cut.elapsed());
+                        self.tally.count(Count::Recovered);
+                        self.recovered = true;
                     }
+                    return Ok(link);
                 }
-                Err(ended) => ended,
+                Err(Ended::Foreign(what)) => return Err(what),
+                Err(problem) => problem,
             };
-            if let Ended::Foreign(what) = problem {
-                return Err(what);
-            }
-            if matches!(problem, Ended::Closed(4401)) {
-                self.account.auth = self.talk.target.refresh(&self.account.auth.refresh_token).await?;
+            self.tally.count(Count::Refused);
+            if let (Ended::Closed(4401), Some(target)) = (&problem, &self.talk.target) {
+                target.refresh(&mut self.part.account).await?;
             }
             if started.elapsed() > self.talk.patience {
                 return Err(format!("no way back to the server: {problem}"));
@@ -138,294 +235,213 @@ impl Talker {
     }
 
     /// Takes the state of a new connection, and sends again what was not acknowledged on the old one.
-    async fn take_up(&mut self, link: &mut Link) -> Result<(), Ended> {
+    fn take_up(&mut self, link: &mut Link) {
         self.put_off.clear();
-        let again = if self.cursor.is_some() { self.book.reconnected() } else { Vec::new() };
+        let again = self.book.reconnected();
         for conversation in std::mem::take(&mut link.synced) {
             let news = self.book.synced(&conversation);
-            match self.check(news) {
-                Some(news) => (0..news).for_each(|_| self.talk.stats.count(Count::CaughtUp)),
-                None => continue,
+            if let Some(news) = self.check(news) {
+                self.tally.add(Count::CaughtUp, news);
+                self.mark(&mut link.wire, conversation.id);
             }
-            self.mark(link, conversation.id).await?;
         }
         self.cursor = Some(link.done.cursor.clone());
-        for (client_id, content) in again {
-            self.talk.stats.count(Count::Retried);
-            self.queue_message(link, client_id, content).await?;
+        for (client_id, number, content) in again {
+            self.tally.count(Count::Retried);
+            self.write_message(&mut link.wire, client_id, number, &content);
         }
-        self.fill_gap(link).await?;
-        link.flush().await
+        self.fill_gap(&mut link.wire);
     }
 
     /// Talks and listens on one connection.
-    async fn converse(&mut self, link: &mut Link) -> Result<(), Leave> {
-        let heartbeat = Duration::from_millis(link.welcome.heartbeat_ms.into());
-        let mut next_ping = Instant::now() + heartbeat;
+    async fn converse(&mut self, wire: &mut Wire<tokio::net::TcpStream>) -> Result<(), Leave> {
+        let alarm = sleep_until(Instant::now() + self.rest());
+        tokio::pin!(alarm);
         loop {
-            while self.to_send > 0 && self.book.pending() < self.talk.window {
-                self.to_send -= 1;
-                self.say(link).await?;
-            }
-            link.flush().await?;
-            if self.is_done() {
-                return Err(Leave::Done);
-            }
-            let wake = self.put_off.iter().map(|(when, _)| *when).min().map_or(next_ping, |when| when.min(next_ping));
-            let wait = wake.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(wait, link.next()).await {
-                Ok(envelope) => self.hear(link, envelope?).await?,
-                Err(_) => self.send_put_off(link).await?,
-            }
-            self.frames += 1;
-            if Instant::now() >= next_ping || self.frames.is_multiple_of(FRAMES_PER_PING) {
-                link.queue(id("ping"), ClientFrame::Ping(Ping {})).await?;
-                next_ping = Instant::now() + heartbeat;
-            }
-            if self.talk.drops_per_million > 0 && self.random.random_ratio(self.talk.drops_per_million, 1_000_000) {
+            self.say_what_is_due(wire);
+            if std::mem::take(&mut self.cut) {
                 return Err(Leave::Dropped);
             }
-        }
-    }
-
-    /// Everything is said and acknowledged, everything is heard, and both have read it all.
-    fn is_done(&self) -> bool {
-        let (theirs, mine) = self.book.read();
-        let (newest_mine, newest_of_other) = self.book.newest();
-        self.to_send == 0
-            && self.book.pending() == 0
-            && self.book.of_other() == self.to_hear
-            && theirs >= newest_mine
-            && mine >= newest_of_other
-    }
-
-    async fn say(&mut self, link: &mut Link) -> Result<(), Ended> {
-        let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
-        let now = Instant::now();
-        // The time travels in the content, so that the receiver can tell how long it took.
-        let mut content = format!("{} ", now.duration_since(self.talk.started).as_micros());
-        content.extend(std::iter::repeat_n('x', self.talk.size.saturating_sub(content.len())));
-        self.book.send(client_id, content.clone(), now);
-        self.talk.stats.count(Count::Sent);
-        self.queue_message(link, client_id, content).await
-    }
-
-    async fn queue_message(&self, link: &mut Link, client_id: ClientMessageId, content: String) -> Result<(), Ended> {
-        let send = MessageSend { to: Some(self.book.other), conversation: None, client_id, content };
-        link.queue(id(&format!("send {client_id}")), ClientFrame::MessageSend(send)).await
-    }
-
-    async fn hear(&mut self, link: &mut Link, envelope: Envelope) -> Result<(), Ended> {
-        let now = Instant::now();
-        let stats = &self.talk.stats;
-        match envelope.frame {
-            ServerFrame::MessageAccepted(accepted) => {
-                stats.count(Count::Acknowledged);
-                if accepted.duplicate {
-                    stats.count(Count::Duplicate);
-                }
-                self.talk.bar.inc(1);
-                let took = self.book.accepted(&accepted.message, accepted.duplicate, now);
-                if let Some(Some(took)) = self.check(took) {
-                    self.talk.stats.time(Timing::Acknowledgement, took);
-                }
+            if self.is_done() {
+                wire.flush().await?;
+                return Err(Leave::Done);
             }
-            ServerFrame::MessagePush(push) => {
-                if push.message.sender == self.book.other {
-                    stats.count(Count::Pushed);
-                }
-                let sent = push.message.content.split(' ').next().and_then(|micros| micros.parse().ok());
-                if let Some(sent) = sent {
-                    let took = now.duration_since(self.talk.started).saturating_sub(Duration::from_micros(sent));
-                    stats.time(Timing::Delivery, took);
-                }
-                let pushed = self.book.pushed(&push.message);
-                self.check(pushed);
-                self.mark(link, push.message.conversation).await?;
-            }
-            ServerFrame::Receipt(receipt) => {
-                stats.count(Count::Receipts);
-                let moved = self.book.receipt(&receipt);
-                self.check(moved);
-            }
-            ServerFrame::Okay(okay) => self.okay(envelope.id.as_ref(), okay.unread),
-            ServerFrame::Pong(pong) => self.cursor = Some(pong.cursor),
-            ServerFrame::History(history) => {
-                for Entry::Message(message) in &history.entries {
-                    let news = self.book.learn(message);
-                    if self.check(news) == Some(true) {
-                        self.talk.stats.count(Count::CaughtUp);
+            let due = next_due(&mut self.part.due);
+            tokio::select! {
+                turned = wire.turn() => {
+                    turned?;
+                    while let Some(text) = wire.take()? {
+                        self.frames += 1;
+                        self.hear(wire, &text)?;
+                        if self.talk.drops_per_million > 0
+                            && self.random.random_ratio(self.talk.drops_per_million, 1_000_000)
+                        {
+                            return Err(Leave::Dropped);
+                        }
+                        if self.frames.is_multiple_of(FRAMES_PER_PING) {
+                            self.beat(wire);
+                        }
                     }
                 }
-                self.mark(link, history.conversation).await?;
-                self.fill_gap(link).await?;
-            }
-            ServerFrame::AuthExpiring(_) => {
-                // Whatever goes wrong here ends with the connection, and is taken up after it.
-                if let Ok(auth) = self.talk.target.refresh(&self.account.auth.refresh_token).await {
-                    let token = auth.access_token.clone();
-                    self.account.auth = auth;
-                    link.queue(id("renew"), ClientFrame::AuthRenew(AuthRenew { token })).await?;
+                order = due => match order {
+                    Some(order) => self.obey(wire, order),
+                    // The pacer has ended, and with it the talk.
+                    None => self.part.due = None,
+                },
+                () = alarm.as_mut() => {
+                    self.send_put_off(wire);
+                    self.tick(wire);
+                    let rest = self.rest();
+                    alarm.as_mut().reset(Instant::now() + rest);
                 }
             }
-            ServerFrame::Error(error) => self.refused(envelope.id, error.code, error.retry_after_ms, &error.message),
-            // Close follows.
-            ServerFrame::Goodbye(_) => {}
-            other => self.broken(format!("{} was not asked for", other.frame_type())),
         }
-        Ok(())
     }
 
-    fn okay(&mut self, id: Option<&RequestId>, unread: Option<u64>) {
-        let read = id.and_then(|id| id.as_str().strip_prefix("read ")).and_then(|seq| seq.parse().ok());
-        let Some(read) = read else { return };
-        self.book.marked(read);
-        // There may be more by now than we know of, but never less.
-        let expected = self.book.unread(read);
-        match unread {
-            None => self.broken("read was answered without unread".to_owned()),
-            Some(unread) if unread > self.to_hear as u64 => self.broken(format!("{unread} unread")),
-            Some(unread) if self.book.of_other() == self.to_hear && unread != expected => {
-                self.broken(format!("{unread} unread instead of {expected}"));
-            }
-            Some(_) => {}
+    /// How long to do nothing when nothing happens.
+    fn rest(&self) -> Duration {
+        if self.is_silent() || self.part.quota.is_some() || !self.put_off.is_empty() {
+            self.talk.look
+        } else if self.part.due.is_some() {
+            // Woken when there is something to do.
+            self.beat.saturating_duration_since(Instant::now())
+        } else {
+            Duration::from_millis(100)
         }
+    }
+
+    /// Once everything is said: sees to it that the last watermark is confirmed.
+    fn tick(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
+        if let (true, true, Some(conversation)) = (self.is_silent(), self.talk.receipts, self.book.conversation)
+            && self.book.read().1 < self.book.newest().1
+        {
+            self.reads = 0;
+            self.mark(wire, conversation);
+        }
+        if self.beat <= Instant::now() {
+            self.beat(wire);
+        }
+    }
+
+    fn beat(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
+        self.beat = Instant::now() + BEAT;
+        if self.talk.target.is_some() {
+            wire.queue(&[&ClientFrame::Ping(Ping {}).encode(None)]);
+        }
+    }
+
+    /// Says what the window has room for, or what is due.
+    fn say_what_is_due(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
+        if self.is_silent() {
+            return;
+        }
+        if self.talk.stop.load(Ordering::Relaxed) || self.part.quota == Some(0) {
+            let (_, side) = self.part.place;
+            if let Some(silent) = self.part.pair.silent.get(side) {
+                silent.store(true, Ordering::Release);
+            }
+        } else if let Some(due) = &mut self.part.due {
+            let orders: Vec<Order> = std::iter::from_fn(|| due.try_recv().ok()).collect();
+            orders.into_iter().for_each(|order| self.obey(wire, order));
+        } else if self.book.pending() < self.talk.window {
+            let now = Instant::now();
+            while self.book.pending() < self.talk.window && self.part.quota != Some(0) {
+                self.say(wire, now);
+            }
+        }
+    }
+
+    fn obey(&mut self, wire: &mut Wire<tokio::net::TcpStream>, order: Order) {
+        match order {
+            Order::Send(due) => self.say(wire, due),
+            Order::Cut => {
+                // What is due is sent, and cut off on its way.
+                let _ = futures_util::FutureExt::now_or_never(wire.flush());
+                self.cut = true;
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.part.pair.all_sent(self.part.place.1).is_some()
+    }
+
+    /// Everything is said and acknowledged, everything is heard, and, if that is told, both have read it all.
+    fn is_done(&self) -> bool {
+        let all_heard = self.part.pair.all_sent(1 - self.part.place.1).is_some_and(|sent| self.book.of_other() == sent);
+        let ((theirs, mine), (newest_mine, newest_of_other)) = (self.book.read(), self.book.newest());
+        let all_read = !self.talk.receipts || (theirs >= newest_mine && mine >= newest_of_other);
+        self.is_silent() && self.book.pending() == 0 && all_heard && all_read
+    }
+
+    fn say(&mut self, wire: &mut Wire<tokio::net::TcpStream>, due: Instant) {
+        if self.part.quota == Some(0) || self.is_silent() {
+            return;
+        }
+        let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
+        self.number += 1;
+        // The time travels in the content, so that the receiver can tell how long it took.
+        let mut content = format!("{} ", due.duration_since(self.talk.started).as_micros());
+        let padding = self.talk.size.saturating_sub(content.len());
+        content.push_str(self.padding.get(..padding).unwrap_or_default());
+        self.tally.count(Count::Sent);
+        if self.part.due.is_some() {
+            self.tally.time_since(Timing::Lag, due);
+        }
+        self.write_message(wire, client_id, self.number, &content);
+        self.book.send(client_id, self.number, content, due);
+        self.part.quota = self.part.quota.map(|left| left - 1);
+        if let Some(sent) = self.part.pair.sent.get(self.part.place.1) {
+            sent.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    pub(super) fn write_message(
+        &self,
+        wire: &mut Wire<tokio::net::TcpStream>,
+        client_id: ClientMessageId,
+        number: u64,
+        content: &str,
+    ) {
+        let (number, client_id) = (number.to_string(), client_id.to_string());
+        let start = r#"{"type":"message.send","id":"s"#;
+        wire.queue(&[start, &number, &self.head, &client_id, r#"","content":""#, content, r#""}"#]);
+    }
+
+    /// Messages that the other has sent so far.
+    pub(super) fn sent_by_other(&self) -> u64 {
+        self.part.pair.sent(1 - self.part.place.1)
     }
 
     /// Says delivered and read for everything that is known.
-    async fn mark(&mut self, link: &mut Link, conversation: ConversationId) -> Result<(), Ended> {
+    pub(super) fn mark(&mut self, wire: &mut Wire<tokio::net::TcpStream>, conversation: ConversationId) {
         let (_, seq) = self.book.newest();
-        if seq == 0 {
-            return Ok(());
+        if seq == 0 || !self.talk.receipts {
+            return;
         }
-        let delivered = MessageDelivered { conversation, seq };
-        link.queue(id(&format!("delivered {seq}")), ClientFrame::MessageDelivered(delivered)).await?;
-        let read = MessageRead { conversation, seq };
-        link.queue(id(&format!("read {seq}")), ClientFrame::MessageRead(read)).await
+        let (conversation, number) = (conversation.to_string(), seq.to_string());
+        let middle = r#","conversation":""#;
+        wire.queue(&[r#"{"type":"message.delivered""#, middle, &conversation, r#"","seq":"#, &number, "}"]);
+        // A reply is asked for now and then, to see whether the unread count in it is right.
+        let asked = self.reads.is_multiple_of(16) || self.is_silent();
+        let id = if asked { format!(r#","id":"r{seq}""#) } else { String::new() };
+        wire.queue(&[r#"{"type":"message.read""#, &id, middle, &conversation, r#"","seq":"#, &number, "}"]);
+        self.reads += 1;
     }
 
-    /// Asks for the newest entries that are missing, if some are and they are not just on their way.
-    async fn fill_gap(&mut self, link: &mut Link) -> Result<(), Ended> {
-        if let (Some(conversation), Some(missing)) = (self.book.conversation, self.book.missing()) {
-            let get = HistoryGet { conversation, before: Some(missing + 1), after: None, limit: Some(100) };
-            link.queue(id("gap"), ClientFrame::HistoryGet(get)).await?;
-        }
-        Ok(())
-    }
-
-    fn refused(&mut self, id: Option<RequestId>, code: ErrorCode, retry_after_ms: Option<u64>, message: &str) {
-        let later = matches!(
-            code,
-            ErrorCode::RateLimited
-                | ErrorCode::Overloaded
-                | ErrorCode::Unavailable
-                | ErrorCode::Timeout
-                | ErrorCode::Draining
-        );
-        match id {
-            Some(id) if later => {
-                self.talk.stats.count(Count::PutOff);
-                let wait = Duration::from_millis(retry_after_ms.unwrap_or(200));
-                self.put_off.push((Instant::now() + wait, id));
-            }
-            id => self.broken(format!("{code} for {id:?}: {message}")),
-        }
-    }
-
-    /// Sends again what was put off and is due.
-    async fn send_put_off(&mut self, link: &mut Link) -> Result<(), Ended> {
-        let now = Instant::now();
-        let due: Vec<RequestId> = self.put_off.extract_if(.., |(when, _)| *when <= now).map(|(_, id)| id).collect();
-        let mut mark = false;
-        for id in due {
-            let client_id = id.as_str().strip_prefix("send ").and_then(|client_id| client_id.parse().ok());
-            match client_id.and_then(|client_id| Some((client_id, self.book.send_again(client_id)?))) {
-                Some((client_id, content)) => self.queue_message(link, client_id, content).await?,
-                None => mark = true,
-            }
-        }
-        match self.book.conversation {
-            // Watermarks: the newest ones include those that were put off.
-            Some(conversation) if mark => self.mark(link, conversation).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Reads the whole conversation as a new device, and compares it with the book.
-    async fn audit(&mut self) -> Result<(), String> {
-        let Some((state, log)) = self.read_all().await? else {
-            if self.book.last_seq() > 0 {
-                self.broken("the conversation is gone".to_owned());
-            }
-            return Ok(());
-        };
-        let synced = self.book.synced(&state);
-        self.check(synced);
-        if state.unread != 0 {
-            self.broken(format!("{} unread after everything was read", state.unread));
-        }
-        let audited = self.book.audit(&log);
-        self.check(audited);
-        let expected = self.book.acknowledged() + self.to_hear;
-        if log.len() != expected || state.last_seq != expected as u64 {
-            self.broken(format!("{} entries instead of {expected}", log.len()));
-        }
-        Ok(())
-    }
-
-    /// The conversation and its whole log, as a device that knows nothing reads them. A server may be killed even now.
-    async fn read_all(&self) -> Result<Option<(Conversation, Vec<Message>)>, String> {
-        let started = Instant::now();
-        loop {
-            match self.try_read_all().await {
-                Ok(found) => return Ok(found),
-                Err(Ended::Foreign(what)) => return Err(what),
-                Err(ended) if started.elapsed() > self.talk.patience => return Err(format!("the audit: {ended}")),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    async fn try_read_all(&self) -> Result<Option<(Conversation, Vec<Message>)>, Ended> {
-        let token = &self.account.auth.access_token;
-        let mut link = Link::open(self.talk.target.addr, token, "auditor", None, READ_BUFFER).await?;
-        let Some(state) = link.synced.first().cloned() else { return Ok(None) };
-        let log = history(&mut link, state.id).await?;
-        Ok(Some((state, log)))
-    }
-
-    fn check<T>(&self, result: Result<T, Broken>) -> Option<T> {
+    pub(super) fn check<T>(&self, result: Result<T, Broken>) -> Option<T> {
         result.map_err(|rule| self.broken(rule)).ok()
     }
 
-    fn broken(&self, rule: impl std::fmt::Display) {
-        self.talk.stats.broken(format!("member {}: {rule}", self.account.id));
+    pub(super) fn broken(&self, rule: impl std::fmt::Display) {
+        self.tally.broken(format!("member {}: {rule}", self.part.account.id));
     }
 }
 
-/// The whole log of a conversation.
-async fn history(link: &mut Link, conversation: ConversationId) -> Result<Vec<Message>, Ended> {
-    let mut log: Vec<Message> = Vec::new();
-    loop {
-        let after = Some(log.last().map_or(0, |message| message.seq));
-        let get = HistoryGet { conversation, before: None, after, limit: Some(100) };
-        link.queue(id("audit"), ClientFrame::HistoryGet(get)).await?;
-        link.flush().await?;
-        let page = loop {
-            match link.next().await?.frame {
-                ServerFrame::History(page) => break page,
-                ServerFrame::Error(error) => return Err(Ended::Foreign(error.message)),
-                _ => {}
-            }
-        };
-        log.extend(page.entries.into_iter().map(|Entry::Message(message)| message));
-        if !page.more {
-            return Ok(log);
-        }
+/// What is to be done next; nothing, in a closed loop.
+async fn next_due(due: &mut Option<Due>) -> Option<Order> {
+    match due {
+        Some(due) => due.recv().await,
+        None => std::future::pending().await,
     }
-}
-
-fn id(text: &str) -> RequestId {
-    #[expect(clippy::expect_used, reason = "every id here has 1 to 64 characters")]
-    text.parse().expect("an id of 1 to 64 characters")
 }

@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
+//! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
@@ -16,6 +17,7 @@
 mod archive;
 mod audit;
 mod candidates;
+mod checkpoint;
 mod conversations;
 mod log;
 mod members;
@@ -40,6 +42,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use self::{
+    checkpoint::Checkpoints,
     readers::Readers,
     writer::{Tx, Writer},
 };
@@ -96,7 +99,8 @@ impl Sqlite {
         let (store_id, position) = connection
             .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(row::store_error)?;
-        let writer = Writer::spawn(connection, clock, ids, Arc::clone(&metrics))?;
+        let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES)?;
+        let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics))?;
         let readers = Readers::spawn(&path, readers)?;
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
         let sqlite = Arc::new(Self { path, store_id, writer, horizon, readers, timeout, metrics, _lock: lock });
@@ -236,9 +240,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          PRAGMA temp_store = MEMORY;
          -- 64 MiB.
          PRAGMA cache_size = -65536;
-         -- In pages of 4 KiB: moving pages into the file in portions of 64 MiB saves a third of the writer's time
-         -- compared with the default of 4 MiB.
-         PRAGMA wal_autocheckpoint = 16000;
+         -- See `checkpoint`.
+         PRAGMA wal_autocheckpoint = 0;
          PRAGMA journal_size_limit = 134217728;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     StoreError,
+    checkpoint::Checkpoints,
     log::{LogState, MemberRef},
     row, unavailable,
 };
@@ -99,6 +100,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn spawn(
         connection: Connection,
+        checkpoints: Checkpoints,
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
         metrics: Arc<Metrics>,
@@ -106,7 +108,7 @@ impl Writer {
         let memory = Memory::load(&connection).map_err(row::store_error)?;
         let (sender, receiver) = bounded(QUEUE);
         let health = Arc::new(Mutex::new(Ok(())));
-        let thread = WriterThread { connection, memory, clock, ids, metrics, health: Arc::clone(&health) };
+        let thread = WriterThread { connection, checkpoints, memory, clock, ids, metrics, health: Arc::clone(&health) };
         let thread = std::thread::Builder::new()
             .name("sqlite-write".to_owned())
             .spawn(move || thread.run(&receiver))
@@ -148,6 +150,7 @@ impl Writer {
 
 struct WriterThread {
     connection: Connection,
+    checkpoints: Checkpoints,
     memory: Memory,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
@@ -157,12 +160,15 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+        Checkpoints::attach(&self.connection);
         let mut batch = Vec::new();
         while let Ok(first) = queue.recv() {
             batch.push(first);
             batch.extend(queue.try_iter().take(BATCH - 1));
             self.commit(&mut batch);
+            self.checkpoints.after_commit(&self.connection);
         }
+        self.checkpoints.finish();
         // A clean file for the next start; failing is harmless, the log is replayed then.
         let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
     }

@@ -1,0 +1,171 @@
+//! Filling a store directly, before its server starts: registering thousands of members one by one is not what is measured.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use members_book::{
+    auth::{AccessTokens, Passwords, access::Options, refresh},
+    clock::{Clock, SystemClock},
+    ids::{Ids, SystemEntropy},
+    service::messaging::direct_conversation,
+    store::{
+        Store,
+        conversations::{Append, Command, NewConversation},
+        members::NewMember,
+        sessions::NewToken,
+        sqlite::{self, Sqlite},
+    },
+    telemetry::Metrics,
+};
+use protocol::{
+    ClientMessageId, MemberId, SessionId,
+    model::{ConversationKind, UserType},
+};
+use tokio::task::JoinSet;
+
+use crate::{target::Account, trial::joined};
+
+/// The password of every member that is made here.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// Writes that are under way at the same time; the store commits them together.
+const TOGETHER: usize = 2_000;
+/// Messages in one commit.
+const BATCH: usize = 4_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// An open store that is being filled.
+pub(crate) struct Seed {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    ids: Arc<Ids>,
+    tokens: AccessTokens,
+}
+
+impl Seed {
+    /// Opens the embedded store in a file. `secret` is what its server will check tokens with.
+    pub(crate) fn open(path: PathBuf, secret: &str) -> Result<Self, String> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
+        let options = sqlite::Options { path, readers: 1, timeout: Duration::from_secs(120), exclusive: true };
+        let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), Arc::new(Metrics::new()));
+        let tokens = access_tokens(secret, &clock, &ids);
+        Ok(Self { store: store.map_err(|error| error.to_string())?, clock, ids, tokens })
+    }
+
+    /// Makes signed-in members; `cost` is that of their password.
+    pub(crate) async fn members(&self, count: usize, cost: u32, made: impl FnMut()) -> Result<Vec<Account>, String> {
+        let ids = self.ids_of_members(count, cost, made).await?;
+        let account = |(id, session)| {
+            let (token, email) = (self.token(id, session)?, address(id));
+            Ok(Account { id, token, refresh: None, email })
+        };
+        ids.into_iter().map(account).collect()
+    }
+
+    /// The same, when there are so many that a token for each would take too much room.
+    pub(crate) async fn ids_of_members(
+        &self,
+        count: usize,
+        cost: u32,
+        mut made: impl FnMut(),
+    ) -> Result<Vec<(MemberId, SessionId)>, String> {
+        let passwords = Passwords::new(cost, DAY, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
+        let password_hash = passwords.hash(PASSWORD.to_owned()).await.map_err(|error| error.to_string())?;
+        let mut ids = Vec::with_capacity(count);
+        let mut writing = JoinSet::new();
+        for number in 0..count {
+            if writing.len() >= TOGETHER {
+                ids.extend(joined(writing.join_next().await)?);
+                made();
+            }
+            let (id, session, at) = (self.ids.member(), self.ids.session(), self.clock.now());
+            let member = NewMember {
+                id,
+                name: format!("Load {number}"),
+                email: address(id),
+                password_hash: password_hash.clone(),
+                user_type: UserType::Member,
+                created_at: at,
+            };
+            let refresh = refresh::issue(&self.ids);
+            let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };
+            let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
+            writing.spawn(async move {
+                let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;
+                inserted.map_err(|_| "two members with one address".to_owned())?;
+                sessions.start(session, id, token, at).await.map_err(|error| error.to_string())?;
+                Ok::<_, String>((id, session))
+            });
+        }
+        while let Some(one) = writing.join_next().await {
+            ids.extend(joined(Some(one))?);
+            made();
+        }
+        Ok(ids)
+    }
+
+    /// An access token.
+    pub(crate) fn token(&self, member: MemberId, session: SessionId) -> Result<String, String> {
+        Ok(self.tokens.issue(member, session).map_err(|code| code.to_string())?.token)
+    }
+
+    /// Stores messages of `size` characters, spread over the pairs (0, 1), (2, 3) … of the members.
+    pub(crate) async fn messages(
+        &self,
+        accounts: &[Account],
+        count: u64,
+        size: usize,
+        mut made: impl FnMut(u64),
+    ) -> Result<(), String> {
+        let pairs: Vec<_> = accounts.chunks_exact(2).collect();
+        let content = "x".repeat(size);
+        let mut stored = 0;
+        while stored < count && !pairs.is_empty() {
+            let batch: Vec<Command> = (stored..count.min(stored + BATCH as u64))
+                .zip(pairs.iter().cycle().skip(usize::try_from(stored).unwrap_or_default() % pairs.len()))
+                .filter_map(|(number, pair)| {
+                    let [one, other] = pair else { return None };
+                    let sender = if (number / pairs.len() as u64) % 2 == 0 { one.id } else { other.id };
+                    Some(Command::Append(Append {
+                        conversation: direct_conversation(one.id, other.id),
+                        create: Some(NewConversation {
+                            kind: ConversationKind::Direct,
+                            members: vec![one.id, other.id],
+                        }),
+                        sender,
+                        client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
+                        content: content.clone(),
+                    }))
+                })
+                .collect();
+            let more = batch.len() as u64;
+            let applied = self.store.conversations.apply(batch).await.map_err(|error| error.to_string())?;
+            if let Some(Err(refusal)) = applied.outcomes.into_iter().find(Result::is_err) {
+                return Err(format!("a prepared message was refused: {refusal:?}"));
+            }
+            stored += more;
+            made(more);
+        }
+        Ok(())
+    }
+
+    /// Closes the store, so that its server can open it.
+    pub(crate) async fn close(self) {
+        self.store.backend.close().await;
+    }
+}
+
+fn address(id: MemberId) -> String {
+    format!("{id}@load.example.com")
+}
+
+/// Makes the tokens that a server with this secret takes, with the defaults of its other settings.
+pub(crate) fn access_tokens(secret: &str, clock: &Arc<dyn Clock>, ids: &Arc<Ids>) -> AccessTokens {
+    let options = Options {
+        secret: secret.into(),
+        previous: Vec::new(),
+        issuer: "members-book".to_owned(),
+        audience: "members-book-app".to_owned(),
+        lifetime: DAY / 2,
+    };
+    AccessTokens::new(&options, Arc::clone(clock), Arc::clone(ids))
+}

@@ -1,0 +1,308 @@
+//! One run of a scenario: what it runs against, what it records, and what becomes of it.
+
+use std::{
+    io::IsTerminal as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use protocol::MemberId;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    proc::{Sampler, Watched, machine},
+    recorder::{Count, Recorder, Timing},
+    report::{Figure, Machine, Outcome},
+    seed::Seed,
+    server::{Launch, Server},
+    target::{Account, Target},
+};
+
+/// How often a line of progress is printed where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Which server is put under load.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Where {
+    /// The server. Its rate limits have to allow what is asked of it.
+    #[arg(long, default_value = "http://127.0.0.1:8000")]
+    pub(crate) url: String,
+    /// The process of that server, to sample its memory and processor time.
+    #[arg(long, conflicts_with = "spawn")]
+    pub(crate) pid: Option<u32>,
+    /// Start a server of our own instead, on a throw-away store that is filled directly, without rate limits.
+    #[arg(long)]
+    pub(crate) spawn: bool,
+    /// The server to start with --spawn. [default: members-book beside this program]
+    #[arg(long, requires = "spawn")]
+    pub(crate) binary: Option<PathBuf>,
+    /// Where the data of the started server is, such as sqlite:/mnt/disk/load.db; other stores than SQLite are filled over
+    /// REST. [default: a SQLite file in a throw-away folder]
+    #[arg(long, requires = "spawn")]
+    pub(crate) store: Option<String>,
+    /// A setting of the started server, such as HEARTBEAT_INTERVAL=5s; can be repeated.
+    #[arg(long = "set", requires = "spawn", value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// What the run is put up against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// A Members Book server.
+    Server,
+    /// The bare relay, with or without a file that is synced.
+    Relay { fsync: bool },
+    /// Nothing outside of this process.
+    Nothing,
+}
+
+impl Against {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Relay { fsync: true } => "relay, fsynced",
+            Self::Relay { fsync: false } => "relay, nothing stored",
+            Self::Nothing => "in process",
+        }
+    }
+}
+
+/// What has to be there before a scenario runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Needs {
+    pub(crate) members: usize,
+    /// Messages stored before, with so many characters; with --spawn only.
+    pub(crate) messages: (u64, usize),
+    /// The bcrypt cost of the members' passwords, if it matters.
+    pub(crate) bcrypt_cost: Option<u32>,
+}
+
+/// One run of a scenario.
+pub(crate) struct Trial {
+    pub(crate) against: Against,
+    pub(crate) target: Target,
+    pub(crate) server: Option<Arc<Server>>,
+    pub(crate) watched: Option<Watched>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) seed: u64,
+    pub(crate) started: Instant,
+    at: String,
+    machine: Machine,
+    sampler: Sampler,
+    figures: Mutex<Vec<Figure>>,
+}
+
+impl Trial {
+    /// Gets everything ready.
+    pub(crate) async fn open(place: &Where, against: Against, needs: &Needs, seed: u64) -> Result<Self, String> {
+        let machine = machine();
+        #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
+        let at = jiff::Timestamp::now().to_string();
+        let (target, server, accounts) = match against {
+            Against::Server if place.spawn => spawn(place, needs).await?,
+            Against::Server => {
+                let target = Target::at(&place.url).await?;
+                let accounts = register(&target, needs.members).await?;
+                (target, None, accounts)
+            }
+            Against::Relay { fsync } => relay(needs, fsync).await?,
+            Against::Nothing => (Target::at("http://127.0.0.1:9").await?, None, Vec::new()),
+        };
+        let watched =
+            server.as_ref().map(|server| Watched::Ours(Arc::downgrade(server))).or(place.pid.map(Watched::Other));
+        let recorder = Recorder::new();
+        let sampler = Sampler::start(Arc::clone(&recorder), watched.clone());
+        let figures = Mutex::default();
+        let started = Instant::now();
+        Ok(Self { against, target, server, watched, accounts, recorder, seed, started, at, machine, sampler, figures })
+    }
+
+    /// Notes a figure that is not a latency.
+    pub(crate) fn figure(&self, name: &str, value: f64, unit: &str) {
+        let figure = Figure { name: name.to_owned(), value, unit: unit.to_owned() };
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).push(figure);
+    }
+
+    /// The process under load.
+    pub(crate) fn pid(&self) -> Result<u32, String> {
+        let pid = self.watched.as_ref().and_then(Watched::pid);
+        pid.ok_or_else(|| "which process is to be measured? Give --spawn or --pid".to_owned())
+    }
+
+    /// Lets time pass in a stage that is not measured.
+    pub(crate) async fn warm_up(&self, time: Duration) {
+        self.show("warm-up", time).await;
+    }
+
+    /// Lets time pass in a stage that is measured.
+    pub(crate) async fn measure(&self, name: &str, time: Duration) {
+        self.recorder.begin(name);
+        self.show(name, time).await;
+        self.recorder.halt();
+    }
+
+    /// Shows how it is going, for a while.
+    async fn show(&self, name: &str, time: Duration) {
+        let started = Instant::now();
+        let bar = bar(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), "{msg}");
+        let every = if std::io::stderr().is_terminal() { Duration::from_millis(250) } else { LINE_EVERY };
+        while started.elapsed() < time {
+            tokio::time::sleep(every.min(time.saturating_sub(started.elapsed()))).await;
+            let line = self.line(name, started.elapsed(), time);
+            if bar.is_hidden() { eprintln!("{line}") } else { bar.set_message(line) }
+        }
+        bar.finish_and_clear();
+    }
+
+    /// How things stand, in one line.
+    pub(crate) fn line(&self, name: &str, elapsed: Duration, of: Duration) -> String {
+        let sample = self.sampler.latest().unwrap_or_default();
+        let p99 = |timing| self.recorder.live(timing, 0.99).map(|micros| millis(micros)).unwrap_or_else(|| "-".into());
+        let server = match (sample.server_cpu, sample.server_rss_kib) {
+            (Some(cpu), Some(kib)) => format!("server {cpu:.2} cores {} MiB, ", kib / 1024),
+            _ => String::new(),
+        };
+        let broken = self.recorder.violations().0;
+        let broken = if broken > 0 { format!(", {broken} VIOLATIONS") } else { String::new() };
+        format!(
+            "{name} {:.0}/{:.0} s: {:.0} messages/s, p99 ack {} delivery {} ms, {server}client {:.2} cores{broken}",
+            elapsed.as_secs_f64(),
+            of.as_secs_f64(),
+            sample.messages,
+            p99(Timing::Acknowledgement),
+            p99(Timing::Delivery),
+            sample.client_cpu,
+        )
+    }
+
+    /// What became of it.
+    pub(crate) fn finish(self, scenario: &str, label: String) -> Outcome {
+        let unsent = self.recorder.total(Count::Unsent);
+        if unsent > 0 {
+            eprintln!("the clients were too slow for {unsent} sends: the rate was not reached, and not by the server");
+        }
+        let stages = self.recorder.outcome();
+        let (violations, broken) = self.recorder.violations();
+        Outcome {
+            scenario: scenario.to_owned(),
+            label,
+            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            at: self.at,
+            seed: self.seed,
+            machine: self.machine,
+            stages,
+            figures: self.figures.into_inner().unwrap_or_else(PoisonError::into_inner),
+            samples: self.sampler.stop(),
+            violations,
+            broken,
+        }
+    }
+}
+
+type Ready = (Target, Option<Arc<Server>>, Vec<Account>);
+
+/// Starts a server on a store that is filled before.
+async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
+    let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let mut settings = vec![("JWT_SECRET".to_owned(), secret.clone())];
+    settings.extend(needs.bcrypt_cost.map(|cost| ("BCRYPT_COST".to_owned(), cost.to_string())));
+    settings.extend(place.store.iter().map(|url| ("DATABASE_URL".to_owned(), url.clone())));
+    settings.extend(place.settings.iter().cloned());
+    let server = Server::prepare(Launch { binary: place.binary.clone(), arguments: Vec::new(), settings })?;
+    let path = match place.store.as_deref() {
+        None => Some(server.database()),
+        Some(url) => url.strip_prefix("sqlite:").map(PathBuf::from),
+    };
+    let accounts = match path {
+        Some(path) => {
+            let seed = Seed::open(path, &secret)?;
+            let bar = bar(needs.members as u64, "members {bar:40} {pos}/{len} {per_sec}");
+            let accounts = seed.members(needs.members, needs.bcrypt_cost.unwrap_or(4), || bar.inc(1)).await?;
+            bar.finish_and_clear();
+            let (messages, size) = needs.messages;
+            if messages > 0 {
+                let bar = self::bar(messages, "messages {bar:40} {pos}/{len} {per_sec} {eta}");
+                seed.messages(&accounts, messages, size, |more| bar.inc(more)).await?;
+                bar.finish_and_clear();
+            }
+            seed.close().await;
+            Some(accounts)
+        }
+        None => None,
+    };
+    server.start()?;
+    let target = Target::at(&server.url()).await?;
+    let accounts = match accounts {
+        Some(accounts) => accounts,
+        None => register(&target, needs.members).await?,
+    };
+    Ok((target, Some(server), accounts))
+}
+
+/// Starts a relay. Its clients need no accounts, only names.
+async fn relay(needs: &Needs, fsync: bool) -> Result<Ready, String> {
+    let binary = Some(std::env::current_exe().map_err(|error| error.to_string())?);
+    let mut arguments = vec!["relay".to_owned()];
+    if fsync {
+        arguments.extend(["--fsync".to_owned(), "relay.log".to_owned()]);
+    }
+    let server = Server::prepare(Launch { binary, arguments, settings: Vec::new() })?;
+    server.start()?;
+    let account = |number: usize| {
+        let mut id = [0; 12];
+        id.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+        let (token, email) = (String::new(), String::new());
+        Account { id: MemberId::from_bytes(id), token, refresh: None, email }
+    };
+    Ok((Target::at(&server.url()).await?, Some(server), (0..needs.members).map(account).collect()))
+}
+
+/// Registers members over REST, a few at a time.
+async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String> {
+    let bar = bar(count as u64, "registering members {bar:40} {pos}/{len} {per_sec}");
+    let mut accounts = Vec::with_capacity(count);
+    let mut registering = JoinSet::new();
+    for number in 0..count {
+        if registering.len() >= 8 {
+            accounts.extend(joined(registering.join_next().await)?);
+            bar.inc(1);
+        }
+        let target = target.clone();
+        registering.spawn(async move { target.register(&format!("Load {number}")).await });
+    }
+    while let Some(account) = registering.join_next().await {
+        accounts.extend(joined(Some(account))?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(accounts)
+}
+
+/// What a task returned; a task of ours that panicked is a fault of ours.
+pub(crate) fn joined<T>(task: Option<Result<Result<T, String>, tokio::task::JoinError>>) -> Result<Option<T>, String> {
+    task.map(|task| task.map_err(|error| error.to_string())?).transpose()
+}
+
+/// A progress bar; hidden where there is no terminal.
+pub(crate) fn bar(length: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Microseconds as milliseconds, for people.
+pub(crate) fn millis(micros: u64) -> String {
+    format!("{}.{:02}", micros / 1000, micros % 1000 / 10)
+}

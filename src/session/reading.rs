@@ -1,0 +1,105 @@
+//! Reading through a buffer that all connections of a thread share.
+//!
+//! A connection needs a buffer while bytes are on their way through it, which an idle one never has. So the kernel is asked
+//! for as much as it has, into one buffer for each thread; what does not fit into the small buffer of the WebSocket library
+//! waits in an allocation that lives until it is read.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that the kernel is asked for at once.
+const SHARED: usize = 16 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SHARED].into_boxed_slice());
+}
+
+/// A stream that is read through the buffer of the thread.
+pub struct Reading<S> {
+    stream: S,
+    /// What was read from the stream and is not taken yet, from `taken` on.
+    rest: Vec<u8>,
+    taken: usize,
+}
+
+impl<S> Reading<S> {
+    /// Reads from a stream, after what was read from it before.
+    pub fn new(stream: S, early: Vec<u8>) -> Self {
+        Self { stream, rest: early, taken: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(rest) = this.rest.get(this.taken..).filter(|rest| !rest.is_empty()) {
+            let (now, later) = rest.split_at(rest.len().min(into.remaining()));
+            into.put_slice(now);
+            this.taken += now.len();
+            if later.is_empty() {
+                (this.rest, this.taken) = (Vec::new(), 0);
+            }
+            return Poll::Ready(Ok(()));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
+            let (now, later) = read.filled().split_at(read.filled().len().min(into.remaining()));
+            into.put_slice(now);
+            if !later.is_empty() {
+                this.rest = later.to_vec();
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Reading<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_byte_comes_once_and_in_order_however_small_the_pieces_are() {
+        let (mut far, near) = tokio::io::duplex(40_000);
+        let sent: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+        let (early, rest) = sent.split_at(5);
+        let rest = rest.to_vec();
+        let writing = tokio::spawn(async move { far.write_all(&rest).await });
+        let mut reading = Reading::new(near, early.to_vec());
+        let mut received = Vec::new();
+        let mut piece = [0; 77];
+        loop {
+            let read = reading.read(&mut piece).await.unwrap();
+            if read == 0 {
+                break;
+            }
+            received.extend_from_slice(&piece[..read]);
+            assert_eq!(reading.rest.is_empty(), reading.taken == 0 && reading.rest.capacity() == 0);
+        }
+        writing.await.unwrap().unwrap();
+        assert!(received == sent);
+        assert_eq!(reading.rest.capacity(), 0, "nothing is kept once everything is read");
+    }
+}

@@ -1,0 +1,146 @@
+//! Moving changes from SQLite's write-ahead log into the database file, beside the commits.
+//!
+//! Left to itself, SQLite does it within the commit that makes the log too long, and everybody waits: at 64 MiB for some
+//! hundred milliseconds. Here a thread of its own moves nearly all of it while commits go on, and the writer moves what
+//! was appended meanwhile, which is little. Then nothing is left in the log, and the next commit begins it anew.
+
+use std::{
+    cell::Cell,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rusqlite::Connection;
+
+use super::{StoreError, row, unavailable};
+
+/// Pages of 4 KiB in the log from which on they are moved: 64 MiB. Fewer at a time would write the same pages more often;
+/// with SQLite's 4 MiB it cost the writer a third of its time.
+pub(super) const PAGES: i32 = 16_000;
+
+thread_local! {
+    /// Pages in the log after the last commit of this thread's connection.
+    static LOGGED: Cell<i32> = const { Cell::new(0) };
+}
+
+/// The thread that moves, as the writer sees it.
+pub(super) struct Checkpoints {
+    wake: Option<Sender<()>>,
+    /// The thread has moved what there was.
+    moved: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    pages: i32,
+    /// From how many pages on the writer tries to finish it again, if a reader was in the way.
+    again: i32,
+}
+
+impl Checkpoints {
+    /// Starts the thread; from `pages` on it has something to do.
+    pub(super) fn spawn(path: &Path, pages: i32) -> Result<Self, StoreError> {
+        let connection = connect(path).map_err(row::store_error)?;
+        let (wake, woken) = bounded(1);
+        let moved = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&moved);
+        let thread = std::thread::Builder::new()
+            .name("sqlite-checkpoint".to_owned())
+            .spawn(move || run(&connection, &woken, &done))
+            .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
+        Ok(Self { wake: Some(wake), moved, thread: Some(thread), pages, again: pages })
+    }
+
+    /// Takes over from SQLite on the connection that writes. To be called on the thread that uses it.
+    pub(super) fn attach(connection: &Connection) {
+        // The hook is a plain function: the number of pages goes through the thread that commits.
+        connection.wal_hook(Some(|_, pages| {
+            LOGGED.set(pages);
+            Ok(())
+        }));
+    }
+
+    /// To be called after each commit, on the thread that commits.
+    pub(super) fn after_commit(&mut self, connection: &Connection) {
+        let logged = LOGGED.get();
+        if logged < self.pages {
+            self.again = self.pages;
+            return;
+        }
+        if self.moved.swap(false, Ordering::Acquire) && logged >= self.again {
+            checkpoint(connection);
+            self.again = logged.saturating_add(self.pages / 4);
+        } else if let Some(wake) = &self.wake {
+            // Full: it has been told already.
+            let _ = wake.try_send(());
+        }
+        if logged >= self.pages.saturating_mul(8) {
+            // The thread does not keep up, or is gone: the log must not fill the disk.
+            checkpoint(connection);
+        }
+    }
+
+    /// Ends the thread.
+    pub(super) fn finish(&mut self) {
+        self.wake.take();
+        if let Some(thread) = self.thread.take() {
+            // If it panicked, it has left nothing half done: moving is SQLite's own transaction.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(connection: &Connection, wake: &Receiver<()>, moved: &AtomicBool) {
+    while wake.recv().is_ok() {
+        checkpoint(connection);
+        moved.store(true, Ordering::Release);
+    }
+}
+
+/// Moves what can be moved without waiting for anybody.
+fn checkpoint(connection: &Connection) {
+    let done = connection
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
+        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+    if let Err(error) = done {
+        // Everything is safe in the log; it is tried again with the next commits.
+        tracing::warn!(%error, "a checkpoint failed");
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(1))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -1024;")?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_begins_anew_and_nothing_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let connection = super::super::connect(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)").unwrap();
+        let mut checkpoints = Checkpoints::spawn(&path, 100).unwrap();
+        Checkpoints::attach(&connection);
+        let mut longest = 0;
+        for number in 0..3_000 {
+            connection.execute("INSERT INTO t VALUES (?, zeroblob(5000))", [number]).unwrap();
+            checkpoints.after_commit(&connection);
+            longest = longest.max(LOGGED.get());
+        }
+        checkpoints.finish();
+        assert!(longest < 2_000, "the log had {longest} pages");
+        let count: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 3_000);
+        let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(sound, "ok");
+    }
+}
