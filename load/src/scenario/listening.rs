@@ -74,7 +74,7 @@ impl Talker {
                 // The connection is closed when the token expires, and the next one begins with a fresh token.
             }
             ServerFrame::Error(error) => {
-                self.refused(envelope.id.as_ref(), error.code, error.retry_after_ms, &error.message)
+                self.refused(envelope.id.as_ref(), error.code, error.retry_after_ms, &error.message);
             }
             // Close follows.
             ServerFrame::Goodbye(_) => {}
