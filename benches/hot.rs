@@ -1,6 +1,6 @@
 //! The hot pieces, each alone: `cargo bench`. What they cost together, `load` measures.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a measurement, not the server")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement, not the server")]
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 

@@ -124,7 +124,7 @@ impl Seed {
                 .zip(pairs.iter().cycle().skip(usize::try_from(stored).unwrap_or_default() % pairs.len()))
                 .filter_map(|(number, pair)| {
                     let [one, other] = pair else { return None };
-                    let sender = if (number / pairs.len() as u64) % 2 == 0 { one.id } else { other.id };
+                    let sender = if (number / pairs.len() as u64).is_multiple_of(2) { one.id } else { other.id };
                     Some(Command::Append(Append {
                         conversation: direct_conversation(one.id, other.id),
                         create: Some(NewConversation {

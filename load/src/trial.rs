@@ -167,7 +167,7 @@ impl Trial {
     /// How things stand, in one line.
     pub(crate) fn line(&self, name: &str, elapsed: Duration, of: Duration) -> String {
         let sample = self.sampler.latest().unwrap_or_default();
-        let p99 = |timing| self.recorder.live(timing, 0.99).map(|micros| millis(micros)).unwrap_or_else(|| "-".into());
+        let p99 = |timing| self.recorder.live(timing, 0.99).map(millis).unwrap_or_else(|| "-".into());
         let server = match (sample.server_cpu, sample.server_rss_kib) {
             (Some(cpu), Some(kib)) => format!("server {cpu:.2} cores {} MiB, ", kib / 1024),
             _ => String::new(),

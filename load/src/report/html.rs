@@ -167,6 +167,9 @@ fn latency_plot(outcomes: &[Outcome], timing: &str) -> Plot {
     }
 }
 
+/// A value of a sample.
+type Of<'a> = &'a dyn Fn(&Sample) -> Option<f64>;
+
 fn over_time(outcomes: &[Outcome]) -> Vec<Plot> {
     let line = |outcome: &Outcome, number: usize, what: &str, dashed: bool, of: &dyn Fn(&Sample) -> Option<f64>| {
         let run = if outcomes.len() > 1 { format!("{} ({})", outcome.label, number + 1) } else { String::new() };
@@ -174,7 +177,7 @@ fn over_time(outcomes: &[Outcome]) -> Vec<Plot> {
         let points: Vec<_> = outcome.samples.iter().filter_map(|sample| Some((sample.t, of(sample)?))).collect();
         Series { name, points, colour: if outcomes.len() > 1 { number } else { usize::from(dashed) }, dashed }
     };
-    let plot = |title: &str, y: &'static str, lines: &[(&str, bool, &dyn Fn(&Sample) -> Option<f64>)]| Plot {
+    let plot = |title: &str, y: &'static str, lines: &[(&str, bool, Of<'_>)]| Plot {
         title: title.to_owned(),
         x: ("seconds", Scale::Linear),
         y: (y, Scale::Linear),

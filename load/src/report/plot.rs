@@ -49,7 +49,7 @@ impl Scale {
         match self {
             Self::Linear => linear_ticks(low, high),
             Self::Log => (-3..7)
-                .map(|power| f64::from(power))
+                .map(f64::from)
                 .filter(|power| *power >= low - 1e-9 && *power <= high + 1e-9)
                 .map(|power| (power, label(10_f64.powf(power))))
                 .collect(),

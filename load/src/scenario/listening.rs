@@ -73,7 +73,9 @@ impl Talker {
             ServerFrame::AuthExpiring(_) => {
                 // The connection is closed when the token expires, and the next one begins with a fresh token.
             }
-            ServerFrame::Error(error) => self.refused(envelope.id, error.code, error.retry_after_ms, &error.message),
+            ServerFrame::Error(error) => {
+                self.refused(envelope.id.as_ref(), error.code, error.retry_after_ms, &error.message);
+            }
             // Close follows.
             ServerFrame::Goodbye(_) => {}
             other => self.broken(format!("{} was not asked for", other.frame_type())),
@@ -160,7 +162,7 @@ impl Talker {
         }
     }
 
-    fn refused(&mut self, id: Option<RequestId>, code: ErrorCode, retry_after_ms: Option<u64>, message: &str) {
+    fn refused(&mut self, id: Option<&RequestId>, code: ErrorCode, retry_after_ms: Option<u64>, message: &str) {
         let later = matches!(
             code,
             ErrorCode::RateLimited
@@ -173,7 +175,7 @@ impl Talker {
             return self.broken(format!("{code} for {id:?}: {message}"));
         }
         self.tally.count(Count::PutOff);
-        let number = id.as_ref().and_then(|id| id.as_str().strip_prefix('s')).and_then(|number| number.parse().ok());
+        let number = id.and_then(|id| id.as_str().strip_prefix('s')).and_then(|number| number.parse().ok());
         let what = number.map_or(Waiting::Marks, Waiting::Message);
         let wait = Duration::from_millis(retry_after_ms.unwrap_or(200));
         self.put_off.push((Instant::now() + wait, what));
