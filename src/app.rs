@@ -24,6 +24,7 @@ use crate::{
     config::Settings,
     failure::Failure,
     http::{self, AppState, serve::Server},
+    photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
@@ -49,6 +50,8 @@ pub struct App {
     pub metrics_addr: Option<SocketAddr>,
     /// One line about its store.
     pub store: String,
+    /// Where its photos are.
+    pub photos: String,
     /// The file of the secret that was generated, if no setting gives one.
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
@@ -73,7 +76,9 @@ impl App {
         let (secret, generated_secret) = base.signing_secret()?;
         let accounts = Arc::new(base.accounts(secret)?);
         let (session, lanes) = base.session(&accounts);
-        let services = base.services(&session)?;
+        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
+        let photo_place = photos.describe();
+        let services = base.services(&session, photos)?;
         let limits = Arc::new(base.request_limits());
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
@@ -88,6 +93,7 @@ impl App {
             accounts: Arc::clone(&accounts),
             advice: services.advice,
             profiles: services.profiles,
+            photos: services.photos,
             directory: services.directory,
             documents: services.documents,
             exports: services.exports,
@@ -126,6 +132,7 @@ impl App {
             addr,
             metrics_addr,
             store: base.store.backend.describe(),
+            photos: photo_place,
             generated_secret,
             accounts,
             session,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use protocol::{ErrorCode, FieldError};
 
-use crate::store::StoreError;
+use crate::{
+    photos::{NoPortrait, StorageError},
+    store::StoreError,
+};
 
 /// Why a request failed. It changed nothing, except where the code says that this is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,23 @@ impl From<StoreError> for Failure {
             StoreError::Inconsistent(reason) => {
                 tracing::error!(reason, "a fault in the store or its data");
                 Self::of(ErrorCode::Internal)
+            }
+        }
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(StorageError: StorageError) -> Self {
+        Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5))
+    }
+}
+
+impl From<NoPortrait> for Failure {
+    fn from(error: NoPortrait) -> Self {
+        match error {
+            NoPortrait::TooBusy => Self::overloaded(),
+            NoPortrait::Unusable(reason) => {
+                Self::new(ErrorCode::ImageInvalid, format!("The picture cannot be used: {reason}."))
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod failure;
 pub mod http;
 pub mod hub;
 pub mod ids;
+pub mod photos;
 pub mod presence;
 pub mod service;
 pub mod session;

@@ -76,6 +76,7 @@ fn announce(app: &App) {
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
         ("store", app.store.clone()),
+        ("photos", app.photos.clone()),
     ];
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
@@ -83,7 +84,7 @@ fn announce(app: &App) {
             .as_ref()
             .map(|file| ("secret", format!("{}, generated; set JWT_SECRET in production", file.display()))),
     );
-    lines.push(("docs", "README.md, docs/protocol.md; members-book --help for the settings".to_owned()));
+    lines.push(("docs", format!("http://{addr}/api/docs/ and README.md; members-book --help for the settings")));
     let mut out = io::stdout().lock();
     // A closed standard output is no reason not to serve.
     let _ = writeln!(out, "Members Book {} is ready. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,5 @@
-//! What is written about settings and metrics is what the code says. `UPDATE=1 cargo test documents` writes it anew.
+//! What is written about settings, metrics and the REST API is what the code says. `UPDATE=1 cargo test documents` writes
+//! it anew.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -98,4 +99,11 @@ fn the_page_about_metrics_is_complete() {
         let _ = writeln!(text, "| `{PREFIX}_{}{suffix}` | {kind} | {labels} | {} |", metric.name(), metric.help());
     }
     check("docs/metrics.md", &filled("docs/metrics.md", "metrics", &text));
+}
+
+#[test]
+fn the_openapi_document_is_what_the_handlers_say() {
+    let mut text = members_book::http::routes::document().to_pretty_json().unwrap();
+    text.push('\n');
+    check("protocol/schema/openapi.json", &text);
 }

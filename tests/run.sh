@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, and the
-# whole suite, and says at the end how many tests ran on each store.
+# Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, the pages in
+# a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
 #
-# Needs Rust, a C compiler and, unless MONGODB_URI is set or mongod is on PATH, Python 3 (SecantusDB is installed into a
-# virtual environment then). Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
+# Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, Node with npm and Python's venv with
+# apt-get where that is possible, schemathesis and (unless MONGODB_URI is set or mongod is on PATH) SecantusDB into virtual
+# environments. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -104,6 +105,12 @@ if [ -z "${MONGODB_URI:-}" ] && ! command -v mongod >/dev/null; then
     wait_for_port "$port"
     export MONGODB_URI="mongodb://127.0.0.1:$port/?directConnection=true"
 fi
+
+echo "== the pages of the documentation in a real browser"
+bash tests/browser/run.sh
+
+echo "== the OpenAPI document, attacked by schemathesis"
+bash tests/schemathesis/run.sh
 
 echo "== the suite"
 if cargo nextest --version >/dev/null 2>&1; then

@@ -308,7 +308,7 @@ company: string | null,
 position: string | null, };
 
 /**
- * The contact details of a [`MemberPatch`].
+ * Contact details to change.
  */
 export type ContactInfoPatch = { 
 /**
@@ -553,6 +553,65 @@ retry_after_ms?: number, };
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
 export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+
+/**
+ * `GET /api/members/me/export`.
+ */
+export type Export = { 
+/**
+ * When it was made.
+ */
+exported_at: Timestamp, 
+/**
+ * The whole record.
+ */
+member: Member, 
+/**
+ * Every session that is still known.
+ */
+sessions: Array<ExportedSession>, 
+/**
+ * Every conversation.
+ */
+conversations: Array<ExportedConversation>, };
+
+/**
+ * A conversation, as the export has it.
+ */
+export type ExportedConversation = { 
+/**
+ * The id of the conversation.
+ */
+_id: ConversationId, 
+/**
+ * What it is.
+ */
+kind: ConversationKind, 
+/**
+ * Its members with their watermarks.
+ */
+members: Array<Watermarks>, 
+/**
+ * All its messages, the oldest first.
+ */
+messages: Array<MessageDocument>, };
+
+/**
+ * A session, as the export has it.
+ */
+export type ExportedSession = { 
+/**
+ * The id of the session.
+ */
+_id: SessionId, 
+/**
+ * When the member logged in.
+ */
+created_at: Timestamp, 
+/**
+ * When it ended, if it did.
+ */
+revoked_at: Timestamp | null, };
 
 /**
  * One bad field of a request.
@@ -1469,6 +1528,13 @@ messages_since_start: number,
 store: StoreStats, };
 
 /**
+ * A signed-in session: one login on one device, with its family of refresh tokens.
+ *
+ * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+ */
+export type SessionId = string;
+
+/**
  * Who may see a contact detail.
  */
 export type SharedWith = "members" | "nobody";
@@ -1626,7 +1692,7 @@ company: SharedWith,
 position: SharedWith, };
 
 /**
- * The visibility settings of a [`MemberPatch`].
+ * Visibility settings to change.
  */
 export type VisibilityPatch = { 
 /**

@@ -11,7 +11,6 @@ macro_rules! error_codes {
         /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub enum ErrorCode {
             $($(#[doc = $doc])* #[serde(rename = $code)] $name,)*
         }
@@ -78,6 +77,8 @@ error_codes! {
     ContentTooLong = "content_too_long", 422, "Message too long";
     /// A message to oneself.
     MessageToSelf = "message_to_self", 422, "Message to oneself";
+    /// The picture cannot be used: it is no JPEG, PNG or WebP, is damaged or cut short, or has too many pixels.
+    ImageInvalid = "image_invalid", 422, "Image invalid";
     /// The request carries no access token.
     TokenMissing = "token_missing", 401, "Access token missing", closes Unauthorized;
     /// The access token is not one of ours, or not for this connection.
@@ -118,7 +119,8 @@ error_codes! {
     Stale = "stale", 412, "Stale version";
     /// The body is over the size limit.
     PayloadTooLarge = "payload_too_large", 413, "Payload too large", closes TooLarge;
-    /// The body is not `application/json`.
+    /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
+    /// `image/webp` for a photo.
     UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
     /// The resource is a WebSocket: upgrade the connection.
     UpgradeRequired = "upgrade_required", 426, "Upgrade required";
@@ -145,6 +147,14 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+// The derive of utoipa does not see names that come out of a macro.
+#[cfg(feature = "openapi")]
+crate::openapi::describe!(ErrorCode, {
+    "type": "string",
+    "description": "Why a request failed: a stable word for programs.",
+    "enum": (ErrorCode::ALL),
+});
+
 /// One bad field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -162,6 +172,7 @@ pub struct FieldError {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A URN that identifies the kind of problem.
+    #[cfg_attr(feature = "openapi", schema(example = "urn:members-book:problem:validation_failed"))]
     #[serde(rename = "type")]
     pub problem_type: String,
     /// The kind of problem in a few words.

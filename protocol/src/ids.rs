@@ -11,6 +11,12 @@ use crate::limits;
 #[error("{0}")]
 pub struct InvalidId(&'static str);
 
+impl InvalidId {
+    pub(crate) const fn new(problem: &'static str) -> Self {
+        Self(problem)
+    }
+}
+
 /// Serialises and deserialises through the string form.
 macro_rules! serde_as_string {
     ($name:ident) => {
@@ -100,6 +106,7 @@ macro_rules! object_id {
         describe_as_string!($name, {
             "type": "string",
             "pattern": "^[0-9a-f]{24}$",
+            "examples": ["6b033ff858dd68a2edc96e77"],
             "description": concat!("The opaque id of a ", $what, "."),
         });
     };
@@ -186,6 +193,7 @@ serde_as_string!(ClientMessageId);
 describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",
+    "examples": ["01890a5d-ac96-774b-bcce-b302099a8057"],
     "description": "A UUID made by the client; version 7 is recommended.",
 });
 

@@ -12,6 +12,7 @@
 //! | [`error`], [`close`] | error codes, problem documents, close codes |
 //! | [`model`] | what frames and bodies are made of: messages, entries, conversations, presence, members |
 //! | [`client`], [`server`] | the frames of each direction, with their codec |
+//! | [`photo`] | the names of photos |
 //! | [`rest`] | request and response bodies of the REST API |
 //!
 //! It depends on no runtime and no web framework, so that any client written in Rust can use it.
@@ -27,6 +28,7 @@ pub mod limits;
 pub mod model;
 #[cfg(feature = "openapi")]
 mod openapi;
+pub mod photo;
 pub mod rest;
 mod rules;
 pub mod server;
@@ -40,6 +42,7 @@ pub use ids::{
     ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,
     SessionId,
 };
+pub use photo::PhotoName;
 pub use server::{Envelope, ServerFrame};
 pub use time::Timestamp;
 

@@ -81,6 +81,15 @@ pub const INTRODUCTIONS_MAX: usize = 10;
 /// Largest body of a REST request, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 
+/// Largest photo that can be uploaded, in bytes.
+pub const PHOTO_MAX_BYTES: usize = 5 * 1024 * 1024;
+/// Longest side of a photo that can be uploaded, in pixels.
+pub const PHOTO_UPLOAD_MAX_SIDE: u32 = 12_000;
+/// Most pixels of a photo that can be uploaded.
+pub const PHOTO_UPLOAD_MAX_PIXELS: u64 = 32_000_000;
+/// Longest side of a photo as it is served, in pixels.
+pub const PHOTO_MAX_SIDE: u32 = 512;
+
 /// The limits that `welcome` tells a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]

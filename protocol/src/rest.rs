@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod ai;
 pub mod auth;
+pub mod export;
 pub mod members;
 pub mod messages;
 
@@ -17,6 +18,7 @@ pub use self::{
         Disconnected, RoleChange, ServerStats, StoreStats, TierChange,
     },
     auth::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenType},
+    export::{Export, ExportedConversation, ExportedSession},
     members::{
         ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement, Profile,
         SearchQuery, SharedWith, Visibility, VisibilityPatch,

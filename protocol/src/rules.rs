@@ -1,6 +1,6 @@
 //! Rules of single fields of REST bodies. An empty text is "not given": only [`given`] objects to it.
 
-use crate::limits;
+use crate::{PhotoName, limits};
 
 pub(crate) fn given(value: &str, (): &()) -> garde::Result {
     if value.is_empty() { Err(garde::Error::new("required")) } else { Ok(()) }
@@ -40,7 +40,11 @@ pub(crate) fn password(value: &str, (): &()) -> garde::Result {
     }
 }
 
+/// An address anywhere, or the path of a photo here, which a client that sends back what it read has.
 pub(crate) fn image_url(value: &str, (): &()) -> garde::Result {
+    if PhotoName::from_path(value).is_some() {
+        return Ok(());
+    }
     let http = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
     let well_formed = http.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         && !value.chars().any(|c| c.is_whitespace() || c.is_control());

@@ -128,8 +128,9 @@ fn unreachable(error: &reqwest::Error) -> Trouble {
     if error.is_timeout() {
         return AdviceFallback::Timeout.into();
     }
-    // The URL is the operator's and may have credentials in its query.
-    let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    // What is at the bottom of it says most, and unlike the top it has no URL, which may have credentials in its query.
+    let first = std::error::Error::source(error);
+    let reason = std::iter::successors(first, |error| error.source()).last().map(ToString::to_string);
     tracing::warn!(reason, "the AI service could not be reached, or went away");
     AdviceFallback::Unavailable.into()
 }

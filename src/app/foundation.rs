@@ -18,11 +18,13 @@ use crate::{
     http::limits::RequestLimits,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
+    photos::Objects,
     presence::Presence,
     service::{
         accounts::Accounts,
         administration::Administration,
         advice::{Advice, Service},
+        album::Album,
         connections::Connections,
         directory::Directory,
         documents::Documents,
@@ -30,6 +32,7 @@ use crate::{
         export::Exports,
         limiter::{Limiter, Rate},
         messaging::Messaging,
+        photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
         watching::Watching,
@@ -61,6 +64,7 @@ impl Default for World {
 /// What REST needs beside accounts and sessions.
 pub(super) struct Services {
     pub(super) profiles: Arc<Profiles>,
+    pub(super) photos: Arc<Photos>,
     pub(super) directory: Arc<Directory>,
     pub(super) documents: Arc<Documents>,
     pub(super) exports: Arc<Exports>,
@@ -207,12 +211,16 @@ impl Foundation {
     }
 
     /// What REST needs beside accounts and sessions.
-    pub(super) fn services(&self, session: &session::Context) -> Result<Services, StartError> {
+    pub(super) fn services(&self, session: &session::Context, photos: Objects) -> Result<Services, StartError> {
         let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
+        let listen = &self.settings.listen;
+        let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), session.tasks.clone());
+        let album = Arc::new(album);
         let profiles = Arc::new(Profiles {
             members: Arc::clone(members),
             conversations: Arc::clone(conversations),
+            album: Arc::clone(&album),
             watching: Arc::clone(&session.watching),
             events: session.events.clone(),
             hub: Arc::clone(&self.hub),
@@ -239,8 +247,11 @@ impl Foundation {
             clock: Arc::clone(clock),
             started_at: clock.now(),
         };
+        // Half of a request's time at most is spent waiting for the turn to decode.
+        let photos = Photos::new(Arc::clone(&profiles), album, listen.request_timeout / 2);
         Ok(Services {
             profiles,
+            photos: Arc::new(photos),
             directory: Arc::new(Directory { members: Arc::clone(members) }),
             documents,
             exports: Arc::new(exports),

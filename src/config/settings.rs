@@ -1,6 +1,7 @@
 //! Every setting, with its default and what it does.
 
 mod ai;
+mod photos;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -9,10 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use self::ai::AiSettings;
+pub use self::{
+    ai::AiSettings,
+    photos::{Bucket, PhotoSettings},
+};
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, network, origin, secret},
+    values::{DatabaseUrl, OptionalAddr, duration, network, origin, public_url, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -83,6 +87,9 @@ pub struct Settings {
     /// Where the data is.
     #[command(flatten)]
     pub store: StoreSettings,
+    /// Where photos are.
+    #[command(flatten)]
+    pub photos: PhotoSettings,
     /// Tokens and passwords.
     #[command(flatten)]
     pub auth: Auth,
@@ -110,6 +117,10 @@ pub struct Listen {
     /// The port to listen on; 0 for any free one.
     #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
     pub port: u16,
+    /// Where clients reach the API, such as https://api.example.com: what the addresses of photos begin with. Without
+    /// it, they are paths.
+    #[arg(long, env = "PUBLIC_URL", value_parser = public_url, default_value = "", global = true)]
+    pub public_url: String,
     /// Origins of browser pages that may use the API, separated by commas.
     #[arg(
         long,
@@ -304,6 +315,7 @@ impl Settings {
             if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
         };
         self.store.database()?;
+        self.photos.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
@@ -359,6 +371,12 @@ mod tests {
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
+        let bucket = ["--aws-s3-bucket", "club"];
+        let with = |flag, value| problem(&[&bucket[..], &[flag, value]].concat());
+        assert!(with("--aws-access-key-id", "x").starts_with("AWS_SECRET_ACCESS_KEY: "));
+        assert!(with("--aws-secret-access-key", "x").starts_with("AWS_ACCESS_KEY_ID: "));
+        assert!(with("--aws-endpoint-url", "s3.example.com").starts_with("AWS_ENDPOINT_URL: "));
         assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
         assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
         assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
@@ -378,5 +396,7 @@ mod tests {
         assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
         assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
         assert!(!problem(&["--database-url", "mongodb://user:hunter2@db:port"]).contains("hunter2"));
+        let cli = Cli::try_parse_from(["members-book", "--aws-secret-access-key", secret]).ok().unwrap();
+        assert!(!format!("{:?}", cli.settings).contains("correct-horse"));
     }
 }

@@ -101,6 +101,19 @@ pub fn service_url(text: &str) -> Result<Url, String> {
     })
 }
 
+/// The address that clients reach the API at: `http` or `https` and a host, without a path. Empty when there is none.
+///
+/// # Errors
+/// When it is something else.
+pub fn public_url(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let url = service_url(text).ok().filter(|url| url.path() == "/" && url.query().is_none() && url.fragment().is_none());
+    let problem = || "http or https and a host, without a path: https://api.example.com".to_owned();
+    url.map(|url| url.origin().ascii_serialization()).ok_or_else(problem)
+}
+
 /// An address to listen on, or nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionalAddr(pub Option<SocketAddr>);
@@ -140,6 +153,18 @@ mod tests {
         }
         for wrong in ["", "sqlite:", "postgres://x", "mongodb://", "mongodb:x", "mongodb://u:p:p@h/?w=x=y"] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_public_address_is_a_web_origin_or_nothing() {
+        assert_eq!(public_url("https://api.example.com/").as_deref(), Ok("https://api.example.com"));
+        assert_eq!(public_url("http://192.168.1.5:8000").as_deref(), Ok("http://192.168.1.5:8000"));
+        assert_eq!(public_url("").as_deref(), Ok(""));
+        let wrong =
+            ["api.example.com", "https://", "ftp://x", "https://x/api", "https://a b", "https://u:p@x", "https://x?y"];
+        for wrong in wrong {
+            assert!(public_url(wrong).is_err(), "{wrong}");
         }
     }
 

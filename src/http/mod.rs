@@ -6,7 +6,8 @@
 //! | [`problem`] | failures as problem documents |
 //! | [`extract`] | who asks, and what with |
 //! | [`versioned`] | answers with an `ETag` |
-//! | [`openapi`] | the OpenAPI document |
+//! | [`openapi`], [`tidy`] | the OpenAPI document |
+//! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`observe`] | deadline, metrics and log of every request |
@@ -15,6 +16,7 @@
 //! Handlers translate; rules live in `service`.
 
 pub mod address;
+mod documentation;
 pub mod extract;
 pub mod limits;
 pub mod observe;
@@ -23,6 +25,7 @@ pub mod problem;
 pub mod request_id;
 pub mod routes;
 pub mod serve;
+mod tidy;
 pub mod upgrade;
 pub mod versioned;
 
@@ -51,7 +54,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, profiles::Profiles,
+        export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
     store::Backend,
@@ -65,6 +68,8 @@ pub struct AppState {
     pub accounts: Arc<Accounts>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
+    /// Photos.
+    pub photos: Arc<Photos>,
     /// The directory.
     pub directory: Arc<Directory>,
     /// Messages as documents.
@@ -100,6 +105,7 @@ const COMPRESSED_FROM: u64 = 1024;
 pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     router
+        .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))

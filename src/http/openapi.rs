@@ -16,13 +16,15 @@ use utoipa::{
     },
 };
 
+use super::tidy;
+
 /// The frame that the annotations of the handlers go into.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Members Book",
         description = "The REST API of a private members' club. Chat, presence, typing and receipts flow over a \
-            WebSocket, which has [a description of its own](asyncapi).\n\nEvery error is a problem document (RFC 9457) \
+            WebSocket, which has [a description of its own](/api/asyncapi).\n\nEvery error is a problem document (RFC 9457) \
             with a `code` for programs. Lists are paged: `next` of one page is `cursor` of the next one.",
         license(name = "MIT", identifier = "MIT"),
     ),
@@ -53,9 +55,11 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
     if let Some(components) = &mut document.components {
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
     }
+    tidy::schemas(document);
     for (path, item) in &mut document.paths.paths {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
+            tidy::optional(operation);
             add_errors(path, operation);
         }
     }
@@ -117,7 +121,11 @@ fn named_codes(description: &str) -> impl Iterator<Item = ErrorCode> {
 fn problem(codes: &[ErrorCode]) -> Response {
     let description: Vec<String> = codes.iter().map(|code| format!("`{code}`: {}", code.meaning())).collect();
     let examples = codes.iter().map(|code| {
-        let value = serde_json::to_value(Problem::new(*code, code.meaning())).ok();
+        let mut problem = Problem::new(*code, code.meaning());
+        if *code == ErrorCode::ValidationFailed {
+            problem.errors.push(FieldError { field: "name".to_owned(), message: "required".to_owned() });
+        }
+        let value = serde_json::to_value(problem).ok();
         (code.as_str(), ExampleBuilder::new().summary(code.title()).value(value).build())
     });
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).examples_from_iter(examples);
@@ -125,17 +133,34 @@ fn problem(codes: &[ErrorCode]) -> Response {
         .description(description.join("\n\n"))
         .content("application/problem+json", content.build());
     let status = codes.first().map(|code| code.http_status());
-    if matches!(status, Some(429 | 503 | 504)) {
-        let seconds = ObjectBuilder::new().schema_type(Type::Integer).build();
-        let header = HeaderBuilder::new().schema(Some(seconds)).description(Some("How long to wait, in seconds."));
-        response = response.header("Retry-After", header.build());
-    }
+    let header = |kind, description| {
+        let schema = ObjectBuilder::new().schema_type(kind).build();
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+    };
+    response = match status {
+        Some(429 | 503 | 504) => response.header("Retry-After", header(Type::Integer, "How long to wait, in seconds.")),
+        Some(401) => response.header("WWW-Authenticate", header(Type::String, "`Bearer` (RFC 6750).")),
+        _ => response,
+    };
     response.build()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_operation_has_an_id_of_its_own_and_a_summary() {
+        let document = crate::http::routes::document();
+        let mut ids = BTreeSet::new();
+        for (path, item) in &document.paths.paths {
+            for operation in [&item.get, &item.put, &item.post, &item.patch, &item.delete].into_iter().flatten() {
+                let id = operation.operation_id.clone().unwrap_or_default();
+                assert!(ids.insert(id.clone()), "{path}: {id:?} is there twice");
+                assert!(operation.summary.is_some(), "{path}: {id}");
+            }
+        }
+    }
 
     #[test]
     fn every_error_that_a_handler_names_exists_and_has_that_status() {

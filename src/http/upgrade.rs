@@ -29,6 +29,7 @@ use crate::{
     get,
     path = "/ws",
     tag = "socket",
+    operation_id = "open_socket",
     responses(
         (status = 101, description = "From here on it is a WebSocket."),
         (status = 403, description = "forbidden"),

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use protocol::{ConversationId, ErrorCode, MemberId, Timestamp, limits::PAGE_MAX, rest::ConversationSummary};
-use serde::Serialize;
+use protocol::{
+    ConversationId, ErrorCode, MemberId,
+    limits::PAGE_MAX,
+    rest::{ConversationSummary, ExportedSession},
+};
 use serde_json::json;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -37,19 +40,8 @@ pub struct Exports {
     places: Arc<Semaphore>,
 }
 
-/// A session, as the export has it.
-#[derive(Serialize)]
-struct ExportedSession {
-    #[serde(rename = "_id")]
-    id: protocol::SessionId,
-    created_at: Timestamp,
-    revoked_at: Option<Timestamp>,
-}
-
-impl From<SessionRecord> for ExportedSession {
-    fn from(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> Self {
-        Self { id, created_at, revoked_at }
-    }
+fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> ExportedSession {
+    ExportedSession { id, created_at, revoked_at }
 }
 
 /// Writes JSON to whoever reads the export.
@@ -104,7 +96,7 @@ impl Exports {
     async fn write(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
         let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
-        let sessions: Vec<ExportedSession> = sessions.into_iter().map(Into::into).collect();
+        let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
         let head = json!({

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`accounts`] | register, log in, refresh, log out |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
+//! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`] | what administrators do |
 //! | [`advice`] | whom to meet, and how to word one's profile better |
@@ -24,6 +25,7 @@
 pub mod accounts;
 pub mod administration;
 pub mod advice;
+pub mod album;
 pub mod connections;
 pub mod cursor;
 pub mod directory;
@@ -33,6 +35,7 @@ pub mod export;
 pub mod limiter;
 pub mod messaging;
 pub mod pages;
+pub mod photos;
 pub mod profiles;
 pub mod sequencer;
 pub mod transfer;

@@ -9,7 +9,7 @@ use protocol::{
     server::MemberPush,
 };
 
-use super::{accounts::Authorized, events::Events, watching::Watching};
+use super::{accounts::Authorized, album::Album, events::Events, watching::Watching};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -27,6 +27,8 @@ pub struct Profiles {
     pub members: Arc<dyn MemberStore>,
     /// Who talks to whom.
     pub conversations: Arc<dyn ConversationStore>,
+    /// The photos of members who change or leave.
+    pub album: Arc<Album>,
     /// Who watches whom.
     pub watching: Arc<Watching>,
     /// Tells them.
@@ -59,34 +61,73 @@ impl Profiles {
         patch: MemberPatch,
         expected: Option<u64>,
     ) -> Result<(Member, u64), Failure> {
-        if who.member != member && who.user_type != UserType::Admin {
-            return Err(ErrorCode::Forbidden.into());
+        let by = may_change(who, from, member)?;
+        let (before, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
+        let (former, now) = (before.profile.profile_image_url, &after.profile.profile_image_url);
+        if let Some(former) = former.filter(|former| Some(former) != now.as_ref()) {
+            self.album.discard_later(member, former);
         }
-        let by = Actor { member: Some(who.member), address: Some(from) };
-        let after = self.apply(member, Change::Profile { patch, expected }, by).await?;
         Ok((after.profile, after.version))
     }
 
-    /// The member leaves for ever: the profile is gone, and their messages are a former member's.
+    /// The record of a member who has not left.
     ///
     /// # Errors
-    /// `last_admin`, or the store.
-    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
-        let by = Actor { member: Some(who.member), address: Some(from) };
-        self.apply(who.member, Change::Erase, by).await?;
-        tracing::info!(member = %who.member, "member left");
+    /// `member_not_found`, or the store.
+    pub(super) async fn present(&self, member: MemberId) -> Result<MemberRecord, Failure> {
+        let record = self.members.by_id(member).await?.filter(|record| !record.is_erased);
+        record.ok_or_else(|| ErrorCode::MemberNotFound.into())
+    }
+
+    /// The member leaves for ever: the profile and the photo are gone, and their messages are a former member's.
+    ///
+    /// # Errors
+    /// `last_admin`, `unavailable` when the photo cannot be deleted, or the store.
+    pub async fn erase(self: &Arc<Self>, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
+        let member = who.member;
+        let by = Actor { member: Some(member), address: Some(from) };
+        let profiles = Arc::clone(self);
+        let leave = async move {
+            let album = &profiles.album;
+            let _turn = album.turn(member).await;
+            let url = profiles.present(member).await?.profile.profile_image_url;
+            // Before the record that knows of it: what is acknowledged is gone.
+            let taken = album.take(member, url.as_deref()).await?;
+            match profiles.commit(member, Change::Erase, by).await {
+                Ok(_) => Ok(()),
+                Err(failure) => {
+                    album.restore(taken, &failure).await;
+                    Err(failure)
+                }
+            }
+        };
+        self.album.finish(leave).await?;
+        tracing::info!(%member, "member left");
         Ok(())
     }
 
+    /// Applies a change that has nothing to do with photos. Returns the member after it.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub(super) async fn apply(&self, member: MemberId, change: Change, by: Actor) -> Result<MemberRecord, Failure> {
+        self.commit(member, change, by).await.map(|(_, after)| after)
+    }
+
     /// Applies a change and makes it felt: connections of who may no longer sign in are closed, and those who should
-    /// know are told.
+    /// know are told. Returns the member before and after it; photos are the caller's.
     ///
     /// # Errors
     /// `member_not_found`, `stale`, `last_admin`, or the store.
-    pub(super) async fn apply(&self, member: MemberId, change: Change, by: Actor) -> Result<MemberRecord, Failure> {
+    pub(super) async fn commit(
+        &self,
+        member: MemberId,
+        change: Change,
+        by: Actor,
+    ) -> Result<(MemberRecord, MemberRecord), Failure> {
         let ends_sessions = change.revokes_sessions();
         let (before, after) = match self.members.change(member, change, by, self.clock.now()).await? {
-            Changed::Done { before, after } => (before, *after),
+            Changed::Done { before, after } => (*before, *after),
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
@@ -95,7 +136,7 @@ impl Profiles {
             self.hub.close(member, None, Close::with(CloseCode::Deactivated));
         }
         self.announce(&before, &after).await;
-        Ok(after)
+        Ok((before, after))
     }
 
     /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see.
@@ -115,6 +156,17 @@ impl Profiles {
         }
         self.events.to_members(&audience, None, &push);
     }
+}
+
+/// Who makes a change to a profile: its owner, or an administrator.
+///
+/// # Errors
+/// `forbidden`.
+pub(super) fn may_change(who: &Authorized, from: IpAddr, member: MemberId) -> Result<Actor, Failure> {
+    if who.member != member && who.user_type != UserType::Admin {
+        return Err(ErrorCode::Forbidden.into());
+    }
+    Ok(Actor { member: Some(who.member), address: Some(from) })
 }
 
 /// Whether other members can see a difference. The time of the change alone is none.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod database;
 pub mod member;
 pub mod process;
+pub mod s3;
 pub mod server;
 
 use std::time::Duration;

@@ -42,6 +42,7 @@ pub fn settings(folder: &TempDir) -> Settings {
     let command_line = std::iter::once("members-book".to_owned())
         .chain(flags("database-url", format!("sqlite:{}", path("test.db"))))
         .chain(flags("data-dir", path("")))
+        .chain(flags("photo-dir", path("photos")))
         .chain(fixed.iter().flat_map(|(flag, value)| flags(flag, (*value).to_owned())));
     Cli::parse_from(command_line).settings
 }

@@ -203,6 +203,7 @@ async fn an_export_has_everything() {
     let disposition = response.headers()[header::CONTENT_DISPOSITION].to_str().unwrap().to_owned();
     assert!(disposition.starts_with("attachment"), "{disposition}");
     let export: Value = response.json().await.unwrap();
+    let _: protocol::rest::Export = serde_json::from_value(export.clone()).unwrap();
     assert_eq!(export["member"]["email"], json!(ana.auth.member.email));
     assert_eq!(export["sessions"].as_array().unwrap().len(), 1);
     let conversations = export["conversations"].as_array().unwrap();

@@ -7,10 +7,14 @@ use protocol::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::photos;
 use crate::harness::{Member, Server, client_id};
 
 /// Who asks, in the order of the columns.
 const WHO: [&str; 6] = ["anonymous", "expired token", "other member", "owner", "administrator", "deactivated member"];
+
+/// A body that is no JSON but a picture.
+const PICTURE: &str = "a picture";
 
 /// What a request is made of: the path, and the body if it has one.
 type Ask = fn(&Cast) -> (String, Value);
@@ -23,6 +27,8 @@ struct Cast {
     message: String,
     /// A recommendation to the owner.
     recommendation: String,
+    /// The address of somebody's photo.
+    photo: String,
 }
 
 /// A route that anybody may ask, always with the same answer.
@@ -76,7 +82,7 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (get.clone(), "/api/members/search", member(200), |_| plain("/api/members/search?q=ana")),
         (get.clone(), "/api/members/me", member(200), |_| plain("/api/members/me")),
         (patch.clone(), "/api/members/me", member(200), |_| ("/api/members/me".into(), json!({ "name": "Me" }))),
-        (delete, "/api/members/me", member(204), |_| plain("/api/members/me")),
+        (delete.clone(), "/api/members/me", member(204), |_| plain("/api/members/me")),
         (get.clone(), "/api/members/me/export", member(200), |_| plain("/api/members/me/export")),
         (get.clone(), "/api/members/{id}", member(200), |cast| of_owner(cast, "/api/members/{id}", Value::Null)),
         (put.clone(), "/api/members/{id}", owned(403, 200, 200), |cast| {
@@ -85,6 +91,13 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (patch, "/api/members/{id}", owned(403, 200, 200), |cast| {
             of_owner(cast, "/api/members/{id}", json!({ "name": "New" }))
         }),
+        (put.clone(), "/api/members/{id}/photo", owned(403, 200, 200), |cast| {
+            of_owner(cast, "/api/members/{id}/photo", PICTURE.into())
+        }),
+        (delete, "/api/members/{id}/photo", owned(403, 204, 204), |cast| {
+            of_owner(cast, "/api/members/{id}/photo", Value::Null)
+        }),
+        (get.clone(), "/api/photos/{file}", open(200), |cast| (cast.photo.clone(), Value::Null)),
         (post.clone(), "/api/messages", member(201), |cast| {
             let body = json!({ "receiver_id": cast.other.id, "content": "x", "client_id": client_id() });
             ("/api/messages".into(), body)
@@ -151,6 +164,7 @@ async fn every_route_answers_everybody_as_the_table_says() {
     // So that an administrator may leave too.
     server.admin_named("Another").await;
     server.set_active(deactivated.id, false).await;
+    let photo = photos::own(&server, &server.member("Model").await, [9, 9, 9]).await;
     let mut wrong = Vec::new();
     for (method, route, expected, ask) in table() {
         for (who, expected) in WHO.into_iter().zip(expected) {
@@ -163,7 +177,7 @@ async fn every_route_answers_everybody_as_the_table_says() {
             let advice = owner.request(Method::GET, "/api/ai/recommendations", Value::Null).await;
             let advice: Value = advice.json().await.unwrap();
             let recommendation = advice["recommendations"][0]["_id"].as_str().unwrap().to_owned();
-            let cast = Cast { owner, other: author, message, recommendation };
+            let cast = Cast { owner, other: author, message, recommendation, photo: photo.clone() };
             let (path, body) = ask(&cast);
             let request = server.http().request(method.clone(), server.url(&path));
             let admin;
@@ -179,7 +193,11 @@ async fn every_route_answers_everybody_as_the_table_says() {
                 _ => Some(&deactivated),
             };
             let request = asking.iter().fold(request, |request, who| request.bearer_auth(&who.auth.access_token));
-            let request = if body.is_null() { request } else { request.json(&body) };
+            let request = match &body {
+                Value::Null => request,
+                Value::String(_) => request.header("content-type", "image/jpeg").body(photos::jpeg([1, 2, 3])),
+                json => request.json(json),
+            };
             let status = request.send().await.unwrap().status().as_u16();
             if status != expected {
                 wrong.push(format!("{method} {route}, {who}: {status} instead of {expected}"));

@@ -9,6 +9,9 @@ mod edge;
 mod matrix;
 mod members;
 mod messages;
+mod pages;
+mod photo_storage;
+mod photos;
 mod problems;
 
 use protocol::{ErrorCode, Problem};

@@ -51,6 +51,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::LogoutRequest>();
     declarations.add::<rest::AuthResponse>();
     declarations.add::<rest::MemberPatch>();
+    declarations.add::<rest::Export>();
     declarations.add::<rest::MemberReplacement>();
     declarations.add::<rest::Directory>();
     declarations.add::<rest::SendRequest>();

@@ -49,6 +49,7 @@ pub struct AdminMemberPage {
     /// The members, by name.
     pub members: Vec<AdminMember>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }
 
@@ -206,6 +207,7 @@ pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
     /// Who; nobody for the command line.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub actor_id: Option<MemberId>,
     /// What.
     pub action: AuditAction,
@@ -216,6 +218,7 @@ pub struct AuditEntry {
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub details: Value,
     /// The address that the request came from; none for the command line.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub address: Option<String>,
 }
 
@@ -227,5 +230,6 @@ pub struct AuditPage {
     /// The entries.
     pub entries: Vec<AuditEntry>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }

@@ -50,7 +50,7 @@ pub struct LoginRequest {
 pub struct RefreshRequest {
     /// The newest refresh token of the session. It is used up by this request.
     #[garde(custom(rules::given))]
-    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1))]
+    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, example = "p43dTn0d2mVqS1rXq0C9yQ"))]
     pub refresh_token: String,
 }
 
@@ -62,6 +62,7 @@ pub struct RefreshRequest {
 #[garde(allow_unvalidated)]
 pub struct LogoutRequest {
     /// Whether to log out every session of the member instead of this one.
+    #[cfg_attr(feature = "openapi", schema(example = false))]
     pub all: bool,
 }
 
@@ -73,12 +74,14 @@ pub struct AuthResponse {
     /// The signed-in member.
     pub member: Member,
     /// For `Authorization: Bearer` and for `hello`. A JWT; opaque to clients.
+    #[cfg_attr(feature = "openapi", schema(example = "eyJhbGciOiJIUzI1NiJ9.e30.c2ln"))]
     pub access_token: String,
     /// Always `Bearer`.
     pub token_type: TokenType,
     /// When the access token expires.
     pub expires_at: Timestamp,
     /// For `POST /api/auth/refresh`, once.
+    #[cfg_attr(feature = "openapi", schema(example = "p43dTn0d2mVqS1rXq0C9yQ"))]
     pub refresh_token: String,
     /// When the refresh token expires.
     pub refresh_expires_at: Timestamp,

@@ -85,8 +85,10 @@ pub struct Member {
     #[serde(rename = "_id")]
     pub id: MemberId,
     /// The name to show.
+    #[cfg_attr(feature = "openapi", schema(example = "Ana Lima"))]
     pub name: String,
     /// The e-mail address, as it was given.
+    #[cfg_attr(feature = "openapi", schema(example = "ana@example.com"))]
     pub email: String,
     /// The kind of membership.
     pub tier: Tier,
@@ -95,6 +97,7 @@ pub struct Member {
     /// Which contact details other members see.
     pub visibility: Visibility,
     /// Where the picture is.
+    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -103,6 +106,7 @@ pub struct Member {
     /// When the profile changed last.
     pub updated_at: Timestamp,
     /// When the member logged in last.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_login: Option<Timestamp>,
     /// Whether the member may sign in.
     pub is_active: bool,
@@ -173,7 +177,7 @@ impl Member {
 /// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({ "contact_info": { "company": "Acme", "phone": null }, "visibility": { "email": "members" } })))]
 #[serde(default)]
 pub struct MemberPatch {
     /// The name to show: 1 to 100 characters after trimming. Cannot be removed.
@@ -191,15 +195,15 @@ pub struct MemberPatch {
     #[garde(skip)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub visibility: Option<VisibilityPatch>,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[garde(inner(inner(custom(rules::image_url))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri", max_length = 2048))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<Option<String>>,
 }
 
-/// The contact details of a [`MemberPatch`].
+/// Contact details to change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -225,7 +229,7 @@ pub struct ContactInfoPatch {
     pub position: Option<Option<String>>,
 }
 
-/// The visibility settings of a [`MemberPatch`].
+/// Visibility settings to change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -252,7 +256,12 @@ pub struct VisibilityPatch {
 /// `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({
+    "name": "Ana Lima",
+    "contact_info": { "phone": "+351 912 345 678", "company": "Acme", "position": "Engineer" },
+    "visibility": { "email": "members", "phone": "nobody", "company": "members", "position": "members" },
+    "profile_image_url": "https://example.com/ana.jpg"
+})))]
 #[serde(default)]
 pub struct MemberReplacement {
     /// The name to show: 1 to 100 characters after trimming.
@@ -267,9 +276,9 @@ pub struct MemberReplacement {
     #[serde(deserialize_with = "crate::codec::object")]
     #[garde(skip)]
     pub visibility: Visibility,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
     #[garde(inner(custom(rules::image_url)))]
-    #[cfg_attr(feature = "openapi", schema(format = "uri", max_length = 2048))]
+    #[cfg_attr(feature = "openapi", schema(format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<String>,
 }
 
@@ -306,14 +315,17 @@ pub struct Profile {
     #[serde(rename = "_id")]
     pub id: MemberId,
     /// The name to show; `Former member` for one who has left.
+    #[cfg_attr(feature = "openapi", schema(example = "Ana Lima"))]
     pub name: String,
     /// The e-mail address, if it is shared.
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "ana@example.com"))]
     pub email: Option<String>,
     /// The kind of membership.
     pub tier: Tier,
     /// How to reach the member, as far as it is shared.
     pub contact_info: ContactInfo,
     /// Where the picture is.
+    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri", example = "https://example.com/ana.jpg"))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -333,6 +345,7 @@ pub struct Directory {
     /// The members.
     pub members: Vec<Profile>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }
 

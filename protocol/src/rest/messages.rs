@@ -13,7 +13,11 @@ use crate::{
 /// `POST /api/messages`. Either `receiver_id` or `conversation_id`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({
+    "receiver_id": "6b033ff958dd68a2edc96e79",
+    "content": "Dinner at eight?",
+    "client_id": "01890a5d-ac96-774b-bcce-b302099a8057"
+})))]
 #[serde(default)]
 #[garde(allow_unvalidated)]
 pub struct SendRequest {
@@ -70,14 +74,17 @@ pub struct MessageDocument {
     /// The id that the sender's client gave it.
     pub client_id: ClientMessageId,
     /// The text. Not HTML; escape it when it is shown.
+    #[cfg_attr(feature = "openapi", schema(example = "Dinner at eight?"))]
     pub content: String,
     /// When it was stored.
     pub created_at: Timestamp,
     /// How far it has got.
     pub status: MessageStatus,
     /// When it reached a device of its receiver.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub delivered_at: Option<Timestamp>,
     /// When its receiver read it.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub read_at: Option<Timestamp>,
 }
 
@@ -137,6 +144,7 @@ pub struct ConversationSummary {
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: u64,
     /// Its newest message.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_message: Option<MessageDocument>,
 }
 
@@ -148,6 +156,7 @@ pub struct ConversationList {
     /// The conversations.
     pub conversations: Vec<ConversationSummary>,
     /// For `cursor` of the next page, if there is one.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next: Option<String>,
 }
 

@@ -15,7 +15,7 @@ use crate::config::{
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Advice (AI)")]
 pub struct AiSettings {
-    /// The base URL of a service with OpenAI's chat completions, such as https://api.openai.com/v1. Without it, the server's own rules advise. docs/ai.md lists what is sent.
+    /// The base URL, up to /v1, of a service with OpenAI's chat completions. Without it the server's own rules advise, and nothing leaves the server; docs/ai.md lists what does with it.
     #[arg(long, env = "AI_SERVICE_URL", hide_env_values = true, value_parser = secret, global = true)]
     pub ai_service_url: Option<SecretString>,
     /// The key for the AI service, where it wants one.

@@ -40,6 +40,7 @@ fn given<T>(field: Option<T>) -> Result<T, Failure> {
     get,
     path = "/api/admin/members",
     tag = "admin",
+    operation_id = "admin_list_members",
     security(("bearer" = [])),
     params(AdminMembersQuery, PageQuery),
     responses(
@@ -61,6 +62,7 @@ async fn members(
     put,
     path = "/api/admin/members/{id}/tier",
     tag = "admin",
+    operation_id = "admin_set_tier",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = TierChange,
@@ -87,6 +89,7 @@ async fn set_tier(
     put,
     path = "/api/admin/members/{id}/active",
     tag = "admin",
+    operation_id = "admin_set_active",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = ActiveChange,
@@ -113,6 +116,7 @@ async fn set_active(
     put,
     path = "/api/admin/members/{id}/role",
     tag = "admin",
+    operation_id = "admin_set_role",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = RoleChange,
@@ -137,6 +141,7 @@ async fn set_role(
     post,
     path = "/api/admin/members/{id}/disconnect",
     tag = "admin",
+    operation_id = "admin_disconnect_member",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
@@ -158,6 +163,7 @@ async fn disconnect(
     get,
     path = "/api/admin/stats",
     tag = "admin",
+    operation_id = "admin_get_stats",
     security(("bearer" = [])),
     responses(
         (status = 200, description = "The figures.", body = ServerStats),
@@ -176,6 +182,7 @@ async fn stats(
     get,
     path = "/api/admin/audit",
     tag = "admin",
+    operation_id = "admin_list_audit",
     security(("bearer" = [])),
     params(PageQuery),
     responses(

@@ -28,6 +28,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     post,
     path = "/api/auth/register",
     tag = "auth",
+    operation_id = "register",
     request_body = RegisterRequest,
     responses(
         (status = 201, description = "The new member, with tokens.", body = AuthResponse),
@@ -48,6 +49,7 @@ async fn register(
     post,
     path = "/api/auth/login",
     tag = "auth",
+    operation_id = "log_in",
     request_body = LoginRequest,
     responses(
         (status = 200, description = "The member, with the tokens of a new session.", body = AuthResponse),
@@ -70,6 +72,7 @@ async fn log_in(
     post,
     path = "/api/auth/refresh",
     tag = "auth",
+    operation_id = "refresh_tokens",
     request_body = RefreshRequest,
     responses(
         (status = 200, description = "The member, with new tokens of the same session.", body = AuthResponse),
@@ -91,6 +94,7 @@ async fn refresh(
     post,
     path = "/api/auth/logout",
     tag = "auth",
+    operation_id = "log_out",
     security(("bearer" = [])),
     request_body = Option<LogoutRequest>,
     responses((status = 204, description = "The session has ended."))

@@ -24,7 +24,7 @@ struct Health {
 const OK: Json<Health> = Json(Health { status: "ok" });
 
 /// The process lives. If this fails, restart it.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "It lives.", body = Health)))]
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "get_liveness", responses((status = 200, description = "It lives.", body = Health)))]
 async fn healthy() -> Json<Health> {
     OK
 }
@@ -34,6 +34,7 @@ async fn healthy() -> Json<Health> {
     get,
     path = "/readyz",
     tag = "health",
+    operation_id = "get_readiness",
     responses(
         (status = 200, description = "It can serve.", body = Health),
         (status = 503, description = "draining"),

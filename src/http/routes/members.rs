@@ -10,7 +10,9 @@ use axum::{
 use futures_util::stream;
 use protocol::{
     MemberId,
-    rest::{Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery},
+    rest::{
+        Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery,
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -38,6 +40,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     get,
     path = "/api/members",
     tag = "members",
+    operation_id = "list_members",
     security(("bearer" = [])),
     params(DirectoryQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
@@ -58,6 +61,7 @@ async fn list(
     get,
     path = "/api/members/search",
     tag = "members",
+    operation_id = "search_members",
     security(("bearer" = [])),
     params(SearchQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
@@ -76,6 +80,7 @@ async fn search(
     get,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "get_own_record",
     security(("bearer" = [])),
     responses((status = 200, description = "The member.", body = Member, headers(("ETag" = String, description = "The version."))))
 )]
@@ -90,6 +95,7 @@ async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<V
     patch,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "change_own_record",
     security(("bearer" = [])),
     request_body = MemberPatch,
     params(("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for.")),
@@ -117,6 +123,7 @@ async fn change_own(
     delete,
     path = "/api/members/me",
     tag = "members",
+    operation_id = "erase_own_record",
     security(("bearer" = [])),
     responses(
         (status = 204, description = "The member has left."),
@@ -141,8 +148,9 @@ async fn erase(
     get,
     path = "/api/members/me/export",
     tag = "members",
+    operation_id = "export_own_data",
     security(("bearer" = [])),
-    responses((status = 200, description = "The document.", body = serde_json::Value, content_type = "application/json"))
+    responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Response, Failure> {
     let parts = state.exports.start(who.member)?;
@@ -166,6 +174,7 @@ async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Resul
     get,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "get_member",
     security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
@@ -188,6 +197,7 @@ async fn profile(
     put,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "replace_member",
     security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),
@@ -219,6 +229,7 @@ async fn replace(
     patch,
     path = "/api/members/{id}",
     tag = "members",
+    operation_id = "change_member",
     security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),

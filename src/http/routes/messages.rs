@@ -36,6 +36,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     post,
     path = "/api/messages",
     tag = "messages",
+    operation_id = "send_message",
     security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Instead of `client_id`: 1 to 255 characters.")),
     request_body = SendRequest,
@@ -65,6 +66,7 @@ async fn send(
     get,
     path = "/api/messages/conversation/{user_id}",
     tag = "messages",
+    operation_id = "get_messages_with",
     security(("bearer" = [])),
     params(("user_id" = MemberId, Path, description = "The other member."), HistoryQuery),
     responses(
@@ -87,6 +89,7 @@ async fn history(
     get,
     path = "/api/messages/conversations",
     tag = "messages",
+    operation_id = "list_conversations",
     security(("bearer" = [])),
     params(PageQuery),
     responses((status = 200, description = "A page of conversations.", body = ConversationList))
@@ -104,6 +107,7 @@ async fn list(
     get,
     path = "/api/messages/unread",
     tag = "messages",
+    operation_id = "count_unread",
     security(("bearer" = [])),
     responses((status = 200, description = "In all, and by conversation.", body = Unread))
 )]
@@ -116,6 +120,7 @@ async fn unread(State(state): State<AppState>, SignedIn(who): SignedIn) -> Resul
     put,
     path = "/api/messages/{id}/read",
     tag = "messages",
+    operation_id = "mark_message_read",
     security(("bearer" = [])),
     params(("id" = MessageId, Path, description = "The message.")),
     responses(

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod health;
 pub mod members;
 pub mod messages;
+pub mod photos;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -16,6 +17,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(auth::routes())
         .merge(members::routes())
+        .merge(photos::routes())
         .merge(messages::routes())
         .merge(ai::routes())
         .merge(admin::routes())

@@ -43,7 +43,9 @@ pub(super) fn candidates(
     for (column, words) in [("company", &wanted.company), ("position", &wanted.position)] {
         let mut room = half;
         for pattern in patterns(column, words) {
-            room -= found.add(connection, BY_WORDS, params![pattern, rows], room)?;
+            for key in keys(connection, BY_WORDS, params![pattern, rows])? {
+                room -= found.add(connection, BY_KEY, params![key], room)?;
+            }
         }
     }
     let mut acquainted: Vec<(u32, i64)> = found.contacts.iter().map(|(key, count)| (*count, *key)).collect();
@@ -64,9 +66,9 @@ const PARTNERS_OF: &str = "SELECT theirs.member FROM participants mine
     WHERE mine.member = ? ORDER BY mine.conversation DESC LIMIT ?";
 const DECIDED: &str = "SELECT subject FROM recommendations
     WHERE user = ? AND subject IS NOT NULL AND (is_applied = 1 OR dismissed_at IS NOT NULL)";
-/// In the order of the row id there is nothing to be rated, and the index is read as far as the limit only.
-const BY_WORDS: &str = "SELECT m.* FROM member_search s JOIN members m ON m.key = s.rowid
-    WHERE member_search MATCH ? ORDER BY s.rowid DESC LIMIT ?";
+/// In the order of the row id there is nothing to be rated, and the index is read as far as the limit only. A join with
+/// `members` here would be left to the planner, which takes a small club from old statistics for a reason to scan.
+const BY_WORDS: &str = "SELECT rowid FROM member_search WHERE member_search MATCH ? ORDER BY rowid DESC LIMIT ?";
 const BY_KEY: &str = "SELECT * FROM members WHERE key = ? AND is_active = 1";
 const BY_TIER: &str = "SELECT * FROM members INDEXED BY members_by_tier
     WHERE tier = ? AND is_active = 1 ORDER BY key DESC LIMIT ?";
@@ -94,6 +96,9 @@ impl Found {
         room: usize,
     ) -> rusqlite::Result<usize> {
         let room = room.min(self.limit - self.candidates.len());
+        if room == 0 {
+            return Ok(0);
+        }
         let mut query = connection.prepare_cached(sql)?;
         let mut rows = query.query(params)?;
         let mut added = 0;

@@ -1,0 +1,57 @@
+//! What a member takes with them: everything that is stored about them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ai::Recommendation, members::Member, messages::MessageDocument};
+use crate::{
+    ConversationId, SessionId, Timestamp,
+    model::{ConversationKind, Watermarks},
+};
+
+/// `GET /api/members/me/export`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Export {
+    /// When it was made.
+    pub exported_at: Timestamp,
+    /// The whole record.
+    pub member: Member,
+    /// Every session that is still known.
+    pub sessions: Vec<ExportedSession>,
+    /// What was recommended to the member, and what became of it.
+    pub recommendations: Vec<Recommendation>,
+    /// Every conversation.
+    pub conversations: Vec<ExportedConversation>,
+}
+
+/// A session, as the export has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExportedSession {
+    /// The id of the session.
+    #[serde(rename = "_id")]
+    pub id: SessionId,
+    /// When the member logged in.
+    pub created_at: Timestamp,
+    /// When it ended, if it did.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A conversation, as the export has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExportedConversation {
+    /// The id of the conversation.
+    #[serde(rename = "_id")]
+    pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members with their watermarks.
+    pub members: Vec<Watermarks>,
+    /// All its messages, the oldest first.
+    pub messages: Vec<MessageDocument>,
+}

@@ -1,0 +1,3 @@
+"use strict";
+
+window.Redoc.init("/api/openapi.json", {}, document.getElementById("page"));

@@ -1,0 +1,78 @@
+//! The documents of the API, and pages that show them: Swagger UI, ReDoc and a page of the WebSocket.
+//!
+//! Everything that the pages load is in the binary ([`assets`]).
+
+mod assets;
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+
+use super::{AppState, routes};
+
+/// The AsyncAPI document of the WebSocket; a test of `protocol` compares it with the code.
+const ASYNCAPI: &str = include_str!("../../../protocol/schema/asyncapi.json");
+
+/// What every page may load: its scripts, its styles, its document, and nothing from anywhere else. All three viewers
+/// write style attributes and elements as they go, which is why inline styles are allowed, and have pictures in their
+/// styles, which is why `data:` is.
+macro_rules! policy {
+    ($scripts:literal, $more:literal) => {
+        concat!(
+            "default-src 'none'; script-src ",
+            $scripts,
+            "; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            $more
+        )
+    };
+}
+
+/// The documents and the pages. They are for everybody, like the repository that they come from.
+pub(super) fn routes() -> Router<AppState> {
+    let openapi = openapi();
+    Router::new()
+        .route("/api/openapi.json", get(move || async move { document(openapi) }))
+        .route("/api/asyncapi.json", get(async || document(Bytes::from_static(ASYNCAPI.as_bytes()))))
+        // Relative links on the page need the slash.
+        .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
+        .route("/api/docs/", get(async || page(include_str!("../assets/pages/docs.html"), policy!("'self'", ""))))
+        // The search of ReDoc runs in a worker that it makes of a part of itself.
+        .route(
+            "/api/redoc",
+            get(async || page(include_str!("../assets/pages/redoc.html"), policy!("'self'", "; worker-src blob:"))),
+        )
+        // Its viewer compiles the JSON Schemas of the AsyncAPI specification into functions when it is loaded.
+        .route(
+            "/api/asyncapi",
+            get(async || page(include_str!("../assets/pages/asyncapi.html"), policy!("'self' 'unsafe-eval'", ""))),
+        )
+        .route("/api/assets/{*path}", get(assets::serve))
+}
+
+/// The OpenAPI document, written once.
+#[expect(clippy::expect_used, reason = "strings, numbers, lists and maps with string keys; a test writes it too")]
+fn openapi() -> Bytes {
+    routes::document().to_json().expect("the document is JSON").into()
+}
+
+/// Headers that every answer of this module has.
+fn headers(content_type: &'static str, cache: &'static str) -> [(HeaderName, HeaderValue); 2] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static(cache)),
+    ]
+}
+
+fn document(json: Bytes) -> Response {
+    (headers("application/json", "no-cache"), json).into_response()
+}
+
+fn page(html: &'static str, policy: &'static str) -> Response {
+    let policy = [(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))];
+    (headers("text/html; charset=utf-8", "no-cache"), policy, html).into_response()
+}

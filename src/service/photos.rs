@@ -1,0 +1,133 @@
+//! The photo of a member: uploading it, removing it, looking at it.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::body::Bytes;
+use protocol::{
+    ErrorCode, MemberId, PhotoName,
+    rest::{Member, MemberPatch},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    accounts::Authorized,
+    album::Album,
+    profiles::{Profiles, may_change},
+};
+use crate::{
+    failure::Failure,
+    photos::Portraits,
+    store::changes::{Actor, Change},
+};
+
+/// Uploads that are held in memory at the same time; more are refused. Each has up to 5 MiB.
+const UPLOADS: usize = 32;
+
+/// Photos.
+pub struct Photos {
+    profiles: Arc<Profiles>,
+    album: Arc<Album>,
+    uploads: Arc<Semaphore>,
+    portraits: Portraits,
+}
+
+/// An upload that was let in, and its place.
+pub struct Upload {
+    member: MemberId,
+    by: Actor,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Photos {
+    /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
+    #[must_use]
+    pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
+        Self { profiles, album, uploads: Arc::new(Semaphore::new(UPLOADS)), portraits: Portraits::new(patience) }
+    }
+
+    /// Lets an upload in, before any of it is read.
+    ///
+    /// # Errors
+    /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `overloaded`; the store.
+    pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
+        let by = may_change(who, from, member)?;
+        self.profiles.present(member).await?;
+        let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| Failure::overloaded())?;
+        Ok(Upload { member, by, _place: place })
+    }
+
+    /// Makes an uploaded picture the photo of a member. Returns the member with their version.
+    ///
+    /// # Errors
+    /// `image_invalid`, `overloaded` when too many are being decoded, `unavailable` when it cannot be stored, or the
+    /// store.
+    pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
+        let Upload { member, by, _place } = upload;
+        let portrait = self.portraits.make(content).await?;
+        let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
+        let change = async move {
+            let _turn = album.turn(member).await;
+            let url = album.add(member, portrait).await?;
+            match profiles.commit(member, points_to(Some(url.clone())), by).await {
+                Ok((before, after)) => {
+                    if let Some(former) = before.profile.profile_image_url.filter(|former| *former != url) {
+                        album.discard(member, &former).await;
+                    }
+                    Ok((after.profile, after.version))
+                }
+                Err(failure) => {
+                    // The member has left in the meantime. Otherwise it may be their photo already, or become it.
+                    if failure.code == ErrorCode::MemberNotFound {
+                        album.discard(member, &url).await;
+                    }
+                    Err(failure)
+                }
+            }
+        };
+        self.album.finish(change).await
+    }
+
+    /// Removes the photo of a member, if they have one. When this returns, its file is gone.
+    ///
+    /// # Errors
+    /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `unavailable` when it
+    /// cannot be deleted; or the store.
+    pub async fn remove(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<(), Failure> {
+        let by = may_change(who, from, member)?;
+        let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
+        let change = async move {
+            let _turn = album.turn(member).await;
+            let url = profiles.present(member).await?.profile.profile_image_url;
+            let taken = album.take(member, url.as_deref()).await?;
+            match profiles.commit(member, points_to(None), by).await {
+                Ok(_) => Ok(()),
+                Err(failure) => {
+                    album.restore(taken, &failure).await;
+                    Err(failure)
+                }
+            }
+        };
+        self.album.finish(change).await
+    }
+
+    /// The content of a photo.
+    ///
+    /// # Errors
+    /// `not_found`, or `unavailable`.
+    pub async fn read(&self, name: PhotoName) -> Result<Bytes, Failure> {
+        self.album.read(name).await?.ok_or_else(|| ErrorCode::NotFound.into())
+    }
+
+    /// Makes sure that there is such a photo.
+    ///
+    /// # Errors
+    /// `not_found`, or `unavailable`.
+    pub async fn check(&self, name: PhotoName) -> Result<(), Failure> {
+        if self.album.has(name).await? { Ok(()) } else { Err(ErrorCode::NotFound.into()) }
+    }
+}
+
+fn points_to(url: Option<String>) -> Change {
+    let patch = MemberPatch { profile_image_url: Some(url), ..MemberPatch::default() };
+    Change::Profile { patch, expected: None }
+}

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Opens the pages of the documentation of a running server in a headless Chromium. Needs Chromium, Node 18 and npm; what is
+# missing is installed with apt-get where that is possible. CHROMIUM names another binary.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+browser() { command -v "${CHROMIUM:-chromium}" || command -v chromium-browser || command -v google-chrome; }
+missing=()
+browser >/dev/null || missing+=(chromium)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "tests/browser needs ${missing[*]}: install them (Debian: apt-get install ${missing[*]})" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+npm ci --silent --no-audit --no-fund --ignore-scripts
+CHROMIUM=$(browser) timeout 180 bash ../with-server.sh node pages.mjs

@@ -1,0 +1,80 @@
+//! The documents and the pages that show them. `tests/browser` looks at the pages in a browser.
+
+use std::io::Read as _;
+
+use protocol::ErrorCode;
+use reqwest::{Response, StatusCode, header};
+use serde_json::Value;
+
+use super::code;
+use crate::harness::{Server, within};
+
+async fn get(server: &Server, path: &str, accept_encoding: &str) -> Response {
+    let request = server.http().get(server.url(path)).header(header::ACCEPT_ENCODING, accept_encoding);
+    within(path, request.send()).await.unwrap()
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_documents_are_those_in_the_repository_and_for_everybody() {
+    let server = Server::start().await;
+    for (path, committed) in [
+        ("/api/openapi.json", include_str!("../../protocol/schema/openapi.json")),
+        ("/api/asyncapi.json", include_str!("../../protocol/schema/asyncapi.json")),
+    ] {
+        let response = get(&server, path, "identity").await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(header(&response, "content-type"), "application/json");
+        assert_eq!(header(&response, "cache-control"), "no-cache");
+        let served: Value = response.json().await.unwrap();
+        assert_eq!(served, serde_json::from_str::<Value>(committed).unwrap(), "{path}");
+        assert_eq!(header(&get(&server, path, "gzip").await, "content-encoding"), "gzip");
+    }
+}
+
+#[tokio::test]
+async fn a_page_may_load_its_own_parts_and_nothing_else() {
+    let server = Server::start().await;
+    for (path, evaluates) in [("/api/docs/", false), ("/api/redoc", false), ("/api/asyncapi", true)] {
+        let response = get(&server, path, "gzip").await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(header(&response, "content-type"), "text/html; charset=utf-8");
+        assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+        let policy = header(&response, "content-security-policy").to_owned();
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("http"), "{path}: {policy}");
+        assert_eq!(policy.contains("'unsafe-eval'"), evaluates, "{path}: {policy}");
+        let page = response.text().await.unwrap();
+        assert!(!page.contains("://"), "{path} names another host");
+        for part in page.split('"').filter(|text| text.starts_with("/api/assets/")) {
+            assert_eq!(get(&server, part, "gzip").await.status(), 200, "{part}");
+        }
+    }
+    let response = get(&server, "/api/docs", "gzip").await;
+    assert_eq!(response.url().path(), "/api/docs/");
+}
+
+#[tokio::test]
+async fn what_has_a_version_in_its_path_is_kept_for_ever_and_compressed_for_who_can_read_it() {
+    let server = Server::start().await;
+    let path = "/api/assets/redoc-2.5.4/redoc.standalone.js";
+    let compressed = get(&server, path, "gzip, deflate, br").await;
+    assert_eq!(header(&compressed, "content-encoding"), "gzip");
+    assert_eq!(header(&compressed, "content-type"), "text/javascript; charset=utf-8");
+    assert_eq!(header(&compressed, "cache-control"), "public, max-age=31536000, immutable");
+    assert!(header(&compressed, "vary").contains("accept-encoding"));
+    let plain = get(&server, path, "identity").await;
+    assert_eq!(header(&plain, "content-encoding"), "");
+    let (compressed, plain) = (compressed.bytes().await.unwrap(), plain.bytes().await.unwrap());
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == plain, "both are the same script");
+
+    for path in ["/api/assets/", "/api/assets/nothing.js", "/api/assets/../mod.rs", "/api/assets/redoc-2.5.4/"] {
+        let response = get(&server, path, "gzip").await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(code(response).await, ErrorCode::NotFound);
+    }
+}
