@@ -175,9 +175,8 @@ impl Foundation {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
-        let metrics = Arc::clone(&self.metrics);
         let (sequencer, lanes) =
-            Sequencer::start(Arc::clone(&conversations), events.clone(), store.store_timeout, metrics);
+            Sequencer::start(Arc::clone(&conversations), &events, store.store_timeout, &self.metrics);
         let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone()));
         let presence = Presence::new(Arc::clone(&self.hub), connections.presence_grace);
         let watching = Arc::new(Watching::new(presence, Arc::clone(&self.store.members), events.clone()));

@@ -113,9 +113,9 @@ impl Sequencer {
     #[must_use]
     pub fn start(
         store: Arc<dyn ConversationStore>,
-        events: Events,
+        events: &Events,
         deadline: Duration,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
     ) -> (Self, Lanes) {
         let count = store.lanes().max(1);
         let floors = (0..count).map(|_| AtomicU64::new(IDLE)).collect();
@@ -130,7 +130,7 @@ impl Sequencer {
                     events: events.clone(),
                     progress: Arc::clone(&progress),
                     deadline,
-                    metrics: Arc::clone(&metrics),
+                    metrics: Arc::clone(metrics),
                 };
                 (sender, tokio::spawn(lane.run(receiver, stop.clone())))
             })

@@ -127,7 +127,8 @@ impl Server {
 
     /// Kills it as if the power failed.
     pub fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
+        let child = self.child.lock().unwrap().take();
+        if let Some(mut child) = child {
             child.kill().unwrap();
             child.wait().unwrap();
         }

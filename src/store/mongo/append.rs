@@ -217,7 +217,7 @@ async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> 
     let mut command = rawdoc! { "insert": "messages", "documents": array, "ordered": true };
     for field in &RawDocumentBuf::try_from(&db.bounded(Document::new()))? {
         let (name, value) = field?;
-        command.append(name.to_owned(), value.to_owned());
+        command.append(name, value);
     }
     let reply = db.database.run_raw_command(command).await?;
     check(&reply, |code| code == DUPLICATE_KEY)?;

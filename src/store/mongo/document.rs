@@ -372,6 +372,14 @@ pub(super) fn store_error(error: &Error) -> StoreError {
     }
 }
 
+/// The code of a refused command.
+pub(super) fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
 /// Whether a write was refused by a unique index.
 pub(super) fn is_duplicate(error: &Error) -> bool {
     match &*error.kind {

@@ -87,7 +87,18 @@ async fn applied(db: &Db) -> Result<usize, StoreError> {
     Ok(number)
 }
 
+/// Collections without an index beside `_id`. Made before they are needed: a transaction should not have to.
+const PLAIN: &[&str] = &["audit", "ai_budgets", "meta", "migrations"];
+/// The code of a server that has a collection already.
+const NAMESPACE_EXISTS: i32 = 48;
+
 async fn core(db: &Db) -> Result<(), Fault> {
+    for name in PLAIN {
+        match db.database.create_collection(*name).await {
+            Err(error) if super::document::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
+            _ => {}
+        }
+    }
     for Index { collection, keys, unique } in INDEXES {
         let model = IndexModel::builder()
             .keys(keys.iter().map(|key| ((*key).to_owned(), mongodb::bson::Bson::Int32(1))).collect::<Document>())

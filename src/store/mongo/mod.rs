@@ -200,7 +200,7 @@ impl Backend for Mongo {
         self.read(async move |_, db| {
             let stats = db.database.run_command(doc! { "dbStats": 1 }).await?;
             let number = |name| match stats.get(name) {
-                Some(Bson::Double(number)) => Some(*number as i64),
+                Some(Bson::Double(number)) => format!("{number:.0}").parse().ok(),
                 Some(Bson::Int32(number)) => Some(i64::from(*number)),
                 Some(Bson::Int64(number)) => Some(*number),
                 _ => None,

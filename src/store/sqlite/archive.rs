@@ -118,8 +118,8 @@ fn collect(
     connection.prepare_cached(sql)?.query_map(values, read)?.collect()
 }
 
-fn rows(connection: &Connection, part: Part, after: Option<Key>, limit: usize) -> rusqlite::Result<Vec<Row>> {
-    let after_id = match &after {
+fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) -> rusqlite::Result<Vec<Row>> {
+    let after_id = match after {
         Some(Key::Id(id)) => id.to_vec(),
         Some(Key::Hash(hash)) => hash.to_vec(),
         Some(Key::Message(conversation, _) | Key::Receipt(conversation, ..)) => conversation.as_bytes().to_vec(),
@@ -165,7 +165,7 @@ fn rows(connection: &Connection, part: Part, after: Option<Key>, limit: usize) -
             Ok(found)
         }
         Part::Audit => {
-            let place = if let Some(Key::Place(place)) = after { place } else { 0 };
+            let place = if let Some(Key::Place(place)) = after { *place } else { 0 };
             let entry = |row: &SqlRow<'_>| audit::record(row).map(|(place, entry)| Row::Audit(place, entry));
             collect(connection, AUDIT, params![place, limit], entry)
         }
@@ -316,7 +316,7 @@ impl Archive for Sqlite {
     }
 
     async fn rows(&self, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.read(move |connection| rows(connection, part, after, limit)).await
+        self.read(move |connection| rows(connection, part, after.as_ref(), limit)).await
     }
 
     async fn last_key(&self, part: Part) -> Result<Option<Key>, StoreError> {
