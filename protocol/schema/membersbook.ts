@@ -48,6 +48,7 @@ export const ERROR_STATUS = {
   content_empty: 422,
   content_too_long: 422,
   message_to_self: 422,
+  image_invalid: 422,
   token_missing: 401,
   token_invalid: 401,
   token_expired: 401,
@@ -552,7 +553,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -570,6 +571,10 @@ member: Member,
  * Every session that is still known.
  */
 sessions: Array<ExportedSession>, 
+/**
+ * What was recommended to the member, and what became of it.
+ */
+recommendations: Array<Recommendation>, 
 /**
  * Every conversation.
  */
@@ -901,7 +906,7 @@ contact_info?: ContactInfoPatch,
  */
 visibility?: VisibilityPatch, 
 /**
- * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+ * Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
  */
 profile_image_url?: string | null, };
 
@@ -931,7 +936,7 @@ contact_info: ContactInfo,
  */
 visibility: Visibility, 
 /**
- * Where the picture is: an `http` or `https` URL of at most 2,048 characters.
+ * Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
  */
 profile_image_url: string | null, };
 
