@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command beside a server on a throw-away folder: without limits of rate, with cheap passwords, with one
-# administrator. The command finds it at $BASE_URL, with $ADMIN_EMAIL and $ADMIN_PASSWORD. Fails if the server died.
+# administrator. The command finds it at $BASE_URL, with $ADMIN_EMAIL and $ADMIN_PASSWORD. Fails if the server died or
+# panicked.
 # Usage: bash tests/with-server.sh COMMAND [ARGUMENT...]. MEMBERS_BOOK names another binary than that of the release build.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -39,6 +40,10 @@ status=0
 "$@" || status=$?
 if ! kill -0 "$pid" 2>/dev/null; then
     echo "the server died" >&2
+    exit 1
+fi
+if grep -q panicked "$folder/log"; then
+    echo "the server panicked" >&2
     exit 1
 fi
 exit "$status"

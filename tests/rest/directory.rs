@@ -213,3 +213,17 @@ async fn an_export_has_everything() {
     assert_eq!(seqs, (1..=250).collect::<Vec<_>>());
     assert!(!export.to_string().contains("not for Ana") && !export.to_string().contains("password"));
 }
+
+#[tokio::test]
+async fn an_export_can_be_compressed() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let body = json!({ "receiver_id": ben.id, "content": "x".repeat(2_000), "client_id": crate::harness::client_id() });
+    assert_eq!(ana.request(Method::POST, "/api/messages", body).await.status(), 201);
+    let request = server.http().get(server.url("/api/members/me/export")).bearer_auth(&ana.auth.access_token);
+    let response = request.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    let compressed = response.bytes().await.unwrap();
+    let export: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&compressed[..])).unwrap();
+    assert_eq!(export["conversations"][0]["messages"].as_array().unwrap().len(), 1);
+}

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
@@ -158,7 +158,8 @@ async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Resul
         let part = parts.recv().await?;
         Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))
     });
-    let mut response = HttpBody::from_stream(parts).into_response();
+    // Compression asks once more after the end.
+    let mut response = HttpBody::from_stream(parts.fuse()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let name = HeaderValue::from_static("attachment; filename=\"members-book-export.json\"");
