@@ -97,7 +97,10 @@ pub struct Member {
     /// Which contact details other members see.
     pub visibility: Visibility,
     /// Where the picture is.
-    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg")
+    )]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
@@ -325,7 +328,10 @@ pub struct Profile {
     /// How to reach the member, as far as it is shared.
     pub contact_info: ContactInfo,
     /// Where the picture is.
-    #[cfg_attr(feature = "openapi", schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg")
+    )]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,
