@@ -82,13 +82,18 @@ messages = [
     for other in others
 ]
 
-# Somebody has a photo.
-uploaded = http.put(
-    f"{BASE}/api/members/{other_ids[0]}/photo", data=png(), timeout=20,
-    headers={"Authorization": f"Bearer {others[0]['access_token']}", "Content-Type": "image/png"},
-)
-uploaded.raise_for_status()
-photo = uploaded.json()["profile_image_url"].rpartition("/")[2]
+pictured = register("Pictured")
+protected.add(pictured["member"]["_id"])
+
+
+def photo():
+    """The file of a photo that is there now; an administrator may have replaced or removed the one before."""
+    uploaded = http.put(
+        f"{BASE}/api/members/{pictured['member']['_id']}/photo", data=png(), timeout=20,
+        headers={"Authorization": f"Bearer {pictured['access_token']}", "Content-Type": "image/png"},
+    )
+    uploaded.raise_for_status()
+    return uploaded.json()["profile_image_url"].rpartition("/")[2]
 
 
 @schemathesis.auth(refresh_interval=None)
@@ -143,7 +148,7 @@ def existing(operation, turn):
     if operation == "mark_message_read":
         return messages[turn % len(messages)]["_id"]
     if operation == "get_photo":
-        return photo
+        return photo()
     if operation in {"replace_member", "change_member", "upload_photo", "remove_photo"} and turn % 2:
         return attacker_id
     ids = victim_ids if operation.startswith(PREFIX_FOR_ADMINS) else other_ids
