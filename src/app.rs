@@ -129,6 +129,7 @@ impl App {
                 limits,
                 base.shutdown.clone(),
             )),
+            tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),
             tokio::spawn(background::watch_departures(Arc::clone(&session.watching), base.shutdown.clone())),
         ];
         background.extend(metrics_listener.map(|listener| {

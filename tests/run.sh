@@ -79,12 +79,12 @@ target/release/load idle --spawn -n 500 --hold 4 --set HEARTBEAT_INTERVAL=3s
 if command -v mongod >/dev/null; then
     echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"
 else
-    echo "== the scripted conversation on MongoDB, with the database killed three times"
+    echo "== the scripted conversation on MongoDB, with the server and the database killed three times each"
     port=$(free_port)
     start_database "$scratch/chat" "$port"
     wait_for_port "$port"
     target/release/load chat --spawn --store "mongodb://127.0.0.1:$port/chat?directConnection=true" \
-        --set STORE_TIMEOUT=3s --members 20 --messages 3000 --window 2 --receipts --drops 3 &
+        --set STORE_TIMEOUT=3s --members 20 --messages 3000 --window 2 --receipts --drops 3 --kills 3 &
     chat=$!
     for _ in 1 2 3; do
         sleep 6

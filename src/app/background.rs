@@ -10,13 +10,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     failure::Failure,
     http::limits::RequestLimits,
-    service::{accounts::Accounts, watching::Watching},
+    service::{accounts::Accounts, messaging::Messaging, watching::Watching},
     session,
     telemetry::Metrics,
 };
 
 /// How often rate limits forget, and expired tokens are removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
+
+/// How often what other nodes have left is looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// And when that failed: the database may have been away.
+const SOON: Duration = Duration::from_millis(250);
 
 /// What has to be done now and then.
 pub(super) async fn maintain(
@@ -37,6 +42,18 @@ pub(super) async fn maintain(
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
+        }
+    }
+}
+
+/// Finishes what nodes that are gone have left half done.
+pub(super) async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(SWEEP);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(interval.tick()).await.is_some() {
+        if let Err(error) = messaging.finish_what_others_left().await {
+            tracing::debug!(error = %error.message, "what others may have left is looked for again");
+            interval.reset_after(SOON);
         }
     }
 }

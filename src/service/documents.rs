@@ -12,7 +12,6 @@ use protocol::{
     },
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
 
 use super::{
     limiter::Limiter,
@@ -64,7 +63,7 @@ impl Documents {
         };
         self.limit.check(&sender)?;
         let send = Send { sender, origin: None, target, client_id, content };
-        let outcome = answer(|respond| self.messaging.send(send, respond)).await.map_err(|mut failure| {
+        let outcome = super::answer(|respond| self.messaging.send(send, respond)).await.map_err(|mut failure| {
             // The socket calls it `to`.
             failure.fields.iter_mut().filter(|error| error.field == "to").for_each(|error| {
                 "receiver_id".clone_into(&mut error.field);
@@ -73,7 +72,7 @@ impl Documents {
         });
         match outcome? {
             Outcome::Appended { message, duplicate, .. } => Ok((self.document(message).await?, duplicate)),
-            Outcome::Marked { .. } => Err(ErrorCode::Internal.into()),
+            Outcome::Marked { .. } | Outcome::Refreshed => Err(ErrorCode::Internal.into()),
         }
     }
 
@@ -151,8 +150,9 @@ impl Documents {
         if message.sender == me {
             return Err(Failure::new(ErrorCode::Forbidden, "Only the receiver of a message reads it."));
         }
-        let mark = Mark { conversation: message.conversation, member: me, kind: MarkKind::Read, seq: message.seq };
-        answer(|respond| self.messaging.mark(mark, None, respond)).await?;
+        let Message { conversation, seq, .. } = message;
+        let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq, count: false };
+        super::answer(|respond| self.messaging.mark(mark, None, respond)).await?;
         self.document(message).await
     }
 
@@ -242,14 +242,4 @@ fn from_key(key: &str) -> ClientMessageId {
         bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         ClientMessageId::from_bytes(bytes)
     })
-}
-
-/// Waits for the answer of something that answers through a callback. What it waits for goes on without it.
-async fn answer(ask: impl FnOnce(super::Respond<Outcome>)) -> Result<Outcome, Failure> {
-    let (sender, receiver) = oneshot::channel();
-    ask(Box::new(move |outcome| {
-        // Whoever stopped waiting needs no answer.
-        let _ = sender.send(outcome);
-    }));
-    receiver.await.unwrap_or_else(|_| Err(ErrorCode::Internal.into()))
 }

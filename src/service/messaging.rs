@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Respond, cursor,
+    Respond, answer, cursor,
     events::Events,
     sequencer::{Sequencer, Submission},
 };
@@ -180,6 +180,20 @@ impl Messaging {
     #[must_use]
     pub fn position_of(&self, cursor: &Cursor) -> Option<Position> {
         cursor::decode(self.store.store_id(), cursor)
+    }
+
+    /// Finishes what nodes that are gone have left half done, and tells those who are connected.
+    ///
+    /// # Errors
+    /// The store; then it is found once more.
+    pub async fn finish_what_others_left(&self) -> Result<(), Failure> {
+        let unfinished = self.store.unfinished().await?;
+        for &conversation in &unfinished.conversations {
+            let command = Command::Refresh(conversation);
+            let submit = |respond| self.sequencer.submit(conversation, Submission { command, origin: None, respond });
+            answer(submit).await?;
+        }
+        Ok(self.store.finished(unfinished).await?)
     }
 
     /// A position as a cursor.

@@ -15,7 +15,7 @@
 //! | [`export`] | everything that is stored about a member |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history, sync |
-//! | [`sequencer`] | the one road of durable changes: gather, commit, publish in order, answer |
+//! | [`sequencer`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
 //! | [`transfer`] | moving everything from one store to another |
@@ -26,6 +26,7 @@ pub mod accounts;
 pub mod administration;
 pub mod advice;
 pub mod album;
+mod backlog;
 pub mod connections;
 pub mod cursor;
 pub mod directory;
@@ -41,7 +42,20 @@ pub mod sequencer;
 pub mod transfer;
 pub mod watching;
 
+use protocol::ErrorCode;
+use tokio::sync::oneshot;
+
 use crate::failure::Failure;
 
 /// Takes the answer to a request that is not waited for. Called once, from whichever task has it.
 pub type Respond<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
+
+/// Waits for the answer of something that answers through a callback. What it waits for goes on without it.
+async fn answer<T: Send + 'static>(ask: impl FnOnce(Respond<T>)) -> Result<T, Failure> {
+    let (sender, receiver) = oneshot::channel();
+    ask(Box::new(move |outcome| {
+        // Whoever stopped waiting needs no answer.
+        let _ = sender.send(outcome);
+    }));
+    receiver.await.unwrap_or_else(|_| Err(ErrorCode::Internal.into()))
+}

@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use protocol::{
     ConnectionId, ConversationId, ErrorCode, ServerFrame,
-    model::ConversationInfo,
+    model::{ConversationInfo, Message},
     server::{MessagePush, Receipt},
 };
 use tokio::{
@@ -27,12 +27,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Respond, events::Events};
+use super::{Respond, backlog::Backlog, events::Events};
 use crate::{
     failure::Failure,
     store::{
         ConversationStore, StoreError,
-        conversations::{Applied, Command, Outcome, Position, Refusal},
+        conversations::{Applied, Command, Membership, Outcome, Position, Refusal, Untold},
     },
     telemetry::Metrics,
 };
@@ -178,8 +178,8 @@ struct Lane {
 }
 
 /// Who asked, for one command of a batch.
-struct Asker {
-    origin: Option<ConnectionId>,
+pub(super) struct Asker {
+    pub(super) origin: Option<ConnectionId>,
     respond: Option<Respond<Outcome>>,
     is_message: bool,
     since: Instant,
@@ -295,10 +295,15 @@ impl Lane {
 
     /// Publishes what happened, in its order, and answers.
     fn settle(&self, applied: Applied, mut askers: Vec<Asker>) {
-        let superseded = superseded_receipts(&applied.outcomes);
-        for ((outcome, asker), superseded) in applied.outcomes.into_iter().zip(&mut askers).zip(superseded) {
+        let Applied { outcomes, untold, .. } = applied;
+        let superseded = superseded_receipts(&outcomes);
+        let mut untold = Backlog::new(untold, &outcomes, &askers);
+        for ((outcome, asker), superseded) in outcomes.into_iter().zip(&mut askers).zip(superseded) {
             match outcome {
                 Ok(outcome) => {
+                    if let Some((conversation, seq)) = place_of(&outcome) {
+                        untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin));
+                    }
                     if !superseded {
                         self.publish(&outcome, asker.origin);
                     }
@@ -307,20 +312,31 @@ impl Lane {
                 Err(refusal) => self.answer(asker, Err(refusal.into())),
             }
         }
+        untold.rest(|untold, origin| self.tell(&untold, origin));
+    }
+
+    /// Tells of what another node has stored.
+    fn tell(&self, Untold { message, membership }: &Untold, origin: Option<ConnectionId>) {
+        self.metrics.messages_recovered.inc();
+        self.push(message, membership, origin);
+    }
+
+    fn push(&self, message: &Message, membership: &Membership, origin: Option<ConnectionId>) {
+        let first = message.seq == 1;
+        let conversation =
+            first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
+        let push = ServerFrame::MessagePush(MessagePush { message: message.clone(), conversation });
+        self.events.to_members(&membership.members, origin, &push);
     }
 
     fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
         match outcome {
-            Outcome::Appended { is_news: false, .. } => self.metrics.messages_duplicate.inc(),
+            Outcome::Appended { duplicate: true, .. } => self.metrics.messages_duplicate.inc(),
             Outcome::Appended { message, membership, .. } => {
-                let first = message.seq == 1;
-                let conversation =
-                    first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
-                let push = ServerFrame::MessagePush(MessagePush { message: message.clone(), conversation });
-                self.events.to_members(&membership.members, origin, &push);
+                self.push(message, membership, origin);
                 self.metrics.messages_stored.inc()
             }
-            Outcome::Marked { moved: false, .. } => 0,
+            Outcome::Marked { moved: false, .. } | Outcome::Refreshed => 0,
             Outcome::Marked { conversation, member, delivered, read, at, membership, .. } => {
                 let receipt = Receipt {
                     conversation: *conversation,
@@ -345,6 +361,15 @@ impl Lane {
             }
         }
         respond(answer);
+    }
+}
+
+/// The conversation of an outcome, and up to which `seq` its members have to know of entries when it is told.
+fn place_of(outcome: &Outcome) -> Option<(ConversationId, u64)> {
+    match outcome {
+        Outcome::Appended { message, .. } => Some((message.conversation, message.seq)),
+        Outcome::Marked { conversation, delivered, .. } => Some((*conversation, *delivered)),
+        Outcome::Refreshed => None,
     }
 }
 

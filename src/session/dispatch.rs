@@ -42,7 +42,8 @@ pub fn dispatch(context: &Arc<Context>, connection: &Arc<Connection>, id: Option
             context.messaging.send(send, Box::new(move |outcome| answer(&outbox, id, outcome.map(outcome_frame))));
         }
         Call::Mark { conversation, kind, seq } => {
-            let mark = Mark { conversation, member: connection.member, kind, seq };
+            // A request without an id gets no reply.
+            let mark = Mark { conversation, member: connection.member, kind, seq, count: id.is_some() };
             let outbox = Arc::clone(&connection.outbox);
             let respond = Box::new(move |outcome: Result<_, _>| answer(&outbox, id, outcome.map(outcome_frame)));
             context.messaging.mark(mark, Some(connection.id), respond);
@@ -130,5 +131,7 @@ fn outcome_frame(outcome: Outcome) -> ServerFrame {
             ServerFrame::MessageAccepted(MessageAccepted { message, duplicate })
         }
         Outcome::Marked { unread, .. } => ServerFrame::Okay(Okay { unread, expires_at: None }),
+        // No client asks for that.
+        Outcome::Refreshed => ServerFrame::Okay(Okay { unread: None, expires_at: None }),
     }
 }

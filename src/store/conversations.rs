@@ -25,6 +25,8 @@ pub enum Command {
     Append(Append),
     /// Move a watermark.
     Mark(Mark),
+    /// Look for entries that a node stored and may not have lived to tell of.
+    Refresh(ConversationId),
 }
 
 /// Append a message.
@@ -62,6 +64,8 @@ pub struct Mark {
     pub kind: MarkKind,
     /// Where to; clamped to the newest entry.
     pub seq: u64,
+    /// Whether to count what is unread then, with [`MarkKind::Read`]: somebody is told.
+    pub count: bool,
 }
 
 /// Which watermark.
@@ -91,8 +95,6 @@ pub enum Outcome {
         message: Message,
         /// Whether it was in the log before.
         duplicate: bool,
-        /// Whether its receivers may not have heard of it: it is new, or whoever stored it died before telling anybody.
-        is_news: bool,
         /// Who is in the conversation.
         membership: Membership,
     },
@@ -108,13 +110,33 @@ pub enum Outcome {
         read: u64,
         /// Whether it moved.
         moved: bool,
-        /// Messages of others after `read`; counted for [`MarkKind::Read`] only.
+        /// Messages of others after `read`; counted for [`MarkKind::Read`] only, and if it was asked for.
         unread: Option<u64>,
         /// When.
         at: Timestamp,
         /// Who is in the conversation.
         membership: Membership,
     },
+    /// What was found is in [`Applied::untold`].
+    Refreshed,
+}
+
+/// An entry that was found in a log, and that whoever stored it may not have told anybody of: it died in between.
+#[derive(Debug, Clone)]
+pub struct Untold {
+    /// It.
+    pub message: Message,
+    /// Who is in the conversation.
+    pub membership: Membership,
+}
+
+/// What nodes that are gone have left half done.
+#[derive(Debug, Default)]
+pub struct Unfinished {
+    /// Conversations whose logs have entries that the conversation does not know of.
+    pub conversations: Vec<ConversationId>,
+    /// The nodes, and when they were last seen, in milliseconds; the store's own business.
+    pub nodes: Vec<([u8; 12], i64)>,
 }
 
 /// Why a command was refused. It changed nothing.
@@ -135,6 +157,9 @@ pub enum Refusal {
 pub struct Applied {
     /// What became of each command, in the order of the batch.
     pub outcomes: Vec<Result<Outcome, Refusal>>,
+    /// Entries of these conversations that others stored and may not have told of, ascending by `seq` in each. They
+    /// belong between what the commands did.
+    pub untold: Vec<Untold>,
     /// Everything with a position up to here is durable.
     pub position: Position,
 }
@@ -218,6 +243,23 @@ pub trait ConversationStore: Send + Sync {
     /// # Errors
     /// The store; then no command took effect, except where the error says that this is unknown.
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError>;
+
+    /// What nodes that are gone have left half done. Each conversation has to be refreshed ([`Command::Refresh`]), then
+    /// [`ConversationStore::finished`] is told. A store that only one process writes has nothing.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unfinished(&self) -> Result<Unfinished, StoreError> {
+        Ok(Unfinished::default())
+    }
+
+    /// What was left is finished now.
+    ///
+    /// # Errors
+    /// The store; then it is found once more.
+    async fn finished(&self, _: Unfinished) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The kind and members of a conversation.
     ///

@@ -77,6 +77,8 @@ metrics! {
     FramesSent = "frames_sent", Counter, ["type"];
     /// Messages, by what became of them: `stored`, `duplicate`, `refused` or `failed`.
     Messages = "messages", Counter, ["result"];
+    /// Messages that a node stored and did not live to tell of, told by another.
+    MessagesRecovered = "messages_recovered", Counter, [];
     /// Watermarks that moved.
     Receipts = "receipts", Counter, [];
     /// Commands (messages and watermarks) in one commit.
@@ -183,6 +185,8 @@ pub struct Metrics {
     pub messages_refused: Counter,
     /// [`Metric::Messages`], `failed`
     pub messages_failed: Counter,
+    /// [`Metric::MessagesRecovered`]
+    pub messages_recovered: Counter,
     /// [`Metric::Receipts`]
     pub receipts: Counter,
     /// [`Metric::CommitCommands`]
@@ -262,6 +266,7 @@ impl Metrics {
             messages_duplicate: message("duplicate"),
             messages_refused: message("refused"),
             messages_failed: message("failed"),
+            messages_recovered: register(r, Metric::MessagesRecovered, Counter::default()),
             receipts: register(r, Metric::Receipts, Counter::default()),
             commit_commands: register(r, Metric::CommitCommands, counts()),
             commit_seconds: register(r, Metric::CommitSeconds, seconds()),

@@ -126,7 +126,9 @@ async fn check(pair: &[Arc<Writer>], addr: SocketAddr) -> usize {
     let Some(conversation) = client.synced.first().cloned() else { return 0 };
     let log = log(&mut client, conversation.id).await;
     let seqs: Vec<u64> = log.iter().map(|message| message.seq).collect();
-    assert_eq!(seqs, (1..=conversation.last_seq).collect::<Vec<_>>(), "no hole, no seq twice");
+    // On MongoDB the new server may find more of what the old one left just after the sync.
+    let last = conversation.last_seq.max(log.len() as u64);
+    assert_eq!(seqs, (1..=last).collect::<Vec<_>>(), "no hole, no seq twice");
     let ids: BTreeSet<_> = log.iter().map(|message| (message.sender, message.client_id)).collect();
     assert_eq!(ids.len(), log.len(), "no message twice");
     for writer in pair {

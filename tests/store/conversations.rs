@@ -130,7 +130,7 @@ async fn only_its_members_know_a_conversation(f: &Fixture) {
     let conversation = f.say(ana, ben, "secret").await.conversation;
     let intruder = Append { conversation, create: None, sender: eva, client_id: client_id(), content: "x".into() };
     assert_eq!(f.apply(Command::Append(intruder)).await.unwrap_err(), Refusal::ConversationNotFound);
-    let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1 };
+    let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1, count: true };
     assert_eq!(f.apply(Command::Mark(mark)).await.unwrap_err(), Refusal::ConversationNotFound);
     assert!(f.store.conversations.history(eva, conversation, Range::Newest, 10).await.unwrap().is_none());
     assert!(f.store.conversations.changes(eva, None).await.unwrap().conversations.is_empty());

@@ -170,7 +170,7 @@ impl Fixture {
         kind: MarkKind,
         seq: u64,
     ) -> (u64, u64, Option<u64>, bool) {
-        match self.apply(Command::Mark(Mark { conversation, member, kind, seq })).await {
+        match self.apply(Command::Mark(Mark { conversation, member, kind, seq, count: true })).await {
             Ok(Outcome::Marked { delivered, read, unread, moved, .. }) => (delivered, read, unread, moved),
             other => panic!("{other:?}"),
         }

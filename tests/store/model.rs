@@ -153,7 +153,7 @@ fn command(step: &Step, members: &[MemberId]) -> Command {
         Step::Say { from, to, client_id, content } => append(members[*from], members[*to], id(*client_id), content),
         Step::Mark { from, to, kind, seq } => {
             let conversation = direct_conversation(members[*from], members[*to]);
-            Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
+            Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq, count: true })
         }
         Step::Commit => unreachable!("a commit is no command"),
     }

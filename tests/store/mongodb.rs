@@ -143,7 +143,13 @@ async fn a_cursor_is_good_on_every_node() {
         let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
         assert!(!changes.full);
         assert_eq!(changes.conversations[0].last_seq, written.seq);
-        let mark = Mark { conversation: written.conversation, member: ben, kind: MarkKind::Read, seq: written.seq };
+        let mark = Mark {
+            conversation: written.conversation,
+            member: ben,
+            kind: MarkKind::Read,
+            seq: written.seq,
+            count: true,
+        };
         to.apply(Command::Mark(mark)).await.unwrap();
         let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
         assert_eq!(changes.conversations[0].unread, 0);
@@ -247,7 +253,8 @@ async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
             assert_eq!(message.seq, round * 2 - 2 + place, "{fault}");
         }
         let seq = round * 2 - 1;
-        let mark = Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq };
+        let mark =
+            Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq, count: true };
         let marked = applied(&f, vec![Command::Mark(mark)]).await.remove(0);
         let Ok(Outcome::Marked { delivered, read, unread, moved, .. }) = marked else { panic!("{fault}: {marked:?}") };
         assert_eq!((delivered, read, unread, moved), (seq, seq, Some(0), true));
@@ -355,13 +362,21 @@ async fn a_dead_node_is_looked_after() {
     assert!(f.store.conversations.changes(ben, None).await.unwrap().conversations.is_empty());
     let dead = doc! { "_id": ObjectId::new(), "at": mongodb::bson::DateTime::from_millis(f.now().as_millis()) };
     database.collection::<Document>("nodes").insert_one(dead).await.unwrap();
-    let listed = async || f.store.conversations.changes(ben, None).await.unwrap().conversations.pop();
-    assert_eq!(eventually("the conversation to be stamped", listed).await.last_seq, 1);
-    let buried = async || {
-        let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
-        (nodes == 1).then_some(())
-    };
-    eventually("the dead node to be taken off the list", buried).await;
+    let another = Fixture::mongodb_in(Arc::clone(f.database.as_ref().unwrap()));
+    let store = &another.store.conversations;
+    let unfinished = store.unfinished().await.unwrap();
+    assert_eq!(unfinished.conversations, [direct_conversation(ana, ben)]);
+    let applied = another.apply_all(vec![Command::Refresh(unfinished.conversations[0])]).await;
+    assert!(matches!(&*applied.outcomes, [Ok(Outcome::Refreshed)]));
+    assert_eq!(applied.untold.iter().map(|untold| untold.message.seq).collect::<Vec<_>>(), [1]);
+    store.finished(unfinished).await.unwrap();
+    assert_eq!(store.changes(ben, None).await.unwrap().conversations.remove(0).last_seq, 1);
+    let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
+    assert_eq!(nodes, 2, "the dead node is off the list");
+    let nothing = store.unfinished().await.unwrap();
+    assert!(nothing.conversations.is_empty() && nothing.nodes.is_empty());
+    let applied = another.apply_all(vec![Command::Refresh(direct_conversation(ana, ben))]).await;
+    assert!(applied.untold.is_empty(), "it is told once");
 }
 
 /// Several nodes that start on an empty database at the same moment agree.

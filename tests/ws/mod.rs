@@ -10,3 +10,4 @@ mod presence;
 mod slow;
 mod sync;
 mod typing;
+mod untold;

@@ -15,15 +15,14 @@ use std::{collections::HashSet, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
     bson::{Document, RawArrayBuf, RawDocumentBuf, doc, oid::ObjectId, rawdoc},
-    options::FindOneOptions,
+    options::{FindOneOptions, FindOptions},
 };
 use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, model::Message};
 
 use super::{
     Core,
-    document::{
-        DUPLICATE_KEY, Fault, MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned,
-    },
+    document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned},
+    fault::{DUPLICATE_KEY, Fault},
     link::Db,
     log::{Working, WorkingSet, until_known},
     receipts::check,
@@ -36,6 +35,8 @@ const MESSAGES: usize = 500;
 const BYTES: usize = 4 * 1024 * 1024;
 /// How often a batch may meet something unclear without getting on before it is given up.
 const ATTEMPTS: u32 = 200;
+/// Entries of one conversation that are found untold at once. There are as many as were on their way when a node died.
+const UNTOLD: i64 = 10_000;
 /// Look-ups that run at the same time.
 const PARALLEL: usize = 16;
 
@@ -53,8 +54,6 @@ pub(super) struct Done {
     pub(super) message: Message,
     /// Whether it was there before.
     pub(super) duplicate: bool,
-    /// Whether its receivers may not have heard of it.
-    pub(super) is_news: bool,
 }
 
 impl Appending {
@@ -65,7 +64,7 @@ impl Appending {
 
     /// A message that is in the log already.
     pub(super) fn known(core: &Core, append: Append, first: Message) -> Self {
-        Self { done: Some(Done { message: first, duplicate: true, is_news: false }), ..Self::new(core, append) }
+        Self { done: Some(Done { message: first, duplicate: true }), ..Self::new(core, append) }
     }
 
     /// What became of it.
@@ -114,7 +113,7 @@ pub(super) async fn insert(
         sent = true;
         let (done, rest) = places.split_at(inserted.min(places.len()));
         for (place, message) in done {
-            let done = Done { message: message.clone(), duplicate: false, is_news: true };
+            let done = Done { message: message.clone(), duplicate: false };
             accept(appending, *place, done, working);
         }
         if unclear {
@@ -144,7 +143,7 @@ fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
     for each in appending.iter_mut().filter(|each| each.done.is_none()) {
         let first = firsts.get(&each.key()).cloned();
         let message = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
-        each.done = Some(Done { message, duplicate: true, is_news: false });
+        each.done = Some(Done { message, duplicate: true });
     }
     Ok(())
 }
@@ -260,45 +259,67 @@ async fn resolve(
         until_known(core, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
+    let mut ours = HashSet::new();
+    let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.last_seq)).collect();
     for (place, message) in found {
         let Some(message) = message else { continue };
         // Ours, if the attempt that we do not know of succeeded; else it was there before.
         let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
-        let is_news = !duplicate || {
-            let id = message.conversation;
-            let recorded = until_known(core, "looking at a conversation", || recorded(db, id)).await?;
-            message.seq > recorded
-        };
-        accept(appending, place, Done { message, duplicate, is_news }, working);
+        if !duplicate {
+            ours.insert(message.id);
+        }
+        accept(appending, place, Done { message, duplicate }, working);
     }
-    for id in conversations {
-        let Some(conversation) = working.get_mut(&id) else { continue };
-        let before = conversation.state.last_seq;
-        let newest = until_known(core, "looking for the newest entry", || newest(db, id, before)).await?;
-        if let Some((seq, at)) = newest {
-            // Another node was faster.
+    for (id, known) in conversations.into_iter().zip(known) {
+        let (Some(conversation), Some(known)) = (working.get_mut(&id), known) else { continue };
+        let ahead = until_known(core, "looking for what others have stored", || ahead(db, id, known)).await?;
+        if adopt(conversation, ahead, &ours) {
             core.metrics.seq_collisions.inc();
-            conversation.behind = true;
-            (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
         }
     }
     Ok(())
 }
 
-/// The newest entry that a conversation knows of. Whoever stores an entry records it here before telling anybody.
+/// What a log has beyond what is known of it.
+pub(super) struct Ahead {
+    /// Its newest entry, if that is one.
+    newest: Option<(u64, Timestamp)>,
+    /// The entries that the conversation does not know of.
+    untold: Vec<Message>,
+}
+
+/// Looks for entries after the newest one that is known.
+///
+/// Whoever stores an entry records it in the conversation before telling anybody. So of what is not recorded nobody may
+/// have been told: who stored it is about to, or has died.
+pub(super) async fn ahead(db: &Db, id: ConversationId, known: u64) -> Result<Ahead, Fault> {
+    let Some((seq, at)) = newest(db, id, known).await? else { return Ok(Ahead { newest: None, untold: Vec::new() }) };
+    let recorded = recorded(db, id).await?.max(known);
+    let filter = doc! {
+        "conversation_id": conversation_oid(id),
+        "seq": { "$gt": signed(recorded), "$lte": signed(seq) },
+    };
+    let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(UNTOLD).build();
+    let untold: Vec<MessageDoc> = if recorded < seq { db.all("messages", filter, options).await? } else { Vec::new() };
+    let untold = untold.into_iter().map(MessageDoc::into_message).collect();
+    Ok(Ahead { newest: Some((seq, at)), untold })
+}
+
+/// Takes what others have stored into what is known. Returns whether there was something.
+pub(super) fn adopt(conversation: &mut Working, ahead: Ahead, ours: &HashSet<MessageId>) -> bool {
+    let Ahead { newest, untold } = ahead;
+    conversation.untold.extend(untold.into_iter().filter(|message| !ours.contains(&message.id)));
+    let Some((seq, at)) = newest.filter(|(seq, _)| *seq > conversation.state.last_seq) else { return false };
+    conversation.behind = true;
+    (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
+    true
+}
+
+/// The newest entry that a conversation knows of.
 async fn recorded(db: &Db, id: ConversationId) -> Result<u64, Fault> {
     let options = FindOneOptions::builder().projection(doc! { "last_seq": 1 }).build();
     let found: Option<Document> = db.one("conversations", doc! { "_id": conversation_oid(id) }, options).await?;
     Ok(found.and_then(|found| found.get_i64("last_seq").ok()).map_or(0, unsigned))
-}
-
-/// Looks for entries after the newest one that is known.
-pub(super) async fn refresh(db: &Db, id: ConversationId, conversation: &mut Working) -> Result<(), StoreError> {
-    if let Some((seq, at)) = newest(db, id, conversation.state.last_seq).await? {
-        conversation.behind = true;
-        (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
-    }
-    Ok(())
 }
 
 /// The newest entry after a `seq`, if there is one.

@@ -12,9 +12,10 @@ use protocol::{ConversationId, MemberId, MessageId, SessionId, model::Conversati
 use super::{
     Mongo, audit,
     document::{
-        ConversationDoc, DUPLICATE_KEY, Fault, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date,
-        kind_word, member_oid, signed, time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date, kind_word, member_oid,
+        signed, time, unsigned,
     },
+    fault::{DUPLICATE_KEY, Fault},
     link::Db,
     receipts,
     recommendations::RecommendationDoc,

@@ -12,7 +12,8 @@ use protocol::{MemberId, Timestamp, rest::AuditAction};
 
 use super::{
     Mongo,
-    document::{Fault, date, member_oid, signed, time, unsigned},
+    document::{date, member_oid, signed, time, unsigned},
+    fault::Fault,
     link::Db,
 };
 use crate::store::{

@@ -9,7 +9,8 @@ use mongodb::{
 use protocol::MemberId;
 
 use super::{
-    document::{Fault, MemberDoc, member_oid},
+    document::{MemberDoc, member_oid},
+    fault::Fault,
     link::Db,
 };
 use crate::store::recommendations::{Candidate, Wanted};

@@ -4,10 +4,12 @@
 //! after them is bounded by what they say. A log has no holes, so "the newest n entries" is a range of `seq`, which
 //! one look into one index finds.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
-    bson::{DateTime, Document, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{
@@ -17,17 +19,17 @@ use protocol::{
 
 use super::{
     Core, Mongo,
-    document::{
-        ConversationDoc, Fault, MessageDoc, ReceiptDoc, conversation_oid, member_oid, millis, signed, time, unsigned,
-    },
+    document::{ConversationDoc, conversation_oid, member_oid, millis, signed, time, unsigned},
+    fault::Fault,
+    history,
     link::Db,
-    log, receipts,
+    log, recovery, settle,
 };
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptTimes, StoreId,
+        ReceiptTimes, StoreId, Unfinished,
     },
 };
 
@@ -59,15 +61,6 @@ async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) 
     Ok(found)
 }
 
-/// Entries after a `seq` and up to another one, ascending.
-async fn entries(db: &Db, conversation: ObjectId, (after, to): (u64, u64)) -> Result<Vec<MessageDoc>, Fault> {
-    if after >= to {
-        return Ok(Vec::new());
-    }
-    let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
-    db.all("messages", filter, FindOptions::builder().sort(doc! { "seq": 1 }).build()).await
-}
-
 /// The whole conversation with the newest `limit` of its entries that were written after `since`.
 async fn complete(
     db: &Db,
@@ -78,13 +71,13 @@ async fn complete(
 ) -> Result<Conversation, Fault> {
     let last_seq = unsigned(document.last_seq);
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut newest = entries(db, document.id, (last_seq.saturating_sub(limit), last_seq)).await?;
+    let mut newest = history::entries(db, document.id, (last_seq.saturating_sub(limit), last_seq)).await?;
     let (mut taken, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
     while let Some(message) = newest.pop() {
         // About: the stamp of an entry is an estimate. A gap shows in `seq`.
         let is_old = since.is_some_and(|since| message.stamp <= since);
         let entry = Entry::Message(message.into_message());
-        if is_old || !fits(&entry, &mut room, taken.is_empty()) {
+        if is_old || !history::fits(&entry, &mut room, taken.is_empty()) {
             break;
         }
         taken.push(entry);
@@ -103,18 +96,10 @@ async fn complete(
             })
             .collect(),
         last_seq,
-        unread: log::unread(db, document.id, member_oid(member), unread_range(&document, member)).await?,
+        unread: settle::unread(db, document.id, member_oid(member), unread_range(&document, member)).await?,
         last_at: time(document.last_at),
         entries: taken,
     })
-}
-
-/// Whether a page has room for an entry; for its first one it has.
-fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
-    let Entry::Message(message) = entry;
-    let fits = first || message.content.len() <= *room;
-    *room = room.saturating_sub(message.content.len());
-    fits
 }
 
 /// Completes conversations with up to `each` entries, as long as there is room for entries at all.
@@ -169,123 +154,13 @@ async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>
     Ok(Changes { conversations, position: Position(position), full: true, more })
 }
 
-/// A conversation, if the member is in it.
-async fn conversation_for(
-    db: &Db,
-    conversation: ConversationId,
-    member: MemberId,
-) -> Result<Option<ConversationDoc>, Fault> {
-    let filter = doc! { "_id": conversation_oid(conversation) };
-    let found = db.one("conversations", filter, FindOneOptions::default()).await?;
-    let is_in = |found: &ConversationDoc| found.participants.iter().any(|each| each.member_id == member_oid(member));
-    Ok(found.filter(is_in))
-}
-
-async fn history(
-    db: &Db,
-    member: MemberId,
-    conversation: ConversationId,
-    range: Range,
-    limit: usize,
-) -> Result<Option<HistoryPage>, Fault> {
-    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(None) };
-    let (last_seq, size) = (unsigned(document.last_seq), u64::try_from(limit).unwrap_or(u64::MAX));
-    let ascending = matches!(range, Range::After(_));
-    let (after, to) = match range {
-        Range::Newest => (last_seq.saturating_sub(size), last_seq),
-        Range::Before(seq) => {
-            let to = seq.saturating_sub(1).min(last_seq);
-            (to.saturating_sub(size), to)
-        }
-        Range::After(seq) => (seq, seq.saturating_add(size).min(last_seq)),
-    };
-    let mut found = entries(db, document.id, (after, to)).await?;
-    if !ascending {
-        found.reverse();
-    }
-    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
-    for message in found {
-        let entry = Entry::Message(message.into_message());
-        if !fits(&entry, &mut room, page.is_empty()) {
-            break;
-        }
-        page.push(entry);
-    }
-    // A log has no holes: what there is beyond the page follows from its ends.
-    let more = match page.last().map(Entry::seq) {
-        Some(seq) if ascending => seq < last_seq,
-        Some(seq) => seq > 1,
-        None => false,
-    };
-    if !ascending {
-        page.reverse();
-    }
-    Ok(Some(HistoryPage { entries: page, more }))
-}
-
-async fn receipt_times(
-    db: &Db,
-    conversation: ConversationId,
-    member: MemberId,
-    first: u64,
-    last: u64,
-) -> Result<Vec<ReceiptTimes>, Fault> {
-    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(Vec::new()) };
-    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
-    let (delivered, read) = own.map_or((0, 0), |own| (unsigned(own.delivered), unsigned(own.read)));
-    let delivered = times(db, &document, member, receipts::DELIVERED, (first, last, delivered)).await?;
-    let read = times(db, &document, member, receipts::READ, (first, last, read)).await?;
-    let both = delivered.into_iter().zip(read);
-    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
-}
-
-/// When a watermark that is at `reached` came to each of the entries `first` to `last`.
-async fn times(
-    db: &Db,
-    conversation: &ConversationDoc,
-    member: MemberId,
-    kind: i32,
-    (first, last, reached): (u64, u64, u64),
-) -> Result<Vec<Option<protocol::Timestamp>>, Fault> {
-    let wanted = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-    let filter = doc! {
-        "conversation_id": conversation.id,
-        "member_id": member_oid(member),
-        "kind": kind,
-        // What is beyond the watermark was never acknowledged.
-        "seq": { "$gte": signed(first), "$lte": signed(reached) },
-    };
-    // Each row covers one entry at least, and a few after the last may have been reached earlier on another node.
-    let limit = i64::try_from(wanted.saturating_add(16)).unwrap_or(i64::MAX);
-    let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(limit).build();
-    let mut rows: Vec<ReceiptDoc> = db.all("receipts", filter, options).await?;
-    // The watermark came to an entry with the earliest move that covers it.
-    let mut earliest = DateTime::MAX;
-    for row in rows.iter_mut().rev() {
-        earliest = earliest.min(row.at);
-        row.at = earliest;
-    }
-    let mut rows = rows.into_iter().peekable();
-    let covering = (first..=last).map(|seq| {
-        while rows.next_if(|row| unsigned(row.seq) < seq).is_some() {}
-        rows.peek().map(|row| time(row.at))
-    });
-    Ok(covering.collect())
-}
-
-async fn message(db: &Db, id: MessageId) -> Result<Option<Message>, Fault> {
-    let filter = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
-    let found = db.one("messages", filter, FindOneOptions::default()).await?;
-    Ok(found.map(MessageDoc::into_message))
-}
-
 async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
     let found = conversations_of(db, member, None).await?;
     let counts: Vec<_> = found
         .into_iter()
         .map(|document| async move {
             let (id, range) = (document.id, unread_range(&document, member));
-            let unread = log::unread(db, id, member_oid(member), range).await?;
+            let unread = settle::unread(db, id, member_oid(member), range).await?;
             Ok::<_, Fault>((ConversationId::from_bytes(id.bytes()), unread))
         })
         .collect();
@@ -355,6 +230,18 @@ impl ConversationStore for Mongo {
         self.count_error(applied)
     }
 
+    async fn unfinished(&self) -> Result<Unfinished, StoreError> {
+        let first = !self.core.looked.load(Ordering::Relaxed);
+        let own = self.core.link.node;
+        let unfinished = self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await?;
+        self.core.looked.store(true, Ordering::Relaxed);
+        Ok(unfinished)
+    }
+
+    async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
+        self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await
+    }
+
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
         self.read(async move |_, db| membership(&db, conversation).await).await
     }
@@ -379,11 +266,11 @@ impl ConversationStore for Mongo {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.read(async move |_, db| history(&db, member, conversation, range, limit).await).await
+        self.read(async move |_, db| history::history(&db, member, conversation, range, limit).await).await
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(async move |_, db| message(&db, id).await).await
+        self.read(async move |_, db| history::message(&db, id).await).await
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
@@ -401,7 +288,7 @@ impl ConversationStore for Mongo {
         first: u64,
         last: u64,
     ) -> Result<Vec<ReceiptTimes>, StoreError> {
-        self.read(async move |_, db| receipt_times(&db, conversation, member, first, last).await).await
+        self.read(async move |_, db| history::receipt_times(&db, conversation, member, first, last).await).await
     }
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {

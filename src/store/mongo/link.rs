@@ -6,10 +6,7 @@
 //! nodes have died with work half done ([`super::recovery`]).
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -32,16 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
-    document::{Fault, store_error},
+    fault::{Fault, store_error},
     horizon::Horizon,
-    migrations, recovery, unavailable,
+    migrations, unavailable,
 };
 use crate::store::conversations::StoreId;
 
 /// How often a node shows that it is there.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// Beats between two looks for nodes that are gone.
-const SWEEP: u64 = 5;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -113,10 +108,9 @@ pub(super) struct Link {
     uri: SecretString,
     timeout: Duration,
     /// What this process is called in `nodes`.
-    node: ObjectId,
+    pub(super) node: ObjectId,
     reached: OnceLock<Reached>,
     state: watch::Sender<State>,
-    beats: AtomicU64,
     pub(super) horizon: Horizon,
     pub(super) stop: CancellationToken,
 }
@@ -132,7 +126,7 @@ impl Link {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
         let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
-        Ok(Self { uri, timeout, node, reached: OnceLock::new(), state, beats: AtomicU64::new(0), horizon, stop })
+        Ok(Self { uri, timeout, node, reached: OnceLock::new(), state, horizon, stop })
     }
 
     /// The database, if it answers. Waits only while the first attempt to reach it is under way.
@@ -201,11 +195,7 @@ impl Link {
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
-        self.beat_on(db).await?;
-        if self.beats.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP) {
-            recovery::look_after_the_dead(db, self.node).await?;
-        }
-        Ok(())
+        Ok(self.beat_on(db).await?)
     }
 
     async fn beat_on(&self, db: &Db) -> Result<(), Fault> {

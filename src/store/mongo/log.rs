@@ -12,35 +12,31 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
-    bson::{Document, doc, oid::ObjectId},
+    bson::{Document, doc},
     options::FindOptions,
 };
-use protocol::{ConversationId, MemberId, Timestamp, model::ConversationKind};
+use protocol::{
+    ConversationId, MemberId, Timestamp,
+    model::{ConversationKind, Message},
+};
 use tokio::time::Instant;
 
 use super::{
     Core,
     append::{self, Appending},
-    document::{
-        ConversationDoc, Fault, ReceiptDoc, among, conversation_oid, date, kind_word, member_oid, signed, time,
-        unsigned,
-    },
+    document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned},
+    fault::Fault,
     link::Db,
-    receipts,
+    receipts, settle,
 };
 use crate::store::{
     StoreError,
-    conversations::{
-        Append, Applied, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal,
-    },
+    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Position, Refusal, Untold},
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
 const MEMBER_TTL: Duration = Duration::from_secs(5);
-/// Reads of one batch that run at the same time.
-const PARALLEL: usize = 16;
 /// The longest pause between two attempts at something whose outcome has to be known.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -58,30 +54,32 @@ pub(super) struct LogState {
     pub(super) last_seq: u64,
     pub(super) last_at: Timestamp,
     /// Delivered and read, in the order of the members.
-    watermarks: Vec<(u64, u64)>,
+    pub(super) watermarks: Vec<(u64, u64)>,
 }
 
 /// A conversation in a batch.
 pub(super) struct Working {
     pub(super) state: LogState,
     /// The newest entry before the batch.
-    base_seq: u64,
+    pub(super) base_seq: u64,
     /// Whether it has new entries by us.
     pub(super) appended: bool,
     /// Whether it has entries by others, or of before, that its document may not know of.
     pub(super) behind: bool,
-    /// When watermarks moved in this batch, by place: before, and whether each moved.
-    moved: HashMap<usize, (u64, u64)>,
-    marked_at: Timestamp,
+    /// Those entries of others that nobody may have been told of.
+    pub(super) untold: Vec<Message>,
+    /// The watermarks that moved in this batch, by place, as they were before.
+    pub(super) moved: HashMap<usize, (u64, u64)>,
+    pub(super) marked_at: Timestamp,
 }
 
 impl Working {
     fn new(state: LogState) -> Self {
         let (base_seq, marked_at) = (state.last_seq, state.last_at);
-        Self { state, base_seq, appended: false, behind: false, moved: HashMap::new(), marked_at }
+        Self { state, base_seq, appended: false, behind: false, untold: Vec::new(), moved: HashMap::new(), marked_at }
     }
 
-    fn place_of(&self, member: MemberId) -> Option<usize> {
+    pub(super) fn place_of(&self, member: MemberId) -> Option<usize> {
         self.state.membership.members.iter().position(|id| *id == member)
     }
 }
@@ -89,11 +87,12 @@ impl Working {
 pub(super) type WorkingSet = HashMap<ConversationId, Working>;
 
 /// What is known of one command before anything is written.
-enum Planned {
+pub(super) enum Planned {
     Refused(Refusal),
     /// The place among the appendings.
     Append(usize),
     Mark(Mark),
+    Refresh,
 }
 
 /// Applies a batch.
@@ -114,11 +113,14 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
     append::insert(core, db, &mut appending, &mut working, now).await?;
-    let outcomes = settle(core, db, planned, appending, &mut working, now).await?;
-    for (id, Working { state, .. }) in working {
+    let outcomes = settle::settle(core, db, planned, appending, &mut working, now).await?;
+    let mut all_untold = Vec::new();
+    for (id, Working { state, untold, .. }) in working {
+        let membership = &state.membership;
+        all_untold.extend(untold.into_iter().map(|message| Untold { message, membership: membership.clone() }));
         core.conversations.insert(id, state);
     }
-    Ok(Applied { outcomes, position: Position(core.link.horizon.now()) })
+    Ok(Applied { outcomes, untold: all_untold, position: Position(core.link.horizon.now()) })
 }
 
 /// Repeats a step until its outcome is known.
@@ -146,8 +148,8 @@ async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, Sto
     let (mut working, mut wanted) = (WorkingSet::new(), HashSet::new());
     for command in batch {
         match command {
-            Command::Mark(mark) => {
-                wanted.insert(mark.conversation);
+            Command::Mark(Mark { conversation, .. }) | Command::Refresh(conversation) => {
+                wanted.insert(*conversation);
             }
             Command::Append(append) => match core.conversations.get(&append.conversation) {
                 Some(state) => {
@@ -191,13 +193,18 @@ fn state_of(document: &ConversationDoc) -> LogState {
     }
 }
 
-/// Looks into the logs of conversations in which something is marked that we do not know of.
+/// Looks into the logs of conversations that are to be refreshed, or in which something is marked that we do not know of.
 async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> Result<(), StoreError> {
     for command in batch {
-        let Command::Mark(mark) = command else { continue };
-        let Some(conversation) = working.get_mut(&mark.conversation) else { continue };
-        if mark.seq > conversation.state.last_seq && conversation.base_seq == conversation.state.last_seq {
-            append::refresh(db, mark.conversation, conversation).await?;
+        let (id, seq) = match command {
+            Command::Append(_) => continue,
+            Command::Mark(mark) => (mark.conversation, mark.seq),
+            Command::Refresh(id) => (*id, u64::MAX),
+        };
+        let Some(conversation) = working.get_mut(&id) else { continue };
+        if seq > conversation.state.last_seq && !conversation.behind {
+            let ahead = append::ahead(db, id, conversation.state.last_seq).await?;
+            append::adopt(conversation, ahead, &HashSet::new());
             conversation.base_seq = conversation.state.last_seq;
         }
     }
@@ -258,6 +265,10 @@ async fn plan(
                 let is_there = working.contains_key(&mark.conversation);
                 let refused = Planned::Refused(Refusal::ConversationNotFound);
                 planned.push(if is_there { Planned::Mark(mark) } else { refused });
+                continue;
+            }
+            Command::Refresh(_) => {
+                planned.push(Planned::Refresh);
                 continue;
             }
             Command::Append(append) => append,
@@ -336,178 +347,4 @@ fn create(id: ConversationId, new: &NewConversation, now: Timestamp) -> (LogStat
     let watermarks = vec![(0, 0); members.len()];
     let membership = Membership { kind: new.kind, members: members.into() };
     (LogState { membership, last_seq: 0, last_at: now, watermarks }, statement)
-}
-
-/// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
-async fn settle(
-    core: &Core,
-    db: &Db,
-    planned: Vec<Planned>,
-    appending: Vec<Appending>,
-    working: &mut WorkingSet,
-    now: Timestamp,
-) -> Result<Vec<Result<Outcome, Refusal>>, StoreError> {
-    // The newest entry of each conversation at each point of the batch.
-    let mut newest: HashMap<ConversationId, u64> =
-        working.iter().map(|(id, conversation)| (*id, conversation.base_seq)).collect();
-    let mut appending: Vec<Option<Appending>> = appending.into_iter().map(Some).collect();
-    let mut outcomes = Vec::with_capacity(planned.len());
-    let mut counts = Vec::new();
-    for planned in planned {
-        outcomes.push(match planned {
-            Planned::Refused(refusal) => Err(refusal),
-            Planned::Append(place) => {
-                let done = appending.get_mut(place).and_then(Option::take).and_then(Appending::into_done);
-                let append::Done { message, duplicate, is_news } =
-                    done.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
-                let Some(conversation) = working.get(&message.conversation) else {
-                    return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
-                };
-                let newest = newest.entry(message.conversation).or_default();
-                *newest = message.seq.max(*newest);
-                let membership = conversation.state.membership.clone();
-                Ok(Outcome::Appended { message, duplicate, is_news, membership })
-            }
-            Planned::Mark(mark) => {
-                let last_seq = newest.get(&mark.conversation).copied().unwrap_or(0);
-                let marked = move_watermark(working, &mark, last_seq, now);
-                if let Ok(Outcome::Marked { read, unread: Some(_), .. }) = marked
-                    && read < last_seq
-                {
-                    counts.push((outcomes.len(), mark, (read, last_seq)));
-                }
-                marked
-            }
-        });
-    }
-    write(core, db, working).await?;
-    let counted = counts.into_iter().map(|(place, mark, range)| async move {
-        let (conversation, member) = (conversation_oid(mark.conversation), member_oid(mark.member));
-        let count = until_known(core, "counting unread messages", || unread(db, conversation, member, range));
-        count.await.map(|count| (place, count))
-    });
-    let counted: Vec<(usize, u64)> =
-        stream::iter(counted.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    for (place, count) in counted {
-        if let Some(Ok(Outcome::Marked { unread, .. })) = outcomes.get_mut(place) {
-            *unread = Some(count);
-        }
-    }
-    Ok(outcomes)
-}
-
-/// Moves a watermark in memory.
-fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Timestamp) -> Result<Outcome, Refusal> {
-    let conversation = working.get_mut(&mark.conversation).ok_or(Refusal::ConversationNotFound)?;
-    let place = conversation.place_of(mark.member).ok_or(Refusal::ConversationNotFound)?;
-    let watermark = conversation.state.watermarks.get_mut(place).ok_or(Refusal::ConversationNotFound)?;
-    let (at, seq, before) = (now.max(conversation.state.last_at), mark.seq.min(last_seq), *watermark);
-    watermark.0 = watermark.0.max(seq);
-    if mark.kind == MarkKind::Read {
-        watermark.1 = watermark.1.max(seq);
-    }
-    let (delivered, read) = *watermark;
-    let moved = before != *watermark;
-    if moved {
-        conversation.moved.entry(place).or_insert(before);
-        conversation.marked_at = at;
-    }
-    Ok(Outcome::Marked {
-        conversation: mark.conversation,
-        member: mark.member,
-        delivered,
-        read,
-        moved,
-        // Counted later, unless everything is read.
-        unread: (mark.kind == MarkKind::Read).then_some(0),
-        at,
-        membership: conversation.state.membership.clone(),
-    })
-}
-
-/// What has to be written beside the messages.
-#[derive(Default)]
-struct Writes {
-    receipts: Vec<ReceiptDoc>,
-    conversations: Vec<Document>,
-    statuses: Vec<Document>,
-}
-
-/// Writes receipts, then watermarks with the stamp, then statuses.
-async fn write(core: &Core, db: &Db, working: &WorkingSet) -> Result<(), StoreError> {
-    let mut writes = Writes::default();
-    for (id, conversation) in working {
-        collect(core, conversation_oid(*id), conversation, &mut writes);
-    }
-    let Writes { receipts, conversations, statuses } = writes;
-    if !receipts.is_empty() {
-        until_known(core, "storing receipts", || receipts::insert(db, &receipts)).await?;
-    }
-    // Statuses are in other documents, so both go at once.
-    let stamped = until_known(core, "stamping conversations", || {
-        receipts::run_updates(db, "conversations", conversations.clone())
-    });
-    let corrected =
-        until_known(core, "correcting statuses", || receipts::run_updates(db, "messages", statuses.clone()));
-    let (stamped, corrected) = tokio::join!(stamped, corrected);
-    stamped.and(corrected)
-}
-
-fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Writes) {
-    let Working { state, appended, behind, moved, marked_at, .. } = conversation;
-    let newest = doc! { "last_seq": signed(state.last_seq), "last_at": date(state.last_at) };
-    if *behind && !appended {
-        let filter = doc! { "_id": id, "last_seq": { "$lt": signed(state.last_seq) } };
-        let stamps = doc! { "changed": true, "listed": true };
-        writes.conversations.push(doc! { "q": filter, "u": { "$max": newest.clone(), "$currentDate": stamps } });
-    }
-    if !appended && moved.is_empty() {
-        return;
-    }
-    let mut stamps = doc! { "changed": true };
-    let mut largest = Document::new();
-    if *appended {
-        stamps.insert("listed", true);
-        largest.extend(newest);
-    }
-    for (&place, &before) in moved {
-        let (Some(&after), Some(&member)) = (state.watermarks.get(place), state.membership.members.get(place)) else {
-            continue;
-        };
-        let (member, at) = (member_oid(member), date(*marked_at));
-        let moves =
-            [(receipts::DELIVERED, "delivered", before.0, after.0), (receipts::READ, "read", before.1, after.1)];
-        for (kind, field, before, after) in moves.into_iter().filter(|(.., before, after)| before < after) {
-            let (before, after) = (signed(before), signed(after));
-            writes.receipts.push(ReceiptDoc {
-                id: ObjectId::from_bytes(*core.ids.message().as_bytes()),
-                conversation_id: id,
-                member_id: member,
-                kind,
-                seq: after,
-                at,
-            });
-            largest.insert(format!("participants.{place}.{field}"), after);
-            writes.statuses.push(receipts::status_update(id, member, kind, (before, after), at));
-        }
-    }
-    writes.conversations.push(doc! { "q": { "_id": id }, "u": { "$max": largest, "$currentDate": stamps } });
-}
-
-/// Messages of others in a range of a log.
-pub(super) async fn unread(
-    db: &Db,
-    conversation: ObjectId,
-    member: ObjectId,
-    (after, to): (u64, u64),
-) -> Result<u64, Fault> {
-    if after >= to {
-        return Ok(0);
-    }
-    let filter = doc! {
-        "conversation_id": conversation,
-        "seq": { "$gt": signed(after), "$lte": signed(to) },
-        "sender_id": { "$ne": member },
-    };
-    Ok(db.collection::<Document>("messages").count_documents(filter).max_time(db.max_time).await?)
 }

@@ -12,7 +12,8 @@ use protocol::{MemberId, Timestamp};
 
 use super::{
     Mongo, audit,
-    document::{Fault, MemberDoc, among, date, is_duplicate, member_oid, time},
+    document::{MemberDoc, among, date, member_oid, time},
+    fault::{Fault, is_duplicate},
     link::Db,
     receipts, recommendations, sessions,
 };

@@ -9,7 +9,7 @@ use mongodb::{
     options::{FindOneOptions, IndexOptions},
 };
 
-use super::{StoreError, document::Fault, link::Db, unavailable};
+use super::{StoreError, fault::Fault, link::Db, unavailable};
 use crate::store::conversations::StoreId;
 
 /// An index that the server needs.
@@ -95,7 +95,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 async fn core(db: &Db) -> Result<(), Fault> {
     for name in PLAIN {
         match db.database.create_collection(*name).await {
-            Err(error) if super::document::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
+            Err(error) if super::fault::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
             _ => {}
         }
     }
@@ -119,7 +119,7 @@ async fn store_id(db: &Db) -> Result<StoreId, Fault> {
     let draw = doc! { "$setOnInsert": { "store_id": drawn } };
     match meta.update_one(doc! { "_id": "store" }, draw).upsert(true).await {
         // Another node was first by a hair.
-        Err(error) if !super::document::is_duplicate(&error) => return Err(error.into()),
+        Err(error) if !super::fault::is_duplicate(&error) => return Err(error.into()),
         _ => {}
     }
     let stored = db.one("meta", doc! { "_id": "store" }, FindOneOptions::default()).await?;

@@ -9,11 +9,12 @@
 //! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`] | sequence numbers by optimistic insert |
+//! | [`settle`] | what follows from a batch, written beside the messages |
 //! | [`receipts`] | writing watermarks and what follows from them |
-//! | [`conversations`] | reading conversations, history and changes |
+//! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
 //! | [`recovery`] | finishing what a node that died has left |
 //! | [`archive`] | everything as rows |
-//! | [`document`] | documents to types and back; what an error means |
+//! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
 //! waits for it stops waiting after the timeout.
@@ -24,6 +25,8 @@ mod audit;
 mod candidates;
 mod conversations;
 mod document;
+mod fault;
+mod history;
 mod horizon;
 mod link;
 mod log;
@@ -33,9 +36,10 @@ mod receipts;
 mod recommendations;
 mod recovery;
 mod sessions;
+mod settle;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -47,7 +51,7 @@ use secrecy::SecretString;
 use tokio::task::JoinHandle;
 
 use self::{
-    document::Fault,
+    fault::Fault,
     link::{Db, Link},
     log::{LogState, MemberRef},
 };
@@ -88,6 +92,8 @@ struct Core {
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
     metrics: Arc<Metrics>,
+    /// Whether this node has looked after the one that may have been in its place.
+    looked: AtomicBool,
 }
 
 /// The store.
@@ -117,7 +123,8 @@ impl Mongo {
         let link = Arc::new(Link::new(uri, timeout, window.unwrap_or(timeout + horizon::SKEW), node)?);
         let keeper = Mutex::new(Some(tokio::spawn(Arc::clone(&link).keep())));
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
-        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics });
+        let looked = AtomicBool::new(false);
+        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
         let mongo = Arc::new(Self { core, lanes, timeout, description, keeper });
         Ok(Store {
             members: Arc::clone(&mongo) as _,

@@ -6,7 +6,8 @@
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 
 use super::{
-    document::{DUPLICATE_KEY, Fault, ReceiptDoc},
+    document::ReceiptDoc,
+    fault::{DUPLICATE_KEY, Fault},
     link::Db,
 };
 

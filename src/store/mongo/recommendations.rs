@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Core, Mongo, candidates,
-    document::{Fault, among, date, is_duplicate, member_oid, time, word},
+    document::{among, date, member_oid, time, word},
+    fault::{Fault, is_duplicate},
     link::Db,
     receipts,
 };

@@ -5,76 +5,102 @@
 //! else happens in that conversation, and an outside reader would see an old status. The node's document in `nodes`
 //! stays behind; whoever finds it, when it is old enough, goes through what was written around that time, which costs
 //! nothing while nobody dies.
+//!
+//! The conversations are not stamped here: they go down their lanes like everything else that happens in them
+//! ([`crate::store::conversations::Command::Refresh`]), so that those who are connected are told in the order of `seq`.
+//!
+//! A node that starts looks at all others once, however young their documents are: it may have taken the place of one that
+//! died a moment ago. With one that is alive that changes nothing.
 
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::{
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    options::FindOptions,
+};
+use protocol::ConversationId;
 
 use super::{
-    document::{Fault, ReceiptDoc, store_error},
+    document::{ReceiptDoc, among},
+    fault::Fault,
     link::Db,
     receipts,
 };
-use crate::store::StoreError;
+use crate::store::conversations::Unfinished;
 
 /// How old the beat of a node is that is dead. Far more than a command may take.
 const DEAD: Duration = Duration::from_secs(60);
 /// How long before its last beat a node's unfinished work may have begun, and what its clock may be off by.
 const BEFORE: Duration = Duration::from_secs(120);
+/// Conversations that are looked at with one query.
+const CONVERSATIONS: usize = 500;
 
-/// Finishes what dead nodes have left.
-pub(super) async fn look_after_the_dead(db: &Db, own: ObjectId) -> Result<(), StoreError> {
-    finish_all(db, own, DEAD).await.map_err(StoreError::from)
-}
-
-/// The same with another idea of how long a node is silent before it counts as dead.
-pub(super) async fn finish_all(db: &Db, own: ObjectId, dead: Duration) -> Result<(), Fault> {
+/// Looks for what other nodes have left: all of them, or only those that are dead, whose statuses are corrected as well.
+pub(super) async fn unfinished(db: &Db, own: ObjectId, all: bool) -> Result<Unfinished, Fault> {
     let nodes = db.collection::<Document>("nodes");
-    let Some(ours) = nodes.find_one(doc! { "_id": own }).max_time(db.max_time).await? else { return Ok(()) };
+    let Some(ours) = nodes.find_one(doc! { "_id": own }).max_time(db.max_time).await? else {
+        return Ok(Unfinished::default());
+    };
     let now = *ours.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
-    let filter = doc! { "at": { "$lt": earlier(now, dead) } };
+    let dead = earlier(now, DEAD);
+    let filter = if all {
+        doc! { "_id": { "$ne": own } }
+    } else {
+        doc! { "at": { "$lt": dead } }
+    };
     let found: Vec<Document> = nodes.find(filter).max_time(db.max_time).await?.try_collect().await?;
+    let mut unfinished = Unfinished::default();
+    let mut since: Option<ObjectId> = None;
     for node in found {
         let (Ok(id), Ok(at)) = (node.get_object_id("_id"), node.get_datetime("at")) else { continue };
-        tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-        let since = object_id_at(earlier(*at, BEFORE));
-        stamp_conversations(db, since).await?;
-        correct_statuses(db, since).await?;
-        if let Err(error) = nodes.delete_one(doc! { "_id": id, "at": at }).await {
-            // It is done again by the next who finds it.
-            tracing::debug!(error = %store_error(&error), "the node stays on the list");
+        let began = object_id_at(earlier(*at, BEFORE));
+        since = Some(since.map_or(began, |since| since.min(began)));
+        if *at < dead {
+            tracing::warn!(node = %id, "finishing what a node that is gone may have left");
+            correct_statuses(db, began).await?;
+            unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
         }
+    }
+    if let Some(since) = since {
+        unfinished.conversations = conversations_behind(db, since).await?;
+    }
+    Ok(unfinished)
+}
+
+/// Takes nodes whose work is finished off the list, unless they have shown themselves again.
+pub(super) async fn finished(db: &Db, unfinished: &Unfinished) -> Result<(), Fault> {
+    let nodes = db.collection::<Document>("nodes");
+    for (id, at) in &unfinished.nodes {
+        let node = doc! { "_id": ObjectId::from_bytes(*id), "at": DateTime::from_millis(*at) };
+        nodes.delete_one(node).await?;
     }
     Ok(())
 }
 
-/// Stamps the conversations that are behind their logs.
-async fn stamp_conversations(db: &Db, since: ObjectId) -> Result<(), Fault> {
-    let mut newest: HashMap<ObjectId, (i64, DateTime)> = HashMap::new();
-    let fields = doc! { "conversation_id": 1, "seq": 1, "created_at": 1 };
+/// The conversations that are behind their logs, of those with a message since.
+async fn conversations_behind(db: &Db, since: ObjectId) -> Result<Vec<ConversationId>, Fault> {
+    let mut newest: HashMap<ObjectId, i64> = HashMap::new();
     let messages = db.collection::<Document>("messages");
+    let fields = doc! { "conversation_id": 1, "seq": 1 };
     let mut found = messages.find(doc! { "_id": { "$gte": since } }).projection(fields).await?;
     while let Some(message) = found.try_next().await? {
-        let (Ok(conversation), Ok(seq), Ok(at)) =
-            (message.get_object_id("conversation_id"), message.get_i64("seq"), message.get_datetime("created_at"))
-        else {
-            continue;
-        };
-        let known = newest.entry(conversation).or_insert((seq, *at));
-        if seq > known.0 {
-            *known = (seq, *at);
+        if let (Ok(conversation), Ok(seq)) = (message.get_object_id("conversation_id"), message.get_i64("seq")) {
+            newest.entry(conversation).and_modify(|known| *known = seq.max(*known)).or_insert(seq);
         }
     }
-    for (conversation, (seq, at)) in newest {
-        let behind = doc! { "_id": conversation, "last_seq": { "$lt": seq } };
-        let stamp = doc! {
-            "$max": { "last_seq": seq, "last_at": at },
-            "$currentDate": { "changed": true, "listed": true },
-        };
-        db.collection::<Document>("conversations").update_one(behind, stamp).await?;
+    let mut behind = Vec::new();
+    let ids: Vec<ObjectId> = newest.keys().copied().collect();
+    for some in ids.chunks(CONVERSATIONS) {
+        let fields = FindOptions::builder().projection(doc! { "last_seq": 1 }).build();
+        let known: Vec<Document> = db.all("conversations", among(some.iter().copied()), fields).await?;
+        behind.extend(known.into_iter().filter_map(|known| {
+            let (id, last_seq) = (known.get_object_id("_id").ok()?, known.get_i64("last_seq").ok()?);
+            let is_behind = newest.get(&id).is_some_and(|newest| *newest > last_seq);
+            is_behind.then(|| ConversationId::from_bytes(id.bytes()))
+        }));
     }
-    Ok(())
+    Ok(behind)
 }
 
 /// Brings the statuses in messages up to the watermarks.

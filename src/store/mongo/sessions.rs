@@ -12,7 +12,8 @@ use protocol::{MemberId, SessionId, Timestamp};
 
 use super::{
     Mongo,
-    document::{Fault, date, is_duplicate, member_oid, time, user_type},
+    document::{date, member_oid, time, user_type},
+    fault::{Fault, is_duplicate},
     link::Db,
     members,
 };

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
-    model::{Conversation, ConversationKind, Entry, Message, Watermarks},
+    ConversationId, MemberId, MessageId, Timestamp, limits,
+    model::{Conversation, ConversationKind, Message, Watermarks},
 };
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
-use super::{Sqlite, log, row::time, wait};
+use super::{Sqlite, history, log, row::time, wait};
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
@@ -53,16 +53,16 @@ impl ConversationRow {
             Ok(Watermarks { member: MemberId::from_bytes(row.get(0)?), delivered: row.get(1)?, read: row.get(2)? })
         })?;
         let members = members.collect::<rusqlite::Result<_>>()?;
-        let mut newest_first = connection.prepare_cached(HISTORY_BEFORE)?;
-        let mut rows = newest_first.query(params![self.key, NEVER, limit])?;
+        let mut newest_first = connection.prepare_cached(history::HISTORY_BEFORE)?;
+        let mut rows = newest_first.query(params![self.key, history::NEVER, limit])?;
         let (mut entries, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
         while let Some(row) = rows.next()? {
             // Within a conversation positions grow with `seq`, so the first old entry ends the new ones.
             if row.get::<_, u64>("position")? <= since {
                 break;
             }
-            let entry = entry(row, self.id)?;
-            if !fits(&entry, &mut room, entries.is_empty()) {
+            let entry = history::entry(row, self.id)?;
+            if !history::fits(&entry, &mut room, entries.is_empty()) {
                 break;
             }
             entries.push(entry);
@@ -78,26 +78,6 @@ impl ConversationRow {
             entries,
         })
     }
-}
-
-fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry> {
-    Ok(Entry::Message(Message {
-        id: MessageId::from_bytes(row.get("id")?),
-        conversation,
-        seq: row.get("seq")?,
-        sender: MemberId::from_bytes(row.get("sender_id")?),
-        client_id: ClientMessageId::from_bytes(row.get("client_id")?),
-        content: row.get("content")?,
-        at: time(row, "at")?,
-    }))
-}
-
-/// Whether a page has room for an entry; for its first one it has.
-fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
-    let Entry::Message(message) = entry;
-    let fits = first || message.content.len() <= *room;
-    *room = room.saturating_sub(message.content.len());
-    fits
 }
 
 /// The conversations of a member that changed after `changed` and whose newest entry is before `before`.
@@ -121,16 +101,13 @@ fn rows(
     rows.collect()
 }
 
-/// Larger than every position: SQLite's largest integer.
-const NEVER: u64 = i64::MAX as u64;
-
 fn list(
     connection: &Connection,
     member: MemberId,
     before: Option<Position>,
     limit: usize,
 ) -> rusqlite::Result<ConversationPage> {
-    let before = before.map_or(NEVER, |Position(before)| before.min(NEVER));
+    let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
     let mut found = rows(connection, member, 0, before, limit + 1)?;
     let more = found.len() > limit;
     found.truncate(limit);
@@ -142,13 +119,13 @@ fn list(
 fn changes(connection: &Connection, member: MemberId, since: Option<Position>) -> rusqlite::Result<Changes> {
     let position = position(connection)?;
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
-        let found = rows(connection, member, since, NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
+        let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             let conversations = complete_all(connection, &found, since, limits::SYNC_MISSED_ENTRIES)?;
             return Ok(Changes { conversations, position, full: false, more: false });
         }
     }
-    let mut found = rows(connection, member, 0, NEVER, limits::SYNC_FULL_CONVERSATIONS + 1)?;
+    let mut found = rows(connection, member, 0, history::NEVER, limits::SYNC_FULL_CONVERSATIONS + 1)?;
     let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
     found.truncate(limits::SYNC_FULL_CONVERSATIONS);
     let conversations = complete_all(connection, &found, 0, limits::SYNC_FULL_ENTRIES)?;
@@ -199,99 +176,8 @@ fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<M
     partners.collect()
 }
 
-/// The key of a conversation, if the member is in it.
-fn key_for(
-    connection: &Connection,
-    conversation: ConversationId,
-    member: MemberId,
-) -> rusqlite::Result<Option<(i64, i64)>> {
-    let mut query = connection.prepare_cached(
-        "SELECT c.key, p.member FROM conversations c
-         JOIN participants p ON p.conversation = c.key AND p.member = (SELECT key FROM members WHERE id = ?)
-         WHERE c.id = ?",
-    )?;
-    query.query_row([member.as_bytes(), conversation.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
-}
-
-fn history(
-    connection: &Connection,
-    member: MemberId,
-    conversation: ConversationId,
-    range: Range,
-    limit: usize,
-) -> rusqlite::Result<Option<HistoryPage>> {
-    let Some((key, _)) = key_for(connection, conversation, member)? else { return Ok(None) };
-    let (sql, bound) = match range {
-        Range::Newest => (HISTORY_BEFORE, NEVER),
-        Range::Before(seq) => (HISTORY_BEFORE, seq),
-        Range::After(seq) => (HISTORY_AFTER, seq),
-    };
-    let mut query = connection.prepare_cached(sql)?;
-    let mut rows = query.query(params![key, bound, limit + 1])?;
-    let (mut entries, mut room, mut more) = (Vec::new(), limits::PAGE_CONTENT_BYTES, false);
-    while let Some(row) = rows.next()? {
-        let entry = entry(row, conversation)?;
-        if entries.len() == limit || !fits(&entry, &mut room, entries.is_empty()) {
-            more = true;
-            break;
-        }
-        entries.push(entry);
-    }
-    if !matches!(range, Range::After(_)) {
-        entries.reverse();
-    }
-    Ok(Some(HistoryPage { entries, more }))
-}
-
-const HISTORY_BEFORE: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
-    WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?";
-const HISTORY_AFTER: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
-    WHERE e.conversation = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
-
-fn receipt_times(
-    connection: &Connection,
-    conversation: ConversationId,
-    member: MemberId,
-    first: u64,
-    last: u64,
-) -> rusqlite::Result<Vec<ReceiptTimes>> {
-    let Some((key, member)) = key_for(connection, conversation, member)? else { return Ok(Vec::new()) };
-    let mut query = connection.prepare_cached(
-        "SELECT seq, at FROM receipts WHERE conversation = ? AND member = ? AND kind = ? AND seq >= ? ORDER BY seq",
-    )?;
-    // The watermark reached an entry with the first move that covers it.
-    let mut times = |kind: i64| -> rusqlite::Result<Vec<Option<Timestamp>>> {
-        let mut rows = query.query(params![key, member, kind, first])?;
-        let mut times = Vec::new();
-        let mut next = first;
-        while next <= last {
-            let Some(row) = rows.next()? else { break };
-            let (reached, at): (u64, _) = (row.get("seq")?, time(row, "at")?);
-            times.extend((next..=reached.min(last)).map(|_| Some(at)));
-            next = reached + 1;
-        }
-        times.extend((next..=last).map(|_| None));
-        Ok(times)
-    };
-    let (delivered, read) = (times(0)?, times(1)?);
-    let both = delivered.into_iter().zip(read);
-    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
-}
-
-fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<Message>> {
-    let mut query = connection.prepare_cached(
-        "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e JOIN members m ON m.key = e.sender
-         JOIN conversations c ON c.key = e.conversation WHERE e.id = ?",
-    )?;
-    let found = query.query_row([id.as_bytes()], |row| {
-        let Entry::Message(message) = entry(row, ConversationId::from_bytes(row.get("conversation_id")?))?;
-        Ok(message)
-    });
-    found.optional()
-}
-
 fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<(ConversationId, u64)>> {
-    let found = rows(connection, member, 0, NEVER, usize::MAX >> 1)?;
+    let found = rows(connection, member, 0, history::NEVER, usize::MAX >> 1)?;
     let mut all = Vec::new();
     for row in found {
         let unread = log::unread(connection, row.key, row.member, row.read, row.last_seq)?;
@@ -367,13 +253,13 @@ impl ConversationStore for Sqlite {
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
         self.read(move |connection| {
-            snapshot(connection, |connection| history(connection, member, conversation, range, limit))
+            snapshot(connection, |connection| history::history(connection, member, conversation, range, limit))
         })
         .await
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(move |connection| message(connection, id)).await
+        self.read(move |connection| history::message(connection, id)).await
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
@@ -392,7 +278,7 @@ impl ConversationStore for Sqlite {
         last: u64,
     ) -> Result<Vec<ReceiptTimes>, StoreError> {
         self.read(move |connection| {
-            snapshot(connection, |connection| receipt_times(connection, conversation, member, first, last))
+            snapshot(connection, |connection| history::receipt_times(connection, conversation, member, first, last))
         })
         .await
     }

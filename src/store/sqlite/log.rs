@@ -73,10 +73,12 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
         outcomes.push(match command {
             Command::Append(append) => append_message(tx, &mut working, append, now)?,
             Command::Mark(mark) => move_watermark(tx, &mut working, mark, now)?,
+            // Nobody else writes here.
+            Command::Refresh(_) => Ok(Outcome::Refreshed),
         });
     }
     flush(tx, working)?;
-    Ok(Applied { outcomes, position: Position(tx.memory.position) })
+    Ok(Applied { outcomes, untold: Vec::new(), position: Position(tx.memory.position) })
 }
 
 /// Brings a conversation into the working set.
@@ -205,11 +207,11 @@ fn append_message(
     state.last_position = position;
     state.changed = position;
     state.dirty = true;
-    Ok(Ok(Outcome::Appended { message, duplicate: false, is_news: true, membership: state.membership.clone() }))
+    Ok(Ok(Outcome::Appended { message, duplicate: false, membership: state.membership.clone() }))
 }
 
 fn duplicate(message: Message, state: &LogState) -> Outcome {
-    Outcome::Appended { message, duplicate: true, is_news: false, membership: state.membership.clone() }
+    Outcome::Appended { message, duplicate: true, membership: state.membership.clone() }
 }
 
 /// Whether anybody but the sender can receive a message.
@@ -314,10 +316,10 @@ fn move_watermark(
         state.dirty = true;
         state.marked_at = at;
     }
-    // Only what was read changes the count, and only `read` is answered with it.
+    // Only what was read changes the count, and only `read` is answered with it, if anybody waits for the answer.
     let unread = match mark.kind {
-        MarkKind::Read => Some(unread(tx.connection, state.key, key, read, state.last_seq)?),
-        MarkKind::Delivered => None,
+        MarkKind::Read if mark.count => Some(unread(tx.connection, state.key, key, read, state.last_seq)?),
+        MarkKind::Read | MarkKind::Delivered => None,
     };
     Ok(Ok(Outcome::Marked {
         conversation: mark.conversation,

@@ -10,7 +10,7 @@
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
-//! | [`conversations`] | reading conversations, history and changes |
+//! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
@@ -19,6 +19,7 @@ mod audit;
 mod candidates;
 mod checkpoint;
 mod conversations;
+mod history;
 mod log;
 mod members;
 mod migrations;

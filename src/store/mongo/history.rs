@@ -1,0 +1,152 @@
+//! Reading the log of a conversation: pages of entries, single messages, and when they were delivered and read.
+
+use mongodb::{
+    bson::{DateTime, doc, oid::ObjectId},
+    options::{FindOneOptions, FindOptions},
+};
+use protocol::{
+    ConversationId, MemberId, MessageId, limits,
+    model::{Entry, Message},
+};
+
+use super::{
+    document::{ConversationDoc, MessageDoc, ReceiptDoc, conversation_oid, member_oid, signed, time, unsigned},
+    fault::Fault,
+    link::Db,
+    receipts,
+};
+use crate::store::conversations::{HistoryPage, Range, ReceiptTimes};
+
+/// Entries after a `seq` and up to another one, ascending.
+pub(super) async fn entries(
+    db: &Db,
+    conversation: ObjectId,
+    (after, to): (u64, u64),
+) -> Result<Vec<MessageDoc>, Fault> {
+    if after >= to {
+        return Ok(Vec::new());
+    }
+    let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
+    db.all("messages", filter, FindOptions::builder().sort(doc! { "seq": 1 }).build()).await
+}
+
+/// Whether a page has room for an entry; for its first one it has.
+pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
+    let Entry::Message(message) = entry;
+    let fits = first || message.content.len() <= *room;
+    *room = room.saturating_sub(message.content.len());
+    fits
+}
+
+/// A conversation, if the member is in it.
+async fn conversation_for(
+    db: &Db,
+    conversation: ConversationId,
+    member: MemberId,
+) -> Result<Option<ConversationDoc>, Fault> {
+    let filter = doc! { "_id": conversation_oid(conversation) };
+    let found = db.one("conversations", filter, FindOneOptions::default()).await?;
+    let is_in = |found: &ConversationDoc| found.participants.iter().any(|each| each.member_id == member_oid(member));
+    Ok(found.filter(is_in))
+}
+
+/// A page of entries.
+pub(super) async fn history(
+    db: &Db,
+    member: MemberId,
+    conversation: ConversationId,
+    range: Range,
+    limit: usize,
+) -> Result<Option<HistoryPage>, Fault> {
+    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(None) };
+    let (last_seq, size) = (unsigned(document.last_seq), u64::try_from(limit).unwrap_or(u64::MAX));
+    let ascending = matches!(range, Range::After(_));
+    let (after, to) = match range {
+        Range::Newest => (last_seq.saturating_sub(size), last_seq),
+        Range::Before(seq) => {
+            let to = seq.saturating_sub(1).min(last_seq);
+            (to.saturating_sub(size), to)
+        }
+        Range::After(seq) => (seq, seq.saturating_add(size).min(last_seq)),
+    };
+    let mut found = entries(db, document.id, (after, to)).await?;
+    if !ascending {
+        found.reverse();
+    }
+    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
+    for message in found {
+        let entry = Entry::Message(message.into_message());
+        if !fits(&entry, &mut room, page.is_empty()) {
+            break;
+        }
+        page.push(entry);
+    }
+    // A log has no holes: what there is beyond the page follows from its ends.
+    let more = match page.last().map(Entry::seq) {
+        Some(seq) if ascending => seq < last_seq,
+        Some(seq) => seq > 1,
+        None => false,
+    };
+    if !ascending {
+        page.reverse();
+    }
+    Ok(Some(HistoryPage { entries: page, more }))
+}
+
+/// When a member received and read entries.
+pub(super) async fn receipt_times(
+    db: &Db,
+    conversation: ConversationId,
+    member: MemberId,
+    first: u64,
+    last: u64,
+) -> Result<Vec<ReceiptTimes>, Fault> {
+    let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(Vec::new()) };
+    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
+    let (delivered, read) = own.map_or((0, 0), |own| (unsigned(own.delivered), unsigned(own.read)));
+    let delivered = times(db, &document, member, receipts::DELIVERED, (first, last, delivered)).await?;
+    let read = times(db, &document, member, receipts::READ, (first, last, read)).await?;
+    let both = delivered.into_iter().zip(read);
+    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
+}
+
+/// When a watermark that is at `reached` came to each of the entries `first` to `last`.
+async fn times(
+    db: &Db,
+    conversation: &ConversationDoc,
+    member: MemberId,
+    kind: i32,
+    (first, last, reached): (u64, u64, u64),
+) -> Result<Vec<Option<protocol::Timestamp>>, Fault> {
+    let wanted = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
+    let filter = doc! {
+        "conversation_id": conversation.id,
+        "member_id": member_oid(member),
+        "kind": kind,
+        // What is beyond the watermark was never acknowledged.
+        "seq": { "$gte": signed(first), "$lte": signed(reached) },
+    };
+    // Each row covers one entry at least, and a few after the last may have been reached earlier on another node.
+    let limit = i64::try_from(wanted.saturating_add(16)).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(limit).build();
+    let mut rows: Vec<ReceiptDoc> = db.all("receipts", filter, options).await?;
+    // The watermark came to an entry with the earliest move that covers it.
+    let mut earliest = DateTime::MAX;
+    for row in rows.iter_mut().rev() {
+        earliest = earliest.min(row.at);
+        row.at = earliest;
+    }
+    let mut rows = rows.into_iter().peekable();
+    let covering = (first..=last).map(|seq| {
+        while rows.next_if(|row| unsigned(row.seq) < seq).is_some() {}
+        rows.peek().map(|row| time(row.at))
+    });
+    Ok(covering.collect())
+}
+
+/// The message with this id.
+pub(super) async fn message(db: &Db, id: MessageId) -> Result<Option<Message>, Fault> {
+    let filter = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
+    let found = db.one("messages", filter, FindOneOptions::default()).await?;
+    Ok(found.map(MessageDoc::into_message))
+}

@@ -1,0 +1,199 @@
+//! The second half of a batch: what became of its commands, in their order, and what has to be written beside the messages.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use mongodb::bson::{Document, doc, oid::ObjectId};
+use protocol::{ConversationId, Timestamp};
+
+use super::{
+    Core,
+    append::{self, Appending},
+    document::{ReceiptDoc, conversation_oid, date, member_oid, signed},
+    fault::Fault,
+    link::Db,
+    log::{Planned, Working, WorkingSet, until_known},
+    receipts,
+};
+use crate::store::{
+    StoreError,
+    conversations::{Mark, MarkKind, Outcome, Refusal},
+};
+
+/// Counts of one batch that run at the same time.
+const PARALLEL: usize = 16;
+
+/// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
+pub(super) async fn settle(
+    core: &Core,
+    db: &Db,
+    planned: Vec<Planned>,
+    appending: Vec<Appending>,
+    working: &mut WorkingSet,
+    now: Timestamp,
+) -> Result<Vec<Result<Outcome, Refusal>>, StoreError> {
+    // The newest entry of each conversation at each point of the batch.
+    let mut newest: HashMap<ConversationId, u64> =
+        working.iter().map(|(id, conversation)| (*id, conversation.base_seq)).collect();
+    let mut appending: Vec<Option<Appending>> = appending.into_iter().map(Some).collect();
+    let mut outcomes = Vec::with_capacity(planned.len());
+    let mut counts = Vec::new();
+    for planned in planned {
+        outcomes.push(match planned {
+            Planned::Refused(refusal) => Err(refusal),
+            Planned::Append(place) => {
+                let done = appending.get_mut(place).and_then(Option::take).and_then(Appending::into_done);
+                let append::Done { message, duplicate } =
+                    done.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
+                let Some(conversation) = working.get(&message.conversation) else {
+                    return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
+                };
+                let newest = newest.entry(message.conversation).or_default();
+                *newest = message.seq.max(*newest);
+                let membership = conversation.state.membership.clone();
+                Ok(Outcome::Appended { message, duplicate, membership })
+            }
+            Planned::Refresh => Ok(Outcome::Refreshed),
+            Planned::Mark(mark) => {
+                let last_seq = newest.get(&mark.conversation).copied().unwrap_or(0);
+                let marked = move_watermark(working, &mark, last_seq, now);
+                if let Ok(Outcome::Marked { read, unread: Some(_), .. }) = marked
+                    && read < last_seq
+                {
+                    counts.push((outcomes.len(), mark, (read, last_seq)));
+                }
+                marked
+            }
+        });
+    }
+    write(core, db, working).await?;
+    let counted = counts.into_iter().map(|(place, mark, range)| async move {
+        let (conversation, member) = (conversation_oid(mark.conversation), member_oid(mark.member));
+        let count = until_known(core, "counting unread messages", || unread(db, conversation, member, range));
+        count.await.map(|count| (place, count))
+    });
+    let counted: Vec<(usize, u64)> =
+        stream::iter(counted.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
+    for (place, count) in counted {
+        if let Some(Ok(Outcome::Marked { unread, .. })) = outcomes.get_mut(place) {
+            *unread = Some(count);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Moves a watermark in memory.
+fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Timestamp) -> Result<Outcome, Refusal> {
+    let conversation = working.get_mut(&mark.conversation).ok_or(Refusal::ConversationNotFound)?;
+    let place = conversation.place_of(mark.member).ok_or(Refusal::ConversationNotFound)?;
+    let watermark = conversation.state.watermarks.get_mut(place).ok_or(Refusal::ConversationNotFound)?;
+    let (at, seq, before) = (now.max(conversation.state.last_at), mark.seq.min(last_seq), *watermark);
+    watermark.0 = watermark.0.max(seq);
+    if mark.kind == MarkKind::Read {
+        watermark.1 = watermark.1.max(seq);
+    }
+    let (delivered, read) = *watermark;
+    let moved = before != *watermark;
+    if moved {
+        conversation.moved.entry(place).or_insert(before);
+        conversation.marked_at = at;
+    }
+    Ok(Outcome::Marked {
+        conversation: mark.conversation,
+        member: mark.member,
+        delivered,
+        read,
+        moved,
+        // Counted later, unless everything is read.
+        unread: (mark.kind == MarkKind::Read && mark.count).then_some(0),
+        at,
+        membership: conversation.state.membership.clone(),
+    })
+}
+
+/// What has to be written beside the messages.
+#[derive(Default)]
+struct Writes {
+    receipts: Vec<ReceiptDoc>,
+    conversations: Vec<Document>,
+    statuses: Vec<Document>,
+}
+
+/// Writes receipts, then watermarks with the stamp, then statuses.
+async fn write(core: &Core, db: &Db, working: &WorkingSet) -> Result<(), StoreError> {
+    let mut writes = Writes::default();
+    for (id, conversation) in working {
+        collect(core, conversation_oid(*id), conversation, &mut writes);
+    }
+    let Writes { receipts, conversations, statuses } = writes;
+    if !receipts.is_empty() {
+        until_known(core, "storing receipts", || receipts::insert(db, &receipts)).await?;
+    }
+    // Statuses are in other documents, so both go at once.
+    let stamped = until_known(core, "stamping conversations", || {
+        receipts::run_updates(db, "conversations", conversations.clone())
+    });
+    let corrected =
+        until_known(core, "correcting statuses", || receipts::run_updates(db, "messages", statuses.clone()));
+    let (stamped, corrected) = tokio::join!(stamped, corrected);
+    stamped.and(corrected)
+}
+
+fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Writes) {
+    let Working { state, appended, behind, moved, marked_at, .. } = conversation;
+    let newest = doc! { "last_seq": signed(state.last_seq), "last_at": date(state.last_at) };
+    if *behind && !appended {
+        let filter = doc! { "_id": id, "last_seq": { "$lt": signed(state.last_seq) } };
+        let stamps = doc! { "changed": true, "listed": true };
+        writes.conversations.push(doc! { "q": filter, "u": { "$max": newest.clone(), "$currentDate": stamps } });
+    }
+    if !appended && moved.is_empty() {
+        return;
+    }
+    let mut stamps = doc! { "changed": true };
+    let mut largest = Document::new();
+    if *appended {
+        stamps.insert("listed", true);
+        largest.extend(newest);
+    }
+    for (&place, &before) in moved {
+        let (Some(&after), Some(&member)) = (state.watermarks.get(place), state.membership.members.get(place)) else {
+            continue;
+        };
+        let (member, at) = (member_oid(member), date(*marked_at));
+        let moves =
+            [(receipts::DELIVERED, "delivered", before.0, after.0), (receipts::READ, "read", before.1, after.1)];
+        for (kind, field, before, after) in moves.into_iter().filter(|(.., before, after)| before < after) {
+            let (before, after) = (signed(before), signed(after));
+            writes.receipts.push(ReceiptDoc {
+                id: ObjectId::from_bytes(*core.ids.message().as_bytes()),
+                conversation_id: id,
+                member_id: member,
+                kind,
+                seq: after,
+                at,
+            });
+            largest.insert(format!("participants.{place}.{field}"), after);
+            writes.statuses.push(receipts::status_update(id, member, kind, (before, after), at));
+        }
+    }
+    writes.conversations.push(doc! { "q": { "_id": id }, "u": { "$max": largest, "$currentDate": stamps } });
+}
+
+/// Messages of others in a range of a log.
+pub(super) async fn unread(
+    db: &Db,
+    conversation: ObjectId,
+    member: ObjectId,
+    (after, to): (u64, u64),
+) -> Result<u64, Fault> {
+    if after >= to {
+        return Ok(0);
+    }
+    let filter = doc! {
+        "conversation_id": conversation,
+        "seq": { "$gt": signed(after), "$lte": signed(to) },
+        "sender_id": { "$ne": member },
+    };
+    Ok(db.collection::<Document>("messages").count_documents(filter).max_time(db.max_time).await?)
+}

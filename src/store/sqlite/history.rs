@@ -1,0 +1,131 @@
+//! Reading the log of a conversation: pages of entries, single messages, and when they were delivered and read.
+
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    model::{Entry, Message},
+};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::row::time;
+use crate::store::conversations::{HistoryPage, Range, ReceiptTimes};
+
+/// Larger than every position: SQLite's largest integer.
+pub(super) const NEVER: u64 = i64::MAX as u64;
+
+/// A row of `entries`, with the sender's id.
+pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry> {
+    Ok(Entry::Message(Message {
+        id: MessageId::from_bytes(row.get("id")?),
+        conversation,
+        seq: row.get("seq")?,
+        sender: MemberId::from_bytes(row.get("sender_id")?),
+        client_id: ClientMessageId::from_bytes(row.get("client_id")?),
+        content: row.get("content")?,
+        at: time(row, "at")?,
+    }))
+}
+
+/// Whether a page has room for an entry; for its first one it has.
+pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
+    let Entry::Message(message) = entry;
+    let fits = first || message.content.len() <= *room;
+    *room = room.saturating_sub(message.content.len());
+    fits
+}
+
+/// The key of a conversation, if the member is in it.
+fn key_for(
+    connection: &Connection,
+    conversation: ConversationId,
+    member: MemberId,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    let mut query = connection.prepare_cached(
+        "SELECT c.key, p.member FROM conversations c
+         JOIN participants p ON p.conversation = c.key AND p.member = (SELECT key FROM members WHERE id = ?)
+         WHERE c.id = ?",
+    )?;
+    query.query_row([member.as_bytes(), conversation.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// A page of entries.
+pub(super) fn history(
+    connection: &Connection,
+    member: MemberId,
+    conversation: ConversationId,
+    range: Range,
+    limit: usize,
+) -> rusqlite::Result<Option<HistoryPage>> {
+    let Some((key, _)) = key_for(connection, conversation, member)? else { return Ok(None) };
+    let (sql, bound) = match range {
+        Range::Newest => (HISTORY_BEFORE, NEVER),
+        Range::Before(seq) => (HISTORY_BEFORE, seq),
+        Range::After(seq) => (HISTORY_AFTER, seq),
+    };
+    let mut query = connection.prepare_cached(sql)?;
+    let mut rows = query.query(params![key, bound, limit + 1])?;
+    let (mut entries, mut room, mut more) = (Vec::new(), limits::PAGE_CONTENT_BYTES, false);
+    while let Some(row) = rows.next()? {
+        let entry = entry(row, conversation)?;
+        if entries.len() == limit || !fits(&entry, &mut room, entries.is_empty()) {
+            more = true;
+            break;
+        }
+        entries.push(entry);
+    }
+    if !matches!(range, Range::After(_)) {
+        entries.reverse();
+    }
+    Ok(Some(HistoryPage { entries, more }))
+}
+
+/// The newest entries before a `seq`.
+pub(super) const HISTORY_BEFORE: &str =
+    "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
+    WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?";
+/// The oldest entries after a `seq`.
+const HISTORY_AFTER: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
+    WHERE e.conversation = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
+
+/// When a member received and read entries.
+pub(super) fn receipt_times(
+    connection: &Connection,
+    conversation: ConversationId,
+    member: MemberId,
+    first: u64,
+    last: u64,
+) -> rusqlite::Result<Vec<ReceiptTimes>> {
+    let Some((key, member)) = key_for(connection, conversation, member)? else { return Ok(Vec::new()) };
+    let mut query = connection.prepare_cached(
+        "SELECT seq, at FROM receipts WHERE conversation = ? AND member = ? AND kind = ? AND seq >= ? ORDER BY seq",
+    )?;
+    // The watermark reached an entry with the first move that covers it.
+    let mut times = |kind: i64| -> rusqlite::Result<Vec<Option<Timestamp>>> {
+        let mut rows = query.query(params![key, member, kind, first])?;
+        let mut times = Vec::new();
+        let mut next = first;
+        while next <= last {
+            let Some(row) = rows.next()? else { break };
+            let (reached, at): (u64, _) = (row.get("seq")?, time(row, "at")?);
+            times.extend((next..=reached.min(last)).map(|_| Some(at)));
+            next = reached + 1;
+        }
+        times.extend((next..=last).map(|_| None));
+        Ok(times)
+    };
+    let (delivered, read) = (times(0)?, times(1)?);
+    let both = delivered.into_iter().zip(read);
+    Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
+}
+
+/// The message with this id.
+pub(super) fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<Message>> {
+    let mut query = connection.prepare_cached(
+        "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e JOIN members m ON m.key = e.sender
+         JOIN conversations c ON c.key = e.conversation WHERE e.id = ?",
+    )?;
+    let found = query.query_row([id.as_bytes()], |row| {
+        let Entry::Message(message) = entry(row, ConversationId::from_bytes(row.get("conversation_id")?))?;
+        Ok(message)
+    });
+    found.optional()
+}
