@@ -30,12 +30,6 @@ impl Frame {
         &self.text
     }
 
-    /// The text of the frame, to be sent.
-    #[must_use]
-    pub fn into_text(self) -> Utf8Bytes {
-        self.text
-    }
-
     /// The place of its type in [`ServerFrame::TYPES`].
     #[must_use]
     pub fn index(&self) -> usize {

@@ -6,7 +6,7 @@
 //! | [`typing`] | what a connection is typing in, and until when |
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: a `select!` over the socket, the outbox and one timer |
-//! | [`reading`] | reading through a buffer that all connections share |
+//! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
 //! | [`socket`] | writing with deadlines, closing properly |
 //! | [`dispatch`] | calls of the machine as calls of `service` |
 //! | [`sync`] | the sync after hello, cut into frames |
@@ -21,6 +21,7 @@ mod sync;
 pub mod task;
 mod typing;
 mod window;
+mod writing;
 
 use std::{sync::Arc, time::Duration};
 

@@ -24,7 +24,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Timing, reading::Reading};
+use super::{Timing, reading::Reading, writing::Writing};
 use crate::{
     hub::{Close, Frame},
     telemetry::Metrics,
@@ -33,10 +33,9 @@ use crate::{
 /// Bytes that the library reads at once, and allocates for as long as the connection lives. They come out of a buffer that
 /// all connections share, so a small number costs no calls of the kernel.
 const READ_BUFFER: usize = 256;
-/// Bytes written together before the first of them go out.
-const WRITE_BUFFER: usize = 8 * 1024;
-/// Bytes that may wait in the library while the socket takes none: what one flush adds, and the largest sync frame.
-const WRITE_BUFFER_MAX: usize = 2 * 1024 * 1024;
+/// Bytes that may wait in the library while the socket takes none: a pong, the goodbye and the close frame. All other
+/// frames go past it.
+const WRITE_BUFFER_MAX: usize = 4 * 1024;
 /// Bytes that are read and thrown away while a connection is being closed.
 const LINGER_BYTES: u64 = 1024 * 1024;
 
@@ -49,7 +48,7 @@ pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(stream: S, early: Vec<u8>
 fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
+        .write_buffer_size(0)
         .max_write_buffer_size(WRITE_BUFFER_MAX)
         .max_message_size(Some(protocol::limits::FRAME_MAX_BYTES))
         .max_frame_size(Some(protocol::limits::FRAME_MAX_BYTES))
@@ -65,8 +64,11 @@ pub enum Gone {
 }
 
 /// A WebSocket with the server's manners.
+///
+/// The library reads, answers pings and closes; frames are written by [`Writing`], between what the library writes.
 pub struct Socket<S> {
     stream: WebSocketStream<S>,
+    writing: Writing,
     timing: Timing,
     metrics: Arc<Metrics>,
 }
@@ -74,7 +76,7 @@ pub struct Socket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Wraps a WebSocket.
     pub fn new(stream: WebSocketStream<S>, timing: Timing, metrics: Arc<Metrics>) -> Self {
-        Self { stream, timing, metrics }
+        Self { stream, writing: Writing::default(), timing, metrics }
     }
 
     /// The next message. Can be abandoned at any time.
@@ -93,10 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         poll_fn(|context| {
             let before = frames.len();
             match self.poll_send(context, frames) {
-                Poll::Ready(written) => Poll::Ready(written.map_err(|error| match error {
-                    tungstenite::Error::WriteBufferFull(_) => Gone::TooSlow,
-                    _ => Gone::Closed,
-                })),
+                Poll::Ready(written) => Poll::Ready(written.map_err(|_| Gone::Closed)),
                 Poll::Pending => {
                     let progress = frames.len() < before;
                     let deadline = deadline.get_or_insert_with(|| Box::pin(sleep(self.timing.write)));
@@ -115,13 +114,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         context: &mut Context<'_>,
         frames: &mut VecDeque<Frame>,
     ) -> Poll<Result<(), tungstenite::Error>> {
-        loop {
-            ready!(self.stream.poll_ready_unpin(context))?;
-            let Some(frame) = frames.pop_front() else { break };
-            self.metrics.frame_sent(frame.index());
-            self.stream.start_send_unpin(Message::Text(frame.into_text()))?;
-        }
-        self.stream.poll_flush_unpin(context)
+        // Not between two halves of something of ours: what is begun is finished before anything is read again, and it is
+        // only when reading that the library writes.
+        ready!(self.writing.poll_rest(self.stream.get_mut(), context))?;
+        ready!(self.stream.poll_flush_unpin(context))?;
+        let Self { stream, writing, metrics, .. } = self;
+        let begun = |frame: &Frame| metrics.frame_sent(frame.index());
+        ready!(writing.poll_frames(stream.get_mut(), context, frames, begun))?;
+        Poll::Ready(Ok(()))
     }
 
     /// Says goodbye, closes, and waits a little for the other side to do the same: a socket that is closed with unread
@@ -133,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
         // However this ends, the connection is over.
         let _ = timeout(self.timing.close, async {
+            poll_fn(|context| self.writing.poll_rest(self.stream.get_mut(), context)).await?;
             self.stream.feed(Message::Text(goodbye.into())).await?;
             self.stream.close(Some(frame)).await?;
             self.stream.get_mut().shutdown().await?;
