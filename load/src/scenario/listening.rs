@@ -18,6 +18,9 @@ use crate::{
     wire::{Ended, Wire},
 };
 
+/// How long to wait before an audit is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// What is sent again later.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Waiting {
@@ -199,11 +202,22 @@ impl Talker {
         }
     }
 
-    /// Reads the conversation as a new device, and compares it with the book.
+    /// Reads the conversation as a new device, and compares it with the book. Tries again when the server is killed.
     pub(super) async fn audit(&mut self) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            match self.try_audit().await {
+                Ok(()) => return Ok(()),
+                Err(Ended::Foreign(what)) => return Err(format!("the audit: {what}")),
+                Err(ended) if started.elapsed() > self.talk.patience => return Err(format!("the audit: {ended}")),
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+
+    async fn try_audit(&mut self) -> Result<(), Ended> {
         let opening = self.talk.opening.clone().on("auditor");
-        let opened = opening.open(&self.part.account.token, None).await;
-        let mut link = opened.map_err(|ended| format!("the audit: {ended}"))?;
+        let mut link = opening.open(&self.part.account.token, None).await?;
         let conversations = std::mem::take(&mut link.synced);
         let with_other = |watermarks: &Watermarks| watermarks.member == self.part.other;
         let Some(state) = conversations.iter().find(|state| state.members.iter().any(with_other)) else {
@@ -222,7 +236,7 @@ impl Talker {
             self.broken(format!("the log ends with {} instead of {expected}", state.last_seq));
         }
         let first = state.last_seq.saturating_sub(self.talk.audited);
-        let log = read_after(&mut link, state.id, first).await.map_err(|ended| format!("the audit: {ended}"))?;
+        let log = read_after(&mut link, state.id, first).await?;
         let audited = self.book.audit(first + 1, &log);
         self.check(audited);
         Ok(())
@@ -241,6 +255,7 @@ async fn read_after(
         let get = HistoryGet { conversation, before: None, after, limit: Some(100) };
         let page = match link.ask(&ClientFrame::HistoryGet(get), |_| ()).await? {
             ServerFrame::History(page) => page,
+            ServerFrame::Error(error) if error.retry_after_ms.is_some() => return Err(Ended::Broken(error.message)),
             other => return Err(Ended::Foreign(format!("{} instead of history", other.frame_type()))),
         };
         log.extend(page.entries.into_iter().map(|Entry::Message(message)| message));

@@ -29,6 +29,8 @@ use crate::{
 const FRAMES_PER_PING: u64 = 1_000;
 /// How often a heartbeat is sent, whatever else is.
 const BEAT: Duration = Duration::from_secs(20);
+/// How long the last watermark may take to be confirmed before it is sent again.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// What everybody in a conversation shares.
 pub(crate) struct Talk {
@@ -111,6 +113,8 @@ pub(crate) struct Talker {
     frames: u64,
     /// When the next heartbeat is due, if nothing else is said.
     beat: Instant,
+    /// When the last watermark is sent again, if it is not confirmed.
+    confirm: Instant,
     /// The connection is to be dropped.
     cut: bool,
     recovered: bool,
@@ -147,6 +151,7 @@ impl Talker {
             reads: 0,
             frames: 0,
             beat: Instant::now() + BEAT,
+            confirm: Instant::now(),
             cut: false,
             recovered: false,
             random: StdRng::seed_from_u64(part.seed),
@@ -237,6 +242,7 @@ impl Talker {
     /// Takes the state of a new connection, and sends again what was not acknowledged on the old one.
     fn take_up(&mut self, link: &mut Link) {
         self.put_off.clear();
+        self.confirm = Instant::now();
         let again = self.book.reconnected();
         for conversation in std::mem::take(&mut link.synced) {
             let news = self.book.synced(&conversation);
@@ -314,7 +320,9 @@ impl Talker {
     fn tick(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
         if let (true, true, Some(conversation)) = (self.is_silent(), self.talk.receipts, self.book.conversation)
             && self.book.read().1 < self.book.newest().1
+            && self.confirm <= Instant::now()
         {
+            self.confirm = Instant::now() + CONFIRM;
             self.reads = 0;
             self.mark(wire, conversation);
         }

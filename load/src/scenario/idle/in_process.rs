@@ -21,7 +21,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use super::{
     Options, SETTLE, Weighed,
     pipe::{self, End},
-    slope,
+    slope, talk,
 };
 use crate::{
     link::Link,
@@ -34,12 +34,20 @@ use crate::{
 
 /// Connections that are being opened at the same time.
 const OPENING: usize = 256;
+/// Connections beside which a message is measured first.
+const FEW: usize = 100;
 /// Looks at the memory while they are being opened.
 const LOOKS: usize = 20;
 /// How long the last answers may take.
 const LAST: Duration = Duration::from_secs(2);
 /// The name of the thread that plays the clients, by which its processor time is found.
 const CLIENTS: &str = "heartbeats";
+
+/// A connection from the side of its client.
+pub(super) struct Near {
+    pub(super) member: MemberId,
+    pub(super) end: End,
+}
 
 /// Opens as many connections as are asked for or there is memory for, and lets them beat.
 pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> {
@@ -58,9 +66,14 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     let resident = || resident_kib(std::process::id()).ok_or("the memory of this process cannot be read");
     let empty = resident()?;
     trial.figure("resident memory without connections", kib(empty) / 1024.0, "MiB");
-    let (started, mut ends, mut weighed, mut full) = (Instant::now(), Vec::with_capacity(n), Vec::new(), false);
+    let (few, rest) = members.split_at(FEW.min(n));
+    let mut ends = open(&app, &tokens, few, &trial.recorder).await;
+    let alone;
+    (alone, ends) = talk::cost_of_a_message(ends, &trial.recorder).await?;
+    trial.figure(&format!("processor time of a message beside {} connections", few.len()), alone, "us");
+    let (started, mut weighed, mut full) = (Instant::now(), Vec::new(), false);
     let step = n.div_ceil(LOOKS).max(1);
-    for batch in members.chunks(step) {
+    for batch in rest.chunks(step) {
         ends.extend(open(&app, &tokens, batch, &trial.recorder).await);
         let now = resident()?;
         weighed.push(Weighed { connections: f64::from(u32::try_from(ends.len()).unwrap_or(u32::MAX)), kib: kib(now) });
@@ -79,13 +92,17 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     let connections = f64::from(u32::try_from(ends.len()).unwrap_or(u32::MAX));
     trial.figure("connections reached", connections, "");
     trial.figure("stopped by the memory limit", f64::from(u8::from(full)), "1: yes");
-    trial.figure("connections opened a second", connections / opening.as_secs_f64(), "");
+    trial.figure("connections opened a second", (connections - kib(few.len() as u64)) / opening.as_secs_f64(), "");
     let each = weighed.last().map_or(0.0, |last| (last.kib - kib(empty)) / connections.max(1.0));
     #[expect(clippy::cast_precision_loss, reason = "a hundred bytes or so")]
     let client = pipe::BYTES as f64 / 1024.0;
     trial.figure("resident memory of one connection, overall", each, "KiB");
     trial.figure("resident memory of one connection, slope", slope(&weighed).unwrap_or_default(), "KiB");
     trial.figure("of that the pipe that stands for the socket, at least", client, "KiB");
+    let among_many;
+    (among_many, ends) = talk::cost_of_a_message(ends, &trial.recorder).await?;
+    trial.figure("processor time of a message beside all of them", among_many, "us");
+    trial.figure("that is, of the cost beside few", among_many / alone, "times");
     beat(options, trial, ends).await?;
     if let Ok(app) = Arc::try_unwrap(app) {
         app.stop().await;
@@ -132,7 +149,7 @@ async fn open(
     tokens: &Tokens,
     members: &[(MemberId, SessionId)],
     recorder: &Arc<Recorder>,
-) -> Vec<End> {
+) -> Vec<Near> {
     let places = Arc::new(Semaphore::new(OPENING));
     let mut opening = JoinSet::new();
     let mut ends = Vec::with_capacity(members.len());
@@ -141,8 +158,8 @@ async fn open(
         while let Some(opened) = opening.try_join_next() {
             ends.extend(opened.ok().flatten());
         }
-        let (app, tally) = (Arc::clone(app), recorder.tally(number));
-        let token = tokens.issue(*member, *session).unwrap_or_default();
+        let (app, tally, member) = (Arc::clone(app), recorder.tally(number), *member);
+        let token = tokens.issue(member, *session).unwrap_or_default();
         opening.spawn(async move {
             let _place = place;
             let began = Instant::now();
@@ -152,7 +169,7 @@ async fn open(
                 Ok(link) => {
                     tally.count(Count::Connected);
                     tally.time(Timing::Sync, began.elapsed());
-                    Some(link.wire.into_stream())
+                    Some(Near { member, end: link.wire.into_stream() })
                 }
                 Err(ended) => {
                     tally.broken(format!("a connection: {ended}"));
@@ -168,7 +185,7 @@ async fn open(
 }
 
 /// Lets everybody beat, one after the other and evenly over time, and looks at what that costs.
-async fn beat(options: &Options, trial: &Trial, ends: Vec<End>) -> Result<(), String> {
+async fn beat(options: &Options, trial: &Trial, ends: Vec<Near>) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     let beats = Arc::new(AtomicU64::new(0));
     let heartbeat = Duration::from_secs(30);
@@ -199,7 +216,7 @@ async fn beat(options: &Options, trial: &Trial, ends: Vec<End>) -> Result<(), St
 }
 
 /// The clients: each says its heartbeat once in so long, and has to have the answer by the next time, or by the end.
-fn play(ends: &[End], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64, recorder: &Recorder) {
+fn play(ends: &[Near], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64, recorder: &Recorder) {
     let mut ping = bytes::BytesMut::new();
     write_text(&mut ping, &[&ClientFrame::Ping(Ping {}).encode(None)]);
     let started = Instant::now();
@@ -219,7 +236,7 @@ fn play(ends: &[End], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64,
         std::thread::sleep(wait);
     };
     'rounds: for round in 0.. {
-        for (number, (end, asked)) in ends.iter().zip(&mut asked).enumerate() {
+        for (number, (Near { end, .. }, asked)) in ends.iter().zip(&mut asked).enumerate() {
             if number % 64 == 0 {
                 let part = kib(number as u64) / kib(ends.len() as u64);
                 let due = started + heartbeat * round + heartbeat.mul_f64(part);
@@ -233,11 +250,11 @@ fn play(ends: &[End], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64,
         }
     }
     pause(LAST);
-    ends.iter().zip(&mut asked).filter(|(_, asked)| **asked).for_each(|(end, asked)| say(end, asked, &[]));
+    ends.iter().zip(&mut asked).filter(|(_, asked)| **asked).for_each(|(near, asked)| say(&near.end, asked, &[]));
 }
 
 /// The processor time of a thread of this process, by its name.
-fn thread_cpu_seconds(name: &str) -> Option<f64> {
+pub(super) fn thread_cpu_seconds(name: &str) -> Option<f64> {
     let tasks = fs::read_dir("/proc/self/task").ok()?;
     let task = tasks
         .flatten()

@@ -3,6 +3,7 @@
 mod in_process;
 pub(crate) mod part;
 mod pipe;
+mod talk;
 
 use std::{sync::Arc, time::Duration};
 
