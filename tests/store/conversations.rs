@@ -31,6 +31,7 @@ for_every_store![
     unread_counts_the_messages_of_others,
     receipts_tell_when_each_message_was_delivered_and_read,
     history_is_paged_in_both_directions,
+    every_page_of_a_long_log_is_right,
     pages_of_large_messages_are_shorter,
     conversations_are_listed_newest_first,
     changes_are_complete,
@@ -205,6 +206,37 @@ async fn receipts_tell_when_each_message_was_delivered_and_read(f: &Fixture) {
     f.say(ana, ben, "not yet").await;
     let times = f.store.conversations.receipt_times(conversation, ben, 5, 6).await.unwrap();
     assert_eq!(times, [expected[4], ReceiptTimes::default()]);
+}
+
+/// Two conversations grow side by side, far beyond whatever a store keeps for finding its way in a log.
+async fn every_page_of_a_long_log_is_right(f: &Fixture) {
+    const LAST: u64 = 131;
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let conversation = direct_conversation(ana, ben);
+    let said = |number: u64| [append(ana, ben, client_id(), &number.to_string()), append(eva, ben, client_id(), "x")];
+    f.apply_all((1..=LAST).flat_map(said).collect()).await;
+    f.apply_all((1..=10).map(|_| append(ben, ana, client_id(), "mine")).collect()).await;
+    let all: Vec<u64> = (1..=LAST + 10).collect();
+    for bound in (0..=LAST + 12).step_by(3) {
+        let page = async |range| {
+            let page = f.store.conversations.history(ben, conversation, range, 5).await.unwrap().unwrap();
+            (seqs(&page.entries), page.more)
+        };
+        let before: Vec<u64> = all.iter().copied().filter(|seq| *seq < bound).collect();
+        let after: Vec<u64> = all.iter().copied().filter(|seq| *seq > bound).collect();
+        let newest = before.len().saturating_sub(5);
+        assert_eq!(page(Range::Before(bound)).await, (before[newest..].to_vec(), newest > 0), "before {bound}");
+        let oldest = after.len().min(5);
+        assert_eq!(page(Range::After(bound)).await, (after[..oldest].to_vec(), after.len() > 5), "after {bound}");
+    }
+    let page = f.store.conversations.history(ben, conversation, Range::After(0), 100).await.unwrap().unwrap();
+    for Entry::Message(message) in &page.entries {
+        assert_eq!(message.content, message.seq.to_string(), "each in its own conversation");
+    }
+    for read in [0, 1, 31, 32, 33, 64, 100, LAST, LAST + 5] {
+        let (.., unread, _) = f.mark(conversation, ben, MarkKind::Read, read).await;
+        assert_eq!(unread, Some(LAST.saturating_sub(read)), "read up to {read}");
+    }
 }
 
 async fn history_is_paged_in_both_directions(f: &Fixture) {

@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, SessionId,
-    model::{ConversationKind, Message},
+    ConversationId, MemberId, SessionId,
+    model::{ConversationKind, Entry},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, members, recommendations,
+    Sqlite, audit, history, members, recommendations,
     row::{optional_time, time},
     writer::Tx,
 };
@@ -38,8 +38,6 @@ const SESSIONS: &str = "SELECT s.id, m.id AS member_id, s.created_at, s.revoked_
 const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
     FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash > ? ORDER BY t.hash LIMIT ?";
 const CONVERSATIONS: &str = "SELECT * FROM conversations WHERE id > ? ORDER BY id LIMIT ?";
-const MESSAGES: &str = "SELECT e.*, c.id AS conversation_id, m.id AS sender_id
-    FROM conversations c CROSS JOIN entries e ON e.conversation = c.key JOIN members m ON m.key = e.sender";
 const RECEIPTS: &str = "SELECT c.id AS conversation_id, m.id AS member_id, r.kind, r.seq, r.at
     FROM conversations c CROSS JOIN receipts r ON r.conversation = c.key JOIN members m ON m.key = r.member";
 const RECOMMENDATIONS: &str = "SELECT r.*, m.id AS user_id FROM recommendations r JOIN members m ON m.key = r.user
@@ -87,16 +85,36 @@ fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<R
     }))
 }
 
-fn message(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    Ok(Row::Message(Message {
-        id: MessageId::from_bytes(row.get("id")?),
-        conversation: ConversationId::from_bytes(row.get("conversation_id")?),
-        seq: row.get("seq")?,
-        sender: MemberId::from_bytes(row.get("sender_id")?),
-        client_id: ClientMessageId::from_bytes(row.get("client_id")?),
-        content: row.get("content")?,
-        at: time(row, "at")?,
-    }))
+/// Messages in the order of their conversations, and within them of `seq`, after one of them.
+fn messages(connection: &Connection, after: Option<&Key>, limit: usize) -> rusqlite::Result<Vec<Row>> {
+    let mut begun = match after {
+        Some(Key::Message(conversation, seq)) => Some((*conversation, *seq)),
+        _ => None,
+    };
+    let mut found = Vec::new();
+    let mut key_of = connection.prepare_cached("SELECT key FROM conversations WHERE id = ?")?;
+    let mut next = connection.prepare_cached("SELECT id FROM conversations WHERE id > ? ORDER BY id LIMIT 1")?;
+    let mut between = connection.prepare_cached(history::BETWEEN)?;
+    loop {
+        if let Some((conversation, seq)) = begun {
+            let key: Option<i64> = key_of.query_row([conversation.as_bytes()], |row| row.get(0)).optional()?;
+            let room = u64::try_from(limit - found.len()).unwrap_or(history::NEVER);
+            let rows = between.query_map(params![key, seq.saturating_add(room).saturating_add(1), seq], |row| {
+                let Entry::Message(message) = history::entry(row, conversation)?;
+                Ok(Row::Message(message))
+            })?;
+            for row in rows {
+                found.push(row?);
+            }
+            if found.len() >= limit {
+                return Ok(found);
+            }
+        }
+        let before = begun.map_or(Vec::new(), |(conversation, _)| conversation.as_bytes().to_vec());
+        let id: Option<[u8; 12]> = next.query_row([before], |row| row.get(0)).optional()?;
+        let Some(id) = id else { return Ok(found) };
+        begun = Some((ConversationId::from_bytes(id), 0));
+    }
 }
 
 fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -139,18 +157,7 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
             let read = |row: &SqlRow<'_>| Ok(Row::Budget(MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?));
             collect(connection, BUDGETS, one, read)
         }
-        Part::Messages => {
-            let mut found = Vec::new();
-            // First the rest of the conversation that was begun.
-            if let Some(Key::Message(_, seq)) = after {
-                let rest = format!("{MESSAGES} WHERE c.id = ? AND e.seq > ? ORDER BY e.seq LIMIT ?");
-                found = collect(connection, &rest, params![after_id, seq, limit], message)?;
-            }
-            let next = format!("{MESSAGES} WHERE c.id > ? ORDER BY c.id, e.seq LIMIT ?");
-            let room = limit - found.len();
-            found.extend(collect(connection, &next, params![after_id, room], message)?);
-            Ok(found)
-        }
+        Part::Messages => messages(connection, after, limit),
         Part::Receipts => {
             let mut found = Vec::new();
             if let Some(Key::Receipt(_, member, kind, seq)) = after {
@@ -189,8 +196,10 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
             Ok(found.map(Key::Hash))
         }
         Part::Messages => {
-            let last = format!("{MESSAGES} ORDER BY c.id DESC, e.seq DESC LIMIT 1");
-            Ok(connection.query_row(&last, [], message).optional()?.map(|row| row.key()))
+            let last = "SELECT c.id, e.seq FROM conversations c CROSS JOIN entries e ON e.position = c.newest
+                ORDER BY c.id DESC LIMIT 1";
+            let key = |row: &SqlRow<'_>| Ok(Key::Message(ConversationId::from_bytes(row.get(0)?), row.get(1)?));
+            connection.query_row(last, [], key).optional()
         }
         Part::Receipts => {
             let last = format!("{RECEIPTS} ORDER BY c.id DESC, m.id DESC, r.kind DESC, r.seq DESC LIMIT 1");
@@ -243,9 +252,10 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Message(message) => {
             let position = tx.memory.position + 1;
             let inserted = execute(
-                "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
-                 SELECT ?, c.key, ?, m.key, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
-                 ON CONFLICT DO NOTHING",
+                // They come in the order of `seq`.
+                "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous)
+                 SELECT ?, c.key, ?, m.key, ?, ?, ?, ?, c.newest FROM conversations c, members m
+                 WHERE c.id = ? AND m.id = ? ON CONFLICT DO NOTHING",
                 params![
                     position,
                     message.seq,
@@ -259,6 +269,8 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
             )?;
             if inserted > 0 {
                 tx.memory.position = position;
+                let newest = "UPDATE conversations SET newest = ? WHERE id = ?";
+                execute(newest, params![position, message.conversation.as_bytes()])?;
             }
             inserted
         }

@@ -25,6 +25,8 @@ struct ConversationRow {
     last_seq: u64,
     last_at: Timestamp,
     last_position: u64,
+    /// The position of the newest entry.
+    newest: Option<u64>,
     /// The reading member's key and watermark.
     member: i64,
     read: u64,
@@ -38,6 +40,7 @@ impl ConversationRow {
             last_seq: row.get("last_seq")?,
             last_at: time(row, "last_at")?,
             last_position: row.get("last_position")?,
+            newest: row.get("newest")?,
             member: row.get("member")?,
             read: row.get("read")?,
         })
@@ -53,7 +56,7 @@ impl ConversationRow {
             Ok(Watermarks { member: MemberId::from_bytes(row.get(0)?), delivered: row.get(1)?, read: row.get(2)? })
         })?;
         let members = members.collect::<rusqlite::Result<_>>()?;
-        let mut newest_first = connection.prepare_cached(history::HISTORY_BEFORE)?;
+        let mut newest_first = connection.prepare_cached(history::BEFORE)?;
         let mut rows = newest_first.query(params![self.key, history::NEVER, limit])?;
         let (mut entries, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
         while let Some(row) = rows.next()? {
@@ -73,7 +76,7 @@ impl ConversationRow {
             kind: ConversationKind::Direct,
             members,
             last_seq: self.last_seq,
-            unread: log::unread(connection, self.key, self.member, self.read, self.last_seq)?,
+            unread: history::unread(connection, self.newest, self.member, self.read)?,
             last_at: self.last_at,
             entries,
         })
@@ -92,7 +95,7 @@ fn rows(
     limit: usize,
 ) -> rusqlite::Result<Vec<ConversationRow>> {
     let mut query = connection.prepare_cached(
-        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, p.member, p.read
+        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, p.member, p.read
          FROM participants p JOIN conversations c ON c.key = p.conversation
          WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
          ORDER BY c.last_position DESC LIMIT ?",
@@ -180,7 +183,7 @@ fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec
     let found = rows(connection, member, 0, history::NEVER, usize::MAX >> 1)?;
     let mut all = Vec::new();
     for row in found {
-        let unread = log::unread(connection, row.key, row.member, row.read, row.last_seq)?;
+        let unread = history::unread(connection, row.newest, row.member, row.read)?;
         all.extend((unread > 0).then_some((row.id, unread)));
     }
     Ok(all)

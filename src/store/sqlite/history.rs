@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::row::time;
 use crate::store::conversations::{HistoryPage, Range, ReceiptTimes};
 
-/// Larger than every position: SQLite's largest integer.
+/// Larger than every `seq`: SQLite's largest integer.
 pub(super) const NEVER: u64 = i64::MAX as u64;
 
 /// A row of `entries`, with the sender's id.
@@ -56,13 +56,14 @@ pub(super) fn history(
     limit: usize,
 ) -> rusqlite::Result<Option<HistoryPage>> {
     let Some((key, _)) = key_for(connection, conversation, member)? else { return Ok(None) };
-    let (sql, bound) = match range {
-        Range::Newest => (HISTORY_BEFORE, NEVER),
-        Range::Before(seq) => (HISTORY_BEFORE, seq),
-        Range::After(seq) => (HISTORY_AFTER, seq),
+    let one_more = u64::try_from(limit).unwrap_or(NEVER).saturating_add(1);
+    let (sql, bound, last) = match range {
+        Range::Newest => (BEFORE, NEVER, one_more),
+        Range::Before(seq) => (BEFORE, seq, one_more),
+        Range::After(seq) => (BETWEEN, seq.saturating_add(one_more).saturating_add(1).min(NEVER), seq),
     };
     let mut query = connection.prepare_cached(sql)?;
-    let mut rows = query.query(params![key, bound, limit + 1])?;
+    let mut rows = query.query(params![key, bound, last])?;
     let (mut entries, mut room, mut more) = (Vec::new(), limits::PAGE_CONTENT_BYTES, false);
     while let Some(row) = rows.next()? {
         let entry = entry(row, conversation)?;
@@ -78,13 +79,56 @@ pub(super) fn history(
     Ok(Some(HistoryPage { entries, more }))
 }
 
-/// The newest entries before a `seq`.
-pub(super) const HISTORY_BEFORE: &str =
-    "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
-    WHERE e.conversation = ? AND e.seq < ? ORDER BY e.seq DESC LIMIT ?";
-/// The oldest entries after a `seq`.
-const HISTORY_AFTER: &str = "SELECT e.*, m.id AS sender_id FROM entries e JOIN members m ON m.key = e.sender
-    WHERE e.conversation = ? AND e.seq > ? ORDER BY e.seq LIMIT ?";
+/// Where a walk begins that is to come to the entry before ?2 soon, as `start`: at an entry that the index knows, or at the
+/// newest one.
+macro_rules! start {
+    () => {
+        "WITH RECURSIVE start AS (
+            SELECT coalesce(
+                (SELECT position FROM entries
+                 WHERE conversation = ?1 AND seq >= ?2 - 1 AND seq % 32 = 0 ORDER BY seq LIMIT 1),
+                (SELECT newest FROM conversations WHERE key = ?1)
+            ) AS position
+        )"
+    };
+}
+
+/// The newest entries before a `seq`, newest first: the conversation, the `seq`, how many.
+pub(super) const BEFORE: &str = concat!(
+    start!(),
+    ", log AS (
+        SELECT e.* FROM start CROSS JOIN entries e ON e.position = start.position
+        UNION ALL
+        SELECT e.* FROM log CROSS JOIN entries e ON e.position = log.previous
+    )
+    SELECT log.*, m.id AS sender_id FROM log CROSS JOIN members m ON m.key = log.sender WHERE log.seq < ?2 LIMIT ?3"
+);
+
+/// The entries before a `seq` and after another one, oldest first: the conversation, the one, the other.
+pub(super) const BETWEEN: &str = concat!(
+    start!(),
+    ", log AS (
+        SELECT e.* FROM start CROSS JOIN entries e ON e.position = start.position
+        UNION ALL
+        SELECT e.* FROM log CROSS JOIN entries e ON e.position = log.previous WHERE log.seq > ?3 + 1
+    )
+    SELECT log.*, m.id AS sender_id FROM log CROSS JOIN members m ON m.key = log.sender
+    WHERE log.seq < ?2 AND log.seq > ?3 ORDER BY log.seq"
+);
+
+/// Messages of others after `read`, counted in the log itself from its newest entry on.
+pub(super) fn unread(connection: &Connection, newest: Option<u64>, member: i64, read: u64) -> rusqlite::Result<u64> {
+    let mut query = connection.prepare_cached(
+        "WITH RECURSIVE log AS (
+            SELECT previous, seq, sender FROM entries WHERE position = ?1
+            UNION ALL
+            SELECT e.previous, e.seq, e.sender FROM log CROSS JOIN entries e ON e.position = log.previous
+            WHERE log.seq > ?2 + 1
+        )
+        SELECT count(*) FROM log WHERE seq > ?2 AND sender <> ?3",
+    )?;
+    query.query_row(params![newest, read, member], |row| row.get(0))
+}
 
 /// When a member received and read entries.
 pub(super) fn receipt_times(

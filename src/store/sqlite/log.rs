@@ -15,6 +15,7 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
+    history,
     row::{inconsistent, time},
     writer::Tx,
 };
@@ -45,6 +46,8 @@ pub(super) struct LogState {
     last_seq: u64,
     last_at: Timestamp,
     last_position: u64,
+    /// The position of the newest entry.
+    newest: Option<u64>,
     changed: u64,
     /// Whether the row is behind this.
     dirty: bool,
@@ -98,8 +101,9 @@ fn load<'a>(
 }
 
 fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<LogState>> {
-    let mut conversation = connection
-        .prepare_cached("SELECT key, last_seq, last_at, last_position, changed FROM conversations WHERE id = ?")?;
+    let mut conversation = connection.prepare_cached(
+        "SELECT key, last_seq, last_at, last_position, newest, changed FROM conversations WHERE id = ?",
+    )?;
     let found = conversation
         .query_row([id.as_bytes()], |row| {
             Ok(LogState {
@@ -107,6 +111,7 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
                 last_seq: row.get("last_seq")?,
                 last_at: time(row, "last_at")?,
                 last_position: row.get("last_position")?,
+                newest: row.get("newest")?,
                 changed: row.get("changed")?,
                 dirty: false,
                 marked_at: Timestamp::from_millis(0),
@@ -183,8 +188,8 @@ fn append_message(
     };
     let position = tx.memory.position + 1;
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         position,
@@ -195,6 +200,7 @@ fn append_message(
         message.client_id.as_bytes(),
         message.at.as_millis(),
         message.content,
+        state.newest,
     ])?;
     if inserted == 0 {
         let first = first_message(tx.connection, state, &Append { content: String::new(), ..append }, sender)?;
@@ -205,6 +211,7 @@ fn append_message(
     state.last_seq = message.seq;
     state.last_at = message.at;
     state.last_position = position;
+    state.newest = Some(position);
     state.changed = position;
     state.dirty = true;
     Ok(Ok(Outcome::Appended { message, duplicate: false, membership: state.membership.clone() }))
@@ -281,6 +288,7 @@ fn create(
         last_seq: 0,
         last_at: now,
         last_position: 0,
+        newest: None,
         changed: 0,
         dirty: false,
         marked_at: now,
@@ -318,7 +326,7 @@ fn move_watermark(
     }
     // Only what was read changes the count, and only `read` is answered with it, if anybody waits for the answer.
     let unread = match mark.kind {
-        MarkKind::Read if mark.count => Some(unread(tx.connection, state.key, key, read, state.last_seq)?),
+        MarkKind::Read if mark.count => Some(history::unread(tx.connection, state.newest, key, read)?),
         MarkKind::Read | MarkKind::Delivered => None,
     };
     Ok(Ok(Outcome::Marked {
@@ -333,26 +341,10 @@ fn move_watermark(
     }))
 }
 
-/// Messages of others after `read`, counted in the log itself.
-pub(super) fn unread(
-    connection: &Connection,
-    conversation: i64,
-    member: i64,
-    read: u64,
-    last_seq: u64,
-) -> rusqlite::Result<u64> {
-    if read >= last_seq {
-        return Ok(0);
-    }
-    let mut query =
-        connection.prepare_cached("SELECT count(*) FROM entries WHERE conversation = ? AND seq > ? AND sender <> ?")?;
-    query.query_row(params![conversation, read, member], |row| row.get(0))
-}
-
 /// Writes every conversation that changed, and gives it back to the writer's memory.
 fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
     let mut conversation = tx.connection.prepare_cached(
-        "UPDATE conversations SET last_seq = ?, last_at = ?, last_position = ?, changed = ? WHERE key = ?",
+        "UPDATE conversations SET last_seq = ?, last_at = ?, last_position = ?, newest = ?, changed = ? WHERE key = ?",
     )?;
     let mut watermarks = tx
         .connection
@@ -362,8 +354,8 @@ fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
         .prepare_cached("INSERT INTO receipts (conversation, member, kind, seq, at) VALUES (?, ?, ?, ?, ?)")?;
     for (id, mut state) in working {
         if state.dirty {
-            let LogState { key, last_seq, last_at, last_position, changed, .. } = state;
-            conversation.execute(params![last_seq, last_at.as_millis(), last_position, changed, key])?;
+            let LogState { key, last_seq, last_at, last_position, newest, changed, .. } = state;
+            conversation.execute(params![last_seq, last_at.as_millis(), last_position, newest, changed, key])?;
             state.dirty = false;
         }
         for participant in state.participants.iter_mut().filter(|participant| participant.moved != (false, false)) {

@@ -11,6 +11,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0001_core.sql")),
         M::up_with_hook(include_str!("migrations/0002_directory.sql"), index_members),
         M::up(include_str!("migrations/0003_recommendations.sql")),
+        M::up(include_str!("migrations/0004_chain.sql")),
     ]
 }
 
@@ -74,6 +75,43 @@ mod tests {
         run(&mut connection).unwrap();
         let found = search::find(&connection, &["ange".to_owned(), "sa".to_owned()], 10).unwrap();
         assert_eq!(found.first().map(MemberRecord::name_key).as_deref(), Some("angela sa"));
+    }
+
+    #[test]
+    fn logs_of_an_older_file_become_chains() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::new(all()[..3].to_vec()).to_latest(&mut connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
+                 VALUES (zeroblob(12), 'Ana', 'a@example.com', 'a@example.com', '', 'Infinity', 'member', 1, 1, 1);
+                 INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed)
+                 VALUES (zeroblob(12), 'direct', 40, 1, 90, 90), (randomblob(12), 'direct', 0, 1, 0, 0);
+                 WITH RECURSIVE n(seq) AS (VALUES (1) UNION ALL SELECT seq + 1 FROM n WHERE seq < 40)
+                 INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+                 SELECT 2 * seq, 1, seq, 1, randomblob(12), randomblob(16), 1, 'x' FROM n;",
+            )
+            .unwrap();
+        run(&mut connection).unwrap();
+        let mut query = connection.prepare(super::super::history::BEFORE).unwrap();
+        let seqs = |bound: i64| {
+            let rows = query.query_map((1, bound, 100), |row| row.get("seq")).unwrap();
+            rows.collect::<rusqlite::Result<Vec<u64>>>().unwrap()
+        };
+        assert_eq!([i64::MAX, 33, 32, 1].map(seqs), [41, 33, 32, 1].map(|end| (1..end).rev().collect::<Vec<_>>()));
+    }
+
+    /// Nothing that reads a log looks through all of them.
+    #[test]
+    fn logs_are_read_by_their_keys() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        for sql in [super::super::history::BEFORE, super::super::history::BETWEEN] {
+            let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = query.query_map((1, 2, 3), |row| row.get::<_, String>("detail")).unwrap();
+            let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            assert!(plan.contains("INDEX entries_by_seq (conversation=? AND seq>?)") && !plan.contains("SCAN e"), "{plan}");
+        }
     }
 
     #[test]
