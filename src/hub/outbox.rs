@@ -114,10 +114,17 @@ impl Outbox {
         wake(state);
     }
 
-    /// Takes everything that is queued, in its order.
+    /// The connection's task is at work, and looks in here before it waits again: until then it need not be woken. A task
+    /// that wakes itself has another thread woken for nothing.
+    pub fn attend(&self) {
+        self.lock().waker = None;
+    }
+
+    /// Takes everything that is queued, in its order. Attends, too.
     #[must_use]
     pub fn take(&self) -> VecDeque<Delivery> {
         let mut state = self.lock();
+        state.waker = None;
         state.bytes = 0;
         std::mem::take(&mut state.queue)
     }

@@ -106,6 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             tokio::select! {
                 () = self.outbox.ready() => self.send_queued().await?,
                 message = self.socket.next(), if self.session.can_read() => {
+                    self.outbox.attend();
                     let end = self.read(message);
                     // What came before the end is done even so: a message that arrived is sent.
                     let performed = self.perform().await;

@@ -110,7 +110,10 @@ mod tests {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = query.query_map((1, 2, 3), |row| row.get::<_, String>("detail")).unwrap();
             let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
-            assert!(plan.contains("INDEX entries_by_seq (conversation=? AND seq>?)") && !plan.contains("SCAN e"), "{plan}");
+            assert!(
+                plan.contains("INDEX entries_by_seq (conversation=? AND seq>?)") && !plan.contains("SCAN e"),
+                "{plan}"
+            );
         }
     }
 

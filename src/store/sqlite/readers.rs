@@ -76,8 +76,8 @@ fn spawn_reader(path: &Path, number: usize, queue: Receiver<Job>) -> Result<Join
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // 16 MiB; the pages themselves are shared with the writer through the page cache of the kernel.
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -16384; PRAGMA mmap_size = 268435456;")?;
+    // 4 MiB, and no memory map: the kernel has the file in its page cache, and what is mapped counts as the server's memory.
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
