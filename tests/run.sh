@@ -74,7 +74,7 @@ echo "== the scripted conversation on SQLite, with the server killed and restart
 target/release/load chat --spawn --members 50 --messages 6000 --window 4 --receipts --drops 3 --kills 3
 
 echo "== 500 idle connections, and messages through them"
-target/release/load idle --spawn -n 500 --hold 4 --set HEARTBEAT_INTERVAL=3s
+target/release/load idle --spawn -n 500 --hold 4 --settle 1 --set HEARTBEAT_INTERVAL=3s
 
 if command -v mongod >/dev/null; then
     echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"

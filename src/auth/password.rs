@@ -1,14 +1,24 @@
-//! Passwords: bcrypt, on threads of their own, as many at a time as half the processors.
+//! Passwords: bcrypt, on threads of their own, half as many as processors, that go last when the processors are busy.
 
 use std::{sync::Arc, thread::available_parallelism, time::Duration};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use protocol::limits::PASSWORD_MAX_BYTES;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::Instant,
+};
 
 use crate::telemetry::Metrics;
 
 /// Passwords that wait for their turn; more are refused.
 const QUEUE: usize = 256;
+
+/// How much lower the priority of the threads is, from 0 to 19: somebody who logs in waits anyway, somebody who talks not.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 15;
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Why a password was not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +32,8 @@ pub struct Passwords {
     queue: Arc<Semaphore>,
     /// Those that may work.
     workers: Arc<Semaphore>,
+    /// To the threads, which end when this is dropped. Has room for everybody who may work.
+    jobs: Sender<Job>,
     /// How long to wait for a turn.
     patience: Duration,
     /// What an unknown member's password is compared with, so that it takes as long as a known one's.
@@ -36,10 +48,20 @@ impl Passwords {
     /// When the cost is not 4 to 31.
     pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, bcrypt::BcryptError> {
         let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
+        let (jobs, work) = bounded(workers);
+        for number in 0..workers {
+            let work = work.clone();
+            let thread = std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&work));
+            // Without threads nobody logs in: the caller is told when it tries the first password.
+            if let Err(error) = thread {
+                tracing::error!(%error, "no thread for passwords");
+            }
+        }
         Ok(Self {
             cost,
             queue: Arc::new(Semaphore::new(QUEUE)),
             workers: Arc::new(Semaphore::new(workers)),
+            jobs,
             patience,
             decoy: bcrypt::non_truncating_hash("nobody has this password", cost)?,
             metrics,
@@ -76,15 +98,29 @@ impl Passwords {
         let turn = tokio::time::timeout(self.patience, Arc::clone(&self.workers).acquire_owned());
         let turn = turn.await.map_err(|_| TooBusy)?.map_err(|_| TooBusy)?;
         let metrics = Arc::clone(&self.metrics);
-        let working = tokio::task::spawn_blocking(move || {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move || {
             let started = Instant::now();
             let result = work();
             metrics.password_seconds.observe(started.elapsed().as_secs_f64());
             // Held until the work is done, even when nobody waits for it any more.
             drop((place, turn));
-            result
+            let _ = sender.send(result);
         });
-        working.await.map_err(|_| TooBusy)
+        self.jobs.try_send(job).map_err(|_| TooBusy)?;
+        receiver.await.map_err(|_| TooBusy)
+    }
+}
+
+/// What a thread does.
+fn toil(jobs: &Receiver<Job>) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::warn!(%error, "passwords are worked on with the priority of everything else");
+    }
+    while let Ok(job) = jobs.recv() {
+        // A panic in one password is the end of that password.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
     }
 }
 

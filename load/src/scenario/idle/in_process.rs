@@ -19,7 +19,7 @@ use protocol::{ClientFrame, MemberId, SessionId, client::Ping};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
-    Options, SETTLE, Weighed,
+    Options, Weighed,
     pipe::{self, End},
     slope, talk,
 };
@@ -85,7 +85,7 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
         }
     }
     let opening = started.elapsed();
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(Duration::from_secs_f64(options.settle)).await;
     if let (Some(last), Ok(now)) = (weighed.last_mut(), resident()) {
         last.kib = kib(now);
     }

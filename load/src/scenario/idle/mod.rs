@@ -26,9 +26,6 @@ use crate::{
 const PAIRS: u32 = 5;
 /// Messages a second of all of them together.
 const RATE: f64 = 500.0;
-/// How long memory may settle before it is looked at.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// Many members are signed in and say nothing but heartbeats: what do they cost, and do messages get through them?
 #[derive(Args)]
 pub(crate) struct Options {
@@ -43,6 +40,10 @@ pub(crate) struct Options {
     /// How long they stay, in seconds: longer than a heartbeat, so that everybody has one.
     #[arg(long, default_value_t = 35.0)]
     hold: f64,
+    /// Seconds that memory may settle before it is looked at: an allocator keeps for a while what connecting took, jemalloc
+    /// for 10 s.
+    #[arg(long, default_value_t = 12.0)]
+    settle: f64,
     /// Seconds of messages through the crowd at the end.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -127,7 +128,7 @@ impl Options {
             }
             connecting += started.elapsed();
             opened = target;
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(Duration::from_secs_f64(self.settle)).await;
             #[expect(clippy::cast_precision_loss, reason = "for people")]
             let look = Weighed { connections: opened as f64, kib: resident()? };
             trial.figure(&format!("resident memory with {opened} connections"), look.kib / 1024.0, "MiB");

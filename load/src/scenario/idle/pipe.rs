@@ -52,9 +52,11 @@ impl End {
         let (written, answered) = if self.reads == 1 { (to_server, to_client) } else { (to_client, to_server) };
         read(&std::mem::take(answered));
         written.extend_from_slice(write);
-        let waker = pipe.wakers.get_mut(1 - self.reads).and_then(Option::take);
+        // Whoever only looks leaves the other end asleep.
+        let sleeper = pipe.wakers.get_mut(1 - self.reads).filter(|_| !write.is_empty());
+        let waker = sleeper.and_then(Option::take);
         drop(pipe);
-        if let Some(waker) = waker.filter(|_| !write.is_empty()) {
+        if let Some(waker) = waker {
             waker.wake();
         }
         true
