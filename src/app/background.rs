@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
 use protocol::ErrorCode;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -20,7 +20,9 @@ const MAINTENANCE: Duration = Duration::from_secs(60);
 
 /// How often what other nodes have left is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-/// And when that failed: the database may have been away.
+/// How long finishing it may take: everything of two minutes is looked through.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// When it is looked for again after that failed: the database may have been away.
 const SOON: Duration = Duration::from_millis(250);
 
 /// What has to be done now and then.
@@ -51,10 +53,15 @@ pub(super) async fn look_after_others(messaging: Arc<Messaging>, stop: Cancellat
     let mut interval = tokio::time::interval(SWEEP);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
-        if let Err(error) = messaging.finish_what_others_left().await {
-            tracing::debug!(error = %error.message, "what others may have left is looked for again");
-            interval.reset_after(SOON);
-        }
+        // Store calls run in tasks of their own: whoever stops waiting interrupts none.
+        let finishing = stop.run_until_cancelled(timeout(PATIENCE, messaging.finish_what_others_left()));
+        let problem = match finishing.await {
+            None | Some(Ok(Ok(()))) => continue,
+            Some(Ok(Err(failure))) => failure.message,
+            Some(Err(_)) => "it took too long".to_owned(),
+        };
+        tracing::debug!(problem, "what others may have left is looked for again");
+        interval.reset_after(SOON);
     }
 }
 

@@ -25,6 +25,17 @@ type Job = Box<dyn FnOnce() + Send>;
 #[error("too many passwords are waiting to be checked")]
 pub struct TooBusy;
 
+/// Why no password can be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// The cost.
+    #[error("the cost of passwords: {0}")]
+    Cost(#[from] bcrypt::BcryptError),
+    /// The threads.
+    #[error("no thread for passwords: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
 /// Hashes and checks passwords.
 pub struct Passwords {
     cost: u32,
@@ -45,17 +56,13 @@ impl Passwords {
     /// With this bcrypt cost: 2^cost rounds.
     ///
     /// # Errors
-    /// When the cost is not 4 to 31.
-    pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, bcrypt::BcryptError> {
+    /// When the cost is not 4 to 31, or there are no threads.
+    pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
         let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
         let (jobs, work) = bounded(workers);
         for number in 0..workers {
             let work = work.clone();
-            let thread = std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&work));
-            // Without threads nobody logs in: the caller is told when it tries the first password.
-            if let Err(error) = thread {
-                tracing::error!(%error, "no thread for passwords");
-            }
+            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&work))?;
         }
         Ok(Self {
             cost,
@@ -105,6 +112,7 @@ impl Passwords {
             metrics.password_seconds.observe(started.elapsed().as_secs_f64());
             // Held until the work is done, even when nobody waits for it any more.
             drop((place, turn));
+            // Whoever stopped waiting needs no answer.
             let _ = sender.send(result);
         });
         self.jobs.try_send(job).map_err(|_| TooBusy)?;

@@ -84,8 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.next().await
     }
 
-    /// Writes frames and flushes once. What is written leaves `frames`. The deadline of a write is for each frame: a slow
-    /// reader may take its time for many of them, but not stop.
+    /// Writes frames and flushes once. What is written leaves `frames`. The deadline is for what goes out
+    /// together, 16 KiB or one larger frame: a slow reader may take its time for many of them, but not stop.
     ///
     /// # Errors
     /// When the other side is gone, or too slow.

@@ -259,21 +259,17 @@ async fn resolve(
         until_known(core, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    let mut ours = HashSet::new();
     let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.last_seq)).collect();
     for (place, message) in found {
         let Some(message) = message else { continue };
         // Ours, if the attempt that we do not know of succeeded; else it was there before.
         let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
-        if !duplicate {
-            ours.insert(message.id);
-        }
         accept(appending, place, Done { message, duplicate }, working);
     }
     for (id, known) in conversations.into_iter().zip(known) {
         let (Some(conversation), Some(known)) = (working.get_mut(&id), known) else { continue };
         let ahead = until_known(core, "looking for what others have stored", || ahead(db, id, known)).await?;
-        if adopt(conversation, ahead, &ours) {
+        if adopt(conversation, ahead) {
             core.metrics.seq_collisions.inc();
         }
     }
@@ -306,9 +302,9 @@ pub(super) async fn ahead(db: &Db, id: ConversationId, known: u64) -> Result<Ahe
 }
 
 /// Takes what others have stored into what is known. Returns whether there was something.
-pub(super) fn adopt(conversation: &mut Working, ahead: Ahead, ours: &HashSet<MessageId>) -> bool {
+pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
     let Ahead { newest, untold } = ahead;
-    conversation.untold.extend(untold.into_iter().filter(|message| !ours.contains(&message.id)));
+    conversation.untold.extend(untold);
     let Some((seq, at)) = newest.filter(|(seq, _)| *seq > conversation.state.last_seq) else { return false };
     conversation.behind = true;
     (conversation.state.last_seq, conversation.state.last_at) = (seq, at);

@@ -233,13 +233,13 @@ impl ConversationStore for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
         let own = self.core.link.node;
-        let unfinished = self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await?;
-        self.core.looked.store(true, Ordering::Relaxed);
-        Ok(unfinished)
+        self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await
     }
 
     async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
-        self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await
+        self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
+        self.core.looked.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {

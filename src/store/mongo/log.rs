@@ -17,7 +17,7 @@ use mongodb::{
     options::FindOptions,
 };
 use protocol::{
-    ConversationId, MemberId, Timestamp,
+    ConversationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Message},
 };
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Position, Refusal, Untold},
+    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Position, Refusal, Untold},
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
@@ -120,7 +120,20 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         all_untold.extend(untold.into_iter().map(|message| Untold { message, membership: membership.clone() }));
         core.conversations.insert(id, state);
     }
+    if !all_untold.is_empty() {
+        // What looked like another's may be our own, arrived late: its outcome is what tells of it.
+        let own: HashSet<_> = outcomes.iter().filter_map(stored).collect();
+        all_untold.retain(|untold| !own.contains(&untold.message.id));
+    }
     Ok(Applied { outcomes, untold: all_untold, position: Position(core.link.horizon.now()) })
+}
+
+/// The message that a command of this batch has stored.
+fn stored(outcome: &Result<Outcome, Refusal>) -> Option<MessageId> {
+    match outcome {
+        Ok(Outcome::Appended { message, duplicate: false, .. }) => Some(message.id),
+        _ => None,
+    }
 }
 
 /// Repeats a step until its outcome is known.
@@ -204,7 +217,7 @@ async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> R
         let Some(conversation) = working.get_mut(&id) else { continue };
         if seq > conversation.state.last_seq && !conversation.behind {
             let ahead = append::ahead(db, id, conversation.state.last_seq).await?;
-            append::adopt(conversation, ahead, &HashSet::new());
+            append::adopt(conversation, ahead);
             conversation.base_seq = conversation.state.last_seq;
         }
     }
