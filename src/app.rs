@@ -29,9 +29,13 @@ use self::foundation::Foundation;
 use crate::{
     config::Settings,
     failure::Failure,
-    http::{self, AppState, serve::Server},
+    http::{
+        self, AppState,
+        detach::{DETACHED_MAX, DETACHED_MAX_PER_ADDRESS},
+        serve::Server,
+    },
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes},
+    service::{accounts::Accounts, sequencer::Lanes, slots::Slots},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
 };
@@ -108,6 +112,7 @@ impl App {
             store: Arc::clone(&base.store.backend),
             metrics: Arc::clone(&base.metrics),
             limits: Arc::clone(&limits),
+            detached: Arc::new(Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS)),
             origins: listen.cors_origins.clone().into(),
             ids: Arc::clone(&base.ids),
             request_timeout: listen.request_timeout,
@@ -176,6 +181,8 @@ impl App {
         let connections = async {
             self.session.tasks.wait().await;
             self.http_tasks.wait().await;
+            // Request handlers that the last HTTP connections have started.
+            self.session.tasks.wait().await;
         };
         let mut complete = timeout_at(for_connections, connections).await.is_ok();
         let store = async {

@@ -10,12 +10,14 @@
 //! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
+//! | [`detach`] | requests that change something run to their end, whoever hangs up |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`serve`] | accepting connections, as many as there is room for |
 //!
 //! Handlers translate; rules live in `service`.
 
 pub mod address;
+pub mod detach;
 mod documentation;
 pub mod extract;
 pub mod limits;
@@ -29,7 +31,7 @@ mod tidy;
 pub mod upgrade;
 pub mod versioned;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -54,7 +56,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, photos::Photos, profiles::Profiles,
+        export::Exports, photos::Photos, profiles::Profiles, slots::Slots,
     },
     session,
     store::Backend,
@@ -86,6 +88,8 @@ pub struct AppState {
     pub store: Arc<dyn Backend>,
     /// How many requests are allowed.
     pub limits: Arc<RequestLimits>,
+    /// Slots of requests that run to their end, by address.
+    pub detached: Arc<Slots<IpAddr>>,
     /// Origins of browser pages that may use the API and the socket.
     pub origins: Arc<[HeaderValue]>,
     /// Makes the ids of requests.
@@ -108,6 +112,7 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
+        .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)))

@@ -12,7 +12,7 @@ use protocol::{
     rest::{AuthResponse, LoginRequest, RegisterRequest, TokenType},
 };
 
-use super::limiter::Limiter;
+use super::{decisions::until_known, limiter::Limiter};
 use crate::{
     auth::{AccessTokens, Passwords, password::TooBusy, refresh},
     clock::Clock,
@@ -157,9 +157,9 @@ impl Accounts {
     pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
         let now = self.clock.now();
         if all {
-            self.sessions.revoke_all(who.member, now).await?;
+            until_known(|| self.sessions.revoke_all(who.member, now)).await?;
         } else {
-            self.sessions.revoke(who.session, now).await?;
+            until_known(|| self.sessions.revoke(who.session, now)).await?;
         }
         let session = (!all).then_some(who.session);
         self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));

@@ -28,7 +28,7 @@ pub struct Album {
     public_url: String,
     /// Held while a member's photo changes, so that no file is deleted that has just become theirs again.
     turns: [Mutex<()>; TURNS],
-    /// What is finished even when nobody waits for it any more.
+    /// What goes on after the answer.
     tasks: TaskTracker,
 }
 
@@ -40,17 +40,6 @@ impl Album {
     #[must_use]
     pub fn new(objects: Objects, members: Arc<dyn MemberStore>, public_url: String, tasks: TaskTracker) -> Self {
         Self { objects, members, public_url, turns: std::array::from_fn(|_| Mutex::default()), tasks }
-    }
-
-    /// Does something to its end, even when the caller goes away: no photo is left half changed.
-    ///
-    /// # Errors
-    /// Those of what is done.
-    pub async fn finish<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
-        self.tasks.spawn(work).await.unwrap_or_else(|_| Err(ErrorCode::Internal.into()))
     }
 
     /// Waits for the turn to change a member's photo.

@@ -20,6 +20,8 @@
 //! | [`events`] | the one place where events go to the hub |
 //! | [`transfer`] | moving everything from one store to another |
 //! | [`limiter`] | rate limits |
+//! | [`slots`] | bounded concurrency, in all and of one member or address |
+//! | [`decisions`] | changes that take effect even when the store confirms them late |
 //! | [`cursor`], [`pages`] | positions of the store and places in lists as opaque text |
 
 pub mod accounts;
@@ -29,6 +31,7 @@ pub mod album;
 mod backlog;
 pub mod connections;
 pub mod cursor;
+mod decisions;
 pub mod directory;
 pub mod documents;
 pub mod events;
@@ -39,6 +42,7 @@ pub mod pages;
 pub mod photos;
 pub mod profiles;
 pub mod sequencer;
+pub mod slots;
 pub mod transfer;
 pub mod watching;
 

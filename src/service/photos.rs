@@ -64,27 +64,23 @@ impl Photos {
     pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
         let Upload { member, by, _place } = upload;
         let portrait = self.portraits.make(content).await?;
-        let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
-        let change = async move {
-            let _turn = album.turn(member).await;
-            let url = album.add(member, portrait).await?;
-            match profiles.commit(member, points_to(Some(url.clone())), by).await {
-                Ok((before, after)) => {
-                    if let Some(former) = before.profile.profile_image_url.filter(|former| *former != url) {
-                        album.discard(member, &former).await;
-                    }
-                    Ok((after.profile, after.version))
+        let _turn = self.album.turn(member).await;
+        let url = self.album.add(member, portrait).await?;
+        match self.profiles.commit(member, points_to(Some(url.clone())), by).await {
+            Ok((before, after)) => {
+                if let Some(former) = before.profile.profile_image_url.filter(|former| *former != url) {
+                    self.album.discard(member, &former).await;
                 }
-                Err(failure) => {
-                    // The member has left in the meantime. Otherwise it may be their photo already, or become it.
-                    if failure.code == ErrorCode::MemberNotFound {
-                        album.discard(member, &url).await;
-                    }
-                    Err(failure)
-                }
+                Ok((after.profile, after.version))
             }
-        };
-        self.album.finish(change).await
+            Err(failure) => {
+                // The member has left in the meantime. Otherwise it may be their photo already, or become it.
+                if failure.code == ErrorCode::MemberNotFound {
+                    self.album.discard(member, &url).await;
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Removes the photo of a member, if they have one. When this returns, its file is gone.
@@ -94,20 +90,14 @@ impl Photos {
     /// cannot be deleted; or the store.
     pub async fn remove(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<(), Failure> {
         let by = may_change(who, from, member)?;
-        let (album, profiles) = (Arc::clone(&self.album), Arc::clone(&self.profiles));
-        let change = async move {
-            let _turn = album.turn(member).await;
-            let url = profiles.present(member).await?.profile.profile_image_url;
-            let taken = album.take(member, url.as_deref()).await?;
-            match profiles.commit(member, points_to(None), by).await {
-                Ok(_) => Ok(()),
-                Err(failure) => {
-                    album.restore(taken, &failure).await;
-                    Err(failure)
-                }
-            }
-        };
-        self.album.finish(change).await
+        let _turn = self.album.turn(member).await;
+        let url = self.profiles.present(member).await?.profile.profile_image_url;
+        let taken = self.album.take(member, url.as_deref()).await?;
+        if let Err(failure) = self.profiles.commit(member, points_to(None), by).await {
+            self.album.restore(taken, &failure).await;
+            return Err(failure);
+        }
+        Ok(())
     }
 
     /// The content of a photo.

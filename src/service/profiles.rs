@@ -9,7 +9,7 @@ use protocol::{
     server::MemberPush,
 };
 
-use super::{accounts::Authorized, album::Album, events::Events, watching::Watching};
+use super::{accounts::Authorized, album::Album, decisions::until_known, events::Events, watching::Watching};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -83,25 +83,17 @@ impl Profiles {
     ///
     /// # Errors
     /// `last_admin`, `unavailable` when the photo cannot be deleted, or the store.
-    pub async fn erase(self: &Arc<Self>, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
+    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
         let member = who.member;
         let by = Actor { member: Some(member), address: Some(from) };
-        let profiles = Arc::clone(self);
-        let leave = async move {
-            let album = &profiles.album;
-            let _turn = album.turn(member).await;
-            let url = profiles.present(member).await?.profile.profile_image_url;
-            // Before the record that knows of it: what is acknowledged is gone.
-            let taken = album.take(member, url.as_deref()).await?;
-            match profiles.commit(member, Change::Erase, by).await {
-                Ok(_) => Ok(()),
-                Err(failure) => {
-                    album.restore(taken, &failure).await;
-                    Err(failure)
-                }
-            }
-        };
-        self.album.finish(leave).await?;
+        let _turn = self.album.turn(member).await;
+        let url = self.present(member).await?.profile.profile_image_url;
+        // Before the record that knows of it: what is acknowledged is gone.
+        let taken = self.album.take(member, url.as_deref()).await?;
+        if let Err(failure) = self.commit(member, Change::Erase, by).await {
+            self.album.restore(taken, &failure).await;
+            return Err(failure);
+        }
         tracing::info!(%member, "member left");
         Ok(())
     }
@@ -126,7 +118,14 @@ impl Profiles {
         by: Actor,
     ) -> Result<(MemberRecord, MemberRecord), Failure> {
         let ends_sessions = change.revokes_sessions();
-        let (before, after) = match self.members.change(member, change, by, self.clock.now()).await? {
+        let at = self.clock.now();
+        // A profile is changed at most once: the second time, its version would be another one.
+        let changed = if matches!(change, Change::Profile { .. }) {
+            self.members.change(member, change, by, at).await?
+        } else {
+            until_known(|| self.members.change(member, change.clone(), by, at)).await?
+        };
+        let (before, after) = match changed {
             Changed::Done { before, after } => (*before, *after),
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),

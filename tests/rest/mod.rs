@@ -6,6 +6,7 @@ mod ai;
 mod ai_service;
 mod directory;
 mod edge;
+mod hang_up;
 mod matrix;
 mod members;
 mod messages;

@@ -73,7 +73,7 @@ async fn upload(
     request: Request,
 ) -> Result<Versioned<Member>, Failure> {
     let upload = state.photos.admit(&who, from, id).await?;
-    let content = picture(request).await?;
+    let content = picture(request, state.request_timeout).await?;
     state.photos.replace(upload, content).await.map(Into::into)
 }
 
@@ -157,8 +157,8 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
-/// The body of an upload, of which no more is held in memory than is allowed.
-async fn picture(request: Request) -> Result<Bytes, Failure> {
+/// The body of an upload, of which no more is held in memory than is allowed. It has to be through within `limit`.
+async fn picture(request: Request, limit: Duration) -> Result<Bytes, Failure> {
     let (parts, mut body) = request.into_parts();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -168,9 +168,10 @@ async fn picture(request: Request) -> Result<Bytes, Failure> {
     } else if length > PHOTO_MAX_BYTES {
         ErrorCode::PayloadTooLarge
     } else {
-        match read(&mut body).await {
-            Ok(content) => return Ok(content),
-            Err(code) => code,
+        match timeout(limit, read(&mut body)).await {
+            Ok(Ok(content)) => return Ok(content),
+            Ok(Err(code)) => code,
+            Err(_) => return Err(ErrorCode::Timeout.into()),
         }
     };
     // Who waits to be asked for the body has the answer first (RFC 9110, section 10.1.1).
