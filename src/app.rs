@@ -7,7 +7,7 @@ mod foundation;
 mod maintenance;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -27,6 +27,7 @@ pub use maintenance::{copy, migrate};
 
 use self::foundation::Foundation;
 use crate::{
+    auth::Source,
     config::Settings,
     failure::Failure,
     http::{
@@ -206,10 +207,11 @@ impl App {
 /// When the store cannot be opened, or the address is taken.
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<MemberRecord, StartError> {
     let base = Foundation::lay(settings, World::default(), false)?;
+    let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
     // Nothing is signed: no session is started.
     let accounts = base.accounts(secrecy::SecretString::default())?;
     let created = accounts
-        .create(request, UserType::Admin, Some(Actor::default()))
+        .create(request, UserType::Admin, Some(Actor::default()), here)
         .await
         .map_err(|Failure { message, .. }| StartError(message));
     base.store.backend.close().await;

@@ -20,13 +20,46 @@ pub struct Failure {
     pub fields: Vec<FieldError>,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// The input that a rule of the service objects to, and why, until a surface has worded it ([`Self::worded_for`]).
+    pub refused: Option<(Input, &'static str)>,
+}
+
+/// An input of the service that the surfaces have different names for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// The member that a message is for.
+    Receiver,
+    /// The place in a list where a page begins.
+    PageStart,
+}
+
+/// Where a failure is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// An `error` frame.
+    Socket,
+    /// A problem document.
+    Rest,
+}
+
+impl Input {
+    /// What a surface calls it.
+    #[must_use]
+    pub const fn name(self, surface: Surface) -> &'static str {
+        match (self, surface) {
+            (Self::Receiver, Surface::Socket) => "to",
+            (Self::Receiver, Surface::Rest) => "receiver_id",
+            (Self::PageStart, Surface::Socket) => "after",
+            (Self::PageStart, Surface::Rest) => "cursor",
+        }
+    }
 }
 
 impl Failure {
     /// A failure with a message for people.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new(), retry_after: None }
+        Self { code, message: message.into(), fields: Vec::new(), retry_after: None, refused: None }
     }
 
     /// A failure that says no more than what its code means.
@@ -40,6 +73,23 @@ impl Failure {
     pub fn field(code: ErrorCode, field: &str, message: &str) -> Self {
         let error = FieldError { field: field.to_owned(), message: message.to_owned() };
         Self { fields: vec![error], ..Self::new(code, format!("{field}: {message}")) }
+    }
+
+    /// A failure because of an input that each surface has a name of its own for.
+    #[must_use]
+    pub fn input(code: ErrorCode, input: Input, message: &'static str) -> Self {
+        Self { refused: Some((input, message)), ..Self::of(code) }
+    }
+
+    /// The same failure in the words of a surface: the message and the bad fields have its names.
+    #[must_use]
+    pub fn worded_for(self, surface: Surface) -> Self {
+        match self.refused {
+            Some((input, message)) => {
+                Self { retry_after: self.retry_after, ..Self::field(self.code, input.name(surface), message) }
+            }
+            None => self,
+        }
     }
 
     /// The same failure with a time to wait.
@@ -91,5 +141,22 @@ impl From<NoPortrait> for Failure {
                 Self::new(ErrorCode::ImageInvalid, format!("The picture cannot be used: {reason}."))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_surface_has_its_own_name_for_an_input_in_the_message_and_in_the_field() {
+        let failure = || Failure::input(ErrorCode::MessageToSelf, Input::Receiver, "that is yourself");
+        for (surface, name) in [(Surface::Socket, "to"), (Surface::Rest, "receiver_id")] {
+            let Failure { code, message, fields, .. } = failure().worded_for(surface);
+            assert_eq!((code, message), (ErrorCode::MessageToSelf, format!("{name}: that is yourself")));
+            assert_eq!(fields.first().map(|error| error.field.as_str()), Some(name));
+        }
+        let plain = Failure::of(ErrorCode::Forbidden);
+        assert_eq!(plain.clone().worded_for(Surface::Rest), plain);
     }
 }

@@ -13,6 +13,7 @@
 //! | [`model`] | what frames and bodies are made of: messages, entries, conversations, presence, members |
 //! | [`client`], [`server`] | the frames of each direction, with their codec |
 //! | [`photo`] | the names of photos |
+//! | [`shown`] | what text has to be that members show to each other |
 //! | [`rest`] | request and response bodies of the REST API |
 //!
 //! It depends on no runtime and no web framework, so that any client written in Rust can use it.
@@ -32,6 +33,7 @@ pub mod photo;
 pub mod rest;
 mod rules;
 pub mod server;
+pub mod shown;
 pub mod time;
 
 pub use client::{ClientFrame, Request};

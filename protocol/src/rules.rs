@@ -1,6 +1,6 @@
 //! Rules of single fields of REST bodies. An empty text is "not given": only [`given`] objects to it.
 
-use crate::{PhotoName, limits};
+use crate::{PhotoName, limits, shown};
 
 pub(crate) fn given(value: &str, (): &()) -> garde::Result {
     if value.is_empty() { Err(garde::Error::new("required")) } else { Ok(()) }
@@ -12,11 +12,22 @@ pub(crate) fn some<T>(value: &Option<T>, (): &()) -> garde::Result {
 }
 
 pub(crate) fn name(value: &str, (): &()) -> garde::Result {
-    match value.trim().chars().count() {
-        0 if value.is_empty() => Ok(()),
-        1..=limits::NAME_MAX_CHARS if !value.chars().any(char::is_control) => Ok(()),
-        _ => Err(garde::Error::new("1 to 100 characters, none of them a control character")),
+    if value.is_empty() {
+        return Ok(());
     }
+    let name = shown::normalized(value.trim());
+    if !(1..=limits::NAME_MAX_CHARS).contains(&name.chars().count()) {
+        return Err(garde::Error::new("1 to 100 characters"));
+    }
+    if shown::is_reserved(&name) {
+        return Err(garde::Error::new("this name is reserved for members who have left"));
+    }
+    shown(&name, &())
+}
+
+/// Text that other members are shown.
+pub(crate) fn shown(value: &str, (): &()) -> garde::Result {
+    shown::check(value).map_err(garde::Error::new)
 }
 
 pub(crate) fn email(value: &str, (): &()) -> garde::Result {
@@ -40,18 +51,14 @@ pub(crate) fn password(value: &str, (): &()) -> garde::Result {
     }
 }
 
-/// An address anywhere, or the path of a photo here, which a client that sends back what it read has.
+/// The path or the whole address of a photo. Whether it is one of this server, the server knows.
 pub(crate) fn image_url(value: &str, (): &()) -> garde::Result {
-    if PhotoName::from_path(value).is_some() {
-        return Ok(());
-    }
     let http = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    let well_formed = http.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
-        && !value.chars().any(|c| c.is_whitespace() || c.is_control());
+    let well_formed = PhotoName::from_path(value).is_some() || http.is_some_and(|rest| PhotoName::from_url(rest).is_some());
     if well_formed && value.chars().count() <= limits::URL_MAX_CHARS {
         Ok(())
     } else {
-        Err(garde::Error::new("an http or https URL of at most 2,048 characters"))
+        Err(garde::Error::new("the path or the address of a photo that was uploaded here"))
     }
 }
 

@@ -55,11 +55,11 @@ pub fn completeness(member: &Member) -> f64 {
     1.0 - count(missing(member).count()) / count(OPTIONAL.len())
 }
 
-/// What could be better about name, phone number and picture.
+/// What could be better about name and phone number, and whether there is a picture.
 #[must_use]
 pub fn suggestions(member: &Member) -> Vec<FieldSuggestion> {
     let phone = member.contact_info.phone.as_deref().map_or_else(|| Some(empty(ProfileField::Phone)), phone);
-    let picture = member.profile_image_url.as_deref().map_or_else(|| Some(empty(ProfileField::Picture)), picture);
+    let picture = member.profile_image_url.is_none().then(|| empty(ProfileField::Picture));
     [name(&member.name), phone, picture].into_iter().flatten().collect()
 }
 
@@ -99,13 +99,6 @@ fn phone(current: &str) -> Option<FieldSuggestion> {
     suggest(ProfileField::Phone, current, tidy_spaces(&groups), "This is how numbers are written internationally.", 0.7)
 }
 
-fn picture(current: &str) -> Option<FieldSuggestion> {
-    let secure = current.strip_prefix("http://").map(|rest| format!("https://{rest}"))?;
-    let fits = secure.chars().count() <= limits::URL_MAX_CHARS;
-    let reason = "Apps refuse pictures that come without encryption.";
-    suggest(ProfileField::Picture, current, Some(secure).filter(|_| fits)?, reason, 0.6)
-}
-
 /// A suggestion, if it differs.
 fn suggest(
     field: ProfileField,
@@ -141,12 +134,5 @@ mod tests {
         assert_eq!(better("+351 (912) 345.678"), Some(Some("+351 912 345 678".to_owned())));
         assert_eq!(better("912 345 678"), Some(None), "only the member knows the country");
         assert_eq!(better("1234"), Some(None));
-    }
-
-    #[test]
-    fn pictures_come_encrypted() {
-        let better = |current: &str| picture(current).and_then(|suggestion| suggestion.suggestion);
-        assert_eq!(better("http://x.example/a.png").as_deref(), Some("https://x.example/a.png"));
-        assert_eq!(better("https://x.example/a.png"), None);
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, Passwords, access},
+    auth::{AccessTokens, Familiar, Passwords, access},
     clock::{Clock, SystemClock},
     config::{
         Settings, secret,
@@ -124,6 +124,7 @@ impl Foundation {
             sessions: Arc::clone(&self.store.sessions),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             passwords: passwords.map_err(start_error)?,
+            familiar: Familiar::default(),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: self.limiter(
                 "registrations",

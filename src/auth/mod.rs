@@ -1,10 +1,14 @@
-//! Who is there: passwords ([`password`]), access tokens ([`access`]) and refresh tokens ([`refresh`]).
+//! Who is there: passwords ([`password`], in the order of [`turns`], where [`familiar`] members go first), access tokens ([`access`]) and refresh tokens ([`refresh`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
 pub mod access;
+pub mod familiar;
 pub mod password;
 pub mod refresh;
+pub mod turns;
 
 pub use access::AccessTokens;
+pub use familiar::Familiar;
 pub use password::Passwords;
+pub use turns::Source;

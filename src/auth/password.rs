@@ -1,29 +1,50 @@
 //! Passwords: bcrypt, on threads of their own, half as many as processors, that go last when the processors are busy.
 
-use std::{sync::Arc, thread::available_parallelism, time::Duration};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
-use protocol::limits::PASSWORD_MAX_BYTES;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::Instant,
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread::available_parallelism,
+    time::Duration,
 };
 
+use bcrypt::HashParts;
+use protocol::limits::PASSWORD_MAX_BYTES;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+
+use super::turns::{Full, Source, Turns};
 use crate::telemetry::Metrics;
 
-/// Passwords that wait for their turn; more are refused.
-const QUEUE: usize = 256;
+/// When a source that has too many passwords in the queue may try again.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The name of the bound of one source in the metrics.
+const LIMIT: &str = "hashing";
 
 /// How much lower the priority of the threads is, from 0 to 19: somebody who logs in waits anyway, somebody who talks not.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 15;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Work, and a signal to who waits for its turn.
+struct Job {
+    turn: oneshot::Sender<()>,
+    work: Box<dyn FnOnce() + Send>,
+}
 
 /// Why a password was not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many passwords are waiting to be checked")]
-pub struct TooBusy;
+pub enum NotHashed {
+    /// The source has as many passwords in the queue as it may; nothing else is wrong.
+    #[error("too many passwords from this address are waiting to be checked")]
+    TooMany,
+    /// The queue is full, or it took too long.
+    #[error("too many passwords are waiting to be checked")]
+    TooBusy,
+}
 
 /// Why no password can be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -36,15 +57,23 @@ pub enum Unusable {
     Threads(#[from] std::io::Error),
 }
 
+/// What a password is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not the one, or there is none.
+    Wrong,
+    /// The right one.
+    Right,
+    /// The right one; its hash has another cost than new ones have.
+    Outdated,
+}
+
 /// Hashes and checks passwords.
 pub struct Passwords {
     cost: u32,
-    /// Those that may wait or work.
-    queue: Arc<Semaphore>,
-    /// Those that may work.
-    workers: Arc<Semaphore>,
-    /// To the threads, which end when this is dropped. Has room for everybody who may work.
-    jobs: Sender<Job>,
+    /// The highest cost that was met: every check of a wrong password takes as long as one of that cost.
+    highest: Arc<AtomicU32>,
+    queue: Arc<Queue>,
     /// How long to wait for a turn.
     patience: Duration,
     /// What an unknown member's password is compared with, so that it takes as long as a known one's.
@@ -52,109 +81,248 @@ pub struct Passwords {
     metrics: Arc<Metrics>,
 }
 
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    turns: Turns<Job>,
+    closed: bool,
+}
+
 impl Passwords {
-    /// With this bcrypt cost: 2^cost rounds.
+    /// With this bcrypt cost: 2^cost rounds. `patience`: how long a password waits for its turn.
     ///
     /// # Errors
     /// When the cost is not 4 to 31, or there are no threads.
     pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
         let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
-        let (jobs, work) = bounded(workers);
+        let queue = Arc::new(Queue::default());
         for number in 0..workers {
-            let work = work.clone();
-            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&work))?;
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&queue))?;
         }
-        Ok(Self {
-            cost,
-            queue: Arc::new(Semaphore::new(QUEUE)),
-            workers: Arc::new(Semaphore::new(workers)),
-            jobs,
-            patience,
-            decoy: bcrypt::non_truncating_hash("nobody has this password", cost)?,
-            metrics,
-        })
+        let decoy = bcrypt::non_truncating_hash("nobody has this password", cost)?;
+        Ok(Self { cost, highest: Arc::new(AtomicU32::new(cost)), queue, patience, decoy, metrics })
     }
 
     /// Hashes a password of at most 71 bytes.
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn hash(&self, password: String) -> Result<String, TooBusy> {
+    pub async fn hash(&self, password: String, from: Source) -> Result<String, NotHashed> {
         let cost = self.cost;
         // Longer than 71 bytes is refused before it comes here, and the cost was tried in `new`.
-        self.run(move || bcrypt::non_truncating_hash(password, cost).map_err(|_| TooBusy)).await?
+        self.run(from, move || bcrypt::non_truncating_hash(password, cost).map_err(|_| NotHashed::TooBusy)).await?
     }
 
-    /// Whether it is the password of `hash`. Without a hash it takes as long and is wrong.
+    /// Whether it is the password of `hash`. Without a hash, or with one that is none (that of a member who has left), it
+    /// takes as long and is wrong.
+    ///
+    /// A wrong password takes as many rounds whatever the cost of its hash: those of the highest cost that was met. So
+    /// known and unknown members cannot be told apart; after BCRYPT_COST was lowered, from the first check of a hash of
+    /// the former cost on.
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn verify(&self, mut password: String, hash: Option<String>) -> Result<bool, TooBusy> {
-        let possible = hash.is_some() && password.len() <= PASSWORD_MAX_BYTES;
-        if !possible {
+    pub async fn verify(&self, mut password: String, hash: Option<String>, from: Source) -> Result<Verdict, NotHashed> {
+        let cost = hash.as_deref().and_then(cost_of).filter(|_| password.len() <= PASSWORD_MAX_BYTES);
+        if cost.is_none() {
             // bcrypt would refuse a longer one at once, which would tell something.
             password.clear();
         }
-        let hash = hash.filter(|_| possible).unwrap_or_else(|| self.decoy.clone());
-        let same = self.run(move || bcrypt::non_truncating_verify(password, &hash).unwrap_or(false)).await?;
-        Ok(same && possible)
+        let (current, highest) = (self.cost, Arc::clone(&self.highest));
+        let hash = hash.filter(|_| cost.is_some()).unwrap_or_else(|| self.decoy.clone());
+        let work = move || {
+            let of_hash = cost.unwrap_or(current);
+            let highest = highest.fetch_max(of_hash, Ordering::Relaxed).max(of_hash);
+            match cost {
+                Some(cost) if bcrypt::non_truncating_verify(&password, &hash).unwrap_or(false) => {
+                    return if cost == current { Verdict::Right } else { Verdict::Outdated };
+                }
+                Some(_) => {}
+                // The result is known; the work has to be done.
+                None => drop(bcrypt::non_truncating_verify(&password, &hash)),
+            }
+            for cost in padding(of_hash, highest) {
+                drop(bcrypt::non_truncating_hash_with_salt("", cost, [0; 16]));
+            }
+            Verdict::Wrong
+        };
+        self.run(from, work).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TooBusy> {
-        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| TooBusy)?;
-        let turn = tokio::time::timeout(self.patience, Arc::clone(&self.workers).acquire_owned());
-        let turn = turn.await.map_err(|_| TooBusy)?.map_err(|_| TooBusy)?;
+    async fn run<T: Send + 'static>(
+        &self,
+        from: Source,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NotHashed> {
         let metrics = Arc::clone(&self.metrics);
-        let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let (turn, my_turn) = oneshot::channel();
+        let (sender, result) = oneshot::channel();
+        let work = Box::new(move || {
             let started = Instant::now();
             let result = work();
             metrics.password_seconds.observe(started.elapsed().as_secs_f64());
-            // Held until the work is done, even when nobody waits for it any more.
-            drop((place, turn));
             // Whoever stopped waiting needs no answer.
             let _ = sender.send(result);
         });
-        self.jobs.try_send(job).map_err(|_| TooBusy)?;
-        receiver.await.map_err(|_| TooBusy)
+        self.queue.push(from, Job { turn, work }).map_err(|full| match full {
+            Full::Source => {
+                self.metrics.rate_limit_hit(LIMIT);
+                NotHashed::TooMany
+            }
+            Full::Queue => NotHashed::TooBusy,
+        })?;
+        match timeout(self.patience, my_turn).await {
+            Ok(Ok(())) => result.await.map_err(|_| NotHashed::TooBusy),
+            // It gave its place to somebody else, or waited too long; then its turn is skipped.
+            Ok(Err(_)) | Err(_) => Err(NotHashed::TooBusy),
+        }
+    }
+}
+
+impl Drop for Passwords {
+    fn drop(&mut self) {
+        self.queue.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn push(&self, from: Source, job: Job) -> Result<(), Full> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = state.turns.push(from, job);
+        drop(state);
+        self.changed.notify_one();
+        pushed
+    }
+
+    /// The next job; blocks until there is one. `None` when there will be no more.
+    fn next(&self) -> Option<Job> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(job) = state.turns.pop() {
+                return Some(job);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 }
 
 /// What a thread does.
-fn toil(jobs: &Receiver<Job>) {
+fn toil(queue: &Queue) {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
         tracing::warn!(%error, "passwords are worked on with the priority of everything else");
     }
-    while let Ok(job) = jobs.recv() {
-        // A panic in one password is the end of that password.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+    while let Some(Job { turn, work }) = queue.next() {
+        // Who has stopped waiting costs nothing.
+        if turn.send(()).is_ok() {
+            // A panic in one password is the end of that password.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        }
     }
+}
+
+/// The cost of a hash, if it is one.
+fn cost_of(hash: &str) -> Option<u32> {
+    hash.parse().ok().map(|parts: HashParts| parts.get_cost())
+}
+
+/// The costs of further hashes which together take as long as what one of `highest` takes more than one of `cost`:
+/// 2^cost + 2^cost + 2^(cost + 1) + … + 2^(highest - 1) = 2^highest.
+fn padding(cost: u32, highest: u32) -> Range<u32> {
+    cost..highest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn passwords() -> Passwords {
-        Passwords::new(4, Duration::from_secs(5), Arc::new(Metrics::new())).unwrap()
+    const HERE: Source = Source { address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), familiar: false };
+
+    fn passwords(cost: u32) -> Passwords {
+        Passwords::new(cost, Duration::from_secs(5), Arc::new(Metrics::new())).unwrap()
     }
 
     #[tokio::test]
     async fn only_the_right_password_is_right() {
-        let passwords = passwords();
-        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
-        assert!(passwords.verify("correct horse".to_owned(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify("wrong horse".to_owned(), Some(hash)).await.unwrap());
-        assert!(!passwords.verify("nobody has this password".to_owned(), None).await.unwrap());
+        let passwords = passwords(4);
+        let hash = passwords.hash("correct horse".to_owned(), HERE).await.unwrap();
+        let verify = async |password: &str, hash: Option<&String>| {
+            passwords.verify(password.to_owned(), hash.cloned(), HERE).await.unwrap()
+        };
+        assert_eq!(verify("correct horse", Some(&hash)).await, Verdict::Right);
+        assert_eq!(verify("wrong horse", Some(&hash)).await, Verdict::Wrong);
+        assert_eq!(verify("nobody has this password", None).await, Verdict::Wrong);
+        assert_eq!(verify("", Some(&String::new())).await, Verdict::Wrong);
     }
 
     #[tokio::test]
     async fn nothing_is_cut_after_71_bytes() {
-        let passwords = passwords();
+        let passwords = passwords(4);
         let longest = "a".repeat(71);
-        let hash = passwords.hash(longest.clone()).await.unwrap();
-        assert!(passwords.verify(longest.clone(), Some(hash.clone())).await.unwrap());
-        assert!(!passwords.verify(longest + "b", Some(hash)).await.unwrap());
+        let hash = passwords.hash(longest.clone(), HERE).await.unwrap();
+        assert_eq!(passwords.verify(longest.clone(), Some(hash.clone()), HERE).await, Ok(Verdict::Right));
+        assert_eq!(passwords.verify(longest + "b", Some(hash), HERE).await, Ok(Verdict::Wrong));
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_another_cost_is_outdated_and_the_highest_cost_is_remembered() {
+        let (old, new) = (passwords(6), passwords(4));
+        let hash = old.hash("correct horse".to_owned(), HERE).await.unwrap();
+        assert_eq!(new.verify("wrong".to_owned(), Some(hash.clone()), HERE).await, Ok(Verdict::Wrong));
+        assert_eq!(new.highest.load(Ordering::Relaxed), 6, "unknown members take as long from now on");
+        assert_eq!(new.verify("correct horse".to_owned(), Some(hash), HERE).await, Ok(Verdict::Outdated));
+    }
+
+    #[test]
+    fn a_wrong_password_takes_as_many_rounds_whatever_the_cost_of_its_hash() {
+        let rounds = |cost: u32| (1_u64 << cost) + padding(cost, 12).map(|cost| 1_u64 << cost).sum::<u64>();
+        assert!((4..=12).all(|cost| rounds(cost) == 1 << 12));
+    }
+
+    #[test]
+    fn what_is_no_hash_has_no_cost() {
+        assert_eq!(cost_of(""), None);
+        assert_eq!(cost_of("hash of Ana"), None);
+        assert_eq!(cost_of(&bcrypt::hash("x", 5).unwrap()), Some(5));
+    }
+
+    #[tokio::test]
+    async fn one_address_that_fills_the_queue_is_refused_and_others_are_served() {
+        let passwords = Arc::new(passwords(4));
+        // The threads are busy for as long as the test holds this.
+        let (release, hold) = crossbeam_channel::bounded::<()>(0);
+        let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
+        let mut busy = Vec::new();
+        for _ in 0..workers {
+            let (hold, passwords) = (hold.clone(), Arc::clone(&passwords));
+            let (started, working) = oneshot::channel();
+            busy.push(tokio::spawn(async move {
+                let _ = passwords.run(HERE, move || drop((started.send(()), hold.recv()))).await;
+            }));
+            working.await.unwrap();
+        }
+        let submit = |source: Source| {
+            let passwords = Arc::clone(&passwords);
+            tokio::spawn(async move { passwords.hash("x".to_owned(), source).await })
+        };
+        let mut attack: Vec<_> = (0..100).map(|_| submit(HERE)).collect();
+        let refused = futures_util::future::select_all(attack.iter_mut()).await.0.unwrap();
+        assert_eq!(refused, Err(NotHashed::TooMany));
+        let elsewhere = submit(Source { address: "192.0.2.1".parse().unwrap(), familiar: false });
+        drop(release);
+        assert!(elsewhere.await.unwrap().is_ok());
+        for task in busy {
+            task.await.unwrap();
+        }
     }
 }

@@ -6,11 +6,11 @@ use axum::{
 };
 use protocol::Problem;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Surface};
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self { code, message, fields, retry_after } = self;
+        let Self { code, message, fields, retry_after, .. } = self.worded_for(Surface::Rest);
         let problem = Problem { errors: fields, ..Problem::new(code, message) };
         let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // A problem is plain strings and numbers, which can always be written.

@@ -10,11 +10,16 @@ use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
     rest::{AuthResponse, LoginRequest, RegisterRequest, TokenType},
+    shown,
 };
 
 use super::{decisions::until_known, limiter::Limiter};
 use crate::{
-    auth::{AccessTokens, Passwords, password::TooBusy, refresh},
+    auth::{
+        AccessTokens, Familiar, Passwords, Source,
+        password::{self, NotHashed, Verdict},
+        refresh,
+    },
     clock::Clock,
     failure::Failure,
     hub::{Close, Hub},
@@ -51,6 +56,8 @@ pub struct Accounts {
     pub tokens: AccessTokens,
     /// Passwords.
     pub passwords: Passwords,
+    /// Who has logged in from where.
+    pub familiar: Familiar,
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
     /// Registrations from one address.
@@ -74,8 +81,10 @@ impl Accounts {
     /// `email_taken`, a rate limit, or the store.
     pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.registrations.check(&network(from))?;
-        let member = self.create(request, UserType::Member, None).await?;
+        let source = Source { address: network(from), familiar: false };
+        let member = self.create(request, UserType::Member, None, source).await?;
         tracing::info!(member = %member.profile.id, "member registered");
+        self.familiar.remember(&member.profile.email, source.address);
         self.log_in_as(member).await
     }
 
@@ -88,13 +97,14 @@ impl Accounts {
         request: RegisterRequest,
         user_type: UserType,
         created_by: Option<Actor>,
+        from: Source,
     ) -> Result<MemberRecord, Failure> {
         let RegisterRequest { name, email, password } = request;
         let member = NewMember {
             id: self.ids.member(),
-            name: name.trim().to_owned(),
+            name: shown::normalized(name.trim()),
             email: email.trim().to_owned(),
-            password_hash: self.passwords.hash(password).await?,
+            password_hash: self.passwords.hash(password, from).await?,
             user_type,
             created_at: self.clock.now(),
         };
@@ -109,15 +119,30 @@ impl Accounts {
     pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&network(from))?;
         let member = self.members.by_email(&request.email).await?;
+        let address = network(from);
+        let source = Source { address, familiar: self.familiar.knows(&request.email, address) };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let right = self.passwords.verify(request.password, hash).await?;
-        let Some(member) = member.filter(|_| right) else {
+        let verdict = self.passwords.verify(request.password.clone(), hash, source).await?;
+        let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
         if !member.profile.is_active {
             return Err(self.denied(ErrorCode::MemberDeactivated));
         }
+        if verdict == Verdict::Outdated {
+            self.rehash(&member, request.password, source).await;
+        }
+        self.familiar.remember(&request.email, address);
         self.log_in_as(member).await
+    }
+
+    /// Hashes a password that was right at the cost of new ones. Done at the next login if it cannot be done now.
+    async fn rehash(&self, member: &MemberRecord, password: String, source: Source) {
+        let id = member.profile.id;
+        let Ok(hash) = self.passwords.hash(password, source).await else { return };
+        if let Err(error) = self.members.replace_hash(id, member.password_hash.clone(), hash).await {
+            tracing::warn!(member = %id, %error, "a password keeps its former hash");
+        }
     }
 
     async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
@@ -222,9 +247,12 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl From<TooBusy> for Failure {
-    fn from(_: TooBusy) -> Self {
-        Self::overloaded()
+impl From<NotHashed> for Failure {
+    fn from(error: NotHashed) -> Self {
+        match error {
+            NotHashed::TooMany => Self::of(ErrorCode::RateLimited).retry_after(password::RETRY_AFTER),
+            NotHashed::TooBusy => Self::overloaded(),
+        }
     }
 }
 

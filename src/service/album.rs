@@ -42,6 +42,12 @@ impl Album {
         Self { objects, members, public_url, turns: std::array::from_fn(|_| Mutex::default()), tasks }
     }
 
+    /// Whether an address leads to a photo of this server: a path, or one that begins with `PUBLIC_URL`.
+    #[must_use]
+    pub fn is_ours(&self, url: &str) -> bool {
+        url.strip_prefix(&self.public_url).or(Some(url)).and_then(PhotoName::from_path).is_some()
+    }
+
     /// Waits for the turn to change a member's photo.
     pub async fn turn(&self, member: MemberId) -> MutexGuard<'_, ()> {
         let [.., last] = member.as_bytes();

@@ -31,14 +31,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_outcome_is_asked_for_again_and_a_failure_is_not() {
-        let made = Cell::new(0);
-        let attempt = |known_at: u32, outcome: Result<u32, StoreError>| {
-            made.set(0);
-            until_known(move || {
+        let attempt = async |known_at: u32, outcome: Result<u32, StoreError>| {
+            let made = Cell::new(0);
+            until_known(|| {
                 made.set(made.get() + 1);
                 let outcome = if made.get() < known_at { Err(StoreError::Timeout) } else { outcome.clone() };
                 async move { outcome }
             })
+            .await
         };
         assert_eq!(attempt(3, Ok(7)).await, Ok(7));
         assert_eq!(attempt(1, Err(StoreError::Overloaded)).await, Err(StoreError::Overloaded));

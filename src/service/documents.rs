@@ -49,6 +49,8 @@ impl Documents {
         idempotency_key: Option<&str>,
     ) -> Result<(MessageDocument, bool), Failure> {
         let SendRequest { receiver_id, conversation_id, content, client_id } = request;
+        // That it is given was checked with the rest of the body.
+        let content = content.unwrap_or_default();
         let invalid = |field: &str, message: &str| Failure::field(ErrorCode::ValidationFailed, field, message);
         let target = match (receiver_id, conversation_id) {
             (Some(receiver), None) => Target::Member(receiver),
@@ -63,14 +65,8 @@ impl Documents {
         };
         self.limit.check(&sender)?;
         let send = Send { sender, origin: None, target, client_id, content };
-        let outcome = super::answer(|respond| self.messaging.send(send, respond)).await.map_err(|mut failure| {
-            // The socket calls it `to`.
-            failure.fields.iter_mut().filter(|error| error.field == "to").for_each(|error| {
-                "receiver_id".clone_into(&mut error.field);
-            });
-            failure
-        });
-        match outcome? {
+        let outcome = super::answer(|respond| self.messaging.send(send, respond)).await?;
+        match outcome {
             Outcome::Appended { message, duplicate, .. } => Ok((self.document(message).await?, duplicate)),
             Outcome::Marked { .. } | Outcome::Refreshed => Err(ErrorCode::Internal.into()),
         }
@@ -125,11 +121,7 @@ impl Documents {
     /// A bad cursor, or the store.
     pub async fn list(&self, me: MemberId, page: &PageQuery) -> Result<ConversationList, Failure> {
         let limit = page.limit.unwrap_or(PAGE_DEFAULT);
-        let found = self.messaging.list(me, page.cursor.as_deref(), limit).await.map_err(|mut failure| {
-            // The socket calls it `after`.
-            failure.fields.iter_mut().for_each(|error| "cursor".clone_into(&mut error.field));
-            failure
-        })?;
+        let found = self.messaging.list(me, page.cursor.as_deref(), limit).await?;
         let mut conversations = Vec::with_capacity(found.conversations.len());
         for conversation in found.conversations {
             conversations.push(self.summary(conversation).await?);

@@ -17,7 +17,7 @@ use super::{
     sequencer::{Sequencer, Submission},
 };
 use crate::{
-    failure::Failure,
+    failure::{Failure, Input},
     store::{
         ConversationStore,
         conversations::{Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
@@ -142,7 +142,7 @@ impl Messaging {
         let after = after.map(|after| after.parse().ok().and_then(|after| cursor::decode(store_id, &after)));
         let before = match after {
             Some(None) => {
-                return Err(Failure::field(ErrorCode::ValidationFailed, "after", "not a `next` of this server"));
+                return Err(Failure::input(ErrorCode::ValidationFailed, Input::PageStart, "not a `next` of this server"));
             }
             Some(position) => position,
             None => None,
@@ -236,7 +236,7 @@ fn trim(content: String) -> Result<String, Failure> {
 }
 
 fn message_to_self() -> Failure {
-    Failure::field(ErrorCode::MessageToSelf, "to", "that is yourself")
+    Failure::input(ErrorCode::MessageToSelf, Input::Receiver, "that is yourself")
 }
 
 fn to_usize(limit: u32) -> usize {

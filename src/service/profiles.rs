@@ -62,12 +62,25 @@ impl Profiles {
         expected: Option<u64>,
     ) -> Result<(Member, u64), Failure> {
         let by = may_change(who, from, member)?;
+        if let Some(Some(url)) = &patch.profile_image_url {
+            self.check_picture(member, url).await?;
+        }
         let (before, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
         let (former, now) = (before.profile.profile_image_url, &after.profile.profile_image_url);
         if let Some(former) = former.filter(|former| Some(former) != now.as_ref()) {
             self.album.discard_later(member, former);
         }
         Ok((after.profile, after.version))
+    }
+
+    /// Whether a picture may be that of a member: photos of this server only, because everybody who looks at a picture tells
+    /// its host their address. What the record has already may be sent back: `PUBLIC_URL` may have changed since.
+    async fn check_picture(&self, member: MemberId, url: &str) -> Result<(), Failure> {
+        if self.album.is_ours(url) || self.present(member).await?.profile.profile_image_url.as_deref() == Some(url) {
+            return Ok(());
+        }
+        let message = "the path or the address of a photo that was uploaded here";
+        Err(Failure::field(ErrorCode::ValidationFailed, "profile_image_url", message))
     }
 
     /// The record of a member who has not left.

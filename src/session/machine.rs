@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{Timing, typing::Typing, window::Window};
 use crate::{
-    failure::Failure,
+    failure::{Failure, Surface},
     hub::{Close, Frame, Reply},
     service::{connections::SignedIn, messaging::Target},
     store::conversations::{MarkKind, Range},
@@ -394,7 +394,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 fn error(id: Option<&RequestId>, failure: Failure) -> Frame {
-    let Failure { code, message, fields, retry_after } = failure;
+    let Failure { code, message, fields, retry_after, .. } = failure.worded_for(Surface::Socket);
     let field = fields.into_iter().next().map(|error| error.field);
     let error = Error { code, message, field, retry_after_ms: retry_after.map(millis) };
     Frame::encode(&ServerFrame::Error(error), id)

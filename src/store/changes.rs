@@ -6,13 +6,11 @@ use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
     rest::{AuditAction, ContactInfo, MemberPatch, Visibility},
+    shown::FORMER_MEMBER,
 };
 use serde_json::{Value, json};
 
 use super::{audit::AuditRecord, members::MemberRecord};
-
-/// The name of a member who has left.
-pub const FORMER_MEMBER: &str = "Former member";
 
 /// A change to a member.
 #[derive(Debug, Clone)]

@@ -41,7 +41,7 @@ impl MemberRecord {
             id: profile.id,
             name: profile.name.clone(),
             tier: profile.tier,
-            profile_image_url: profile.profile_image_url.clone(),
+            profile_image_url: profile.picture(),
             user_type: profile.user_type,
             is_active: profile.is_active,
             updated_at: profile.updated_at,
@@ -171,6 +171,13 @@ pub trait MemberStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn change(&self, id: MemberId, change: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError>;
+
+    /// Replaces the hash of a password, if it is still `from`: the same password, hashed at another cost. The version of
+    /// the profile stays. False when it was another one.
+    ///
+    /// # Errors
+    /// The store.
+    async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError>;
 
     /// Members by name, from a place on.
     ///

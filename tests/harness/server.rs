@@ -138,6 +138,11 @@ impl Server {
         assert_eq!(response.status(), 200);
     }
 
+    /// The hash of a member's password.
+    pub async fn password_hash(&self, email: &str) -> String {
+        self.app.accounts.members.by_email(email).await.unwrap().unwrap().password_hash
+    }
+
     /// The value of a metric without labels, or with `{labels}` in its name.
     pub async fn metric(&self, name: &str) -> f64 {
         let url = format!("http://{}/metrics", self.app.metrics_addr.unwrap());

@@ -210,3 +210,15 @@ async fn failed_logins_are_counted_by_their_reason() {
     assert_eq!(server.metric(r#"auth_failures_total{code="invalid_credentials"}"#).await, 1.0);
     assert_eq!(server.metric(r#"auth_failures_total{code="token_invalid"}"#).await, 1.0);
 }
+
+#[tokio::test]
+async fn a_hash_of_a_former_cost_is_made_anew_at_the_next_login() {
+    let server = Server::start().await;
+    register(&server, ana()).await;
+    let server = server.restart_with(|settings| settings.auth.bcrypt_cost = 5).await;
+    assert_eq!(log_in(&server, "ana@example.com", "wrong horse").await.status(), 401);
+    assert_eq!(server.password_hash("ana@example.com").await.get(..7), Some("$2b$04$"));
+    assert_eq!(log_in(&server, "ana@example.com", "correct horse").await.status(), 200);
+    assert_eq!(server.password_hash("ana@example.com").await.get(..7), Some("$2b$05$"));
+    assert_eq!(log_in(&server, "ana@example.com", "correct horse").await.status(), 200);
+}

@@ -13,7 +13,7 @@ use protocol::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{code, fields as fields_of};
+use super::{PICTURE, code, fields as fields_of};
 use crate::harness::{Member, Server};
 
 /// Registers a member with a company and a position.
@@ -284,7 +284,7 @@ async fn a_profile_is_looked_at_and_not_touched() {
     let contact = json!({ "phone": found[1].1, "position": found[3].1, "company": "Acme" });
     patch(
         &ana,
-        json!({ "name": found[0].1, "contact_info": contact, "profile_image_url": "https://x.example/a.webp" }),
+        json!({ "name": found[0].1, "contact_info": contact, "profile_image_url": PICTURE }),
     )
     .await;
     let response = optimized(&ana).await;

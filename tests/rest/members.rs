@@ -4,7 +4,7 @@ use protocol::{ErrorCode, rest::Member};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{code, fields};
+use super::{PICTURE, code, fields, problem};
 use crate::harness::{Member as Registered, Server};
 
 async fn own(member: &Registered) -> Value {
@@ -46,7 +46,7 @@ async fn a_patch_changes_what_it_names_and_null_removes() {
     let ana = server.member("Ana").await;
     let contact_info = json!({ "phone": "+351 912", "company": "Acme" });
     let body =
-        json!({ "name": "Ana Lima", "contact_info": contact_info, "profile_image_url": "https://x.example/a.webp" });
+        json!({ "name": "Ana Lima", "contact_info": contact_info, "profile_image_url": PICTURE });
     let changed: Member = patch(&ana, body).await.json().await.unwrap();
     assert_eq!(changed.contact_info.company.as_deref(), Some("Acme"));
     assert!(changed.updated_at > changed.created_at);
@@ -83,4 +83,37 @@ async fn without_a_token_there_is_no_record() {
     assert_eq!(code(response).await, ErrorCode::TokenMissing);
     let basic = get.basic_auth("ana", Some("x")).send().await.unwrap();
     assert_eq!(code(basic).await, ErrorCode::TokenMissing);
+}
+
+#[tokio::test]
+async fn a_name_is_seen_and_poses_as_nobody() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    for name in ["", " ", "\u{200b}", "\u{3164}", "\u{301}\u{302}", "Ana\u{202e}", "Ana\u{e0041}", "FORMER  Member"] {
+        assert_eq!(fields(patch(&ana, json!({ "name": name })).await).await, ["name"], "{}", name.escape_unicode());
+        let body = json!({ "name": name, "email": "ben@example.com", "password": "correct horse" });
+        let register = server.http().post(server.url("/api/auth/register")).json(&body).send().await.unwrap();
+        assert_eq!(fields(register).await, ["name"], "{}", name.escape_unicode());
+    }
+    let hidden = json!({ "contact_info": { "company": "\u{2800}", "position": "Boss\u{202e}", "phone": "\u{feff}" } });
+    let expected = ["contact_info.company", "contact_info.phone", "contact_info.position"];
+    assert_eq!(fields(patch(&ana, hidden).await).await, expected);
+    assert_eq!(own(&ana).await["name"], "Ana");
+    let changed = patch(&ana, json!({ "name": " Jose\u{301} ", "contact_info": { "company": "Cafe\u{301}" } })).await;
+    let changed: Member = changed.json().await.unwrap();
+    assert_eq!((changed.name.as_str(), changed.contact_info.company.as_deref()), ("José", Some("Café")));
+}
+
+#[tokio::test]
+async fn detail_and_field_have_the_name_that_the_surface_uses() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let body = json!({ "receiver_id": ana.id, "content": "x", "client_id": crate::harness::client_id() });
+    let itself = problem(ana.request(Method::POST, "/api/messages", body).await).await;
+    assert_eq!((itself.detail.as_str(), itself.errors[0].field.as_str()), ("receiver_id: that is yourself", "receiver_id"));
+    let path = "/api/messages/conversations?cursor=nonsense";
+    let page = problem(ana.request(Method::GET, path, Value::Null).await).await;
+    assert_eq!((page.detail.as_str(), page.errors[0].field.as_str()), ("cursor: not a `next` of this server", "cursor"));
+    let empty = json!({ "receiver_id": ana.id, "content": "", "client_id": crate::harness::client_id() });
+    assert_eq!(code(ana.request(Method::POST, "/api/messages", empty).await).await, ErrorCode::ContentEmpty);
 }

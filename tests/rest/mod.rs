@@ -17,6 +17,9 @@ mod problems;
 
 use protocol::{ErrorCode, Problem};
 
+/// The path of a photo that was uploaded, or could have been.
+const PICTURE: &str = "/api/photos/abababababababababababababababababababababababababababababababab.jpg";
+
 /// The problem that a response carries, after checking that it is a proper one.
 async fn problem(response: reqwest::Response) -> Problem {
     let status = response.status().as_u16();

@@ -269,7 +269,7 @@ async fn a_profile_that_points_elsewhere_leaves_no_file_behind_and_takes_nobody_
     // Ana claims Ben's photo. Hers goes, and his stays when she has another one, or none, or leaves.
     assert_eq!(patch(json!(bens)).await.status(), 200);
     eventually("her photo to go", async || (status(&server, &anas).await == 404).then_some(())).await;
-    assert_eq!(patch(json!("https://images.example.com/ana.webp")).await.status(), 200);
+    assert_eq!(patch(Value::Null).await.status(), 200);
     assert_eq!(patch(json!(bens)).await.status(), 200);
     assert_eq!(remove(&ana, ana.id).await.status(), 204);
     assert_eq!(patch(json!(bens)).await.status(), 200);
@@ -313,4 +313,35 @@ async fn nothing_but_photos_is_served() {
         let response = server.http().get(server.url(&path)).send().await.unwrap();
         assert_eq!(code(response).await, ErrorCode::NotFound, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_picture_is_a_photo_of_this_server_and_no_other_host_learns_who_looks() {
+    let server = Server::with(|settings| "https://api.example.com".clone_into(&mut settings.listen.public_url)).await;
+    let ana = server.member("Ana").await;
+    let patch =
+        async |url: &str| ana.request(Method::PATCH, "/api/members/me", json!({ "profile_image_url": url })).await;
+    let whole = own(&server, &ana, [1, 1, 1]).await;
+    let path = whole.strip_prefix("https://api.example.com").unwrap();
+    for ours in [path, &whole] {
+        assert_eq!(patch(ours).await.status(), 200, "{ours}");
+    }
+    for foreign in [
+        "https://tracker.example/ana.jpg".to_owned(),
+        "http://10.0.0.1/".to_owned(),
+        format!("https://tracker.example{path}"),
+        format!("https://api.example.com.tracker.example{path}"),
+        format!("//tracker.example{path}"),
+        format!("https://api.example.com/elsewhere{path}"),
+        format!("http://api.example.com{path}"),
+    ] {
+        let problem = problem(patch(&foreign).await).await;
+        assert_eq!((problem.code, problem.errors[0].field.as_str()), (ErrorCode::ValidationFailed, "profile_image_url"));
+    }
+    assert_eq!(url_of(&ana).await.as_deref(), Some(&*whole));
+    // What the record has may be sent back, also when the server has another address by now.
+    let server = server.restart_with(|settings| settings.listen.public_url.clear()).await;
+    let ana = ana.at(server.addr());
+    let again = ana.request(Method::PATCH, "/api/members/me", json!({ "profile_image_url": whole })).await;
+    assert_eq!(again.status(), 200);
 }

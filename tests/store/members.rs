@@ -15,6 +15,7 @@ use super::{fixture::Fixture, for_every_store};
 for_every_store![
     a_member_is_found_by_id_and_by_address_in_any_case,
     an_address_is_taken_once_whatever_its_case,
+    a_hash_is_replaced_if_it_is_still_the_one,
     a_patch_changes_what_it_names,
     last_seen_only_moves_forward,
     deactivating_is_kept,
@@ -46,6 +47,21 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
         f.store.members.insert(f.new_member("Ben", "Ben@example.com"), None),
     );
     assert!(one.unwrap().is_ok() != other.unwrap().is_ok());
+}
+
+async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {
+    let id = f.member("Ana").await;
+    let hash = async || f.store.members.by_id(id).await.unwrap().unwrap().password_hash;
+    let replace = async |from: &str, to: &str| {
+        f.store.members.replace_hash(id, from.to_owned(), to.to_owned()).await.unwrap()
+    };
+    let (before, version) = (hash().await, f.store.members.by_id(id).await.unwrap().unwrap().version);
+    assert!(!replace("another", "new").await);
+    assert_eq!(hash().await, before);
+    assert!(replace(&before, "new").await);
+    assert_eq!((hash().await.as_str(), f.store.members.by_id(id).await.unwrap().unwrap().version), ("new", version));
+    f.change(id, Change::Erase).await;
+    assert!(!replace("new", "newer").await, "who has left has no password");
 }
 
 fn profile(patch: MemberPatch) -> Change {

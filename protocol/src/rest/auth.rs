@@ -12,7 +12,7 @@ use crate::{Timestamp, rules};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RegisterRequest {
-    /// The name to show: 1 to 100 characters after trimming.
+    /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
     #[garde(custom(rules::given), custom(rules::name))]
     #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 100, example = "Ana Lima"))]
     pub name: String,

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{not_null, object, present};
 use crate::{
-    MemberId, Timestamp, limits,
+    MemberId, PhotoName, Timestamp, limits,
     model::{Tier, UserType},
-    rules,
+    rules, shown,
 };
 
 /// How to reach a member.
@@ -17,15 +17,15 @@ use crate::{
 #[serde(default)]
 pub struct ContactInfo {
     /// The phone number: at most 32 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS)))]
+    #[garde(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 32, example = "+351 912 345 678"))]
     pub phone: Option<String>,
     /// Where the member works: at most 100 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS)))]
+    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Acme"))]
     pub company: Option<String>,
     /// What the member does there: at most 100 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS)))]
+    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Engineer"))]
     pub position: Option<String>,
 }
@@ -99,7 +99,7 @@ pub struct Member {
     /// Where the picture is.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg")
+        schema(required = true, format = "uri-reference", example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg")
     )]
     pub profile_image_url: Option<String>,
     /// What the member may do.
@@ -120,11 +120,11 @@ impl Member {
     pub fn apply(&mut self, patch: MemberPatch) {
         let set = |field: &mut Option<String>, change: Option<Option<String>>| {
             if let Some(value) = change {
-                *field = value;
+                *field = value.map(|value| shown::normalized(&value));
             }
         };
         if let Some(name) = patch.name {
-            name.trim().clone_into(&mut self.name);
+            self.name = shown::normalized(name.trim());
         }
         if let Some(contact) = patch.contact_info {
             set(&mut self.contact_info.phone, contact.phone);
@@ -159,6 +159,13 @@ impl Member {
         }
     }
 
+    /// The picture that others are shown: a photo that was uploaded. An address of another host, as earlier versions
+    /// took, would tell that host who looks.
+    #[must_use]
+    pub fn picture(&self) -> Option<String> {
+        self.profile_image_url.clone().filter(|url| PhotoName::from_url(url).is_some())
+    }
+
     /// What the member and the administrators see.
     #[must_use]
     pub fn whole(&self) -> Profile {
@@ -168,7 +175,7 @@ impl Member {
             email: Some(self.email.clone()),
             tier: self.tier,
             contact_info: self.contact_info.clone(),
-            profile_image_url: self.profile_image_url.clone(),
+            profile_image_url: self.picture(),
             user_type: self.user_type,
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -183,9 +190,9 @@ impl Member {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({ "contact_info": { "company": "Acme", "phone": null }, "visibility": { "email": "members" } })))]
 #[serde(default)]
 pub struct MemberPatch {
-    /// The name to show: 1 to 100 characters after trimming. Cannot be removed.
+    /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit. Cannot be removed.
     #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(rules::name)))]
+    #[garde(inner(custom(rules::given), custom(rules::name)))]
     #[cfg_attr(feature = "openapi", schema(nullable = false, min_length = 1, max_length = 100))]
     pub name: Option<String>,
     /// How to reach the member.
@@ -198,7 +205,7 @@ pub struct MemberPatch {
     #[garde(skip)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub visibility: Option<VisibilityPatch>,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
+    /// Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[garde(inner(inner(custom(rules::image_url))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
@@ -214,19 +221,19 @@ pub struct MemberPatch {
 pub struct ContactInfoPatch {
     /// The phone number: at most 32 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS))))]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 32))]
     pub phone: Option<Option<String>>,
     /// Where the member works: at most 100 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS))))]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
     pub company: Option<Option<String>>,
     /// What the member does there: at most 100 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS))))]
+    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
     pub position: Option<Option<String>>,
@@ -263,11 +270,11 @@ pub struct VisibilityPatch {
     "name": "Ana Lima",
     "contact_info": { "phone": "+351 912 345 678", "company": "Acme", "position": "Engineer" },
     "visibility": { "email": "members", "phone": "nobody", "company": "members", "position": "members" },
-    "profile_image_url": "https://example.com/ana.jpg"
+    "profile_image_url": "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg"
 })))]
 #[serde(default)]
 pub struct MemberReplacement {
-    /// The name to show: 1 to 100 characters after trimming.
+    /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
     #[garde(custom(rules::given), custom(rules::name))]
     #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 100, example = "Ana Lima"))]
     pub name: String,
@@ -279,7 +286,7 @@ pub struct MemberReplacement {
     #[serde(deserialize_with = "crate::codec::object")]
     #[garde(skip)]
     pub visibility: Visibility,
-    /// Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
+    /// Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
     #[garde(inner(custom(rules::image_url)))]
     #[cfg_attr(feature = "openapi", schema(format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<String>,
@@ -330,7 +337,7 @@ pub struct Profile {
     /// Where the picture is.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = true, format = "uri-reference", example = "https://example.com/ana.jpg")
+        schema(required = true, format = "uri-reference", example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg")
     )]
     pub profile_image_url: Option<String>,
     /// What the member may do.

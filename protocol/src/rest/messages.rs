@@ -28,12 +28,13 @@ pub struct SendRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<ConversationId>,
     /// The text: 1 to 4,000 characters after trimming.
-    #[garde(custom(rules::given))]
+    #[garde(custom(rules::some))]
     #[cfg_attr(
         feature = "openapi",
-        schema(required = true, min_length = 1, max_length = 4000, example = "Dinner at eight?")
+        schema(required = true, nullable = false, min_length = 1, max_length = 4000, example = "Dinner at eight?")
     )]
-    pub content: String,
+    #[cfg_attr(feature = "codegen", ts(as = "String"))]
+    pub content: Option<String>,
     /// A UUID for this message; without it, an `Idempotency-Key` header is needed. The same one again returns the first
     /// message.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -273,6 +273,16 @@ impl MemberStore for Mongo {
         changed
     }
 
+    async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError> {
+        self.call(async move |_, db| {
+            let members = db.collection::<Document>("members");
+            let still = doc! { "_id": member_oid(id), "password_hash": from };
+            let replaced = members.update_one(still, doc! { "$set": { "password_hash": to } }).await?;
+            Ok(replaced.matched_count == 1)
+        })
+        .await
+    }
+
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
         self.read(async move |_, db| list(&db, filter, after, limit).await).await
     }

@@ -263,6 +263,15 @@ impl MemberStore for Sqlite {
         self.write(move |tx| change(tx, id, &wanted, by, at)).await
     }
 
+    async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let sql = "UPDATE members SET password_hash = ?1 WHERE id = ?2 AND password_hash = ?3";
+            let mut update = tx.connection.prepare_cached(sql)?;
+            update.execute(params![to, id.as_bytes(), from]).map(|rows| rows == 1)
+        })
+        .await
+    }
+
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
         self.read(move |connection| list(connection, filter, after.as_ref(), limit)).await
     }
