@@ -117,6 +117,7 @@ impl App {
         let server = Server {
             router: http::router(state, listen.trusted_proxies.clone().into()),
             max_connections,
+            write_timeout: base.settings.connections.write_timeout,
             metrics: Arc::clone(&base.metrics),
             tasks: http_tasks.clone(),
             shutdown: base.shutdown.clone(),

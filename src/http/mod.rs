@@ -8,9 +8,11 @@
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
+//! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`observe`] | deadline, metrics and log of every request |
+//! | [`progress`] | the deadline of writes |
 //! | [`serve`] | accepting connections, as many as there is room for |
 //!
 //! Handlers translate; rules live in `service`.
@@ -19,9 +21,11 @@ pub mod address;
 mod documentation;
 pub mod extract;
 pub mod limits;
+mod negotiate;
 pub mod observe;
 pub mod openapi;
 pub mod problem;
+pub mod progress;
 pub mod request_id;
 pub mod routes;
 pub mod serve;
@@ -48,7 +52,7 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use self::limits::RequestLimits;
+use self::{limits::RequestLimits, negotiate::Shared};
 use crate::{
     failure::Failure,
     ids::Ids,
@@ -128,8 +132,12 @@ fn safe(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderV
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-/// Only JSON is worth it: pictures are compressed already, and the pages of the documentation too.
-fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+/// Only JSON is worth it: pictures are compressed already, and the pages of the documentation too. Nor is anything
+/// compressed anew that lies compressed in memory, for whoever does not take it so.
+fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, extensions: &Extensions) -> bool {
+    if extensions.get::<Shared>().is_some() {
+        return false;
+    }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/json") || value.starts_with("application/problem"))
 }

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
+use super::progress::Progress;
 use crate::telemetry::Metrics;
 
 /// How long a client may take to send the head of a request, and how long an idle connection stays.
@@ -52,6 +53,8 @@ pub struct Server {
     pub router: Router,
     /// How many connections there is room for.
     pub max_connections: usize,
+    /// How long a write may make no progress.
+    pub write_timeout: Duration,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The tasks of HTTP connections, so that a shutdown can wait for them.
@@ -101,6 +104,7 @@ impl Server {
             request.extensions_mut().insert(place.clone());
             router.clone().oneshot(request)
         }));
+        let stream = Progress::new(stream, self.write_timeout);
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             let connection = http1::Builder::new()

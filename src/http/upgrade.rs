@@ -13,7 +13,7 @@ use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
 
-use super::{AppState, extract::Peer, serve::Place};
+use super::{AppState, extract::Peer, progress::Progress, serve::Place};
 use crate::{
     failure::Failure,
     session::{self, reading::Reading, socket},
@@ -75,11 +75,11 @@ pub async fn upgrade(
 
 /// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
 async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<Reading<TcpStream>>> {
-    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Progress<TcpStream>>>() else {
         tracing::error!("an upgraded connection is not a TCP socket");
         return None;
     };
-    let (stream, early) = (io.into_inner(), read_buf.to_vec());
+    let (stream, early) = (io.into_inner().into_inner(), read_buf.to_vec());
     // The view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
     drop(read_buf);
     Some(socket::accept(stream, early).await)
