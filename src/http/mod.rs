@@ -13,7 +13,7 @@
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`progress`] | the deadline of writes |
-//! | [`serve`] | accepting connections, as many as there is room for |
+//! | [`serve`], [`refusal`] | accepting connections, as many as there is room for; refusing the others |
 //!
 //! Handlers translate; rules live in `service`.
 
@@ -26,6 +26,7 @@ pub mod observe;
 pub mod openapi;
 pub mod problem;
 pub mod progress;
+mod refusal;
 pub mod request_id;
 pub mod routes;
 pub mod serve;
@@ -105,14 +106,33 @@ pub struct AppState {
 /// Bodies from this size on are compressed, in bytes.
 const COMPRESSED_FROM: u64 = 1024;
 
+/// When a client is to come back whose connection there was no room for.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
+
 /// The whole of HTTP. `proxies` are believed when they say where a request comes from.
 pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
-    router
+    let router = router
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
-        .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
+        .layer(middleware::from_fn_with_state(state.clone(), limits::limit));
+    around(router, state, proxies)
+}
+
+/// What connections hear that there is no room for: how the server is, or to come back later.
+pub fn refusing(state: AppState, proxies: Arc<[IpNet]>) -> Router {
+    let (router, _) = routes::health::routes().split_for_parts();
+    let refuse = async || {
+        let message = "The server holds as many connections, of all or from there, as it may. Try again later.";
+        Failure::new(ErrorCode::Overloaded, message).retry_after(REFUSED_RETRY)
+    };
+    around(router.fallback(refuse), state, proxies)
+}
+
+/// What every answer has around it.
+fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> Router {
+    router
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)))
         .layer(cors(&state.origins))

@@ -13,8 +13,9 @@ use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
 
-use super::{AppState, extract::Peer, progress::Progress, serve::Place};
+use super::{AppState, extract::Peer, progress::Progress};
 use crate::{
+    admission::Place,
     failure::Failure,
     session::{self, reading::Reading, socket},
 };
@@ -53,18 +54,20 @@ pub async fn upgrade(
     else {
         return Err(upgrade_required());
     };
+    if place.belongs_to(peer).is_err() {
+        return Err(Failure::overloaded().into_response());
+    }
     let context = Arc::clone(&state.session);
-    // The task of the connection, from here to its end. It keeps its place in the number of connections.
+    // The task of the connection, from here to its end. It keeps its place among the connections.
     state.session.tasks.spawn(async move {
         match upgrading.await {
             Ok(upgraded) => {
                 if let Some(stream) = websocket(upgraded).await {
-                    session::task::run(stream, peer, context).await;
+                    session::task::run(stream, peer, Some(place), context).await;
                 }
             }
             Err(error) => tracing::debug!(%peer, %error, "the upgrade to WebSocket failed"),
         }
-        drop(place);
     });
     let mut response = response.map(|()| axum::body::Body::empty());
     if chosen {
