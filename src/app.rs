@@ -35,6 +35,7 @@ use crate::{
     service::{accounts::Accounts, sequencer::Lanes},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
+    telemetry::Quiet,
 };
 
 /// Files that are kept for the store, logs and listeners when connections are counted.
@@ -87,6 +88,7 @@ impl App {
         let photo_place = photos.describe();
         let services = base.services(&session, photos)?;
         let limits = Arc::new(base.request_limits());
+        let quiet = Arc::<Quiet>::default();
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -111,6 +113,7 @@ impl App {
             limits: Arc::clone(&limits),
             origins: listen.cors_origins.clone().into(),
             ids: Arc::clone(&base.ids),
+            quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
             shutdown: base.shutdown.clone(),
         };
@@ -133,6 +136,7 @@ impl App {
                 Arc::clone(&session),
                 Arc::clone(&accounts),
                 limits,
+                quiet,
                 base.shutdown.clone(),
             )),
             tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),

@@ -63,7 +63,7 @@ use crate::{
     },
     session,
     store::Backend,
-    telemetry::Metrics,
+    telemetry::{Metrics, Quiet},
 };
 
 /// What the handlers need.
@@ -97,6 +97,8 @@ pub struct AppState {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Bounds the log lines about requests that failed.
+    pub quiet: Arc<Quiet>,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// Cancelled when the server is going to stop.

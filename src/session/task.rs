@@ -148,16 +148,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             End::Gone => None,
         };
         context.metrics.connection_closed(code);
-        tracing::info!(
-            connection = connection.as_ref().map(|connection| tracing::field::display(connection.id)),
-            member = connection.as_ref().map(|connection| tracing::field::display(connection.member)),
-            %peer,
-            code = code.map(CloseCode::number),
-            received,
-            sent,
-            seconds = started.elapsed().as_secs(),
-            "connection closed"
-        );
+        let (seconds, number) = (started.elapsed().as_secs(), code.map(CloseCode::number));
+        // A line for each connection of a member; not for those that anybody can make as often as they like.
+        if let Some(Connection { id: connection, member, .. }) = connection.as_deref() {
+            tracing::info!(%connection, %member, %peer, code = number, received, sent, seconds, "connection closed");
+        } else {
+            tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
+        }
         if let End::Close(close) = end {
             socket.close(close).await;
         }
