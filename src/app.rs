@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use protocol::{model::UserType, rest::RegisterRequest};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -39,6 +40,7 @@ use crate::{
     service::{accounts::Accounts, sequencer::Lanes, slots::Slots},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
+    telemetry::Quiet,
 };
 
 /// Files that are kept for the store, logs and listeners when connections are counted.
@@ -91,6 +93,7 @@ impl App {
         let photo_place = photos.describe();
         let services = base.services(&session, photos)?;
         let limits = Arc::new(base.request_limits());
+        let quiet = Arc::<Quiet>::default();
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -116,13 +119,19 @@ impl App {
             detached: Arc::new(Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS)),
             origins: listen.cors_origins.clone().into(),
             ids: Arc::clone(&base.ids),
+            quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
             shutdown: base.shutdown.clone(),
         };
         let http_tasks = TaskTracker::new();
+        let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
+        let connections = &base.settings.connections;
         let server = Server {
-            router: http::router(state, listen.trusted_proxies.clone().into()),
-            max_connections,
+            router: http::router(state.clone(), Arc::clone(&proxies)),
+            refusing: http::refusing(state, Arc::clone(&proxies)),
+            places: base.places(max_connections, proxies),
+            write_timeout: connections.write_timeout,
+            close_timeout: connections.close_timeout,
             metrics: Arc::clone(&base.metrics),
             tasks: http_tasks.clone(),
             shutdown: base.shutdown.clone(),
@@ -133,6 +142,7 @@ impl App {
                 Arc::clone(&session),
                 Arc::clone(&accounts),
                 limits,
+                quiet,
                 base.shutdown.clone(),
             )),
             tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),
@@ -165,7 +175,7 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = session::socket::accept(stream, Vec::new()).await;
-        self.session.tasks.spawn(session::task::run(stream, peer, Arc::clone(&self.session)));
+        self.session.tasks.spawn(session::task::run(stream, peer, None, Arc::clone(&self.session)));
     }
 
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,
@@ -226,8 +236,6 @@ async fn bind(settings: &str, addr: SocketAddr) -> Result<TcpListener, StartErro
 fn max_connections(wanted: usize) -> Result<usize, StartError> {
     let files = rlimit::increase_nofile_limit(u64::MAX).map_err(start_error)?;
     let room = usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(16);
-    // More than a semaphore can count are as good as no limit.
-    let room = room.min(tokio::sync::Semaphore::MAX_PERMITS);
     if wanted > room {
         tracing::warn!(wanted, room, "MAX_CONNECTIONS is more than the process may have files");
     }

@@ -8,6 +8,7 @@
 //!
 //! Dependencies point one way: `session, http -> service -> store, hub -> protocol`. `ARCHITECTURE.md` draws it.
 
+pub mod admission;
 pub mod ai;
 pub mod app;
 pub mod auth;

@@ -12,7 +12,7 @@ use crate::{
     http::limits::RequestLimits,
     service::{accounts::Accounts, messaging::Messaging, watching::Watching},
     session,
-    telemetry::Metrics,
+    telemetry::{Metrics, Quiet},
 };
 
 /// How often rate limits forget, and expired tokens are removed.
@@ -30,6 +30,7 @@ pub(super) async fn maintain(
     session: Arc<session::Context>,
     accounts: Arc<Accounts>,
     limits: Arc<RequestLimits>,
+    quiet: Arc<Quiet>,
     stop: CancellationToken,
 ) {
     let mut interval = tokio::time::interval(MAINTENANCE);
@@ -40,6 +41,7 @@ pub(super) async fn maintain(
         accounts.registrations.tidy();
         accounts.logins.tidy();
         limits.tidy();
+        quiet.tell();
         match accounts.sessions.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),

@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{StartError, start_error};
 use crate::{
+    admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Familiar, Passwords, access},
     clock::{Clock, SystemClock},
@@ -259,6 +261,17 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(self.advice()?),
         })
+    }
+
+    /// The connections that there is room for.
+    pub(super) fn places(&self, total: usize, proxies: Arc<[IpNet]>) -> Arc<Places> {
+        let connections = &self.settings.connections;
+        let limits = admission::Limits {
+            total,
+            per_address: connections.max_connections_per_address,
+            per_network: connections.max_connections_per_network,
+        };
+        Places::new(limits, proxies, Arc::clone(&self.metrics))
     }
 
     /// How many requests are allowed.

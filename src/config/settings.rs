@@ -222,6 +222,12 @@ pub struct ConnectionSettings {
     /// Most connections at a time; more are answered 503. 0: as many as the process may have files, less a reserve.
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, global = true)]
     pub max_connections: usize,
+    /// Most connections from one address (a /64 of IPv6) that nobody has signed in on: HTTP, and WebSockets before hello. Reverse proxies in TRUSTED_PROXIES are not limited, the sockets of each client behind them are. 0: no limit.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512, global = true)]
+    pub max_connections_per_address: usize,
+    /// The same for one network: a /24 of IPv4, a /48 of IPv6. 0: no limit.
+    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", default_value_t = 2048, global = true)]
+    pub max_connections_per_network: usize,
     /// Most WebSocket connections of one member, each on a device of its own.
     #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, global = true)]
     pub max_connections_per_member: usize,
@@ -231,7 +237,7 @@ pub struct ConnectionSettings {
     /// How often clients are asked to send a heartbeat; after 2.5 times that in silence a connection is closed.
     #[arg(long, env = "HEARTBEAT_INTERVAL", value_parser = duration, default_value = "30s", global = true)]
     pub heartbeat_interval: Duration,
-    /// How long a write may take before the client counts as too slow.
+    /// How long a write may make no progress before the client counts as too slow, over HTTP and WebSocket.
     #[arg(long, env = "WRITE_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
     pub write_timeout: Duration,
     /// How long a connection that is being closed may finish what is under way, and then wait for the other side.

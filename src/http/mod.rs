@@ -8,11 +8,13 @@
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
+//! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`detach`] | requests that change something run to their end, whoever hangs up |
 //! | [`observe`] | deadline, metrics and log of every request |
-//! | [`serve`] | accepting connections, as many as there is room for |
+//! | [`progress`] | the deadline of writes |
+//! | [`serve`], [`refusal`] | accepting connections, as many as there is room for; refusing the others |
 //!
 //! Handlers translate; rules live in `service`.
 
@@ -21,9 +23,12 @@ pub mod detach;
 mod documentation;
 pub mod extract;
 pub mod limits;
+mod negotiate;
 pub mod observe;
 pub mod openapi;
 pub mod problem;
+pub mod progress;
+mod refusal;
 pub mod request_id;
 pub mod routes;
 pub mod serve;
@@ -50,7 +55,7 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use self::limits::RequestLimits;
+use self::{limits::RequestLimits, negotiate::Shared};
 use crate::{
     failure::Failure,
     ids::Ids,
@@ -60,7 +65,7 @@ use crate::{
     },
     session,
     store::Backend,
-    telemetry::Metrics,
+    telemetry::{Metrics, Quiet},
 };
 
 /// What the handlers need.
@@ -96,6 +101,8 @@ pub struct AppState {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Bounds the log lines about requests that failed.
+    pub quiet: Arc<Quiet>,
     /// How long a request may take.
     pub request_timeout: Duration,
     /// Cancelled when the server is going to stop.
@@ -105,15 +112,34 @@ pub struct AppState {
 /// Bodies from this size on are compressed, in bytes.
 const COMPRESSED_FROM: u64 = 1024;
 
+/// When a client is to come back whose connection there was no room for.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
+
 /// The whole of HTTP. `proxies` are believed when they say where a request comes from.
 pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
-    router
+    let router = router
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
-        .layer(middleware::from_fn_with_state(state.clone(), limits::limit))
+        .layer(middleware::from_fn_with_state(state.clone(), limits::limit));
+    around(router, state, proxies)
+}
+
+/// What connections hear that there is no room for: how the server is, or to come back later.
+pub fn refusing(state: AppState, proxies: Arc<[IpNet]>) -> Router {
+    let (router, _) = routes::health::routes().split_for_parts();
+    let refuse = async || {
+        let message = "The server holds as many connections, of all or from there, as it may. Try again later.";
+        Failure::new(ErrorCode::Overloaded, message).retry_after(REFUSED_RETRY)
+    };
+    around(router.fallback(refuse), state, proxies)
+}
+
+/// What every answer has around it.
+fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> Router {
+    router
         .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)))
         .layer(cors(&state.origins))
@@ -133,8 +159,12 @@ fn safe(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderV
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-/// Only JSON is worth it: pictures are compressed already, and the pages of the documentation too.
-fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+/// Only JSON is worth it: pictures are compressed already, and the pages of the documentation too. Nor is anything
+/// compressed anew that lies compressed in memory, for whoever does not take it so.
+fn is_json(_: StatusCode, _: Version, headers: &HeaderMap, extensions: &Extensions) -> bool {
+    if extensions.get::<Shared>().is_some() {
+        return false;
+    }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|value| value.starts_with("application/json") || value.starts_with("application/problem"))
 }

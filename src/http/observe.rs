@@ -2,6 +2,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
+    http::Method,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -25,13 +26,43 @@ pub async fn observe(State(state): State<AppState>, request: Request, next: Next
         Err(_) => Failure::of(ErrorCode::Timeout).into_response(),
     };
     let (status, took) = (response.status(), started.elapsed());
-    // Methods are the client's to invent; only those that exist become labels.
-    let label = if status.as_u16() == 405 { "other" } else { method.as_str() };
-    state.metrics.http_request(label, route, status.as_u16(), took);
+    state.metrics.http_request(label(&method), route, status.as_u16(), took);
     if status.is_server_error() {
-        tracing::warn!(id, %method, route, status = status.as_u16(), ms = took.as_millis(), "request failed");
+        // Some of these anybody can cause, as often as they like.
+        if state.quiet.allows() {
+            tracing::warn!(id, %method, route, status = status.as_u16(), ms = took.as_millis(), "request failed");
+        }
     } else {
         tracing::debug!(id, %method, route, status = status.as_u16(), ms = took.as_millis(), "request");
     }
     response
+}
+
+/// The label of a method: methods are the client's to invent, labels are not.
+fn label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_methods_that_exist_become_labels() {
+        for known in [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
+            assert_eq!(label(&known), known.as_str());
+        }
+        for invented in ["get", "X", "CONNECT", "TRACE", "BREW"] {
+            assert_eq!(label(&Method::from_bytes(invented.as_bytes()).unwrap()), "other", "{invented}");
+        }
+    }
 }

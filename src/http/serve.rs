@@ -1,7 +1,8 @@
 //! Accepting connections, as many as there is room for.
 //!
-//! A process has a limit of open files, and every connection is one. Some are kept in reserve for the store; when the
-//! others are used up, a new connection is answered 503 at once instead of waiting in a queue that nobody empties.
+//! A process has a limit of open files, and every connection is one. Some are kept in reserve for the store; who may have
+//! the others is decided by [`crate::admission`]. A connection too many is not left waiting in a queue that nobody
+//! empties: it is answered at once, 503 or how the server is, see [`super::refusal`].
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,45 +14,40 @@ use hyper_util::{
 };
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::telemetry::Metrics;
+use super::{progress::Progress, refusal::Refusals};
+use crate::{
+    admission::{Order, Place, Places},
+    telemetry::Metrics,
+};
 
 /// How long a client may take to send the head of a request, and how long an idle connection stays.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
-const HEAD_MAX_BYTES: usize = 16 * 1024;
+pub(super) const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// How long to wait after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Refusals that are being written at the same time; more are dropped without one.
-const REFUSALS: usize = 32;
 /// Bytes that may lie unsent in the kernel before a socket counts as full: a slow reader is noticed early, and costs
 /// the kernel little.
 const UNSENT_BYTES: u32 = 128 * 1024;
-
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-Retry-After: 5\r\nConnection: close\r\nContent-Length: 178\r\n\r\n\
-{\"type\":\"urn:members-book:problem:overloaded\",\"title\":\"Overloaded\",\"status\":503,\
-\"detail\":\"The server holds as many connections as it may. Try again later.\",\"code\":\"overloaded\"}  ";
-
-/// A place among the connections that there is room for. Held by whatever keeps the connection open.
-#[derive(Clone)]
-pub struct Place {
-    _permit: Arc<OwnedSemaphorePermit>,
-}
 
 /// What accepting needs.
 pub struct Server {
     /// What answers requests.
     pub router: Router,
-    /// How many connections there is room for.
-    pub max_connections: usize,
+    /// What answers the requests of connections that there is no room for.
+    pub refusing: Router,
+    /// The connections that there is room for.
+    pub places: Arc<Places>,
+    /// How long a write may make no progress.
+    pub write_timeout: Duration,
+    /// How long a connection whose place is needed may finish what it is answering.
+    pub close_timeout: Duration,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The tasks of HTTP connections, so that a shutdown can wait for them.
@@ -63,8 +59,7 @@ pub struct Server {
 impl Server {
     /// Accepts until the shutdown.
     pub async fn run(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(self.max_connections));
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut refusals = Refusals::new(self.refusing.clone());
         let mut short_of_files = false;
         loop {
             let accepted = tokio::select! {
@@ -74,9 +69,12 @@ impl Server {
             match accepted {
                 Ok((stream, peer)) => {
                     short_of_files = false;
-                    match Arc::clone(&places).try_acquire_owned() {
-                        Ok(permit) => self.spawn(stream, peer, Place { _permit: Arc::new(permit) }),
-                        Err(_) => self.refuse(stream, &refusals),
+                    match self.places.admit(peer.ip(), Instant::now()) {
+                        Ok(place) => self.spawn(stream, peer, place),
+                        Err(reached) => {
+                            self.metrics.connection_refused(reached);
+                            refusals.refuse(stream, peer);
+                        }
                     }
                 }
                 Err(error) if concerns_one_connection(&error) => {}
@@ -96,12 +94,14 @@ impl Server {
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
         let router = self.router.clone();
+        let theirs = place.clone();
         let service = TowerToHyperService::new(tower::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(place.clone());
+            request.extensions_mut().insert(theirs.clone());
             router.clone().oneshot(request)
         }));
-        let shutdown = self.shutdown.clone();
+        let stream = Progress::new(stream, self.write_timeout);
+        let (shutdown, close_timeout) = (self.shutdown.clone(), self.close_timeout);
         self.tasks.spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -112,6 +112,14 @@ impl Server {
             tokio::pin!(connection);
             let result = tokio::select! {
                 result = &mut connection => result,
+                order = place.ended() => match order {
+                    // What it holds is given back when it is dropped.
+                    Order::FreeMemory => return,
+                    Order::MakeRoom => {
+                        connection.as_mut().graceful_shutdown();
+                        timeout(close_timeout, connection).await.unwrap_or(Ok(()))
+                    }
+                },
                 () = shutdown.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
@@ -122,45 +130,10 @@ impl Server {
             }
         });
     }
-
-    fn refuse(&self, mut stream: TcpStream, refusals: &Arc<Semaphore>) {
-        self.metrics.connections_refused.inc();
-        let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else { return };
-        tokio::spawn(async move {
-            // Whoever does not take it in time gets a closed socket.
-            let _ = timeout(Duration::from_secs(1), async {
-                let mut sink = [0; 1024];
-                // Clients do not expect an answer before they have asked.
-                let _ = stream.read(&mut sink).await?;
-                stream.write_all(REFUSAL).await?;
-                stream.shutdown().await?;
-                // What else the client has sent is read, or closing would take the answer back.
-                while stream.read(&mut sink).await? > 0 {}
-                Ok::<(), io::Error>(())
-            })
-            .await;
-            drop(permit);
-        });
-    }
 }
 
 /// Whether an accept failed because of the one connection that was about to be accepted.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_refusal_is_a_whole_http_response() {
-        let text = std::str::from_utf8(REFUSAL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
-        let problem: protocol::Problem = serde_json::from_str(body).unwrap();
-        assert_eq!(problem.code.http_status(), problem.status);
-        assert_eq!(problem.code.problem_type(), problem.problem_type);
-    }
 }

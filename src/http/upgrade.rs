@@ -13,8 +13,9 @@ use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
 
-use super::{AppState, extract::Peer, serve::Place};
+use super::{AppState, extract::Peer, progress::Progress};
 use crate::{
+    admission::Place,
     failure::Failure,
     session::{self, reading::Reading, socket},
 };
@@ -53,18 +54,20 @@ pub async fn upgrade(
     else {
         return Err(upgrade_required());
     };
+    if place.belongs_to(peer).is_err() {
+        return Err(Failure::overloaded().into_response());
+    }
     let context = Arc::clone(&state.session);
-    // The task of the connection, from here to its end. It keeps its place in the number of connections.
+    // The task of the connection, from here to its end. It keeps its place among the connections.
     state.session.tasks.spawn(async move {
         match upgrading.await {
             Ok(upgraded) => {
                 if let Some(stream) = websocket(upgraded).await {
-                    session::task::run(stream, peer, context).await;
+                    session::task::run(stream, peer, Some(place), context).await;
                 }
             }
             Err(error) => tracing::debug!(%peer, %error, "the upgrade to WebSocket failed"),
         }
-        drop(place);
     });
     let mut response = response.map(|()| axum::body::Body::empty());
     if chosen {
@@ -75,11 +78,11 @@ pub async fn upgrade(
 
 /// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
 async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<Reading<TcpStream>>> {
-    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Progress<TcpStream>>>() else {
         tracing::error!("an upgraded connection is not a TCP socket");
         return None;
     };
-    let (stream, early) = (io.into_inner(), read_buf.to_vec());
+    let (stream, early) = (io.into_inner().into_inner(), read_buf.to_vec());
     // The view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
     drop(read_buf);
     Some(socket::accept(stream, early).await)

@@ -23,6 +23,7 @@ use super::{
     sync,
 };
 use crate::{
+    admission::Place,
     failure::Failure,
     hub::{Close, Connection, Delivery, Frame, Outbox},
 };
@@ -39,21 +40,27 @@ enum End {
     Gone,
 }
 
-/// Runs a connection to its end. The stream may be a TCP socket or anything else that carries bytes.
+/// Runs a connection to its end; `place` is what it holds among those there is room for. The stream may be a TCP socket or anything else that carries bytes.
 ///
 /// The future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
 /// only now and then is boxed when it is.
 pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
     stream: WebSocketStream<S>,
     peer: IpAddr,
+    place: Option<Place>,
     context: Arc<Context>,
 ) -> impl Future<Output = ()> {
     context.metrics.connections.inc();
     let started = Instant::now();
+    let outbox = Arc::new(Outbox::new(context.outbox, Arc::clone(&context.metrics)));
+    if let Some(place) = &place {
+        place.closes_through(&outbox);
+    }
     let mut task = Box::new(Task {
         socket: Socket::new(stream, context.timing, Arc::clone(&context.metrics)),
         session: Session::new(&context.timing, started),
-        outbox: Arc::new(Outbox::new(context.outbox, Arc::clone(&context.metrics))),
+        outbox,
+        place,
         connection: None,
         peer,
         effects: Vec::new(),
@@ -76,6 +83,8 @@ struct Task<S> {
     socket: Socket<S>,
     session: Session,
     outbox: Arc<Outbox>,
+    /// Among the connections that there is room for; nothing for one that is not counted.
+    place: Option<Place>,
     /// There once it is signed in.
     connection: Option<Arc<Connection>>,
     peer: IpAddr,
@@ -129,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Signs out, says how it was, and closes.
     async fn finish(mut self: Box<Self>, end: End) {
         let typing = self.session.end();
-        let Self { socket, connection, peer, started, received, sent, context, .. } = *self;
+        let Self { socket, connection, peer, started, received, sent, context, place: _place, .. } = *self;
         if let Some(connection) = &connection {
             context.connections.sign_out(connection);
             dispatch::stop_typing(&context, connection, typing);
@@ -139,16 +148,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             End::Gone => None,
         };
         context.metrics.connection_closed(code);
-        tracing::info!(
-            connection = connection.as_ref().map(|connection| tracing::field::display(connection.id)),
-            member = connection.as_ref().map(|connection| tracing::field::display(connection.member)),
-            %peer,
-            code = code.map(CloseCode::number),
-            received,
-            sent,
-            seconds = started.elapsed().as_secs(),
-            "connection closed"
-        );
+        let (seconds, number) = (started.elapsed().as_secs(), code.map(CloseCode::number));
+        // A line for each connection of a member; not for those that anybody can make as often as they like.
+        if let Some(Connection { id: connection, member, .. }) = connection.as_deref() {
+            tracing::info!(%connection, %member, %peer, code = number, received, sent, seconds, "connection closed");
+        } else {
+            tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
+        }
         if let End::Close(close) = end {
             socket.close(close).await;
         }
@@ -243,6 +249,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Ok(signed_in) => signed_in,
             Err(failure) => return self.refuse(id.as_ref(), failure).await,
         };
+        if let Some(place) = &self.place {
+            place.signed_in();
+        }
         let member = signed_in.connection.member;
         self.connection = Some(Arc::clone(&signed_in.connection));
         self.session.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);

@@ -12,6 +12,8 @@ use prometheus_client::{
 };
 use protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame};
 
+use crate::admission::NoRoom;
+
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $kind:ident, [$($label:literal),*];)*) => {
         /// The name of a metric.
@@ -67,8 +69,10 @@ metrics! {
     Connections = "connections", Gauge, [];
     /// Members with at least one signed-in connection.
     MembersConnected = "members_connected", Gauge, [];
-    /// TCP connections that were answered 503 because the server holds as many as it may.
-    ConnectionsRefused = "connections_refused", Counter, [];
+    /// TCP connections that there was no room for, by the limit that was reached: `address`, `network` or `total`.
+    ConnectionsRefused = "connections_refused", Counter, ["limit"];
+    /// Connections that nobody had signed in on, closed to make room for others.
+    ConnectionsEvicted = "connections_evicted", Counter, [];
     /// Connections that ended, by close code; `gone` when the client just vanished.
     ConnectionsClosed = "connections_closed", Counter, ["code"];
     /// Frames from clients, by type; `invalid` for what was not a frame.
@@ -127,6 +131,7 @@ struct FrameLabels {
     r#type: &'static str,
 }
 
+/// `code` is an error code or a close code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: String,
@@ -154,7 +159,7 @@ struct RouteLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
@@ -171,8 +176,9 @@ pub struct Metrics {
     pub connections: Gauge,
     /// [`Metric::MembersConnected`]
     pub members_connected: Gauge,
-    /// [`Metric::ConnectionsRefused`]
-    pub connections_refused: Counter,
+    connections_refused: Family<LimitLabels, Counter>,
+    /// [`Metric::ConnectionsEvicted`]
+    pub connections_evicted: Counter,
     connections_closed: Family<CodeLabels, Counter>,
     frames_received: Vec<Counter>,
     frames_invalid: Counter,
@@ -257,7 +263,8 @@ impl Metrics {
         Self {
             connections: register(r, Metric::Connections, Gauge::default()),
             members_connected: register(r, Metric::MembersConnected, Gauge::default()),
-            connections_refused: register(r, Metric::ConnectionsRefused, Counter::default()),
+            connections_refused: register(r, Metric::ConnectionsRefused, Family::default()),
+            connections_evicted: register(r, Metric::ConnectionsEvicted, Counter::default()),
             connections_closed: register(r, Metric::ConnectionsClosed, Family::default()),
             frames_received: by_type(&received, ClientFrame::TYPES),
             frames_invalid: received.get_or_create_owned(&FrameLabels { r#type: "invalid" }),
@@ -288,6 +295,11 @@ impl Metrics {
             ai_circuit: register(r, Metric::AiCircuit, Gauge::default()),
             registry,
         }
+    }
+
+    /// Counts a connection that there was no room for.
+    pub fn connection_refused(&self, reached: NoRoom) {
+        self.connections_refused.get_or_create(&LimitLabels { limit: reached.name() }).inc();
     }
 
     /// Counts a frame from a client, by [`ClientFrame::index`].
@@ -330,9 +342,9 @@ impl Metrics {
         self.store_errors.get_or_create(&KindLabels { kind }).inc();
     }
 
-    /// Counts an HTTP request.
-    pub fn http_request(&self, method: &str, route: &str, status: u16, took: Duration) {
-        let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };
+    /// Counts an HTTP request. `route` is a pattern of ours and never a path: each one is a series for ever.
+    pub fn http_request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let labels = RequestLabels { method, route: route.to_owned(), status };
         self.http_requests.get_or_create(&labels).inc();
         self.http_seconds.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
     }
@@ -377,6 +389,7 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.store_error("timeout");
+        metrics.connection_refused(NoRoom::Address);
         metrics.ai_call("answered");
         let text = metrics.render().unwrap();
         for metric in Metric::ALL {

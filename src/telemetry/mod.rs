@@ -1,8 +1,10 @@
-//! What operators see: logs ([`logs`]) and metrics ([`metrics`]).
+//! What operators see: logs ([`logs`], [`quiet`]) and metrics ([`metrics`]).
 //!
 //! Never in either: message content, tokens, passwords, e-mail addresses.
 
 pub mod logs;
 pub mod metrics;
+pub mod quiet;
 
 pub use metrics::Metrics;
+pub use quiet::Quiet;

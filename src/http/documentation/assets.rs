@@ -1,17 +1,21 @@
 //! What the pages load: the viewers in `src/http/assets`, which has a README, and the few lines that start them.
 
-use std::io::Read as _;
+use std::{io::Read as _, sync::OnceLock};
 
 use axum::{
+    body::Bytes,
     extract::Path,
-    http::{HeaderMap, HeaderValue, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use flate2::read::GzDecoder;
 use protocol::ErrorCode;
 
 use super::headers;
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    http::negotiate::{accepts_gzip, gzipped, shared},
+};
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -21,8 +25,8 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 enum Content {
     /// As it is; may change with every version of the server.
     Own(&'static str),
-    /// Compressed with gzip, under a path with the version of its package.
-    Vendored(&'static [u8]),
+    /// Compressed with gzip, under a path with the version of its package; and unpacked, once a client has asked for that.
+    Vendored(&'static [u8], OnceLock<Bytes>),
 }
 
 struct Asset {
@@ -46,12 +50,12 @@ macro_rules! vendored {
         Asset {
             path: $path,
             content_type: $content_type,
-            content: Content::Vendored(include_bytes!(concat!("../assets/", $path, ".gz"))),
+            content: Content::Vendored(include_bytes!(concat!("../assets/", $path, ".gz")), OnceLock::new()),
         }
     };
 }
 
-static ASSETS: &[Asset] = &[
+static ASSETS: [Asset; 9] = [
     vendored!("swagger-ui-5.35.0/swagger-ui-bundle.js", JAVASCRIPT),
     vendored!("swagger-ui-5.35.0/swagger-ui.css", CSS),
     vendored!("redoc-2.5.4/redoc.standalone.js", JAVASCRIPT),
@@ -66,29 +70,25 @@ static ASSETS: &[Asset] = &[
 /// Serves one of them.
 pub(super) async fn serve(Path(path): Path<String>, request: HeaderMap) -> Result<Response, Failure> {
     let asset = ASSETS.iter().find(|asset| asset.path == path).ok_or(ErrorCode::NotFound)?;
-    let compressed = match asset.content {
-        Content::Own(text) => return Ok((headers(asset.content_type, "no-cache"), text).into_response()),
-        Content::Vendored(bytes) => bytes,
-    };
-    let headers =
-        (headers(asset.content_type, FOR_EVER), [(header::VARY, HeaderValue::from_static("accept-encoding"))]);
-    if accepts_gzip(&request) {
-        let encoding = [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))];
-        return Ok((headers, encoding, compressed).into_response());
-    }
-    let mut plain = Vec::new();
-    GzDecoder::new(compressed).read_to_end(&mut plain).map_err(|_| ErrorCode::Internal)?;
-    Ok((headers, plain).into_response())
+    Ok(match &asset.content {
+        Content::Own(text) => (headers(asset.content_type, "no-cache"), *text).into_response(),
+        Content::Vendored(packed, plain) => {
+            let body = if accepts_gzip(&request) {
+                gzipped(Bytes::from_static(packed))
+            } else {
+                shared(plain.get_or_init(|| unpacked(packed)).clone())
+            };
+            (headers(asset.content_type, FOR_EVER), body).into_response()
+        }
+    })
 }
 
-/// Whether the client takes gzip (RFC 9110, section 12.5.3). Every browser does.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let offers = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    let gzip = offers.flat_map(|value| value.split(',')).find_map(|offer| {
-        let (coding, weight) = offer.split_once(';').unwrap_or((offer, ""));
-        coding.trim().eq_ignore_ascii_case("gzip").then(|| weight.trim().trim_start_matches("q=").trim())
-    });
-    gzip.is_some_and(|weight| weight.is_empty() || weight.parse().is_ok_and(|weight: f32| weight > 0.0))
+#[expect(clippy::expect_used, reason = "compiled in, and a test unpacks each")]
+fn unpacked(packed: &[u8]) -> Bytes {
+    let mut plain = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut plain).expect("a vendored file is gzip");
+    plain.shrink_to_fit();
+    plain.into()
 }
 
 #[cfg(test)]
@@ -117,22 +117,12 @@ mod tests {
 
     #[test]
     fn what_is_vendored_can_be_unpacked() {
-        for asset in ASSETS {
-            let Content::Vendored(bytes) = asset.content else { continue };
+        for asset in &ASSETS {
+            let Content::Vendored(bytes, _) = asset.content else { continue };
             let mut text = String::new();
             GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
             assert!(text.len() > bytes.len(), "{}", asset.path);
             assert!(!text.contains("cdn.redoc.ly"), "{}", asset.path);
         }
-    }
-
-    #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
-        let accepts = |value: &'static str| {
-            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]))
-        };
-        assert!(accepts("gzip, deflate, br, zstd") && accepts("br;q=1.0, gzip;q=0.8") && accepts("GZIP"));
-        assert!(!accepts("identity") && !accepts("gzip;q=0") && !accepts("br, gzip; q=0.0") && !accepts(""));
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }

@@ -4,18 +4,23 @@
 
 mod assets;
 
+use std::sync::LazyLock;
+
 use axum::{
     Router,
-    body::Bytes,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
-use super::{AppState, routes};
+use super::{AppState, negotiate::Document, routes};
 
 /// The AsyncAPI document of the WebSocket; a test of `protocol` compares it with the code.
-const ASYNCAPI: &str = include_str!("../../../protocol/schema/asyncapi.json");
+static ASYNCAPI: LazyLock<Document> =
+    LazyLock::new(|| Document::new(include_str!("../../../protocol/schema/asyncapi.json")));
+
+/// The OpenAPI document.
+static OPENAPI: LazyLock<Document> = LazyLock::new(|| Document::new(openapi()));
 
 /// What every page may load: its scripts, its styles, its document, and nothing from anywhere else. All three viewers
 /// write style attributes and elements as they go, which is why inline styles are allowed, and have pictures in their
@@ -34,10 +39,9 @@ macro_rules! policy {
 
 /// The documents and the pages. They are for everybody, like the repository that they come from.
 pub(super) fn routes() -> Router<AppState> {
-    let openapi = openapi();
     Router::new()
-        .route("/api/openapi.json", get(move || async move { document(openapi) }))
-        .route("/api/asyncapi.json", get(async || document(Bytes::from_static(ASYNCAPI.as_bytes()))))
+        .route("/api/openapi.json", get(async |request: HeaderMap| document(&OPENAPI, &request)))
+        .route("/api/asyncapi.json", get(async |request: HeaderMap| document(&ASYNCAPI, &request)))
         // Relative links on the page need the slash.
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
         .route("/api/docs/", get(async || page(include_str!("../assets/pages/docs.html"), policy!("'self'", ""))))
@@ -56,8 +60,8 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// The OpenAPI document, written once.
 #[expect(clippy::expect_used, reason = "strings, numbers, lists and maps with string keys; a test writes it too")]
-fn openapi() -> Bytes {
-    routes::document().to_json().expect("the document is JSON").into()
+fn openapi() -> String {
+    routes::document().to_json().expect("the document is JSON")
 }
 
 /// Headers that every answer of this module has.
@@ -68,8 +72,8 @@ fn headers(content_type: &'static str, cache: &'static str) -> [(HeaderName, Hea
     ]
 }
 
-fn document(json: Bytes) -> Response {
-    (headers("application/json", "no-cache"), json).into_response()
+fn document(document: &Document, request: &HeaderMap) -> Response {
+    (headers("application/json", "no-cache"), document.answer(request)).into_response()
 }
 
 fn page(html: &'static str, policy: &'static str) -> Response {

@@ -1,0 +1,109 @@
+//! Bodies that are the same for everybody: compressed once, and shared by all answers.
+
+use std::{io::Write as _, sync::LazyLock};
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use flate2::{Compression, write::GzEncoder};
+
+/// Marks an answer whose body lies in memory anyway, as it is sent: it is neither compressed anew nor charged to the
+/// memory budget.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared;
+
+type Compress = Box<dyn FnOnce() -> Option<Bytes> + Send>;
+
+/// A text that never changes while the server runs, in both forms.
+pub(super) struct Document {
+    plain: Bytes,
+    /// Made when the first client takes it.
+    gzip: LazyLock<Option<Bytes>, Compress>,
+}
+
+impl Document {
+    /// A document of this text.
+    pub(super) fn new(plain: impl Into<Bytes>) -> Self {
+        let plain = plain.into();
+        let text = plain.clone();
+        Self { plain, gzip: LazyLock::new(Box::new(move || compress(&text))) }
+    }
+
+    /// The answer for a client with these headers; its content type and caching are the caller's to add.
+    pub(super) fn answer(&self, request: &HeaderMap) -> Response {
+        let compressed = if accepts_gzip(request) { (*self.gzip).clone() } else { None };
+        compressed.map_or_else(|| shared(self.plain.clone()), gzipped)
+    }
+}
+
+/// An answer that shares these bytes, which are gzip.
+pub(super) fn gzipped(bytes: Bytes) -> Response {
+    let mut response = shared(bytes);
+    response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
+/// An answer that shares these bytes. It has another form for other clients.
+pub(super) fn shared(bytes: Bytes) -> Response {
+    let mut response = bytes.into_response();
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response.extensions_mut().insert(Shared);
+    response
+}
+
+/// Writing to memory does not fail; if it did, the plain text would have to do.
+fn compress(text: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(text).ok()?;
+    encoder.finish().ok().map(Bytes::from)
+}
+
+/// Whether the client takes gzip (RFC 9110, section 12.5.3). Every browser does.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let gzip = offers.flat_map(|value| value.split(',')).find_map(|offer| {
+        let (coding, weight) = offer.split_once(';').unwrap_or((offer, ""));
+        coding.trim().eq_ignore_ascii_case("gzip").then(|| weight.trim().trim_start_matches("q=").trim())
+    });
+    gzip.is_some_and(|weight| weight.is_empty() || weight.parse().is_ok_and(|weight: f32| weight > 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use axum::body::to_bytes;
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn accepting(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        let accepts = |value| accepts_gzip(&accepting(value));
+        assert!(accepts("gzip, deflate, br, zstd") && accepts("br;q=1.0, gzip;q=0.8") && accepts("GZIP"));
+        assert!(!accepts("identity") && !accepts("gzip;q=0") && !accepts("br, gzip; q=0.0") && !accepts(""));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn every_answer_shares_the_same_bytes_in_either_form() {
+        let document = Document::new("a text ".repeat(1000));
+        for encoding in ["gzip", "identity"] {
+            let bytes = async || to_bytes(document.answer(&accepting(encoding)).into_body(), usize::MAX).await.unwrap();
+            let (one, two) = (bytes().await, bytes().await);
+            assert_eq!(one.as_ptr(), two.as_ptr(), "{encoding}");
+        }
+        let response = document.answer(&accepting("gzip"));
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+        let packed = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let mut text = String::new();
+        GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a text ".repeat(1000));
+    }
+}

@@ -1,0 +1,66 @@
+//! Log lines that anybody can cause, kept to a bounded number.
+//!
+//! A client needs no account to make requests fail. Each line about that is worth reading, a million of them are not: some
+//! are written at once, then one a second, and how many were left out is told with the next one.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+/// Lines that are written at once, after a pause.
+const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
+/// Lines a second after that: 86,400 a day, some 30 MB.
+const PER_SECOND: NonZeroU32 = NonZeroU32::MIN;
+
+/// A bound of log lines.
+pub struct Quiet {
+    limiter: DefaultDirectRateLimiter,
+    left_out: AtomicU64,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        let quota = Quota::per_second(PER_SECOND).allow_burst(BURST);
+        Self { limiter: RateLimiter::direct(quota), left_out: AtomicU64::new(0) }
+    }
+}
+
+impl Quiet {
+    /// Whether one more line may be written. Tells before it how many were not.
+    pub fn allows(&self) -> bool {
+        if self.limiter.check().is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        self.tell();
+        true
+    }
+
+    /// Tells how many lines were left out since that was told last. To be called now and then, for those that no other
+    /// line follows.
+    pub fn tell(&self) {
+        let lines = self.left_out.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            tracing::warn!(lines, "lines about failed requests were left out: there were too many");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_lines_are_written_and_the_others_are_counted() {
+        let quiet = Quiet::default();
+        let written = (0..10_000).filter(|_| quiet.allows()).count();
+        // How long the loop takes is not ours to say.
+        assert!((100..1_000).contains(&written), "{written}");
+        assert!(quiet.left_out.load(Ordering::Relaxed) > 0);
+        quiet.tell();
+        assert_eq!(quiet.left_out.load(Ordering::Relaxed), 0);
+    }
+}
