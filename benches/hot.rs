@@ -26,7 +26,7 @@ use protocol::{
     ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, ServerFrame, SessionId,
     Timestamp,
     client::MessageSend,
-    model::{ConversationKind, Message, UserType},
+    model::{Message, UserType},
     server::MessagePush,
 };
 use tokio::time::Instant;
@@ -160,7 +160,7 @@ fn append(members: &[MemberId], number: usize) -> Command {
     let (one, other) = (members[pair * 2], members[pair * 2 + 1]);
     Command::Append(Append {
         conversation: members_book::service::messaging::direct_conversation(one, other),
-        create: Some(NewConversation { kind: ConversationKind::Direct, members: vec![one, other] }),
+        create: Some(NewConversation::direct(one, other)),
         sender: one,
         client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
         content: "x".repeat(200),

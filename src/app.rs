@@ -103,6 +103,7 @@ impl App {
         };
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
+        let profiles = Arc::clone(&services.profiles);
         let state = AppState {
             accounts: Arc::clone(&accounts),
             advice: services.advice,
@@ -141,11 +142,13 @@ impl App {
             tokio::spawn(background::maintain(
                 Arc::clone(&session),
                 Arc::clone(&accounts),
+                Arc::clone(&profiles),
                 limits,
                 quiet,
                 base.shutdown.clone(),
             )),
             tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),
+            tokio::spawn(background::announce(Arc::clone(&profiles.announcements), base.shutdown.clone())),
             tokio::spawn(background::watch_departures(Arc::clone(&session.watching), base.shutdown.clone())),
         ];
         background.extend(metrics_listener.map(|listener| {

@@ -18,7 +18,7 @@ use members_book::{
 };
 use protocol::{
     ClientMessageId, MemberId, SessionId,
-    model::{ConversationKind, UserType},
+    model::UserType,
 };
 use tokio::task::JoinSet;
 
@@ -127,10 +127,7 @@ impl Seed {
                     let sender = if (number / pairs.len() as u64).is_multiple_of(2) { one.id } else { other.id };
                     Some(Command::Append(Append {
                         conversation: direct_conversation(one.id, other.id),
-                        create: Some(NewConversation {
-                            kind: ConversationKind::Direct,
-                            members: vec![one.id, other.id],
-                        }),
+                        create: Some(NewConversation::direct(one.id, other.id)),
                         sender,
                         client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
                         content: content.clone(),

@@ -20,8 +20,8 @@ pub use self::{
     auth::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenType},
     export::{Export, ExportedConversation, ExportedSession},
     members::{
-        ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement, Profile,
-        SearchQuery, SharedWith, Visibility, VisibilityPatch,
+        Audience, ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement,
+        Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,
     },
     messages::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     failure::Failure,
     http::limits::RequestLimits,
-    service::{accounts::Accounts, messaging::Messaging, watching::Watching},
+    service::{
+        accounts::Accounts, announcements::Announcements, messaging::Messaging, profiles::Profiles, watching::Watching,
+    },
     session,
     telemetry::{Metrics, Quiet},
 };
@@ -29,6 +31,7 @@ const SOON: Duration = Duration::from_millis(250);
 pub(super) async fn maintain(
     session: Arc<session::Context>,
     accounts: Arc<Accounts>,
+    profiles: Arc<Profiles>,
     limits: Arc<RequestLimits>,
     quiet: Arc<Quiet>,
     stop: CancellationToken,
@@ -38,6 +41,10 @@ pub(super) async fn maintain(
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         session.frames.tidy();
         session.messages.tidy();
+        session.typing.tidy();
+        session.statuses.tidy();
+        session.messaging.tidy();
+        profiles.limit.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
         limits.tidy();
@@ -70,6 +77,11 @@ pub(super) async fn look_after_others(messaging: Arc<Messaging>, stop: Cancellat
 /// Sees to it that members who have left are known to have left.
 pub(super) async fn watch_departures(watching: Arc<Watching>, stop: CancellationToken) {
     watching.run(stop).await;
+}
+
+/// Tells others of changed profiles.
+pub(super) async fn announce(announcements: Arc<Announcements>, stop: CancellationToken) {
+    announcements.run(stop).await;
 }
 
 /// Serves the metrics.

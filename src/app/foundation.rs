@@ -21,12 +21,13 @@ use crate::{
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
     photos::Objects,
-    presence::Presence,
+    presence::Pace,
     service::{
         accounts::Accounts,
         administration::Administration,
         advice::{Advice, Service},
         album::Album,
+        announcements::Announcements,
         connections::Connections,
         directory::Directory,
         documents::Documents,
@@ -178,12 +179,21 @@ impl Foundation {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
+        let members = || Arc::clone(&self.store.members);
+        let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
+        let watching = Arc::new(Watching::new(pace, members(), Arc::clone(&conversations), events.clone()));
+        let of_lanes = {
+            let watching = Arc::clone(&watching);
+            events.clone().with_met(move |members| watching.met(members))
+        };
         let (sequencer, lanes) =
-            Sequencer::start(Arc::clone(&conversations), &events, store.store_timeout, &self.metrics);
-        let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone()));
-        let presence = Presence::new(Arc::clone(&self.hub), connections.presence_grace);
-        let watching = Arc::new(Watching::new(presence, Arc::clone(&self.store.members), events.clone()));
-        let second = Duration::from_secs(1);
+            Sequencer::start(Arc::clone(&conversations), &of_lanes, store.store_timeout, &self.metrics);
+        let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
+        let (beginnings, burst) = (rates.rate_new_conversations, rates.rate_new_conversations_burst);
+        let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
+        let metrics = Arc::clone(&self.metrics);
+        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), beginnings, metrics);
+        let messaging = Arc::new(messaging);
         let context = session::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
@@ -198,6 +208,8 @@ impl Foundation {
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),
             messages: Arc::new(self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second)),
+            typing: self.limiter("typing", rates.rate_typing, rates.rate_typing_burst, second),
+            statuses: self.limiter("statuses", rates.rate_statuses, rates.rate_statuses_burst, minute),
             timing: Timing {
                 hello: connections.hello_timeout,
                 heartbeat: connections.heartbeat_interval,
@@ -220,12 +232,21 @@ impl Foundation {
         let listen = &self.settings.listen;
         let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), session.tasks.clone());
         let album = Arc::new(album);
+        let announcements = Announcements::new(
+            Arc::clone(conversations),
+            Arc::clone(&session.watching),
+            session.events.clone(),
+            self.settings.connections.profile_interval,
+        );
+        let rates = &self.settings.rates;
+        let minute = Duration::from_secs(60);
         let profiles = Arc::new(Profiles {
             members: Arc::clone(members),
-            conversations: Arc::clone(conversations),
             album: Arc::clone(&album),
             watching: Arc::clone(&session.watching),
+            announcements: Arc::new(announcements),
             events: session.events.clone(),
+            limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
             hub: Arc::clone(&self.hub),
             clock: Arc::clone(clock),
         });

@@ -246,6 +246,12 @@ pub struct ConnectionSettings {
     /// How long a member who has left still shows as present.
     #[arg(long, env = "PRESENCE_GRACE", value_parser = duration, default_value = "10s", global = true)]
     pub presence_grace: Duration,
+    /// The least time between two changes of one member's presence that watchers are told of; 0s: they are told of each.
+    #[arg(long, env = "PRESENCE_INTERVAL", value_parser = duration, default_value = "1s", global = true)]
+    pub presence_interval: Duration,
+    /// The least time between two changes of one member's profile that others are told of; 0s: they are told of each.
+    #[arg(long, env = "PROFILE_INTERVAL", value_parser = duration, default_value = "5s", global = true)]
+    pub profile_interval: Duration,
     /// Frames that wait for one connection before it is cut as too slow.
     #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, global = true)]
     pub outbox_max_frames: usize,
@@ -270,6 +276,30 @@ pub struct Rates {
     /// Frames of one member at once, after a pause.
     #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
     pub rate_frames_burst: u32,
+    /// `typing` of one member a second, over all their devices.
+    #[arg(long, env = "RATE_TYPING", default_value_t = 5, global = true)]
+    pub rate_typing: u32,
+    /// `typing` of one member at once, after a pause.
+    #[arg(long, env = "RATE_TYPING_BURST", default_value_t = 20, global = true)]
+    pub rate_typing_burst: u32,
+    /// `presence.set` of one member a minute, over all their devices.
+    #[arg(long, env = "RATE_STATUSES", default_value_t = 60, global = true)]
+    pub rate_statuses: u32,
+    /// `presence.set` of one member at once, after a pause.
+    #[arg(long, env = "RATE_STATUSES_BURST", default_value_t = 30, global = true)]
+    pub rate_statuses_burst: u32,
+    /// Conversations that one member begins an hour. Administrators have no limit.
+    #[arg(long, env = "RATE_NEW_CONVERSATIONS", default_value_t = 30, global = true)]
+    pub rate_new_conversations: u32,
+    /// Conversations that one member begins at once, after a pause.
+    #[arg(long, env = "RATE_NEW_CONVERSATIONS_BURST", default_value_t = 20, global = true)]
+    pub rate_new_conversations_burst: u32,
+    /// Changes of profiles by one member a minute. Administrators have no limit.
+    #[arg(long, env = "RATE_PROFILES", default_value_t = 10, global = true)]
+    pub rate_profiles: u32,
+    /// Changes of profiles by one member at once, after a pause.
+    #[arg(long, env = "RATE_PROFILES_BURST", default_value_t = 20, global = true)]
+    pub rate_profiles_burst: u32,
     /// REST requests of one member a second.
     #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
     pub rate_requests: u32,
@@ -348,6 +378,8 @@ impl Settings {
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
+        check(connections.presence_interval <= minute, "PRESENCE_INTERVAL", "at most 1m")?;
+        check(connections.profile_interval <= 60 * minute, "PROFILE_INTERVAL", "at most 1h")?;
         check(connections.presence_grace <= 60 * minute, "PRESENCE_GRACE", "at most 1h")
     }
 }
@@ -376,6 +408,8 @@ mod tests {
         assert_eq!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]), "");
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
+        assert!(problem(&["--presence-interval", "61s"]).starts_with("PRESENCE_INTERVAL: "));
+        assert!(problem(&["--profile-interval", "61m"]).starts_with("PROFILE_INTERVAL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
         assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
         let bucket = ["--aws-s3-bucket", "club"];

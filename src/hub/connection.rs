@@ -2,13 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use protocol::{ConnectionId, DeviceId, MemberId, SessionId, model::DeviceStatus};
+use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
 
 use super::Outbox;
 
@@ -24,13 +21,12 @@ pub struct Connection {
     pub device: DeviceId,
     /// The way into it.
     pub outbox: Arc<Outbox>,
-    away: AtomicBool,
     /// Whom it watches; nothing once it has ended.
     watching: Mutex<Option<HashSet<MemberId>>>,
 }
 
 impl Connection {
-    /// A connection that watches nobody and is online.
+    /// A connection that watches nobody.
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
         Self {
@@ -39,20 +35,8 @@ impl Connection {
             session,
             device,
             outbox,
-            away: AtomicBool::new(false),
             watching: Mutex::new(Some(HashSet::new())),
         }
-    }
-
-    /// Whether the device is away.
-    #[must_use]
-    pub fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
-    }
-
-    /// Sets what the device shows.
-    pub fn set_status(&self, status: DeviceStatus) {
-        self.away.store(status == DeviceStatus::Away, Ordering::Relaxed);
     }
 
     /// Changes the set of watched members; `None` if the connection has ended.

@@ -10,7 +10,7 @@ mod outbox;
 use std::sync::Arc;
 
 use dashmap::{DashMap, Entry};
-use protocol::{CloseCode, ConnectionId, MemberId, SessionId, model::DeviceStatus};
+use protocol::{CloseCode, ConnectionId, MemberId, SessionId};
 use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
@@ -25,6 +25,15 @@ pub type Connections = SmallVec<[Arc<Connection>; 1]>;
 /// The member has as many connections as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyConnections;
+
+/// What registering a connection has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registered {
+    /// Whether it is the member's first.
+    pub first: bool,
+    /// The connection of the same device whose place it took.
+    pub replaced: Option<ConnectionId>,
+}
 
 /// The connections of this node, by member.
 pub struct Hub {
@@ -41,45 +50,46 @@ impl Hub {
     }
 
     /// Adds a signed-in connection; events are queued for it from now on. An older connection of the same device is
-    /// told to close with 4409. Returns whether it is the member's first.
+    /// told to close with 4409.
     ///
     /// # Errors
     /// When the member has as many connections as allowed, on other devices.
-    pub fn register(&self, connection: Arc<Connection>) -> Result<bool, TooManyConnections> {
+    pub fn register(&self, connection: Arc<Connection>) -> Result<Registered, TooManyConnections> {
         match self.members.entry(connection.member) {
             Entry::Vacant(vacant) => {
                 vacant.insert(smallvec![connection]);
                 self.metrics.members_connected.inc();
-                Ok(true)
+                Ok(Registered { first: true, replaced: None })
             }
             Entry::Occupied(mut occupied) => {
                 let connections = occupied.get_mut();
                 let full = connections.len() >= self.max_per_member;
-                match connections.iter_mut().find(|known| known.device == connection.device) {
+                let replaced = match connections.iter_mut().find(|known| known.device == connection.device) {
                     Some(older) => {
                         older.outbox.close(Close::with(CloseCode::Replaced));
-                        *older = connection;
+                        Some(std::mem::replace(older, connection).id)
                     }
                     None if full => return Err(TooManyConnections),
-                    None => connections.push(connection),
-                }
-                Ok(false)
+                    None => {
+                        connections.push(connection);
+                        None
+                    }
+                };
+                Ok(Registered { first: false, replaced })
             }
         }
     }
 
-    /// Removes a connection, unless it was replaced before. Returns whether it was the member's last.
-    pub fn remove(&self, connection: &Connection) -> bool {
-        let Entry::Occupied(mut occupied) = self.members.entry(connection.member) else { return false };
+    /// Removes a connection, unless it was replaced before.
+    pub fn remove(&self, connection: &Connection) {
+        let Entry::Occupied(mut occupied) = self.members.entry(connection.member) else { return };
         let connections = occupied.get_mut();
         // Only itself: a newer connection of the same device is somebody else.
         connections.retain(|known| known.id != connection.id);
-        let last = connections.is_empty();
-        if last {
+        if connections.is_empty() {
             occupied.remove();
             self.metrics.members_connected.dec();
         }
-        last
     }
 
     /// Queues a frame for every connection of a member but one. Returns for how many.
@@ -99,14 +109,6 @@ impl Hub {
     #[must_use]
     pub fn is_connected(&self, member: MemberId) -> bool {
         self.members.contains_key(&member)
-    }
-
-    /// What the devices of a member show together: away only when all are. `None` without a connection.
-    #[must_use]
-    pub fn status(&self, member: MemberId) -> Option<DeviceStatus> {
-        let connections = self.members.get(&member)?;
-        let away = connections.iter().all(|connection| connection.is_away());
-        Some(if away { DeviceStatus::Away } else { DeviceStatus::Online })
     }
 
     /// Closes the connections of a member that belong to a session, or all of them. Returns how many.

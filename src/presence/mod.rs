@@ -1,218 +1,247 @@
-//! Presence: what members show, to those who asked.
+//! Presence: what members show, to those who asked and may see it.
 //!
-//! A member's presence is the best of their devices, held by the hub. When the last device leaves, the member stays as
-//! they were for a grace period, so that a phone that changes networks does not flicker. Nothing here is stored except
-//! when a member was last seen, and nobody is told anything that they did not ask for. Called by `service` only.
+//! The rules for one member are a plain state machine ([`state`]); here are the members, each under a lock of its own
+//! shard, and one queue of what is due. Nothing here is stored except when a member was last seen, and nobody is told
+//! anything that they did not ask for. Called by `service` only.
+
+mod state;
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use dashmap::{DashMap, Entry};
 use protocol::{
     ConnectionId, MemberId, Timestamp,
-    model::{DeviceStatus, Presence as MemberPresence, PresenceStatus},
+    model::{DeviceStatus, Presence as MemberPresence},
+    rest::Audience,
 };
-use tokio::{sync::Notify, time::Instant};
-
-use crate::{
-    hub::{Connection, Hub},
-    store::members::LastSeen,
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
 };
 
-/// Who watches one member, and what they were told last.
-struct Watched {
-    told: MemberPresence,
-    watchers: HashMap<ConnectionId, Arc<Connection>>,
-}
+pub use self::state::Pace;
+use self::state::{Facts, Shown, State};
+use crate::{hub::Connection, store::members::LastSeen};
 
-/// A member whose last device left a moment ago.
-#[derive(Debug, Clone, Copy)]
-struct Departure {
-    at: Timestamp,
-    status: DeviceStatus,
-    due: Instant,
-}
+/// Shards of the map of members: one is locked while the watchers of a member are told.
+const SHARDS: usize = 256;
+
+/// Tells connections how a member is. Never waits, and never calls back into presence.
+pub type Tell = Box<dyn Fn(&[Arc<Connection>], MemberPresence) + Send + Sync>;
 
 /// The presence of the members of this node.
 pub struct Presence {
-    hub: Arc<Hub>,
-    grace: Duration,
-    watched: DashMap<MemberId, Arc<Mutex<Watched>>>,
-    /// Members in their grace period, or whose last-seen time is not stored yet.
-    departed: DashMap<MemberId, Departure>,
-    /// The same members in the order in which their grace ends.
-    due: Mutex<VecDeque<(Instant, MemberId)>>,
-    departures: Notify,
+    pace: Pace,
+    tell: Tell,
+    /// Members who are connected, in their grace period or watched; nobody else.
+    members: DashMap<MemberId, State<Arc<Connection>>>,
+    /// When something is due for a member: each is in it once at most.
+    due: Mutex<BTreeSet<(Instant, MemberId)>>,
+    /// Something is due earlier than everything before.
+    earlier: Notify,
+    /// Members whose grace period has ended and whose last-seen time is to be stored.
+    gone: Mutex<Vec<(MemberId, Timestamp)>>,
+    somebody_gone: Notify,
 }
 
 impl Presence {
-    /// Presence with this grace period.
+    /// Presence that tells changes through `tell`.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, grace: Duration) -> Self {
+    pub fn new(pace: Pace, tell: Tell) -> Self {
         Self {
-            hub,
-            grace,
-            watched: DashMap::new(),
-            departed: DashMap::new(),
+            pace,
+            tell,
+            members: DashMap::with_shard_amount(SHARDS),
             due: Mutex::default(),
-            departures: Notify::new(),
+            earlier: Notify::new(),
+            gone: Mutex::default(),
+            somebody_gone: Notify::new(),
         }
     }
 
-    /// Lets a connection watch members, and says how they are now.
-    pub fn watch(&self, watcher: &Arc<Connection>, members: &[LastSeen]) -> Vec<MemberPresence> {
-        let mut snapshot = Vec::with_capacity(members.len());
-        for &LastSeen { member, at } in members {
-            // The guard of the map is held, so the entry cannot be given up at the same time.
-            let entry = self.watched.entry(member).or_insert_with(|| {
-                let told = self.now(member, at);
-                Arc::new(Mutex::new(Watched { told, watchers: HashMap::new() }))
-            });
-            let mut watched = entry.lock().unwrap_or_else(PoisonError::into_inner);
-            watched.watchers.insert(watcher.id, Arc::clone(watcher));
-            if watched.told.status == PresenceStatus::Offline && watched.told.last_seen.is_none() {
-                watched.told.last_seen = at;
-            }
-            snapshot.push(watched.told);
-        }
-        snapshot
+    /// A device of a member has arrived, in place of the connection `replaced` if there was one of the same device.
+    pub fn arrived(&self, member: MemberId, connection: ConnectionId, replaced: Option<ConnectionId>) {
+        self.update(member, |state, _| state.arrive(connection, replaced));
     }
 
-    /// What has changed since a snapshot was taken. Asked after the snapshot is in the watcher's outbox: a change that
-    /// was told before it would otherwise be overtaken by it.
+    /// A device of a member has ended at `at`. If it is the last that counts, the grace period begins; if it does not
+    /// count any more, nothing happens.
+    pub fn left(&self, member: MemberId, connection: ConnectionId, at: Timestamp) {
+        self.update(member, |state, now| state.leave(connection, at, now, self.pace));
+    }
+
+    /// A device of a member shows something else.
+    pub fn set_status(&self, member: MemberId, connection: ConnectionId, status: DeviceStatus) {
+        self.update(member, |state, _| state.set_status(connection, status));
+    }
+
+    /// Lets a connection watch members. It is shown nothing before [`Self::reveal`], and misses nothing that happens
+    /// while the store is asked in between.
+    pub fn watch(&self, watcher: &Arc<Connection>, members: &[MemberId]) {
+        for &member in members {
+            self.update(member, |state, _| state.watch(member, watcher.id, watcher.member, Arc::clone(watcher)));
+        }
+    }
+
+    /// What the store knows of watched members, each with whether the watcher has a conversation with them. Returns how
+    /// they are shown to the watcher.
+    pub fn reveal(&self, watcher: ConnectionId, members: &[(LastSeen, bool)]) -> Vec<MemberPresence> {
+        let shown = members.iter().map(|&(LastSeen { member, at, audience, version }, is_partner)| {
+            let facts = Facts { last_seen: at, audience, version };
+            presence(member, self.update(member, |state, _| state.reveal(watcher, facts, is_partner)))
+        });
+        shown.collect()
+    }
+
+    /// What a watcher is shown differently from a snapshot that was taken before. Asked after the snapshot is in the
+    /// watcher's outbox: a change that was told before it would otherwise be overtaken by it.
     #[must_use]
-    pub fn changed_since(&self, snapshot: &[MemberPresence]) -> Vec<MemberPresence> {
-        let told = |then: &MemberPresence| {
-            let watched = self.watched.get(&then.member).map(|watched| Arc::clone(&watched))?;
-            let told = watched.lock().unwrap_or_else(PoisonError::into_inner).told;
-            (told.status != then.status).then_some(told)
+    pub fn changed_since(&self, watcher: ConnectionId, snapshot: &[MemberPresence]) -> Vec<MemberPresence> {
+        let now = |then: &MemberPresence| {
+            let shown = self.members.get(&then.member)?.view(watcher)?;
+            Some(presence(then.member, shown)).filter(|now| now != then)
         };
-        snapshot.iter().filter_map(told).collect()
+        snapshot.iter().filter_map(now).collect()
     }
 
     /// Lets a connection watch members no longer.
     pub fn unwatch(&self, watcher: ConnectionId, members: impl IntoIterator<Item = MemberId>) {
         for member in members {
-            let Entry::Occupied(entry) = self.watched.entry(member) else { continue };
-            let nobody = {
-                let mut watched = entry.get().lock().unwrap_or_else(PoisonError::into_inner);
-                watched.watchers.remove(&watcher);
-                watched.watchers.is_empty()
-            };
-            if nobody {
-                entry.remove();
-            }
+            self.update(member, |state, _| state.unwatch(watcher));
         }
     }
 
-    /// The watchers of a member.
+    /// The watchers of a member, whether they may see the presence or not.
     #[must_use]
     pub fn watchers(&self, member: MemberId) -> Vec<Arc<Connection>> {
-        let Some(watched) = self.watched.get(&member).map(|watched| Arc::clone(&watched)) else { return Vec::new() };
-        let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.watchers.values().cloned().collect()
+        self.members.get(&member).map(|state| state.watchers()).unwrap_or_default()
     }
 
-    /// A device of a member came, or changed what it shows. `tell` is called if that changes the member's presence.
-    pub fn changed(&self, member: MemberId, tell: impl FnOnce(&[Arc<Connection>], MemberPresence)) {
-        if self.hub.is_connected(member) {
-            self.departed.remove(&member);
+    /// Members have a conversation with each other from now on.
+    pub fn met(&self, members: &[MemberId]) {
+        for &member in members {
+            let Some(mut state) = self.members.get_mut(&member) else { continue };
+            let (watchers, shown) = state.met(|watcher| members.contains(&watcher.member));
+            if !watchers.is_empty() {
+                (self.tell)(&watchers, presence(member, shown));
+            }
         }
-        self.refresh(member, None, tell);
     }
 
-    /// A device of a member is about to leave, perhaps their last one: from now on the member shows as they do now, until
-    /// [`Self::changed`] or the end of the grace period after [`Self::left`].
-    pub fn leaving(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
-        self.departed.insert(member, Departure { at, status, due: Instant::now() + self.grace });
+    /// A member has chosen who may see their presence, with this version of their profile.
+    pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
+        let Some(mut state) = self.members.get_mut(&member) else { return };
+        for (watcher, shown) in state.set_audience(version, audience) {
+            (self.tell)(std::slice::from_ref(&watcher), presence(member, shown));
+        }
     }
 
-    /// It was the last device of the member; the grace period begins.
-    pub fn left(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
-        let due = Instant::now() + self.grace;
-        self.departed.insert(member, Departure { at, status, due });
-        self.lock_due().push_back((due, member));
-        self.departures.notify_one();
+    /// Does what is due, for ever: ends grace periods, and tells changes that had to wait. For one task only.
+    pub async fn run(&self) {
+        loop {
+            let next = self.lock_due().first().map(|(due, _)| *due);
+            let earlier = self.earlier.notified();
+            match next {
+                None => earlier.await,
+                // Whichever comes first.
+                Some(due) => drop(timeout_at(due, earlier).await),
+            }
+            self.tick(Instant::now());
+        }
     }
 
-    /// Waits until the grace of somebody ends, and returns those who are really gone, with when they were last seen.
-    /// For one task only.
+    /// Waits for grace periods to end, and returns those who are gone, with when they were last seen: that is to be
+    /// stored, and then [`Self::recorded`] is called. For one task only.
     pub async fn next_gone(&self) -> Vec<(MemberId, Timestamp)> {
         loop {
-            let next = self.lock_due().front().map(|(due, _)| *due);
-            match next {
-                None => self.departures.notified().await,
-                // New departures end later than this one: there is nothing to wake up for.
-                Some(due) => tokio::time::sleep_until(due).await,
-            }
-            let gone = self.take_gone(Instant::now());
+            let gone = std::mem::take(&mut *lock(&self.gone));
             if !gone.is_empty() {
                 return gone;
             }
+            self.somebody_gone.notified().await;
         }
     }
 
-    /// Those whose grace has ended by `now` and who have not come back. All of them, if `now` is in the far future.
-    #[must_use]
-    pub fn take_gone(&self, now: Instant) -> Vec<(MemberId, Timestamp)> {
-        let mut due = self.lock_due();
-        let mut gone = Vec::new();
-        while let Some((_, member)) = due.pop_front_if(|(due, _)| *due <= now) {
-            // Somebody who came back and left again has a later departure of their own.
-            if let Some(departure) = self.departed.get(&member).filter(|departure| departure.due <= now) {
-                gone.push((member, departure.at));
-            }
-        }
-        gone
-    }
-
-    /// Everybody's grace ends now: the server is going to stop.
+    /// Everybody's grace period ends now: the server is going to stop.
     #[must_use]
     pub fn take_all_departed(&self) -> Vec<(MemberId, Timestamp)> {
-        self.lock_due().clear();
-        self.departed.iter().map(|departure| (*departure.key(), departure.at)).collect()
+        let departed = self.members.iter_mut().filter_map(|mut state| Some((*state.key(), state.cut_grace()?)));
+        departed.collect()
     }
 
-    /// Somebody's grace has ended and the store knows when they were last seen.
-    pub fn gone(&self, member: MemberId, at: Timestamp, tell: impl FnOnce(&[Arc<Connection>], MemberPresence)) {
-        self.departed.remove_if(&member, |_, departure| departure.at == at);
-        self.refresh(member, Some(at), tell);
+    /// When a member was last seen is stored.
+    pub fn recorded(&self, member: MemberId, last_seen: Timestamp) {
+        self.update(member, |state, _| state.recorded(last_seen));
     }
 
-    /// Tells the watchers if a member's presence is not what they were told last. The order in which changes are told
-    /// is the order in which they are computed, because both happen under the member's own lock.
-    fn refresh(
-        &self,
-        member: MemberId,
-        last_seen: Option<Timestamp>,
-        tell: impl FnOnce(&[Arc<Connection>], MemberPresence),
-    ) {
-        let Some(watched) = self.watched.get(&member).map(|watched| Arc::clone(&watched)) else { return };
-        let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.now(member, last_seen.or(watched.told.last_seen));
-        if now.status != watched.told.status {
-            watched.told = now;
-            let watchers: Vec<_> = watched.watchers.values().cloned().collect();
-            tell(&watchers, now);
+    /// Does what is due by `now`.
+    fn tick(&self, now: Instant) {
+        let due: Vec<MemberId> = {
+            let mut due = self.lock_due();
+            std::iter::from_fn(|| if due.first()?.0 <= now { due.pop_first() } else { None })
+                .map(|(_, member)| member)
+                .collect()
+        };
+        for member in due {
+            if let Some(at) = self.update(member, |state, _| state.tick(now)) {
+                lock(&self.gone).push((member, at));
+                self.somebody_gone.notify_one();
+            }
         }
     }
 
-    /// How a member is now.
-    fn now(&self, member: MemberId, last_seen: Option<Timestamp>) -> MemberPresence {
-        let departure = || self.departed.get(&member).map(|departure| departure.status);
-        let status = match self.hub.status(member).or_else(departure) {
-            Some(DeviceStatus::Online) => PresenceStatus::Online,
-            Some(DeviceStatus::Away) => PresenceStatus::Away,
-            None => PresenceStatus::Offline,
+    /// Changes the state of a member, tells the news, and puts the member into the queue. The order in which changes are
+    /// told is the order in which they are made, because both happen under the same lock.
+    fn update<T>(&self, member: MemberId, change: impl FnOnce(&mut State<Arc<Connection>>, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut entry = match self.members.entry(member) {
+            Entry::Occupied(occupied) => occupied,
+            Entry::Vacant(vacant) => vacant.insert_entry(State::default()),
         };
-        let last_seen = last_seen.filter(|_| status == PresenceStatus::Offline);
-        MemberPresence { member, status, last_seen }
+        let state = entry.get_mut();
+        let before = state.deadline(self.pace);
+        let result = change(state, now);
+        if let Some((watchers, shown)) = state.news(now, self.pace)
+            && !watchers.is_empty()
+        {
+            (self.tell)(&watchers, presence(member, shown));
+        }
+        self.schedule(member, before, state.deadline(self.pace));
+        if state.is_idle() {
+            entry.remove();
+        }
+        result
     }
 
-    fn lock_due(&self) -> std::sync::MutexGuard<'_, VecDeque<(Instant, MemberId)>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    fn schedule(&self, member: MemberId, before: Option<Instant>, after: Option<Instant>) {
+        if before.is_none() && after.is_none() {
+            return;
+        }
+        let mut due = self.lock_due();
+        if let Some(before) = before.filter(|before| Some(*before) != after) {
+            due.remove(&(before, member));
+        }
+        if let Some(after) = after {
+            due.insert((after, member));
+            if due.first() == Some(&(after, member)) {
+                self.earlier.notify_one();
+            }
+        }
+    }
+
+    fn lock_due(&self) -> MutexGuard<'_, BTreeSet<(Instant, MemberId)>> {
+        lock(&self.due)
     }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn presence(member: MemberId, Shown { status, last_seen }: Shown) -> MemberPresence {
+    MemberPresence { member, status, last_seen }
+}
+

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, Cursor, ErrorCode, Timestamp, client::Hello, model::DeviceStatus};
+use protocol::{CloseCode, Cursor, ErrorCode, Timestamp, client::Hello};
 
 use super::{accounts::Accounts, messaging::Messaging, watching::Watching};
 use crate::{
@@ -51,35 +51,28 @@ impl Connections {
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
         let connection = Arc::new(connection);
-        let first = self
+        let registered = self
             .hub
             .register(Arc::clone(&connection))
             .map_err(|_| Failure::of(ErrorCode::TooManyConnections).retry_after(Duration::from_secs(60)))?;
         // Revoked or deactivated between the check and the registration: nobody would have told this connection.
         if let Err(failure) = self.accounts.authorize(&hello.token).await {
-            self.sign_out(&connection);
+            // Nobody has seen it yet: the member was not here, as far as others are concerned.
+            self.hub.remove(&connection);
             return Err(failure);
         }
-        tracing::debug!(connection = %id, member = %authorized.member, %peer, first, "signed in");
-        self.watching.changed(authorized.member);
+        tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");
+        self.watching.arrived(&connection, registered);
         let since = hello.cursor.as_ref().and_then(|cursor| self.messaging.position_of(cursor));
         let cursor = hello.cursor.filter(|_| since.is_some());
         Ok(SignedIn { connection, expires_at: authorized.expires_at, since, cursor })
     }
 
-    /// Signs a connection out.
+    /// Signs a connection out. One that was replaced is gone from the hub already, and does not count for presence.
     pub fn sign_out(&self, connection: &Connection) {
-        let (member, now) = (connection.member, self.clock.now());
-        let status = self.hub.status(member).unwrap_or(DeviceStatus::Online);
-        self.watching.leaving(member, status, now);
-        let last = self.hub.remove(connection);
+        self.hub.remove(connection);
         self.watching.forget_watcher(connection);
-        if last {
-            self.watching.left(member, status, now);
-        } else {
-            // The rest of the devices may all be away.
-            self.watching.changed(member);
-        }
+        self.watching.left(connection, self.clock.now());
     }
 
     /// Takes a fresh token for a connection. Returns when it expires.

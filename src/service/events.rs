@@ -9,18 +9,35 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// Hears of members who have a conversation with each other from now on.
+type Met = dyn Fn(&[MemberId]) + Send + Sync;
+
 /// Publishes events. An event is encoded once, however many receive it, and not at all if nobody does.
 #[derive(Clone)]
 pub struct Events {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    met: Option<Arc<Met>>,
 }
 
 impl Events {
     /// Events of this node.
     #[must_use]
     pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics }
+        Self { hub, metrics, met: None }
+    }
+
+    /// The same, with somebody who hears of the first message of a conversation.
+    #[must_use]
+    pub fn with_met(self, met: impl Fn(&[MemberId]) + Send + Sync + 'static) -> Self {
+        Self { met: Some(Arc::new(met)), ..self }
+    }
+
+    /// The first message between members is published.
+    pub fn met(&self, members: &[MemberId]) {
+        if let Some(met) = &self.met {
+            met(members);
+        }
     }
 
     /// Publishes an event to every connection of members but one.

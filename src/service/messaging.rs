@@ -1,11 +1,12 @@
 //! Conversations: sending, watermarks, typing, lists, history and sync.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use protocol::{
     ClientMessageId, ConnectionId, ConversationId, Cursor, ErrorCode, MemberId, ServerFrame,
     limits::CONTENT_MAX_CHARS,
-    model::ConversationKind,
+    model::UserType,
+    rest::Audience,
     server::{Conversations, History, TypingPush},
 };
 use quick_cache::sync::Cache;
@@ -14,14 +15,16 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Respond, answer, cursor,
     events::Events,
+    limiter::{Limiter, Rate},
     sequencer::{Sequencer, Submission},
 };
 use crate::{
     failure::{Failure, Input},
     store::{
-        ConversationStore,
-        conversations::{Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
+        ConversationStore, MemberStore,
+        conversations::{Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
     },
+    telemetry::Metrics,
 };
 
 /// Conversations whose members are remembered: about 150 bytes each.
@@ -51,12 +54,19 @@ pub struct Send {
     pub content: String,
 }
 
+/// How much typing one member is shown: so many a second, and at once after a pause. What is more is not shown.
+const TYPING_SHOWN: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 50 };
+
 /// Conversations.
 pub struct Messaging {
     store: Arc<dyn ConversationStore>,
+    members: Arc<dyn MemberStore>,
     sequencer: Sequencer,
     events: Events,
     memberships: Cache<ConversationId, Membership>,
+    beginnings: Arc<Limiter<MemberId>>,
+    admission: Admission,
+    typing_shown: Limiter<MemberId>,
 }
 
 /// The id of the direct conversation of two members: every node computes the same one.
@@ -74,10 +84,31 @@ pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
 }
 
 impl Messaging {
-    /// Conversations in this store.
+    /// Conversations in this store. `beginnings` limits how many one member begins; administrators are exempt.
     #[must_use]
-    pub fn new(store: Arc<dyn ConversationStore>, sequencer: Sequencer, events: Events) -> Self {
-        Self { store, sequencer, events, memberships: Cache::new(MEMBERSHIPS) }
+    pub fn new(
+        store: Arc<dyn ConversationStore>,
+        members: Arc<dyn MemberStore>,
+        sequencer: Sequencer,
+        events: Events,
+        beginnings: Limiter<MemberId>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let beginnings = Arc::new(beginnings);
+        let limit = Arc::clone(&beginnings);
+        let admission = Admission::new(move |member, user_type| match user_type {
+            UserType::Admin => Ok(()),
+            UserType::Member => limit.check(&member).map_err(|refused| refused.retry_after.unwrap_or_default()),
+        });
+        let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
+        let memberships = Cache::new(MEMBERSHIPS);
+        Self { store, members, sequencer, events, memberships, beginnings, admission, typing_shown }
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.beginnings.tidy();
+        self.typing_shown.tidy();
     }
 
     /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
@@ -91,7 +122,8 @@ impl Messaging {
             Target::Conversation(conversation) => (conversation, None),
             Target::Member(to) if to == sender => return respond(Err(message_to_self())),
             Target::Member(to) => {
-                let create = NewConversation { kind: ConversationKind::Direct, members: vec![sender, to] };
+                let admission = Some(self.admission.clone());
+                let create = NewConversation { admission, ..NewConversation::direct(sender, to) };
                 (direct_conversation(sender, to), Some(create))
             }
         };
@@ -105,32 +137,45 @@ impl Messaging {
         self.sequencer.submit(conversation, Submission { command: Command::Mark(mark), origin, respond });
     }
 
-    /// Tells the others in a conversation that a member is typing, or has stopped. Returns the conversation.
+    /// Tells the others in a conversation that a member is typing, or has stopped. Before the first message, only those
+    /// are told who let everybody see their presence; the caller does not learn who does.
     ///
     /// # Errors
-    /// `conversation_not_found`, a message to oneself, or the store.
+    /// `conversation_not_found`, `member_not_found`, a message to oneself, or the store.
     pub async fn typing(
         &self,
         member: MemberId,
         origin: Option<ConnectionId>,
         target: Target,
         active: bool,
-    ) -> Result<ConversationId, Failure> {
-        let (conversation, others) = match target {
-            Target::Member(to) if to == member => return Err(message_to_self()),
-            // The conversation need not exist yet, and to somebody who does not exist nothing is delivered.
-            Target::Member(to) => (direct_conversation(member, to), vec![to]),
-            Target::Conversation(conversation) => {
-                let members = self.membership(conversation).await?.members;
-                if !members.contains(&member) {
-                    return Err(ErrorCode::ConversationNotFound.into());
-                }
-                (conversation, members.iter().copied().filter(|other| *other != member).collect())
+    ) -> Result<(), Failure> {
+        let conversation = conversation_of(member, target)?;
+        let others = match (self.known_membership(conversation).await?, target) {
+            (Some(membership), _) => others_in(&membership, member)?,
+            (None, Target::Conversation(_)) => return Err(ErrorCode::ConversationNotFound.into()),
+            (None, Target::Member(to)) => {
+                let to = self.members.by_id(to).await?.filter(|to| !to.is_erased).ok_or(ErrorCode::MemberNotFound)?;
+                let allows = to.profile.is_active && to.profile.visibility.presence == Audience::Members;
+                allows.then_some(to.profile.id).into_iter().collect()
             }
         };
-        let typing = TypingPush { conversation, member, active };
+        self.show_typing(TypingPush { conversation, member, active }, others, origin);
+        Ok(())
+    }
+
+    /// Tells the others that a member has stopped typing where they typed a moment ago. Never waits. Where the members are
+    /// not known without the store, the others end it themselves after [`protocol::limits::TYPING_TTL_MS`].
+    pub fn stopped_typing(&self, member: MemberId, origin: Option<ConnectionId>, target: Target) {
+        let Ok(conversation) = conversation_of(member, target) else { return };
+        let Some(membership) = self.memberships.get(&conversation) else { return };
+        if let Ok(others) = others_in(&membership, member) {
+            self.show_typing(TypingPush { conversation, member, active: false }, others, origin);
+        }
+    }
+
+    fn show_typing(&self, typing: TypingPush, mut others: Vec<MemberId>, origin: Option<ConnectionId>) {
+        others.retain(|other| self.typing_shown.check(other).is_ok());
         self.events.to_members(&others, origin, &ServerFrame::TypingPush(typing));
-        Ok(conversation)
     }
 
     /// A page of the member's conversations; `after` is `next` of the page before.
@@ -213,13 +258,42 @@ impl Messaging {
     /// # Errors
     /// `conversation_not_found`, or the store.
     pub(super) async fn membership(&self, conversation: ConversationId) -> Result<Membership, Failure> {
+        self.known_membership(conversation).await?.ok_or_else(|| ErrorCode::ConversationNotFound.into())
+    }
+
+    async fn known_membership(&self, conversation: ConversationId) -> Result<Option<Membership>, Failure> {
         if let Some(membership) = self.memberships.get(&conversation) {
-            return Ok(membership);
+            return Ok(Some(membership));
         }
-        let membership = self.store.membership(conversation).await?.ok_or(ErrorCode::ConversationNotFound)?;
-        self.memberships.insert(conversation, membership.clone());
+        let membership = self.store.membership(conversation).await?;
+        if let Some(membership) = &membership {
+            self.memberships.insert(conversation, membership.clone());
+        }
         Ok(membership)
     }
+}
+
+/// The conversation that a target of `member` stands for.
+///
+/// # Errors
+/// A message to oneself.
+fn conversation_of(member: MemberId, target: Target) -> Result<ConversationId, Failure> {
+    match target {
+        Target::Member(to) if to == member => Err(message_to_self()),
+        Target::Member(to) => Ok(direct_conversation(member, to)),
+        Target::Conversation(conversation) => Ok(conversation),
+    }
+}
+
+/// The others in a conversation of `member`.
+///
+/// # Errors
+/// `conversation_not_found` when it is not one of theirs.
+fn others_in(membership: &Membership, member: MemberId) -> Result<Vec<MemberId>, Failure> {
+    if !membership.members.contains(&member) {
+        return Err(ErrorCode::ConversationNotFound.into());
+    }
+    Ok(membership.members.iter().copied().filter(|other| *other != member).collect())
 }
 
 /// The content without white space at its ends, if it has 1 to 4,000 characters then.

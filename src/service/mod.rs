@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`accounts`] | register, log in, refresh, log out |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
+//! | [`announcements`] | telling others of changed profiles, not too often |
 //! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`] | what administrators do |
@@ -28,6 +29,7 @@ pub mod accounts;
 pub mod administration;
 pub mod advice;
 pub mod album;
+pub mod announcements;
 mod backlog;
 pub mod connections;
 pub mod cursor;

@@ -9,13 +9,16 @@ use protocol::{
     server::MemberPush,
 };
 
-use super::{accounts::Authorized, album::Album, decisions::until_known, events::Events, watching::Watching};
+use super::{
+    accounts::Authorized, album::Album, announcements::Announcements, decisions::until_known, events::Events,
+    limiter::Limiter, watching::Watching,
+};
 use crate::{
     clock::Clock,
     failure::Failure,
     hub::{Close, Hub},
     store::{
-        ConversationStore, MemberStore,
+        MemberStore,
         changes::{Actor, Change, Changed},
         members::MemberRecord,
     },
@@ -25,14 +28,16 @@ use crate::{
 pub struct Profiles {
     /// Members.
     pub members: Arc<dyn MemberStore>,
-    /// Who talks to whom.
-    pub conversations: Arc<dyn ConversationStore>,
     /// The photos of members who change or leave.
     pub album: Arc<Album>,
-    /// Who watches whom.
+    /// Who may see the presence of whom.
     pub watching: Arc<Watching>,
-    /// Tells them.
+    /// Tells others of changes.
+    pub announcements: Arc<Announcements>,
+    /// Tells the member's own devices.
     pub events: Events,
+    /// Changes of profiles by one member; administrators are exempt.
+    pub limit: Limiter<MemberId>,
     /// The live connections of members who leave.
     pub hub: Arc<Hub>,
     /// The wall clock.
@@ -52,7 +57,8 @@ impl Profiles {
     /// Changes a profile: one's own, or anybody's as an administrator. Returns it with its version.
     ///
     /// # Errors
-    /// `forbidden`, `member_not_found`, `stale` when the profile has another version than expected, or the store.
+    /// `forbidden`, a rate limit, `member_not_found`, `stale` when the profile has another version than expected, or the
+    /// store.
     pub async fn change(
         &self,
         who: &Authorized,
@@ -62,6 +68,9 @@ impl Profiles {
         expected: Option<u64>,
     ) -> Result<(Member, u64), Failure> {
         let by = may_change(who, from, member)?;
+        if who.user_type != UserType::Admin {
+            self.limit.check(&who.member)?;
+        }
         if let Some(Some(url)) = &patch.profile_image_url {
             self.check_picture(member, url).await?;
         }
@@ -147,26 +156,22 @@ impl Profiles {
         if ends_sessions {
             self.hub.close(member, None, Close::with(CloseCode::Deactivated));
         }
-        self.announce(&before, &after).await;
+        self.announce(&before, &after);
         Ok((before, after))
     }
 
     /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see.
-    async fn announce(&self, before: &MemberRecord, after: &MemberRecord) {
+    fn announce(&self, before: &MemberRecord, after: &MemberRecord) {
         if before.version == after.version {
             return;
         }
         let member = after.profile.id;
+        self.watching.set_audience(member, after.version, after.profile.visibility.presence);
         let push = ServerFrame::MemberPush(MemberPush { member: after.card() });
-        let mut audience = vec![member];
+        self.events.to_members(&[member], None, &push);
         if visibly_differ(before, after) {
-            // The change is made. Who cannot be told now reads it with the next request.
-            audience.extend(self.conversations.partners(member).await.unwrap_or_default());
-            let watchers: Vec<_> = self.watching.watchers(member);
-            let watchers: Vec<_> = watchers.into_iter().filter(|watcher| !audience.contains(&watcher.member)).collect();
-            self.events.to_connections(&watchers, &push);
+            self.announcements.submit(after.card());
         }
-        self.events.to_members(&audience, None, &push);
     }
 }
 

@@ -327,6 +327,9 @@ impl Lane {
             first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
         let push = ServerFrame::MessagePush(MessagePush { message: message.clone(), conversation });
         self.events.to_members(&membership.members, origin, &push);
+        if first {
+            self.events.met(&membership.members);
+        }
     }
 
     fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
@@ -390,11 +393,15 @@ fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>]) -> Vec<bool> {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::of(match refusal {
+        let code = match refusal {
+            Refusal::TooManyConversations { retry_after } => {
+                return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(retry_after);
+            }
             Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
             Refusal::MemberNotFound => ErrorCode::MemberNotFound,
             Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
             Refusal::SenderDeactivated => ErrorCode::MemberDeactivated,
-        })
+        };
+        Self::of(code)
     }
 }

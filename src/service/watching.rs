@@ -1,38 +1,50 @@
 //! Presence as a service: who watches whom, and who has really gone.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use protocol::{
     ErrorCode, MemberId, ServerFrame, Timestamp,
     limits::WATCH_MAX,
     model::{DeviceStatus, Presence as MemberPresence},
+    rest::Audience,
     server::PresencePush,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::events::Events;
+use super::{events::Events, messaging::direct_conversation};
 use crate::{
     failure::Failure,
-    hub::Connection,
-    presence::Presence,
-    store::{MemberStore, members::LastSeen},
+    hub::{Connection, Registered},
+    presence::{Pace, Presence},
+    store::{ConversationStore, MemberStore, members::LastSeen},
 };
 
 /// Who watches whom.
 pub struct Watching {
     presence: Presence,
-    store: Arc<dyn MemberStore>,
+    members: Arc<dyn MemberStore>,
+    conversations: Arc<dyn ConversationStore>,
     events: Events,
 }
 
 impl Watching {
     /// Presence of the members in this store.
     #[must_use]
-    pub fn new(presence: Presence, store: Arc<dyn MemberStore>, events: Events) -> Self {
-        Self { presence, store, events }
+    pub fn new(
+        pace: Pace,
+        members: Arc<dyn MemberStore>,
+        conversations: Arc<dyn ConversationStore>,
+        events: Events,
+    ) -> Self {
+        let tell = {
+            let events = events.clone();
+            move |watchers: &[Arc<Connection>], presence| events.to_connections(watchers, &push(presence))
+        };
+        Self { presence: Presence::new(pace, Box::new(tell)), members, conversations, events }
     }
 
-    /// Lets a connection watch members. Those that do not exist are left out.
+    /// Lets a connection watch members. Those that do not exist are left out; those who do not let the member see their
+    /// presence show as `offline`.
     ///
     /// # Errors
     /// When it would watch too many, or the store.
@@ -43,7 +55,7 @@ impl Watching {
     ) -> Result<Vec<MemberPresence>, Failure> {
         // Their places are taken before the store is asked, so that requests beside this one count them.
         let new = connection.with_watching(|watching| {
-            let new: Vec<MemberId> = members.iter().copied().filter(|member| !watching.contains(member)).collect();
+            let new: HashSet<MemberId> = members.iter().copied().filter(|member| !watching.contains(member)).collect();
             (watching.len() + new.len() <= WATCH_MAX).then(|| {
                 watching.extend(&new);
                 new
@@ -54,22 +66,31 @@ impl Watching {
             let message = format!("one connection watches at most {WATCH_MAX} members");
             Failure::field(ErrorCode::ValidationFailed, "members", &message)
         })?;
-        let known = self.store.last_seen(members).await;
-        let exists = |member: &MemberId| known.as_ref().is_ok_and(|known| known.iter().any(|k| k.member == *member));
-        let unknown: Vec<MemberId> = new.into_iter().filter(|member| !exists(member)).collect();
-        connection.with_watching(|watching| watching.retain(|member| !unknown.contains(member)));
-        let known: Vec<LastSeen> = known?;
-        let snapshot = self.presence.watch(connection, &known);
-        // The connection may have ended meanwhile, and nobody would take it off the list again.
+        // Before the store is asked: what changes from now on is not missed.
+        self.presence.watch(connection, &members);
+        let known = self.facts(connection.member, members.clone()).await;
+        let exists: HashSet<MemberId> = known.iter().flatten().map(|(seen, _)| seen.member).collect();
+        self.unwatch(connection, &new.into_iter().filter(|member| !exists.contains(member)).collect::<Vec<_>>());
+        let snapshot = self.presence.reveal(connection.id, &known?);
+        // The connection may have ended meanwhile, and nobody would take it off the lists again.
         if connection.with_watching(|_| ()).is_none() {
-            self.presence.unwatch(connection.id, known.iter().map(|seen| seen.member));
+            self.presence.unwatch(connection.id, members);
         }
         Ok(snapshot)
     }
 
+    /// What the store knows of members, each with whether `watcher` has a conversation with them.
+    async fn facts(&self, watcher: MemberId, members: Vec<MemberId>) -> Result<Vec<(LastSeen, bool)>, Failure> {
+        let known = self.members.last_seen(members).await?;
+        let conversations = known.iter().map(|seen| direct_conversation(watcher, seen.member)).collect();
+        let begun: HashSet<_> = self.conversations.begun(conversations).await?.into_iter().collect();
+        let is_partner = |seen: &LastSeen| begun.contains(&direct_conversation(watcher, seen.member));
+        Ok(known.into_iter().map(|seen| (seen, is_partner(&seen))).collect())
+    }
+
     /// Sends a connection what changed since its snapshot; to be called once that is in its outbox.
     pub fn catch_up(&self, connection: &Arc<Connection>, snapshot: &[MemberPresence]) {
-        for presence in self.presence.changed_since(snapshot) {
+        for presence in self.presence.changed_since(connection.id, snapshot) {
             self.events.to_connections(std::slice::from_ref(connection), &push(presence));
         }
     }
@@ -89,7 +110,7 @@ impl Watching {
         self.presence.unwatch(connection.id, connection.end_watching());
     }
 
-    /// The connections that watch a member.
+    /// The connections that watch a member, whether they may see the presence or not.
     #[must_use]
     pub fn watchers(&self, member: MemberId) -> Vec<Arc<Connection>> {
         self.presence.watchers(member)
@@ -97,33 +118,41 @@ impl Watching {
 
     /// Sets what a device shows of its member.
     pub fn set_status(&self, connection: &Connection, status: DeviceStatus) {
-        connection.set_status(status);
-        self.changed(connection.member);
+        self.presence.set_status(connection.member, connection.id, status);
     }
 
-    /// A device of a member came, went or changed what it shows.
-    pub fn changed(&self, member: MemberId) {
-        self.presence.changed(member, |watchers, presence| self.events.to_connections(watchers, &push(presence)));
+    /// A connection is signed in and was checked: from now on its device counts.
+    pub fn arrived(&self, connection: &Connection, registered: Registered) {
+        self.presence.arrived(connection.member, connection.id, registered.replaced);
     }
 
-    /// A device of a member is about to leave, perhaps their last one; the member shows `status`.
-    pub fn leaving(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
-        self.presence.leaving(member, status, at);
+    /// A connection has ended; its device does not count any more.
+    pub fn left(&self, connection: &Connection, at: Timestamp) {
+        self.presence.left(connection.member, connection.id, at);
     }
 
-    /// It was the last device of the member.
-    pub fn left(&self, member: MemberId, status: DeviceStatus, at: Timestamp) {
-        self.presence.left(member, status, at);
+    /// Members have a conversation with each other from now on.
+    pub fn met(&self, members: &[MemberId]) {
+        self.presence.met(members);
     }
 
-    /// Waits for grace periods to end until `stop`, records when members were last seen, and tells their watchers.
+    /// A member has chosen who may see their presence, with this version of their profile.
+    pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
+        self.presence.set_audience(member, version, audience);
+    }
+
+    /// Ends grace periods and tells watchers of changes until `stop`; records when members were last seen.
     pub async fn run(&self, stop: CancellationToken) {
-        loop {
-            let gone = tokio::select! {
-                gone = self.presence.next_gone() => gone,
-                () = stop.cancelled() => break,
-            };
-            self.record(gone).await;
+        let record = async {
+            loop {
+                self.record(self.presence.next_gone().await).await;
+            }
+        };
+        // Beside each other: watchers are told in time, however long the store takes to record.
+        tokio::select! {
+            () = self.presence.run() => {}
+            () = record => {}
+            () = stop.cancelled() => {}
         }
     }
 
@@ -137,11 +166,11 @@ impl Watching {
             return;
         }
         // Watchers are told even so; the next time that the member leaves is recorded again.
-        if let Err(error) = self.store.record_last_seen(gone.clone()).await {
+        if let Err(error) = self.members.record_last_seen(gone.clone()).await {
             tracing::warn!(%error, members = gone.len(), "last-seen times were not recorded");
         }
         for (member, at) in gone {
-            self.presence.gone(member, at, |watchers, presence| self.events.to_connections(watchers, &push(presence)));
+            self.presence.recorded(member, at);
         }
     }
 }

@@ -49,6 +49,9 @@ pub fn dispatch(context: &Arc<Context>, connection: &Arc<Connection>, id: Option
             context.messaging.mark(mark, Some(connection.id), respond);
         }
         Call::SetStatus(status) => {
+            if let Err(failure) = context.statuses.check(&connection.member) {
+                return answer(&connection.outbox, id, Err(failure));
+            }
             context.watching.set_status(connection, status);
             answer(&connection.outbox, id, Ok(okay()));
         }
@@ -62,6 +65,11 @@ pub fn dispatch(context: &Arc<Context>, connection: &Arc<Connection>, id: Option
             answer(&connection.outbox, id, Ok(ServerFrame::Pong(pong)));
         }
         Call::Query(query) => {
+            if matches!(query, Query::Typing { .. })
+                && let Err(failure) = context.typing.check(&connection.member)
+            {
+                return answer_query(&connection.outbox, id, Err(failure));
+            }
             // The number of these tasks is bounded by the requests that a connection may have in flight.
             tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), id, query));
         }
@@ -77,7 +85,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
             let told = context.messaging.typing(member, Some(connection.id), target, active).await;
             match told {
                 // There is no reply to this one, whether it has an id or not.
-                Ok(_) => return answer_query(&connection.outbox, None, Ok(okay())),
+                Ok(()) => return answer_query(&connection.outbox, None, Ok(okay())),
                 Err(failure) => Err(failure),
             }
         }
@@ -112,17 +120,10 @@ async fn watch(
 }
 
 /// Tells the others that the member has stopped typing, as far as they can be told.
-pub fn stop_typing(context: &Arc<Context>, connection: &Connection, targets: Vec<Target>) {
-    if targets.is_empty() {
-        return;
+pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Target>) {
+    for target in targets {
+        context.messaging.stopped_typing(connection.member, Some(connection.id), target);
     }
-    let (context, member, origin) = (Arc::clone(context), connection.member, connection.id);
-    tokio::spawn(async move {
-        for target in targets {
-            // Where it fails nobody was told that the member is typing either.
-            let _ = context.messaging.typing(member, Some(origin), target, false).await;
-        }
-    });
 }
 
 fn outcome_frame(outcome: Outcome) -> ServerFrame {

@@ -70,6 +70,10 @@ pub struct Context {
     pub frames: Limiter<MemberId>,
     /// Messages of a member, over all their connections and REST.
     pub messages: Arc<Limiter<MemberId>>,
+    /// `typing` of a member, over all their connections.
+    pub typing: Limiter<MemberId>,
+    /// `presence.set` of a member, over all their connections.
+    pub statuses: Limiter<MemberId>,
     /// The waits.
     pub timing: Timing,
     /// The bounds of an outbox.

@@ -1,11 +1,11 @@
 //! Conversations: append-only logs with watermarks.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{Conversation, ConversationKind, Entry, Message},
+    model::{Conversation, ConversationKind, Entry, Message, UserType},
 };
 
 use super::StoreError;
@@ -51,6 +51,42 @@ pub struct NewConversation {
     pub kind: ConversationKind,
     /// Its members, the creating one included.
     pub members: Vec<MemberId>,
+    /// Asked before it is made; without it, it is made.
+    pub admission: Option<Admission>,
+}
+
+impl NewConversation {
+    /// A direct conversation of two members, made without asking.
+    #[must_use]
+    pub fn direct(one: MemberId, other: MemberId) -> Self {
+        Self { kind: ConversationKind::Direct, members: vec![one, other], admission: None }
+    }
+}
+
+type Admit = dyn Fn(MemberId, UserType) -> Result<(), Duration> + Send + Sync;
+
+/// Decides whether a member may begin a conversation now, and says how long to wait if not. A store asks it only when
+/// there is no such conversation yet, so that a known one costs nothing. Must not wait.
+#[derive(Clone)]
+pub struct Admission(Arc<Admit>);
+
+impl Admission {
+    /// An admission that decides by the member who begins the conversation and their role.
+    #[must_use]
+    pub fn new(admit: impl Fn(MemberId, UserType) -> Result<(), Duration> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(admit))
+    }
+
+    /// Asks it.
+    pub(super) fn admit(&self, member: MemberId, user_type: UserType) -> Result<(), Refusal> {
+        (self.0)(member, user_type).map_err(|retry_after| Refusal::TooManyConversations { retry_after })
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Admission")
+    }
 }
 
 /// Move a watermark.
@@ -150,6 +186,11 @@ pub enum Refusal {
     RecipientDeactivated,
     /// The sending member is deactivated.
     SenderDeactivated,
+    /// The sending member has begun too many conversations; may begin one after this time.
+    TooManyConversations {
+        /// How long to wait.
+        retry_after: Duration,
+    },
 }
 
 /// What a batch of commands did.
@@ -266,6 +307,12 @@ pub trait ConversationStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError>;
+
+    /// Those of these conversations that exist, in any order.
+    ///
+    /// # Errors
+    /// The store.
+    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError>;
 
     /// The other members of all conversations of a member.
     ///

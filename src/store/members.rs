@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use protocol::{
     MemberId, Timestamp,
     model::{MemberCard, Tier, UserType},
-    rest::{ContactInfo, Member, Visibility},
+    rest::{Audience, ContactInfo, Member, Visibility},
 };
 
 use super::{
@@ -102,13 +102,17 @@ pub fn email_key(email: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmailTaken;
 
-/// When a member was last connected, and whether they may be seen at all.
+/// When a member was last connected, and who may see that and their presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastSeen {
     /// The member.
     pub member: MemberId,
     /// When their last device left; unknown until the first did.
     pub at: Option<Timestamp>,
+    /// Who may see it.
+    pub audience: Audience,
+    /// The [`MemberRecord::version`] that says so.
+    pub version: u64,
 }
 
 /// Which members a list has. A member who has left is in none.

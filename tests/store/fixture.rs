@@ -18,7 +18,7 @@ use members_book::{
 };
 use protocol::{
     ClientMessageId, ConversationId, MemberId, Timestamp,
-    model::{ConversationKind, Message, UserType},
+    model::{Message, UserType},
 };
 use tempfile::TempDir;
 
@@ -181,7 +181,7 @@ impl Fixture {
 pub fn append(from: MemberId, to: MemberId, client_id: ClientMessageId, content: &str) -> Command {
     Command::Append(Append {
         conversation: direct_conversation(from, to),
-        create: Some(NewConversation { kind: ConversationKind::Direct, members: vec![from, to] }),
+        create: Some(NewConversation::direct(from, to)),
         sender: from,
         client_id,
         content: content.to_owned(),

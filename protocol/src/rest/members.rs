@@ -53,7 +53,33 @@ impl SharedWith {
     }
 }
 
-/// Which contact details a member shares. A detail that is not shared is not found by search either.
+/// Who may see a member's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Audience {
+    /// Every member of the club.
+    Members,
+    /// Those who have a conversation with the member.
+    Partners,
+    /// Nobody but the member.
+    Nobody,
+}
+
+impl Audience {
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::Partners => "partners",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+/// Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -67,12 +93,16 @@ pub struct Visibility {
     pub company: SharedWith,
     /// What the member does there; `members` unless the member says otherwise.
     pub position: SharedWith,
+    /// Who sees whether the member is there and when they were last seen; `partners` unless the member says otherwise.
+    /// With `members`, everybody may also show them that they are typing; partners always may.
+    pub presence: Audience,
 }
 
 impl Default for Visibility {
     fn default() -> Self {
         let (email, phone) = (SharedWith::Nobody, SharedWith::Nobody);
-        Self { email, phone, company: SharedWith::Members, position: SharedWith::Members }
+        let (company, position) = (SharedWith::Members, SharedWith::Members);
+        Self { email, phone, company, position, presence: Audience::Partners }
     }
 }
 
@@ -94,7 +124,7 @@ pub struct Member {
     pub tier: Tier,
     /// How to reach the member.
     pub contact_info: ContactInfo,
-    /// Which contact details other members see.
+    /// Which contact details other members see, and who sees the presence.
     pub visibility: Visibility,
     /// Where the picture is.
     #[cfg_attr(
@@ -132,12 +162,13 @@ impl Member {
             set(&mut self.contact_info.position, contact.position);
         }
         if let Some(change) = patch.visibility {
-            let Visibility { email, phone, company, position } = self.visibility;
+            let Visibility { email, phone, company, position, presence } = self.visibility;
             self.visibility = Visibility {
                 email: change.email.unwrap_or(email),
                 phone: change.phone.unwrap_or(phone),
                 company: change.company.unwrap_or(company),
                 position: change.position.unwrap_or(position),
+                presence: change.presence.unwrap_or(presence),
             };
         }
         set(&mut self.profile_image_url, patch.profile_image_url);
@@ -200,7 +231,7 @@ pub struct MemberPatch {
     #[garde(dive)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub contact_info: Option<ContactInfoPatch>,
-    /// Which contact details other members see.
+    /// Which contact details other members see, and who sees the presence.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -261,6 +292,10 @@ pub struct VisibilityPatch {
     #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub position: Option<SharedWith>,
+    /// Who sees whether the member is there and when they were last seen.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub presence: Option<Audience>,
 }
 
 /// `PUT /api/members/{id}`: the whole of what can be changed. What is left out is removed, or back to its default.
@@ -269,7 +304,7 @@ pub struct VisibilityPatch {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({
     "name": "Ana Lima",
     "contact_info": { "phone": "+351 912 345 678", "company": "Acme", "position": "Engineer" },
-    "visibility": { "email": "members", "phone": "nobody", "company": "members", "position": "members" },
+    "visibility": { "email": "members", "phone": "nobody", "company": "members", "position": "members", "presence": "partners" },
     "profile_image_url": "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg"
 })))]
 #[serde(default)]
@@ -282,7 +317,7 @@ pub struct MemberReplacement {
     #[serde(deserialize_with = "crate::codec::object")]
     #[garde(dive)]
     pub contact_info: ContactInfo,
-    /// Which contact details other members see.
+    /// Which contact details other members see, and who sees the presence.
     #[serde(deserialize_with = "crate::codec::object")]
     #[garde(skip)]
     pub visibility: Visibility,
@@ -296,7 +331,7 @@ impl From<MemberReplacement> for MemberPatch {
     fn from(whole: MemberReplacement) -> Self {
         let MemberReplacement { name, contact_info, visibility, profile_image_url } = whole;
         let ContactInfo { phone, company, position } = contact_info;
-        let Visibility { email, phone: phone_to, company: company_to, position: position_to } = visibility;
+        let Visibility { email, phone: phone_to, company: company_to, position: position_to, presence } = visibility;
         Self {
             name: Some(name),
             contact_info: Some(ContactInfoPatch {
@@ -309,6 +344,7 @@ impl From<MemberReplacement> for MemberPatch {
                 phone: Some(phone_to),
                 company: Some(company_to),
                 position: Some(position_to),
+                presence: Some(presence),
             }),
             profile_image_url: Some(profile_image_url),
         }

@@ -19,7 +19,7 @@ use protocol::{
 
 use super::{
     Core, Mongo,
-    document::{ConversationDoc, conversation_oid, member_oid, millis, signed, time, unsigned},
+    document::{ConversationDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
     history,
     link::Db,
@@ -190,6 +190,18 @@ async fn membership(db: &Db, conversation: ConversationId) -> Result<Option<Memb
     }))
 }
 
+async fn begun(db: &Db, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, Fault> {
+    if conversations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut filter = among(conversations.into_iter().map(conversation_oid));
+    filter.insert("last_seq", doc! { "$gt": 0_i64 });
+    let fields = FindOptions::builder().projection(doc! { "_id": 1 }).build();
+    let found: Vec<Document> = db.all("conversations", filter, fields).await?;
+    let ids = found.iter().filter_map(|found| found.get_object_id("_id").ok());
+    Ok(ids.map(|id| ConversationId::from_bytes(id.bytes())).collect())
+}
+
 async fn partners(db: &Db, member: MemberId) -> Result<Vec<MemberId>, Fault> {
     let filter = doc! { "participants.member_id": member_oid(member) };
     let fields = FindOptions::builder().projection(doc! { "participants.member_id": 1 }).build();
@@ -244,6 +256,10 @@ impl ConversationStore for Mongo {
 
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
         self.read(async move |_, db| membership(&db, conversation).await).await
+    }
+
+    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
+        self.read(async move |_, db| begun(&db, conversations).await).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {

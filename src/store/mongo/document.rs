@@ -58,6 +58,20 @@ pub(super) struct MemberDoc {
     is_erased: bool,
 }
 
+/// Of a document of `members`, what a watcher needs.
+#[derive(Deserialize)]
+pub(super) struct SeenDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: ObjectId,
+    #[serde(default)]
+    pub(super) last_seen: Option<DateTime>,
+    pub(super) is_active: bool,
+    #[serde(default)]
+    pub(super) visibility: Visibility,
+    #[serde(default = "first_version")]
+    pub(super) version: i64,
+}
+
 const fn first_version() -> i64 {
     1
 }

@@ -18,14 +18,14 @@ use mongodb::{
 };
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message},
+    model::{ConversationKind, Message, UserType},
 };
 use tokio::time::Instant;
 
 use super::{
     Core,
     append::{self, Appending},
-    document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned},
+    document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned, user_type},
     fault::Fault,
     link::Db,
     receipts, settle,
@@ -44,6 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemberRef {
     pub(super) is_active: bool,
+    pub(super) user_type: UserType,
     pub(super) since: Instant,
 }
 
@@ -224,9 +225,9 @@ async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> R
     Ok(())
 }
 
-type Members = HashMap<MemberId, bool>;
+type Members = HashMap<MemberId, MemberRef>;
 
-/// Which of the members that matter to a batch exist, and whether they are active.
+/// Which of the members that matter to a batch exist, whether they are active, and what they may do.
 async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &WorkingSet) -> Result<Members, StoreError> {
     let (mut members, mut unknown) = (Members::new(), HashSet::new());
     for command in batch {
@@ -237,7 +238,7 @@ async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &Working
         for member in others.iter().chain([&append.sender]) {
             match core.members.get(member).filter(|known| known.since.elapsed() < MEMBER_TTL) {
                 Some(known) => {
-                    members.insert(*member, known.is_active);
+                    members.insert(*member, known);
                 }
                 None => {
                     unknown.insert(*member);
@@ -247,13 +248,15 @@ async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &Working
     }
     if !unknown.is_empty() {
         let asked = Instant::now();
-        let fields = FindOptions::builder().projection(doc! { "is_active": 1 }).build();
+        let fields = FindOptions::builder().projection(doc! { "is_active": 1, "user_type": 1 }).build();
         let found: Vec<Document> = db.all("members", among(unknown.into_iter().map(member_oid)), fields).await?;
         for member in found {
             let (Ok(id), Ok(is_active)) = (member.get_object_id("_id"), member.get_bool("is_active")) else { continue };
-            let id = MemberId::from_bytes(id.bytes());
-            members.insert(id, is_active);
-            core.members.insert(id, MemberRef { is_active, since: asked });
+            let user_type = member.get_str("user_type").ok().and_then(|text| user_type(text).ok());
+            let (id, user_type) = (MemberId::from_bytes(id.bytes()), user_type.unwrap_or(UserType::Member));
+            let member = MemberRef { is_active, user_type, since: asked };
+            members.insert(id, member);
+            core.members.insert(id, member);
         }
     }
     Ok(members)
@@ -319,22 +322,24 @@ fn admit(
     members: &Members,
     now: Timestamp,
 ) -> Result<Option<Document>, Refusal> {
-    if members.get(&append.sender) != Some(&true) {
-        return Err(Refusal::SenderDeactivated);
-    }
+    let sender = members.get(&append.sender).filter(|sender| sender.is_active);
+    let sender = sender.ok_or(Refusal::SenderDeactivated)?;
     if let Some(conversation) = working.get(&append.conversation) {
         conversation.place_of(append.sender).ok_or(Refusal::ConversationNotFound)?;
         let others = conversation.state.membership.members.iter().filter(|member| **member != append.sender);
-        let can_receive = others.into_iter().any(|member| members.get(member) == Some(&true));
+        let can_receive = others.into_iter().any(|member| members.get(member).is_some_and(|member| member.is_active));
         return if can_receive { Ok(None) } else { Err(Refusal::RecipientDeactivated) };
     }
     let new = append.create.as_ref().ok_or(Refusal::ConversationNotFound)?;
     for member in &new.members {
         match members.get(member) {
             None => return Err(Refusal::MemberNotFound),
-            Some(false) => return Err(Refusal::RecipientDeactivated),
-            Some(true) => {}
+            Some(member) if !member.is_active => return Err(Refusal::RecipientDeactivated),
+            Some(_) => {}
         }
+    }
+    if let Some(admission) = &new.admission {
+        admission.admit(append.sender, sender.user_type)?;
     }
     let (state, statement) = create(append.conversation, new, now);
     working.insert(append.conversation, Working::new(state));

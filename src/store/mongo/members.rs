@@ -1,5 +1,7 @@
 //! Members.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use mongodb::{
@@ -12,7 +14,7 @@ use protocol::{MemberId, Timestamp};
 
 use super::{
     Mongo, audit,
-    document::{MemberDoc, among, date, member_oid, time},
+    document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
     link::Db,
     receipts, recommendations, sessions,
@@ -237,12 +239,14 @@ async fn record_last_seen(db: &Db, seen: Vec<(MemberId, Timestamp)>) -> Result<(
 }
 
 async fn last_seen(db: &Db, members: Vec<MemberId>) -> Result<Vec<LastSeen>, Fault> {
-    let fields = FindOptions::builder().projection(doc! { "last_seen": 1, "is_active": 1 }).build();
-    let found: Vec<Document> = db.all("members", among(members.iter().copied().map(member_oid)), fields).await?;
+    let fields = doc! { "last_seen": 1, "is_active": 1, "visibility": 1, "version": 1 };
+    let fields = FindOptions::builder().projection(fields).build();
+    let found: Vec<SeenDoc> = db.all("members", among(members.iter().copied().map(member_oid)), fields).await?;
+    let found: HashMap<_, _> = found.into_iter().map(|seen| (seen.id, seen)).collect();
     let seen = members.into_iter().filter_map(|member| {
-        let found = found.iter().find(|found| found.get_object_id("_id").is_ok_and(|id| id == member_oid(member)))?;
-        let at = found.get_datetime("last_seen").ok().map(|at| time(*at));
-        found.get_bool("is_active").unwrap_or(false).then_some(LastSeen { member, at })
+        let SeenDoc { last_seen, is_active, visibility, version, .. } = found.get(&member_oid(member))?;
+        let (at, audience, version) = (last_seen.map(time), visibility.presence, unsigned(*version));
+        is_active.then_some(LastSeen { member, at, audience, version })
     });
     Ok(seen.collect())
 }

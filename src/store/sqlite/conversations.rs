@@ -168,6 +168,17 @@ fn membership(connection: &Connection, conversation: ConversationId) -> rusqlite
     Ok((!members.is_empty()).then(|| Membership { kind: ConversationKind::Direct, members: members.into() }))
 }
 
+fn begun(connection: &Connection, conversations: Vec<ConversationId>) -> rusqlite::Result<Vec<ConversationId>> {
+    let mut query = connection.prepare_cached("SELECT 1 FROM conversations WHERE id = ? AND last_seq > 0")?;
+    let mut begun = Vec::new();
+    for conversation in conversations {
+        if query.exists([conversation.as_bytes()])? {
+            begun.push(conversation);
+        }
+    }
+    Ok(begun)
+}
+
 fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<MemberId>> {
     let mut query = connection.prepare_cached(
         "SELECT DISTINCT m.id FROM participants mine
@@ -233,6 +244,10 @@ impl ConversationStore for Sqlite {
 
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
         self.read(move |connection| membership(connection, conversation)).await
+    }
+
+    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
+        self.read(move |connection| begun(connection, conversations)).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {

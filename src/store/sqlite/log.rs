@@ -10,13 +10,14 @@ use std::{
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message},
+    model::{ConversationKind, Message, UserType},
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     history,
-    row::{inconsistent, time},
+    members::USER_TYPES,
+    row::{inconsistent, time, word},
     writer::Tx,
 };
 use crate::store::conversations::{
@@ -28,6 +29,7 @@ use crate::store::conversations::{
 pub(super) struct MemberRef {
     pub(super) key: i64,
     pub(super) is_active: bool,
+    pub(super) user_type: UserType,
 }
 
 /// A participant of a conversation.
@@ -140,10 +142,12 @@ pub(super) fn member_ref(tx: &mut Tx<'_>, id: MemberId) -> rusqlite::Result<Opti
     if let Some(known) = tx.memory.members.get(&id) {
         return Ok(Some(*known));
     }
-    let mut query = tx.connection.prepare_cached("SELECT key, is_active FROM members WHERE id = ?")?;
-    let found = query
-        .query_row([id.as_bytes()], |row| Ok(MemberRef { key: row.get(0)?, is_active: row.get(1)? }))
-        .optional()?;
+    let mut query = tx.connection.prepare_cached("SELECT key, is_active, user_type FROM members WHERE id = ?")?;
+    let found = query.query_row([id.as_bytes()], |row| {
+        let user_type = word(row, "user_type", USER_TYPES)?;
+        Ok(MemberRef { key: row.get("key")?, is_active: row.get("is_active")?, user_type })
+    });
+    let found = found.optional()?;
     if let Some(member) = found {
         tx.memory.members.insert(id, member);
     }
@@ -156,12 +160,13 @@ fn append_message(
     append: Append,
     now: Timestamp,
 ) -> rusqlite::Result<Result<Outcome, Refusal>> {
-    if !member_ref(tx, append.sender)?.is_some_and(|sender| sender.is_active) {
+    let Some(sender) = member_ref(tx, append.sender)?.filter(|sender| sender.is_active) else {
         return Ok(Err(Refusal::SenderDeactivated));
-    }
+    };
     if load(tx, working, append.conversation)?.is_none() {
         let Some(new) = &append.create else { return Ok(Err(Refusal::ConversationNotFound)) };
-        match create(tx, append.conversation, new, now)? {
+        let by = (append.sender, sender.user_type);
+        match create(tx, append.conversation, new, by, now)? {
             Ok(state) => working.insert(append.conversation, state),
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -254,11 +259,12 @@ fn first_message(
     found.optional()
 }
 
-/// Makes a conversation; it is listed only once it has its first entry.
+/// Makes a conversation, if whoever begins it may; it is listed only once it has its first entry.
 fn create(
     tx: &mut Tx<'_>,
     id: ConversationId,
     new: &NewConversation,
+    (by, user_type): (MemberId, UserType),
     now: Timestamp,
 ) -> rusqlite::Result<Result<LogState, Refusal>> {
     let mut members = Vec::with_capacity(new.members.len());
@@ -268,6 +274,9 @@ fn create(
             Some(MemberRef { is_active: false, .. }) => return Ok(Err(Refusal::RecipientDeactivated)),
             Some(found) => members.push((found.key, *member)),
         }
+    }
+    if let Some(Err(refusal)) = new.admission.as_ref().map(|admission| admission.admit(by, user_type)) {
+        return Ok(Err(refusal));
     }
     members.sort_unstable();
     let kind = match new.kind {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{ContactInfo, Member, SharedWith, Visibility},
+    rest::{Audience, ContactInfo, Member, SharedWith, Visibility},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -31,6 +31,12 @@ pub(super) const USER_TYPES: &[(&str, UserType)] =
 const SHARED_WITH: &[(&str, SharedWith)] =
     &[(SharedWith::Members.as_str(), SharedWith::Members), (SharedWith::Nobody.as_str(), SharedWith::Nobody)];
 
+const AUDIENCES: &[(&str, Audience)] = &[
+    (Audience::Members.as_str(), Audience::Members),
+    (Audience::Partners.as_str(), Audience::Partners),
+    (Audience::Nobody.as_str(), Audience::Nobody),
+];
+
 /// Reads a member from a row of `SELECT * FROM members`.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
     Ok(MemberRecord {
@@ -49,6 +55,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
                 phone: word(row, "phone_to", SHARED_WITH)?,
                 company: word(row, "company_to", SHARED_WITH)?,
                 position: word(row, "position_to", SHARED_WITH)?,
+                presence: word(row, "presence_to", AUDIENCES)?,
             },
             profile_image_url: row.get("profile_image_url")?,
             user_type: word(row, "user_type", USER_TYPES)?,
@@ -148,7 +155,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
     let profile = &record.profile;
     let mut update = connection.prepare_cached(
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
-             company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?,
+             company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?, presence_to = ?,
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?
          WHERE id = ? RETURNING key",
     )?;
@@ -166,6 +173,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         visibility.phone.as_str(),
         visibility.company.as_str(),
         visibility.position.as_str(),
+        visibility.presence.as_str(),
         profile.profile_image_url,
         profile.user_type.as_str(),
         profile.updated_at.as_millis(),
@@ -231,11 +239,15 @@ fn count(connection: &Connection) -> rusqlite::Result<MemberCounts> {
 }
 
 fn last_seen(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<Vec<LastSeen>> {
-    let mut query = connection.prepare_cached("SELECT last_seen FROM members WHERE id = ? AND is_active = 1")?;
+    let mut query = connection
+        .prepare_cached("SELECT last_seen, presence_to, version FROM members WHERE id = ? AND is_active = 1")?;
     let mut found = Vec::with_capacity(members.len());
     for &member in members {
-        let at = query.query_row([member.as_bytes()], |row| optional_time(row, "last_seen")).optional()?;
-        found.extend(at.map(|at| LastSeen { member, at }));
+        let seen = query.query_row([member.as_bytes()], |row| {
+            let (at, audience) = (optional_time(row, "last_seen")?, word(row, "presence_to", AUDIENCES)?);
+            Ok(LastSeen { member, at, audience, version: row.get("version")? })
+        });
+        found.extend(seen.optional()?);
     }
     Ok(found)
 }

@@ -12,12 +12,14 @@ fn all() -> Vec<M<'static>> {
         M::up_with_hook(include_str!("migrations/0002_directory.sql"), index_members),
         M::up(include_str!("migrations/0003_recommendations.sql")),
         M::up(include_str!("migrations/0004_chain.sql")),
+        M::up(include_str!("migrations/0005_presence.sql")),
     ]
 }
 
 /// Gives every member that there is a name to sort by and a place in the search index.
 fn index_members(tx: &Transaction<'_>) -> HookResult {
-    let mut query = tx.prepare("SELECT * FROM members")?;
+    // With a value for every column that came later.
+    let mut query = tx.prepare("SELECT *, 'partners' AS presence_to FROM members")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (key, record) = (row.get("key")?, members::record(row)?);

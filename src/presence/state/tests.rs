@@ -1,0 +1,318 @@
+//! Events in any order against a plain model: whatever happened, when everything is quiet the watchers were told the truth
+//! last, and nothing is kept of a member who is gone and whom nobody watches.
+
+use std::cell::RefCell;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PACE: Pace = Pace { grace: Duration::from_secs(10), interval: Duration::from_secs(1) };
+const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
+const WATCHERS: u8 = 3;
+
+/// A watcher in a test: their number.
+type Way = u8;
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A device connects; on the same device it replaces the connection before, which goes on until its [`Event::End`].
+    Connect { device: u8 },
+    /// One of the connections so far ends: a current one, a replaced one, or one that has ended before.
+    End { which: usize },
+    /// One of the connections so far shows something else.
+    Set { which: usize, away: bool },
+    Watch { watcher: Way },
+    /// The store answers a watch.
+    Reveal { watcher: Way },
+    Unwatch { watcher: Way },
+    /// The watcher and the member have a conversation from now on.
+    Meet { watcher: Way },
+    Allow(Audience),
+    /// Time passes, in milliseconds.
+    Wait(u64),
+    /// The store has recorded when the member was last seen.
+    Record,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let audience = prop_oneof![Just(Audience::Members), Just(Audience::Partners), Just(Audience::Nobody)];
+    prop_oneof![
+        4 => (0..2_u8).prop_map(|device| Event::Connect { device }),
+        4 => (0..8_usize).prop_map(|which| Event::End { which }),
+        2 => (0..8_usize, any::<bool>()).prop_map(|(which, away)| Event::Set { which, away }),
+        2 => (0..WATCHERS).prop_map(|watcher| Event::Watch { watcher }),
+        3 => (0..WATCHERS).prop_map(|watcher| Event::Reveal { watcher }),
+        1 => (0..WATCHERS).prop_map(|watcher| Event::Unwatch { watcher }),
+        1 => (0..WATCHERS).prop_map(|watcher| Event::Meet { watcher }),
+        1 => audience.prop_map(Event::Allow),
+        4 => prop_oneof![0..300_u64, Just(1_000), Just(10_000)].prop_map(Event::Wait),
+        2 => Just(Event::Record),
+    ]
+}
+
+fn connection(kind: u8, number: usize) -> ConnectionId {
+    let mut id = [kind; 12];
+    id[0] = u8::try_from(number).unwrap();
+    ConnectionId::from_bytes(id)
+}
+
+/// What a plain person would keep in their head.
+#[derive(Default)]
+struct Model {
+    /// Every connection there ever was: its device, whether it is away, and whether it counts.
+    connections: Vec<(u8, bool, bool)>,
+    last_seen: Option<Timestamp>,
+    audience: Option<Audience>,
+    version: u64,
+    partners: [bool; WATCHERS as usize],
+    /// Who watches, and what they were told last.
+    watching: [Option<Shown>; WATCHERS as usize],
+    revealed: [bool; WATCHERS as usize],
+}
+
+impl Model {
+    /// The truth for a watcher, when the member is not in a grace period.
+    fn truth(&self, watcher: usize) -> Shown {
+        let allowed = match self.audience.unwrap_or(Audience::Partners) {
+            Audience::Members => true,
+            Audience::Partners => self.partners[watcher],
+            Audience::Nobody => false,
+        };
+        let here: Vec<bool> = self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away).collect();
+        match (allowed, here.is_empty()) {
+            (false, _) => Shown::HIDDEN,
+            (true, true) => Shown { status: PresenceStatus::Offline, last_seen: self.last_seen },
+            (true, false) if here.iter().all(|away| *away) => Shown { status: PresenceStatus::Away, last_seen: None },
+            (true, false) => Shown { status: PresenceStatus::Online, last_seen: None },
+        }
+    }
+}
+
+/// A member under test, the model beside it, and a clock.
+struct Trial {
+    state: State<Way>,
+    model: Model,
+    now: Instant,
+    time: Timestamp,
+    recording: Vec<Timestamp>,
+    /// When each watcher was told of a change of presence, and not of a change of who may see it.
+    changes: RefCell<Vec<Vec<Instant>>>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self {
+            state: State::default(),
+            model: Model::default(),
+            now: Instant::now(),
+            time: Timestamp::from_millis(1_000_000),
+            recording: Vec::new(),
+            changes: RefCell::new(vec![Vec::new(); usize::from(WATCHERS)]),
+        }
+    }
+
+    fn tell(&mut self, watcher: Way, shown: Shown) {
+        let told = &mut self.model.watching[usize::from(watcher)];
+        assert!(told.is_some(), "who does not watch is told nothing");
+        *told = Some(shown);
+    }
+
+    /// What [`super::super::Presence`] does after each change.
+    fn settle(&mut self) {
+        if let Some((watchers, shown)) = self.state.news(self.now, PACE) {
+            for watcher in watchers {
+                self.changes.borrow_mut()[usize::from(watcher)].push(self.now);
+                self.tell(watcher, shown);
+            }
+        }
+    }
+
+    /// Lets time pass from deadline to deadline.
+    fn wait(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while let Some(due) = self.state.deadline(PACE).filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.recording.extend(self.state.tick(self.now));
+            self.settle();
+            assert!(self.state.deadline(PACE).is_none_or(|next| next > self.now), "what was due is done");
+        }
+        self.now = until;
+        self.time = Timestamp::from_millis(self.time.as_millis() + i64::try_from(millis).unwrap());
+    }
+
+    fn reveal(&mut self, watcher: Way) {
+        let place = usize::from(watcher);
+        if self.model.watching[place].is_none() {
+            return;
+        }
+        let audience = self.model.audience.unwrap_or(Audience::Partners);
+        let facts = Facts { last_seen: self.model.last_seen, audience, version: self.model.version };
+        let shown = self.state.reveal(connection(9, place), facts, self.model.partners[place]);
+        self.model.revealed[place] = true;
+        self.tell(watcher, shown);
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Connect { device } => {
+                let number = self.model.connections.len();
+                let replaced = self.model.connections.iter().rposition(|(known, _, counts)| *counts && *known == device);
+                if let Some(replaced) = replaced {
+                    self.model.connections[replaced].2 = false;
+                }
+                self.model.connections.push((device, false, true));
+                self.state.arrive(connection(1, number), replaced.map(|number| connection(1, number)));
+            }
+            Event::End { which } if which < self.model.connections.len() => {
+                let counted = std::mem::take(&mut self.model.connections[which].2);
+                if counted && !self.model.connections.iter().any(|(.., counts)| *counts) {
+                    self.model.last_seen = Some(self.time);
+                }
+                self.state.leave(connection(1, which), self.time, self.now, PACE);
+            }
+            Event::Set { which, away } if which < self.model.connections.len() => {
+                self.model.connections[which].1 = away;
+                let status = if away { DeviceStatus::Away } else { DeviceStatus::Online };
+                self.state.set_status(connection(1, which), status);
+            }
+            Event::End { .. } | Event::Set { .. } => {}
+            Event::Watch { watcher } => {
+                let place = usize::from(watcher);
+                self.model.watching[place].get_or_insert(Shown::HIDDEN);
+                self.state.watch(MEMBER, connection(9, place), MemberId::from_bytes([watcher + 100; 12]), watcher);
+            }
+            Event::Reveal { watcher } => self.reveal(watcher),
+            Event::Unwatch { watcher } => {
+                let place = usize::from(watcher);
+                (self.model.watching[place], self.model.revealed[place]) = (None, false);
+                self.state.unwatch(connection(9, place));
+            }
+            Event::Meet { watcher } => {
+                self.model.partners[usize::from(watcher)] = true;
+                let (met, shown) = self.state.met(|way| *way == watcher);
+                met.into_iter().for_each(|watcher| self.tell(watcher, shown));
+            }
+            Event::Allow(audience) => {
+                self.model.version += 1;
+                self.model.audience = Some(audience);
+                for (watcher, shown) in self.state.set_audience(self.model.version, audience) {
+                    self.tell(watcher, shown);
+                }
+            }
+            Event::Wait(millis) => self.wait(millis),
+            Event::Record => {
+                for at in std::mem::take(&mut self.recording) {
+                    self.state.recorded(at);
+                    self.settle();
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Nothing happens any more, and everything that waits comes to its end.
+    fn quiet(&mut self) {
+        (0..WATCHERS).for_each(|watcher| self.reveal(watcher));
+        for _ in 0..2 {
+            self.wait(60_000);
+            self.apply(Event::Record);
+        }
+        self.wait(60_000);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_truth_is_told_last(events in proptest::collection::vec(event(), 1..60)) {
+        let mut trial = Trial::new();
+        for event in events {
+            trial.apply(event);
+        }
+        trial.quiet();
+        for (watcher, told) in trial.model.watching.iter().enumerate() {
+            if let Some(told) = told {
+                prop_assert_eq!(*told, trial.model.truth(watcher));
+                prop_assert_eq!(trial.state.view(connection(9, watcher)), Some(*told));
+            }
+        }
+        prop_assert_eq!(trial.state.deadline(PACE), None);
+        for times in trial.changes.borrow().iter() {
+            prop_assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= PACE.interval), "told too often");
+        }
+        // Everybody leaves, and nobody watches.
+        for which in 0..trial.model.connections.len() {
+            trial.apply(Event::End { which });
+        }
+        (0..WATCHERS).for_each(|watcher| trial.apply(Event::Unwatch { watcher }));
+        trial.quiet();
+        prop_assert!(trial.state.is_idle());
+    }
+}
+
+/// A member whom watcher 0, a partner, watches.
+fn watched() -> Trial {
+    let mut trial = Trial::new();
+    for event in [Event::Watch { watcher: 0 }, Event::Meet { watcher: 0 }, Event::Reveal { watcher: 0 }] {
+        trial.apply(event);
+    }
+    trial
+}
+
+#[test]
+fn a_replaced_connection_that_ends_after_its_successor_changes_nothing() {
+    let mut trial = watched();
+    trial.apply(Event::Connect { device: 0 });
+    trial.apply(Event::Connect { device: 0 });
+    trial.apply(Event::End { which: 1 });
+    trial.wait(10_000);
+    trial.apply(Event::Record);
+    let gone = trial.model.watching[0].unwrap();
+    assert_eq!(gone.status, PresenceStatus::Offline);
+    trial.apply(Event::End { which: 0 });
+    trial.quiet();
+    assert_eq!(trial.model.watching[0], Some(gone));
+    trial.apply(Event::Unwatch { watcher: 0 });
+    assert!(trial.state.is_idle());
+}
+
+#[test]
+fn presence_that_flaps_is_told_once_per_interval_with_the_newest_last() {
+    let mut trial = watched();
+    trial.apply(Event::Connect { device: 0 });
+    for step in 0..1_000 {
+        trial.apply(Event::Set { which: 0, away: step % 2 == 0 });
+        trial.wait(10);
+    }
+    trial.apply(Event::Set { which: 0, away: true });
+    trial.quiet();
+    let times = trial.changes.borrow()[0].len();
+    assert!((9..=12).contains(&times), "told {times} times in ten seconds");
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Away));
+}
+
+#[test]
+fn who_comes_back_within_the_grace_period_was_never_away() {
+    let mut trial = watched();
+    for which in 0..3 {
+        trial.apply(Event::Connect { device: 0 });
+        trial.wait(2_000);
+        trial.apply(Event::End { which });
+        trial.wait(9_999);
+    }
+    assert_eq!(trial.changes.borrow()[0].len(), 1);
+    trial.wait(1);
+    trial.apply(Event::Record);
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Offline));
+}
+
+#[test]
+fn a_member_sees_themselves_whatever_others_see() {
+    let mut state = State::default();
+    state.watch(MEMBER, connection(9, 0), MEMBER, 0);
+    state.arrive(connection(1, 0), None);
+    let facts = Facts { last_seen: None, audience: Audience::Nobody, version: 1 };
+    assert_eq!(state.reveal(connection(9, 0), facts, false).status, PresenceStatus::Online);
+}
