@@ -12,8 +12,6 @@ use prometheus_client::{
 };
 use protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame};
 
-use crate::admission::NoRoom;
-
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $kind:ident, [$($label:literal),*];)*) => {
         /// The name of a metric.
@@ -312,8 +310,8 @@ impl Metrics {
     }
 
     /// Counts a connection that there was no room for.
-    pub fn connection_refused(&self, reached: NoRoom) {
-        self.connections_refused.get_or_create(&LimitLabels { limit: reached.name() }).inc();
+    pub fn connection_refused(&self, limit: &'static str) {
+        self.connections_refused.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Counts a frame from a client, by [`ClientFrame::index`].
@@ -408,7 +406,7 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.store_error("timeout");
-        metrics.connection_refused(NoRoom::Address);
+        metrics.connection_refused("address");
         metrics.memory_cut("outbox");
         metrics.ai_call("answered");
         let text = metrics.render().unwrap();
