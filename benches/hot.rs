@@ -6,6 +6,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use members_book::{
+    budget::Budget,
     clock::SystemClock,
     hub::{Connection, Frame, Hub, Outbox, OutboxLimits},
     ids::{Ids, SystemEntropy},
@@ -67,7 +68,7 @@ fn machine(criterion: &mut Criterion) {
     let hello = r#"{"type":"hello","token":"t","device":{"id":"d","platform":"other"}}"#;
     let text = send(7);
     let limits = OutboxLimits { frames: 1_000, bytes: 1_000_000 };
-    let outbox = Arc::new(Outbox::new(limits, Arc::new(Metrics::new())));
+    let outbox = Arc::new(Outbox::new(limits, Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())))));
     let (id, session) = (ConnectionId::from_bytes([5; 12]), SessionId::from_bytes([6; 12]));
     let connection = Arc::new(Connection::new(id, MEMBER, session, "d".parse().unwrap(), outbox));
     let expires_at = Timestamp::from_millis(1_000_000);
@@ -93,10 +94,11 @@ fn fan_out(criterion: &mut Criterion) {
     let metrics = Arc::new(Metrics::new());
     let hub = Hub::new(1_000, Arc::clone(&metrics));
     let limits = OutboxLimits { frames: 1_000, bytes: 1_000_000 };
+    let budget = Arc::new(Budget::new(usize::MAX, Arc::clone(&metrics)));
     let ids = Ids::new(Arc::new(SystemClock), Arc::new(SystemEntropy));
     let outboxes: Vec<_> = (0..1_000)
         .map(|number| {
-            let outbox = Arc::new(Outbox::new(limits, Arc::clone(&metrics)));
+            let outbox = Arc::new(Outbox::new(limits, Arc::clone(&budget)));
             let (id, session): (ConnectionId, SessionId) = (ids.connection(), ids.session());
             let device = format!("device-{number}").parse().unwrap();
             let connection = Connection::new(id, MEMBER, session, device, Arc::clone(&outbox));

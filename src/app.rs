@@ -1,10 +1,11 @@
 //! A server that runs: from its settings to its end.
 //!
-//! [`foundation`] puts the pieces together, [`background`] has the tasks that run beside the connections.
+//! [`foundation`] puts the pieces together, [`background`] and [`relief`] have the tasks that run beside the connections.
 
 mod background;
 mod foundation;
 mod maintenance;
+mod relief;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -120,6 +121,7 @@ impl App {
             detached: Arc::new(Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS)),
             origins: listen.cors_origins.clone().into(),
             ids: Arc::clone(&base.ids),
+            budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
             shutdown: base.shutdown.clone(),
@@ -127,10 +129,11 @@ impl App {
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
         let connections = &base.settings.connections;
+        let places = base.places(max_connections, Arc::clone(&proxies));
         let server = Server {
             router: http::router(state.clone(), Arc::clone(&proxies)),
-            refusing: http::refusing(state, Arc::clone(&proxies)),
-            places: base.places(max_connections, proxies),
+            refusing: http::refusing(state, proxies),
+            places: Arc::clone(&places),
             write_timeout: connections.write_timeout,
             close_timeout: connections.close_timeout,
             metrics: Arc::clone(&base.metrics),
@@ -150,6 +153,12 @@ impl App {
             tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),
             tokio::spawn(background::announce(Arc::clone(&profiles.announcements), base.shutdown.clone())),
             tokio::spawn(background::watch_departures(Arc::clone(&session.watching), base.shutdown.clone())),
+            tokio::spawn(relief::relieve(
+                Arc::clone(&base.budget),
+                Arc::clone(&base.hub),
+                places,
+                base.shutdown.clone(),
+            )),
         ];
         background.extend(metrics_listener.map(|listener| {
             tokio::spawn(background::serve_metrics(listener, Arc::clone(&base.metrics), base.shutdown.clone()))

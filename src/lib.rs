@@ -10,8 +10,10 @@
 
 pub mod admission;
 pub mod ai;
+pub mod allocator;
 pub mod app;
 pub mod auth;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod failure;

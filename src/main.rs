@@ -8,6 +8,7 @@ use std::{
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use members_book::{
+    allocator,
     app::{self, App, World},
     config::{self, Cli, Command, Settings, settings::AdminCommand},
     service::transfer::{Step, Verified},
@@ -37,6 +38,9 @@ fn run() -> Result<ExitCode, String> {
     let Cli { settings, command } = Cli::parse();
     let filter = EnvFilter::try_new(&settings.telemetry.log).map_err(|error| format!("LOG: {error}"))?;
     logs::init(filter, settings.telemetry.log_format);
+    if let Err(error) = allocator::give_back_soon() {
+        tracing::warn!(%error, "the allocator keeps memory for longer than it should");
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {

@@ -1,7 +1,11 @@
 use tokio_test::{assert_pending, assert_ready_eq, task::spawn};
 
 use super::{strangers::network, *};
-use crate::hub::OutboxLimits;
+use crate::{
+    budget::Budget,
+    hub::{Close, OutboxLimits},
+};
+use protocol::CloseCode;
 
 fn places(total: usize, per_address: usize, per_network: usize) -> Arc<Places> {
     let proxies = Arc::from(["10.0.0.0/8".parse().unwrap()]);
@@ -117,7 +121,8 @@ fn a_trusted_proxy_speaks_for_many() {
 fn a_socket_that_makes_room_is_told_when_to_come_back() {
     let places = places(1, 0, 0);
     let limits = OutboxLimits { frames: 1, bytes: 1 };
-    let outbox = || Arc::new(Outbox::new(limits, Arc::new(Metrics::new())));
+    let budget = Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())));
+    let outbox = || Arc::new(Outbox::new(limits, Arc::clone(&budget)));
     let close = Close { code: CloseCode::TooMuch, retry_after_ms: Some(5_000) };
     for early in [true, false] {
         let (place, outbox) = (places.admit(ip("192.0.2.1"), Instant::now()).unwrap(), outbox());

@@ -11,6 +11,7 @@ use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Familiar, Passwords, access},
+    budget::Budget,
     clock::{Clock, SystemClock},
     config::{
         Settings, secret,
@@ -83,6 +84,7 @@ pub(super) struct Foundation {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
+    pub(super) budget: Arc<Budget>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -94,7 +96,8 @@ impl Foundation {
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
         let store = open_store(&settings, &world, &ids, &metrics, exclusive)?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, shutdown: CancellationToken::new() })
+        let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
+        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown: CancellationToken::new() })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -217,6 +220,7 @@ impl Foundation {
                 close: connections.close_timeout,
             },
             outbox: OutboxLimits { frames: connections.outbox_max_frames, bytes: connections.outbox_max_bytes },
+            budget: Arc::clone(&self.budget),
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             tasks: TaskTracker::new(),

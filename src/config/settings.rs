@@ -16,7 +16,7 @@ pub use self::{
 };
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, duration, network, origin, public_url, secret},
+    values::{DatabaseUrl, OptionalAddr, bytes, duration, network, origin, public_url, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -258,6 +258,9 @@ pub struct ConnectionSettings {
     /// Bytes that wait for one connection before it is cut as too slow.
     #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, global = true)]
     pub outbox_max_bytes: usize,
+    /// Memory for what waits for clients (outboxes, syncs, answers) and for uploads, in bytes or as 512MiB, 1GiB. Above three quarters of it those that hold most are cut, and large answers and uploads are refused. What the process needs anyway is not in it.
+    #[arg(long, env = "MEMORY_MAX", value_parser = bytes, default_value = "1GiB", global = true)]
+    pub memory_max: usize,
 }
 
 /// How much is allowed. Zero means no limit.
@@ -364,6 +367,7 @@ impl Settings {
         check(connections.max_connections_per_member > 0, "MAX_CONNECTIONS_PER_MEMBER", "at least 1")?;
         check(connections.outbox_max_frames > 0, "OUTBOX_MAX_FRAMES", "at least 1")?;
         check(connections.outbox_max_bytes >= 65_536, "OUTBOX_MAX_BYTES", "at least 65536, the largest frame")?;
+        check(connections.memory_max >= 8 << 20, "MEMORY_MAX", "at least 8MiB")?;
         check(self.store.sqlite_readers > 0, "SQLITE_READERS", "at least 1")?;
         for (wait, setting) in [
             (self.listen.request_timeout, "REQUEST_TIMEOUT"),
@@ -411,6 +415,8 @@ mod tests {
         assert!(problem(&["--presence-interval", "61s"]).starts_with("PRESENCE_INTERVAL: "));
         assert!(problem(&["--profile-interval", "61m"]).starts_with("PROFILE_INTERVAL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
+        assert!(problem(&["--memory-max", "1MiB"]).starts_with("MEMORY_MAX: "));
+        assert!(problem(&["--memory-max", "1GB"]).contains("--memory-max"));
         assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
         let bucket = ["--aws-s3-bucket", "club"];
         let with = |flag, value| problem(&[&bucket[..], &[flag, value]].concat());

@@ -38,6 +38,18 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     duration.map(|duration| duration * times).ok_or_else(|| "a duration such as 250ms, 30s, 15m or 30d".to_owned())
 }
 
+/// An amount of memory: bytes, or `512KiB`, `64MiB`, `2GiB`.
+///
+/// # Errors
+/// When it is something else, or more than there can be.
+pub fn bytes(text: &str) -> Result<usize, String> {
+    let units = [("KiB", 1_usize << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)));
+    let (number, unit) = unit.unwrap_or((text, 1));
+    let bytes = number.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.ok_or_else(|| "an amount of memory such as 268435456, 256MiB or 1GiB".to_owned())
+}
+
 /// Where the data is.
 #[derive(Debug, Clone)]
 pub enum DatabaseUrl {
@@ -141,6 +153,15 @@ mod tests {
         assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
         for wrong in ["", "15", "-1s", "soon", "d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn memory_may_have_a_unit() {
+        assert_eq!(bytes("1048576"), Ok(1_048_576));
+        assert_eq!((bytes("512KiB"), bytes("64MiB"), bytes("2GiB")), (Ok(524_288), Ok(67_108_864), Ok(2_147_483_648)));
+        for wrong in ["", "1GB", "-1", "GiB", "1.5GiB", "99999999999999999999", "18446744073709551615GiB"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 

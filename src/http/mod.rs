@@ -10,6 +10,7 @@
 //! | [`documentation`] | the documents as served, and the pages that show them |
 //! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
+//! | [`charge`] | bodies as part of the budget of memory |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
 //! | [`detach`] | requests that change something run to their end, whoever hangs up |
 //! | [`observe`] | deadline, metrics and log of every request |
@@ -19,6 +20,7 @@
 //! Handlers translate; rules live in `service`.
 
 pub mod address;
+mod charge;
 pub mod detach;
 mod documentation;
 pub mod extract;
@@ -57,6 +59,7 @@ use tower_http::{
 
 use self::{limits::RequestLimits, negotiate::Shared};
 use crate::{
+    budget::Budget,
     failure::Failure,
     ids::Ids,
     service::{
@@ -101,6 +104,8 @@ pub struct AppState {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// The memory for what waits for clients.
+    pub budget: Arc<Budget>,
     /// Bounds the log lines about requests that failed.
     pub quiet: Arc<Quiet>,
     /// How long a request may take.
@@ -122,6 +127,8 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
+        // Innermost, so that an answer is charged before it is compressed: that is done while it is read.
+        .layer(middleware::from_fn_with_state(state.clone(), charge::charge))
         .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
         .layer(middleware::from_fn_with_state(state.clone(), limits::limit));
     around(router, state, proxies)

@@ -9,7 +9,7 @@ use protocol::{ErrorCode, FieldError, Problem};
 use utoipa::{
     OpenApi,
     openapi::{
-        ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
+        ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
         example::ExampleBuilder,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -41,6 +41,9 @@ use super::tidy;
 )]
 struct Base;
 
+/// The name of the header that every answer has, among the components.
+const REQUEST_ID: &str = "RequestId";
+
 /// What the annotations of the handlers are added to.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
@@ -54,6 +57,8 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
         .description(Some("`access_token` of register, login or refresh."));
     if let Some(components) = &mut document.components {
         components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
+        let description = "The id of the request: the client's own, or one that the server made.";
+        components.headers.insert(REQUEST_ID.to_owned(), RefOr::T(header(Type::String, description)));
     }
     tidy::schemas(document);
     for (path, item) in &mut document.paths.paths {
@@ -61,6 +66,7 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
         for operation in operations.into_iter().flatten() {
             tidy::optional(operation);
             add_errors(path, operation);
+            add_request_id(operation);
         }
     }
 }
@@ -75,7 +81,7 @@ fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
     if path.starts_with("/api/") {
         codes.extend([RateLimited, Internal, Overloaded, Unavailable, Timeout]);
     } else if path == "/ws" {
-        codes.extend([Draining, ValidationFailed]);
+        codes.extend([Draining, Overloaded, ValidationFailed]);
     } else {
         codes.extend([Unavailable, Timeout]);
     }
@@ -112,6 +118,21 @@ fn add_errors(path: &str, operation: &mut Operation) {
     }
 }
 
+/// Every answer has the id of its request.
+fn add_request_id(operation: &mut Operation) {
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let reference = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
+            response.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(reference));
+        }
+    }
+}
+
+fn header(kind: Type, description: &str) -> Header {
+    let schema = ObjectBuilder::new().schema_type(kind).build();
+    HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+}
+
 /// The codes that the annotation of a handler lists.
 fn named_codes(description: &str) -> impl Iterator<Item = ErrorCode> {
     description.split(", ").filter_map(|name| ErrorCode::ALL.iter().copied().find(|code| code.as_str() == name))
@@ -133,10 +154,6 @@ fn problem(codes: &[ErrorCode]) -> Response {
         .description(description.join("\n\n"))
         .content("application/problem+json", content.build());
     let status = codes.first().map(|code| code.http_status());
-    let header = |kind, description| {
-        let schema = ObjectBuilder::new().schema_type(kind).build();
-        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
-    };
     response = match status {
         Some(429 | 503 | 504) => response.header("Retry-After", header(Type::Integer, "How long to wait, in seconds.")),
         Some(401) => response.header("WWW-Authenticate", header(Type::String, "`Bearer` (RFC 6750).")),

@@ -72,7 +72,7 @@ impl Server {
                     match self.places.admit(peer.ip(), Instant::now()) {
                         Ok(place) => self.spawn(stream, peer, place),
                         Err(reached) => {
-                            self.metrics.connection_refused(reached);
+                            self.metrics.connection_refused(reached.name());
                             refusals.refuse(stream, peer);
                         }
                     }

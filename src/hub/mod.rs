@@ -127,6 +127,18 @@ impl Hub {
         }
     }
 
+    /// The outboxes that bytes are charged for, with how many.
+    #[must_use]
+    pub fn holding(&self) -> Vec<(usize, Arc<Outbox>)> {
+        let mut holding = Vec::new();
+        for connections in &self.members {
+            let outboxes = connections.iter().map(|connection| (connection.outbox.charged(), &connection.outbox));
+            let charged = outboxes.filter(|(bytes, _)| *bytes > 0);
+            holding.extend(charged.map(|(bytes, outbox)| (bytes, Arc::clone(outbox))));
+        }
+        holding
+    }
+
     /// How many members have a connection.
     #[must_use]
     pub fn members(&self) -> usize {

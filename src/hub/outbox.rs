@@ -13,7 +13,7 @@ use std::{
 use protocol::{CloseCode, RequestId, ServerFrame};
 
 use super::Frame;
-use crate::{failure::Failure, telemetry::Metrics};
+use crate::{budget::Budget, failure::Failure};
 
 /// Something to be sent.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub struct OutboxLimits {
 pub struct Outbox {
     state: Mutex<State>,
     limits: OutboxLimits,
-    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
 }
 
 #[derive(Default)]
@@ -73,6 +73,8 @@ struct State {
     queue: VecDeque<Delivery>,
     /// Of the events in `queue`. Replies are bounded by the number of requests.
     bytes: usize,
+    /// Bytes that were taken and are being written. Charged, as `bytes` are.
+    held: usize,
     close: Option<Close>,
     overflowed: bool,
     waker: Option<Waker>,
@@ -81,8 +83,8 @@ struct State {
 impl Outbox {
     /// An empty outbox. Allocates its queue only while there is something in it.
     #[must_use]
-    pub fn new(limits: OutboxLimits, metrics: Arc<Metrics>) -> Self {
-        Self { state: Mutex::default(), limits, metrics }
+    pub fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
+        Self { state: Mutex::default(), limits, budget }
     }
 
     /// Queues something. When there is no room, everything queued is dropped and the connection is closed as a slow
@@ -90,21 +92,58 @@ impl Outbox {
     pub fn push(&self, delivery: Delivery) {
         let mut state = self.lock();
         if state.overflowed {
-            self.metrics.outbox_dropped.inc();
+            self.budget.metrics().outbox_dropped.inc();
             return;
         }
         if let Delivery::Event(frame) = &delivery {
             state.bytes += frame.len();
+            self.budget.charge(frame.len());
         }
         state.queue.push_back(delivery);
         if state.queue.len() > self.limits.frames || state.bytes > self.limits.bytes {
-            self.metrics.outbox_overflows.inc();
-            self.metrics.outbox_dropped.inc_by(u64::try_from(state.queue.len()).unwrap_or(u64::MAX));
-            state.queue = VecDeque::new();
-            state.overflowed = true;
-            state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
+            self.budget.metrics().outbox_overflows.inc();
+            self.overflow(&mut state);
         }
         wake(state);
+    }
+
+    /// Cuts the connection as if its outbox were full: its memory is needed.
+    pub fn cut(&self) {
+        let mut state = self.lock();
+        if !state.overflowed {
+            self.overflow(&mut state);
+            wake(state);
+        }
+    }
+
+    fn overflow(&self, state: &mut State) {
+        let dropped = u64::try_from(state.queue.len()).unwrap_or(u64::MAX);
+        self.budget.metrics().outbox_dropped.inc_by(dropped);
+        state.queue = VecDeque::new();
+        self.budget.release(std::mem::take(&mut state.bytes));
+        state.overflowed = true;
+        state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
+    }
+
+    /// Charges what the connection's own task is about to write beside what is queued: a sync, a large answer. It is given
+    /// back when the task waits for more to send, or has to stop.
+    pub fn hold(&self, bytes: usize) {
+        self.lock().held += bytes;
+        self.budget.charge(bytes);
+    }
+
+    /// Bytes that are charged for this connection.
+    #[must_use]
+    pub fn charged(&self) -> usize {
+        let state = self.lock();
+        state.bytes + state.held
+    }
+
+    /// Gives back what was being written, once it was or never will be.
+    fn settle(&self, state: &mut State) {
+        if state.held > 0 {
+            self.budget.release(std::mem::take(&mut state.held));
+        }
     }
 
     /// Orders the connection to close after what is queued. The first order counts.
@@ -125,7 +164,8 @@ impl Outbox {
     pub fn take(&self) -> VecDeque<Delivery> {
         let mut state = self.lock();
         state.waker = None;
-        state.bytes = 0;
+        self.settle(&mut state);
+        state.held = std::mem::take(&mut state.bytes);
         std::mem::take(&mut state.queue)
     }
 
@@ -137,24 +177,38 @@ impl Outbox {
 
     /// Waits until something is queued or the connection is to close.
     pub async fn ready(&self) {
-        self.wait(|state| state.close.is_some() || !state.queue.is_empty()).await;
+        self.wait(|state| {
+            self.settle(state);
+            state.close.is_some() || !state.queue.is_empty()
+        })
+        .await;
     }
 
     /// Waits until something is queued, even if the connection is to close.
     pub async fn filled(&self) {
-        self.wait(|state| !state.queue.is_empty()).await;
+        self.wait(|state| {
+            self.settle(state);
+            !state.queue.is_empty()
+        })
+        .await;
     }
 
     /// Waits until the connection has to be cut because it cannot keep up.
     pub async fn overflowed(&self) {
-        self.wait(|state| state.overflowed).await;
+        self.wait(|state| {
+            if state.overflowed {
+                self.settle(state);
+            }
+            state.overflowed
+        })
+        .await;
     }
 
     /// Only the connection's own task waits, so there is one waker.
-    async fn wait(&self, until: impl Fn(&State) -> bool) {
+    async fn wait(&self, until: impl Fn(&mut State) -> bool) {
         poll_fn(|context| {
             let mut state = self.lock();
-            if until(&state) {
+            if until(&mut state) {
                 return Poll::Ready(());
             }
             if !state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
@@ -168,6 +222,12 @@ impl Outbox {
     /// The lock is held for a few instructions and never across a call that could panic, so it cannot be poisoned.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.budget.release(self.charged());
     }
 }
 
@@ -186,9 +246,11 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready, task::spawn};
 
     use super::*;
+    use crate::telemetry::Metrics;
 
     fn outbox(frames: usize, bytes: usize) -> Outbox {
-        Outbox::new(OutboxLimits { frames, bytes }, Arc::new(Metrics::new()))
+        let budget = Budget::new(usize::MAX, Arc::new(Metrics::new()));
+        Outbox::new(OutboxLimits { frames, bytes }, Arc::new(budget))
     }
 
     fn event() -> Delivery {
@@ -254,5 +316,31 @@ mod tests {
         assert_ready!(spawn(outbox.ready()).poll());
         assert_pending!(spawn(outbox.filled()).poll());
         assert_pending!(spawn(outbox.overflowed()).poll());
+    }
+
+    #[test]
+    fn bytes_are_charged_until_they_were_written_or_dropped() {
+        let outbox = outbox(2, 10_000);
+        let budget = Arc::clone(&outbox.budget);
+        let charged = || usize::try_from(budget.metrics().memory_charged.get()).unwrap();
+        let Delivery::Event(frame) = event() else { unreachable!() };
+        outbox.push(event());
+        outbox.push(event());
+        let taken = outbox.take();
+        assert_eq!(charged(), frame.len() * 2, "they are being written");
+        outbox.push(event());
+        assert_eq!((charged(), outbox.charged()), (frame.len() * 3, frame.len() * 3));
+        drop(taken);
+        assert_ready!(spawn(outbox.ready()).poll());
+        assert_eq!(charged(), frame.len());
+        outbox.hold(1000);
+        assert_eq!(charged(), frame.len() + 1000);
+        outbox.cut();
+        assert_eq!(outbox.closing(), Some(Close::with(CloseCode::SlowConsumer)));
+        assert_ready!(spawn(outbox.overflowed()).poll());
+        assert_eq!(charged(), 0);
+        outbox.hold(7);
+        drop(outbox);
+        assert_eq!(charged(), 0);
     }
 }

@@ -29,6 +29,7 @@ use protocol::MemberId;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    budget::Budget,
     clock::Clock,
     hub::OutboxLimits,
     service::{connections::Connections, events::Events, limiter::Limiter, messaging::Messaging, watching::Watching},
@@ -78,6 +79,8 @@ pub struct Context {
     pub timing: Timing,
     /// The bounds of an outbox.
     pub outbox: OutboxLimits,
+    /// The memory for what waits for clients.
+    pub budget: Arc<Budget>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Counts.

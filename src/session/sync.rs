@@ -19,6 +19,11 @@ pub(super) fn frames(changes: Changes, messaging: &Messaging) -> impl Iterator<I
     Parts { rest: conversations.into_iter().peekable() }.chain(done)
 }
 
+/// How much memory a sync takes, in bytes, about.
+pub(super) fn size_of(changes: &Changes) -> usize {
+    changes.conversations.iter().map(size).sum()
+}
+
 struct Parts<I: Iterator<Item = Conversation>> {
     rest: std::iter::Peekable<I>,
 }

@@ -31,6 +31,9 @@ use crate::{
 /// Frames read before what they ask for is answered.
 const READ_BUDGET: usize = 64;
 
+/// Replies from this size on are charged to the budget of memory, in bytes.
+const CHARGED_FROM: usize = 4 * 1024;
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -52,7 +55,7 @@ pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> impl Future<Output = ()> {
     context.metrics.connections.inc();
     let started = Instant::now();
-    let outbox = Arc::new(Outbox::new(context.outbox, Arc::clone(&context.metrics)));
+    let outbox = Arc::new(Outbox::new(context.outbox, Arc::clone(&context.budget)));
     if let Some(place) = &place {
         place.closes_through(&outbox);
     }
@@ -259,6 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         match self.context.messaging.changes(member, signed_in.since).await {
             Ok(changes) => {
                 let context = Arc::clone(&self.context);
+                self.outbox.hold(sync::size_of(&changes));
                 // One by one: the next part is encoded when this one has gone.
                 for frame in sync::frames(changes, &context.messaging) {
                     self.send(VecDeque::from([frame])).await?;
@@ -307,7 +311,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     self.session.reply(now, *reply, &mut self.effects);
                     for effect in std::mem::take(&mut self.effects) {
                         match effect {
-                            Effect::Send(frame) => frames.push_back(frame),
+                            Effect::Send(frame) => {
+                                if frame.len() >= CHARGED_FROM {
+                                    self.outbox.hold(frame.len());
+                                }
+                                frames.push_back(frame);
+                            }
                             other => self.effects.push(other),
                         }
                     }

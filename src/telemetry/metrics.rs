@@ -12,8 +12,6 @@ use prometheus_client::{
 };
 use protocol::{ClientFrame, CloseCode, ErrorCode, ServerFrame};
 
-use crate::admission::NoRoom;
-
 macro_rules! metrics {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $kind:ident, [$($label:literal),*];)*) => {
         /// The name of a metric.
@@ -97,6 +95,10 @@ metrics! {
     OutboxOverflows = "outbox_overflows", Counter, [];
     /// Frames dropped from the outboxes of connections that were cut; sync finds what was in them.
     OutboxDropped = "outbox_dropped", Counter, [];
+    /// Bytes that wait for clients to take them (outboxes, syncs, answers) or are being received (uploads): what `MEMORY_MAX` bounds.
+    MemoryCharged = "memory_charged_bytes", Gauge, [];
+    /// Connections cut because too much memory was held, by what they held: `outbox` or `answer`.
+    MemoryCuts = "memory_cuts", Counter, ["what"];
     /// Seconds that a sync took, from hello until its last frame was written.
     SyncSeconds = "sync_seconds", Histogram, [];
     /// Failed authentications, by error code, over REST and WebSocket.
@@ -165,6 +167,11 @@ struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabels {
+    what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -207,6 +214,9 @@ pub struct Metrics {
     pub outbox_overflows: Counter,
     /// [`Metric::OutboxDropped`]
     pub outbox_dropped: Counter,
+    /// [`Metric::MemoryCharged`]
+    pub memory_charged: Gauge,
+    memory_cuts: Family<WhatLabels, Counter>,
     /// [`Metric::SyncSeconds`]
     pub sync_seconds: Histogram,
     auth_failures: Family<CodeLabels, Counter>,
@@ -281,6 +291,8 @@ impl Metrics {
             fan_out: register(r, Metric::FanOut, counts()),
             outbox_overflows: register(r, Metric::OutboxOverflows, Counter::default()),
             outbox_dropped: register(r, Metric::OutboxDropped, Counter::default()),
+            memory_charged: register(r, Metric::MemoryCharged, Gauge::default()),
+            memory_cuts: register(r, Metric::MemoryCuts, Family::default()),
             sync_seconds: register(r, Metric::SyncSeconds, seconds()),
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
@@ -298,8 +310,8 @@ impl Metrics {
     }
 
     /// Counts a connection that there was no room for.
-    pub fn connection_refused(&self, reached: NoRoom) {
-        self.connections_refused.get_or_create(&LimitLabels { limit: reached.name() }).inc();
+    pub fn connection_refused(&self, limit: &'static str) {
+        self.connections_refused.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Counts a frame from a client, by [`ClientFrame::index`].
@@ -335,6 +347,11 @@ impl Metrics {
     /// Counts a request that a rate limit refused.
     pub fn rate_limit_hit(&self, limit: &'static str) {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Counts a connection that was cut because too much memory was held.
+    pub fn memory_cut(&self, what: &'static str) {
+        self.memory_cuts.get_or_create(&WhatLabels { what }).inc();
     }
 
     /// Counts a failed call of the store.
@@ -389,7 +406,8 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.store_error("timeout");
-        metrics.connection_refused(NoRoom::Address);
+        metrics.connection_refused("address");
+        metrics.memory_cut("outbox");
         metrics.ai_call("answered");
         let text = metrics.render().unwrap();
         for metric in Metric::ALL {

@@ -151,10 +151,15 @@ impl Server {
 
     /// The value of a metric without labels, or with `{labels}` in its name.
     pub async fn metric(&self, name: &str) -> f64 {
-        let url = format!("http://{}/metrics", self.app.metrics_addr.unwrap());
-        let text = within("metrics", self.http.get(url).send()).await.unwrap().text().await.unwrap();
+        let text = self.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("membersbook_{name} ")));
         line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// All metrics, as text.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.app.metrics_addr.unwrap());
+        within("metrics", self.http.get(url).send()).await.unwrap().text().await.unwrap()
     }
 }
 

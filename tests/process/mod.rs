@@ -4,5 +4,6 @@ mod command_line;
 mod crash;
 mod disk;
 mod logs;
+mod memory;
 mod mongodb;
 mod shutdown;

@@ -1,11 +1,17 @@
 //! What every answer has around it: rate limits, request ids, security headers, compression, origins.
 
+use std::time::Duration;
+
 use protocol::ErrorCode;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+};
 
 use super::code;
-use crate::harness::{Server, client};
+use crate::harness::{Server, client, eventually, within};
 
 #[tokio::test]
 async fn a_member_is_told_what_is_left_and_when_to_come_back() {
@@ -130,4 +136,172 @@ async fn a_request_that_is_too_large_is_refused() {
     assert_eq!(code(response).await, ErrorCode::PayloadTooLarge);
     let request = server.http().get(server.url("/api/members/me")).header("x-long", "x".repeat(40_000));
     assert_eq!(request.send().await.unwrap().status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+}
+
+/// A connection that asks for something large, and reads nothing of the answer.
+async fn stalled(server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
+    let request = "GET /api/assets/redoc-2.5.4/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n";
+    within("a request", stream.write_all(request.as_bytes())).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_ends_its_connection() {
+    let server = Server::with(|settings| {
+        settings.connections.write_timeout = Duration::from_millis(200);
+        settings.connections.max_connections_per_address = 2;
+    })
+    .await;
+    let _stalled = [stalled(&server).await, stalled(&server).await];
+    // Both places of this address are free again only when the server has ended them.
+    let member = async || {
+        let response = reqwest::Client::new().get(server.url("/api/members/me")).send().await.unwrap();
+        (response.status() == StatusCode::UNAUTHORIZED).then_some(())
+    };
+    eventually("the end of those who do not read", member).await;
+}
+
+#[tokio::test]
+async fn an_asset_is_in_memory_once_however_many_ask_for_it() {
+    let server = Server::start().await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        open.push(stalled(&server).await);
+    }
+    let asked = r#"http_requests_total{method="GET",route="/api/assets/{*path}",status="200"}"#;
+    eventually("all answers", async || (server.metric(asked).await == 20.0).then_some(())).await;
+    assert_eq!(server.metric("memory_charged_bytes").await, 0.0, "what all share is nobody's");
+}
+
+#[tokio::test]
+async fn what_is_invented_makes_no_series() {
+    let server = Server::start().await;
+    let series = async || server.metrics().await.lines().filter(|line| !line.starts_with('#')).count();
+    let attack = async |number: usize| {
+        for path in ["/healthz", "/api/members/me", "/ws", "/api/assets/x", "/nowhere"] {
+            let method = Method::from_bytes(format!("BREW{number}").as_bytes()).unwrap();
+            let url = server.url(&format!("{path}{}?x={number}", if path == "/nowhere" { number } else { 0 }));
+            let request = server.http().request(method, url).header("origin", format!("https://x{number}.example"));
+            let request = request.header("x-request-id", format!("id-{number}"));
+            request.send().await.unwrap();
+        }
+    };
+    attack(0).await;
+    let before = series().await;
+    for number in 1..50 {
+        attack(number).await;
+    }
+    assert_eq!(series().await, before);
+    assert!(!server.metrics().await.contains("BREW"));
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_answered_like_any_other_and_health_is_always_told() {
+    let server = Server::with(|settings| settings.connections.max_connections = 2).await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        silent.push(TcpStream::connect(server.addr()).await.unwrap());
+    }
+    let ask = async |path: &str| {
+        let origin = "http://localhost:8081";
+        let request = reqwest::Client::new().get(server.url(path)).header("origin", origin);
+        let response = request.header("x-request-id", "trace-1").send().await.unwrap();
+        assert_eq!(response.headers()["x-request-id"], "trace-1", "{path}");
+        assert_eq!(response.headers()["access-control-allow-origin"], origin, "{path}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff", "{path}");
+        response
+    };
+    // An address that has all places is refused one more.
+    for path in ["/api/members", "/ws", "/"] {
+        let response = ask(path).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(code(response).await, ErrorCode::Overloaded);
+    }
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(ask(path).await.status(), StatusCode::OK, "{path}");
+    }
+    let body = reqwest::Client::new().post(server.url("/api/auth/login")).body("x".repeat(100_000));
+    assert_eq!(body.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE, "the answer is not taken back");
+    // Those who say nothing do not keep out those who ask.
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(server.addr()).await.unwrap());
+    }
+    assert_eq!(ask("/healthz").await.status(), StatusCode::OK);
+    assert!(server.metric(r#"connections_refused_total{limit="total"}"#).await > 200.0);
+}
+
+#[tokio::test]
+async fn signing_in_gives_the_place_among_strangers_back() {
+    let server = Server::with(|settings| settings.connections.max_connections_per_address = 3).await;
+    let ana = server.member("Ana").await;
+    let mut signed_in = Vec::new();
+    for number in 0..10 {
+        signed_in.push(ana.connect_as(&format!("device-{number}"), None).await);
+    }
+    let mut strangers = Vec::new();
+    let mut refused = 0;
+    for _ in 0..4 {
+        let stream = TcpStream::connect(server.addr()).await.unwrap();
+        match client::upgrade(stream, None).await {
+            Ok((socket, _)) => strangers.push(socket),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused >= 1 && !strangers.is_empty(), "{refused}");
+    for client in &mut signed_in {
+        client.ping().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_of_another_address_makes_room() {
+    let server = Server::with(|settings| settings.connections.max_connections = 4).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(server.addr()).await.unwrap());
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut newcomer = within("a connection", socket.connect(server.addr())).await.unwrap();
+    newcomer.write_all(b"GET /api/members HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within("an answer", newcomer.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let oldest = within("the end of the oldest", silent[0].read(&mut [0; 10])).await;
+    assert!(matches!(oldest, Ok(0) | Err(_)), "{oldest:?}");
+    assert_eq!(server.metric("connections_evicted_total").await, 1.0);
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_when_memory_runs_out() {
+    let server = Server::with(|settings| {
+        settings.connections.memory_max = 8 << 20;
+        settings.connections.outbox_max_bytes = 64 << 20;
+        settings.connections.outbox_max_frames = 1_000_000;
+        settings.connections.write_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stalled = client::Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    stalled.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
+    let mut anas = ana.connect().await;
+    let content = "x".repeat(4000);
+    let cut = r#"memory_cuts_total{what="outbox"}"#;
+    let mut sent = 0;
+    while server.metric(cut).await == 0.0 {
+        for _ in 0..100 {
+            anas.say(ben.id, &content).await;
+            sent += 1;
+        }
+        assert!(sent < 10_000, "the budget has no bound");
+    }
+    let charged = async || (server.metric("memory_charged_bytes").await < 1e6).then_some(());
+    eventually("the memory", charged).await;
+    anas.ping().await;
 }

@@ -6,6 +6,7 @@ use protocol::{ConnectionId, ConversationId, Envelope, SessionId, server::Pong};
 
 use super::*;
 use crate::{
+    budget::Budget,
     hub::{Connection, Outbox, OutboxLimits},
     telemetry::Metrics,
 };
@@ -48,7 +49,10 @@ impl Bench {
     }
 
     fn sign_in(&mut self, lifetime: Duration) -> Vec<Seen> {
-        let outbox = Outbox::new(OutboxLimits { frames: 1, bytes: 1 }, Arc::new(Metrics::new()));
+        let outbox = Outbox::new(
+            OutboxLimits { frames: 1, bytes: 1 },
+            Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new()))),
+        );
         let connection = Connection::new(
             ConnectionId::from_bytes([9; 12]),
             MEMBER,
