@@ -37,6 +37,7 @@ pub(super) async fn maintain(
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         session.frames.tidy();
         session.messages.tidy();
+        session.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
         limits.tidy();

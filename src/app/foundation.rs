@@ -30,6 +30,7 @@ use crate::{
         documents::Documents,
         events::Events,
         export::Exports,
+        hellos::Hellos,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
@@ -185,7 +186,6 @@ impl Foundation {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
-                messaging: Arc::clone(&messaging),
                 watching: Arc::clone(&watching),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
@@ -195,6 +195,7 @@ impl Foundation {
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),
             messages: Arc::new(self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second)),
+            hellos: self.hellos(),
             timing: Timing {
                 hello: connections.hello_timeout,
                 heartbeat: connections.heartbeat_interval,
@@ -258,6 +259,17 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(self.advice()?),
         })
+    }
+
+    /// How many hellos are allowed.
+    fn hellos(&self) -> Hellos {
+        let (rates, second, minute) = (&self.settings.rates, Duration::from_secs(1), Duration::from_secs(60));
+        let (session, member) = (rates.rate_hellos, rates.rate_hellos_member);
+        Hellos::new(
+            self.limiter("hellos_address", rates.rate_hellos_address, rates.rate_hellos_address_burst, second),
+            self.limiter("hellos_session", session, rates.rate_hellos_burst, minute),
+            self.limiter("hellos_member", member, rates.rate_hellos_member_burst, minute),
+        )
     }
 
     /// How many requests are allowed.
