@@ -30,11 +30,14 @@ pub(crate) struct Server {
 }
 
 /// The settings of a server under load: no rate limits, tokens that outlive the run, passwords that cost little.
-const SETTINGS: [(&str, &str); 12] = [
+const SETTINGS: [(&str, &str); 15] = [
     ("METRICS_ADDR", "off"),
     ("BCRYPT_COST", "4"),
     ("RATE_MESSAGES", "0"),
     ("RATE_FRAMES", "0"),
+    ("RATE_HELLOS", "0"),
+    ("RATE_HELLOS_MEMBER", "0"),
+    ("RATE_HELLOS_ADDRESS", "0"),
     ("RATE_REQUESTS", "0"),
     ("RATE_ADDRESS", "0"),
     ("RATE_LOGINS", "0"),

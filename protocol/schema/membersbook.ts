@@ -18,6 +18,8 @@ export const CloseCode = {
   InvalidUtf8: 1007,
   /** A frame over the size limit. Come back: no. */
   TooLarge: 1009,
+  /** The server is at its limit, or its store does not answer: hello was refused. Come back: yes, after `retry_after_ms`. */
+  TryAgainLater: 1013,
   /** Not the protocol: no JSON, no hello first, too many bad frames. Come back: no. */
   NotTheProtocol: 4400,
   /** The token is missing, invalid, expired or revoked. Come back: after a refresh or a new login. */
@@ -32,7 +34,7 @@ export const CloseCode = {
   Disconnected: 4410,
   /** The connection could not keep up with what it was sent; sync finds what it missed. Come back: yes, with backoff. */
   SlowConsumer: 4413,
-  /** Too many connections, or too much too fast after errors said so. Come back: yes, after `retry_after_ms`. */
+  /** Too many connections, too many hellos, or too much too fast after errors said so. Come back: yes, after `retry_after_ms`. */
   TooMuch: 4429,
   /** A fault of the server. Come back: yes, with backoff. */
   Internal: 4500,
@@ -78,6 +80,48 @@ export const ERROR_STATUS = {
   unavailable: 503,
   draining: 503,
   timeout: 504,
+} as const;
+
+/** Whether a request that failed with an error code is sent again. */
+export const ERROR_RETRY = {
+  malformed: "never",
+  unknown_type: "never",
+  hello_required: "never",
+  hello_repeated: "never",
+  validation_failed: "never",
+  content_empty: "never",
+  content_too_long: "never",
+  message_to_self: "never",
+  image_invalid: "never",
+  token_missing: "after_refresh",
+  token_invalid: "after_refresh",
+  token_expired: "after_refresh",
+  session_revoked: "after_login",
+  invalid_credentials: "never",
+  refresh_token_invalid: "after_login",
+  refresh_token_reused: "after_login",
+  member_deactivated: "never",
+  forbidden: "never",
+  not_found: "never",
+  member_not_found: "never",
+  message_not_found: "never",
+  conversation_not_found: "never",
+  recommendation_not_found: "never",
+  method_not_allowed: "never",
+  email_taken: "never",
+  recipient_deactivated: "never",
+  last_admin: "never",
+  stale: "after_reading",
+  payload_too_large: "never",
+  unsupported_media_type: "never",
+  upgrade_required: "never",
+  rate_limited: "later",
+  too_many_connections: "later",
+  internal: "later",
+  overloaded: "later",
+  unavailable: "later",
+  draining: "later",
+  timeout: "later",
 } as const;
 
 /**
@@ -1580,7 +1624,11 @@ export type Sync = {
 /**
  * The conversations, those with the newest entry first. Their `entries` are the latest ones that were missed.
  */
-conversations: Array<Conversation>, };
+conversations: Array<Conversation>, 
+/**
+ * The cursor to keep once these are stored: a sync from it goes on after this frame.
+ */
+cursor: Cursor, };
 
 /**
  * `sync.done`: the member's state is complete as of `cursor`; what happens after is pushed.
@@ -1761,11 +1809,7 @@ limits: Limits,
 /**
  * When the access token expires.
  */
-expires_at: Timestamp, 
-/**
- * The cursor from `hello`, if the sync starts from it. Absent: the sync is the full state.
- */
-cursor?: Cursor, };
+expires_at: Timestamp, };
 
 /** Every frame that a client may send. */
 export type ClientFrame =

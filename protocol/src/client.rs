@@ -126,8 +126,9 @@ pub struct MessageDelivered {
     /// The conversation.
     pub conversation: ConversationId,
     /// The watermark. An older one changes nothing; one beyond the newest entry counts as the newest entry.
+    #[serde(deserialize_with = "crate::codec::integer")]
     #[garde(range(max = INTEGER_MAX))]
-    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(max = INTEGER_MAX)))]
     pub seq: u64,
 }
 
@@ -139,8 +140,9 @@ pub struct MessageRead {
     /// The conversation.
     pub conversation: ConversationId,
     /// The watermark. An older one changes nothing; one beyond the newest entry counts as the newest entry.
+    #[serde(deserialize_with = "crate::codec::integer")]
     #[garde(range(max = INTEGER_MAX))]
-    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(max = INTEGER_MAX)))]
     pub seq: u64,
 }
 
@@ -175,6 +177,7 @@ pub struct PresenceSet {
 pub struct PresenceWatch {
     /// The members, each once; at most 500 on one connection, those of earlier frames counted.
     #[garde(length(min = 1, max = WATCH_MAX), custom(each_once))]
+    #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = WATCH_MAX)))]
     pub members: Vec<MemberId>,
 }
 
@@ -184,6 +187,7 @@ pub struct PresenceWatch {
 pub struct PresenceUnwatch {
     /// The members. Those that were not watched are passed over.
     #[garde(length(min = 1, max = WATCH_MAX))]
+    #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = WATCH_MAX)))]
     pub members: Vec<MemberId>,
 }
 
@@ -193,8 +197,9 @@ pub struct PresenceUnwatch {
 #[garde(allow_unvalidated)]
 pub struct ConversationsList {
     /// How many: 1 to 100; 50 if not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_count")]
     #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    #[cfg_attr(feature = "codegen", schemars(range(min = 1, max = PAGE_MAX)))]
     pub limit: Option<u32>,
     /// `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,18 +215,19 @@ pub struct HistoryGet {
     /// The conversation.
     pub conversation: ConversationId,
     /// The newest entries with a smaller `seq` than this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_integer")]
     #[garde(inner(range(max = INTEGER_MAX)), custom(at_most_one_with(self.after.is_some())))]
-    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(max = INTEGER_MAX)))]
     pub before: Option<u64>,
     /// The oldest entries with a larger `seq` than this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_integer")]
     #[garde(inner(range(max = INTEGER_MAX)))]
-    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(max = INTEGER_MAX)))]
     pub after: Option<u64>,
     /// How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_count")]
     #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    #[cfg_attr(feature = "codegen", schemars(range(min = 1, max = PAGE_MAX)))]
     pub limit: Option<u32>,
 }
 
@@ -356,6 +362,52 @@ mod tests {
             let request = Request::decode(&format!("{hello}{cursor}}}")).unwrap();
             assert!(matches!(request.frame, ClientFrame::Hello(Hello { cursor: None, .. })), "{cursor}");
         }
+    }
+
+    #[test]
+    fn an_integer_may_be_written_as_any_number_that_is_one() {
+        let read =
+            |seq: &str| Request::decode(&format!(r#"{{"type":"message.read","conversation":"{MEMBER}","seq":{seq}}}"#));
+        for (text, seq) in [("7.0", 7), ("7e0", 7), ("0.0", 0), ("9007199254740991.0", INTEGER_MAX)] {
+            assert!(matches!(read(text).unwrap().frame, ClientFrame::MessageRead(read) if read.seq == seq), "{text}");
+        }
+        for text in ["1.5", "-1", "-1.0", "1e300", "9007199254740992.0", "\"7\"", "null"] {
+            assert_eq!(read(text).unwrap_err().field.as_deref(), Some("seq"), "{text}");
+        }
+        let list = Request::decode(r#"{"type":"conversations.list","limit":10.0}"#).unwrap();
+        assert_eq!(list.frame, ClientFrame::ConversationsList(ConversationsList { limit: Some(10), after: None }));
+        assert_eq!(refused(r#"{"type":"conversations.list","limit":1e9}"#).1.as_deref(), Some("limit"));
+        let null = format!(r#"{{"type":"history.get","conversation":"{MEMBER}","before":null,"limit":null}}"#);
+        assert!(Request::decode(&null).is_ok());
+    }
+
+    #[test]
+    fn an_error_about_the_type_keeps_the_id() {
+        for frame in [r#"{"id":"r1"}"#, r#"{"type":5,"id":"r1"}"#, r#"{"type":null,"x":{"id":"no"},"id":"r1"}"#] {
+            let error = Request::decode(frame).unwrap_err();
+            assert_eq!((error.field.as_deref(), error.id.unwrap().as_str()), (Some("type"), "r1"), "{frame}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_refused_frame_is_found_without_decoding_it() {
+        let id = |text: &str| crate::peek_id(text).map(|id| id.as_str().to_owned());
+        let found = |text: &str| id(text).as_deref() == Some("r1");
+        assert!(found(r#"{"type":"ping","id":"r1"}"#) && found(r#" { "id" : "r1" , "broken"#));
+        assert!(found(r#"{"content":"\"id\":\"no\"","x":[{"id":"no"}],"id":"r1"}"#));
+        assert!(found(r#"{"type":"id","n":1,"id":"r1"}"#), "a value is no name");
+        for none in ["", "{}", "nonsense", r#"{"id":5}"#, r#"{"id":""#, r#"{"x":{"id":"no"}}"#, r#"["id","no"]"#, "}"] {
+            assert_eq!(id(none), None, "{none}");
+        }
+        let far = format!(r#"{{"content":"{}","id":"r1"}}"#, "é".repeat(600));
+        assert_eq!(id(&far), None, "further back than is looked");
+    }
+
+    #[test]
+    fn a_message_about_a_bad_field_does_not_repeat_all_of_it() {
+        let platform = "x".repeat(10_000);
+        let hello = format!(r#"{{"type":"hello","token":"t","device":{{"id":"d","platform":"{platform}"}}}}"#);
+        assert!(refused(&hello).2.len() < 400);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum ComeBack {
     /// Yes, with exponential backoff and full jitter.
     Yes,
-    /// Yes, after `retry_after_ms` of the `goodbye`, with full jitter on top.
+    /// Yes, after `retry_after_ms` of the `goodbye`, without further jitter: the server spreads it.
     AfterDelay,
     /// Yes, after a refresh of the token or a new login.
     AfterLogin,
@@ -79,6 +79,8 @@ close_codes! {
     InvalidUtf8 = 1007, "invalid_utf8", No;
     /// A frame over the size limit.
     TooLarge = 1009, "too_large", No;
+    /// The server is at its limit, or its store does not answer: hello was refused.
+    TryAgainLater = 1013, "overloaded", AfterDelay;
     /// Not the protocol: no JSON, no hello first, too many bad frames.
     NotTheProtocol = 4400, "not_the_protocol", No;
     /// The token is missing, invalid, expired or revoked.
@@ -93,7 +95,7 @@ close_codes! {
     Disconnected = 4410, "disconnected", Yes;
     /// The connection could not keep up with what it was sent; sync finds what it missed.
     SlowConsumer = 4413, "slow_consumer", Yes;
-    /// Too many connections, or too much too fast after errors said so.
+    /// Too many connections, too many hellos, or too much too fast after errors said so.
     TooMuch = 4429, "too_much", AfterDelay;
     /// A fault of the server.
     Internal = 4500, "internal", Yes;

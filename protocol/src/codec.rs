@@ -7,10 +7,13 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 use garde::Validate;
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{ErrorCode, FieldError, RequestId};
+use crate::{ErrorCode, FieldError, RequestId, limits::REFUSED_SCAN_BYTES};
+
+/// Longest message about a bad field, in characters.
+const MESSAGE_MAX_CHARS: usize = 300;
 
 /// Why a text is not a frame of this protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,8 @@ impl DecodeError {
 
     fn field(error: FieldError) -> Self {
         let FieldError { field, message } = error;
+        // It may quote what was sent.
+        let message: String = message.chars().take(MESSAGE_MAX_CHARS).collect();
         let message = if field.is_empty() { message } else { format!("{field}: {message}") };
         let field = Some(field).filter(|field| !field.is_empty());
         Self { id: None, code: ErrorCode::ValidationFailed, field, message }
@@ -72,7 +77,9 @@ impl<'a> Head<'a> {
         serde_json::from_str(text).map_err(|error| {
             if error.is_data() {
                 // Only now, and not for every frame: the slow reader that keeps the path.
-                from_json::<Self>(text).map_or_else(DecodeError::field, |_| DecodeError::malformed(error.to_string()))
+                from_json::<Self>(text)
+                    .map_or_else(DecodeError::field, |_| DecodeError::malformed(error.to_string()))
+                    .with_id(peek_id(text))
             } else {
                 DecodeError::malformed(format!("not JSON: {error}"))
             }
@@ -172,6 +179,100 @@ fn remove(value: &mut serde_json::Value, path: &str) -> bool {
         None => (Some(value), path),
     };
     parent.and_then(serde_json::Value::as_object_mut).is_some_and(|object| object.remove(key).is_some())
+}
+
+/// Deserialises an integer that is not negative. JSON knows one kind of number: `1.0` and `1e0` are the integer 1 too, as
+/// JSON Schema has it (2020-12, section 6.1.1).
+pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Integer;
+
+    impl Visitor<'_> for Integer {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an integer that is not negative")
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+            Ok(value)
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<u64, E> {
+            u64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
+            // Up to 2^53 - 1 every integer has a float of its own, and its text is exact.
+            let whole = value.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&value);
+            let exact = whole.then(|| format!("{value:.0}").parse().ok()).flatten();
+            exact.ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))
+        }
+    }
+
+    deserializer.deserialize_u64(Integer)
+}
+
+/// [`integer`] for a field that may be absent.
+pub(crate) fn optional_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Wrapped(#[serde(deserialize_with = "integer")] u64);
+
+    Ok(Option::<Wrapped>::deserialize(deserializer)?.map(|Wrapped(value)| value))
+}
+
+/// [`optional_integer`] for a number of things.
+pub(crate) fn optional_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    // A number that is too large is refused by the range of its field.
+    Ok(optional_integer(deserializer)?.map(|value| u32::try_from(value).unwrap_or(u32::MAX)))
+}
+
+/// The `id` of a frame that is refused without being decoded. Looks through the first [`REFUSED_SCAN_BYTES`] for a field of
+/// the frame itself; `None` if it stands further back, or is not a valid id.
+#[must_use]
+pub fn peek_id(text: &str) -> Option<RequestId> {
+    let bytes = text.as_bytes();
+    let bytes = bytes.get(..REFUSED_SCAN_BYTES).unwrap_or(bytes);
+    let (mut depth, mut at) = (0_u32, 0);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                let end = end_of_string(bytes, at)?;
+                if depth == 1 && bytes.get(at..end) == Some(b"id") {
+                    let value = bytes.get(end + 1..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+                    let value = value.strip_prefix(b"\"")?;
+                    let value = value.get(..end_of_string(value, 0)?)?;
+                    // Without escapes: they have no place in an id.
+                    return std::str::from_utf8(value).ok()?.parse().ok();
+                }
+                at = skip_value_string(bytes, end + 1)?;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where a JSON string that begins at `at` ends: the place of its closing quote.
+fn end_of_string(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// After the name of a field: past its value, if that is a string; so no text of a member is taken for a name.
+fn skip_value_string(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let Some(value) = rest.trim_ascii_start().strip_prefix(b":") else { return Some(at) };
+    let value = value.trim_ascii_start();
+    let begin = bytes.len() - value.len();
+    if value.first() == Some(&b'"') { Some(end_of_string(bytes, begin + 1)? + 1) } else { Some(begin) }
 }
 
 /// Deserialises a nested struct from an object only; serde's derive would take an array too.

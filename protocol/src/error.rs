@@ -6,8 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::CloseCode;
 
+/// Whether a request that failed is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// No: the same request would fail again.
+    Never,
+    /// Yes, the same request, after `retry_after_ms`; with backoff where none is given.
+    Later,
+    /// Yes, with the token of a refresh; if that is refused too, after a new login.
+    AfterRefresh,
+    /// Yes, after a new login.
+    AfterLogin,
+    /// Yes, after reading what it was made for again.
+    AfterReading,
+}
+
+impl Retry {
+    /// The answer in words, as the documentation prints it.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Never => "no",
+            Self::Later => "yes, after `retry_after_ms`, else with backoff",
+            Self::AfterRefresh => "after a refresh, else a new login",
+            Self::AfterLogin => "after a new login",
+            Self::AfterReading => "after reading it again",
+        }
+    }
+}
+
 macro_rules! error_codes {
-    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $status:literal, $title:literal $(, closes $close:ident)?;)*) => {
+    ($(
+        $(#[doc = $doc:literal])*
+        $name:ident = $code:literal, $status:literal, $title:literal, $retry:ident $(, closes $close:ident)?;
+    )*) => {
         /// Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
@@ -43,7 +76,13 @@ macro_rules! error_codes {
                 match self { $(Self::$name => $title,)* }
             }
 
-            /// The close code, if this error ends a WebSocket connection.
+            /// Whether the request is sent again.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$name => Retry::$retry,)* }
+            }
+
+            /// The close code, if this error ends a WebSocket connection, whichever frame it answers.
             #[must_use]
             pub const fn close_code(self) -> Option<CloseCode> {
                 match self { $(Self::$name => error_codes!(@close $($close)?),)* }
@@ -62,83 +101,83 @@ macro_rules! error_codes {
 
 error_codes! {
     /// The frame or body is not a JSON object of the expected form.
-    Malformed = "malformed", 400, "Malformed request";
+    Malformed = "malformed", 400, "Malformed request", Never;
     /// The frame has a `type` that the server does not know.
-    UnknownType = "unknown_type", 400, "Unknown frame type";
+    UnknownType = "unknown_type", 400, "Unknown frame type", Never;
     /// The first frame of a connection must be `hello`.
-    HelloRequired = "hello_required", 400, "Hello required", closes NotTheProtocol;
+    HelloRequired = "hello_required", 400, "Hello required", Never, closes NotTheProtocol;
     /// A second `hello` on one connection. Use `auth.renew` for a new token.
-    HelloRepeated = "hello_repeated", 409, "Hello repeated";
+    HelloRepeated = "hello_repeated", 409, "Hello repeated", Never;
     /// A field is missing, has the wrong type or breaks a rule; the error names it.
-    ValidationFailed = "validation_failed", 422, "Validation failed";
+    ValidationFailed = "validation_failed", 422, "Validation failed", Never;
     /// The message has no content after trimming.
-    ContentEmpty = "content_empty", 422, "Empty message";
+    ContentEmpty = "content_empty", 422, "Empty message", Never;
     /// The message has more than 4,000 characters.
-    ContentTooLong = "content_too_long", 422, "Message too long";
+    ContentTooLong = "content_too_long", 422, "Message too long", Never;
     /// A message to oneself.
-    MessageToSelf = "message_to_self", 422, "Message to oneself";
+    MessageToSelf = "message_to_self", 422, "Message to oneself", Never;
     /// The picture cannot be used: it is no JPEG, PNG or WebP, is damaged or cut short, or has too many pixels.
-    ImageInvalid = "image_invalid", 422, "Image invalid";
+    ImageInvalid = "image_invalid", 422, "Image invalid", Never;
     /// The request carries no access token.
-    TokenMissing = "token_missing", 401, "Access token missing", closes Unauthorized;
+    TokenMissing = "token_missing", 401, "Access token missing", AfterRefresh, closes Unauthorized;
     /// The access token is not one of ours, or not for this connection.
-    TokenInvalid = "token_invalid", 401, "Access token invalid", closes Unauthorized;
+    TokenInvalid = "token_invalid", 401, "Access token invalid", AfterRefresh, closes Unauthorized;
     /// The access token has expired. Refresh it.
-    TokenExpired = "token_expired", 401, "Access token expired", closes Unauthorized;
+    TokenExpired = "token_expired", 401, "Access token expired", AfterRefresh, closes Unauthorized;
     /// The session was logged out or revoked. Log in again.
-    SessionRevoked = "session_revoked", 401, "Session revoked", closes Unauthorized;
+    SessionRevoked = "session_revoked", 401, "Session revoked", AfterLogin, closes Unauthorized;
     /// Unknown e-mail or wrong password; which of the two is not told.
-    InvalidCredentials = "invalid_credentials", 401, "Invalid credentials";
+    InvalidCredentials = "invalid_credentials", 401, "Invalid credentials", Never;
     /// The refresh token is unknown or has expired. Log in again.
-    RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid";
+    RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid", AfterLogin;
     /// The refresh token was used before, so it may have been stolen: its whole session is revoked. Log in again.
-    RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused";
+    RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused", AfterLogin;
     /// The member was deactivated by an administrator.
-    MemberDeactivated = "member_deactivated", 403, "Member deactivated", closes Deactivated;
+    MemberDeactivated = "member_deactivated", 403, "Member deactivated", Never, closes Deactivated;
     /// The signed-in member may not do this.
-    Forbidden = "forbidden", 403, "Forbidden";
+    Forbidden = "forbidden", 403, "Forbidden", Never;
     /// There is no such resource.
-    NotFound = "not_found", 404, "Not found";
+    NotFound = "not_found", 404, "Not found", Never;
     /// There is no such member.
-    MemberNotFound = "member_not_found", 404, "Member not found";
+    MemberNotFound = "member_not_found", 404, "Member not found", Never;
     /// There is no such message among those of the signed-in member.
-    MessageNotFound = "message_not_found", 404, "Message not found";
+    MessageNotFound = "message_not_found", 404, "Message not found", Never;
     /// There is no such conversation among those of the signed-in member.
-    ConversationNotFound = "conversation_not_found", 404, "Conversation not found";
+    ConversationNotFound = "conversation_not_found", 404, "Conversation not found", Never;
     /// There is no such recommendation among those of the signed-in member.
-    RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found";
+    RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found", Never;
     /// The resource does not know this HTTP method.
-    MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
+    MethodNotAllowed = "method_not_allowed", 405, "Method not allowed", Never;
     /// Another member has this e-mail address already.
-    EmailTaken = "email_taken", 409, "E-mail taken";
+    EmailTaken = "email_taken", 409, "E-mail taken", Never;
     /// The other member of the conversation was deactivated and can receive no messages.
-    RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated";
+    RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated", Never;
     /// The last active administrator can be neither demoted nor deactivated, and cannot leave.
-    LastAdmin = "last_admin", 409, "Last administrator";
+    LastAdmin = "last_admin", 409, "Last administrator", Never;
     /// The resource has changed since the version that `If-Match` names. Read it again.
-    Stale = "stale", 412, "Stale version";
+    Stale = "stale", 412, "Stale version", AfterReading;
     /// The body is over the size limit.
-    PayloadTooLarge = "payload_too_large", 413, "Payload too large", closes TooLarge;
+    PayloadTooLarge = "payload_too_large", 413, "Payload too large", Never, closes TooLarge;
     /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
     /// `image/webp` for a photo.
-    UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type";
+    UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type", Never;
     /// The resource is a WebSocket: upgrade the connection.
-    UpgradeRequired = "upgrade_required", 426, "Upgrade required";
+    UpgradeRequired = "upgrade_required", 426, "Upgrade required", Never;
     /// Too much too fast. Wait `retry_after_ms` (REST: `Retry-After`) and send it again.
-    RateLimited = "rate_limited", 429, "Rate limited";
+    RateLimited = "rate_limited", 429, "Rate limited", Later;
     /// The member has the allowed number of connections already.
-    TooManyConnections = "too_many_connections", 429, "Too many connections", closes TooMuch;
+    TooManyConnections = "too_many_connections", 429, "Too many connections", Later, closes TooMuch;
     /// A fault of the server; it is logged.
-    Internal = "internal", 500, "Internal error";
+    Internal = "internal", 500, "Internal error", Later;
     /// The server is at its limit and did nothing. Send it again after `retry_after_ms`.
-    Overloaded = "overloaded", 503, "Overloaded";
+    Overloaded = "overloaded", 503, "Overloaded", Later;
     /// The store cannot be read or written at the moment; nothing was acknowledged. Send it again later.
-    Unavailable = "unavailable", 503, "Store unavailable";
+    Unavailable = "unavailable", 503, "Store unavailable", Later;
     /// The server is shutting down.
-    Draining = "draining", 503, "Shutting down", closes GoingAway;
+    Draining = "draining", 503, "Shutting down", Later, closes GoingAway;
     /// No answer in time, so whether the request took effect is unknown. Send it again: a message with the same
     /// `client_id` is stored once.
-    Timeout = "timeout", 504, "Timed out";
+    Timeout = "timeout", 504, "Timed out", Later;
 }
 
 impl fmt::Display for ErrorCode {

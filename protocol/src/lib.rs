@@ -14,6 +14,7 @@
 //! | [`client`], [`server`] | the frames of each direction, with their codec |
 //! | [`photo`] | the names of photos |
 //! | [`shown`] | what text has to be that members show to each other |
+//! | [`size`] | encoded sizes, which bound the frames of the server |
 //! | [`rest`] | request and response bodies of the REST API |
 //!
 //! It depends on no runtime and no web framework, so that any client written in Rust can use it.
@@ -34,11 +35,12 @@ pub mod rest;
 mod rules;
 pub mod server;
 pub mod shown;
+pub mod size;
 pub mod time;
 
 pub use client::{ClientFrame, Request};
 pub use close::CloseCode;
-pub use codec::{DecodeError, parse_body};
+pub use codec::{DecodeError, parse_body, peek_id};
 pub use error::{ErrorCode, FieldError, Problem};
 pub use ids::{
     ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,

@@ -8,6 +8,17 @@ use serde::{Deserialize, Serialize};
 pub const CONTENT_MAX_CHARS: usize = 4_000;
 /// Largest frame from a client, in bytes. Holds the longest content with every character escaped (`\uXXXX\uXXXX`).
 pub const FRAME_MAX_BYTES: usize = 64 * 1024;
+/// Largest first frame of a connection, which is `hello`, in bytes.
+pub const HELLO_MAX_BYTES: usize = 8 * 1024;
+/// Largest frame from the server, in bytes.
+pub const SERVER_FRAME_MAX_BYTES: usize = 256 * 1024;
+/// Bytes of a frame in which the `id` is looked for when the frame is refused by a rate limit and not decoded.
+pub const REFUSED_SCAN_BYTES: usize = 1024;
+/// WebSocket frames that are no whole text message (pings, pongs, parts of a fragmented message) which one connection may
+/// send at once, after a pause.
+pub const EXTRA_FRAMES_BURST: u32 = 500;
+/// How many of these frames one connection may send in a second.
+pub const EXTRA_FRAMES_PER_SECOND: u32 = 50;
 /// Longest `id` of a request, in characters.
 pub const REQUEST_ID_MAX_CHARS: usize = 64;
 /// Longest `device.id`, in characters.
@@ -20,8 +31,8 @@ pub const CURSOR_MAX_CHARS: usize = 128;
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 /// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.
 pub const QUERIES_IN_FLIGHT_MAX: usize = 8;
-/// Content of one page of history, or of one conversation in a sync, in bytes: with more, it has fewer entries, at least
-/// one.
+/// Content of one page of history, or of one conversation in a sync, in bytes as it is encoded in JSON: with more, it has
+/// fewer entries, at least one.
 pub const PAGE_CONTENT_BYTES: usize = 64 * 1024;
 /// Largest `limit` of a page.
 pub const PAGE_MAX: u32 = 100;
@@ -41,6 +52,17 @@ pub const AUTH_EXPIRING_MS: u64 = 60_000;
 pub const BAD_FRAMES_MAX: u32 = 10;
 /// `rate_limited` errors, per minute, before the connection is closed with 4429.
 pub const RATE_LIMITED_MAX: u32 = 100;
+/// How long a member whose connection was closed with 4429 is refused at least, in milliseconds.
+pub const TOO_MUCH_WAIT_MS: u64 = 10_000;
+/// Conversations of one connection in which later messages are refused until a message that was `rate_limited` is sent
+/// again. With more, every message is.
+pub const HELD_MAX: usize = 16;
+/// How long after its `retry_after_ms` such a message is waited for, in milliseconds.
+pub const HELD_MS: u64 = 10_000;
+/// Encoded conversations of one page of `conversations.list`, in bytes: with more, it has fewer, at least one.
+pub const LIST_BYTES: usize = 192 * 1024;
+/// Encoded conversations of one `sync` frame, in bytes: one larger conversation has a frame of its own.
+pub const SYNC_FRAME_BYTES: usize = 8 * 1024;
 /// Conversations in a full sync.
 pub const SYNC_FULL_CONVERSATIONS: usize = 50;
 /// Latest entries of each conversation in a full sync.
@@ -132,6 +154,19 @@ mod tests {
         assert_eq!(told.in_flight_max as usize, IN_FLIGHT_MAX);
         assert_eq!(told.watch_max as usize, WATCH_MAX);
         assert_eq!(u64::from(told.typing_ttl_ms), TYPING_TTL_MS);
+    }
+
+    #[test]
+    fn the_largest_frame_of_the_server_has_room_for_the_largest_page_of_each_kind() {
+        let (encoded_character, rest_of_an_entry, rest_of_a_frame) = (r"\u0001".len(), 320, 1024);
+        let entry = CONTENT_MAX_CHARS * encoded_character + rest_of_an_entry;
+        let history = PAGE_CONTENT_BYTES.max(entry) + PAGE_MAX as usize * rest_of_an_entry;
+        let conversation = PAGE_CONTENT_BYTES.max(entry) + SYNC_MISSED_ENTRIES * rest_of_an_entry;
+        let list = LIST_BYTES + entry;
+        let snapshot = WATCH_MAX * 120;
+        for frame in [entry, history, conversation + SYNC_FRAME_BYTES, list, snapshot] {
+            assert!(frame + rest_of_a_frame <= SERVER_FRAME_MAX_BYTES, "{frame}");
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Envelope {
 
 /// `welcome`: the connection is signed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[garde(allow_unvalidated)]
 pub struct Welcome {
     /// The id of this connection, for support requests.
@@ -86,9 +86,6 @@ pub struct Welcome {
     pub limits: Limits,
     /// When the access token expires.
     pub expires_at: Timestamp,
-    /// The cursor from `hello`, if the sync starts from it. Absent: the sync is the full state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<Cursor>,
 }
 
 /// `sync`: the state of conversations. Applying it twice changes nothing.
@@ -98,6 +95,8 @@ pub struct Welcome {
 pub struct Sync {
     /// The conversations, those with the newest entry first. Their `entries` are the latest ones that were missed.
     pub conversations: Vec<Conversation>,
+    /// The cursor to keep once these are stored: a sync from it goes on after this frame.
+    pub cursor: Cursor,
 }
 
 /// `sync.done`: the member's state is complete as of `cursor`; what happens after is pushed.

@@ -45,6 +45,7 @@ pub(super) async fn maintain(
         session.statuses.tidy();
         session.messaging.tidy();
         profiles.limit.tidy();
+        session.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
         limits.tidy();

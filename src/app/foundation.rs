@@ -34,6 +34,7 @@ use crate::{
         documents::Documents,
         events::Events,
         export::Exports,
+        hellos::Hellos,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
@@ -201,7 +202,6 @@ impl Foundation {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
-                messaging: Arc::clone(&messaging),
                 watching: Arc::clone(&watching),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
@@ -213,6 +213,7 @@ impl Foundation {
             messages: Arc::new(self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second)),
             typing: self.limiter("typing", rates.rate_typing, rates.rate_typing_burst, second),
             statuses: self.limiter("statuses", rates.rate_statuses, rates.rate_statuses_burst, minute),
+            hellos: self.hellos(),
             timing: Timing {
                 hello: connections.hello_timeout,
                 heartbeat: connections.heartbeat_interval,
@@ -297,6 +298,17 @@ impl Foundation {
             per_network: connections.max_connections_per_network,
         };
         Places::new(limits, proxies, Arc::clone(&self.metrics))
+    }
+
+    /// How many hellos are allowed.
+    fn hellos(&self) -> Hellos {
+        let (rates, second, minute) = (&self.settings.rates, Duration::from_secs(1), Duration::from_secs(60));
+        let (session, member) = (rates.rate_hellos, rates.rate_hellos_member);
+        Hellos::new(
+            self.limiter("hellos_address", rates.rate_hellos_address, rates.rate_hellos_address_burst, second),
+            self.limiter("hellos_session", session, rates.rate_hellos_burst, minute),
+            self.limiter("hellos_member", member, rates.rate_hellos_member_burst, minute),
+        )
     }
 
     /// How many requests are allowed.

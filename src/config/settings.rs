@@ -237,7 +237,7 @@ pub struct ConnectionSettings {
     /// How often clients are asked to send a heartbeat; after 2.5 times that in silence a connection is closed.
     #[arg(long, env = "HEARTBEAT_INTERVAL", value_parser = duration, default_value = "30s", global = true)]
     pub heartbeat_interval: Duration,
-    /// How long a write may make no progress before the client counts as too slow, over HTTP and WebSocket.
+    /// How long a client may take nothing of what is written before it counts as too slow, over HTTP and WebSocket.
     #[arg(long, env = "WRITE_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
     pub write_timeout: Duration,
     /// How long a connection that is being closed may finish what is under way, and then wait for the other side.
@@ -303,6 +303,24 @@ pub struct Rates {
     /// Changes of profiles by one member at once, after a pause.
     #[arg(long, env = "RATE_PROFILES_BURST", default_value_t = 20, global = true)]
     pub rate_profiles_burst: u32,
+    /// Hellos of one session a minute; one without a cursor that is good counts as three.
+    #[arg(long, env = "RATE_HELLOS", default_value_t = 20, global = true)]
+    pub rate_hellos: u32,
+    /// Hellos of one session at once, after a pause.
+    #[arg(long, env = "RATE_HELLOS_BURST", default_value_t = 12, global = true)]
+    pub rate_hellos_burst: u32,
+    /// Hellos of one member a minute, over all their sessions; one without a cursor that is good counts as three.
+    #[arg(long, env = "RATE_HELLOS_MEMBER", default_value_t = 60, global = true)]
+    pub rate_hellos_member: u32,
+    /// Hellos of one member at once, after a pause.
+    #[arg(long, env = "RATE_HELLOS_MEMBER_BURST", default_value_t = 40, global = true)]
+    pub rate_hellos_member_burst: u32,
+    /// Hellos from one address a second; many members may share one.
+    #[arg(long, env = "RATE_HELLOS_ADDRESS", default_value_t = 500, global = true)]
+    pub rate_hellos_address: u32,
+    /// Hellos from one address at once, after a pause.
+    #[arg(long, env = "RATE_HELLOS_ADDRESS_BURST", default_value_t = 20_000, global = true)]
+    pub rate_hellos_address_burst: u32,
     /// REST requests of one member a second.
     #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
     pub rate_requests: u32,

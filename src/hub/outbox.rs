@@ -77,6 +77,10 @@ struct State {
     held: usize,
     close: Option<Close>,
     overflowed: bool,
+    /// The connection is being brought up to date by a sync.
+    syncing: bool,
+    /// Something was dropped meanwhile: the sync has to look once more.
+    missed: bool,
     waker: Option<Waker>,
 }
 
@@ -87,11 +91,11 @@ impl Outbox {
         Self { state: Mutex::default(), limits, budget }
     }
 
-    /// Queues something. When there is no room, everything queued is dropped and the connection is closed as a slow
-    /// consumer: it finds what it missed by sync.
+    /// Queues something. When there is no room, everything queued is dropped, and the connection is closed as a slow
+    /// consumer: it finds what it missed by sync. One that is syncing is not closed, and its sync looks once more.
     pub fn push(&self, delivery: Delivery) {
         let mut state = self.lock();
-        if state.overflowed {
+        if state.overflowed || state.missed {
             self.budget.metrics().outbox_dropped.inc();
             return;
         }
@@ -101,6 +105,11 @@ impl Outbox {
         }
         state.queue.push_back(delivery);
         if state.queue.len() > self.limits.frames || state.bytes > self.limits.bytes {
+            if state.syncing {
+                self.drop_queued(&mut state);
+                state.missed = true;
+                return;
+            }
             self.budget.metrics().outbox_overflows.inc();
             self.overflow(&mut state);
         }
@@ -117,12 +126,16 @@ impl Outbox {
     }
 
     fn overflow(&self, state: &mut State) {
+        self.drop_queued(state);
+        state.overflowed = true;
+        state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
+    }
+
+    fn drop_queued(&self, state: &mut State) {
         let dropped = u64::try_from(state.queue.len()).unwrap_or(u64::MAX);
         self.budget.metrics().outbox_dropped.inc_by(dropped);
         state.queue = VecDeque::new();
         self.budget.release(std::mem::take(&mut state.bytes));
-        state.overflowed = true;
-        state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
     }
 
     /// Charges what the connection's own task is about to write beside what is queued: a sync, a large answer. It is given
@@ -144,6 +157,26 @@ impl Outbox {
         if state.held > 0 {
             self.budget.release(std::mem::take(&mut state.held));
         }
+    }
+
+    /// What was held is written.
+    pub fn written(&self) {
+        self.settle(&mut self.lock());
+    }
+
+    /// A sync begins to read the store: what is pushed from now on is kept for after it.
+    pub fn begin_sync(&self) {
+        let mut state = self.lock();
+        (state.syncing, state.missed) = (true, false);
+    }
+
+    /// The sync was sent; true if nothing that was pushed since [`Self::begin_sync`] was dropped. Otherwise the store has
+    /// to be read once more.
+    #[must_use]
+    pub fn end_sync(&self) -> bool {
+        let mut state = self.lock();
+        state.syncing = state.missed;
+        !state.missed
     }
 
     /// Orders the connection to close after what is queued. The first order counts.
@@ -191,6 +224,12 @@ impl Outbox {
             !state.queue.is_empty()
         })
         .await;
+    }
+
+    /// Waits until the connection is to close, whatever is queued.
+    pub async fn ordered_to_close(&self) -> Close {
+        self.wait(|state| state.close.is_some()).await;
+        self.closing().unwrap_or(Close::with(CloseCode::Internal))
     }
 
     /// Waits until the connection has to be cut because it cannot keep up.
@@ -303,6 +342,25 @@ mod tests {
         outbox.push(event());
         assert_eq!(outbox.closing().unwrap().code, CloseCode::SlowConsumer);
         assert_ready!(spawn(outbox.overflowed()).poll());
+    }
+
+    #[test]
+    fn what_does_not_fit_during_a_sync_is_read_once_more_and_cuts_nobody() {
+        let outbox = outbox(2, 10_000);
+        outbox.begin_sync();
+        for _ in 0..4 {
+            outbox.push(event());
+        }
+        assert_eq!(outbox.closing(), None);
+        assert!(!outbox.end_sync() && outbox.take().is_empty());
+        outbox.begin_sync();
+        outbox.push(event());
+        assert!(outbox.end_sync());
+        assert_eq!(outbox.take().len(), 1, "kept for after the sync");
+        for _ in 0..3 {
+            outbox.push(event());
+        }
+        assert_eq!(outbox.closing(), Some(Close::with(CloseCode::SlowConsumer)), "the sync is over");
     }
 
     #[test]

@@ -2,15 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, Cursor, ErrorCode, Timestamp, client::Hello};
+use protocol::{CloseCode, ErrorCode, Timestamp, client::Hello};
 
-use super::{accounts::Accounts, messaging::Messaging, watching::Watching};
+use super::{accounts::Accounts, watching::Watching};
 use crate::{
     clock::Clock,
     failure::Failure,
     hub::{Close, Connection, Hub, Outbox},
     ids::Ids,
-    store::conversations::Position,
 };
 
 /// Signing connections in and out.
@@ -19,8 +18,6 @@ pub struct Connections {
     pub hub: Arc<Hub>,
     /// Checks tokens.
     pub accounts: Arc<Accounts>,
-    /// Reads cursors.
-    pub messaging: Arc<Messaging>,
     /// Hears of members who come and go.
     pub watching: Arc<Watching>,
     /// The wall clock.
@@ -35,10 +32,6 @@ pub struct SignedIn {
     pub connection: Arc<Connection>,
     /// When its token expires.
     pub expires_at: Timestamp,
-    /// Where its sync starts; nowhere, for the full state.
-    pub since: Option<Position>,
-    /// The cursor of its hello, if the sync starts there.
-    pub cursor: Option<Cursor>,
 }
 
 impl Connections {
@@ -63,9 +56,7 @@ impl Connections {
         }
         tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");
         self.watching.arrived(&connection, registered);
-        let since = hello.cursor.as_ref().and_then(|cursor| self.messaging.position_of(cursor));
-        let cursor = hello.cursor.filter(|_| since.is_some());
-        Ok(SignedIn { connection, expires_at: authorized.expires_at, since, cursor })
+        Ok(SignedIn { connection, expires_at: authorized.expires_at })
     }
 
     /// Signs a connection out. One that was replaced is gone from the hub already, and does not count for presence.

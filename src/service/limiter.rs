@@ -72,6 +72,25 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.take(key).0
     }
 
+    /// Takes several at once from the key's allowance, or none; never more than the burst, which would never be allowed.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub fn check_many(&self, key: &K, count: u32) -> Result<(), Failure> {
+        let (Some(limiter), Some(quota)) = (&self.limiter, &self.quota) else { return Ok(()) };
+        let Some(count) = NonZeroU32::new(count.min(quota.burst_size().get())) else { return Ok(()) };
+        match limiter.check_key_n(key, count) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(not_until)) => {
+                self.metrics.rate_limit_hit(self.name);
+                let wait = not_until.wait_time_from(self.clock.now()) + Duration::from_millis(1);
+                Err(Failure::of(ErrorCode::RateLimited).retry_after(wait))
+            }
+            // Cannot be: the count is at most the burst.
+            Err(_) => Err(Failure::of(ErrorCode::RateLimited).retry_after(quota.replenish_interval())),
+        }
+    }
+
     /// Takes one from the key's allowance, and tells what is left of it; nothing without a limit.
     pub fn take(&self, key: &K) -> (Result<(), Failure>, Option<Allowance>) {
         let (Some(limiter), Some(quota)) = (&self.limiter, &self.quota) else { return (Ok(()), None) };
@@ -120,6 +139,16 @@ mod tests {
         let wait = refused.retry_after.unwrap();
         assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
         assert!(limiter.check(&2).is_ok(), "another key has an allowance of its own");
+    }
+
+    #[test]
+    fn several_are_taken_together_or_not_at_all() {
+        let limiter = limiter(60, 4);
+        assert!(limiter.check_many(&1, 3).is_ok());
+        let refused = limiter.check_many(&1, 3).unwrap_err();
+        assert!(refused.retry_after.unwrap() > Duration::from_secs(100), "two more have to come");
+        assert!(limiter.check(&1).is_ok(), "the last one is still there");
+        assert!(limiter.check_many(&2, 100).is_ok(), "more than the burst counts as the burst");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Respond, answer, cursor,
+    Respond, answer,
+    catch_up::Start,
+    cursor::{self, Partial},
     events::Events,
     limiter::{Limiter, Rate},
     sequencer::{Sequencer, Submission},
@@ -22,7 +24,9 @@ use crate::{
     failure::{Failure, Input},
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
+        conversations::{
+            Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range, SyncPart,
+        },
     },
     telemetry::Metrics,
 };
@@ -187,7 +191,11 @@ impl Messaging {
         let after = after.map(|after| after.parse().ok().and_then(|after| cursor::decode(store_id, &after)));
         let before = match after {
             Some(None) => {
-                return Err(Failure::input(ErrorCode::ValidationFailed, Input::PageStart, "not a `next` of this server"));
+                return Err(Failure::input(
+                    ErrorCode::ValidationFailed,
+                    Input::PageStart,
+                    "not a `next` of this server",
+                ));
             }
             Some(position) => position,
             None => None,
@@ -213,18 +221,37 @@ impl Messaging {
         Ok(History { conversation, entries: page.entries, more: page.more })
     }
 
-    /// What changed for a member since a cursor; the full state without one, or with one that is not ours.
+    /// What changed for a member since a position, or the first part of it; the full state without one.
     ///
     /// # Errors
     /// The store.
-    pub async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, Failure> {
+    pub(super) async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, Failure> {
         Ok(self.store.changes(member, since).await?)
     }
 
-    /// The position that a cursor stands for, if it is one of this store.
+    /// A further part of what changed for a member; `None` if that is another state of the store.
+    ///
+    /// # Errors
+    /// The store.
+    pub(super) async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, Failure> {
+        Ok(self.store.changes_below(member, part).await?)
+    }
+
+    /// Where the sync of a client with this cursor starts.
     #[must_use]
-    pub fn position_of(&self, cursor: &Cursor) -> Option<Position> {
-        cursor::decode(self.store.store_id(), cursor)
+    pub fn start_of(&self, cursor: Option<&Cursor>) -> Start {
+        let store = self.store.store_id();
+        let start = cursor.and_then(|cursor| {
+            let complete = cursor::decode(store, cursor).map(Start::Since);
+            complete.or_else(|| cursor::decode_partial(store, cursor).map(Start::Within))
+        });
+        start.unwrap_or(Start::Full)
+    }
+
+    /// A place within a sync as a cursor.
+    #[must_use]
+    pub fn cursor_within(&self, place: &Partial) -> Cursor {
+        cursor::encode_partial(self.store.store_id(), place)
     }
 
     /// Finishes what nodes that are gone have left half done, and tells those who are connected.

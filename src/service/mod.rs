@@ -14,8 +14,10 @@
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
+//! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
-//! | [`messaging`] | sending, watermarks, typing, conversations, history, sync |
+//! | [`messaging`] | sending, watermarks, typing, conversations, history |
+//! | [`catch_up`] | the sync after hello, part by part |
 //! | [`sequencer`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
@@ -31,6 +33,7 @@ pub mod advice;
 pub mod album;
 pub mod announcements;
 mod backlog;
+pub mod catch_up;
 pub mod connections;
 pub mod cursor;
 mod decisions;
@@ -38,6 +41,7 @@ pub mod directory;
 pub mod documents;
 pub mod events;
 pub mod export;
+pub mod hellos;
 pub mod limiter;
 pub mod messaging;
 pub mod pages;

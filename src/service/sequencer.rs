@@ -275,6 +275,8 @@ impl Lane {
         self.progress.stalled.store(true, Ordering::Relaxed);
         for asker in askers {
             self.answer(asker, Err(StoreError::Timeout.into()));
+            // Whoever was told that it is unknown is told like everybody else when it happens after all.
+            asker.origin = None;
         }
         let applied = loop {
             tokio::select! {

@@ -6,15 +6,17 @@ use protocol::{
     RequestId, ServerFrame,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
+use tokio::time::Instant;
 
 use super::{
     Context,
     machine::{Call, Query},
+    order::Order,
 };
 use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
-    service::messaging::{Send, Target},
+    service::messaging::{Send, Target, direct_conversation},
     store::conversations::{Mark, Outcome},
 };
 
@@ -31,10 +33,21 @@ fn okay() -> ServerFrame {
 }
 
 /// Does what a connection asks. Exactly one answer is queued, now or later; never waits.
-pub fn dispatch(context: &Arc<Context>, connection: &Arc<Connection>, id: Option<RequestId>, call: Call) {
+pub(super) fn dispatch(
+    context: &Arc<Context>,
+    connection: &Arc<Connection>,
+    order: &mut Order,
+    id: Option<RequestId>,
+    call: Call,
+) {
     match call {
         Call::Send { target, client_id, content } => {
-            if let Err(failure) = context.messages.check(&connection.member) {
+            let conversation = || match target {
+                Target::Member(to) => direct_conversation(connection.member, to),
+                Target::Conversation(conversation) => conversation,
+            };
+            let limit = || context.messages.check(&connection.member);
+            if let Err(failure) = order.check((conversation, client_id), Instant::now(), limit) {
                 return answer(&connection.outbox, id, Err(failure));
             }
             let send = Send { sender: connection.member, origin: Some(connection.id), target, client_id, content };

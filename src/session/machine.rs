@@ -7,8 +7,10 @@ use protocol::{
     client::{Hello, HistoryGet},
     limits::{
         AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, QUERIES_IN_FLIGHT_MAX, RATE_LIMITED_MAX,
+        TOO_MUCH_WAIT_MS,
     },
     model::DeviceStatus,
+    peek_id,
     server::{AuthExpiring, Error, Okay, Welcome},
 };
 use tokio::time::Instant;
@@ -131,10 +133,13 @@ struct Expiry {
 /// One connection.
 pub struct Session {
     phase: Phase,
+    hello: Duration,
     silence: Duration,
     heartbeat: Duration,
     /// Until when the next frame has to come; the first of all is hello.
     frame_due: Instant,
+    /// No frame came until shortly before: what waits in the socket is read before the connection is given up.
+    last_look: bool,
     expiry: Option<Expiry>,
     in_flight: usize,
     /// Of those, the ones that read: their answers may be large.
@@ -150,9 +155,11 @@ impl Session {
     pub fn new(timing: &Timing, now: Instant) -> Self {
         Self {
             phase: Phase::New,
+            hello: timing.hello,
             silence: timing.silence(),
             heartbeat: timing.heartbeat,
-            frame_due: now + timing.hello,
+            frame_due: now + before_last_look(timing.hello),
+            last_look: false,
             expiry: None,
             in_flight: 0,
             queries_in_flight: 0,
@@ -192,7 +199,7 @@ impl Session {
         match self.phase {
             Phase::New => self.first_frame(request, effects),
             Phase::Open => {
-                self.frame_due = now.instant + self.silence;
+                self.heard(now.instant);
                 match request {
                     Ok(request) => self.request(request, now.instant, effects),
                     Err(error) => self.bad_frame(error, now.instant, effects),
@@ -205,20 +212,26 @@ impl Session {
 
     /// A text frame came, and was one too many for the member's rate limit.
     pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, effects: &mut Vec<Effect>) {
-        self.frame_due = now.instant + self.silence;
-        let id = Request::decode(text).map_or_else(|error| error.id, |request| request.id);
-        self.fail(id.as_ref(), failure, now.instant, effects);
+        self.heard(now.instant);
+        // It is not decoded: refusing must not cost more than doing.
+        self.fail(peek_id(text).as_ref(), failure, now.instant, effects);
+    }
+
+    /// The sync was sent. What the client has said meanwhile waits in the socket.
+    pub fn synced(&mut self, now: Instant) {
+        self.heard(now);
     }
 
     /// Something came that no client of this protocol sends.
     pub fn violation(&mut self, code: CloseCode, effects: &mut Vec<Effect>) {
-        self.close(Close::with(code), effects);
+        let retry_after_ms = (code == CloseCode::TooMuch).then_some(TOO_MUCH_WAIT_MS);
+        self.close(Close { code, retry_after_ms }, effects);
     }
 
     /// Hello was good.
     pub fn signed_in(&mut self, now: Moment, id: Option<&RequestId>, signed_in: &SignedIn, effects: &mut Vec<Effect>) {
         self.phase = Phase::Open;
-        self.frame_due = now.instant + self.silence;
+        self.heard(now.instant);
         self.expires(signed_in.expires_at, now);
         let welcome = Welcome {
             connection: signed_in.connection.id,
@@ -227,14 +240,17 @@ impl Session {
             heartbeat_ms: u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX),
             limits: Limits::V1,
             expires_at: signed_in.expires_at,
-            cursor: signed_in.cursor.clone(),
         };
         effects.push(Effect::Send(Frame::encode(&ServerFrame::Welcome(welcome), id)));
     }
 
     /// Hello was refused, or what has to follow it failed.
     pub fn refused(&mut self, id: Option<&RequestId>, failure: Failure, effects: &mut Vec<Effect>) {
-        let code = failure.code.close_code().unwrap_or(CloseCode::Internal);
+        let code = failure.code.close_code().unwrap_or(match failure.code {
+            ErrorCode::RateLimited => CloseCode::TooMuch,
+            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Timeout => CloseCode::TryAgainLater,
+            _ => CloseCode::Internal,
+        });
         let retry_after_ms = failure.retry_after.map(millis);
         effects.push(Effect::Send(error(id, failure)));
         self.close(Close { code, retry_after_ms }, effects);
@@ -287,8 +303,19 @@ impl Session {
             }
         }
         if self.frame_due <= now && matches!(self.phase, Phase::New | Phase::Open) {
-            self.close(Close::with(CloseCode::TimedOut), effects);
+            if std::mem::replace(&mut self.last_look, true) {
+                return self.close(Close::with(CloseCode::TimedOut), effects);
+            }
+            // If the whole process stood still, the tick is late, and the frames that came in time are not read yet.
+            let allowed = if self.phase == Phase::New { self.hello } else { self.silence };
+            self.frame_due = now + last_look(allowed);
         }
+    }
+
+    /// A frame came.
+    fn heard(&mut self, now: Instant) {
+        self.frame_due = now + before_last_look(self.silence);
+        self.last_look = false;
     }
 
     fn first_frame(&mut self, request: Result<Request, DecodeError>, effects: &mut Vec<Effect>) {
@@ -359,10 +386,12 @@ impl Session {
     }
 
     fn fail(&mut self, id: Option<&RequestId>, failure: Failure, now: Instant, effects: &mut Vec<Effect>) {
-        let limited = failure.code == ErrorCode::RateLimited;
-        let retry_after_ms = failure.retry_after.map(millis);
+        let (code, retry_after_ms) = (failure.code, failure.retry_after.map(millis));
         effects.push(Effect::Send(error(id, failure)));
-        if limited && self.rate_limited.exceeds(RATE_LIMITED_MAX, now) {
+        if let Some(code) = code.close_code() {
+            self.close(Close { code, retry_after_ms }, effects);
+        } else if code == ErrorCode::RateLimited && self.rate_limited.exceeds(RATE_LIMITED_MAX, now) {
+            let retry_after_ms = Some(retry_after_ms.unwrap_or_default().max(TOO_MUCH_WAIT_MS));
             self.close(Close { code: CloseCode::TooMuch, retry_after_ms }, effects);
         }
     }
@@ -383,6 +412,15 @@ fn range(get: &HistoryGet) -> Range {
         (None, Some(after)) => Range::After(after),
         (None, None) => Range::Newest,
     }
+}
+
+/// The part of a wait for a frame that is kept for reading what has arrived.
+fn last_look(allowed: Duration) -> Duration {
+    (allowed / 10).min(Duration::from_secs(1))
+}
+
+fn before_last_look(allowed: Duration) -> Duration {
+    allowed.saturating_sub(last_look(allowed))
 }
 
 fn earlier(instant: Instant, by: Duration) -> Instant {

@@ -4,9 +4,12 @@
 //! | --- | --- |
 //! | [`machine`] | the protocol as a plain state machine: frames, answers and ticks in, effects out |
 //! | [`typing`] | what a connection is typing in, and until when |
+//! | [`order`] | keeping the order of messages of which one was refused |
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: a `select!` over the socket, the outbox and one timer |
 //! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
+//! | [`meter`] | counting frames below the WebSocket library |
+//! | [`pace`] | when a slow client is too slow |
 //! | [`socket`] | writing with deadlines, closing properly |
 //! | [`dispatch`] | calls of the machine as calls of `service` |
 //! | [`sync`] | the sync after hello, cut into frames |
@@ -15,6 +18,9 @@
 
 pub mod dispatch;
 pub mod machine;
+mod meter;
+mod order;
+mod pace;
 pub mod reading;
 pub mod socket;
 mod sync;
@@ -32,7 +38,10 @@ use crate::{
     budget::Budget,
     clock::Clock,
     hub::OutboxLimits,
-    service::{connections::Connections, events::Events, limiter::Limiter, messaging::Messaging, watching::Watching},
+    service::{
+        connections::Connections, events::Events, hellos::Hellos, limiter::Limiter, messaging::Messaging,
+        watching::Watching,
+    },
     telemetry::Metrics,
 };
 
@@ -43,7 +52,7 @@ pub struct Timing {
     pub hello: Duration,
     /// How often a client is asked to say something.
     pub heartbeat: Duration,
-    /// How long a write may take before the client counts as too slow.
+    /// How long a client may take no byte of what is written before it counts as too slow.
     pub write: Duration,
     /// How long to wait for what is under way, and then for the other side, when a connection is closed.
     pub close: Duration,
@@ -75,6 +84,8 @@ pub struct Context {
     pub typing: Limiter<MemberId>,
     /// `presence.set` of a member, over all their connections.
     pub statuses: Limiter<MemberId>,
+    /// How often connections may be opened.
+    pub hellos: Hellos,
     /// The waits.
     pub timing: Timing,
     /// The bounds of an outbox.

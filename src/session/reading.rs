@@ -13,6 +13,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::meter::{Meter, Refused};
+
 /// Bytes that the kernel is asked for at once.
 const SHARED: usize = 16 * 1024;
 
@@ -26,18 +28,31 @@ pub struct Reading<S> {
     /// What was read from the stream and is not taken yet, from `taken` on.
     rest: Vec<u8>,
     taken: usize,
+    meter: Meter,
+    /// Why nothing more is read.
+    refused: Option<Refused>,
 }
 
 impl<S> Reading<S> {
     /// Reads from a stream, after what was read from it before.
     pub fn new(stream: S, early: Vec<u8>) -> Self {
-        Self { stream, rest: early, taken: 0 }
+        let mut meter = Meter::new();
+        let refused = meter.read(&early).err();
+        Self { stream, rest: early, taken: 0, meter, refused }
+    }
+
+    /// The stream itself, to read past what was refused.
+    pub(super) fn stream(&mut self) -> &mut S {
+        &mut self.stream
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(refused) = this.refused {
+            return Poll::Ready(Err(io::Error::other(refused)));
+        }
         if let Some(rest) = this.rest.get(this.taken..).filter(|rest| !rest.is_empty()) {
             let (now, later) = rest.split_at(rest.len().min(into.remaining()));
             into.put_slice(now);
@@ -50,6 +65,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
+            if let Err(refused) = this.meter.read(read.filled()) {
+                this.refused = Some(refused);
+                return Poll::Ready(Err(io::Error::other(refused)));
+            }
             let (now, later) = read.filled().split_at(read.filled().len().min(into.remaining()));
             into.put_slice(now);
             if !later.is_empty() {
@@ -83,7 +102,13 @@ mod tests {
     #[tokio::test]
     async fn every_byte_comes_once_and_in_order_however_small_the_pieces_are() {
         let (mut far, near) = tokio::io::duplex(40_000);
-        let sent: Vec<u8> = (0..=250).cycle().take(100_000).collect();
+        // Two messages, so that the meter has nothing against them.
+        let payload: Vec<u8> = (0..=250).cycle().take(65_535).collect();
+        let mut sent = vec![0x81, 0x80, 0, 0, 0, 0];
+        for _ in 0..2 {
+            sent.extend([0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0]);
+            sent.extend_from_slice(&payload);
+        }
         let (early, rest) = sent.split_at(5);
         let rest = rest.to_vec();
         let writing = tokio::spawn(async move { far.write_all(&rest).await });

@@ -4,16 +4,15 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use protocol::{CloseCode, ServerFrame, server::Goodbye};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    time::{Instant, Sleep, sleep, timeout},
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -24,7 +23,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Timing, reading::Reading, writing::Writing};
+use super::{Timing, meter::Refused, pace::Patience, reading::Reading, writing::Writing};
 use crate::{
     hub::{Close, Frame},
     telemetry::Metrics,
@@ -67,7 +66,7 @@ pub enum Gone {
 ///
 /// The library reads, answers pings and closes; frames are written by [`Writing`], between what the library writes.
 pub struct Socket<S> {
-    stream: WebSocketStream<S>,
+    stream: WebSocketStream<Reading<S>>,
     writing: Writing,
     timing: Timing,
     metrics: Arc<Metrics>,
@@ -75,7 +74,7 @@ pub struct Socket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Wraps a WebSocket.
-    pub fn new(stream: WebSocketStream<S>, timing: Timing, metrics: Arc<Metrics>) -> Self {
+    pub fn new(stream: WebSocketStream<Reading<S>>, timing: Timing, metrics: Arc<Metrics>) -> Self {
         Self { stream, writing: Writing::default(), timing, metrics }
     }
 
@@ -84,25 +83,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.next().await
     }
 
-    /// Writes frames and flushes once. What is written leaves `frames`. The deadline is for what goes out
-    /// together, 16 KiB or one larger frame: a slow reader may take its time for many of them, but not stop.
+    /// Writes frames and flushes once. What is written leaves `frames`. A slow reader may take its time, but neither stop
+    /// nor take hardly anything: see [`Pace`](super::pace::Pace).
     ///
     /// # Errors
     /// When the other side is gone, or too slow.
     pub async fn send(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Gone> {
         // Made when the socket takes no more, which is seldom, and given back with this future.
-        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        let mut patience: Option<Patience> = None;
         poll_fn(|context| {
-            let before = frames.len();
+            let before = self.writing.total();
             match self.poll_send(context, frames) {
                 Poll::Ready(written) => Poll::Ready(written.map_err(|_| Gone::Closed)),
                 Poll::Pending => {
-                    let progress = frames.len() < before;
-                    let deadline = deadline.get_or_insert_with(|| Box::pin(sleep(self.timing.write)));
-                    if progress {
-                        deadline.as_mut().reset(Instant::now() + self.timing.write);
-                    }
-                    deadline.as_mut().poll(context).map(|()| Err(Gone::TooSlow))
+                    let taken = self.writing.total().wrapping_sub(before);
+                    let patience = patience.get_or_insert_with(|| Patience::new(self.timing.write));
+                    patience.poll_lost(taken, context).map(|()| Err(Gone::TooSlow))
                 }
             }
         })
@@ -128,16 +124,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// data in it takes back what was not delivered yet, the reason included.
     pub async fn close(mut self, close: Close) {
         let Close { code, retry_after_ms } = close;
+        // One who is slow, and not gone, takes longer to come to the reason.
+        let patience = if code == CloseCode::SlowConsumer { self.timing.close * 3 } else { self.timing.close };
         let goodbye = Goodbye { code, reason: code.reason().to_owned(), retry_after_ms };
         let goodbye = ServerFrame::Goodbye(goodbye).encode(None);
         let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
         // However this ends, the connection is over.
-        let _ = timeout(self.timing.close, async {
+        let _ = timeout(patience, async {
             poll_fn(|context| self.writing.poll_rest(self.stream.get_mut(), context)).await?;
             self.stream.feed(Message::Text(goodbye.into())).await?;
             self.stream.close(Some(frame)).await?;
             self.stream.get_mut().shutdown().await?;
-            linger(self.stream.get_mut()).await?;
+            linger(self.stream.get_mut().stream()).await?;
+            Ok::<(), tungstenite::Error>(())
+        })
+        .await;
+        // What was not read yet would make the kernel throw away what it has for the other side.
+        let _ = linger(self.stream.get_mut().stream()).now_or_never();
+    }
+
+    /// Answers the close frame of the other side with one (RFC 6455, section 5.5.1), and closes.
+    pub async fn answer_close(mut self) {
+        // However this ends, the connection is over.
+        let _ = timeout(self.timing.close, async {
+            poll_fn(|context| self.writing.poll_rest(self.stream.get_mut(), context)).await?;
+            // The library has the answer ready, and says that the connection is closed once it is written.
+            match self.stream.flush().await {
+                Ok(()) | Err(tungstenite::Error::ConnectionClosed) => {}
+                Err(error) => return Err(error),
+            }
+            self.stream.get_mut().shutdown().await?;
+            linger(self.stream.get_mut().stream()).await?;
             Ok::<(), tungstenite::Error>(())
         })
         .await;
@@ -160,6 +177,10 @@ pub fn close_code(error: &tungstenite::Error) -> Option<CloseCode> {
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,
         ) => None,
         tungstenite::Error::Protocol(_) => Some(CloseCode::ProtocolError),
+        tungstenite::Error::Io(error) => Refused::of(error).map(|refused| match refused {
+            Refused::TooMany => CloseCode::TooMuch,
+            Refused::TooLarge => CloseCode::TooLarge,
+        }),
         _ => None,
     }
 }

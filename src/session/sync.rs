@@ -1,50 +1,41 @@
-//! The sync after hello, cut into frames.
+//! A part of the sync after hello, cut into frames.
+
+use std::collections::VecDeque;
 
 use protocol::{
     ServerFrame,
-    model::{Conversation, Entry},
+    limits::SYNC_FRAME_BYTES,
     server::{Sync, SyncDone},
+    size::conversation_bytes,
 };
 
-use crate::{hub::Frame, service::messaging::Messaging, store::conversations::Changes};
+use crate::{
+    hub::Frame,
+    service::{
+        catch_up::{Done, Part},
+        messaging::Messaging,
+    },
+};
 
-/// Bytes of a sync frame, about: one conversation may be larger alone.
-const FRAME_BYTES: usize = 32 * 1024;
-
-/// The frames of a sync: state, then the cursor.
-pub(super) fn frames(changes: Changes, messaging: &Messaging) -> impl Iterator<Item = Frame> {
-    let Changes { conversations, position, full, more } = changes;
-    let done = SyncDone { cursor: messaging.cursor_at(position), full, more };
-    let done = std::iter::once_with(move || Frame::push(&ServerFrame::SyncDone(done)));
-    Parts { rest: conversations.into_iter().peekable() }.chain(done)
-}
-
-/// How much memory a sync takes, in bytes, about.
-pub(super) fn size_of(changes: &Changes) -> usize {
-    changes.conversations.iter().map(size).sum()
-}
-
-struct Parts<I: Iterator<Item = Conversation>> {
-    rest: std::iter::Peekable<I>,
-}
-
-impl<I: Iterator<Item = Conversation>> Iterator for Parts<I> {
-    type Item = Frame;
-
-    fn next(&mut self) -> Option<Frame> {
-        let first = self.rest.next()?;
-        let mut bytes = size(&first);
+/// The frames of a part, each with the cursor from which a sync goes on after it.
+pub(super) fn frames(part: Part, messaging: &Messaging) -> VecDeque<Frame> {
+    let mut frames = VecDeque::new();
+    let mut rest = part.conversations.into_iter().zip(part.places).peekable();
+    while let Some((first, mut place)) = rest.next() {
+        let mut bytes = conversation_bytes(&first);
         let mut conversations = vec![first];
-        while let Some(next) = self.rest.next_if(|next| bytes + size(next) <= FRAME_BYTES) {
-            bytes += size(&next);
+        while let Some((next, after)) = rest.next_if(|(next, _)| bytes + conversation_bytes(next) <= SYNC_FRAME_BYTES) {
+            bytes += conversation_bytes(&next);
             conversations.push(next);
+            place = after;
         }
-        Some(Frame::push(&ServerFrame::Sync(Sync { conversations })))
+        let sync = Sync { conversations, cursor: messaging.cursor_within(&place) };
+        frames.push_back(Frame::push(&ServerFrame::Sync(sync)));
     }
+    frames
 }
 
-/// The encoded size of a conversation, about.
-fn size(conversation: &Conversation) -> usize {
-    let entries = conversation.entries.iter().map(|Entry::Message(message)| 250 + message.content.len());
-    200 + 80 * conversation.members.len() + entries.sum::<usize>()
+/// The last frame of a sync.
+pub(super) fn done(Done { position, full, more }: Done, messaging: &Messaging) -> Frame {
+    Frame::push(&ServerFrame::SyncDone(SyncDone { cursor: messaging.cursor_at(position), full, more }))
 }

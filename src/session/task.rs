@@ -3,10 +3,13 @@
 //! Round and round: everything that is queued goes out with one flush; then it waits for more to send, something to
 //! read, or its timer. What has arrived is read to its end before anything is answered.
 
-use std::{collections::VecDeque, convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque, convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
-use protocol::{CloseCode, RequestId, client::Hello};
+use protocol::{CloseCode, MemberId, RequestId, client::Hello, limits::TOO_MUCH_WAIT_MS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout_at},
@@ -19,6 +22,8 @@ use tokio_tungstenite::{
 use super::{
     Context, dispatch,
     machine::{Effect, Moment, Session},
+    order::Order,
+    reading::Reading,
     socket::{Gone, Socket, close_code},
     sync,
 };
@@ -26,6 +31,7 @@ use crate::{
     admission::Place,
     failure::Failure,
     hub::{Close, Connection, Delivery, Frame, Outbox},
+    service::catch_up::{CatchUp, Start},
 };
 
 /// Frames read before what they ask for is answered.
@@ -39,7 +45,9 @@ const CHARGED_FROM: usize = 4 * 1024;
 enum End {
     /// With a close code of ours.
     Close(Close),
-    /// The other side closed it, or vanished.
+    /// The other side closed it, with a close frame.
+    Left,
+    /// The other side vanished.
     Gone,
 }
 
@@ -48,7 +56,7 @@ enum End {
 /// The future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
 /// only now and then is boxed when it is.
 pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: WebSocketStream<S>,
+    stream: WebSocketStream<Reading<S>>,
     peer: IpAddr,
     place: Option<Place>,
     context: Arc<Context>,
@@ -67,6 +75,7 @@ pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
         connection: None,
         peer,
         effects: Vec::new(),
+        order: Order::default(),
         started,
         received: 0,
         sent: 0,
@@ -93,6 +102,7 @@ struct Task<S> {
     peer: IpAddr,
     /// What the state machine wants done; empty between two steps.
     effects: Vec<Effect>,
+    order: Order,
     started: Instant,
     received: u64,
     sent: u64,
@@ -148,8 +158,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
         let code = match end {
             End::Close(close) => Some(close.code),
-            End::Gone => None,
+            End::Left | End::Gone => None,
         };
+        if let (Some(CloseCode::TooMuch), Some(connection)) = (code, &connection) {
+            context.hellos.keep_out(connection.member, Duration::from_millis(TOO_MUCH_WAIT_MS));
+        }
         context.metrics.connection_closed(code);
         let (seconds, number) = (started.elapsed().as_secs(), code.map(CloseCode::number));
         // A line for each connection of a member; not for those that anybody can make as often as they like.
@@ -158,8 +171,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         } else {
             tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
         }
-        if let End::Close(close) = end {
-            socket.close(close).await;
+        match end {
+            End::Close(close) => socket.close(close).await,
+            End::Left => socket.answer_close().await,
+            End::Gone => {}
         }
     }
 
@@ -184,7 +199,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Some(Ok(Message::Binary(_))) => self.session.violation(CloseCode::UnsupportedData, &mut self.effects),
             // The library answers pings of the WebSocket layer; they do not count as heartbeats.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
+            Some(Ok(Message::Close(_))) => return Err(End::Left),
+            None => return Err(End::Gone),
             Some(Err(error)) => match close_code(&error) {
                 Some(code) => self.session.violation(code, &mut self.effects),
                 None => return Err(End::Gone),
@@ -230,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 (Effect::SignIn(id, wanted), _) => hello = Some((id, wanted)),
                 (Effect::Close(order), _) => close = Some(order),
                 (Effect::Call(id, call), Some(connection)) => {
-                    dispatch::dispatch(&self.context, connection, id, call);
+                    dispatch::dispatch(&self.context, connection, &mut self.order, id, call);
                 }
                 (Effect::StopTyping(target), Some(connection)) => {
                     dispatch::stop_typing(&self.context, connection, vec![target]);
@@ -247,6 +263,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// go out after the sync, so nothing falls between.
     async fn sign_in(&mut self, id: Option<RequestId>, hello: Hello) -> Result<(), End> {
         let started = Instant::now();
+        let start = self.context.messaging.start_of(hello.cursor.as_ref());
+        let (hellos, tokens) = (&self.context.hellos, &self.context.connections.accounts.tokens);
+        if let Err(failure) = hellos.admit(tokens, &hello.token, self.peer, start == Start::Full) {
+            return self.refuse(id.as_ref(), failure).await;
+        }
+        self.outbox.begin_sync();
         let signed_in = self.context.connections.sign_in(hello, Arc::clone(&self.outbox), self.peer).await;
         let signed_in = match signed_in {
             Ok(signed_in) => signed_in,
@@ -259,23 +281,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         self.connection = Some(Arc::clone(&signed_in.connection));
         self.session.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);
         self.act().await?;
-        match self.context.messaging.changes(member, signed_in.since).await {
-            Ok(changes) => {
-                let context = Arc::clone(&self.context);
-                self.outbox.hold(sync::size_of(&changes));
-                // One by one: the next part is encoded when this one has gone.
-                for frame in sync::frames(changes, &context.messaging) {
-                    self.send(VecDeque::from([frame])).await?;
-                }
-            }
-            Err(failure) => return self.refuse(None, failure).await,
-        }
-        self.context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
         // If the order to go away went round before this connection was registered, it did not hear it.
         if self.context.shutdown.is_cancelled() {
             self.outbox.close(Close::with(CloseCode::GoingAway));
         }
+        self.catch_up(member, start).await?;
+        self.context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+        self.session.synced(Instant::now());
         Ok(())
+    }
+
+    /// Sends the sync, part by part: the next one is read when this one has gone.
+    async fn catch_up(&mut self, member: MemberId, start: Start) -> Result<(), End> {
+        let context = Arc::clone(&self.context);
+        let mut catch_up = CatchUp::new(member, start);
+        loop {
+            let part = match catch_up.next(&context.messaging).await {
+                Ok(part) => part,
+                Err(failure) => return self.refuse(None, failure).await,
+            };
+            let ends_round = part.ends_round;
+            self.send_sync(sync::frames(part, &context.messaging)).await?;
+            if !ends_round {
+                continue;
+            }
+            match catch_up.done() {
+                Some(done) if self.outbox.end_sync() => {
+                    return self.send_sync(VecDeque::from([sync::done(done, &context.messaging)])).await;
+                }
+                _ => {
+                    self.outbox.begin_sync();
+                    catch_up.again();
+                }
+            }
+        }
+    }
+
+    /// Writes frames of a sync. That may take minutes, so an order to close ends it.
+    async fn send_sync(&mut self, frames: VecDeque<Frame>) -> Result<(), End> {
+        let outbox = Arc::clone(&self.outbox);
+        outbox.hold(frames.iter().map(Frame::len).sum());
+        let sent = tokio::select! {
+            biased;
+            close = outbox.ordered_to_close() => Err(End::Close(close)),
+            sent = self.send(frames) => sent,
+        };
+        outbox.written();
+        sent
     }
 
     async fn refuse(&mut self, id: Option<&RequestId>, failure: Failure) -> Result<(), End> {

@@ -36,9 +36,16 @@ const HEADER: FrameHeader =
 pub(super) struct Writing {
     rest: Vec<u8>,
     taken: usize,
+    /// Bytes that the kernel has taken in all, modulo what the number holds.
+    total: usize,
 }
 
 impl Writing {
+    /// Bytes that the kernel has taken in all; may begin again at zero.
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
     /// Writes what is left of earlier frames.
     ///
     /// # Errors
@@ -49,7 +56,9 @@ impl Writing {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while let Some(rest) = self.rest.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            self.taken += written(ready!(Pin::new(&mut *stream).poll_write(context, rest))?)?;
+            let count = written(ready!(Pin::new(&mut *stream).poll_write(context, rest))?)?;
+            self.taken += count;
+            self.total = self.total.wrapping_add(count);
         }
         (self.rest, self.taken) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
@@ -82,7 +91,11 @@ impl Writing {
                 let mut taken = 0;
                 while let Some(rest) = buffer.get(taken..).filter(|rest| !rest.is_empty()) {
                     match Pin::new(&mut *stream).poll_write(context, rest) {
-                        Poll::Ready(count) => taken += written(count?)?,
+                        Poll::Ready(count) => {
+                            let count = written(count?)?;
+                            taken += count;
+                            self.total = self.total.wrapping_add(count);
+                        }
                         Poll::Pending => {
                             self.rest = rest.to_vec();
                             break;

@@ -106,6 +106,13 @@ impl Client {
         }
     }
 
+    /// Says hello and waits for nothing.
+    pub async fn say_hello(&mut self, token: &str, device: &str, cursor: Option<Cursor>) {
+        let device = Device { id: device.parse().unwrap(), platform: Platform::Other, name: None };
+        let hello = Hello { token: token.to_owned(), device, cursor };
+        self.post(ClientFrame::Hello(hello)).await;
+    }
+
     /// The cursor of the sync after hello.
     pub fn cursor(&self) -> Cursor {
         self.sync_done.clone().unwrap().cursor

@@ -336,7 +336,10 @@ async fn a_picture_is_a_photo_of_this_server_and_no_other_host_learns_who_looks(
         format!("http://api.example.com{path}"),
     ] {
         let problem = problem(patch(&foreign).await).await;
-        assert_eq!((problem.code, problem.errors[0].field.as_str()), (ErrorCode::ValidationFailed, "profile_image_url"));
+        assert_eq!(
+            (problem.code, problem.errors[0].field.as_str()),
+            (ErrorCode::ValidationFailed, "profile_image_url")
+        );
     }
     assert_eq!(url_of(&ana).await.as_deref(), Some(&*whole));
     // What the record has may be sent back, also when the server has another address by now.

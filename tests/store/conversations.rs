@@ -4,12 +4,15 @@ use members_book::{
     service::messaging::direct_conversation,
     store::{
         changes::Change,
-        conversations::{Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal},
+        conversations::{
+            Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart,
+        },
     },
 };
 use protocol::{
     ConversationId, MemberId, limits,
     model::{Entry, Watermarks},
+    size::conversation_bytes,
 };
 
 use super::{
@@ -36,6 +39,8 @@ for_every_store![
     conversations_are_listed_newest_first,
     changes_are_complete,
     missed_entries_are_bounded,
+    changes_come_in_parts,
+    a_page_of_conversations_is_bounded_in_bytes,
     a_position_from_the_future_gives_the_full_state,
     partners_are_those_with_a_conversation,
     many_writers_leave_no_hole,
@@ -347,6 +352,63 @@ async fn missed_entries_are_bounded(f: &Fixture) {
     assert_eq!(seqs(&changes.conversations[0].entries), (12..=last).collect::<Vec<_>>(), "the latest, bounded");
     assert_eq!(since(start.position).await.conversations, changes.conversations, "state: asking twice changes nothing");
     assert!(since(changes.position).await.conversations.is_empty());
+}
+
+async fn changes_come_in_parts(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let mut newest_first = Vec::new();
+    for number in 0..7 {
+        let other = f.member(&format!("M{number}")).await;
+        f.say(other, ana, &"x".repeat(30_000)).await;
+        newest_first.insert(0, f.say(other, ana, &"x".repeat(30_000)).await.conversation);
+    }
+    f.settle().await;
+    let first = f.store.conversations.changes(ana, None).await.unwrap();
+    assert!(first.full && first.partial && !first.more);
+    let (mut listed, mut place) = (Vec::new(), None);
+    let mut part = first.clone();
+    loop {
+        assert_eq!(part.conversations.len(), part.places.len());
+        assert!(part.places.is_sorted_by(|higher, lower| higher > lower));
+        assert!(part.conversations.iter().all(|conversation| seqs(&conversation.entries) == [1, 2]));
+        let bytes: usize = part.conversations.iter().map(conversation_bytes).sum();
+        assert!(bytes < SYNC_PART_BYTES + 65_536, "{bytes}");
+        listed.extend(part.conversations.iter().map(|conversation| conversation.id));
+        place = part.places.last().copied().or(place);
+        if !part.partial {
+            break;
+        }
+        let below = SyncPart { below: place, ..SyncPart::first(first.position, None) };
+        part = f.store.conversations.changes_below(ana, below).await.unwrap().unwrap();
+    }
+    assert_eq!(listed, newest_first);
+
+    let room = SyncPart { conversations: 2, entries: 3, ..SyncPart::first(first.position, None) };
+    let bounded = f.store.conversations.changes_below(ana, room).await.unwrap().unwrap();
+    assert!(bounded.more && !bounded.partial);
+    let entries: Vec<_> = bounded.conversations.iter().map(|conversation| conversation.entries.len()).collect();
+    assert_eq!(entries, [2, 1]);
+    let changed = SyncPart { changed: Some(first.position), ..SyncPart::first(first.position, None) };
+    assert!(f.store.conversations.changes_below(ana, changed).await.unwrap().unwrap().conversations.is_empty());
+    let future = SyncPart::first(Position(first.position.0 + 3_600_000), None);
+    assert_eq!(f.store.conversations.changes_below(ana, future).await.unwrap(), None, "another state of the store");
+}
+
+async fn a_page_of_conversations_is_bounded_in_bytes(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let mut newest_first = Vec::new();
+    for number in 0..5 {
+        let other = f.member(&format!("M{number}")).await;
+        newest_first.insert(0, f.say(other, ana, &"x".repeat(limits::LIST_BYTES / 2 - 1_000)).await.conversation);
+    }
+    let (mut listed, mut before) = (Vec::new(), None);
+    for expected in [2, 2, 1] {
+        let page = f.store.conversations.list(ana, before, 100).await.unwrap();
+        assert_eq!(page.conversations.len(), expected);
+        listed.extend(page.conversations.iter().map(|conversation| conversation.id));
+        before = page.next;
+    }
+    assert_eq!((listed, before), (newest_first, None));
 }
 
 async fn a_position_from_the_future_gives_the_full_state(f: &Fixture) {

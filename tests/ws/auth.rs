@@ -103,13 +103,20 @@ async fn the_end_of_a_token_is_announced_and_a_fresh_one_keeps_the_connection() 
     let renew = |token: &str| ClientFrame::AuthRenew(AuthRenew { token: token.to_owned() });
     let ok: Okay = anas.ask(renew(&fresh.access_token)).await;
     assert_eq!(ok.expires_at, Some(fresh.expires_at));
-    for foreign in [&ben.auth.access_token, &ana.log_in().await.auth.access_token] {
-        let error: Error = anas.ask(renew(foreign)).await;
-        assert_eq!(error.code, ErrorCode::TokenInvalid, "of another member or session");
-    }
-    let error: Error = anas.ask(renew("nonsense")).await;
-    assert_eq!(error.code, ErrorCode::TokenInvalid);
     anas.say(ben.id, "still here").await;
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_refused_closes_with_the_code_of_its_error() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let other_session = ana.log_in().await.auth.access_token;
+    for token in [ben.auth.access_token.as_str(), other_session.as_str(), "nonsense"] {
+        let mut anas = ana.connect().await;
+        let error: Error = anas.ask(ClientFrame::AuthRenew(AuthRenew { token: token.to_owned() })).await;
+        assert_eq!(error.code, ErrorCode::TokenInvalid, "{token}");
+        assert_eq!(anas.expect_close().await.code, CloseCode::Unauthorized);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use protocol::{CloseCode, ErrorCode, Problem};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::{self, Message, protocol::CloseFrame};
 
 use crate::harness::{Client, Server, client::socket, within};
 
@@ -85,6 +85,31 @@ async fn what_is_not_the_protocol_is_closed_with_its_code() {
         let mut client = ana.connect().await;
         client.send_raw(message).await;
         assert_eq!(client.expect_close().await.code, code);
+    }
+}
+
+#[tokio::test]
+async fn the_first_frame_is_no_larger_than_a_hello() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let mut client = Client::open(server.addr()).await;
+    client.send_text(&format!("{:width$}", "{}", width = protocol::limits::HELLO_MAX_BYTES + 1)).await;
+    assert_eq!(client.expect_close().await.code, CloseCode::TooLarge);
+    // What follows it at once may be as large as any other frame.
+    let mut client = Client::open(server.addr()).await;
+    client.say_hello(&ana.auth.access_token, "phone", None).await;
+    client.send_text(&format!(r#"{{"type":"ping","id":"p"{:width$}}}"#, "", width = 40_000)).await;
+    assert!(matches!(client.reply(&"p".parse().unwrap()).await, protocol::ServerFrame::Pong(_)));
+}
+
+#[tokio::test]
+async fn a_close_frame_is_answered_with_one() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    for mut client in [ana.connect().await, Client::open(server.addr()).await] {
+        let frame = CloseFrame { code: 1000.into(), reason: "bye".into() };
+        client.send_raw(Message::Close(Some(frame))).await;
+        assert_eq!(client.close_code().await, Some(1000));
     }
 }
 

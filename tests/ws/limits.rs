@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
-use protocol::{ClientFrame, CloseCode, ErrorCode, client::Ping, server::Error};
+use protocol::{
+    ClientFrame, CloseCode, ErrorCode, ServerFrame,
+    client::Ping,
+    limits,
+    server::{Error, Goodbye, MessageAccepted},
+};
+use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{Server, client::message_to};
+use crate::harness::{
+    Client, Member, Server,
+    client::{message_in, message_to},
+};
 
 #[tokio::test]
 async fn too_many_messages_are_refused_with_a_time_to_wait_and_can_be_sent_then() {
@@ -37,10 +46,116 @@ async fn who_ignores_it_is_closed_with_4429() {
     })
     .await;
     let mut anas = server.member("Ana").await.connect().await;
-    for _ in 0..=protocol::limits::RATE_LIMITED_MAX + 1 {
+    for _ in 0..=limits::RATE_LIMITED_MAX + 1 {
         anas.tell(ClientFrame::Ping(Ping {})).await;
     }
     let goodbye = anas.expect_close().await;
     assert_eq!(goodbye.code, CloseCode::TooMuch);
     assert!(goodbye.retry_after_ms.is_some());
+}
+
+/// Says hello with the cursor of an earlier connection, and how that was refused.
+async fn refused_hello(server: &Server, member: &Member, device: &str) -> (Error, Goodbye) {
+    let mut client = Client::open(server.addr()).await;
+    client.say_hello(&member.auth.access_token, device, None).await;
+    let ServerFrame::Error(error) = client.reply(&"1".parse().unwrap()).await else { panic!("it was not refused") };
+    (error, client.expect_close().await)
+}
+
+#[tokio::test]
+async fn hellos_are_limited_by_session_and_a_full_sync_counts_more() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_hellos = 1;
+        settings.rates.rate_hellos_burst = 6;
+    })
+    .await;
+    let ana = server.member("Ana").await;
+    let cursor = ana.connect().await.cursor();
+    for _ in 0..3 {
+        ana.connect_as("phone", Some(cursor.clone())).await;
+    }
+    let (error, goodbye) = refused_hello(&server, &ana, "phone").await;
+    assert_eq!((error.code, goodbye.code), (ErrorCode::RateLimited, CloseCode::TooMuch));
+    assert!(error.retry_after_ms.is_some_and(|wait| wait > 30_000) && goodbye.retry_after_ms == error.retry_after_ms);
+    ana.log_in().await.connect().await;
+    assert_eq!(server.metric(r#"rate_limited_total{limit="hellos_session"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn hellos_are_limited_by_member() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_hellos_member = 1;
+        settings.rates.rate_hellos_member_burst = 3;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    ana.connect().await;
+    assert_eq!(refused_hello(&server, &ana.log_in().await, "tablet").await.1.code, CloseCode::TooMuch);
+    ben.connect().await;
+    assert_eq!(server.metric(r#"rate_limited_total{limit="hellos_member"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn who_comes_back_at_once_after_4429_is_refused_before_anything_is_done() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 1;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    for _ in 0..=limits::RATE_LIMITED_MAX + 1 {
+        anas.tell(ClientFrame::Ping(Ping {})).await;
+    }
+    let goodbye = anas.expect_close().await;
+    assert!(goodbye.retry_after_ms.is_some_and(|wait| wait >= limits::TOO_MUCH_WAIT_MS));
+    let (error, goodbye) = refused_hello(&server, &ana, "tablet").await;
+    assert_eq!((error.code, goodbye.code), (ErrorCode::RateLimited, CloseCode::TooMuch));
+    assert!(goodbye.retry_after_ms.is_some_and(|wait| wait <= limits::TOO_MUCH_WAIT_MS));
+    ben.connect().await;
+}
+
+#[tokio::test]
+async fn pings_pongs_and_empty_fragments_are_charged() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let frame = |first: u8| [first, 0x80, 0, 0, 0, 0];
+    let beginning = frame(0x01);
+    for (first, then) in [(None, 0x89), (None, 0x8a), (Some(beginning), 0x00)] {
+        // With a member of its own, who is kept out afterwards.
+        let mut client = server.member("Eva").await.connect().await;
+        let mut bytes: Vec<u8> = first.into_iter().flatten().collect();
+        bytes.extend(std::iter::repeat_n(frame(then), 5_000).flatten());
+        client.stream().write_all(&bytes).await.unwrap();
+        let goodbye = client.expect_close().await;
+        assert_eq!(goodbye.code, CloseCode::TooMuch, "{then:x}");
+        assert!(goodbye.retry_after_ms.is_some());
+    }
+    // As many as any client sends.
+    let mut client = ana.connect().await;
+    client.stream().write_all(&frame(0x89).repeat(100)).await.unwrap();
+    client.ping().await;
+}
+
+#[tokio::test]
+async fn nothing_overtakes_a_message_that_was_refused() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_messages = 10;
+        settings.rates.rate_messages_burst = 2;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let conversation = anas.say(ben.id, "1").await.conversation;
+    anas.say(ben.id, "2").await;
+    let third = message_to(ben.id, "3");
+    let refused: Error = anas.ask(third.clone()).await;
+    // Long enough for the limit to allow the next one.
+    tokio::time::sleep(Duration::from_millis(refused.retry_after_ms.unwrap() + 100)).await;
+    for later in [message_to(ben.id, "4"), message_in(conversation, "5")] {
+        let error: Error = anas.ask(later).await;
+        assert_eq!(error.code, ErrorCode::RateLimited, "the third has not been sent again");
+    }
+    let accepted: MessageAccepted = anas.ask(third).await;
+    assert_eq!((accepted.message.seq, accepted.message.content.as_str()), (3, "3"));
 }

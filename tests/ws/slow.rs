@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::{CloseCode, model::Entry};
+use protocol::{CloseCode, ServerFrame, model::Entry};
 use tokio::net::TcpSocket;
 
 use crate::harness::{Client, Server, client::message_to, eventually};
@@ -62,6 +62,71 @@ async fn a_reader_that_stops_is_cut_with_4413_harms_nobody_and_finds_everything_
         log.splice(0..0, page.entries.iter().map(Entry::seq));
     }
     assert_eq!(log, (1..=sent).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn events_that_do_not_fit_beside_a_long_sync_are_part_of_it() {
+    let server = Server::with(|settings| {
+        settings.connections.outbox_max_frames = 20;
+        settings.connections.write_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut bens = ben.connect().await;
+    for number in 0..40 {
+        let mut other = server.member(&format!("M{number}")).await.connect().await;
+        for _ in 0..12 {
+            other.say(ana.id, &"x".repeat(4_000)).await;
+        }
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    slow.say_hello(&ana.auth.access_token, "phone", None).await;
+    assert!(matches!(slow.next().await.frame, ServerFrame::Welcome(_)));
+    // She reads nothing while Ben writes more than her outbox has room for.
+    let mut sent = 0;
+    while server.metric("outbox_dropped_total").await == 0.0 {
+        for _ in 0..10 {
+            sent = bens.say(ana.id, "hello?").await.seq;
+        }
+        assert!(sent < 5_000, "the outbox has no bound, or the sync is over");
+    }
+    let mut newest = 0;
+    loop {
+        match slow.next().await.frame {
+            ServerFrame::Sync(sync) => {
+                let with_ben = sync.conversations.iter().filter(|c| c.members.iter().any(|each| each.member == ben.id));
+                newest = with_ben.map(|conversation| conversation.last_seq).fold(newest, u64::max);
+            }
+            ServerFrame::SyncDone(_) => break,
+            other => panic!("{} within the sync", other.frame_type()),
+        }
+    }
+    assert_eq!(newest, sent, "nothing is missing, and the connection stays");
+    assert_eq!(server.metric("outbox_overflows_total").await, 0.0);
+    bens.say(ana.id, "there you are").await;
+    assert_eq!(slow.hear().await.seq, sent + 1);
+}
+
+#[tokio::test]
+async fn a_revoked_session_ends_in_the_middle_of_its_sync() {
+    let server = Server::with(|settings| settings.connections.write_timeout = Duration::from_secs(60)).await;
+    let ana = server.member("Ana").await;
+    for number in 0..40 {
+        let mut other = server.member(&format!("M{number}")).await.connect().await;
+        for _ in 0..12 {
+            other.say(ana.id, &"x".repeat(4_000)).await;
+        }
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    slow.say_hello(&ana.auth.access_token, "phone", None).await;
+    assert!(matches!(slow.next().await.frame, ServerFrame::Welcome(_)));
+    let logout = ana.request(reqwest::Method::POST, "/api/auth/logout", serde_json::json!(null)).await;
+    assert_eq!(logout.status(), 204);
+    assert_eq!(slow.expect_close().await.code, CloseCode::Unauthorized);
 }
 
 #[tokio::test]

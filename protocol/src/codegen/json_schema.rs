@@ -21,12 +21,38 @@ pub(super) fn schemas(definitions_path: &'static str) -> Schemas {
     let mut generator = settings.into_generator();
     let client = frames(ClientFrame::catalogue(), &mut generator, true);
     let server = frames(ServerFrame::catalogue(), &mut generator, false);
-    Schemas { client, server, definitions: generator.take_definitions(true) }
+    let mut definitions = generator.take_definitions(true);
+    definitions.values_mut().for_each(absent_and_not_null);
+    Schemas { client, server, definitions }
+}
+
+/// An optional field is left out when it has no value, and never written as `null`.
+fn absent_and_not_null(schema: &mut Value) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut().filter_map(Value::as_object_mut) {
+        if let Some(Value::Array(types)) = property.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = &types[..] {
+                let only = only.clone();
+                property.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(variants)) = property.get_mut("anyOf") {
+            variants.retain(|variant| variant.get("type") != Some(&Value::from("null")));
+            if variants.len() == 1
+                && let Some(Value::Object(only)) = variants.pop()
+            {
+                property.remove("anyOf");
+                property.extend(only);
+            }
+        }
+    }
 }
 
 fn frames(catalogue: Vec<FrameType>, generator: &mut SchemaGenerator, requests: bool) -> Vec<(FrameType, Value)> {
     let with_schema = |frame: FrameType| {
-        let schema = frame.schema(generator, requests);
+        let mut schema = frame.schema(generator, requests);
+        absent_and_not_null(&mut schema);
         (frame, schema)
     };
     catalogue.into_iter().map(with_schema).collect()

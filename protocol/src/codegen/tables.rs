@@ -70,10 +70,12 @@ fn frame_examples(direction: &'static str, types: &[&str], examples: &Examples) 
 }
 
 fn error_codes() -> String {
-    let mut table = String::from("| `code` | HTTP | closes with | meaning |\n| --- | --- | --- | --- |\n");
+    let mut table =
+        String::from("| `code` | HTTP | closes with | send it again? | meaning |\n| --- | --- | --- | --- | --- |\n");
     for code in ErrorCode::ALL {
         let closes = code.close_code().map_or_else(|| "-".to_owned(), |close| close.number().to_string());
-        let _ = writeln!(table, "| `{code}` | {} | {closes} | {} |", code.http_status(), code.meaning());
+        let (status, again, meaning) = (code.http_status(), code.retry().in_words(), code.meaning());
+        let _ = writeln!(table, "| `{code}` | {status} | {closes} | {again} | {meaning} |");
     }
     table
 }
@@ -97,6 +99,8 @@ fn limit_table() -> String {
     let rows: &[(&str, u64)] = &[
         ("content of a message, characters after trimming", limits::CONTENT_MAX_CHARS as u64),
         ("frame from a client, bytes", limits::FRAME_MAX_BYTES as u64),
+        ("first frame from a client (`hello`), bytes", limits::HELLO_MAX_BYTES as u64),
+        ("frame from the server, bytes", limits::SERVER_FRAME_MAX_BYTES as u64),
         ("`id` of a request, characters", limits::REQUEST_ID_MAX_CHARS as u64),
         ("`device.id`, characters", limits::DEVICE_ID_MAX_CHARS as u64),
         ("`device.name`, characters", limits::DEVICE_NAME_MAX_CHARS as u64),
@@ -106,9 +110,11 @@ fn limit_table() -> String {
             limits::QUERIES_IN_FLIGHT_MAX as u64,
         ),
         (
-            "content of one page of history, or of one conversation in a sync, bytes (more means fewer entries)",
+            "content of one page of history, or of one conversation in a sync, bytes of JSON (more means fewer entries)",
             limits::PAGE_CONTENT_BYTES as u64,
         ),
+        ("one page of `conversations.list`, bytes of JSON (more means fewer conversations)", limits::LIST_BYTES as u64),
+        ("one `sync` frame, bytes of JSON; a larger conversation comes alone", limits::SYNC_FRAME_BYTES as u64),
         ("`limit` of a page", limits::PAGE_MAX.into()),
         ("`limit` of a page when none is given", limits::PAGE_DEFAULT.into()),
         ("members watched by a connection", limits::WATCH_MAX as u64),
@@ -117,6 +123,14 @@ fn limit_table() -> String {
         ("`auth.expiring` comes before the token expires, ms", limits::AUTH_EXPIRING_MS),
         ("bad frames a minute before 4400", limits::BAD_FRAMES_MAX.into()),
         ("`rate_limited` errors a minute before 4429", limits::RATE_LIMITED_MAX.into()),
+        ("a member is refused after 4429, ms at least", limits::TOO_MUCH_WAIT_MS),
+        (
+            "WebSocket pings, pongs and parts of fragmented messages at once before 4429",
+            limits::EXTRA_FRAMES_BURST.into(),
+        ),
+        ("of these a second", limits::EXTRA_FRAMES_PER_SECOND.into()),
+        ("a `rate_limited` message is waited for, ms after `retry_after_ms`", limits::HELD_MS),
+        ("conversations in which one is waited for, on one connection", limits::HELD_MAX as u64),
         ("conversations in a full sync", limits::SYNC_FULL_CONVERSATIONS as u64),
         ("latest entries of each conversation in a full sync", limits::SYNC_FULL_ENTRIES as u64),
         (

@@ -109,6 +109,13 @@ fn error_statuses(module: &mut String) {
         let _ = writeln!(module, "  {code}: {},", code.http_status());
     }
     let _ = writeln!(module, "}} as const;\n");
+    let _ = writeln!(module, "/** Whether a request that failed with an error code is sent again. */");
+    let _ = writeln!(module, "export const ERROR_RETRY = {{");
+    for code in ErrorCode::ALL {
+        let retry = serde_json::to_value(code.retry()).unwrap_or_default();
+        let _ = writeln!(module, "  {code}: {retry},");
+    }
+    let _ = writeln!(module, "}} as const;\n");
 }
 
 fn union(module: &mut String, name: &str, doc: &str, frames: &[FrameType], has_id: impl Fn(&FrameType) -> bool) {

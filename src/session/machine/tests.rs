@@ -60,12 +60,7 @@ impl Bench {
             "d".parse().unwrap(),
             Arc::new(outbox),
         );
-        let signed_in = SignedIn {
-            connection: Arc::new(connection),
-            expires_at: self.now.time.after(lifetime),
-            since: None,
-            cursor: None,
-        };
+        let signed_in = SignedIn { connection: Arc::new(connection), expires_at: self.now.time.after(lifetime) };
         self.session.signed_in(self.now, Some(&"h".parse().unwrap()), &signed_in, &mut self.effects);
         self.seen()
     }
@@ -180,7 +175,11 @@ fn a_refused_hello_closes_with_the_code_of_its_error() {
         (ErrorCode::SessionRevoked, 4401),
         (ErrorCode::MemberDeactivated, 4403),
         (ErrorCode::TooManyConnections, 4429),
-        (ErrorCode::Unavailable, 4500),
+        (ErrorCode::RateLimited, 4429),
+        (ErrorCode::Overloaded, 1013),
+        (ErrorCode::Unavailable, 1013),
+        (ErrorCode::Timeout, 1013),
+        (ErrorCode::Internal, 4500),
     ] {
         let mut bench = Bench::new();
         bench.text(HELLO);
@@ -207,6 +206,33 @@ fn silence_closes_with_4408_after_two_and_a_half_heartbeats_and_any_frame_breaks
     assert_eq!(bench.wait(Duration::from_secs(74)), []);
     assert_eq!(bench.wait(Duration::from_secs(1)), [Seen::Close(4408)]);
     assert!(!bench.session.can_read());
+}
+
+#[test]
+fn after_a_stall_of_the_process_what_waits_in_the_socket_is_read_before_the_connection_is_given_up() {
+    let mut bench = Bench::open();
+    bench.pass_to(bench.now.instant + Duration::from_secs(120));
+    bench.session.tick(bench.now.instant, &mut bench.effects);
+    assert_eq!(bench.seen(), [], "its heartbeats may be there already");
+    assert!(bench.session.can_read());
+    bench.text(r#"{"type":"ping"}"#);
+    assert_eq!(bench.wait(Duration::from_secs(74)), []);
+    assert_eq!(bench.wait(Duration::from_secs(1)), [Seen::Close(4408)]);
+
+    let mut silent = Bench::open();
+    silent.pass_to(silent.now.instant + Duration::from_secs(120));
+    assert_eq!(silent.wait(Duration::from_millis(999)), []);
+    assert_eq!(silent.wait(Duration::from_millis(1)), [Seen::Close(4408)]);
+}
+
+#[test]
+fn an_error_with_a_close_code_closes_whatever_it_answers() {
+    for (code, close) in [(ErrorCode::TokenInvalid, 4401), (ErrorCode::MemberDeactivated, 4403)] {
+        let mut bench = Bench::open();
+        bench.text(r#"{"type":"auth.renew","id":"1","token":"u"}"#);
+        let seen = bench.reply(Some("1"), Err(code.into()));
+        assert_eq!((error_code(&seen[0]), &seen[1]), (code, &Seen::Close(close)));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use mongodb::{
 use protocol::{
     ConversationId, MemberId, MessageId, limits,
     model::{Conversation, ConversationKind, Entry, Message, Watermarks},
+    size::conversation_bytes,
 };
 
 use super::{
@@ -29,7 +30,7 @@ use crate::store::{
     ConversationStore, StoreError,
     conversations::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptTimes, StoreId, Unfinished,
+        ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished,
     },
 };
 
@@ -102,23 +103,38 @@ async fn complete(
     })
 }
 
-/// Completes conversations with up to `each` entries, as long as there is room for entries at all.
-async fn complete_all(
+/// Completes conversations with their entries, as many as a part of a sync holds.
+async fn complete_part(
+    core: &Core,
     db: &Db,
     member: MemberId,
-    found: Vec<ConversationDoc>,
-    since: Option<DateTime>,
-    each: usize,
-) -> Result<Vec<Conversation>, Fault> {
+    mut found: Vec<ConversationDoc>,
+    part: &SyncPart,
+) -> Result<Changes, Fault> {
+    let since = part.since.map(|Position(since)| since.saturating_sub(core.link.horizon.window()));
+    let since = since.map(|since| DateTime::from_millis(signed(since)));
+    let mut changes = Changes::none(part.begun, part.since.is_none());
+    changes.more = found.len() > part.conversations;
+    found.truncate(part.conversations);
+    let places: Vec<_> = found.iter().map(|conversation| Position(place_of(conversation))).collect();
+    let each = part.entries_each();
     let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, since, each)).collect();
-    let mut completed: Vec<Conversation> = stream::iter(completed).buffered(PARALLEL).try_collect().await?;
-    let mut room = limits::SYNC_ENTRIES_TOTAL;
-    for conversation in &mut completed {
+    let mut completed = stream::iter(completed).buffered(PARALLEL);
+    let (mut room, mut bytes) = (part.entries, 0);
+    while bytes < SYNC_PART_BYTES
+        && let Some(mut conversation) = completed.try_next().await?
+    {
         let surplus = conversation.entries.len().saturating_sub(room);
         conversation.entries.drain(..surplus);
         room -= conversation.entries.len();
+        bytes += conversation_bytes(&conversation);
+        changes.conversations.push(conversation);
     }
-    Ok(completed)
+    drop(completed);
+    changes.partial = changes.conversations.len() < places.len();
+    changes.places = places;
+    changes.places.truncate(changes.conversations.len());
+    Ok(changes)
 }
 
 async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize) -> Result<ConversationPage, Fault> {
@@ -126,10 +142,20 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
     if let Some(Position(before)) = before {
         found.retain(|conversation| place_of(conversation) < before);
     }
-    let more = found.len() > limit;
+    let places: Vec<_> = found.iter().map(place_of).collect();
     found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| Position(place_of(last)));
-    let conversations = complete_all(db, member, found, None, 1).await?;
+    let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, None, 1)).collect();
+    let mut completed = stream::iter(completed).buffered(PARALLEL);
+    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    while let Some(conversation) = completed.try_next().await? {
+        bytes += conversation_bytes(&conversation);
+        if bytes > limits::LIST_BYTES && !conversations.is_empty() {
+            break;
+        }
+        conversations.push(conversation);
+    }
+    let last = conversations.len().checked_sub(1).and_then(|last| places.get(last));
+    let next = last.filter(|_| conversations.len() < places.len()).map(|place| Position(*place));
     Ok(ConversationPage { conversations, next })
 }
 
@@ -141,17 +167,28 @@ async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>
         let changed = DateTime::from_millis(signed(since));
         let found = conversations_of(db, member, Some(changed)).await?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
-            let written = DateTime::from_millis(signed(since.saturating_sub(horizon.window())));
-            let conversations = complete_all(db, member, found, Some(written), limits::SYNC_MISSED_ENTRIES).await?;
             // Another node's horizon may be ahead of ours by a beat.
-            return Ok(Changes { conversations, position: Position(position.max(since)), full: false, more: false });
+            let part = SyncPart::first(Position(position.max(since)), Some(Position(since)));
+            return complete_part(core, db, member, found, &part).await;
         }
     }
-    let mut found = conversations_of(db, member, None).await?;
-    let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
-    found.truncate(limits::SYNC_FULL_CONVERSATIONS);
-    let conversations = complete_all(db, member, found, None, limits::SYNC_FULL_ENTRIES).await?;
-    Ok(Changes { conversations, position: Position(position), full: true, more })
+    let found = conversations_of(db, member, None).await?;
+    complete_part(core, db, member, found, &SyncPart::first(Position(position), None)).await
+}
+
+async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Changes>, Fault> {
+    let horizon = &core.link.horizon;
+    let (position, Position(begun)) = (horizon.now(), part.begun);
+    if horizon.is_beyond(begun) {
+        return Ok(None);
+    }
+    let changed = part.changed.map(|Position(changed)| DateTime::from_millis(signed(changed)));
+    let mut found = conversations_of(db, member, changed).await?;
+    if let Some(Position(below)) = part.below {
+        found.retain(|conversation| place_of(conversation) < below);
+    }
+    let part = SyncPart { begun: Position(position.max(begun)), ..*part };
+    complete_part(core, db, member, found, &part).await.map(Some)
 }
 
 async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
@@ -309,6 +346,10 @@ impl ConversationStore for Mongo {
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
         self.read(async move |core, db| changes(&core, &db, member, since).await).await
+    }
+
+    async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
+        self.read(async move |core, db| changes_below(&core, &db, member, &part).await).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {

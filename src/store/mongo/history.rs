@@ -7,6 +7,7 @@ use mongodb::{
 use protocol::{
     ConversationId, MemberId, MessageId, limits,
     model::{Entry, Message},
+    size::json_length,
 };
 
 use super::{
@@ -33,8 +34,9 @@ pub(super) async fn entries(
 /// Whether a page has room for an entry; for its first one it has.
 pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
     let Entry::Message(message) = entry;
-    let fits = first || message.content.len() <= *room;
-    *room = room.saturating_sub(message.content.len());
+    let bytes = json_length(&message.content);
+    let fits = first || bytes <= *room;
+    *room = room.saturating_sub(bytes);
     fits
 }
 

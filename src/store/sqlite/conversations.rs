@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp, limits,
     model::{Conversation, ConversationKind, Message, Watermarks},
+    size::conversation_bytes,
 };
 use rusqlite::{Connection, Row, params};
 
@@ -14,7 +15,7 @@ use crate::store::{
     ConversationStore, StoreError,
     conversations::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptTimes, StoreId,
+        ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart,
     },
 };
 
@@ -111,11 +112,18 @@ fn list(
     limit: usize,
 ) -> rusqlite::Result<ConversationPage> {
     let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
-    let mut found = rows(connection, member, 0, before, limit + 1)?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next = found.last().filter(|_| more).map(|last| Position(last.last_position));
-    let conversations = found.iter().map(|row| row.complete(connection, 0, 1)).collect::<rusqlite::Result<_>>()?;
+    let found = rows(connection, member, 0, before, limit + 1)?;
+    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    for row in found.iter().take(limit) {
+        let conversation = row.complete(connection, 0, 1)?;
+        bytes += conversation_bytes(&conversation);
+        if bytes > limits::LIST_BYTES && !conversations.is_empty() {
+            break;
+        }
+        conversations.push(conversation);
+    }
+    let last = conversations.len().checked_sub(1).and_then(|last| found.get(last));
+    let next = last.filter(|_| conversations.len() < found.len()).map(|last| Position(last.last_position));
     Ok(ConversationPage { conversations, next })
 }
 
@@ -124,32 +132,44 @@ fn changes(connection: &Connection, member: MemberId, since: Option<Position>) -
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
-            let conversations = complete_all(connection, &found, since, limits::SYNC_MISSED_ENTRIES)?;
-            return Ok(Changes { conversations, position, full: false, more: false });
+            return complete_part(connection, &found, &SyncPart::first(position, Some(Position(since))));
         }
     }
-    let mut found = rows(connection, member, 0, history::NEVER, limits::SYNC_FULL_CONVERSATIONS + 1)?;
-    let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
-    found.truncate(limits::SYNC_FULL_CONVERSATIONS);
-    let conversations = complete_all(connection, &found, 0, limits::SYNC_FULL_ENTRIES)?;
-    Ok(Changes { conversations, position, full: true, more })
+    let part = SyncPart::first(position, None);
+    let found = rows(connection, member, 0, history::NEVER, part.conversations + 1)?;
+    complete_part(connection, &found, &part)
 }
 
-/// Completes conversations with up to `each` entries, as long as there is room for entries at all.
-fn complete_all(
-    connection: &Connection,
-    found: &[ConversationRow],
-    since: u64,
-    each: usize,
-) -> rusqlite::Result<Vec<Conversation>> {
-    let mut room = limits::SYNC_ENTRIES_TOTAL;
-    let mut conversations = Vec::with_capacity(found.len());
-    for row in found {
-        let conversation = row.complete(connection, since, each.min(room))?;
-        room -= conversation.entries.len();
-        conversations.push(conversation);
+fn changes_below(connection: &Connection, member: MemberId, part: &SyncPart) -> rusqlite::Result<Option<Changes>> {
+    let position = position(connection)?;
+    if part.begun > position {
+        return Ok(None);
     }
-    Ok(conversations)
+    let bound = |place: Option<Position>, none: u64| place.map_or(none, |Position(place)| place.min(history::NEVER));
+    let (changed, below) = (bound(part.changed, 0), bound(part.below, history::NEVER));
+    let found = rows(connection, member, changed, below, part.conversations + 1)?;
+    complete_part(connection, &found, &SyncPart { begun: position, ..*part }).map(Some)
+}
+
+/// Completes conversations with their entries, as many as a part of a sync holds.
+fn complete_part(connection: &Connection, found: &[ConversationRow], part: &SyncPart) -> rusqlite::Result<Changes> {
+    let since = part.since.map_or(0, |Position(since)| since);
+    let mut room = part.entries;
+    let mut changes = Changes::none(part.begun, part.since.is_none());
+    changes.more = found.len() > part.conversations;
+    let mut bytes = 0;
+    for row in found.iter().take(part.conversations) {
+        if bytes >= SYNC_PART_BYTES {
+            changes.partial = true;
+            break;
+        }
+        let conversation = row.complete(connection, since, part.entries_each().min(room))?;
+        room -= conversation.entries.len();
+        bytes += conversation_bytes(&conversation);
+        changes.places.push(Position(row.last_position));
+        changes.conversations.push(conversation);
+    }
+    Ok(changes)
 }
 
 fn position(connection: &Connection) -> rusqlite::Result<Position> {
@@ -303,6 +323,10 @@ impl ConversationStore for Sqlite {
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
         self.read(move |connection| snapshot(connection, |connection| changes(connection, member, since))).await
+    }
+
+    async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
+        self.read(move |connection| snapshot(connection, |connection| changes_below(connection, member, &part))).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {

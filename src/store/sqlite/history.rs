@@ -3,6 +3,7 @@
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
     model::{Entry, Message},
+    size::json_length,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -28,8 +29,9 @@ pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Re
 /// Whether a page has room for an entry; for its first one it has.
 pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
     let Entry::Message(message) = entry;
-    let fits = first || message.content.len() <= *room;
-    *room = room.saturating_sub(message.content.len());
+    let bytes = json_length(&message.content);
+    let fits = first || bytes <= *room;
+    *room = room.saturating_sub(bytes);
     fits
 }
 

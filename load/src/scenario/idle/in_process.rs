@@ -119,7 +119,7 @@ async fn start(options: &Options, database: &std::path::Path, secret: &str) -> R
     let database = format!("sqlite:{}", database.display());
     let settings = options.server_settings.iter().map(|setting| format!("--{setting}"));
     let arguments = ["members-book", "--port=0", "--metrics-addr=off", "--log=error", "--access-token-ttl=12h"];
-    let rates = ["--rate-messages=0", "--rate-frames=0"];
+    let rates = ["--rate-messages=0", "--rate-frames=0", "--rate-hellos-address=0"];
     let arguments = arguments.into_iter().chain(rates).map(str::to_owned);
     let own = [format!("--database-url={database}"), format!("--jwt-secret={secret}")];
     let cli = Cli::try_parse_from(arguments.chain(own).chain(settings)).map_err(|error| error.to_string())?;

@@ -1,0 +1,82 @@
+//! How many bytes things have as JSON: what bounds a frame is its encoded size, not the length of its texts.
+
+use crate::model::{Conversation, Entry};
+
+/// Bytes of an entry beside its content: ids, times, names of fields.
+const ENTRY_BYTES: usize = 320;
+/// Bytes of a conversation beside its members and entries.
+const CONVERSATION_BYTES: usize = 240;
+/// Bytes of the watermarks of one member.
+const WATERMARKS_BYTES: usize = 100;
+
+/// The bytes of a text within a JSON string, without the quotes, as this crate encodes it (RFC 8259, section 7).
+#[must_use]
+pub fn json_length(text: &str) -> usize {
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0x00..=0x1f => 5,
+        _ => 0,
+    };
+    text.len() + text.bytes().map(escape).sum::<usize>()
+}
+
+/// The encoded size of an entry, in bytes: never less than it has.
+#[must_use]
+pub fn entry_bytes(entry: &Entry) -> usize {
+    let Entry::Message(message) = entry;
+    ENTRY_BYTES + json_length(&message.content)
+}
+
+/// The encoded size of a conversation with its entries, in bytes: never less than it has.
+#[must_use]
+pub fn conversation_bytes(conversation: &Conversation) -> usize {
+    let entries = conversation.entries.iter().map(entry_bytes).sum::<usize>();
+    CONVERSATION_BYTES + WATERMARKS_BYTES * conversation.members.len() + entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
+        limits::INTEGER_MAX,
+        model::{ConversationKind, Message, Watermarks},
+    };
+
+    #[test]
+    fn the_length_of_a_text_is_that_of_its_encoding() {
+        let every_ascii: String = (0..=127_u8).map(char::from).collect();
+        for text in ["", "plain", "é ß 日本 😀", "\u{7f}\u{80}\u{2028}", every_ascii.as_str()] {
+            assert_eq!(json_length(text) + 2, serde_json::to_string(text).unwrap().len(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_conversation_is_larger_than_its_estimate() {
+        let member = MemberId::from_bytes([255; 12]);
+        let at = Timestamp::from_millis(1_795_370_633_999);
+        let message = Message {
+            id: MessageId::from_bytes([255; 12]),
+            conversation: ConversationId::from_bytes([255; 12]),
+            seq: INTEGER_MAX,
+            sender: member,
+            client_id: ClientMessageId::from_bytes([255; 16]),
+            content: "\u{1}\"😀".repeat(500),
+            at,
+        };
+        let watermarks = Watermarks { member, delivered: INTEGER_MAX, read: INTEGER_MAX };
+        let mut conversation = Conversation {
+            id: message.conversation,
+            kind: ConversationKind::Direct,
+            members: vec![watermarks; 2],
+            last_seq: INTEGER_MAX,
+            unread: INTEGER_MAX,
+            last_at: at,
+            entries: Vec::new(),
+        };
+        let encoded = |conversation: &Conversation| serde_json::to_string(conversation).unwrap().len();
+        assert!(encoded(&conversation) <= conversation_bytes(&conversation));
+        conversation.entries = vec![Entry::Message(message); 50];
+        assert!(encoded(&conversation) <= conversation_bytes(&conversation));
+    }
+}

@@ -1,0 +1,172 @@
+//! The sync after hello, part by part.
+//!
+//! A sync is a list of conversations, those with the newest entry first, that is read from the store in parts, because a
+//! slow client takes minutes for it. Each part has a cursor: a client that is cut off goes on below what it has got.
+//!
+//! While the list is read the world goes on, and a conversation that changes moves to its top, past the place where the
+//! reading is. So a list that took more than one part, or that was begun on an earlier connection, is followed by another
+//! round: what changed since the snapshot in which the list was begun. The last round is one part, read after the moment
+//! from which events are queued for the connection; then nothing is missing.
+
+use protocol::{MemberId, limits, model::Conversation};
+
+use super::{cursor::Partial, messaging::Messaging};
+use crate::{
+    failure::Failure,
+    store::conversations::{Changes, Position, SyncPart},
+};
+
+/// Where a sync starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the full state: there is no cursor, or none of this store.
+    Full,
+    /// With what changed after a position.
+    Since(Position),
+    /// Within a list that was begun on an earlier connection.
+    Within(Partial),
+}
+
+/// A sync that is under way.
+pub struct CatchUp {
+    member: MemberId,
+    round: Round,
+    /// Whether there are conversations that the full state had no room for.
+    more: bool,
+    /// Whether the full state was begun because what a cursor asked for was too much.
+    fell_back: bool,
+}
+
+/// One walk down the list.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Where the walk is, once its first part was read.
+    place: Option<Partial>,
+    /// What it starts with: what changed after this position, or the full state.
+    since: Option<Position>,
+    /// Entries that there is still room for.
+    entries: usize,
+    /// Whether everything up to now was read in one snapshot.
+    whole: bool,
+}
+
+impl Round {
+    fn first(since: Option<Position>) -> Self {
+        Self { place: None, since, entries: limits::SYNC_ENTRIES_TOTAL, whole: true }
+    }
+
+    fn at(place: Partial) -> Self {
+        Self { place: Some(place), since: None, entries: limits::SYNC_ENTRIES_TOTAL, whole: false }
+    }
+}
+
+/// A part of a sync.
+pub struct Part {
+    /// The conversations.
+    pub conversations: Vec<Conversation>,
+    /// For each, where a sync goes on that has got it and those before it.
+    pub places: Vec<Partial>,
+    /// Whether the list is at its end.
+    pub ends_round: bool,
+}
+
+/// How a sync ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// Everything up to here was sent.
+    pub position: Position,
+    /// Whether it was the full state.
+    pub full: bool,
+    /// Whether there are conversations that the full state had no room for.
+    pub more: bool,
+}
+
+impl CatchUp {
+    /// A sync of a member.
+    #[must_use]
+    pub fn new(member: MemberId, start: Start) -> Self {
+        let round = match start {
+            Start::Full => Round::first(None),
+            Start::Since(position) => Round::first(Some(position)),
+            Start::Within(place) => Round::at(place),
+        };
+        Self { member, round, more: false, fell_back: false }
+    }
+
+    /// The next part of the list.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn next(&mut self, messaging: &Messaging) -> Result<Part, Failure> {
+        let member = self.member;
+        let changes = match self.round.place {
+            None => messaging.changes(member, self.round.since).await?,
+            Some(place) => {
+                let rest = messaging.changes_below(member, part_after(&place, self.round.entries)).await?;
+                let usable = rest.filter(|rest| self.fell_back || place.changed.is_none() || !rest.more);
+                match usable {
+                    Some(rest) => rest,
+                    // Of another store, or more than a sync of changes may have.
+                    None => {
+                        (self.fell_back, self.more) = (true, false);
+                        self.round = Round::first(None);
+                        messaging.changes(member, None).await?
+                    }
+                }
+            }
+        };
+        Ok(self.take(changes))
+    }
+
+    /// Begins the next round: what changed since the list was begun.
+    pub fn again(&mut self) {
+        if let Some(place) = self.round.place {
+            self.round = Round::at(Partial { changed: Some(place.begun), begun: place.begun, below: None, ..place });
+            // What it reads first is a snapshot of its own.
+            self.round.whole = true;
+        }
+    }
+
+    /// How it ended, if everything is sent that was there when the last round was read.
+    #[must_use]
+    pub fn done(&self) -> Option<Done> {
+        let place = self.round.place.filter(|_| self.round.whole)?;
+        Some(Done { position: place.begun, full: place.since.is_none(), more: self.more })
+    }
+
+    fn take(&mut self, changes: Changes) -> Part {
+        let Changes { conversations, places, position, full, more, partial } = changes;
+        let mut place = match self.round.place {
+            // A round begins with the snapshot of its first part.
+            Some(place) if place.below.is_none() => Partial { begun: position, ..place },
+            Some(place) => place,
+            None => {
+                let since = self.round.since.filter(|_| !full);
+                Partial { since, changed: since, begun: position, below: None, listed: 0 }
+            }
+        };
+        self.round.whole &= !partial;
+        self.more |= more;
+        let mut after = Vec::with_capacity(places.len());
+        for below in places {
+            place.below = Some(below);
+            place.listed = place.listed.saturating_add(1);
+            after.push(place);
+        }
+        let entries: usize = conversations.iter().map(|conversation| conversation.entries.len()).sum();
+        self.round.entries = self.round.entries.saturating_sub(entries);
+        self.round.place = Some(place);
+        Part { conversations, places: after, ends_round: !partial }
+    }
+}
+
+/// The part of the list that comes after a place.
+fn part_after(place: &Partial, entries: usize) -> SyncPart {
+    let first = SyncPart::first(place.begun, place.since);
+    let conversations = if place.changed.is_none() {
+        limits::SYNC_FULL_CONVERSATIONS.saturating_sub(place.listed.into())
+    } else {
+        limits::SYNC_CHANGED_CONVERSATIONS
+    };
+    SyncPart { changed: place.changed, below: place.below, conversations, entries, ..first }
+}

@@ -1,0 +1,139 @@
+//! How often a connection may be opened: by address, by session, by member.
+//!
+//! A hello costs reads of the store, and a full sync many. The address is charged first, then the token's signature says whose
+//! hello it is; nothing is read before both are.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use protocol::{ErrorCode, MemberId, SessionId};
+use tokio::time::Instant;
+
+use super::{accounts::network, limiter::Limiter};
+use crate::{auth::AccessTokens, failure::Failure};
+
+/// What a hello with a full sync costs; one with a cursor costs 1.
+const FULL_COST: u32 = 3;
+/// Members who are kept out at the same time; more are only limited.
+const PENALTIES_MAX: usize = 10_000;
+
+/// The limits of hellos.
+pub struct Hellos {
+    /// From one address (IPv6: /64).
+    pub by_address: Limiter<IpAddr>,
+    /// Of one session: a device, as a rule.
+    pub by_session: Limiter<SessionId>,
+    /// Of one member.
+    pub by_member: Limiter<MemberId>,
+    /// Until when members are kept out whose connection was closed with 4429.
+    penalties: Mutex<HashMap<MemberId, Instant>>,
+}
+
+impl Hellos {
+    /// These limits, and nobody kept out.
+    #[must_use]
+    pub fn new(by_address: Limiter<IpAddr>, by_session: Limiter<SessionId>, by_member: Limiter<MemberId>) -> Self {
+        Self { by_address, by_session, by_member, penalties: Mutex::default() }
+    }
+
+    /// Charges a hello. `full`: it asks for the full state. A token that is not good is charged to its address only, and
+    /// refused later.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub fn admit(&self, tokens: &AccessTokens, token: &str, from: IpAddr, full: bool) -> Result<(), Failure> {
+        self.by_address.check(&network(from))?;
+        let Ok(token) = tokens.verify(token) else { return Ok(()) };
+        if let Some(wait) = self.kept_out(token.member, Instant::now()) {
+            return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
+        }
+        let cost = if full { FULL_COST } else { 1 };
+        self.by_session.check_many(&token.session, cost)?;
+        self.by_member.check_many(&token.member, cost)
+    }
+
+    /// Keeps a member out for so long.
+    pub fn keep_out(&self, member: MemberId, wait: Duration) {
+        self.keep_out_until(member, Instant::now(), wait);
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.by_address.tidy();
+        self.by_session.tidy();
+        self.by_member.tidy();
+        let now = Instant::now();
+        let mut penalties = self.penalties();
+        penalties.retain(|_, until| *until > now);
+        penalties.shrink_to_fit();
+    }
+
+    fn keep_out_until(&self, member: MemberId, now: Instant, wait: Duration) {
+        let mut penalties = self.penalties();
+        if penalties.len() >= PENALTIES_MAX {
+            penalties.retain(|_, until| *until > now);
+        }
+        if penalties.len() < PENALTIES_MAX || penalties.contains_key(&member) {
+            penalties.insert(member, now + wait);
+        }
+    }
+
+    fn kept_out(&self, member: MemberId, now: Instant) -> Option<Duration> {
+        let until = self.penalties().get(&member).copied()?;
+        Some(until.saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+    }
+
+    /// Held for a few instructions and never across a call that could panic.
+    fn penalties(&self) -> std::sync::MutexGuard<'_, HashMap<MemberId, Instant>> {
+        self.penalties.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{service::limiter::Rate, telemetry::Metrics};
+
+    fn hellos() -> Hellos {
+        let none = Rate { per_period: 0, period: Duration::from_secs(60), burst: 0 };
+        let metrics = Arc::new(Metrics::new());
+        Hellos::new(
+            Limiter::new("a", none, Arc::clone(&metrics)),
+            Limiter::new("b", none, Arc::clone(&metrics)),
+            Limiter::new("c", none, metrics),
+        )
+    }
+
+    fn member(number: u32) -> MemberId {
+        let mut id = [0; 12];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        MemberId::from_bytes(id)
+    }
+
+    #[test]
+    fn a_member_is_kept_out_until_the_time_is_over() {
+        let (hellos, now, wait) = (hellos(), Instant::now(), Duration::from_secs(10));
+        hellos.keep_out_until(member(1), now, wait);
+        assert_eq!(hellos.kept_out(member(1), now), Some(wait));
+        assert_eq!(hellos.kept_out(member(2), now), None);
+        assert_eq!(hellos.kept_out(member(1), now + wait), None);
+    }
+
+    #[test]
+    fn those_who_are_kept_out_are_bounded() {
+        let (hellos, now, wait) = (hellos(), Instant::now(), Duration::from_secs(10));
+        let many = u32::try_from(PENALTIES_MAX).unwrap() + 10;
+        for number in 0..many {
+            hellos.keep_out_until(member(number), now, wait);
+        }
+        assert_eq!(hellos.penalties().len(), PENALTIES_MAX);
+        hellos.keep_out_until(member(many), now + wait, wait);
+        assert_eq!(hellos.penalties().len(), 1, "those whose time is over make room");
+    }
+}

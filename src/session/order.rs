@@ -1,0 +1,140 @@
+//! Keeping the order of messages when one of them is refused by the rate limit.
+//!
+//! A client may send many messages without waiting for replies. If one is `rate_limited`, those after it would overtake it as
+//! soon as the limit allows them. So later messages of the connection into the same conversation are refused too, until the
+//! refused one is sent again, or has not been for so long that it will not be.
+
+use std::time::Duration;
+
+use protocol::{
+    ClientMessageId, ConversationId, ErrorCode,
+    limits::{HELD_MAX, HELD_MS},
+};
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+
+/// A message that was refused.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    conversation: ConversationId,
+    client_id: ClientMessageId,
+    /// When it may be sent again.
+    ready: Instant,
+}
+
+impl Held {
+    fn ends(&self) -> Instant {
+        self.ready + Duration::from_millis(HELD_MS)
+    }
+
+    fn refusal(&self, now: Instant) -> Failure {
+        let wait = self.ready.saturating_duration_since(now).max(Duration::from_millis(1));
+        let message = "An earlier message into this conversation was refused. Send that one again first.";
+        Failure::new(ErrorCode::RateLimited, message).retry_after(wait)
+    }
+}
+
+/// The messages of one connection that were refused and not sent again. Allocates with the first.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    #[expect(clippy::box_collection, reason = "8 bytes instead of 24, for every idle connection")]
+    held: Option<Box<Vec<Held>>>,
+}
+
+impl Order {
+    /// Whether a message may be sent now: if none before it is missing, and the limit allows it.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub(super) fn check(
+        &mut self,
+        (conversation, client_id): (impl FnOnce() -> ConversationId, ClientMessageId),
+        now: Instant,
+        limit: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(held) = &mut self.held else {
+            return limit().inspect_err(|failure| {
+                let held = Held { conversation: conversation(), client_id, ready: now + wait(failure) };
+                self.held = Some(Box::new(vec![held]));
+            });
+        };
+        held.retain(|held| now < held.ends());
+        let conversation = conversation();
+        let place = held.iter().position(|held| held.conversation == conversation);
+        let full = held.first().filter(|_| held.len() >= HELD_MAX).map(|first| first.refusal(now));
+        let checked = match place.and_then(|place| held.get_mut(place)) {
+            Some(held) if held.client_id != client_id => Err(held.refusal(now)),
+            Some(held) => limit().inspect_err(|failure| held.ready = now + wait(failure)),
+            None if full.is_some() => full.map_or(Ok(()), Err),
+            None => limit().inspect_err(|failure| {
+                held.push(Held { conversation, client_id, ready: now + wait(failure) });
+            }),
+        };
+        if let (Ok(()), Some(place)) = (&checked, place) {
+            held.swap_remove(place);
+        }
+        if held.is_empty() {
+            self.held = None;
+        }
+        checked
+    }
+}
+
+fn wait(failure: &Failure) -> Duration {
+    failure.retry_after.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Duration = Duration::from_millis(50);
+
+    fn limited() -> Result<(), Failure> {
+        Err(Failure::of(ErrorCode::RateLimited).retry_after(WAIT))
+    }
+
+    fn message(conversation: u8, number: u8) -> (impl FnOnce() -> ConversationId, ClientMessageId) {
+        (move || ConversationId::from_bytes([conversation; 12]), ClientMessageId::from_bytes([number; 16]))
+    }
+
+    #[test]
+    fn what_comes_after_a_refused_message_is_refused_until_that_is_sent_again() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        assert_eq!(order.check(message(1, 1), now, || Ok(())), Ok(()));
+        assert!(order.held.is_none(), "nothing is allocated for a client within its limit");
+        assert!(order.check(message(1, 2), now, limited).is_err());
+        let later = order.check(message(1, 3), now + WAIT * 2, || Ok(())).unwrap_err();
+        assert_eq!(later.code, ErrorCode::RateLimited);
+        assert!(later.retry_after.unwrap() <= Duration::from_millis(1), "the refused one may be sent already");
+        assert_eq!(order.check(message(2, 4), now, || Ok(())), Ok(()), "into another conversation");
+        assert!(order.check(message(1, 2), now, limited).is_err(), "refused once more");
+        assert_eq!(order.check(message(1, 2), now + WAIT, || Ok(())), Ok(()));
+        assert_eq!(order.check(message(1, 3), now + WAIT, || Ok(())), Ok(()));
+        assert!(order.held.is_none());
+    }
+
+    #[test]
+    fn a_message_that_was_given_up_holds_back_nothing_for_ever() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        assert!(order.check(message(1, 1), now, limited).is_err());
+        let end = now + WAIT + Duration::from_millis(HELD_MS);
+        assert!(order.check(message(1, 2), end - Duration::from_millis(1), || Ok(())).is_err());
+        assert_eq!(order.check(message(1, 2), end, || Ok(())), Ok(()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_order_holds_even_so() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        let conversations = u8::try_from(HELD_MAX).unwrap() + 3;
+        for number in 0..conversations {
+            assert!(order.check(message(number, number), now, limited).is_err());
+        }
+        assert_eq!(order.held.as_ref().unwrap().len(), HELD_MAX);
+        let last = conversations - 1;
+        assert!(order.check(message(last, 100), now, || Ok(())).is_err(), "nothing overtakes what is not remembered");
+        assert_eq!(order.check(message(0, 0), now, || Ok(())), Ok(()));
+        assert_eq!(order.check(message(last, last), now, || Ok(())), Ok(()));
+    }
+}
