@@ -29,8 +29,8 @@ pub(crate) struct Server {
     child: Mutex<Option<Child>>,
 }
 
-/// The settings of a server under load: no rate limits, tokens that outlive the run, passwords that cost little.
-const SETTINGS: [(&str, &str); 15] = [
+/// The settings of a server under load: no rate limits, every change told, tokens that outlive the run, passwords that cost little.
+const SETTINGS: [(&str, &str); 21] = [
     ("METRICS_ADDR", "off"),
     ("BCRYPT_COST", "4"),
     ("RATE_MESSAGES", "0"),
@@ -38,6 +38,12 @@ const SETTINGS: [(&str, &str); 15] = [
     ("RATE_HELLOS", "0"),
     ("RATE_HELLOS_MEMBER", "0"),
     ("RATE_HELLOS_ADDRESS", "0"),
+    ("RATE_TYPING", "0"),
+    ("RATE_STATUSES", "0"),
+    ("RATE_NEW_CONVERSATIONS", "0"),
+    ("RATE_PROFILES", "0"),
+    ("PRESENCE_INTERVAL", "0s"),
+    ("PROFILE_INTERVAL", "0s"),
     ("RATE_REQUESTS", "0"),
     ("RATE_ADDRESS", "0"),
     ("RATE_LOGINS", "0"),

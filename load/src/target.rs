@@ -99,6 +99,14 @@ impl Target {
         sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| error.to_string())
     }
 
+    /// Lets everybody see a member's presence: strangers see none by default.
+    pub(crate) async fn show_to_everybody(&self, account: &Account) -> Result<(), String> {
+        let url = format!("{}/api/members/me", self.base);
+        let body = serde_json::json!({ "visibility": { "presence": "members" } });
+        let sent = self.http.patch(url).bearer_auth(&account.token).json(&body).send().await;
+        sent.and_then(reqwest::Response::error_for_status).map(drop).map_err(|error| error.to_string())
+    }
+
     /// Asks for a page over REST and gives back its body; none if the server has no such thing.
     pub(crate) async fn get(&self, account: &Account, path: &str) -> Result<Option<serde_json::Value>, String> {
         let sent = self.http.get(format!("{}{path}", self.base)).bearer_auth(&account.token).send().await;

@@ -154,7 +154,8 @@ pub struct Typing {
     /// The conversation. Either this or `to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<ConversationId>,
-    /// The member that is being written to. Either this or `conversation`.
+    /// The member that is being written to; without a conversation, told only if they let everybody see their presence.
+    /// Either this or `conversation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(custom(exactly_one_with(self.conversation.is_some())))]
     pub to: Option<MemberId>,

@@ -362,3 +362,6 @@ pub(super) fn open(
         DatabaseUrl::Mongo(uri) => Mongo::open(mongo::Options::new(uri, timeout), clock, ids, metrics),
     }
 }
+
+#[cfg(test)]
+mod tests;

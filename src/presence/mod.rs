@@ -244,3 +244,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn presence(member: MemberId, Shown { status, last_seen }: Shown) -> MemberPresence {
     MemberPresence { member, status, last_seen }
 }
+
+#[cfg(test)]
+mod tests;

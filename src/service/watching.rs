@@ -71,12 +71,12 @@ impl Watching {
         let known = self.facts(connection.member, members.clone()).await;
         let exists: HashSet<MemberId> = known.iter().flatten().map(|(seen, _)| seen.member).collect();
         self.unwatch(connection, &new.into_iter().filter(|member| !exists.contains(member)).collect::<Vec<_>>());
-        let snapshot = self.presence.reveal(connection.id, &known?);
+        let snapshot = known.map(|known| self.presence.reveal(connection.id, &known));
         // The connection may have ended meanwhile, and nobody would take it off the lists again.
         if connection.with_watching(|_| ()).is_none() {
             self.presence.unwatch(connection.id, members);
         }
-        Ok(snapshot)
+        snapshot
     }
 
     /// What the store knows of members, each with whether `watcher` has a conversation with them.

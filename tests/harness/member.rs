@@ -67,6 +67,12 @@ impl Member {
         within(path, request.send()).await.unwrap()
     }
 
+    /// Chooses who may see the member's presence: `members`, `partners` or `nobody`.
+    pub async fn show_presence_to(&self, audience: &str) {
+        let patch = serde_json::json!({ "visibility": { "presence": audience } });
+        assert_eq!(self.request(reqwest::Method::PATCH, "/api/members/me", patch).await.status(), 200);
+    }
+
     /// Logs in again, from another device.
     pub async fn log_in(&self) -> Self {
         let request = rest::LoginRequest { email: self.auth.member.email.clone(), password: self.password.clone() };

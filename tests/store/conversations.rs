@@ -1,17 +1,26 @@
 //! Conversations: logs, watermarks, receipts, lists, history, changes.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
 use members_book::{
     service::messaging::direct_conversation,
     store::{
         changes::Change,
         conversations::{
-            Append, Command, Mark, MarkKind, Outcome, Position, Range, ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart,
+            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Position, Range, ReceiptTimes,
+            Refusal, SYNC_PART_BYTES, SyncPart,
         },
     },
 };
 use protocol::{
     ConversationId, MemberId, limits,
-    model::{Entry, Watermarks},
+    model::{Entry, UserType, Watermarks},
     size::conversation_bytes,
 };
 
@@ -43,11 +52,47 @@ for_every_store![
     a_page_of_conversations_is_bounded_in_bytes,
     a_position_from_the_future_gives_the_full_state,
     partners_are_those_with_a_conversation,
+    conversations_that_exist_are_told_from_others,
+    a_new_conversation_needs_an_admission_and_a_known_one_none,
     many_writers_leave_no_hole,
 ];
 
 fn seqs(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(Entry::seq).collect()
+}
+
+async fn conversations_that_exist_are_told_from_others(f: &Fixture) {
+    let [ana, ben, eva] = [f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
+    let (begun, other) = (f.say(ana, ben, "hi").await.conversation, direct_conversation(ana, eva));
+    assert_eq!(f.store.conversations.begun(vec![other, begun]).await.unwrap(), [begun]);
+    assert!(f.store.conversations.begun(vec![other]).await.unwrap().is_empty());
+    assert!(f.store.conversations.begun(Vec::new()).await.unwrap().is_empty());
+}
+
+async fn a_new_conversation_needs_an_admission_and_a_known_one_none(f: &Fixture) {
+    let [ana, ben, root] = [f.member("Ana").await, f.member("Ben").await, f.member("Root").await];
+    f.change(root, Change::Role(UserType::Admin)).await;
+    let wait = Duration::from_secs(7);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let guarded = |from, to| {
+        let asked = Arc::clone(&asked);
+        let admission = Admission::new(move |_, user_type| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            if user_type == UserType::Admin { Ok(()) } else { Err(wait) }
+        });
+        let Command::Append(append) = append(from, to, client_id(), "hi") else { unreachable!() };
+        let create = Some(NewConversation { admission: Some(admission), ..NewConversation::direct(from, to) });
+        Command::Append(Append { create, ..append })
+    };
+    for _ in 0..2 {
+        assert_eq!(f.apply(guarded(ana, ben)).await.err(), Some(Refusal::TooManyConversations { retry_after: wait }));
+    }
+    assert!(f.store.conversations.membership(direct_conversation(ana, ben)).await.unwrap().is_none());
+    assert!(f.apply(guarded(root, ana)).await.is_ok());
+    assert_eq!(asked.swap(0, Ordering::SeqCst), 3);
+    f.say(ben, ana, "hello").await;
+    assert!(f.apply(guarded(ana, ben)).await.is_ok());
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody is asked about a known conversation");
 }
 
 async fn a_log_counts_from_one(f: &Fixture) {

@@ -7,7 +7,7 @@ use members_book::store::{
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{ContactInfoPatch, MemberPatch},
+    rest::{Audience, ContactInfoPatch, MemberPatch, VisibilityPatch},
 };
 
 use super::{fixture::Fixture, for_every_store};
@@ -18,6 +18,7 @@ for_every_store![
     a_hash_is_replaced_if_it_is_still_the_one,
     a_patch_changes_what_it_names,
     last_seen_only_moves_forward,
+    who_may_see_a_presence_is_kept,
     deactivating_is_kept,
     a_change_for_an_older_version_is_refused,
     who_has_left_is_only_a_name,
@@ -138,12 +139,27 @@ async fn the_last_administrator_stays(f: &Fixture) {
 async fn last_seen_only_moves_forward(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let seen = async |members: &[MemberId]| f.store.members.last_seen(members.to_vec()).await.unwrap();
-    assert_eq!(seen(&[ana, f.ids.member()]).await, [LastSeen { member: ana, at: None }]);
+    let (audience, version) = (Audience::Partners, 1);
+    assert_eq!(seen(&[ana, f.ids.member()]).await, [LastSeen { member: ana, at: None, audience, version }]);
     let (early, late) = (Timestamp::from_millis(1_000), Timestamp::from_millis(2_000));
     f.store.members.record_last_seen(vec![(ana, late), (ben, early)]).await.unwrap();
     f.store.members.record_last_seen(vec![(ana, early)]).await.unwrap();
-    let expected = [LastSeen { member: ana, at: Some(late) }, LastSeen { member: ben, at: Some(early) }];
-    assert_eq!(seen(&[ana, ben]).await, expected);
+    let expected = |member, at| LastSeen { member, at: Some(at), audience, version };
+    assert_eq!(seen(&[ana, ben]).await, [expected(ana, late), expected(ben, early)]);
+}
+
+async fn who_may_see_a_presence_is_kept(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for (number, audience) in [Audience::Nobody, Audience::Members, Audience::Partners].into_iter().enumerate() {
+        let visibility = VisibilityPatch { presence: Some(audience), ..Default::default() };
+        let patch = MemberPatch { visibility: Some(visibility), ..Default::default() };
+        let changed = f.change(ana, profile(patch)).await;
+        assert_eq!(changed.profile.visibility.presence, audience);
+        assert_eq!(f.store.members.by_id(ana).await.unwrap().unwrap().profile.visibility.presence, audience);
+        let version = 2 + u64::try_from(number).unwrap();
+        let seen = f.store.members.last_seen(vec![ana]).await.unwrap();
+        assert_eq!(seen, [LastSeen { member: ana, at: None, audience, version }]);
+    }
 }
 
 async fn deactivating_is_kept(f: &Fixture) {

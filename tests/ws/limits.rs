@@ -8,11 +8,13 @@ use protocol::{
     limits,
     server::{Error, Goodbye, MessageAccepted},
 };
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::harness::{
     Client, Member, Server,
     client::{message_in, message_to},
+    client_id,
 };
 
 #[tokio::test]
@@ -54,6 +56,7 @@ async fn who_ignores_it_is_closed_with_4429() {
     assert!(goodbye.retry_after_ms.is_some());
 }
 
+<<<<<<< HEAD
 /// Says hello with the cursor of an earlier connection, and how that was refused.
 async fn refused_hello(server: &Server, member: &Member, device: &str) -> (Error, Goodbye) {
     let mut client = Client::open(server.addr()).await;
@@ -158,4 +161,38 @@ async fn nothing_overtakes_a_message_that_was_refused() {
     }
     let accepted: MessageAccepted = anas.ask(third).await;
     assert_eq!((accepted.message.seq, accepted.message.content.as_str()), (3, "3"));
+#[tokio::test]
+async fn new_conversations_are_limited_and_known_ones_are_not() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_new_conversations = 30;
+        settings.rates.rate_new_conversations_burst = 2;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let (eva, leo) = (server.member("Eva").await, server.member("Leo").await);
+    let mut anas = ana.connect().await;
+    let first = message_to(ben.id, "1");
+    let _: MessageAccepted = anas.ask(first.clone()).await;
+    anas.say(eva.id, "1").await;
+    // All that were on their way are refused alike, so that none is stored before one that came earlier.
+    let posted = [anas.post(message_to(leo.id, "1")).await, anas.post(message_to(leo.id, "2")).await];
+    for id in posted {
+        let protocol::ServerFrame::Error(error) = anas.reply(&id).await else { panic!("accepted") };
+        assert_eq!(error.code, ErrorCode::RateLimited);
+        assert!(error.retry_after_ms.is_some_and(|wait| wait > 60_000 && wait <= 120_001), "{error:?}");
+    }
+    let body = json!({ "receiver_id": leo.id, "content": "x", "client_id": client_id() });
+    let refused = ana.request(reqwest::Method::POST, "/api/messages", body.clone()).await;
+    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (429, true));
+    // Known conversations go on, retries are answered, and an answer begins nothing.
+    let again: MessageAccepted = anas.ask(first).await;
+    assert!(again.duplicate);
+    assert_eq!(anas.say(ben.id, "2").await.seq, 2);
+    leo.connect().await.say(ana.id, "you first").await;
+    assert_eq!(anas.say(leo.id, "then I").await.seq, 2);
+    let admin = server.admin().await;
+    let mut admins = admin.connect().await;
+    for member in [ana.id, ben.id, eva.id, leo.id] {
+        admins.say(member, "welcome").await;
+    }
 }

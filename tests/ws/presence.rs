@@ -25,6 +25,7 @@ async fn next_status(client: &mut Client) -> PresenceStatus {
 async fn a_watcher_sees_a_member_come_and_go() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
     let mut anas = ana.connect().await;
     let snapshot = anas.watch(&[ben.id]).await;
     assert_eq!((snapshot[0].status, snapshot[0].last_seen), (PresenceStatus::Offline, None));
@@ -42,6 +43,7 @@ async fn a_watcher_sees_a_member_come_and_go() {
 async fn last_seen_survives_a_restart() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
     drop(ben.connect().await);
     let server = server.restart().await;
     let presence = ana.at(server.addr()).connect().await.watch(&[ben.id]).await;
@@ -52,6 +54,7 @@ async fn last_seen_survives_a_restart() {
 async fn nobody_gets_presence_that_they_did_not_ask_for() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
     let mut anas = ana.connect().await;
     let mut bens = ben.connect().await;
     anas.expect_no::<PresencePush>().await;
@@ -65,6 +68,7 @@ async fn nobody_gets_presence_that_they_did_not_ask_for() {
 async fn a_member_is_away_only_when_all_their_devices_are() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
     let mut anas = ana.connect().await;
     let (mut phone, mut tablet) = (ben.connect_as("phone", None).await, ben.connect_as("tablet", None).await);
     assert_eq!(anas.watch(&[ben.id]).await[0].status, PresenceStatus::Online);
@@ -82,6 +86,7 @@ async fn a_member_is_away_only_when_all_their_devices_are() {
 async fn a_reconnect_does_not_flicker() {
     let server = Server::with(|settings| settings.connections.presence_grace = Duration::from_secs(3600)).await;
     let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
     let mut anas = ana.connect().await;
     let mut bens = ben.connect().await;
     anas.watch(&[ben.id]).await;
@@ -145,4 +150,104 @@ async fn a_changed_profile_reaches_those_who_should_know() {
     // What others cannot see tells them nothing.
     ana.request(reqwest::Method::PATCH, "/api/members/me", json!({ "contact_info": { "phone": "+351 2" } })).await;
     talks.expect_no::<MemberPush>().await;
+}
+
+#[tokio::test]
+async fn a_stranger_sees_nothing_and_a_partner_everything() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut bens = ben.connect().await;
+    set(&mut bens, DeviceStatus::Away).await;
+    let mut anas = ana.connect().await;
+    let hidden = anas.watch(&[ben.id]).await;
+    assert_eq!((hidden[0].status, hidden[0].last_seen), (PresenceStatus::Offline, None));
+    set(&mut bens, DeviceStatus::Online).await;
+    anas.expect_no::<PresencePush>().await;
+    // The first message between them makes them partners, whoever sent it.
+    bens.say(ana.id, "hi").await;
+    assert_eq!(next_status(&mut anas).await, PresenceStatus::Online);
+    set(&mut bens, DeviceStatus::Away).await;
+    assert_eq!(next_status(&mut anas).await, PresenceStatus::Away);
+    // Whoever asks later is a partner from the beginning.
+    assert_eq!(ana.connect_as("tablet", None).await.watch(&[ben.id]).await[0].status, PresenceStatus::Away);
+}
+
+#[tokio::test]
+async fn who_may_see_a_presence_takes_effect_at_once() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let eva = server.member("Eva").await;
+    let (mut anas, mut evas, mut bens) = (ana.connect().await, eva.connect().await, ben.connect().await);
+    anas.say(ben.id, "hi").await;
+    for client in [&mut anas, &mut evas, &mut bens] {
+        client.watch(&[ben.id]).await;
+    }
+    ben.show_presence_to("members").await;
+    assert_eq!(next_status(&mut evas).await, PresenceStatus::Online);
+    anas.expect_no::<PresencePush>().await;
+    ben.show_presence_to("nobody").await;
+    for client in [&mut anas, &mut evas] {
+        let hidden: PresencePush = client.expect().await;
+        assert_eq!((hidden.status, hidden.last_seen), (PresenceStatus::Offline, None));
+    }
+    set(&mut bens, DeviceStatus::Away).await;
+    assert_eq!(next_status(&mut bens).await, PresenceStatus::Away, "members see themselves");
+    for client in [&mut anas, &mut evas] {
+        client.expect_no::<PresencePush>().await;
+    }
+    drop(bens);
+    ben.show_presence_to("partners").await;
+    assert_eq!(anas.expect::<PresencePush>().await.member, ben.id);
+    evas.expect_no::<PresencePush>().await;
+    let bad = json!({ "visibility": { "presence": "friends" } });
+    let refused = ben.request(reqwest::Method::PATCH, "/api/members/me", bad).await;
+    assert_eq!(refused.status(), 422);
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(problem["errors"][0]["field"], "visibility.presence");
+}
+
+#[tokio::test]
+async fn names_that_flap_are_told_once_per_interval_and_to_oneself_at_once() {
+    let server = Server::with(|settings| settings.connections.profile_interval = Duration::from_millis(500)).await;
+    let (ana, ben) = server.two_members().await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    bens.say(ana.id, "hi").await;
+    for number in 0..20 {
+        let patch = json!({ "name": format!("Ana {number}") });
+        assert_eq!(ana.request(reqwest::Method::PATCH, "/api/members/me", patch).await.status(), 200);
+        assert_eq!(anas.expect::<MemberPush>().await.member.name, format!("Ana {number}"));
+    }
+    let mut told = 0;
+    while bens.expect::<MemberPush>().await.member.name != "Ana 19" {
+        told += 1;
+    }
+    assert!(told < 19, "{told} times before the last");
+}
+
+#[tokio::test]
+async fn statuses_and_changes_of_profiles_are_limited() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_statuses = 1;
+        settings.rates.rate_statuses_burst = 2;
+        settings.rates.rate_profiles = 1;
+        settings.rates.rate_profiles_burst = 2;
+    })
+    .await;
+    let ana = server.member("Ana").await;
+    let mut anas = ana.connect().await;
+    set(&mut anas, DeviceStatus::Away).await;
+    set(&mut anas, DeviceStatus::Online).await;
+    let error: Error = anas.ask(ClientFrame::PresenceSet(PresenceSet { status: DeviceStatus::Away })).await;
+    assert_eq!(error.code, ErrorCode::RateLimited);
+    assert!(error.retry_after_ms.is_some());
+    let rename = |name: &str| json!({ "name": name });
+    for expected in [200, 200, 429] {
+        let changed = ana.request(reqwest::Method::PATCH, "/api/members/me", rename("New")).await;
+        assert_eq!(changed.status(), expected);
+    }
+    let admin = server.admin().await;
+    let path = format!("/api/members/{}", ana.id);
+    for name in ["One", "Two", "Three"] {
+        assert_eq!(admin.request(reqwest::Method::PATCH, &path, rename(name)).await.status(), 200);
+    }
 }

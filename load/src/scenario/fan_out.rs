@@ -94,6 +94,7 @@ impl Stage {
     /// Takes the last accounts of the trial and begins.
     pub(crate) async fn set(trial: &mut Trial, watchers: usize, rate: f64) -> Result<Self, String> {
         let subject = trial.accounts.pop().ok_or("no members")?;
+        trial.target.show_to_everybody(&subject).await?;
         let first = trial.accounts.len().saturating_sub(watchers);
         let opening = Opening { chunk: 2048, ..Opening::new(trial.target.addr) }.on("stage");
         let changes = Arc::new(Changes::default());
