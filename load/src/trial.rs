@@ -88,7 +88,7 @@ pub(crate) struct Needs {
     pub(crate) administrators: usize,
     /// Further messages that are stored before, by who writes to whom; with --spawn only.
     pub(crate) letters: Vec<Letters>,
-    /// The started server has its default settings, limits included.
+    /// The server has its default settings, limits included, and is one of our own.
     pub(crate) defaults: bool,
     /// Settings of the started server.
     pub(crate) settings: Vec<(&'static str, String)>,
@@ -128,6 +128,9 @@ impl Trial {
         let at = jiff::Timestamp::now().to_string();
         let (target, server, accounts) = match against {
             Against::Server if place.spawn => spawn(place, needs).await?,
+            Against::Server if needs.defaults => {
+                return Err("this is done to a server of our own only: give --spawn".to_owned());
+            }
             Against::Server => {
                 let target = Target::at(&place.url).await?;
                 let accounts = register(&target, needs.members).await?;
@@ -280,6 +283,7 @@ async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
             seed.close().await;
             Some(accounts)
         }
+        None if needs.defaults => return Err("its store is filled before, which can be SQLite only".to_owned()),
         None => None,
     };
     server.start()?;

@@ -88,8 +88,8 @@ impl Scenario for Options {
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {
-        // What others run is not for us to attack; and it is the store of our own that can be filled before.
-        let server = trial.server.clone().ok_or("attacks are made on a server of our own only: give --spawn")?;
+        // What others run is not for us to attack.
+        let server = trial.server.clone().ok_or("attacks are made on a server of our own only")?;
         let talk = TalkOptions { pairs: self.pairs, rate: Some(self.rate), apart: true, ..TalkOptions::default() };
         let cast = cast::Cast::new(&trial.accounts, self.layout());
         let crowd = Crowd::gather(&talk, trial, None, DRAIN).await?;

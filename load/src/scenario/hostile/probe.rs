@@ -9,7 +9,7 @@ use std::{
 use protocol::rest::LoginRequest;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{
@@ -24,6 +24,8 @@ const EVERY: Duration = Duration::from_millis(400);
 const LOGIN_EVERY: Duration = Duration::from_secs(2);
 /// After this a try has failed, whatever comes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether tries are over.
+const LOOK: Duration = Duration::from_millis(20);
 /// Tries that are remembered.
 const KEPT: usize = 4_096;
 
@@ -58,6 +60,17 @@ impl Probes {
             tasks.spawn(prober.run(what, every));
         }
         Self { tries, _tasks: tasks }
+    }
+
+    /// Waits until the tries that began before a moment are over: for their patience at most.
+    pub(super) async fn over(&self, before: Instant) {
+        let pending = || {
+            let tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+            tries.iter().any(|one| one.begun < before && one.ended.is_none() && one.begun.elapsed() <= PATIENCE)
+        };
+        while pending() {
+            sleep(LOOK).await;
+        }
     }
 
     /// What became of the tries that began between two moments. What is not over by now has failed.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{
     attacks::Attack,
@@ -82,7 +82,7 @@ impl<'a> Siege<'a> {
         for attempt in 1.. {
             let outcome = self.once(attack, time, attempt).await?;
             println!("{}", line(&outcome));
-            if !self.limits.may_be_noise(&outcome) {
+            if !attack.repeats() || !self.limits.may_be_noise(&outcome) {
                 self.trial.attack(outcome);
                 break;
             }
@@ -117,6 +117,7 @@ impl<'a> Siege<'a> {
         let back = self.limits.back();
         self.recover(&back, &mut memory, stage.to).await?;
         field.let_go();
+        self.probes.over(stage.to).await;
         let seconds = stage.to.duration_since(stage.from).as_secs_f64();
         let with = self.others(&stage);
         let mut checks = attack.checks(&achieved, seconds);
@@ -146,23 +147,21 @@ impl<'a> Siege<'a> {
     /// After an attack: listens to the others, and waits until memory is back or had its time.
     async fn recover(&mut self, back: &Back, memory: &mut Memory, ended: Instant) -> Result<(), String> {
         sleep(SETTLE).await;
-        let quiet = self.listen().await;
+        self.listen().await;
         if self.quick {
             // Whether memory comes back takes longer than there is time for here.
             memory.after = resident(&self.watched)?;
-            sleep_until(quiet).await;
             return Ok(());
         }
         back.wait(&self.watched, memory, ended, ended + BACK_WITHIN).await
     }
 
     /// Listens to the others while nobody attacks.
-    async fn listen(&mut self) -> Instant {
+    async fn listen(&mut self) {
         let time = if self.quick { QUIET_QUICK } else { QUIET };
         let stage = self.stage(&format!("quiet {}", self.quiet.len() + 1), time).await;
         let others = self.others(&stage);
         self.quiet.push(others);
-        stage.to
     }
 
     async fn stage(&self, name: &str, time: Duration) -> Stage {

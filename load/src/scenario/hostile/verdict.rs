@@ -71,6 +71,7 @@ impl Limits {
             checks.push(new(&format!("{what} failed"), count(probe.failed), 0.0, "times", true));
             checks.push(new(&format!("{what} at most"), seconds(probe), limit, "s", !quick));
         }
+        checks.push(new("connections of others lost", count(with.lost), 0.0, "", true));
         let idle = if achieved.values().sum::<u64>() > 0 { 0.0 } else { 1.0 };
         checks.push(new("the attacker did nothing", idle, 0.0, "", true));
         checks
@@ -154,6 +155,7 @@ mod tests {
         let attack = AttackOutcome {
             with: Others {
                 p99: 16_100,
+                lost: 1,
                 hello: probe.clone(),
                 login: probe.clone(),
                 health: probe,
@@ -163,10 +165,16 @@ mod tests {
             achieved: std::collections::BTreeMap::new(),
             ..harmless()
         };
-        assert_eq!(failed(attack.clone(), false).len(), 10);
+        assert_eq!(failed(attack.clone(), false).len(), 11);
         // In a hurry, only what does not depend on timing counts.
-        let names =
-            ["memory during it", "connecting failed", "login failed", "health failed", "the attacker did nothing"];
+        let names = [
+            "memory during it",
+            "connecting failed",
+            "login failed",
+            "health failed",
+            "connections of others lost",
+            "the attacker did nothing",
+        ];
         assert_eq!(failed(attack, true), names);
     }
 

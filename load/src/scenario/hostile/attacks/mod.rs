@@ -86,6 +86,11 @@ impl Attack {
         }
     }
 
+    /// Whether it can be made again: of those who have left, nobody is there any more.
+    pub(super) const fn repeats(self) -> bool {
+        !matches!(self, Self::HangUp)
+    }
+
     /// Makes it, until it is stopped.
     pub(super) async fn make(self, field: Field) -> Result<(), String> {
         match self {

@@ -1,4 +1,4 @@
-//! Anonymous requests for the OpenAPI document, compressed: half a megabyte of JSON each time.
+//! Anonymous requests for the OpenAPI document, compressed: a quarter of a megabyte of JSON each time.
 
 use super::{
     super::{

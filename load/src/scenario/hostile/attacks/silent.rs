@@ -16,7 +16,7 @@ const CONNECTIONS: usize = MAX_CONNECTIONS + MAX_CONNECTIONS / 8;
 /// An address that does nothing else.
 const ADDRESS: usize = 100;
 /// How long to wait before a lost place is taken again.
-const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(field: Field) -> Result<(), String> {
     let field = &field;
