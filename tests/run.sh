@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, the pages in
-# a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
+# Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, attacks, the
+# pages in a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
 #
 # Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, Node with npm and Python's venv with
 # apt-get where that is possible, schemathesis and (unless MONGODB_URI is set or mongod is on PATH) SecantusDB into virtual
@@ -75,6 +75,9 @@ target/release/load chat --spawn --members 50 --messages 6000 --window 4 --recei
 
 echo "== 500 idle connections, and messages through them"
 target/release/load idle --spawn -n 500 --hold 4 --settle 1 --set HEARTBEAT_INTERVAL=3s
+
+echo "== sixteen attacks, each for a moment"
+target/release/load hostile --spawn --quick
 
 if command -v mongod >/dev/null; then
     echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"

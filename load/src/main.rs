@@ -63,6 +63,8 @@ enum Command {
     SlowReaders(scenario::slow_readers::Options),
     /// Paging and searching in a large prepared store.
     History(scenario::history::Options),
+    /// Attacks of every kind beside members who talk: is anybody hurt? Exits with 1 if somebody is.
+    Hostile(scenario::hostile::Options),
     /// A day in minutes: a realistic mix of all of it.
     Club(scenario::club::Options),
     /// Chat against a bare relay: what the machine can do.
@@ -124,6 +126,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::Idle(options) => execute(&options).await,
         Command::SlowReaders(options) => execute(&options).await,
         Command::History(options) => execute(&options).await,
+        Command::Hostile(options) => execute(&options).await,
         Command::Club(options) => execute(&options).await,
         Command::LoginStorm(options) => execute(&options).await,
         Command::ReconnectStorm(options) => execute(&options).await,

@@ -137,6 +137,8 @@ pub(crate) struct Recorder {
     stages: Mutex<Vec<Stage>>,
     current: AtomicUsize,
     started: Instant,
+    /// When the stage began, in microseconds since `started`.
+    begun: AtomicU64,
     /// When the stage was halted, in microseconds since `started`; the largest number while it runs.
     halted: AtomicU64,
     broken: Mutex<(u64, Vec<String>)>,
@@ -165,18 +167,27 @@ impl Tally {
     }
 
     pub(crate) fn time(&self, timing: Timing, took: Duration) {
-        let stage = self.recorder.current.load(Ordering::Relaxed);
+        self.time_in(self.recorder.current.load(Ordering::Relaxed), timing, took);
+    }
+
+    fn time_in(&self, stage: usize, timing: Timing, took: Duration) {
         let Some(shard) = self.shard() else { return };
         let mut timings = lock(&shard.timings);
         let histogram = timings.entry((stage, timing)).or_insert_with(histogram);
         histogram.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// Times something that was due at some time. What was due after the stage was halted is not part of it.
+    /// Times something that was due at some time, as part of the stage in which it was due: an answer that comes so late
+    /// that the next stage has begun belongs to the one that made it late. What was due after a stage was halted is part
+    /// of none.
     pub(crate) fn time_since(&self, timing: Timing, due: Instant) {
         let recorder = &self.recorder;
         let at = due.saturating_duration_since(recorder.started).as_micros();
-        if at <= u128::from(recorder.halted.load(Ordering::Relaxed)) {
+        if at < u128::from(recorder.begun.load(Ordering::Relaxed)) {
+            if let Some(stage) = recorder.stage_of(due) {
+                self.time_in(stage, timing, due.elapsed());
+            }
+        } else if at <= u128::from(recorder.halted.load(Ordering::Relaxed)) {
             self.time(timing, due.elapsed());
         }
     }
@@ -201,6 +212,7 @@ impl Recorder {
             stages: Mutex::default(),
             current: AtomicUsize::new(0),
             started: Instant::now(),
+            begun: AtomicU64::new(0),
             halted: AtomicU64::new(u64::MAX),
             broken: Mutex::default(),
         };
@@ -224,7 +236,16 @@ impl Recorder {
         let (begun, at_start) = (Instant::now(), self.totals());
         stages.push(Stage { name: name.to_owned(), measured, begun, at_start, halted: None });
         self.current.store(stages.len() - 1, Ordering::Relaxed);
+        let micros = begun.saturating_duration_since(self.started).as_micros();
+        self.begun.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.halted.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// The stage during which something was due.
+    fn stage_of(&self, due: Instant) -> Option<usize> {
+        let stages = lock(&self.stages);
+        let (index, stage) = stages.iter().enumerate().rev().find(|(_, stage)| stage.begun <= due)?;
+        stage.halted.as_ref().is_none_or(|(at, _)| due <= *at).then_some(index)
     }
 
     /// Nothing more is sent. Counting ends here; answers to what was sent are still timed as part of the stage.
@@ -316,6 +337,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_belongs_to_the_stage_in_which_it_was_due() {
+        let recorder = Recorder::new();
+        let tally = recorder.tally(0);
+        recorder.begin("attack");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let due = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        recorder.halt();
+        let between = Instant::now() + Duration::from_millis(500);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        recorder.begin("quiet");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tally.time_since(Timing::Delivery, due);
+        tally.time_since(Timing::Delivery, between);
+
+        let outcome = recorder.outcome();
+        let counts: Vec<_> =
+            outcome.iter().map(|stage| stage.timings.get("delivery").map(|timing| timing.count)).collect();
+        assert_eq!(counts, [Some(1), None]);
+        assert!(outcome[0].timings["delivery"].max >= 3_000_000);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_stage_has_what_happened_in_it_and_nothing_of_the_warm_up() {

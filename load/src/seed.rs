@@ -19,7 +19,10 @@ use members_book::{
 use protocol::{ClientMessageId, MemberId, SessionId, model::UserType};
 use tokio::task::JoinSet;
 
-use crate::{target::Account, trial::joined};
+use crate::{
+    target::Account,
+    trial::{Letters, joined},
+};
 
 /// The password of every member that is made here.
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -48,9 +51,17 @@ impl Seed {
         Ok(Self { store: store.map_err(|error| error.to_string())?, clock, ids, tokens })
     }
 
-    /// Makes signed-in members; `cost` is that of their password.
-    pub(crate) async fn members(&self, count: usize, cost: u32, made: impl FnMut()) -> Result<Vec<Account>, String> {
-        let ids = self.ids_of_members(count, cost, made).await?;
+    /// Makes signed-in members, the last of them administrators; `cost` is that of their password.
+    pub(crate) async fn members(
+        &self,
+        count: usize,
+        administrators: usize,
+        cost: u32,
+        mut made: impl FnMut(),
+    ) -> Result<Vec<Account>, String> {
+        let ordinary = count.saturating_sub(administrators);
+        let mut ids = self.ids_of_members(ordinary, UserType::Member, cost, &mut made).await?;
+        ids.extend(self.ids_of_members(count - ordinary, UserType::Admin, cost, &mut made).await?);
         let account = |(id, session)| {
             let (token, email) = (self.token(id, session)?, address(id));
             Ok(Account { id, token, refresh: None, email })
@@ -62,6 +73,7 @@ impl Seed {
     pub(crate) async fn ids_of_members(
         &self,
         count: usize,
+        user_type: UserType,
         cost: u32,
         mut made: impl FnMut(),
     ) -> Result<Vec<(MemberId, SessionId)>, String> {
@@ -80,7 +92,7 @@ impl Seed {
                 name: format!("Load {number}"),
                 email: address(id),
                 password_hash: password_hash.clone(),
-                user_type: UserType::Member,
+                user_type,
                 created_at: at,
             };
             let refresh = refresh::issue(&self.ids);
@@ -121,31 +133,58 @@ impl Seed {
                 .zip(pairs.iter().cycle().skip(usize::try_from(stored).unwrap_or_default() % pairs.len()))
                 .filter_map(|(number, pair)| {
                     let [one, other] = pair else { return None };
-                    let sender = if (number / pairs.len() as u64).is_multiple_of(2) { one.id } else { other.id };
-                    Some(Command::Append(Append {
-                        conversation: direct_conversation(one.id, other.id),
-                        create: Some(NewConversation::direct(one.id, other.id)),
-                        sender,
-                        client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
-                        content: content.clone(),
-                    }))
+                    let even = (number / pairs.len() as u64).is_multiple_of(2);
+                    let (sender, receiver) = if even { (one.id, other.id) } else { (other.id, one.id) };
+                    Some(append(sender, receiver, content.clone()))
                 })
                 .collect();
             let more = batch.len() as u64;
-            let applied = self.store.conversations.apply(batch).await.map_err(|error| error.to_string())?;
-            if let Some(Err(refusal)) = applied.outcomes.into_iter().find(Result::is_err) {
-                return Err(format!("a prepared message was refused: {refusal:?}"));
-            }
+            self.apply(batch).await?;
             stored += more;
             made(more);
         }
         Ok(())
     }
 
+    /// Stores what single members have written to others.
+    pub(crate) async fn letters(&self, accounts: &[Account], letters: &[Letters]) -> Result<(), String> {
+        let mut batch = Vec::new();
+        for Letters { from, to, count, content } in letters {
+            let (Some(from), Some(to)) = (accounts.get(*from), accounts.get(*to)) else {
+                return Err("a letter of or to nobody".to_owned());
+            };
+            for _ in 0..*count {
+                batch.push(append(from.id, to.id, content.clone()));
+                if batch.len() >= BATCH {
+                    self.apply(std::mem::take(&mut batch)).await?;
+                }
+            }
+        }
+        self.apply(batch).await
+    }
+
+    async fn apply(&self, batch: Vec<Command>) -> Result<(), String> {
+        let applied = self.store.conversations.apply(batch).await.map_err(|error| error.to_string())?;
+        match applied.outcomes.into_iter().find(Result::is_err) {
+            Some(Err(refusal)) => Err(format!("a prepared message was refused: {refusal:?}")),
+            _ => Ok(()),
+        }
+    }
+
     /// Closes the store, so that its server can open it.
     pub(crate) async fn close(self) {
         self.store.backend.close().await;
     }
+}
+
+fn append(sender: MemberId, receiver: MemberId, content: String) -> Command {
+    Command::Append(Append {
+        conversation: direct_conversation(sender, receiver),
+        create: Some(NewConversation::direct(sender, receiver)),
+        sender,
+        client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
+        content,
+    })
 }
 
 fn address(id: MemberId) -> String {

@@ -1,8 +1,9 @@
 //! A server of our own: started on a store of its own, killed and started again.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -18,6 +19,8 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<String>,
     /// Settings, which come on top of those of a server under load.
     pub(crate) settings: Vec<(String, String)>,
+    /// The default settings apply, limits included, and its log goes into a file.
+    pub(crate) defaults: bool,
 }
 
 /// A server process, on a folder and a port that stay the same when it is started again.
@@ -27,6 +30,7 @@ pub(crate) struct Server {
     folder: TempDir,
     port: u16,
     child: Mutex<Option<Child>>,
+    metrics: Mutex<Option<SocketAddr>>,
 }
 
 /// The settings of a server under load: no rate limits, every change told, tokens that outlive the run, passwords that cost little.
@@ -54,6 +58,9 @@ const SETTINGS: [(&str, &str); 21] = [
     ("DATA_DIR", "."),
 ];
 
+/// The settings that a server of ours needs when the defaults apply: where it listens, and where its files are.
+const PLACES: [(&str, &str); 3] = [("HOST", "127.0.0.1"), ("DATA_DIR", "."), ("METRICS_ADDR", "127.0.0.1:0")];
+
 impl Server {
     /// Finds a folder and a port. The process starts with [`Self::start`].
     pub(crate) fn prepare(launch: Launch) -> Result<Arc<Self>, String> {
@@ -64,7 +71,7 @@ impl Server {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.map_err(|error| error.to_string())?.port();
-        Ok(Arc::new(Self { launch, binary, folder, port, child: Mutex::default() }))
+        Ok(Arc::new(Self { launch, binary, folder, port, child: Mutex::default(), metrics: Mutex::default() }))
     }
 
     /// The URL of the server.
@@ -75,6 +82,20 @@ impl Server {
     /// The file of its embedded store.
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("load.db")
+    }
+
+    /// Where its metrics are, if it has any.
+    pub(crate) fn metrics_addr(&self) -> Option<SocketAddr> {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of its log, where that is kept: with the default settings.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_file().metadata().map_or(0, |log| log.len())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("server.log")
     }
 
     /// The id of the process that runs now.
@@ -99,10 +120,17 @@ impl Server {
 
     /// Starts the process and waits until it serves.
     pub(crate) fn start(&self) -> Result<(), String> {
+        let (settings, log): (&[(&str, &str)], Stdio) = if self.launch.defaults {
+            let log = File::create(self.log_file()).map_err(|error| format!("its log: {error}"))?;
+            (&PLACES, log.into())
+        } else {
+            (&SETTINGS, Stdio::inherit())
+        };
         let started = Command::new(&self.binary)
             .args(&self.launch.arguments)
             .current_dir(self.folder.path())
-            .envs(SETTINGS)
+            .envs(settings.iter().copied())
+            .stderr(log)
             .env("PORT", self.port.to_string())
             .env("DATABASE_URL", "sqlite:./load.db")
             .envs(self.launch.settings.iter().map(|(name, value)| (name, value)))
@@ -112,8 +140,13 @@ impl Server {
         let mut child = started.map_err(|error| format!("{}: {error}", self.binary.display()))?;
         let output = child.stdout.take().map(BufReader::new);
         // Its last line says where the documentation is; then it serves.
-        let ready =
-            output.into_iter().flat_map(BufReader::lines).any(|line| line.is_ok_and(|line| line.contains(" docs ")));
+        let ready = output.into_iter().flat_map(BufReader::lines).map_while(Result::ok).any(|line| {
+            if let Some(url) = line.trim().strip_prefix("metrics ") {
+                let addr = url.trim().trim_start_matches("http://").trim_end_matches("/metrics").parse().ok();
+                *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = addr;
+            }
+            line.contains(" docs ")
+        });
         if !ready {
             let _ = child.kill();
             let _ = child.wait();

@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
-    report::{Figure, Machine, Outcome},
+    report::{Figure, Machine, Outcome, attacks::AttackOutcome},
     seed::Seed,
     server::{Launch, Server},
     target::{Account, Target},
@@ -84,6 +84,23 @@ pub(crate) struct Needs {
     pub(crate) messages: (u64, usize),
     /// The bcrypt cost of the members' passwords, if it matters.
     pub(crate) bcrypt_cost: Option<u32>,
+    /// How many of the last members are administrators; with --spawn only.
+    pub(crate) administrators: usize,
+    /// Further messages that are stored before, by who writes to whom; with --spawn only.
+    pub(crate) letters: Vec<Letters>,
+    /// The server has its default settings, limits included, and is one of our own.
+    pub(crate) defaults: bool,
+    /// Settings of the started server.
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+/// Messages of one member to another, by their numbers among the members.
+#[derive(Debug, Clone)]
+pub(crate) struct Letters {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) count: u64,
+    pub(crate) content: String,
 }
 
 /// One run of a scenario.
@@ -100,6 +117,7 @@ pub(crate) struct Trial {
     machine: Machine,
     sampler: Sampler,
     figures: Mutex<Vec<Figure>>,
+    attacks: Mutex<Vec<AttackOutcome>>,
 }
 
 impl Trial {
@@ -110,6 +128,9 @@ impl Trial {
         let at = jiff::Timestamp::now().to_string();
         let (target, server, accounts) = match against {
             Against::Server if place.spawn => spawn(place, needs).await?,
+            Against::Server if needs.defaults => {
+                return Err("this is done to a server of our own only: give --spawn".to_owned());
+            }
             Against::Server => {
                 let target = Target::at(&place.url).await?;
                 let accounts = register(&target, needs.members).await?;
@@ -122,15 +143,34 @@ impl Trial {
             server.as_ref().map(|server| Watched::Ours(Arc::downgrade(server))).or(place.pid.map(Watched::Other));
         let recorder = Recorder::new();
         let sampler = Sampler::start(Arc::clone(&recorder), watched.clone());
-        let figures = Mutex::default();
+        let (figures, attacks) = (Mutex::default(), Mutex::default());
         let started = Instant::now();
-        Ok(Self { against, target, server, watched, accounts, recorder, seed, started, at, machine, sampler, figures })
+        Ok(Self {
+            against,
+            target,
+            server,
+            watched,
+            accounts,
+            recorder,
+            seed,
+            started,
+            at,
+            machine,
+            sampler,
+            figures,
+            attacks,
+        })
     }
 
     /// Notes a figure that is not a latency.
     pub(crate) fn figure(&self, name: &str, value: f64, unit: &str) {
         let figure = Figure { name: name.to_owned(), value, unit: unit.to_owned() };
         self.figures.lock().unwrap_or_else(PoisonError::into_inner).push(figure);
+    }
+
+    /// Notes what became of an attack.
+    pub(crate) fn attack(&self, attack: AttackOutcome) {
+        self.attacks.lock().unwrap_or_else(PoisonError::into_inner).push(attack);
     }
 
     /// The process under load.
@@ -205,6 +245,7 @@ impl Trial {
             samples: self.sampler.stop(),
             violations,
             broken,
+            attacks: self.attacks.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }
@@ -217,8 +258,10 @@ async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
     let mut settings = vec![("JWT_SECRET".to_owned(), secret.clone())];
     settings.extend(needs.bcrypt_cost.map(|cost| ("BCRYPT_COST".to_owned(), cost.to_string())));
     settings.extend(place.store.iter().map(|url| ("DATABASE_URL".to_owned(), url.clone())));
+    settings.extend(needs.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     settings.extend(place.settings.iter().cloned());
-    let server = Server::prepare(Launch { binary: place.binary.clone(), arguments: Vec::new(), settings })?;
+    let (binary, defaults) = (place.binary.clone(), needs.defaults);
+    let server = Server::prepare(Launch { binary, arguments: Vec::new(), settings, defaults })?;
     let path = match place.store.as_deref() {
         None => Some(server.database()),
         Some(url) => url.strip_prefix("sqlite:").map(PathBuf::from),
@@ -227,7 +270,8 @@ async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
         Some(path) => {
             let seed = Seed::open(path, &secret)?;
             let bar = bar(needs.members as u64, "members {bar:40} {pos}/{len} {per_sec}");
-            let accounts = seed.members(needs.members, needs.bcrypt_cost.unwrap_or(4), || bar.inc(1)).await?;
+            let (cost, administrators) = (needs.bcrypt_cost.unwrap_or(4), needs.administrators);
+            let accounts = seed.members(needs.members, administrators, cost, || bar.inc(1)).await?;
             bar.finish_and_clear();
             let (messages, size) = needs.messages;
             if messages > 0 {
@@ -235,9 +279,11 @@ async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
                 seed.messages(&accounts, messages, size, |more| bar.inc(more)).await?;
                 bar.finish_and_clear();
             }
+            seed.letters(&accounts, &needs.letters).await?;
             seed.close().await;
             Some(accounts)
         }
+        None if needs.defaults => return Err("its store is filled before, which can be SQLite only".to_owned()),
         None => None,
     };
     server.start()?;
@@ -256,7 +302,7 @@ async fn relay(needs: &Needs, fsync: bool) -> Result<Ready, String> {
     if fsync {
         arguments.extend(["--fsync".to_owned(), "relay.log".to_owned()]);
     }
-    let server = Server::prepare(Launch { binary, arguments, settings: Vec::new() })?;
+    let server = Server::prepare(Launch { binary, arguments, settings: Vec::new(), defaults: false })?;
     server.start()?;
     let account = |number: usize| {
         let mut id = [0; 12];

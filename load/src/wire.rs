@@ -87,6 +87,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         write_text(&mut self.outbox, parts);
     }
 
+    /// Puts bytes into that buffer as they are: frames that only a hostile client sends.
+    pub(crate) fn queue_raw(&mut self, bytes: &[u8]) {
+        self.outbox.extend_from_slice(bytes);
+    }
+
+    /// Bytes that are queued and not sent yet.
+    pub(crate) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Sends what is queued and waits for more to arrive. Can be abandoned at any time: nothing is lost.
     pub(crate) async fn turn(&mut self) -> Result<(), Ended> {
         poll_fn(|context| {

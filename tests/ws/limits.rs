@@ -56,7 +56,6 @@ async fn who_ignores_it_is_closed_with_4429() {
     assert!(goodbye.retry_after_ms.is_some());
 }
 
-<<<<<<< HEAD
 /// Says hello with the cursor of an earlier connection, and how that was refused.
 async fn refused_hello(server: &Server, member: &Member, device: &str) -> (Error, Goodbye) {
     let mut client = Client::open(server.addr()).await;
@@ -161,6 +160,8 @@ async fn nothing_overtakes_a_message_that_was_refused() {
     }
     let accepted: MessageAccepted = anas.ask(third).await;
     assert_eq!((accepted.message.seq, accepted.message.content.as_str()), (3, "3"));
+}
+
 #[tokio::test]
 async fn new_conversations_are_limited_and_known_ones_are_not() {
     let server = Server::with(|settings| {

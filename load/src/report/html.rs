@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Outcome, Sample, StageOutcome,
+    Outcome, Sample, StageOutcome, attacks,
     plot::{Plot, Scale, Series},
     table::{costs, short},
 };
@@ -59,9 +59,15 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
     for outcome in outcomes.iter().take(4) {
         tiles(&mut page, outcome, outcomes.len() > 1);
     }
+    for outcome in outcomes.iter().filter(|outcome| !outcome.attacks.is_empty()) {
+        attacks::write(&mut page, outcome);
+    }
     page.push_str("<h2>Latency: how long the slowest take</h2><div class=\"plots\">");
+    // Two stages for every attack would be too many lines: those have a table.
+    let stages = outcomes.iter().filter(|outcome| outcome.attacks.is_empty());
+    let plotted: Vec<_> = stages.cloned().collect();
     for timing in PLOTTED {
-        figure(&mut page, &latency_plot(outcomes, timing));
+        figure(&mut page, &latency_plot(&plotted, timing));
     }
     page.push_str("</div><h2>Over time</h2><div class=\"plots\">");
     for plot in over_time(outcomes) {
@@ -89,6 +95,11 @@ fn tiles(page: &mut String, outcome: &Outcome, several: bool) {
     let mut tile = |class: &str, value: &str, what: &str| {
         let _ = write!(page, "<div class=\"tile {class}\"><b>{}</b><span>{}</span></div>", escape(value), escape(what));
     };
+    let withstood = outcome.attacks.iter().filter(|attack| attack.passed()).count();
+    if !outcome.attacks.is_empty() {
+        let class = if withstood == outcome.attacks.len() { "good" } else { "bad" };
+        tile(class, &format!("{withstood} of {}", outcome.attacks.len()), "attacks withstood");
+    }
     let class = if outcome.violations == 0 { "good" } else { "bad" };
     tile(class, &outcome.violations.to_string(), "violations of the protocol's rules");
     let rate = outcome.messages_per_second();
@@ -204,7 +215,9 @@ fn over_time(outcomes: &[Outcome]) -> Vec<Plot> {
 
 fn figures(page: &mut String, outcome: &Outcome) {
     let _ = write!(page, "<div class=\"card\"><b>{}: {}</b>", escape(&outcome.scenario), escape(&outcome.label));
-    for stage in &outcome.stages {
+    // Of attacks, the table above has what matters of their stages.
+    let stages = if outcome.attacks.is_empty() { outcome.stages.as_slice() } else { &[] };
+    for stage in stages {
         if !stage.timings.is_empty() {
             let _ = write!(
                 page,

@@ -2,10 +2,12 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`attacks`] | what became of attacks, and whether that is good enough |
 //! | [`table`] | the table on the terminal |
 //! | [`html`] | the page, with several runs side by side |
 //! | [`plot`] | its plots, as SVG |
 
+pub(crate) mod attacks;
 pub(crate) mod html;
 mod plot;
 pub(crate) mod table;
@@ -18,6 +20,8 @@ use std::{
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+use attacks::AttackOutcome;
 
 /// Percentiles that are kept of every distribution.
 const PERCENTILES: &[f64] = &[
@@ -42,6 +46,9 @@ pub(crate) struct Outcome {
     /// How many rules of the protocol were broken, and the first of them.
     pub(crate) violations: u64,
     pub(crate) broken: Vec<String>,
+    /// What became of each attack, where there were some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attacks: Vec<AttackOutcome>,
 }
 
 /// Where a run ran.
@@ -126,6 +133,11 @@ pub(crate) struct Sample {
 }
 
 impl Outcome {
+    /// Whether everything was as it has to be.
+    pub(crate) fn passed(&self) -> bool {
+        self.violations == 0 && self.attacks.iter().all(AttackOutcome::passed)
+    }
+
     /// The average over the samples of measured time.
     pub(crate) fn average(&self, of: impl Fn(&Sample) -> Option<f64>) -> Option<f64> {
         let measured = |sample: &&Sample| self.stages.iter().any(|stage| stage.name == sample.stage);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
-use super::{Outcome, Sample, StageOutcome};
+use super::{Outcome, Sample, StageOutcome, attacks};
 use crate::trial::millis;
 
 const YARDSTICK: &str = "relay, fsynced";
@@ -13,8 +13,10 @@ const YARDSTICK: &str = "relay, fsynced";
 pub(crate) fn print(outcomes: &[Outcome]) {
     for outcome in outcomes {
         println!("\n== {}: {}", outcome.scenario, outcome.label);
-        for stage in &outcome.stages {
-            print_stage(stage);
+        if outcome.attacks.is_empty() {
+            outcome.stages.iter().for_each(print_stage);
+        } else {
+            attacks::print(&outcome.attacks);
         }
         print_figures(outcome);
         for rule in &outcome.broken {
@@ -131,7 +133,7 @@ fn median(runs: &[&Outcome], of: impl Fn(&Outcome) -> Option<f64>) -> f64 {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().copied());
     for column in table.column_iter_mut().skip(1) {

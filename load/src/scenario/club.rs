@@ -71,7 +71,7 @@ impl Scenario for Options {
         let members = self.pairs() * 2 + self.idle + self.watchers + 1 + self.readers + self.logins;
         // An even number, so that everybody has somebody to have written to.
         let messages = if self.common.place.spawn { (self.stored, 200) } else { (0, 0) };
-        Needs { members: members.next_multiple_of(2), messages, bcrypt_cost: Some(10) }
+        Needs { members: members.next_multiple_of(2), messages, bcrypt_cost: Some(10), ..Needs::default() }
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {

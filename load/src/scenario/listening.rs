@@ -216,7 +216,7 @@ impl Talker {
     }
 
     async fn try_audit(&mut self) -> Result<(), Ended> {
-        let opening = self.talk.opening.clone().on("auditor");
+        let opening = self.opening().on("auditor");
         let mut link = opening.open(&self.part.account.token, None).await?;
         let conversations = std::mem::take(&mut link.synced);
         let with_other = |watermarks: &Watermarks| watermarks.member == self.part.other;

@@ -1,6 +1,7 @@
 //! One member who talks with another: sends, listens, loses the connection, comes back, and checks.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -94,6 +95,8 @@ pub(crate) struct Part {
     /// When they are due; none: as soon as the window has room.
     pub(crate) due: Option<Due>,
     pub(crate) seed: u64,
+    /// Where the connections come from, if that matters.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// One member.
@@ -194,13 +197,18 @@ impl Talker {
 
     async fn run_with_relay(&mut self) -> Result<(), String> {
         let (pair, side) = self.part.place;
-        let socket = self.talk.opening.socket(&format!("/{pair}/{side}")).await;
+        let socket = self.opening().socket(&format!("/{pair}/{side}")).await;
         let mut wire = socket.map_err(|ended| format!("the relay: {ended}"))?;
         self.talk.start.wait().await;
         match self.converse(&mut wire).await {
             Ok(()) | Err(Leave::Done | Leave::Dropped) => Ok(()),
             Err(Leave::Ended(ended)) => Err(format!("the relay: {ended}")),
         }
+    }
+
+    /// How this member's connections are opened.
+    pub(super) fn opening(&self) -> Opening {
+        Opening { from: self.part.from, ..self.talk.opening.clone() }
     }
 
     /// Opens a connection; tries again, waiting longer and longer, until the patience ends.
@@ -212,7 +220,7 @@ impl Talker {
         let mut wait = Duration::from_millis(20);
         loop {
             let opening = Instant::now();
-            let problem = match self.talk.opening.open(&self.part.account.token, self.cursor.clone()).await {
+            let problem = match self.opening().open(&self.part.account.token, self.cursor.clone()).await {
                 Ok(link) => {
                     self.tally.count(Count::Connected);
                     self.tally.time(Timing::Sync, opening.elapsed());

@@ -15,7 +15,7 @@ use members_book::{
     app::{App, World},
     config::Cli,
 };
-use protocol::{ClientFrame, MemberId, SessionId, client::Ping};
+use protocol::{ClientFrame, MemberId, SessionId, client::Ping, model::UserType};
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
@@ -57,7 +57,7 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     let seed = Seed::open(database.clone(), &secret)?;
     let n = usize::try_from(options.n).map_err(|error| error.to_string())?;
     let progress = bar(n as u64, "members {bar:40} {pos}/{len} {per_sec} {eta}");
-    let members = seed.ids_of_members(n, 4, || progress.inc(1)).await?;
+    let members = seed.ids_of_members(n, UserType::Member, 4, || progress.inc(1)).await?;
     progress.finish_and_clear();
     seed.close().await;
 
