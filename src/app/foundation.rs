@@ -26,7 +26,7 @@ use crate::{
     service::{
         accounts::Accounts,
         administration::Administration,
-        advice::{Advice, Service},
+        advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
         connections::Connections,
@@ -165,6 +165,7 @@ impl Foundation {
                     engine: Arc::new(Remote::new(&options).map_err(start_error)?),
                     guard: Guard::new(breaker, ai.ai_concurrency, ai.ai_timeout, metrics()),
                     daily_budget: ai.ai_daily_budget,
+                    club: ClubBudget::new(ai.ai_daily_budget_club),
                     refresh: ai.ai_refresh,
                     metrics: metrics(),
                 })

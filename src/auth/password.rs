@@ -307,7 +307,8 @@ mod tests {
             let (hold, passwords) = (hold.clone(), Arc::clone(&passwords));
             let (started, working) = oneshot::channel();
             busy.push(tokio::spawn(async move {
-                let _ = passwords.run(HERE, move || drop((started.send(()), hold.recv()))).await;
+                let work = move || (started.send(()).is_ok(), hold.recv().is_ok());
+                assert_eq!(passwords.run(HERE, work).await, Ok((true, false)));
             }));
             working.await.unwrap();
         }

@@ -28,6 +28,32 @@ pub fn read_dotenv() -> Result<(), String> {
     match dotenvy::from_path(".env") {
         Ok(()) => Ok(()),
         Err(error) if error.not_found() => Ok(()),
-        Err(error) => Err(format!(".env: {error}")),
+        Err(error) => Err(explain(&error, &std::fs::read_to_string(".env").unwrap_or_default())),
+    }
+}
+
+/// What is wrong with `.env`. Names the line and repeats nothing of it: it may be a secret.
+fn explain(error: &dotenvy::Error, content: &str) -> String {
+    let dotenvy::Error::LineParse(bad, _) = error else { return format!(".env: {error}") };
+    let first = bad.lines().next().unwrap_or_default().trim();
+    let number = content.lines().position(|line| line.trim() == first).map(|at| format!(", line {}", at + 1));
+    format!(
+        ".env{}: not NAME=value; a value with spaces, quotes, # or $ has to be within single quotes",
+        number.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_cannot_be_parsed_is_named_and_not_repeated() {
+        let content = "PORT=8000\nJWT_SECRET=correct horse battery staple\n";
+        let error = dotenvy::from_read_iter(content.as_bytes()).find_map(Result::err).unwrap();
+        assert!(error.to_string().contains("battery"), "what dotenvy says");
+        let problem = explain(&error, content);
+        assert!(problem.starts_with(".env, line 2: "), "{problem}");
+        assert!(!problem.contains("horse") && !problem.contains("battery"), "{problem}");
     }
 }

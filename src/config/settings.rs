@@ -185,7 +185,7 @@ impl StoreSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Tokens and passwords")]
 pub struct Auth {
-    /// The secret that signs access tokens, at least 32 bytes. Without one, it is generated and kept in DATA_DIR.
+    /// The secret that signs access tokens, at least 32 bytes, without a comma. Without one, it is generated and kept in DATA_DIR.
     #[arg(long, env = "JWT_SECRET", hide_env_values = true, value_parser = secret, global = true)]
     pub jwt_secret: Option<SecretString>,
     /// Former secrets, separated by commas, accepted while their tokens run out.
@@ -377,6 +377,9 @@ impl Settings {
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
+        // JWT_SECRET_PREVIOUS, where it goes when it is replaced, separates by commas.
+        let one_secret = |secret: &SecretString| !secret.expose_secret().contains(',');
+        check(jwt_secret.iter().all(one_secret), "JWT_SECRET", "without a comma")?;
         check(jwt_secret_previous.iter().all(long_enough), "JWT_SECRET_PREVIOUS", "at least 32 bytes each")?;
         let minute = Duration::from_secs(60);
         check(*access_token_ttl >= minute, "ACCESS_TOKEN_TTL", "at least 1m")?;
@@ -426,6 +429,8 @@ mod tests {
     #[test]
     fn a_setting_that_does_not_fit_is_named() {
         assert!(problem(&["--jwt-secret", "short"]).starts_with("JWT_SECRET: "));
+        let comma = ["--jwt-secret", "one half of a long secret, and the other half"];
+        assert_eq!(problem(&comma), "JWT_SECRET: without a comma");
         assert!(problem(&["--database-url", "postgres://x"]).starts_with("DATABASE_URL: "));
         assert_eq!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]), "");
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));

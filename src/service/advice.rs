@@ -21,7 +21,7 @@ use protocol::{
 };
 use sha2::{Digest as _, Sha256};
 
-pub use self::asking::Service;
+pub use self::asking::{ClubBudget, Service};
 use crate::{
     ai::{Candidate, Circle, Person, Suggestion, Wording, local::Local, profile, words},
     clock::Clock,

@@ -8,12 +8,9 @@ use protocol::{
     rest::{ConversationSummary, ExportedSession},
 };
 use serde_json::json;
-use tokio::{
-    sync::{Semaphore, mpsc},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 
-use super::documents::Documents;
+use super::{documents::Documents, slots::Slots};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -22,6 +19,8 @@ use crate::{
 
 /// Exports that are written at the same time; more are refused.
 const AT_ONCE: usize = 8;
+/// Of these, exports of one member.
+const AT_ONCE_PER_MEMBER: usize = 1;
 /// Parts that wait for the client.
 const QUEUE: usize = 4;
 /// How long a client may take for one part.
@@ -37,7 +36,7 @@ pub struct Exports {
     recommendations: Arc<dyn RecommendationStore>,
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
-    places: Arc<Semaphore>,
+    slots: Slots<MemberId>,
 }
 
 fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> ExportedSession {
@@ -71,15 +70,15 @@ impl Exports {
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, sessions, recommendations, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { members, sessions, recommendations, documents, clock, slots: Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER) }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
     ///
     /// # Errors
-    /// `overloaded` while others export.
+    /// `overloaded` while the member exports already, or too many others do.
     pub fn start(self: &Arc<Self>, member: MemberId) -> Result<mpsc::Receiver<Part>, Failure> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::overloaded())?;
+        let slot = self.slots.take(member)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
         tokio::spawn(async move {
@@ -88,7 +87,7 @@ impl Exports {
                 // Whoever has gone needs no reason.
                 let _ = timeout(PATIENCE, writer.0.send(Err(failure))).await;
             }
-            drop(place);
+            drop(slot);
         });
         Ok(receiver)
     }

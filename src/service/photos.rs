@@ -7,12 +7,12 @@ use protocol::{
     ErrorCode, MemberId, PhotoName,
     rest::{Member, MemberPatch},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     accounts::Authorized,
     album::Album,
     profiles::{Profiles, may_change},
+    slots::{Slot, Slots},
 };
 use crate::{
     failure::Failure,
@@ -21,28 +21,30 @@ use crate::{
 };
 
 /// Uploads that are held in memory at the same time; more are refused. Each has up to 5 MiB.
-const UPLOADS: usize = 32;
+const UPLOADS: usize = 16;
+/// Of these, uploads by one member.
+const UPLOADS_PER_MEMBER: usize = 1;
 
 /// Photos.
 pub struct Photos {
     profiles: Arc<Profiles>,
     album: Arc<Album>,
-    uploads: Arc<Semaphore>,
+    uploads: Slots<MemberId>,
     portraits: Portraits,
 }
 
-/// An upload that was let in, and its place.
+/// An upload that was let in, and its slot.
 pub struct Upload {
     member: MemberId,
     by: Actor,
-    _place: OwnedSemaphorePermit,
+    _slot: Slot<MemberId>,
 }
 
 impl Photos {
     /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
     #[must_use]
     pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
-        Self { profiles, album, uploads: Arc::new(Semaphore::new(UPLOADS)), portraits: Portraits::new(patience) }
+        Self { profiles, album, uploads: Slots::new(UPLOADS, UPLOADS_PER_MEMBER), portraits: Portraits::new(patience) }
     }
 
     /// Lets an upload in, before any of it is read.
@@ -52,8 +54,8 @@ impl Photos {
     pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
         let by = may_change(who, from, member)?;
         self.profiles.present(member).await?;
-        let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| Failure::overloaded())?;
-        Ok(Upload { member, by, _place: place })
+        let slot = self.uploads.take(who.member)?;
+        Ok(Upload { member, by, _slot: slot })
     }
 
     /// Makes an uploaded picture the photo of a member. Returns the member with their version.
@@ -62,7 +64,7 @@ impl Photos {
     /// `image_invalid`, `overloaded` when too many are being decoded, `unavailable` when it cannot be stored, or the
     /// store.
     pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
-        let Upload { member, by, _place } = upload;
+        let Upload { member, by, _slot } = upload;
         let portrait = self.portraits.make(content).await?;
         let _turn = self.album.turn(member).await;
         let url = self.album.add(member, portrait).await?;

@@ -134,6 +134,12 @@ pub trait RecommendationStore: Send + Sync {
     /// The store.
     async fn spend(&self, member: MemberId, day: i64, limit: u32) -> Result<bool, StoreError>;
 
+    /// What members have spent on a day, those who have left excepted.
+    ///
+    /// # Errors
+    /// The store.
+    async fn spent(&self, day: i64) -> Result<u64, StoreError>;
+
     /// All recommendations that are stored for a member, oldest first; for the export of their data.
     ///
     /// # Errors

@@ -166,12 +166,12 @@ async fn logging_out_ends_this_session_or_all() {
 
 #[tokio::test]
 async fn a_former_secret_is_accepted_during_a_rotation() {
-    let former = "the former secret, of 32 bytes or more";
+    let former = "the former secret of 32 bytes or more";
     let server = Server::with(|settings| settings.auth.jwt_secret = Some(former.into())).await;
     let auth: AuthResponse = register(&server, ana()).await.json().await.unwrap();
     let server = server
         .restart_with(|settings| {
-            settings.auth.jwt_secret = Some("the new secret, also of 32 bytes or more".into());
+            settings.auth.jwt_secret = Some("the new secret also of 32 bytes or more".into());
             settings.auth.jwt_secret_previous = vec![former.into()];
         })
         .await;

@@ -264,6 +264,29 @@ async fn a_member_has_so_many_questions_a_day() {
 }
 
 #[tokio::test]
+async fn the_club_has_so_many_questions_a_day_whoever_asks() {
+    let ai = AiService::start().await;
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));
+    let uses = uses(&ai);
+    let server = Server::at(&clock, |settings| {
+        uses(settings);
+        settings.auth.access_token_ttl = Duration::from_secs(3 * 86_400);
+        settings.ai.ai_daily_budget_club = 2;
+    })
+    .await;
+    let ana = works_at(&server, "Ana", "Acme", "Engineer").await;
+    let ben = works_at(&server, "Ben", "Acme", "Lawyer").await;
+    for member in [&ana, &ben] {
+        assert_eq!(optimized(member).await.source, AdviceSource::Remote);
+    }
+    let newcomer = works_at(&server, "Finn", "Globex", "Doctor").await;
+    assert_eq!(optimized(&newcomer).await.fallback, Some(AdviceFallback::BudgetSpent));
+    assert_eq!(ai.asked(), 2);
+    clock.advance(Duration::from_secs(86_400));
+    assert_eq!(optimized(&newcomer).await.source, AdviceSource::Remote);
+}
+
+#[tokio::test]
 async fn so_many_questions_are_asked_at_a_time_and_nobody_waits_for_their_turn() {
     let (ai, server, ana) = club(|settings| settings.ai.ai_concurrency = 1).await;
     let ben = works_at(&server, "Finn", "Globex", "Doctor").await;

@@ -141,6 +141,8 @@ async fn a_budget_is_spent_and_comes_back_the_next_day(f: &Fixture) {
     assert!(!spend(ana, 100).await);
     assert!(!spend(ana, 99).await, "a clock that went back brings nothing back");
     assert!(spend(ben, 100).await, "another member has their own");
+    assert_eq!(f.store.recommendations.spent(100).await, Ok(3));
+    assert_eq!(f.store.recommendations.spent(99).await, Ok(0));
     assert!(spend(ana, 101).await && spend(ana, 101).await && !spend(ana, 101).await);
     assert!(!f.store.recommendations.spend(ana, 102, 0).await.unwrap());
     assert!(!spend(f.ids.member(), 100).await, "nobody has none");

@@ -33,6 +33,9 @@ pub struct AiSettings {
     /// Questions for the AI service of one member a day (UTC).
     #[arg(long, env = "AI_DAILY_BUDGET", default_value_t = 20, global = true)]
     pub ai_daily_budget: u32,
+    /// Questions for the AI service of all members together a day (UTC).
+    #[arg(long, env = "AI_DAILY_BUDGET_CLUB", default_value_t = 2_000, global = true)]
+    pub ai_daily_budget_club: u32,
     /// How long an introduction by the AI service is shown again before the service is asked anew.
     #[arg(long, env = "AI_REFRESH", value_parser = duration, default_value = "6h", global = true)]
     pub ai_refresh: Duration,
@@ -66,6 +69,7 @@ impl AiSettings {
             (self.ai_timeout < request_timeout, "AI_TIMEOUT", "shorter than REQUEST_TIMEOUT"),
             (places.contains(&self.ai_concurrency), "AI_CONCURRENCY", "at least 1"),
             (self.ai_daily_budget > 0, "AI_DAILY_BUDGET", "at least 1"),
+            (self.ai_daily_budget_club > 0, "AI_DAILY_BUDGET_CLUB", "at least 1"),
             (self.ai_failures_max > 0, "AI_FAILURES_MAX", "at least 1"),
             (self.ai_refresh <= Duration::from_secs(7 * 86_400), "AI_REFRESH", "at most 7d"),
             (!self.ai_model.trim().is_empty(), "AI_MODEL", "the name of a model"),

@@ -174,3 +174,20 @@ fn a_small_file_of_far_too_many_pixels_is_refused() {
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
     assert_eq!(portrait(&jpeg), Err(Unusable::TooManyPixels), "10,000 x 10,000");
 }
+
+#[test]
+fn memory_is_known_before_anything_is_decoded() {
+    // The frame of a JPEG, baseline or progressive, says the size; the pixels are not looked at.
+    let jpeg = |frame: u8, width: u16, height: u16| {
+        let mut file = encoded(red_and_blue(8, 8), ImageFormat::Jpeg);
+        let at = file.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        file[at + 1] = frame;
+        file[at + 5..at + 7].copy_from_slice(&height.to_be_bytes());
+        file[at + 7..at + 9].copy_from_slice(&width.to_be_bytes());
+        file
+    };
+    assert!(memory(&jpeg(0xc0, 7_000, 4_500)).is_ok_and(|needed| needed < MEMORY_MAX), "31 megapixels");
+    assert!(memory(&jpeg(0xc2, 4_032, 3_024)).is_ok_and(|needed| needed > 9 * 4_032 * 3_024), "12, progressive");
+    assert_eq!(memory(&jpeg(0xc2, 7_000, 4_500)), Err(Unusable::TooManyPixels), "31, progressive");
+    assert_eq!(memory(b"no picture"), Err(Unusable::NotAPicture));
+}

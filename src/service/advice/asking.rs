@@ -1,12 +1,15 @@
 //! Asking the AI service: within its limits and the member's budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use protocol::{MemberId, Timestamp, rest::ai::AdviceFallback};
 
 use crate::{
     ai::{Engine, Trouble, guard::Guard},
-    store::RecommendationStore,
+    store::{RecommendationStore, StoreError},
     telemetry::Metrics,
 };
 
@@ -20,6 +23,8 @@ pub struct Service {
     pub guard: Guard,
     /// Questions of one member a day.
     pub daily_budget: u32,
+    /// Questions of the whole club a day.
+    pub club: ClubBudget,
     /// How long what it said is shown again.
     pub refresh: Duration,
     /// Counts.
@@ -56,10 +61,62 @@ impl Service {
     ) -> Result<T, AdviceFallback> {
         let place = self.guard.admit()?;
         let day = now.as_millis().div_euclid(DAY_MILLIS);
+        // What cannot be counted is not spent.
+        if !self.club.spend(budgets, day).await.unwrap_or(false) {
+            return Err(AdviceFallback::BudgetSpent);
+        }
         match budgets.spend(member, day, self.daily_budget).await {
             Ok(true) => place.ask(question).await,
-            // What cannot be counted is not spent.
-            Ok(false) | Err(_) => Err(AdviceFallback::BudgetSpent),
+            Ok(false) | Err(_) => {
+                self.club.give_back();
+                Err(AdviceFallback::BudgetSpent)
+            }
         }
+    }
+}
+
+/// What the whole club may ask in a day: accounts are free, so that a budget of each member bounds nothing.
+///
+/// Counted in memory, from what the store says that members have spent on the day; each node counts for itself.
+pub struct ClubBudget {
+    limit: u32,
+    /// The day (days since the Unix epoch, UTC) and what was spent on it, once that is known.
+    spent: Mutex<Option<(i64, u64)>>,
+}
+
+impl ClubBudget {
+    /// So many questions a day.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
+        Self { limit, spent: Mutex::new(None) }
+    }
+
+    /// Takes one from what is left of a day; false if it is used up. A day that is past counts as the newest one.
+    async fn spend(&self, budgets: &dyn RecommendationStore, day: i64) -> Result<bool, StoreError> {
+        let known = self.known();
+        if known.is_none_or(|(known, _)| known < day) {
+            let spent = budgets.spent(day).await?;
+            let mut counted = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            // Somebody else may have been faster, and may have spent since.
+            if counted.is_none_or(|(known, _)| known < day) {
+                *counted = Some((day, spent));
+            }
+        }
+        let mut counted = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, spent)) = counted.as_mut().filter(|(_, spent)| *spent < u64::from(self.limit)) else {
+            return Ok(false);
+        };
+        *spent += 1;
+        Ok(true)
+    }
+
+    fn give_back(&self) {
+        if let Some((_, spent)) = self.spent.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            *spent = spent.saturating_sub(1);
+        }
+    }
+
+    fn known(&self) -> Option<(i64, u64)> {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -268,6 +268,16 @@ impl RecommendationStore for Mongo {
         self.call(async move |_, db| spend(&db, member, day, limit).await).await
     }
 
+    async fn spent(&self, day: i64) -> Result<u64, StoreError> {
+        self.read(async move |_, db| {
+            let options = FindOptions::builder().projection(doc! { "spent": 1 }).build();
+            let found: Vec<Document> = db.all("ai_budgets", doc! { "day": day }, options).await?;
+            let spent = found.iter().filter_map(|budget| budget.get_i64("spent").ok());
+            Ok(spent.filter_map(|spent| u64::try_from(spent).ok()).sum())
+        })
+        .await
+    }
+
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError> {
         self.read(async move |_, db| all_of(&db, member).await).await
     }

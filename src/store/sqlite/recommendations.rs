@@ -215,6 +215,14 @@ impl RecommendationStore for Sqlite {
         self.write(move |tx| spend(tx.connection, member, day, limit)).await
     }
 
+    async fn spent(&self, day: i64) -> Result<u64, StoreError> {
+        self.read(move |connection| {
+            let sum = "SELECT ifnull(sum(spent), 0) FROM ai_budgets WHERE day = ?";
+            connection.prepare_cached(sum)?.query_row([day], |row| row.get(0))
+        })
+        .await
+    }
+
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError> {
         self.read(move |connection| all_of(connection, member)).await
     }
