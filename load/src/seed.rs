@@ -1,9 +1,14 @@
 //! Filling a store directly, before its server starts: registering thousands of members one by one is not what is measured.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use members_book::{
-    auth::{AccessTokens, Passwords, access::Options, refresh},
+    auth::{AccessTokens, Passwords, Source, access::Options, refresh},
     clock::{Clock, SystemClock},
     ids::{Ids, SystemEntropy},
     service::messaging::direct_conversation,
@@ -78,7 +83,8 @@ impl Seed {
         mut made: impl FnMut(),
     ) -> Result<Vec<(MemberId, SessionId)>, String> {
         let passwords = Passwords::new(cost, DAY, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
-        let password_hash = passwords.hash(PASSWORD.to_owned()).await.map_err(|error| error.to_string())?;
+        let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), familiar: false };
+        let password_hash = passwords.hash(PASSWORD.to_owned(), source).await.map_err(|error| error.to_string())?;
         let mut ids = Vec::with_capacity(count);
         let mut writing = JoinSet::new();
         for number in 0..count {

@@ -111,7 +111,7 @@ mod tests {
         let writing = tokio::spawn(async move { near.write_all(&[7; 1000]).await.map(|()| near) });
         let mut received = 0;
         while received < 1000 {
-            tokio::time::sleep(Duration::from_secs(9)).await;
+            sleep(Duration::from_secs(9)).await;
             received += far.read(&mut [0; 50]).await.unwrap();
         }
         let near = writing.await.unwrap().unwrap();

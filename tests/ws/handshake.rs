@@ -142,7 +142,7 @@ async fn a_ping_of_the_websocket_layer_is_answered() {
 
 #[tokio::test]
 async fn more_connections_than_there_is_room_for_are_answered_503() {
-    let server = Server::with(|settings| settings.connections.max_connections = 3).await;
+    let server = Server::with(|settings| settings.connections.max_connections_per_address = 3).await;
     // Connections that are open but say nothing, so that the HTTP client's own do not count.
     let mut open = Vec::new();
     for _ in 0..3 {
