@@ -22,4 +22,5 @@ pub mod presence;
 pub mod service;
 pub mod session;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -14,6 +14,7 @@ use members_book::{
         sessions::NewToken,
         sqlite::{self, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 use protocol::{
@@ -21,6 +22,7 @@ use protocol::{
     model::{ConversationKind, UserType},
 };
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{target::Account, trial::joined};
 
@@ -46,7 +48,9 @@ impl Seed {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let options = sqlite::Options { path, readers: 1, timeout: Duration::from_secs(120), exclusive: true };
-        let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), Arc::new(Metrics::new()));
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+        let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), metrics, &supervisor);
         let tokens = access_tokens(secret, &clock, &ids);
         Ok(Self { store: store.map_err(|error| error.to_string())?, clock, ids, tokens })
     }
@@ -68,7 +72,9 @@ impl Seed {
         cost: u32,
         mut made: impl FnMut(),
     ) -> Result<Vec<(MemberId, SessionId)>, String> {
-        let passwords = Passwords::new(cost, DAY, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+        let passwords = Passwords::new(cost, DAY, metrics, &supervisor).map_err(|error| error.to_string())?;
         let password_hash = passwords.hash(PASSWORD.to_owned()).await.map_err(|error| error.to_string())?;
         let mut ids = Vec::with_capacity(count);
         let mut writing = JoinSet::new();

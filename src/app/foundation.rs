@@ -12,7 +12,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{
         Settings, secret,
-        settings::{Auth, Rates},
+        settings::{Auth, Rates, SeveralNodes},
         values::DatabaseUrl,
     },
     http::limits::RequestLimits,
@@ -26,6 +26,7 @@ use crate::{
         advice::{Advice, Service},
         album::Album,
         connections::Connections,
+        cursor,
         directory::Directory,
         documents::Documents,
         events::Events,
@@ -40,9 +41,10 @@ use crate::{
     session::{self, Timing},
     store::{
         Store, StoreError,
-        mongo::{self, Mongo},
+        mongo::{self, Mongo, Nodes},
         sqlite::{self, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -81,6 +83,7 @@ pub(super) struct Foundation {
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
     pub(super) shutdown: CancellationToken,
+    pub(super) supervisor: Supervisor,
 }
 
 impl Foundation {
@@ -89,9 +92,14 @@ impl Foundation {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-        let store = open_store(&settings, &world, &ids, &metrics, exclusive)?;
+        let shutdown = CancellationToken::new();
+        let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
+        let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
+        let url = settings.store.database().map_err(start_error)?;
+        let store = open(url, &settings, &pieces, exclusive);
+        let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, shutdown: CancellationToken::new() })
+        Ok(Self { settings, world, ids, metrics, store, hub, shutdown, supervisor })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -117,7 +125,12 @@ impl Foundation {
         };
         let clock = Arc::clone(&self.world.clock);
         // Half of a request's time at most is spent waiting for the turn to hash.
-        let passwords = Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics));
+        let passwords = Passwords::new(
+            auth.bcrypt_cost,
+            listen.request_timeout / 2,
+            Arc::clone(&self.metrics),
+            &self.supervisor,
+        );
         let minute = Duration::from_secs(60);
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
@@ -171,13 +184,18 @@ impl Foundation {
         })
     }
 
-    pub(super) fn session(&self, accounts: &Arc<Accounts>) -> (Arc<session::Context>, Lanes) {
+    /// The keys of cursors, which belong to the secret that signs access tokens.
+    pub(super) fn cursors(&self, secret: &SecretString) -> cursor::Keys {
+        cursor::Keys::new(secret, &self.settings.auth.jwt_secret_previous)
+    }
+
+    pub(super) fn session(&self, accounts: &Arc<Accounts>, cursors: cursor::Keys) -> (Arc<session::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
         let (sequencer, lanes) =
-            Sequencer::start(Arc::clone(&conversations), &events, store.store_timeout, &self.metrics);
-        let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone()));
+            Sequencer::start(Arc::clone(&conversations), &events, store.store_timeout, &self.metrics, &self.supervisor);
+        let messaging = Arc::new(Messaging::new(conversations, sequencer, events.clone(), cursors));
         let presence = Presence::new(Arc::clone(&self.hub), connections.presence_grace);
         let watching = Arc::new(Watching::new(presence, Arc::clone(&self.store.members), events.clone()));
         let second = Duration::from_secs(1);
@@ -281,33 +299,37 @@ impl Foundation {
     }
 }
 
-fn open_store(
-    settings: &Settings,
-    world: &World,
-    ids: &Arc<Ids>,
-    metrics: &Arc<Metrics>,
-    exclusive: bool,
-) -> Result<Store, StartError> {
-    let url = settings.store.database().map_err(start_error)?;
-    open(url, settings, world, ids, metrics, exclusive).map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+/// What a store needs of the rest.
+pub(super) struct Pieces<'a> {
+    pub(super) world: &'a World,
+    pub(super) ids: &'a Arc<Ids>,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) supervisor: &'a Supervisor,
 }
 
-/// Opens the store at a URL.
+/// Opens the store at a URL; `exclusive`: no other server may have it open, unless the settings allow that.
 pub(super) fn open(
     url: DatabaseUrl,
     settings: &Settings,
-    world: &World,
-    ids: &Arc<Ids>,
-    metrics: &Arc<Metrics>,
+    pieces: &Pieces<'_>,
     exclusive: bool,
 ) -> Result<Store, StoreError> {
+    let Pieces { world, ids, metrics, supervisor } = pieces;
     let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
     let timeout = settings.store.store_timeout;
     match url {
         DatabaseUrl::Sqlite(path) => {
             let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
-            Sqlite::open(options, clock, ids, metrics)
+            Sqlite::open(options, clock, ids, metrics, supervisor)
         }
-        DatabaseUrl::Mongo(uri) => Mongo::open(mongo::Options::new(uri, timeout), clock, ids, metrics),
+        DatabaseUrl::Mongo(uri) => {
+            let nodes = match settings.store.allow_several_nodes {
+                _ if !exclusive => Nodes::Command,
+                Some(SeveralNodes::Experimental) => Nodes::Several,
+                None => Nodes::Alone,
+            };
+            let options = mongo::Options { nodes, ..mongo::Options::new(uri, timeout) };
+            Mongo::open(options, clock, ids, metrics, supervisor)
+        }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::telemetry::Metrics;
+use crate::{supervisor::Supervisor, telemetry::Metrics};
 
 /// Passwords that wait for their turn; more are refused.
 const QUEUE: usize = 256;
@@ -57,12 +57,17 @@ impl Passwords {
     ///
     /// # Errors
     /// When the cost is not 4 to 31, or there are no threads.
-    pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+    pub fn new(
+        cost: u32,
+        patience: Duration,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<Self, Unusable> {
         let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
         let (jobs, work) = bounded(workers);
         for number in 0..workers {
             let work = work.clone();
-            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&work))?;
+            supervisor.thread("password", Some(number), move || toil(&work))?;
         }
         Ok(Self {
             cost,
@@ -137,7 +142,9 @@ mod tests {
     use super::*;
 
     fn passwords() -> Passwords {
-        Passwords::new(4, Duration::from_secs(5), Arc::new(Metrics::new())).unwrap()
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
+        Passwords::new(4, Duration::from_secs(5), metrics, &supervisor).unwrap()
     }
 
     #[tokio::test]

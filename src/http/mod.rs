@@ -58,6 +58,7 @@ use crate::{
     },
     session,
     store::Backend,
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -84,6 +85,8 @@ pub struct AppState {
     pub session: Arc<session::Context>,
     /// The store, for its health.
     pub store: Arc<dyn Backend>,
+    /// Watches over the tasks of the server.
+    pub supervisor: Supervisor,
     /// How many requests are allowed.
     pub limits: Arc<RequestLimits>,
     /// Origins of browser pages that may use the API and the socket.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -25,6 +25,8 @@ pub struct Connection {
     /// The way into it.
     pub outbox: Arc<Outbox>,
     away: AtomicBool,
+    /// In which epoch of the store its sync was made.
+    synced: OnceLock<[u8; 8]>,
     /// Whom it watches; nothing once it has ended.
     watching: Mutex<Option<HashSet<MemberId>>>,
 }
@@ -40,6 +42,7 @@ impl Connection {
             device,
             outbox,
             away: AtomicBool::new(false),
+            synced: OnceLock::new(),
             watching: Mutex::new(Some(HashSet::new())),
         }
     }
@@ -53,6 +56,17 @@ impl Connection {
     /// Sets what the device shows.
     pub fn set_status(&self, status: DeviceStatus) {
         self.away.store(status == DeviceStatus::Away, Ordering::Relaxed);
+    }
+
+    /// Keeps the epoch of the store in which the connection's sync was made.
+    pub fn synced_in(&self, epoch: [u8; 8]) {
+        self.synced.get_or_init(|| epoch);
+    }
+
+    /// The epoch in which the sync was made; zeros before it.
+    #[must_use]
+    pub fn synced(&self) -> [u8; 8] {
+        self.synced.get().copied().unwrap_or_default()
     }
 
     /// Changes the set of watched members; `None` if the connection has ended.

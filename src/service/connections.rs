@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     hub::{Close, Connection, Hub, Outbox},
     ids::Ids,
-    store::conversations::Position,
+    store::epochs::Place,
 };
 
 /// Signing connections in and out.
@@ -36,7 +36,7 @@ pub struct SignedIn {
     /// When its token expires.
     pub expires_at: Timestamp,
     /// Where its sync starts; nowhere, for the full state.
-    pub since: Option<Position>,
+    pub since: Option<Place>,
     /// The cursor of its hello, if the sync starts there.
     pub cursor: Option<Cursor>,
 }
@@ -62,7 +62,7 @@ impl Connections {
         }
         tracing::debug!(connection = %id, member = %authorized.member, %peer, first, "signed in");
         self.watching.changed(authorized.member);
-        let since = hello.cursor.as_ref().and_then(|cursor| self.messaging.position_of(cursor));
+        let since = hello.cursor.as_ref().and_then(|cursor| self.messaging.place_of(authorized.member, cursor));
         let cursor = hello.cursor.filter(|_| since.is_some());
         Ok(SignedIn { connection, expires_at: authorized.expires_at, since, cursor })
     }

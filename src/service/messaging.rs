@@ -20,7 +20,8 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore,
-        conversations::{Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
+        conversations::{Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Range},
+        epochs::{Epoch, Place},
     },
 };
 
@@ -56,6 +57,7 @@ pub struct Messaging {
     store: Arc<dyn ConversationStore>,
     sequencer: Sequencer,
     events: Events,
+    cursors: cursor::Keys,
     memberships: Cache<ConversationId, Membership>,
 }
 
@@ -76,8 +78,13 @@ pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
 impl Messaging {
     /// Conversations in this store.
     #[must_use]
-    pub fn new(store: Arc<dyn ConversationStore>, sequencer: Sequencer, events: Events) -> Self {
-        Self { store, sequencer, events, memberships: Cache::new(MEMBERSHIPS) }
+    pub fn new(
+        store: Arc<dyn ConversationStore>,
+        sequencer: Sequencer,
+        events: Events,
+        cursors: cursor::Keys,
+    ) -> Self {
+        Self { store, sequencer, events, cursors, memberships: Cache::new(MEMBERSHIPS) }
     }
 
     /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
@@ -138,8 +145,10 @@ impl Messaging {
     /// # Errors
     /// A bad `after`, or the store.
     pub async fn list(&self, member: MemberId, after: Option<&str>, limit: u32) -> Result<Conversations, Failure> {
-        let store_id = self.store.store_id();
-        let after = after.map(|after| after.parse().ok().and_then(|after| cursor::decode(store_id, &after)));
+        let after = after.map(|after| {
+            let place = after.parse().ok().and_then(|after| self.cursors.decode(member, cursor::Kind::Page, &after));
+            place.map(|place| place.position)
+        });
         let before = match after {
             Some(None) => {
                 return Err(Failure::field(ErrorCode::ValidationFailed, "after", "not a `next` of this server"));
@@ -148,7 +157,9 @@ impl Messaging {
             None => None,
         };
         let page = self.store.list(member, before, to_usize(limit)).await?;
-        let next = page.next.map(|position| cursor::encode(store_id, position).to_string());
+        // The order of the list is the same in every epoch.
+        let place = |position| Place { epoch: Epoch::NONE, position };
+        let next = page.next.map(|next| self.cursors.encode(member, cursor::Kind::Page, place(next)).to_string());
         Ok(Conversations { conversations: page.conversations, next })
     }
 
@@ -172,14 +183,28 @@ impl Messaging {
     ///
     /// # Errors
     /// The store.
-    pub async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, Failure> {
-        Ok(self.store.changes(member, since).await?)
+    pub async fn changes(&self, member: MemberId, since: Option<Place>) -> Result<Changes, Failure> {
+        let changes = self.store.changes(member, since.map(|since| since.position)).await?;
+        match since {
+            // The epoch has ended meanwhile, and before that position.
+            Some(since) if !changes.full && !self.store.accepts(since) => Ok(self.store.changes(member, None).await?),
+            _ => Ok(changes),
+        }
     }
 
-    /// The position that a cursor stands for, if it is one of this store.
+    /// The place that a member's cursor stands for, if it is one of theirs that is still good.
     #[must_use]
-    pub fn position_of(&self, cursor: &Cursor) -> Option<Position> {
-        cursor::decode(self.store.store_id(), cursor)
+    pub fn place_of(&self, member: MemberId, cursor: &Cursor) -> Option<Place> {
+        let place = self.cursors.decode(member, cursor::Kind::Sync, cursor)?;
+        self.store.accepts(place).then_some(place)
+    }
+
+    /// Whether commits are made in time, as far as is known.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn check(&self) -> Result<(), Failure> {
+        Ok(self.sequencer.check()?)
     }
 
     /// Finishes what nodes that are gone have left half done, and tells those who are connected.
@@ -196,16 +221,18 @@ impl Messaging {
         Ok(self.store.finished(unfinished).await?)
     }
 
-    /// A position as a cursor.
+    /// A place as a cursor of a member.
     #[must_use]
-    pub fn cursor_at(&self, position: Position) -> Cursor {
-        cursor::encode(self.store.store_id(), position)
+    pub fn cursor_at(&self, member: MemberId, place: Place) -> Cursor {
+        self.cursors.encode(member, cursor::Kind::Sync, place)
     }
 
-    /// A cursor for everything that has been put into the outboxes so far.
+    /// A cursor for everything that has been put into the outboxes so far, for a connection whose sync was made in an
+    /// epoch. If that has ended, the sync may have missed what happened just before: the cursor leads to the full state.
     #[must_use]
-    pub fn published(&self) -> Cursor {
-        self.cursor_at(self.sequencer.published())
+    pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
+        let published = self.sequencer.published();
+        self.cursor_at(member, if published.epoch == synced { published } else { Place::NOWHERE })
     }
 
     /// The kind and members of a conversation.

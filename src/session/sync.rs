@@ -1,20 +1,24 @@
 //! The sync after hello, cut into frames.
 
 use protocol::{
-    ServerFrame,
+    MemberId, ServerFrame,
     model::{Conversation, Entry},
     server::{Sync, SyncDone},
 };
 
-use crate::{hub::Frame, service::messaging::Messaging, store::conversations::Changes};
+use crate::{
+    hub::Frame,
+    service::messaging::Messaging,
+    store::{conversations::Changes, epochs::Place},
+};
 
 /// Bytes of a sync frame, about: one conversation may be larger alone.
 const FRAME_BYTES: usize = 32 * 1024;
 
 /// The frames of a sync: state, then the cursor.
-pub(super) fn frames(changes: Changes, messaging: &Messaging) -> impl Iterator<Item = Frame> {
-    let Changes { conversations, position, full, more } = changes;
-    let done = SyncDone { cursor: messaging.cursor_at(position), full, more };
+pub(super) fn frames(member: MemberId, changes: Changes, messaging: &Messaging) -> impl Iterator<Item = Frame> {
+    let Changes { conversations, epoch, position, full, more } = changes;
+    let done = SyncDone { cursor: messaging.cursor_at(member, Place { epoch, position }), full, more };
     let done = std::iter::once_with(move || Frame::push(&ServerFrame::SyncDone(done)));
     Parts { rest: conversations.into_iter().peekable() }.chain(done)
 }

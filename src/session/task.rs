@@ -251,7 +251,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Ok(changes) => {
                 let context = Arc::clone(&self.context);
                 // One by one: the next part is encoded when this one has gone.
-                for frame in sync::frames(changes, &context.messaging) {
+                signed_in.connection.synced_in(changes.epoch.0);
+                for frame in sync::frames(member, changes, &context.messaging) {
                     self.send(VecDeque::from([frame])).await?;
                 }
             }

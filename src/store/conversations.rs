@@ -8,7 +8,10 @@ use protocol::{
     model::{Conversation, ConversationKind, Entry, Message},
 };
 
-use super::StoreError;
+use super::{
+    StoreError,
+    epochs::{Epoch, Place},
+};
 
 /// A place in the order of all durable changes of a store; larger is later. What a cursor carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -150,6 +153,8 @@ pub enum Refusal {
     RecipientDeactivated,
     /// The sending member is deactivated.
     SenderDeactivated,
+    /// The store has refused to write it, while it wrote others of the batch; why, for the log.
+    Failed(StoreError),
 }
 
 /// What a batch of commands did.
@@ -198,6 +203,8 @@ pub struct ConversationPage {
 pub struct Changes {
     /// The conversations, those with the newest entry first, with the latest entries that were missed.
     pub conversations: Vec<Conversation>,
+    /// The epoch of `position`.
+    pub epoch: Epoch,
     /// Everything up to here is in it.
     pub position: Position,
     /// Whether this is the full state, bounded, rather than what changed.
@@ -234,8 +241,11 @@ pub trait ConversationStore: Send + Sync {
     fn lanes(&self) -> usize;
 
     /// Everything with a position up to here is durable and visible, and every change that begins from now on gets a
-    /// larger one.
-    fn horizon(&self) -> Position;
+    /// larger one. The epoch changes when that cannot be kept up.
+    fn horizon(&self) -> Place;
+
+    /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
+    fn accepts(&self, place: Place) -> bool;
 
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.

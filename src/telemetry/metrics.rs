@@ -105,6 +105,10 @@ metrics! {
     StoreReadSeconds = "store_read_seconds", Histogram, [];
     /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
     SeqCollisions = "seq_collisions", Counter, [];
+    /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
+    ClockSteps = "clock_steps", Counter, ["direction"];
+    /// Long-lived tasks and threads that ended although they should run, by name.
+    TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
     StoreErrors = "store_errors", Counter, ["kind"];
     /// HTTP requests, by method, route and status.
@@ -145,6 +149,16 @@ struct LimitLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -211,6 +225,8 @@ pub struct Metrics {
     pub store_read_seconds: Histogram,
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
+    clock_steps: Family<DirectionLabels, Counter>,
+    task_failures: Family<TaskLabels, Counter>,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
     http_seconds: Family<RouteLabels, Histogram>,
@@ -280,6 +296,8 @@ impl Metrics {
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
+            clock_steps: register(r, Metric::ClockSteps, Family::default()),
+            task_failures: register(r, Metric::TaskFailures, Family::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
             http_seconds: register(r, Metric::HttpSeconds, Family::new_with_constructor(seconds)),
@@ -323,6 +341,16 @@ impl Metrics {
     /// Counts a request that a rate limit refused.
     pub fn rate_limit_hit(&self, limit: &'static str) {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Counts a step of the database's clock.
+    pub fn clock_step(&self, direction: &'static str) {
+        self.clock_steps.get_or_create(&DirectionLabels { direction }).inc();
+    }
+
+    /// Counts a task or thread that ended although it should run.
+    pub fn task_failure(&self, task: &'static str) {
+        self.task_failures.get_or_create(&TaskLabels { task }).inc();
     }
 
     /// Counts a failed call of the store.
@@ -376,6 +404,8 @@ mod tests {
         metrics.connection_closed(Some(CloseCode::GoingAway));
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
+        metrics.clock_step("back");
+        metrics.task_failure("lane");
         metrics.store_error("timeout");
         metrics.ai_call("answered");
         let text = metrics.render().unwrap();

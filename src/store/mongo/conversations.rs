@@ -31,6 +31,7 @@ use crate::store::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
         ReceiptTimes, StoreId, Unfinished,
     },
+    epochs::Place,
 };
 
 /// Conversations that are completed at the same time for one answer.
@@ -136,22 +137,24 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
 async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Changes, Fault> {
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
-    let position = horizon.now();
-    if let Some(Position(since)) = since.filter(|Position(since)| !horizon.is_beyond(*since)) {
+    let Place { epoch, position } = horizon.now();
+    // Of another time than ours: no node of this database can have given it yet.
+    if let Some(Position(since)) = since.filter(|since| horizon.accepts(Place { epoch, position: *since })) {
         let changed = DateTime::from_millis(signed(since));
         let found = conversations_of(db, member, Some(changed)).await?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             let written = DateTime::from_millis(signed(since.saturating_sub(horizon.window())));
             let conversations = complete_all(db, member, found, Some(written), limits::SYNC_MISSED_ENTRIES).await?;
             // Another node's horizon may be ahead of ours by a beat.
-            return Ok(Changes { conversations, position: Position(position.max(since)), full: false, more: false });
+            let position = position.max(Position(since));
+            return Ok(Changes { conversations, epoch, position, full: false, more: false });
         }
     }
     let mut found = conversations_of(db, member, None).await?;
     let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
     found.truncate(limits::SYNC_FULL_CONVERSATIONS);
     let conversations = complete_all(db, member, found, None, limits::SYNC_FULL_ENTRIES).await?;
-    Ok(Changes { conversations, position: Position(position), full: true, more })
+    Ok(Changes { conversations, epoch, position, full: true, more })
 }
 
 async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
@@ -212,12 +215,16 @@ impl ConversationStore for Mongo {
         self.core.link.store_id()
     }
 
+    fn accepts(&self, place: Place) -> bool {
+        self.core.link.horizon.accepts(place)
+    }
+
     fn lanes(&self) -> usize {
         self.lanes
     }
 
-    fn horizon(&self) -> Position {
-        Position(self.core.link.horizon.now())
+    fn horizon(&self) -> Place {
+        self.core.link.horizon.now()
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
@@ -232,7 +239,7 @@ impl ConversationStore for Mongo {
 
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
-        let own = self.core.link.node;
+        let own = self.core.link.identity.node;
         self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await
     }
 
@@ -298,7 +305,7 @@ impl ConversationStore for Mongo {
     async fn position(&self) -> Result<Position, StoreError> {
         self.read(async move |core, _| {
             core.link.beat().await?;
-            Ok(Position(core.link.horizon.now()))
+            Ok(core.link.horizon.now().position)
         })
         .await
     }

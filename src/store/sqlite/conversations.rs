@@ -16,6 +16,7 @@ use crate::store::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
         ReceiptTimes, StoreId,
     },
+    epochs::{Epoch, Place},
 };
 
 /// A row of `conversations`, as one of its members reads it.
@@ -119,20 +120,25 @@ fn list(
     Ok(ConversationPage { conversations, next })
 }
 
-fn changes(connection: &Connection, member: MemberId, since: Option<Position>) -> rusqlite::Result<Changes> {
+fn changes(
+    connection: &Connection,
+    epoch: Epoch,
+    member: MemberId,
+    since: Option<Position>,
+) -> rusqlite::Result<Changes> {
     let position = position(connection)?;
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             let conversations = complete_all(connection, &found, since, limits::SYNC_MISSED_ENTRIES)?;
-            return Ok(Changes { conversations, position, full: false, more: false });
+            return Ok(Changes { conversations, epoch, position, full: false, more: false });
         }
     }
     let mut found = rows(connection, member, 0, history::NEVER, limits::SYNC_FULL_CONVERSATIONS + 1)?;
     let more = found.len() > limits::SYNC_FULL_CONVERSATIONS;
     found.truncate(limits::SYNC_FULL_CONVERSATIONS);
     let conversations = complete_all(connection, &found, 0, limits::SYNC_FULL_ENTRIES)?;
-    Ok(Changes { conversations, position, full: true, more })
+    Ok(Changes { conversations, epoch, position, full: true, more })
 }
 
 /// Completes conversations with up to `each` entries, as long as there is room for entries at all.
@@ -217,8 +223,12 @@ impl ConversationStore for Sqlite {
         1
     }
 
-    fn horizon(&self) -> Position {
-        Position(self.horizon.load(Ordering::Acquire))
+    fn horizon(&self) -> Place {
+        Place { epoch: self.epochs.current(), position: Position(self.horizon.load(Ordering::Acquire)) }
+    }
+
+    fn accepts(&self, place: Place) -> bool {
+        self.epochs.accepts(place)
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
@@ -287,7 +297,8 @@ impl ConversationStore for Sqlite {
     }
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
-        self.read(move |connection| snapshot(connection, |connection| changes(connection, member, since))).await
+        let epoch = self.epochs.current();
+        self.read(move |connection| snapshot(connection, |connection| changes(connection, epoch, member, since))).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {

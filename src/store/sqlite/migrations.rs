@@ -12,6 +12,7 @@ fn all() -> Vec<M<'static>> {
         M::up_with_hook(include_str!("migrations/0002_directory.sql"), index_members),
         M::up(include_str!("migrations/0003_recommendations.sql")),
         M::up(include_str!("migrations/0004_chain.sql")),
+        M::up(include_str!("migrations/0005_epochs.sql")),
     ]
 }
 
