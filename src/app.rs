@@ -81,7 +81,10 @@ impl App {
     pub async fn start(settings: Settings, world: World) -> Result<Self, StartError> {
         let max_connections = max_connections(settings.connections.max_connections)?;
         let base = Foundation::lay(settings, world, true)?;
-        base.store.backend.opened().await.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
+        if let Err(error) = base.store.backend.opened().await {
+            base.store.backend.close().await;
+            return Err(start_error(format!("DATABASE_URL: {error}")));
+        }
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
         let accounts = Arc::new(base.accounts(secret)?);

@@ -222,9 +222,9 @@ mod tests {
                 stop.cancelled().await;
             }
         });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        sleep(Duration::from_millis(50)).await;
         assert_eq!(supervisor.down(), ["purge"]);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         assert!(supervisor.down().is_empty());
         for _ in 0..3 {
             ran.recv().await.unwrap();
