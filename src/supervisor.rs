@@ -92,7 +92,12 @@ impl Supervisor {
                 if started.elapsed() > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
-                tracing::error!(task = name, panicked = ended.is_err(), ?pause, "a task has ended; it is started again");
+                tracing::error!(
+                    task = name,
+                    panicked = ended.is_err(),
+                    ?pause,
+                    "a task has ended; it is started again"
+                );
                 if this.0.shutdown.run_until_cancelled(sleep(pause)).await.is_none() {
                     return;
                 }

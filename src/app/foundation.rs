@@ -125,12 +125,8 @@ impl Foundation {
         };
         let clock = Arc::clone(&self.world.clock);
         // Half of a request's time at most is spent waiting for the turn to hash.
-        let passwords = Passwords::new(
-            auth.bcrypt_cost,
-            listen.request_timeout / 2,
-            Arc::clone(&self.metrics),
-            &self.supervisor,
-        );
+        let passwords =
+            Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
         let minute = Duration::from_secs(60);
         Ok(Accounts {
             members: Arc::clone(&self.store.members),

@@ -78,12 +78,7 @@ pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
 impl Messaging {
     /// Conversations in this store.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn ConversationStore>,
-        sequencer: Sequencer,
-        events: Events,
-        cursors: cursor::Keys,
-    ) -> Self {
+    pub fn new(store: Arc<dyn ConversationStore>, sequencer: Sequencer, events: Events, cursors: cursor::Keys) -> Self {
         Self { store, sequencer, events, cursors, memberships: Cache::new(MEMBERSHIPS) }
     }
 

@@ -76,7 +76,8 @@ impl Beats {
             self.believed = self.believed.max(beat.at);
             return Finding::Good(self.believed);
         };
-        let reachable = self.believed.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat));
+        let reachable =
+            self.believed.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat));
         if beat.at <= reachable {
             self.ahead_since = None;
             self.believed = self.believed.max(beat.at);

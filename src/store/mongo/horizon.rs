@@ -130,7 +130,11 @@ mod tests {
         assert!(at(one, 101_000) && !at(one, 200_000) && !at(two, 1));
         horizon.enter(horizon.epochs().with_new(two, Position(60_000)), 70_000);
         horizon.advance(one, 110_000);
-        assert_eq!(horizon.now(), Place { epoch: two, position: Position(62_000) }, "never a new epoch with an old time");
+        assert_eq!(
+            horizon.now(),
+            Place { epoch: two, position: Position(62_000) },
+            "never a new epoch with an old time"
+        );
         assert!(at(one, 60_000) && !at(one, 60_001) && at(two, 61_000));
     }
 }

@@ -114,13 +114,19 @@ impl Pulse {
         let believed = match state.beats.take(beat) {
             Finding::Back { by, end } => {
                 self.metrics.clock_step("back");
-                tracing::error!(milliseconds = by, "the clock of the database went back; newer cursors lead to a full sync");
+                tracing::error!(
+                    milliseconds = by,
+                    "the clock of the database went back; newer cursors lead to a full sync"
+                );
                 return self.begin(db, horizon, state, horizon.epochs(), end, beat).await;
             }
             Finding::Ahead { by, believed } => {
                 if !std::mem::replace(&mut state.ahead, true) {
                     self.metrics.clock_step("ahead");
-                    tracing::error!(milliseconds = by, "the clock of the database jumped ahead; cursors do not follow it");
+                    tracing::error!(
+                        milliseconds = by,
+                        "the clock of the database jumped ahead; cursors do not follow it"
+                    );
                 }
                 believed
             }
@@ -172,7 +178,6 @@ impl Pulse {
         }
         Ok(())
     }
-
 }
 
 impl State {

@@ -37,10 +37,8 @@ pub(super) fn begin(connection: &mut Connection, ids: &Ids) -> rusqlite::Result<
     let epochs = known.with_new(epoch, Position(position));
     transaction.execute("UPDATE epochs SET until = min(ifnull(until, ?1), ?1)", [position])?;
     transaction.execute("INSERT INTO epochs (epoch) VALUES (?)", [epoch.0])?;
-    transaction.execute(
-        "DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?",
-        params![FORMER_MAX + 1],
-    )?;
+    transaction
+        .execute("DELETE FROM epochs WHERE number <= (SELECT max(number) FROM epochs) - ?", params![FORMER_MAX + 1])?;
     transaction.commit()?;
     Ok(epochs)
 }
