@@ -21,6 +21,7 @@ use members_book::{
         members::NewMember,
         sqlite::{self, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 use protocol::{
@@ -31,6 +32,7 @@ use protocol::{
     server::MessagePush,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
 
@@ -126,7 +128,9 @@ fn commit(criterion: &mut Criterion) {
     let ids = Arc::new(Ids::new(Arc::clone(&clock) as _, Arc::new(SystemEntropy)));
     let path = folder.path().join("bench.db");
     let options = sqlite::Options { path, readers: 1, timeout: Duration::from_secs(60), exclusive: true };
-    let store = Sqlite::open(options, clock, Arc::clone(&ids), Arc::new(Metrics::new())).unwrap();
+    let metrics = Arc::new(Metrics::new());
+    let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+    let store = Sqlite::open(options, clock, Arc::clone(&ids), metrics, &supervisor).unwrap();
     let members: Vec<MemberId> = (0..400).map(|_| runtime.block_on(member(&store, &ids))).collect();
     let mut group = criterion.benchmark_group("commit");
     group.sample_size(20);

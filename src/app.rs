@@ -41,6 +41,7 @@ use crate::{
     service::{accounts::Accounts, sequencer::Lanes, slots::Slots},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
+    supervisor::Supervisor,
     telemetry::Quiet,
 };
 
@@ -75,6 +76,7 @@ pub struct App {
     lanes: Lanes,
     http_tasks: TaskTracker,
     background: Vec<JoinHandle<()>>,
+    supervisor: Supervisor,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
 }
@@ -87,9 +89,14 @@ impl App {
     pub async fn start(settings: Settings, world: World) -> Result<Self, StartError> {
         let max_connections = max_connections(settings.connections.max_connections)?;
         let base = Foundation::lay(settings, world, true)?;
+        if let Err(error) = base.store.backend.opened().await {
+            base.store.backend.close().await;
+            return Err(start_error(format!("DATABASE_URL: {error}")));
+        }
         let (secret, generated_secret) = base.signing_secret()?;
+        let cursors = base.cursors(&secret);
         let accounts = Arc::new(base.accounts(secret)?);
-        let (session, lanes) = base.session(&accounts);
+        let (session, lanes) = base.session(&accounts, cursors);
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
         let photo_place = photos.describe();
         let services = base.services(&session, photos)?;
@@ -116,6 +123,7 @@ impl App {
             administration: services.administration,
             session: Arc::clone(&session),
             store: Arc::clone(&base.store.backend),
+            supervisor: base.supervisor.clone(),
             metrics: Arc::clone(&base.metrics),
             limits: Arc::clone(&limits),
             detached: Arc::new(Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS)),
@@ -140,29 +148,23 @@ impl App {
             tasks: http_tasks.clone(),
             shutdown: base.shutdown.clone(),
         };
-        let mut background = vec![
-            tokio::spawn(server.run(listener)),
-            tokio::spawn(background::maintain(
-                Arc::clone(&session),
-                Arc::clone(&accounts),
-                Arc::clone(&profiles),
-                limits,
-                quiet,
-                base.shutdown.clone(),
-            )),
-            tokio::spawn(background::look_after_others(Arc::clone(&session.messaging), base.shutdown.clone())),
-            tokio::spawn(background::announce(Arc::clone(&profiles.announcements), base.shutdown.clone())),
-            tokio::spawn(background::watch_departures(Arc::clone(&session.watching), base.shutdown.clone())),
-            tokio::spawn(relief::relieve(
-                Arc::clone(&base.budget),
-                Arc::clone(&base.hub),
-                places,
-                base.shutdown.clone(),
-            )),
-        ];
-        background.extend(metrics_listener.map(|listener| {
-            tokio::spawn(background::serve_metrics(listener, Arc::clone(&base.metrics), base.shutdown.clone()))
-        }));
+        let mut background = vec![base.supervisor.essential("http", server.run(listener))];
+        let beside = background::Beside {
+            session: Arc::clone(&session),
+            accounts: Arc::clone(&accounts),
+            profiles,
+            limits,
+            quiet,
+            budget: Arc::clone(&base.budget),
+            hub: Arc::clone(&base.hub),
+            places,
+        };
+        background.extend(beside.start(&base.supervisor, &base.shutdown));
+        if let Some(listener) = metrics_listener {
+            let metrics = Arc::clone(&base.metrics);
+            let serving = background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone());
+            background.push(serving.map_err(start_error)?);
+        }
         Ok(Self {
             addr,
             metrics_addr,
@@ -175,9 +177,16 @@ impl App {
             lanes,
             http_tasks,
             background,
+            supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
         })
+    }
+
+    /// Waits until this server cannot go on: a task that everything depends on has ended, or another server uses its
+    /// database. Returns why.
+    pub async fn failed(&self) -> String {
+        self.supervisor.failed().await
     }
 
     /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.

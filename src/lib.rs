@@ -25,4 +25,5 @@ pub mod presence;
 pub mod service;
 pub mod session;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;

@@ -60,16 +60,17 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let app = App::start(settings, World::default()).await.map_err(|error| error.to_string())?;
     announce(&app);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let failure = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        reason = app.failed() => Some(reason),
+    };
     tokio::select! {
         complete = app.stop() => {
             if !complete {
                 tracing::warn!("not everything was finished in time");
             }
-            Ok(ExitCode::SUCCESS)
+            failure.map_or(Ok(ExitCode::SUCCESS), Err)
         }
         // Whoever asks twice does not want to wait.
         _ = interrupt.recv() => std::process::exit(130),

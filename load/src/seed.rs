@@ -19,10 +19,12 @@ use members_book::{
         sessions::NewToken,
         sqlite::{self, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 use protocol::{ClientMessageId, MemberId, SessionId, model::UserType};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     target::Account,
@@ -51,7 +53,9 @@ impl Seed {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let options = sqlite::Options { path, readers: 1, timeout: Duration::from_secs(120), exclusive: true };
-        let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), Arc::new(Metrics::new()));
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+        let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), metrics, &supervisor);
         let tokens = access_tokens(secret, &clock, &ids);
         Ok(Self { store: store.map_err(|error| error.to_string())?, clock, ids, tokens })
     }
@@ -82,7 +86,9 @@ impl Seed {
         cost: u32,
         mut made: impl FnMut(),
     ) -> Result<Vec<(MemberId, SessionId)>, String> {
-        let passwords = Passwords::new(cost, DAY, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+        let passwords = Passwords::new(cost, DAY, metrics, &supervisor).map_err(|error| error.to_string())?;
         let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), familiar: false };
         let password_hash = passwords.hash(PASSWORD.to_owned(), source).await.map_err(|error| error.to_string())?;
         let mut ids = Vec::with_capacity(count);

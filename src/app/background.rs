@@ -1,19 +1,22 @@
 //! What runs beside the connections, until the server stops.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
 use protocol::ErrorCode;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::relief;
 use crate::{
+    admission::Places,
+    budget::Budget,
     failure::Failure,
     http::limits::RequestLimits,
-    service::{
-        accounts::Accounts, announcements::Announcements, messaging::Messaging, profiles::Profiles, watching::Watching,
-    },
+    hub::Hub,
+    service::{accounts::Accounts, messaging::Messaging, profiles::Profiles},
     session,
+    supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
 
@@ -27,15 +30,48 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// When it is looked for again after that failed: the database may have been away.
 const SOON: Duration = Duration::from_millis(250);
 
+/// What the tasks that come round now and then work on.
+#[derive(Clone)]
+pub(super) struct Beside {
+    pub(super) session: Arc<session::Context>,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) profiles: Arc<Profiles>,
+    pub(super) limits: Arc<RequestLimits>,
+    pub(super) quiet: Arc<Quiet>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) places: Arc<Places>,
+}
+
+impl Beside {
+    /// Starts them. Each begins from the start when it is started again.
+    pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> [JoinHandle<()>; 5] {
+        let messaging = Arc::clone(&self.session.messaging);
+        let watching = Arc::clone(&self.session.watching);
+        let announcements = Arc::clone(&self.profiles.announcements);
+        let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
+        let [one, two, three, four, five] = [(); 5].map(|()| stop.clone());
+        [
+            supervisor.restarting("purge", move || maintain(self.clone(), one.clone())),
+            supervisor.restarting("recovery", move || look_after_others(Arc::clone(&messaging), two.clone())),
+            supervisor.restarting("departures", move || {
+                let (watching, stop) = (Arc::clone(&watching), three.clone());
+                async move { watching.run(stop).await }
+            }),
+            supervisor.restarting("announcements", move || {
+                let (announcements, stop) = (Arc::clone(&announcements), four.clone());
+                async move { announcements.run(stop).await }
+            }),
+            supervisor.restarting("relief", move || {
+                relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
+            }),
+        ]
+    }
+}
+
 /// What has to be done now and then.
-pub(super) async fn maintain(
-    session: Arc<session::Context>,
-    accounts: Arc<Accounts>,
-    profiles: Arc<Profiles>,
-    limits: Arc<RequestLimits>,
-    quiet: Arc<Quiet>,
-    stop: CancellationToken,
-) {
+async fn maintain(beside: Beside, stop: CancellationToken) {
+    let Beside { session, accounts, profiles, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -59,7 +95,7 @@ pub(super) async fn maintain(
 }
 
 /// Finishes what nodes that are gone have left half done.
-pub(super) async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
+async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(SWEEP);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -75,18 +111,29 @@ pub(super) async fn look_after_others(messaging: Arc<Messaging>, stop: Cancellat
     }
 }
 
-/// Sees to it that members who have left are known to have left.
-pub(super) async fn watch_departures(watching: Arc<Watching>, stop: CancellationToken) {
-    watching.run(stop).await;
-}
-
-/// Tells others of changed profiles.
-pub(super) async fn announce(announcements: Arc<Announcements>, stop: CancellationToken) {
-    announcements.run(stop).await;
-}
-
 /// Serves the metrics.
-pub(super) async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
+///
+/// # Errors
+/// When the listener is no good.
+pub(super) fn serve_metrics(
+    supervisor: &Supervisor,
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    let listener = listener.into_std()?;
+    Ok(supervisor.restarting("metrics", move || {
+        let (listener, metrics, stop) = (listener.try_clone(), Arc::clone(&metrics), stop.clone());
+        async move {
+            match listener.and_then(TcpListener::from_std) {
+                Ok(listener) => serve_metrics_on(listener, metrics, stop).await,
+                Err(error) => tracing::error!(%error, "metrics are not served"),
+            }
+        }
+    }))
+}
+
+async fn serve_metrics_on(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
     let render = async |State(metrics): State<Arc<Metrics>>| match metrics.render() {
         Ok(text) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

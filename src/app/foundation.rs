@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{
         Settings, secret,
-        settings::{Auth, Rates},
+        settings::{Auth, Rates, SeveralNodes},
         values::DatabaseUrl,
     },
     http::limits::RequestLimits,
@@ -30,6 +30,7 @@ use crate::{
         album::Album,
         announcements::Announcements,
         connections::Connections,
+        cursor,
         directory::Directory,
         documents::Documents,
         events::Events,
@@ -45,9 +46,10 @@ use crate::{
     session::{self, Timing},
     store::{
         Store, StoreError,
-        mongo::{self, Mongo},
+        mongo::{self, Mongo, Nodes},
         sqlite::{self, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -87,6 +89,7 @@ pub(super) struct Foundation {
     pub(super) hub: Arc<Hub>,
     pub(super) budget: Arc<Budget>,
     pub(super) shutdown: CancellationToken,
+    pub(super) supervisor: Supervisor,
 }
 
 impl Foundation {
@@ -95,10 +98,15 @@ impl Foundation {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-        let store = open_store(&settings, &world, &ids, &metrics, exclusive)?;
+        let shutdown = CancellationToken::new();
+        let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
+        let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
+        let url = settings.store.database().map_err(start_error)?;
+        let store = open(url, &settings, &pieces, exclusive);
+        let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown: CancellationToken::new() })
+        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown, supervisor })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -124,7 +132,8 @@ impl Foundation {
         };
         let clock = Arc::clone(&self.world.clock);
         // Half of a request's time at most is spent waiting for the turn to hash.
-        let passwords = Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics));
+        let passwords =
+            Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
         let minute = Duration::from_secs(60);
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
@@ -180,7 +189,12 @@ impl Foundation {
         })
     }
 
-    pub(super) fn session(&self, accounts: &Arc<Accounts>) -> (Arc<session::Context>, Lanes) {
+    /// The keys of cursors, which belong to the secret that signs access tokens.
+    pub(super) fn cursors(&self, secret: &SecretString) -> cursor::Keys {
+        cursor::Keys::new(secret, &self.settings.auth.jwt_secret_previous)
+    }
+
+    pub(super) fn session(&self, accounts: &Arc<Accounts>, cursors: cursor::Keys) -> (Arc<session::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
@@ -191,13 +205,19 @@ impl Foundation {
             let watching = Arc::clone(&watching);
             events.clone().with_met(move |members| watching.met(members))
         };
-        let (sequencer, lanes) =
-            Sequencer::start(Arc::clone(&conversations), &of_lanes, store.store_timeout, &self.metrics);
+        let (sequencer, lanes) = Sequencer::start(
+            Arc::clone(&conversations),
+            &of_lanes,
+            store.store_timeout,
+            &self.metrics,
+            &self.supervisor,
+        );
         let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
         let (beginnings, burst) = (rates.rate_new_conversations, rates.rate_new_conversations_burst);
         let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
         let metrics = Arc::clone(&self.metrics);
-        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), beginnings, metrics);
+        let messaging =
+            Messaging::new(conversations, members(), sequencer, events.clone(), cursors, beginnings, metrics);
         let messaging = Arc::new(messaging);
         let context = session::Context {
             connections: Connections {
@@ -333,34 +353,38 @@ impl Foundation {
     }
 }
 
-fn open_store(
-    settings: &Settings,
-    world: &World,
-    ids: &Arc<Ids>,
-    metrics: &Arc<Metrics>,
-    exclusive: bool,
-) -> Result<Store, StartError> {
-    let url = settings.store.database().map_err(start_error)?;
-    open(url, settings, world, ids, metrics, exclusive).map_err(|error| start_error(format!("DATABASE_URL: {error}")))
+/// What a store needs of the rest.
+pub(super) struct Pieces<'a> {
+    pub(super) world: &'a World,
+    pub(super) ids: &'a Arc<Ids>,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) supervisor: &'a Supervisor,
 }
 
-/// Opens the store at a URL.
+/// Opens the store at a URL; `exclusive`: no other server may have it open, unless the settings allow that.
 pub(super) fn open(
     url: DatabaseUrl,
     settings: &Settings,
-    world: &World,
-    ids: &Arc<Ids>,
-    metrics: &Arc<Metrics>,
+    pieces: &Pieces<'_>,
     exclusive: bool,
 ) -> Result<Store, StoreError> {
+    let Pieces { world, ids, metrics, supervisor } = pieces;
     let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
     let timeout = settings.store.store_timeout;
     match url {
         DatabaseUrl::Sqlite(path) => {
             let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
-            Sqlite::open(options, clock, ids, metrics)
+            Sqlite::open(options, clock, ids, metrics, supervisor)
         }
-        DatabaseUrl::Mongo(uri) => Mongo::open(mongo::Options::new(uri, timeout), clock, ids, metrics),
+        DatabaseUrl::Mongo(uri) => {
+            let nodes = match settings.store.allow_several_nodes {
+                _ if !exclusive => Nodes::Command,
+                Some(SeveralNodes::Experimental) => Nodes::Several,
+                None => Nodes::Alone,
+            };
+            let options = mongo::Options { nodes, ..mongo::Options::new(uri, timeout) };
+            Mongo::open(options, clock, ids, metrics, supervisor)
+        }
     }
 }
 

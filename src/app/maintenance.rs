@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{StartError, World, foundation, start_error};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    StartError, World,
+    foundation::{self, Pieces},
+    start_error,
+};
 use crate::{
     config::{Settings, values::DatabaseUrl},
     ids::Ids,
     service::transfer::{self, Step, Verified},
-    store::{Store, StoreError, mongo, sqlite},
+    store::{Store, mongo, sqlite},
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -35,8 +42,8 @@ pub async fn copy(
     to: &str,
     progress: impl FnMut(Step, u64, u64) + Send,
 ) -> Result<Vec<Verified>, StartError> {
-    let source = open(settings, "--from", from)?;
-    let target = open(settings, "--to", to)?;
+    let source = open(settings, "--from", from).await?;
+    let target = open(settings, "--to", to).await?;
     let copied = transfer::copy(&source, &target, progress).await;
     source.backend.close().await;
     target.backend.close().await;
@@ -44,11 +51,15 @@ pub async fn copy(
 }
 
 /// Opens a store for itself alone.
-fn open(settings: &Settings, flag: &str, url: &str) -> Result<Store, StartError> {
+async fn open(settings: &Settings, flag: &str, url: &str) -> Result<Store, StartError> {
     let named = |problem: String| start_error(format!("{flag}: {problem}"));
     let url: DatabaseUrl = url.parse().map_err(named)?;
     let world = World::default();
     let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-    let opened = foundation::open(url, settings, &world, &ids, &Arc::new(Metrics::new()), true);
-    opened.map_err(|error: StoreError| named(error.to_string()))
+    let metrics = Arc::new(Metrics::new());
+    let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
+    let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
+    let opened = foundation::open(url, settings, &pieces, true).map_err(|error| named(error.to_string()))?;
+    opened.backend.opened().await.map_err(|error| named(error.to_string()))?;
+    Ok(opened)
 }

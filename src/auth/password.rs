@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::turns::{Full, Source, Turns};
-use crate::telemetry::Metrics;
+use crate::{supervisor::Supervisor, telemetry::Metrics};
 
 /// When a source that has too many passwords in the queue may try again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -98,12 +98,17 @@ impl Passwords {
     ///
     /// # Errors
     /// When the cost is not 4 to 31, or there are no threads.
-    pub fn new(cost: u32, patience: Duration, metrics: Arc<Metrics>) -> Result<Self, Unusable> {
+    pub fn new(
+        cost: u32,
+        patience: Duration,
+        metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<Self, Unusable> {
         let workers = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
         let queue = Arc::new(Queue::default());
         for number in 0..workers {
             let queue = Arc::clone(&queue);
-            std::thread::Builder::new().name(format!("password-{number}")).spawn(move || toil(&queue))?;
+            supervisor.thread("password", Some(number), move || toil(&queue))?;
         }
         let decoy = bcrypt::non_truncating_hash("nobody has this password", cost)?;
         Ok(Self { cost, highest: Arc::new(AtomicU32::new(cost)), queue, patience, decoy, metrics })
@@ -249,7 +254,9 @@ mod tests {
     const HERE: Source = Source { address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), familiar: false };
 
     fn passwords(cost: u32) -> Passwords {
-        Passwords::new(cost, Duration::from_secs(5), Arc::new(Metrics::new())).unwrap()
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
+        Passwords::new(cost, Duration::from_secs(5), metrics, &supervisor).unwrap()
     }
 
     #[tokio::test]

@@ -68,6 +68,7 @@ use crate::{
     },
     session,
     store::Backend,
+    supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
 
@@ -94,6 +95,8 @@ pub struct AppState {
     pub session: Arc<session::Context>,
     /// The store, for its health.
     pub store: Arc<dyn Backend>,
+    /// Watches over the tasks of the server.
+    pub supervisor: Supervisor,
     /// How many requests are allowed.
     pub limits: Arc<RequestLimits>,
     /// Slots of requests that run to their end, by address.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
 
 use super::Outbox;
+use crate::store::epochs::Epoch;
 
 /// A signed-in connection.
 pub struct Connection {
@@ -21,6 +22,8 @@ pub struct Connection {
     pub device: DeviceId,
     /// The way into it.
     pub outbox: Arc<Outbox>,
+    /// In which epoch of the store its sync was made.
+    synced: OnceLock<Epoch>,
     /// Whom it watches; nothing once it has ended.
     watching: Mutex<Option<HashSet<MemberId>>>,
 }
@@ -29,7 +32,19 @@ impl Connection {
     /// A connection that watches nobody.
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
-        Self { id, member, session, device, outbox, watching: Mutex::new(Some(HashSet::new())) }
+        let watching = Mutex::new(Some(HashSet::new()));
+        Self { id, member, session, device, outbox, synced: OnceLock::new(), watching }
+    }
+
+    /// Keeps the epoch of the store in which the connection's sync was made.
+    pub fn synced_in(&self, epoch: Epoch) {
+        self.synced.get_or_init(|| epoch);
+    }
+
+    /// The epoch in which the sync was made; none before it.
+    #[must_use]
+    pub fn synced(&self) -> Epoch {
+        self.synced.get().copied().unwrap_or(Epoch::NONE)
     }
 
     /// Changes the set of watched members; `None` if the connection has ended.

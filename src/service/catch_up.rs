@@ -13,7 +13,10 @@ use protocol::{MemberId, limits, model::Conversation};
 use super::{cursor::Partial, messaging::Messaging};
 use crate::{
     failure::Failure,
-    store::conversations::{Changes, Position, SyncPart},
+    store::{
+        conversations::{Changes, SyncPart},
+        epochs::Place,
+    },
 };
 
 /// Where a sync starts.
@@ -21,8 +24,8 @@ use crate::{
 pub enum Start {
     /// With the full state: there is no cursor, or none of this store.
     Full,
-    /// With what changed after a position.
-    Since(Position),
+    /// With what changed after a place.
+    Since(Place),
     /// Within a list that was begun on an earlier connection.
     Within(Partial),
 }
@@ -43,7 +46,7 @@ struct Round {
     /// Where the walk is, once its first part was read.
     place: Option<Partial>,
     /// What it starts with: what changed after this position, or the full state.
-    since: Option<Position>,
+    since: Option<Place>,
     /// Entries that there is still room for.
     entries: usize,
     /// Whether everything up to now was read in one snapshot.
@@ -51,7 +54,7 @@ struct Round {
 }
 
 impl Round {
-    fn first(since: Option<Position>) -> Self {
+    fn first(since: Option<Place>) -> Self {
         Self { place: None, since, entries: limits::SYNC_ENTRIES_TOTAL, whole: true }
     }
 
@@ -74,7 +77,7 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     /// Everything up to here was sent.
-    pub position: Position,
+    pub place: Place,
     /// Whether it was the full state.
     pub full: bool,
     /// Whether there are conversations that the full state had no room for.
@@ -87,7 +90,7 @@ impl CatchUp {
     pub fn new(member: MemberId, start: Start) -> Self {
         let round = match start {
             Start::Full => Round::first(None),
-            Start::Since(position) => Round::first(Some(position)),
+            Start::Since(place) => Round::first(Some(place)),
             Start::Within(place) => Round::at(place),
         };
         Self { member, round, more: false, fell_back: false }
@@ -131,18 +134,18 @@ impl CatchUp {
     #[must_use]
     pub fn done(&self) -> Option<Done> {
         let place = self.round.place.filter(|_| self.round.whole)?;
-        Some(Done { position: place.begun, full: place.since.is_none(), more: self.more })
+        Some(Done { place: place.start(), full: place.since.is_none(), more: self.more })
     }
 
     fn take(&mut self, changes: Changes) -> Part {
-        let Changes { conversations, places, position, full, more, partial } = changes;
+        let Changes { conversations, places, epoch, position, full, more, partial } = changes;
         let mut place = match self.round.place {
             // A round begins with the snapshot of its first part.
-            Some(place) if place.below.is_none() => Partial { begun: position, ..place },
+            Some(place) if place.below.is_none() => Partial { epoch, begun: position, ..place },
             Some(place) => place,
             None => {
-                let since = self.round.since.filter(|_| !full);
-                Partial { since, changed: since, begun: position, below: None, listed: 0 }
+                let since = self.round.since.filter(|_| !full).map(|since| since.position);
+                Partial { epoch, since, changed: since, begun: position, below: None, listed: 0 }
             }
         };
         self.round.whole &= !partial;
@@ -162,7 +165,7 @@ impl CatchUp {
 
 /// The part of the list that comes after a place.
 fn part_after(place: &Partial, entries: usize) -> SyncPart {
-    let first = SyncPart::first(place.begun, place.since);
+    let first = SyncPart::first(place.start(), place.since);
     let conversations = if place.changed.is_none() {
         limits::SYNC_FULL_CONVERSATIONS.saturating_sub(place.listed.into())
     } else {

@@ -1,19 +1,39 @@
-//! Cursors: a position of the store as opaque text, or a place within a sync that was not sent to its end.
+//! Cursors: a place of the store, or one within a sync that was not sent to its end, as opaque text that only its member
+//! can use.
 //!
-//! Not signed: a made-up cursor shows its member nothing but their own conversations.
+//! A cursor has a kind, an epoch, positions, and a message authentication code (HMAC-SHA256, its first 10 bytes) over
+//! these and the member. So nobody can make one up, which would make a sync as large as they like, or use another
+//! member's. Its key is derived from the secret that signs access tokens, so that every node knows it; cursors under a
+//! former secret are read for as long as that is kept. What is not good in any way is as good as no cursor.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use protocol::Cursor;
+use hmac::{Hmac, Mac as _};
+use protocol::{Cursor, MemberId};
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Sha256;
 
-use crate::store::conversations::{Position, StoreId};
+use crate::store::{
+    conversations::Position,
+    epochs::{Epoch, Place},
+};
 
-const VERSION: u8 = 1;
-/// Of a place within a sync.
-const PARTIAL: u8 = 2;
+type Hasher = Hmac<Sha256>;
+
+const VERSION: u8 = 2;
+/// What the key of cursors is derived with, so that it is good for nothing else.
+const LABEL: &[u8] = b"members-book cursor 2";
+/// Bytes before the code: version, kind, epoch, position.
+const BODY: usize = 18;
+/// The same for a place within a sync: version, kind, epoch, four positions, how many conversations.
+const WITHIN: usize = 43;
+/// Bytes of the code: 2^80 guesses, each of which costs a rate-limited hello.
+const CODE: usize = 10;
 
 /// A place within the list of conversations that a sync sends, the one with the newest entry first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partial {
+    /// The epoch of `begun`. What the client had before was good when the list was begun.
+    pub epoch: Epoch,
     /// What the client had before: entries after this position are sent; without it the latest ones (the full state).
     pub since: Option<Position>,
     /// The list has conversations that changed after this position; all without it.
@@ -26,82 +46,201 @@ pub struct Partial {
     pub listed: u8,
 }
 
-/// Writes a place within a sync as a cursor.
-#[must_use]
-pub fn encode_partial(store: StoreId, place: &Partial) -> Cursor {
-    let number = |position: Option<Position>| position.map_or(0, |Position(position)| position).to_be_bytes();
-    let Partial { since, changed, begun, below, listed } = *place;
-    let numbers = [since, changed, Some(begun), below].map(number);
-    let bytes = [&[PARTIAL][..], &store.0, numbers.as_flattened(), &[listed]].concat();
-    #[expect(clippy::expect_used, reason = "42 bytes are 56 characters, and a cursor may have 1 to 128")]
-    URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of 56 characters")
+impl Partial {
+    /// Where the list was begun: as long as that place is good, the rest is.
+    #[must_use]
+    pub fn start(&self) -> Place {
+        Place { epoch: self.epoch, position: self.begun }
+    }
 }
 
-/// Reads a place within a sync; `None` if it is not one of this store.
-#[must_use]
-pub fn decode_partial(store: StoreId, cursor: &Cursor) -> Option<Partial> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor.as_str()).ok()?;
-    let (version, rest) = bytes.split_first()?;
-    let (id, rest) = rest.split_first_chunk::<8>()?;
-    let (numbers, rest) = rest.split_first_chunk::<32>()?;
-    let &[listed] = rest else { return None };
-    let (numbers, _) = numbers.as_chunks::<8>();
-    let &[since, changed, begun, below] = numbers else { return None };
-    let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| position.0 > 0);
-    let (since, changed, below) = (position(since), position(changed), position(below));
-    let ours = *version == PARTIAL && *id == store.0;
-    ours.then(|| Partial { since, changed, begun: position(begun).unwrap_or_default(), below, listed })
+/// What a cursor of one place is for. One of a kind is none of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A device has everything up to there.
+    Sync = 0,
+    /// The next page of the list of conversations.
+    Page = 1,
 }
 
-/// Writes a cursor.
-#[must_use]
-pub fn encode(store: StoreId, position: Position) -> Cursor {
-    let mut bytes = [VERSION; 17];
-    let (_, rest) = bytes.split_at_mut(1);
-    let (id, place) = rest.split_at_mut(8);
-    id.copy_from_slice(&store.0);
-    place.copy_from_slice(&position.0.to_be_bytes());
-    #[expect(clippy::expect_used, reason = "17 bytes are 23 characters, and a cursor may have 1 to 128")]
-    URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of 23 characters")
+/// The kind of a cursor that stands for a place within a sync.
+const KIND_WITHIN: u8 = 2;
+
+/// The keys of cursors.
+pub struct Keys {
+    /// Of the secret of now.
+    signing: Hasher,
+    former: Vec<Hasher>,
 }
 
-/// Reads a cursor; `None` if it is not one of this store.
-#[must_use]
-pub fn decode(store: StoreId, cursor: &Cursor) -> Option<Position> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor.as_str()).ok()?;
-    let (version, rest) = bytes.split_first()?;
-    let (id, place) = rest.split_first_chunk::<8>()?;
-    let ours = *version == VERSION && *id == store.0;
-    ours.then(|| place.try_into().ok().map(|place| Position(u64::from_be_bytes(place))))?
+impl Keys {
+    /// The keys that belong to the secrets of access tokens.
+    #[must_use]
+    pub fn new(secret: &SecretString, former: &[SecretString]) -> Self {
+        Self { signing: derive(secret), former: former.iter().map(derive).collect() }
+    }
+
+    /// Writes a cursor for a member.
+    #[must_use]
+    pub fn encode(&self, member: MemberId, kind: Kind, place: Place) -> Cursor {
+        let mut body = [0; BODY];
+        let (head, position) = body.split_at_mut(BODY - 8);
+        write_head(head, kind as u8, place.epoch);
+        position.copy_from_slice(&place.position.0.to_be_bytes());
+        self.sign::<BODY, { BODY + CODE }>(member, &body)
+    }
+
+    /// Writes a cursor for a member that stands for a place within a sync.
+    #[must_use]
+    pub fn encode_within(&self, member: MemberId, place: &Partial) -> Cursor {
+        let number = |position: Option<Position>| position.map_or(0, |Position(position)| position).to_be_bytes();
+        let Partial { epoch, since, changed, begun, below, listed } = *place;
+        let mut body = [listed; WITHIN];
+        let (head, rest) = body.split_at_mut(BODY - 8);
+        write_head(head, KIND_WITHIN, epoch);
+        let numbers = [since, changed, Some(begun), below].map(number);
+        rest.iter_mut().zip(numbers.as_flattened()).for_each(|(byte, number)| *byte = *number);
+        self.sign::<WITHIN, { WITHIN + CODE }>(member, &body)
+    }
+
+    /// Reads a member's cursor; nothing if it was not made for them, for this kind, by a server with one of these keys.
+    /// Whether its place is still good is the store's to say.
+    #[must_use]
+    pub fn decode(&self, member: MemberId, kind: Kind, cursor: &Cursor) -> Option<Place> {
+        let body = self.verify::<BODY>(member, kind as u8, cursor)?;
+        let (epoch, position) = after_kind(&body)?;
+        Some(Place { epoch, position: Position(u64::from_be_bytes(position.try_into().ok()?)) })
+    }
+
+    /// Reads a member's cursor that stands for a place within a sync.
+    #[must_use]
+    pub fn decode_within(&self, member: MemberId, cursor: &Cursor) -> Option<Partial> {
+        let body = self.verify::<WITHIN>(member, KIND_WITHIN, cursor)?;
+        let (epoch, rest) = after_kind(&body)?;
+        let (numbers, listed) = rest.split_first_chunk::<32>()?;
+        let &[listed] = listed else { return None };
+        let (numbers, _) = numbers.as_chunks::<8>();
+        let &[since, changed, begun, below] = numbers else { return None };
+        let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| position.0 > 0);
+        let (since, changed, below) = (position(since), position(changed), position(below));
+        Some(Partial { epoch, since, changed, begun: position(begun).unwrap_or_default(), below, listed })
+    }
+
+    /// A body with its code, as text. `WHOLE` is `BYTES` and those of the code.
+    fn sign<const BYTES: usize, const WHOLE: usize>(&self, member: MemberId, body: &[u8; BYTES]) -> Cursor {
+        let mut bytes = [0; WHOLE];
+        let (start, code) = bytes.split_at_mut(BYTES);
+        start.copy_from_slice(body);
+        code.copy_from_slice(&finish(&self.signing, member, body));
+        #[expect(clippy::expect_used, reason = "53 bytes at most are 71 characters, and a cursor may have 1 to 128")]
+        URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of at most 71 characters")
+    }
+
+    /// The body of a member's cursor, if it has this length, version and kind, and its code is right.
+    fn verify<const BYTES: usize>(&self, member: MemberId, kind: u8, cursor: &Cursor) -> Option<[u8; BYTES]> {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor.as_str()).ok()?;
+        let (body, code) = bytes.split_first_chunk::<BYTES>()?;
+        let [VERSION, its, ..] = body.as_slice() else { return None };
+        // `verify_truncated_left` takes as long whatever differs.
+        let is_ours = |key: &Hasher| mac(key, member, body).verify_truncated_left(code).is_ok();
+        let ours =
+            code.len() == CODE && *its == kind && std::iter::once(&self.signing).chain(&self.former).any(is_ours);
+        ours.then_some(*body)
+    }
+}
+
+/// Writes version, kind and epoch: 10 bytes.
+fn write_head(head: &mut [u8], kind: u8, epoch: Epoch) {
+    let bytes = [VERSION, kind].into_iter().chain(epoch.0);
+    head.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+}
+
+/// The epoch, and what comes after it.
+fn after_kind(body: &[u8]) -> Option<(Epoch, &[u8])> {
+    let (epoch, rest) = body.get(2..)?.split_first_chunk::<8>()?;
+    Some((Epoch(*epoch), rest))
+}
+
+fn derive(secret: &SecretString) -> Hasher {
+    let key = new(secret.expose_secret().as_bytes()).chain_update(LABEL).finalize().into_bytes();
+    new(&key)
+}
+
+fn new(key: &[u8]) -> Hasher {
+    #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
+    Hasher::new_from_slice(key).expect("a key of any length")
+}
+
+fn mac(key: &Hasher, member: MemberId, body: &[u8]) -> Hasher {
+    key.clone().chain_update(body).chain_update(member.as_bytes())
+}
+
+fn finish(key: &Hasher, member: MemberId, body: &[u8]) -> [u8; CODE] {
+    let full: [u8; 32] = mac(key, member, body).finalize().into_bytes().into();
+    let mut code = [0; CODE];
+    code.iter_mut().zip(full).for_each(|(byte, computed)| *byte = computed);
+    code
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_place_within_a_sync_is_read_as_it_was_written() {
-        let (ours, other) = (StoreId([1; 8]), StoreId([2; 8]));
-        let at = |number| Some(Position(number));
-        for place in [
-            Partial { since: None, changed: None, begun: Position(9), below: at(7), listed: 3 },
-            Partial { since: at(2), changed: at(5), begun: Position(u64::MAX), below: None, listed: 255 },
-        ] {
-            let cursor = encode_partial(ours, &place);
-            assert_eq!(decode_partial(ours, &cursor), Some(place));
-            assert_eq!((decode_partial(other, &cursor), decode(ours, &cursor)), (None, None));
-        }
-        assert_eq!(decode_partial(ours, &encode(ours, Position(1))), None);
+    const ANA: MemberId = MemberId::from_bytes([1; 12]);
+    const BEN: MemberId = MemberId::from_bytes([2; 12]);
+    const PLACE: Place = Place { epoch: Epoch([7; 8]), position: Position(42) };
+
+    fn keys(secret: &str, former: &[&str]) -> Keys {
+        let former: Vec<SecretString> = former.iter().map(|secret| (*secret).into()).collect();
+        Keys::new(&secret.into(), &former)
     }
 
     #[test]
-    fn only_a_cursor_of_the_same_store_is_read() {
-        let (ours, other) = (StoreId([1; 8]), StoreId([2; 8]));
-        let cursor = encode(ours, Position(42));
-        assert_eq!(decode(ours, &cursor), Some(Position(42)));
-        assert_eq!(decode(other, &cursor), None);
-        for foreign in ["x", "AX8kQm9va0NsdWI", "not base64!", &format!("{cursor}AA")] {
-            assert_eq!(decode(ours, &foreign.parse().unwrap()), None, "{foreign}");
+    fn a_cursor_is_good_for_its_member_and_its_kind_only() {
+        let keys = keys("secret", &[]);
+        let cursor = keys.encode(ANA, Kind::Sync, PLACE);
+        assert_eq!(keys.decode(ANA, Kind::Sync, &cursor), Some(PLACE));
+        assert_eq!(keys.decode(BEN, Kind::Sync, &cursor), None);
+        assert_eq!(keys.decode(ANA, Kind::Page, &cursor), None);
+        let old = "AX8kQm9va0NsdWIAAAAAAAAAKg";
+        for foreign in ["x", old, "not base64!", &format!("{cursor}AA"), &cursor.as_str()[..24]] {
+            assert_eq!(keys.decode(ANA, Kind::Sync, &foreign.parse().unwrap()), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_former_secret_is_good_for_as_long_as_it_is_kept() {
+        let cursor = keys("old", &[]).encode(ANA, Kind::Sync, PLACE);
+        assert_eq!(keys("new", &["older", "old"]).decode(ANA, Kind::Sync, &cursor), Some(PLACE));
+        assert_eq!(keys("new", &[]).decode(ANA, Kind::Sync, &cursor), None);
+    }
+
+    #[test]
+    fn a_place_within_a_sync_is_read_as_it_was_written() {
+        let (keys, at) = (keys("secret", &[]), |number| Some(Position(number)));
+        let epoch = Epoch([7; 8]);
+        for place in [
+            Partial { epoch, since: None, changed: None, begun: Position(9), below: at(7), listed: 3 },
+            Partial { epoch, since: at(2), changed: at(5), begun: Position(u64::MAX), below: None, listed: 255 },
+        ] {
+            let cursor = keys.encode_within(ANA, &place);
+            assert_eq!(keys.decode_within(ANA, &cursor), Some(place));
+            assert_eq!((keys.decode_within(BEN, &cursor), keys.decode(ANA, Kind::Sync, &cursor)), (None, None));
+        }
+        assert_eq!(keys.decode_within(ANA, &keys.encode(ANA, Kind::Sync, PLACE)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_byte_can_be_changed(place in 0..BODY + CODE, to in 1_u8..) {
+            let keys = keys("secret", &[]);
+            let mut bytes = URL_SAFE_NO_PAD.decode(keys.encode(ANA, Kind::Sync, PLACE).as_str()).unwrap();
+            bytes[place] ^= to;
+            let changed = URL_SAFE_NO_PAD.encode(bytes).parse().unwrap();
+            prop_assert_eq!(keys.decode(ANA, Kind::Sync, &changed), None);
         }
     }
 }

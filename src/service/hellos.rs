@@ -13,7 +13,7 @@ use std::{
 use protocol::{ErrorCode, MemberId, SessionId};
 use tokio::time::Instant;
 
-use super::{accounts::network, limiter::Limiter};
+use super::{accounts::network, catch_up::Start, limiter::Limiter};
 use crate::{auth::AccessTokens, failure::Failure};
 
 /// What a hello with a full sync costs; one with a cursor costs 1.
@@ -40,20 +40,28 @@ impl Hellos {
         Self { by_address, by_session, by_member, penalties: Mutex::default() }
     }
 
-    /// Charges a hello. `full`: it asks for the full state. A token that is not good is charged to its address only, and
-    /// refused later.
+    /// Charges a hello, and says where its sync starts; `start` is asked for its member. A token that is not good is charged
+    /// to its address only, and refused later.
     ///
     /// # Errors
     /// `rate_limited` with the time to wait.
-    pub fn admit(&self, tokens: &AccessTokens, token: &str, from: IpAddr, full: bool) -> Result<(), Failure> {
+    pub fn admit(
+        &self,
+        tokens: &AccessTokens,
+        token: &str,
+        from: IpAddr,
+        start: impl FnOnce(MemberId) -> Start,
+    ) -> Result<Start, Failure> {
         self.by_address.check(&network(from))?;
-        let Ok(token) = tokens.verify(token) else { return Ok(()) };
+        let Ok(token) = tokens.verify(token) else { return Ok(Start::Full) };
         if let Some(wait) = self.kept_out(token.member, Instant::now()) {
             return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
         }
-        let cost = if full { FULL_COST } else { 1 };
+        let start = start(token.member);
+        let cost = if start == Start::Full { FULL_COST } else { 1 };
         self.by_session.check_many(&token.session, cost)?;
-        self.by_member.check_many(&token.member, cost)
+        self.by_member.check_many(&token.member, cost)?;
+        Ok(start)
     }
 
     /// Keeps a member out for so long.

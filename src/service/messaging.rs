@@ -25,8 +25,9 @@ use crate::{
     store::{
         ConversationStore, MemberStore,
         conversations::{
-            Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range, SyncPart,
+            Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Range, SyncPart,
         },
+        epochs::{Epoch, Place},
     },
     telemetry::Metrics,
 };
@@ -67,6 +68,7 @@ pub struct Messaging {
     members: Arc<dyn MemberStore>,
     sequencer: Sequencer,
     events: Events,
+    cursors: cursor::Keys,
     memberships: Cache<ConversationId, Membership>,
     beginnings: Arc<Limiter<MemberId>>,
     admission: Admission,
@@ -95,6 +97,7 @@ impl Messaging {
         members: Arc<dyn MemberStore>,
         sequencer: Sequencer,
         events: Events,
+        cursors: cursor::Keys,
         beginnings: Limiter<MemberId>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -106,7 +109,7 @@ impl Messaging {
         });
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);
-        Self { store, members, sequencer, events, memberships, beginnings, admission, typing_shown }
+        Self { store, members, sequencer, events, cursors, memberships, beginnings, admission, typing_shown }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
@@ -187,8 +190,10 @@ impl Messaging {
     /// # Errors
     /// A bad `after`, or the store.
     pub async fn list(&self, member: MemberId, after: Option<&str>, limit: u32) -> Result<Conversations, Failure> {
-        let store_id = self.store.store_id();
-        let after = after.map(|after| after.parse().ok().and_then(|after| cursor::decode(store_id, &after)));
+        let after = after.map(|after| {
+            let place = after.parse().ok().and_then(|after| self.cursors.decode(member, cursor::Kind::Page, &after));
+            place.map(|place| place.position)
+        });
         let before = match after {
             Some(None) => {
                 return Err(Failure::input(
@@ -201,7 +206,9 @@ impl Messaging {
             None => None,
         };
         let page = self.store.list(member, before, to_usize(limit)).await?;
-        let next = page.next.map(|position| cursor::encode(store_id, position).to_string());
+        // The order of the list is the same in every epoch.
+        let place = |position| Place { epoch: Epoch::NONE, position };
+        let next = page.next.map(|next| self.cursors.encode(member, cursor::Kind::Page, place(next)).to_string());
         Ok(Conversations { conversations: page.conversations, next })
     }
 
@@ -225,33 +232,51 @@ impl Messaging {
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, Failure> {
-        Ok(self.store.changes(member, since).await?)
+    pub(super) async fn changes(&self, member: MemberId, since: Option<Place>) -> Result<Changes, Failure> {
+        let changes = self.store.changes(member, since.map(|since| since.position)).await?;
+        match since {
+            // The epoch has ended meanwhile, and before that position.
+            Some(since) if !changes.full && !self.store.accepts(since) => Ok(self.store.changes(member, None).await?),
+            _ => Ok(changes),
+        }
     }
 
-    /// A further part of what changed for a member; `None` if that is another state of the store.
+    /// A further part of what changed for a member, `None` if the store has gone back
+    /// behind that.
     ///
     /// # Errors
     /// The store.
     pub(super) async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, Failure> {
-        Ok(self.store.changes_below(member, part).await?)
+        let start = part.begun;
+        let changes = self.store.changes_below(member, part).await?;
+        Ok(changes.filter(|_| self.store.accepts(start)))
     }
 
-    /// Where the sync of a client with this cursor starts.
+    /// Where the sync of a member's client with this cursor starts.
     #[must_use]
-    pub fn start_of(&self, cursor: Option<&Cursor>) -> Start {
-        let store = self.store.store_id();
-        let start = cursor.and_then(|cursor| {
-            let complete = cursor::decode(store, cursor).map(Start::Since);
-            complete.or_else(|| cursor::decode_partial(store, cursor).map(Start::Within))
-        });
-        start.unwrap_or(Start::Full)
+    pub fn start_of(&self, member: MemberId, cursor: &Cursor) -> Start {
+        let complete = self.cursors.decode(member, cursor::Kind::Sync, cursor).map(Start::Since);
+        let start = complete.or_else(|| self.cursors.decode_within(member, cursor).map(Start::Within));
+        let place = match &start {
+            Some(Start::Since(place)) => *place,
+            Some(Start::Within(within)) => within.start(),
+            Some(Start::Full) | None => return Start::Full,
+        };
+        start.filter(|_| self.store.accepts(place)).unwrap_or(Start::Full)
     }
 
-    /// A place within a sync as a cursor.
+    /// A place within a sync as a cursor of a member.
     #[must_use]
-    pub fn cursor_within(&self, place: &Partial) -> Cursor {
-        cursor::encode_partial(self.store.store_id(), place)
+    pub fn cursor_within(&self, member: MemberId, place: &Partial) -> Cursor {
+        self.cursors.encode_within(member, place)
+    }
+
+    /// Whether commits are made in time, as far as is known.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn check(&self) -> Result<(), Failure> {
+        Ok(self.sequencer.check()?)
     }
 
     /// Finishes what nodes that are gone have left half done, and tells those who are connected.
@@ -268,16 +293,18 @@ impl Messaging {
         Ok(self.store.finished(unfinished).await?)
     }
 
-    /// A position as a cursor.
+    /// A place as a cursor of a member.
     #[must_use]
-    pub fn cursor_at(&self, position: Position) -> Cursor {
-        cursor::encode(self.store.store_id(), position)
+    pub fn cursor_at(&self, member: MemberId, place: Place) -> Cursor {
+        self.cursors.encode(member, cursor::Kind::Sync, place)
     }
 
-    /// A cursor for everything that has been put into the outboxes so far.
+    /// A cursor for everything that has been put into the outboxes so far, for a connection whose sync was made in an
+    /// epoch. If that has ended, the sync may have missed what happened just before: the cursor leads to the full state.
     #[must_use]
-    pub fn published(&self) -> Cursor {
-        self.cursor_at(self.sequencer.published())
+    pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
+        let published = self.sequencer.published();
+        self.cursor_at(member, if published.epoch == synced { published } else { Place::NOWHERE })
     }
 
     /// The kind and members of a conversation.

@@ -7,8 +7,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     task::Poll,
     time::Duration,
@@ -32,8 +32,10 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, StoreError,
-        conversations::{Applied, Command, Membership, Outcome, Position, Refusal, Untold},
+        conversations::{Applied, Command, Membership, Outcome, Refusal, Untold},
+        epochs::Place,
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -66,28 +68,26 @@ pub struct Sequencer {
 
 /// What the lanes tell everybody.
 struct Progress {
-    /// The largest position that was ever told to be published.
-    published: AtomicU64,
-    /// For each lane, the store's horizon when its batch began: what the batch does gets larger positions. [`IDLE`]
-    /// while it has none.
-    floors: Box<[AtomicU64]>,
+    /// For each lane, the store's horizon when its batch began: what the batch does gets larger positions, or is of
+    /// another epoch. Nothing while it has none.
+    floors: Box<[Mutex<Option<Place>>]>,
     /// The store has not answered in time; new commands fail at once until it does.
     stalled: AtomicBool,
 }
-
-/// The floor of a lane that has no batch.
-const IDLE: u64 = u64::MAX;
 
 impl Progress {
     /// Everything up to here is durable and in the outboxes of those who are connected: the horizon, unless a lane is
     /// at work whose events may be earlier.
     ///
     /// The horizon is read first. A batch that begins after that gets larger positions, and one that began before
-    /// shows in its floor until its events are out.
-    fn published(&self, horizon: Position) -> u64 {
-        let floors = self.floors.iter().map(|floor| floor.load(Ordering::SeqCst));
-        let published = floors.fold(horizon.0, u64::min);
-        self.published.fetch_max(published, Ordering::AcqRel).max(published)
+    /// shows in its floor until its events are out. While one is at work that began in another epoch, there is no place
+    /// that would be right.
+    fn published(&self, horizon: Place) -> Place {
+        let floors = self.floors.iter().filter_map(|floor| *floor.lock().unwrap_or_else(PoisonError::into_inner));
+        floors.fold(horizon, |published, floor| {
+            let position = published.position.min(floor.position);
+            if floor.epoch == published.epoch { Place { position, ..published } } else { Place::NOWHERE }
+        })
     }
 }
 
@@ -116,10 +116,11 @@ impl Sequencer {
         events: &Events,
         deadline: Duration,
         metrics: &Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> (Self, Lanes) {
         let count = store.lanes().max(1);
-        let floors = (0..count).map(|_| AtomicU64::new(IDLE)).collect();
-        let progress = Progress { published: AtomicU64::new(0), floors, stalled: AtomicBool::new(false) };
+        let floors = (0..count).map(|_| Mutex::default()).collect();
+        let progress = Progress { floors, stalled: AtomicBool::new(false) };
         let (progress, stop) = (Arc::new(progress), CancellationToken::new());
         let (lanes, tasks) = (0..count)
             .map(|number| {
@@ -132,7 +133,7 @@ impl Sequencer {
                     deadline,
                     metrics: Arc::clone(metrics),
                 };
-                (sender, tokio::spawn(lane.run(receiver, stop.clone())))
+                (sender, supervisor.until(stop.clone(), "lane", lane.run(receiver, stop.clone())))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
         (Self { store, lanes: lanes.into(), progress }, Lanes { tasks, stop })
@@ -156,8 +157,17 @@ impl Sequencer {
 
     /// Everything up to here is durable, and in the outboxes of those who are connected.
     #[must_use]
-    pub fn published(&self) -> Position {
-        Position(self.progress.published(self.store.horizon()))
+    pub fn published(&self) -> Place {
+        self.progress.published(self.store.horizon())
+    }
+
+    /// Whether the store commits in time, as far as is known.
+    ///
+    /// # Errors
+    /// A commit has taken longer than it may, and is not done yet.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let stalled = self.progress.stalled.load(Ordering::Relaxed);
+        if stalled { Err(StoreError::Unavailable("it does not answer".to_owned())) } else { Ok(()) }
     }
 
     fn lane_of(&self, conversation: ConversationId) -> Option<&mpsc::Sender<Queued>> {
@@ -203,7 +213,7 @@ impl Lane {
                     && let Some((applied, askers)) = committed.take()
                 {
                     self.settle(applied, askers);
-                    self.set_floor(IDLE);
+                    self.set_floor(None);
                 }
             }
             if queued.is_empty() {
@@ -227,16 +237,16 @@ impl Lane {
             }
             // Before anything of the batch gets its position. While the last batch is not told yet, its floor stands: it is
             // the lower one.
-            let floor = self.store.horizon().0;
+            let floor = self.store.horizon();
             if committed.is_none() {
-                self.set_floor(floor);
+                self.set_floor(Some(floor));
             }
             let mut applying = self.store.apply(commands);
             // The first poll hands the batch over.
             let first = futures_util::poll!(&mut applying);
             if let Some((applied, askers)) = committed.take() {
                 self.settle(applied, askers);
-                self.set_floor(floor);
+                self.set_floor(Some(floor));
             }
             let applied = match first {
                 Poll::Ready(applied) => applied,
@@ -248,15 +258,15 @@ impl Lane {
                     for asker in &mut askers {
                         self.answer(asker, Err(error.clone().into()));
                     }
-                    self.set_floor(IDLE);
+                    self.set_floor(None);
                 }
             }
         }
     }
 
-    fn set_floor(&self, floor: u64) {
+    fn set_floor(&self, floor: Option<Place>) {
         if let Some(own) = self.progress.floors.get(self.number) {
-            own.store(floor, Ordering::SeqCst);
+            *own.lock().unwrap_or_else(PoisonError::into_inner) = floor;
         }
     }
 
@@ -403,7 +413,31 @@ impl From<Refusal> for Failure {
             Refusal::MemberNotFound => ErrorCode::MemberNotFound,
             Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
             Refusal::SenderDeactivated => ErrorCode::MemberDeactivated,
+            Refusal::Failed(error) => return error.into(),
         };
         Self::of(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{conversations::Position, epochs::Epoch};
+
+    fn place(epoch: u8, position: u64) -> Place {
+        Place { epoch: Epoch([epoch; 8]), position: Position(position) }
+    }
+
+    #[test]
+    fn what_a_busy_lane_has_not_told_is_not_published() {
+        let progress = |floors: &[Option<Place>]| Progress {
+            floors: floors.iter().map(|floor| Mutex::new(*floor)).collect(),
+            stalled: AtomicBool::new(false),
+        };
+        assert_eq!(progress(&[None, None]).published(place(1, 9)), place(1, 9));
+        assert_eq!(progress(&[Some(place(1, 4)), Some(place(1, 7))]).published(place(1, 9)), place(1, 4));
+        // The clock of the database has gone back: positions of before say nothing about those of now.
+        assert_eq!(progress(&[None, Some(place(1, 40))]).published(place(2, 9)), Place::NOWHERE);
+        assert_eq!(progress(&[Some(place(1, 40)), Some(place(2, 5))]).published(place(2, 9)), Place::NOWHERE);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    RequestId, ServerFrame,
+    ErrorCode, RequestId, ServerFrame,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
 use tokio::time::Instant;
@@ -17,7 +17,9 @@ use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
     service::messaging::{Send, Target, direct_conversation},
-    store::conversations::{Mark, Outcome},
+    store::{
+        conversations::{Mark, Outcome},
+    },
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
@@ -26,6 +28,35 @@ fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Fa
 
 fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
     outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result })));
+}
+
+/// The place of a query among those in flight: it is given back with the answer, and with an answer whatever happens.
+struct Asked {
+    outbox: Arc<Outbox>,
+    id: Option<RequestId>,
+    answered: bool,
+}
+
+impl Asked {
+    fn answer(mut self, result: Result<ServerFrame, Failure>) {
+        self.answered = true;
+        answer_query(&self.outbox, self.id.take(), result);
+    }
+
+    /// Ends a query to which there is no reply, whether it has an id or not.
+    fn end(mut self) {
+        self.id = None;
+        self.answer(Ok(okay()));
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Its task panicked.
+            answer_query(&self.outbox, self.id.take(), Err(ErrorCode::Internal.into()));
+        }
+    }
 }
 
 fn okay() -> ServerFrame {
@@ -74,7 +105,8 @@ pub(super) fn dispatch(
         }
         Call::Ping => {
             // Read before it is queued: everything up to this cursor is in the outbox already, before the pong.
-            let pong = Pong { cursor: context.messaging.published(), time: context.clock.now() };
+            let cursor = context.messaging.published(connection.member, connection.synced());
+            let pong = Pong { cursor, time: context.clock.now() };
             answer(&connection.outbox, id, Ok(ServerFrame::Pong(pong)));
         }
         Call::Query(query) => {
@@ -92,13 +124,13 @@ pub(super) fn dispatch(
 /// Does what may have to wait for the store.
 async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<RequestId>, query: Query) {
     let member = connection.member;
+    let asked = Asked { outbox: Arc::clone(&connection.outbox), id, answered: false };
     let result = match query {
-        Query::Watch(members) => return watch(&context, &connection, id, members).await,
+        Query::Watch(members) => return watch(&context, &connection, asked, members).await,
         Query::Typing { target, active } => {
             let told = context.messaging.typing(member, Some(connection.id), target, active).await;
             match told {
-                // There is no reply to this one, whether it has an id or not.
-                Ok(()) => return answer_query(&connection.outbox, None, Ok(okay())),
+                Ok(()) => return asked.end(),
                 Err(failure) => Err(failure),
             }
         }
@@ -113,22 +145,17 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
             renewed.map(|expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), unread: None }))
         }
     };
-    answer_query(&connection.outbox, id, result);
+    asked.answer(result);
 }
 
-async fn watch(
-    context: &Context,
-    connection: &Arc<Connection>,
-    id: Option<RequestId>,
-    members: Vec<protocol::MemberId>,
-) {
+async fn watch(context: &Context, connection: &Arc<Connection>, asked: Asked, members: Vec<protocol::MemberId>) {
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };
-            answer_query(&connection.outbox, id, Ok(ServerFrame::PresenceSnapshot(snapshot)));
+            asked.answer(Ok(ServerFrame::PresenceSnapshot(snapshot)));
             context.watching.catch_up(connection, &members);
         }
-        Err(failure) => answer_query(&connection.outbox, id, Err(failure)),
+        Err(failure) => asked.answer(Err(failure)),
     }
 }
 
@@ -147,5 +174,26 @@ fn outcome_frame(outcome: Outcome) -> ServerFrame {
         Outcome::Marked { unread, .. } => ServerFrame::Okay(Okay { unread, expires_at: None }),
         // No client asks for that.
         Outcome::Refreshed => ServerFrame::Okay(Okay { unread: None, expires_at: None }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::OutboxLimits;
+
+    #[tokio::test]
+    async fn a_query_whose_task_panics_is_answered_and_gives_its_place_back() {
+        let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, Arc::default()));
+        let asked = Asked { outbox: Arc::clone(&outbox), id: Some("7".parse().unwrap()), answered: false };
+        let task = tokio::spawn(async move {
+            let _asked = asked;
+            panic!("on purpose")
+        });
+        assert!(task.await.is_err());
+        let [Delivery::Reply(reply)] = &*outbox.take().into_iter().collect::<Vec<_>>() else { panic!() };
+        let Err(failure) = &reply.result else { panic!() };
+        assert!(reply.to_query && failure.code == ErrorCode::Internal);
+        assert_eq!(reply.id.as_ref().map(RequestId::as_str), Some("7"));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use protocol::{
-    ServerFrame,
+    MemberId, ServerFrame,
     limits::SYNC_FRAME_BYTES,
     server::{Sync, SyncDone},
     size::conversation_bytes,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The frames of a part, each with the cursor from which a sync goes on after it.
-pub(super) fn frames(part: Part, messaging: &Messaging) -> VecDeque<Frame> {
+pub(super) fn frames(member: MemberId, part: Part, messaging: &Messaging) -> VecDeque<Frame> {
     let mut frames = VecDeque::new();
     let mut rest = part.conversations.into_iter().zip(part.places).peekable();
     while let Some((first, mut place)) = rest.next() {
@@ -29,13 +29,13 @@ pub(super) fn frames(part: Part, messaging: &Messaging) -> VecDeque<Frame> {
             conversations.push(next);
             place = after;
         }
-        let sync = Sync { conversations, cursor: messaging.cursor_within(&place) };
+        let sync = Sync { conversations, cursor: messaging.cursor_within(member, &place) };
         frames.push_back(Frame::push(&ServerFrame::Sync(sync)));
     }
     frames
 }
 
 /// The last frame of a sync.
-pub(super) fn done(Done { position, full, more }: Done, messaging: &Messaging) -> Frame {
-    Frame::push(&ServerFrame::SyncDone(SyncDone { cursor: messaging.cursor_at(position), full, more }))
+pub(super) fn done(member: MemberId, Done { place, full, more }: Done, messaging: &Messaging) -> Frame {
+    Frame::push(&ServerFrame::SyncDone(SyncDone { cursor: messaging.cursor_at(member, place), full, more }))
 }

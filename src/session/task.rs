@@ -263,11 +263,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// go out after the sync, so nothing falls between.
     async fn sign_in(&mut self, id: Option<RequestId>, hello: Hello) -> Result<(), End> {
         let started = Instant::now();
-        let start = self.context.messaging.start_of(hello.cursor.as_ref());
         let (hellos, tokens) = (&self.context.hellos, &self.context.connections.accounts.tokens);
-        if let Err(failure) = hellos.admit(tokens, &hello.token, self.peer, start == Start::Full) {
-            return self.refuse(id.as_ref(), failure).await;
-        }
+        let start = |member| match &hello.cursor {
+            Some(cursor) => self.context.messaging.start_of(member, cursor),
+            None => Start::Full,
+        };
+        let start = match hellos.admit(tokens, &hello.token, self.peer, start) {
+            Ok(start) => start,
+            Err(failure) => return self.refuse(id.as_ref(), failure).await,
+        };
         self.outbox.begin_sync();
         let signed_in = self.context.connections.sign_in(hello, Arc::clone(&self.outbox), self.peer).await;
         let signed_in = match signed_in {
@@ -301,13 +305,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 Err(failure) => return self.refuse(None, failure).await,
             };
             let ends_round = part.ends_round;
-            self.send_sync(sync::frames(part, &context.messaging)).await?;
+            self.send_sync(sync::frames(member, part, &context.messaging)).await?;
             if !ends_round {
                 continue;
             }
             match catch_up.done() {
                 Some(done) if self.outbox.end_sync() => {
-                    return self.send_sync(VecDeque::from([sync::done(done, &context.messaging)])).await;
+                    if let Some(connection) = &self.connection {
+                        connection.synced_in(done.place.epoch);
+                    }
+                    return self.send_sync(VecDeque::from([sync::done(member, done, &context.messaging)])).await;
                 }
                 _ => {
                     self.outbox.begin_sync();

@@ -8,7 +8,10 @@ use protocol::{
     model::{Conversation, ConversationKind, Entry, Message, UserType},
 };
 
-use super::StoreError;
+use super::{
+    StoreError,
+    epochs::{Epoch, Place},
+};
 
 /// A place in the order of all durable changes of a store; larger is later. What a cursor carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -191,6 +194,8 @@ pub enum Refusal {
         /// How long to wait.
         retry_after: Duration,
     },
+    /// The store has refused to write it, while it wrote others of the batch; why, for the log.
+    Failed(StoreError),
 }
 
 /// What a batch of commands did.
@@ -244,6 +249,8 @@ pub struct Changes {
     pub conversations: Vec<Conversation>,
     /// The place of each in the list of all conversations: smaller further down.
     pub places: Vec<Position>,
+    /// The epoch of `position`.
+    pub epoch: Epoch,
     /// Everything up to here is in it; in a part, for the conversations that the list has down to its last one.
     pub position: Position,
     /// Whether this is the full state, bounded, rather than what changed.
@@ -258,7 +265,7 @@ pub struct Changes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncPart {
     /// Where the list was begun: a snapshot of the store has to be at least this far.
-    pub begun: Position,
+    pub begun: Place,
     /// Entries after this position; without it the latest ones, as the full state has them.
     pub since: Option<Position>,
     /// Only conversations that changed after this position; all without it.
@@ -274,15 +281,15 @@ pub struct SyncPart {
 impl Changes {
     /// Nothing, as of a position.
     #[must_use]
-    pub fn none(position: Position, full: bool) -> Self {
-        Self { conversations: Vec::new(), places: Vec::new(), position, full, more: false, partial: false }
+    pub fn none(Place { epoch, position }: Place, full: bool) -> Self {
+        Self { conversations: Vec::new(), places: Vec::new(), epoch, position, full, more: false, partial: false }
     }
 }
 
 impl SyncPart {
     /// The first part of a sync, in a snapshot: what changed after `since`, or the full state.
     #[must_use]
-    pub fn first(snapshot: Position, since: Option<Position>) -> Self {
+    pub fn first(snapshot: Place, since: Option<Position>) -> Self {
         let conversations =
             if since.is_none() { limits::SYNC_FULL_CONVERSATIONS } else { limits::SYNC_CHANGED_CONVERSATIONS };
         let entries = limits::SYNC_ENTRIES_TOTAL;
@@ -324,8 +331,11 @@ pub trait ConversationStore: Send + Sync {
     fn lanes(&self) -> usize;
 
     /// Everything with a position up to here is durable and visible, and every change that begins from now on gets a
-    /// larger one.
-    fn horizon(&self) -> Position;
+    /// larger one. The epoch changes when that cannot be kept up.
+    fn horizon(&self) -> Place;
+
+    /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
+    fn accepts(&self, place: Place) -> bool;
 
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.

@@ -6,6 +6,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
+//! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
 //! | [`archive`] | a store as rows, to move everything to another one |
@@ -16,6 +17,7 @@ pub mod archive;
 pub mod audit;
 pub mod changes;
 pub mod conversations;
+pub mod epochs;
 pub mod members;
 pub mod mongo;
 pub mod recommendations;
@@ -70,7 +72,15 @@ pub trait Backend: Send + Sync {
     /// One line for people: which kind, and where. No credentials.
     fn describe(&self) -> String;
 
-    /// Whether it can be read and, as far as is known without writing, written.
+    /// Waits until it is known whether this process may use it. One that does not answer at the moment may be used.
+    ///
+    /// # Errors
+    /// Another server uses it; the message says which.
+    async fn opened(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether it can be read and written.
     ///
     /// # Errors
     /// The reason why not.

@@ -111,6 +111,10 @@ metrics! {
     StoreReadSeconds = "store_read_seconds", Histogram, [];
     /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
     SeqCollisions = "seq_collisions", Counter, [];
+    /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
+    ClockSteps = "clock_steps", Counter, ["direction"];
+    /// Long-lived tasks and threads that ended although they should run, by name.
+    TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
     StoreErrors = "store_errors", Counter, ["kind"];
     /// HTTP requests, by method, route and status.
@@ -152,6 +156,16 @@ struct LimitLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectionLabels {
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -227,6 +241,8 @@ pub struct Metrics {
     pub store_read_seconds: Histogram,
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
+    clock_steps: Family<DirectionLabels, Counter>,
+    task_failures: Family<TaskLabels, Counter>,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
     http_seconds: Family<RouteLabels, Histogram>,
@@ -299,6 +315,8 @@ impl Metrics {
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
+            clock_steps: register(r, Metric::ClockSteps, Family::default()),
+            task_failures: register(r, Metric::TaskFailures, Family::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
             http_seconds: register(r, Metric::HttpSeconds, Family::new_with_constructor(seconds)),
@@ -354,6 +372,16 @@ impl Metrics {
         self.memory_cuts.get_or_create(&WhatLabels { what }).inc();
     }
 
+    /// Counts a step of the database's clock.
+    pub fn clock_step(&self, direction: &'static str) {
+        self.clock_steps.get_or_create(&DirectionLabels { direction }).inc();
+    }
+
+    /// Counts a task or thread that ended although it should run.
+    pub fn task_failure(&self, task: &'static str) {
+        self.task_failures.get_or_create(&TaskLabels { task }).inc();
+    }
+
     /// Counts a failed call of the store.
     pub fn store_error(&self, kind: &'static str) {
         self.store_errors.get_or_create(&KindLabels { kind }).inc();
@@ -405,6 +433,8 @@ mod tests {
         metrics.connection_closed(Some(CloseCode::GoingAway));
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
+        metrics.clock_step("back");
+        metrics.task_failure("lane");
         metrics.store_error("timeout");
         metrics.connection_refused("address");
         metrics.memory_cut("outbox");

@@ -80,14 +80,44 @@ pub struct Server {
     folder: TempDir,
     port: u16,
     flags: std::sync::Mutex<Vec<String>>,
+    /// Whether its clock is the test's.
+    stepped: bool,
 }
+
+/// Runs SecantusDB with a clock that is off by what a file says, in milliseconds. What it gives for `$currentDate` is what
+/// positions are made from.
+const STEPPED: &str = r#"
+import datetime as real, sys, types
+offset = sys.argv.pop(1)
+import secantus.update as update
+class Same(type):
+    def __instancecheck__(cls, value):
+        return isinstance(value, real.datetime)
+class Stepped(real.datetime, metaclass=Same):
+    @classmethod
+    def now(cls, tz=None):
+        return real.datetime.now(tz) + real.timedelta(milliseconds=int(open(offset).read()))
+update._dt = types.SimpleNamespace(**{**vars(real), "datetime": Stepped})
+from secantus.cli import main
+raise SystemExit(main())
+"#;
 
 impl Server {
     /// Starts a server with further flags, in the words of SecantusDB.
     pub async fn start(flags: &[&str]) -> Arc<Self> {
+        Self::start_as(flags, false).await
+    }
+
+    /// Starts one whose clock is set by [`Self::step`]. Nothing where there is a real MongoDB: its clock is nobody's.
+    pub async fn with_a_clock() -> Option<Arc<Self>> {
+        if mongod().is_some() { None } else { Some(Self::start_as(&[], true).await) }
+    }
+
+    async fn start_as(flags: &[&str], stepped: bool) -> Arc<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let flags = std::sync::Mutex::new(flags.iter().map(|flag| (*flag).to_owned()).collect());
-        let server = Self { child: Default::default(), folder: tempfile::tempdir().unwrap(), port, flags };
+        let server = Self { child: Default::default(), folder: tempfile::tempdir().unwrap(), port, flags, stepped };
+        server.step(0);
         server.launch();
         server.wait_until_it_serves().await;
         Arc::new(server)
@@ -101,6 +131,20 @@ impl Server {
         if !flags.iter().any(|flag| flag.starts_with("--tls")) {
             self.wait_until_it_serves().await;
         }
+    }
+
+    /// Sets how many milliseconds its clock is off by.
+    pub fn step(&self, offset: i64) {
+        if self.stepped {
+            // Whole or not at all: it is read at any moment.
+            let (file, draft) = (self.clock(), self.folder.path().join("clock.new"));
+            std::fs::write(&draft, offset.to_string()).unwrap();
+            std::fs::rename(draft, file).unwrap();
+        }
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.folder.path().join("clock")
     }
 
     /// Where it listens.
@@ -151,7 +195,12 @@ impl Server {
             }
             None => {
                 let mut command = Command::new(python());
-                command.args(["-m", "secantus", "--sync-on-commit", "--port", &port, "--storage-path"]).arg(folder);
+                if self.stepped {
+                    command.args(["-c", STEPPED]).arg(self.clock());
+                } else {
+                    command.args(["-m", "secantus"]);
+                }
+                command.args(["--sync-on-commit", "--port", &port, "--storage-path"]).arg(folder.join("data"));
                 command.args(&*self.flags.lock().unwrap());
                 command
             }

@@ -70,6 +70,23 @@ fn run(folder: &std::path::Path, url: &str, arguments: &[&str]) -> (bool, String
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_server_on_one_database_ends_and_names_the_first() {
+    let database = Database::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
+    let first = start();
+    let (started, said) = run(folder.path(), &database.uri, &[]);
+    assert!(!started && said.contains("DATABASE_URL: ") && said.contains("ALLOW_SEVERAL_NODES=experimental"), "{said}");
+    assert!(said.contains(&format!("process {}", first.id())), "{said}");
+    let mut several = command(folder.path());
+    several.env("DATABASE_URL", &database.uri).env("ALLOW_SEVERAL_NODES", "experimental");
+    drop(Process::spawn(&mut several));
+    // Who is killed keeps nobody waiting.
+    first.kill();
+    drop(start());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrate_tells_and_applies_what_is_missing() {
     let database = Database::new().await;
     let folder = tempfile::tempdir().unwrap();

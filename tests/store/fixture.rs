@@ -11,9 +11,10 @@ use members_book::{
         changes::{Actor, Change, Changed},
         conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, Refusal},
         members::{MemberRecord, NewMember},
-        mongo::{self, Mongo},
+        mongo::{self, Mongo, Nodes},
         sqlite::{Options, Sqlite},
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 use protocol::{
@@ -21,6 +22,7 @@ use protocol::{
     model::{Message, UserType},
 };
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::database::Database;
 
@@ -59,7 +61,8 @@ impl Fixture {
             timeout: Duration::from_secs(20),
             exclusive: true,
         };
-        let store = Sqlite::open(options, shared, Arc::clone(&ids), Arc::new(Metrics::new()))?;
+        let (metrics, supervisor) = watched();
+        let store = Sqlite::open(options, shared, Arc::clone(&ids), metrics, &supervisor)?;
         Ok(Self { store, clock, ids, folder, database: None })
     }
 
@@ -75,12 +78,18 @@ impl Fixture {
 
     /// The same with another time for calls.
     pub fn mongodb_with(database: Arc<Database>, timeout: Duration) -> Self {
+        Self::mongodb_as(database, timeout, Nodes::Several)
+    }
+
+    /// The same, as a node that shares the database or does not.
+    pub fn mongodb_as(database: Arc<Database>, timeout: Duration, nodes: Nodes) -> Self {
         let clock = ManualClock::at(START);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let ids = Arc::new(Ids::new(Arc::clone(&shared), Arc::new(SystemEntropy)));
         let options = mongo::Options::new(database.uri.clone().into(), timeout);
-        let options = mongo::Options { window: Some(WINDOW), ..options };
-        let store = Mongo::open(options, shared, Arc::clone(&ids), Arc::new(Metrics::new())).unwrap();
+        let options = mongo::Options { window: Some(WINDOW), nodes, ..options };
+        let (metrics, supervisor) = watched();
+        let store = Mongo::open(options, shared, Arc::clone(&ids), metrics, &supervisor).unwrap();
         Self { store, clock, ids, folder: Arc::new(tempfile::tempdir().unwrap()), database: Some(database) }
     }
 
@@ -175,6 +184,12 @@ impl Fixture {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What watches over the tasks of a store.
+pub fn watched() -> (Arc<Metrics>, Supervisor) {
+    let metrics = Arc::new(Metrics::new());
+    (Arc::clone(&metrics), Supervisor::new(metrics, CancellationToken::new()))
 }
 
 /// A message from one member to another.

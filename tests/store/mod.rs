@@ -1,5 +1,6 @@
 //! The conformance suite: every store passes every test of it.
 
+mod clocks;
 mod conversations;
 mod copy;
 mod directory;
@@ -7,6 +8,7 @@ mod fixture;
 mod members;
 mod model;
 mod mongodb;
+mod nodes;
 mod recommendations;
 mod sessions;
 mod sqlite;

@@ -17,7 +17,7 @@ use members_book::{
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use protocol::{MemberId, model::Message};
 
-use super::fixture::{Fixture, append};
+use super::fixture::{Fixture, append, watched};
 use crate::harness::{client_id, database, database::Database, eventually};
 
 fn oid(id: MemberId) -> ObjectId {
@@ -566,7 +566,8 @@ async fn gathering_messages_into_batches_pays() {
     let hub = Arc::new(members_book::hub::Hub::new(10, Arc::clone(&metrics)));
     let events = members_book::service::events::Events::new(hub, Arc::clone(&metrics));
     let store = Arc::clone(&f.store.conversations);
-    let (sequencer, lanes) = Sequencer::start(Arc::clone(&store), &events, Duration::from_secs(60), &metrics);
+    let (sequencer, lanes) =
+        Sequencer::start(Arc::clone(&store), &events, Duration::from_secs(60), &metrics, &watched().1);
     let sequencer = Arc::new(sequencer);
     let command = move |sender: usize| {
         let from = members[sender % 32];

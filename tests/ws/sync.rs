@@ -112,6 +112,20 @@ async fn a_cursor_is_good_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_cursor_of_another_member_or_made_up_gives_the_full_state() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let bens = ben.connect().await.ping().await.cursor;
+    // The first byte after the header and the epoch: another position under the same code.
+    let mut made_up = ana.connect().await.ping().await.cursor.to_string();
+    made_up.replace_range(20..21, if made_up.as_bytes()[20] == b'B' { "C" } else { "B" });
+    for cursor in [bens, made_up.parse::<Cursor>().unwrap()] {
+        let anas = ana.connect_as("phone", Some(cursor)).await;
+        assert!(anas.sync_done.clone().unwrap().full && anas.welcome.clone().unwrap().cursor.is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_of_elsewhere_gives_the_full_state_instead_of_an_error() {
     let (server, other) = (Server::start().await, Server::start().await);
     let (ana, ben) = server.two_members().await;

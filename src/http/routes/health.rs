@@ -1,5 +1,7 @@
 //! Health, for whatever watches over the process.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use protocol::ErrorCode;
 use serde::Serialize;
@@ -21,6 +23,9 @@ struct Health {
     status: &'static str,
 }
 
+/// When to ask again while a task does not run.
+const RETRY: Duration = Duration::from_secs(1);
+
 const OK: Json<Health> = Json(Health { status: "ok" });
 
 /// The process lives. If this fails, restart it.
@@ -29,7 +34,7 @@ async fn healthy() -> Json<Health> {
     OK
 }
 
-/// The server can serve. If this fails, send requests elsewhere.
+/// The server can serve: the store can be read and written, and every task runs. If this fails, send requests elsewhere.
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -44,6 +49,12 @@ async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
     if state.shutdown.is_cancelled() {
         return Err(ErrorCode::Draining.into());
     }
+    let down = state.supervisor.down();
+    if !down.is_empty() {
+        let message = format!("These tasks do not run: {}.", down.join(", "));
+        return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY));
+    }
+    state.session.messaging.check()?;
     state.store.check().await?;
     Ok(OK)
 }

@@ -44,7 +44,7 @@ const PARALLEL: usize = 16;
 pub(super) struct Appending {
     id: MessageId,
     append: Append,
-    done: Option<Done>,
+    done: Option<Result<Done, StoreError>>,
 }
 
 /// What became of a message.
@@ -64,11 +64,11 @@ impl Appending {
 
     /// A message that is in the log already.
     pub(super) fn known(core: &Core, append: Append, first: Message) -> Self {
-        Self { done: Some(Done { message: first, duplicate: true }), ..Self::new(core, append) }
+        Self { done: Some(Ok(Done { message: first, duplicate: true })), ..Self::new(core, append) }
     }
 
-    /// What became of it.
-    pub(super) fn into_done(self) -> Option<Done> {
+    /// What became of it: it is in the log, or it is not and why.
+    pub(super) fn into_done(self) -> Option<Result<Done, StoreError>> {
         self.done
     }
 
@@ -77,10 +77,11 @@ impl Appending {
     }
 }
 
-/// Inserts messages. On return each has its outcome.
+/// Inserts messages. On return each has its outcome: it is in the log, or it certainly is not, because the server refuses
+/// to write for good.
 ///
-/// An error before anything was sent means that nothing happened. After that errors are waited out; what remains is a
-/// server that refuses for good, or a store that is being closed.
+/// An error before anything was sent means that nothing happened. After that errors are waited out, and the only one is
+/// that the outcome will not be known ([`StoreError::Timeout`]): the store is being closed, or cannot be read either.
 pub(super) async fn insert(
     core: &Core,
     db: &Db,
@@ -108,7 +109,13 @@ pub(super) async fn insert(
                 tracing::debug!(error = %StoreError::from(fault), "it is unclear what was inserted; looking it up");
                 (0, true)
             }
-            Err(fault) => return Err(fault.into()),
+            Err(fault) if !sent && !fault.may_have_written() => return Err(fault.into()),
+            Err(fault) => {
+                // Those before the one that is refused may have been written.
+                resolve(core, db, appending, &open, working).await.map_err(unknown)?;
+                give_up(appending, &open, &StoreError::from(fault));
+                break;
+            }
         };
         sent = true;
         let (done, rest) = places.split_at(inserted.min(places.len()));
@@ -118,15 +125,35 @@ pub(super) async fn insert(
         }
         if unclear {
             attempts = if inserted > 0 { 0 } else { attempts + 1 };
-            if attempts > ATTEMPTS {
-                return Err(StoreError::Unavailable("too many nodes write into the same conversation".to_owned()));
-            }
             pause(core, attempts).await?;
             let rest: Vec<usize> = rest.iter().map(|(place, _)| *place).collect();
-            resolve(core, db, appending, &rest, working).await?;
+            resolve(core, db, appending, &rest, working).await.map_err(unknown)?;
+            if attempts > ATTEMPTS {
+                let why = StoreError::Unavailable("too many nodes write into the same conversation".to_owned());
+                give_up(appending, &open, &why);
+                break;
+            }
         }
     }
     settle_repeats(appending)
+}
+
+/// What is not in the log is not going to be.
+fn give_up(appending: &mut [Appending], open: &[usize], why: &StoreError) {
+    tracing::error!(error = %why, "messages were refused by the database");
+    for place in open {
+        if let Some(each) = appending.get_mut(*place) {
+            each.done.get_or_insert_with(|| Err(why.clone()));
+        }
+    }
+}
+
+/// An error after something may have been written: its outcome is unknown, whatever the error is.
+pub(super) fn unknown(error: StoreError) -> StoreError {
+    if error != StoreError::Timeout {
+        tracing::error!(%error, "the outcome of a batch will not be known");
+    }
+    StoreError::Timeout
 }
 
 /// The places of messages that are in the batch a second time.
@@ -138,12 +165,12 @@ fn repeats(appending: &[Appending]) -> HashSet<usize> {
 
 /// What is in the batch a second time has the outcome of the first.
 fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
-    let firsts: std::collections::HashMap<_, Message> =
-        appending.iter().filter_map(|each| each.done.as_ref().map(|done| (each.key(), done.message.clone()))).collect();
+    let first = |each: &Appending| each.done.clone().map(|done| (each.key(), done));
+    let firsts: std::collections::HashMap<_, _> = appending.iter().filter_map(first).collect();
     for each in appending.iter_mut().filter(|each| each.done.is_none()) {
         let first = firsts.get(&each.key()).cloned();
-        let message = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
-        each.done = Some(Done { message, duplicate: true });
+        let first = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
+        each.done = Some(first.map(|Done { message, .. }| Done { message, duplicate: true }));
     }
     Ok(())
 }
@@ -238,7 +265,7 @@ fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut W
         conversation.behind |= duplicate;
     }
     if let Some(appending) = appending.get_mut(place) {
-        appending.done = Some(done);
+        appending.done = Some(Ok(done));
     }
 }
 

@@ -32,6 +32,7 @@ use crate::store::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
         ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished,
     },
+    epochs::Place,
 };
 
 /// Conversations that are completed at the same time for one answer.
@@ -162,24 +163,25 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
 async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Changes, Fault> {
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
-    let position = horizon.now();
-    if let Some(Position(since)) = since.filter(|Position(since)| !horizon.is_beyond(*since)) {
+    let Place { epoch, position } = horizon.now();
+    // Of another time than ours: no node of this database can have given it yet.
+    if let Some(Position(since)) = since.filter(|since| horizon.accepts(Place { epoch, position: *since })) {
         let changed = DateTime::from_millis(signed(since));
         let found = conversations_of(db, member, Some(changed)).await?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             // Another node's horizon may be ahead of ours by a beat.
-            let part = SyncPart::first(Position(position.max(since)), Some(Position(since)));
-            return complete_part(core, db, member, found, &part).await;
+            let begun = Place { epoch, position: position.max(Position(since)) };
+            return complete_part(core, db, member, found, &SyncPart::first(begun, Some(Position(since)))).await;
         }
     }
     let found = conversations_of(db, member, None).await?;
-    complete_part(core, db, member, found, &SyncPart::first(Position(position), None)).await
+    complete_part(core, db, member, found, &SyncPart::first(Place { epoch, position }, None)).await
 }
 
 async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Changes>, Fault> {
     let horizon = &core.link.horizon;
-    let (position, Position(begun)) = (horizon.now(), part.begun);
-    if horizon.is_beyond(begun) {
+    let Place { epoch, position } = horizon.now();
+    if !horizon.accepts(part.begun) {
         return Ok(None);
     }
     let changed = part.changed.map(|Position(changed)| DateTime::from_millis(signed(changed)));
@@ -187,8 +189,8 @@ async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) 
     if let Some(Position(below)) = part.below {
         found.retain(|conversation| place_of(conversation) < below);
     }
-    let part = SyncPart { begun: Position(position.max(begun)), ..*part };
-    complete_part(core, db, member, found, &part).await.map(Some)
+    let begun = Place { epoch, position: position.max(part.begun.position) };
+    complete_part(core, db, member, found, &SyncPart { begun, ..*part }).await.map(Some)
 }
 
 async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
@@ -261,12 +263,16 @@ impl ConversationStore for Mongo {
         self.core.link.store_id()
     }
 
+    fn accepts(&self, place: Place) -> bool {
+        self.core.link.horizon.accepts(place)
+    }
+
     fn lanes(&self) -> usize {
         self.lanes
     }
 
-    fn horizon(&self) -> Position {
-        Position(self.core.link.horizon.now())
+    fn horizon(&self) -> Place {
+        self.core.link.horizon.now()
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
@@ -281,7 +287,7 @@ impl ConversationStore for Mongo {
 
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
-        let own = self.core.link.node;
+        let own = self.core.link.identity.node;
         self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await
     }
 
@@ -355,7 +361,7 @@ impl ConversationStore for Mongo {
     async fn position(&self) -> Result<Position, StoreError> {
         self.read(async move |core, _| {
             core.link.beat().await?;
-            Ok(Position(core.link.horizon.now()))
+            Ok(core.link.horizon.now().position)
         })
         .await
     }

@@ -39,6 +39,16 @@ impl Fault {
         }
     }
 
+    /// Whether a bulk write that ended with this may have written something: the server has stopped within it.
+    pub(super) fn may_have_written(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Undurable | Self::Data(_) => true,
+            // The server has refused the command as a whole, or what it did is unknown.
+            Self::Driver(error) => !was_not_sent(error) && !matches!(&*error.kind, ErrorKind::Command(_)),
+            Self::Store(_) => false,
+        }
+    }
+
     /// Whether the server was never asked.
     pub(super) fn was_not_sent(&self) -> bool {
         match self {

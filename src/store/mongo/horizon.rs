@@ -10,55 +10,90 @@
 //!    stamped `maxTimeMS` or more before `at`; and when a majority has the beat, it has those too, since the log of
 //!    the replica set is in order. Reads see what a majority has.
 //! 3. So the *horizon*, `at` less the window, has everything stamped up to it behind it, visible, for ever; and every
-//!    change that begins after the beat gets a later stamp. The window is `maxTimeMS` and [`SKEW`], which covers what
+//!    change that begins after the beat gets a later stamp. The window is `maxTimeMS` and [`super::beats::SKEW`], which covers what
 //!    the clocks of two database servers differ by when one takes over from the other.
+//!
+//! The window is only as good as that clock: [`super::beats`] watches it, and a clock that goes back further begins a new
+//! epoch, with a horizon of its own.
 //!
 //! A cursor is the horizon at the moment of the read. It lies some seconds behind, so a sync may repeat what the client
 //! knows: it is state, so that changes nothing. No clock of ours is in the argument, and no wait of ours: while the
 //! database stands still no beat comes back, and the horizon stands still too.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use mongodb::bson::DateTime;
 use tokio::time::Instant;
 
-use super::document::millis;
+use super::document::signed;
+use crate::store::{
+    conversations::Position,
+    epochs::{Epoch, Epochs, Place},
+};
 
-/// What the clocks of the servers of one replica set may differ by.
-pub(super) const SKEW: Duration = Duration::from_secs(3);
-
-/// How far the past is complete.
+/// How far the past is complete, and in which epoch.
 pub(super) struct Horizon {
     /// Milliseconds.
     window: u64,
-    /// The latest beat, in milliseconds; 0 before the first.
-    beat: AtomicU64,
+    /// Read with every pong, written with every beat.
+    known: RwLock<Known>,
     /// The latest beat and when we asked for it: what the database's clock shows about now.
     clock: Mutex<Option<(u64, Instant)>>,
+}
+
+struct Known {
+    epochs: Epochs,
+    /// What cursors are made from, in milliseconds; 0 before the first beat of the epoch.
+    believed: u64,
 }
 
 impl Horizon {
     pub(super) fn new(window: Duration) -> Self {
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        Self { window, beat: AtomicU64::new(0), clock: Mutex::new(None) }
+        let known = Known { epochs: Epochs::new(Epoch::NONE, Vec::new()), believed: 0 };
+        Self { window, known: RwLock::new(known), clock: Mutex::new(None) }
     }
 
-    /// A beat with this stamp has a majority.
-    pub(super) fn advance(&self, at: DateTime, asked: Instant) {
-        let at = millis(at);
-        self.beat.fetch_max(at, Ordering::AcqRel);
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, asked));
+    /// Everything stamped before this time of the database, less the window, is visible. Nothing happens if the epoch is
+    /// another one by now.
+    pub(super) fn advance(&self, epoch: Epoch, believed: u64) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.epochs.current() == epoch {
+            known.believed = known.believed.max(believed);
+        }
+    }
+
+    /// Goes on in other epochs, the current one of which has come to this time.
+    pub(super) fn enter(&self, epochs: Epochs, believed: u64) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Known { epochs, believed };
+    }
+
+    /// The epochs.
+    pub(super) fn epochs(&self) -> Epochs {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).epochs.clone()
     }
 
     /// Everything stamped up to here is visible.
-    pub(super) fn now(&self) -> u64 {
-        self.beat.load(Ordering::Acquire).saturating_sub(self.window)
+    pub(super) fn now(&self) -> Place {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let position = Position(known.believed.saturating_sub(self.window));
+        Place { epoch: known.epochs.current(), position }
+    }
+
+    /// Whether a place is one that a node of this database can have given, and that is still good.
+    pub(super) fn accepts(&self, place: Place) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        // Another node's latest beat may be later than ours by a little.
+        let beyond = known.believed.saturating_add(self.window + BEYOND);
+        place.position.0 <= beyond && known.epochs.accepts(place)
+    }
+
+    /// The database's clock showed this when we asked, or a little later.
+    pub(super) fn saw(&self, at: u64, asked: Instant) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, asked));
     }
 
     /// About what the database's clock shows. For what need not be exact.
@@ -66,13 +101,7 @@ impl Horizon {
         let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, asked) = clock.unwrap_or((0, Instant::now()));
         let passed = u64::try_from(asked.elapsed().as_millis()).unwrap_or(0);
-        DateTime::from_millis(super::document::signed(at.saturating_add(passed)))
-    }
-
-    /// Whether a position is of another time than ours: no node of this database can have given it yet. Another node's
-    /// latest beat may be later than ours by a little.
-    pub(super) fn is_beyond(&self, position: u64) -> bool {
-        position > self.beat.load(Ordering::Acquire).saturating_add(self.window + BEYOND)
+        DateTime::from_millis(signed(at.saturating_add(passed)))
     }
 
     /// How much earlier than its stamp in the conversation an entry's own stamp may be, in milliseconds.
@@ -88,15 +117,24 @@ const BEYOND: u64 = 10_000;
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn the_horizon_lies_a_window_behind_the_latest_beat_and_never_goes_back() {
+    #[test]
+    fn the_horizon_lies_a_window_behind_and_begins_anew_with_an_epoch() {
         let horizon = Horizon::new(Duration::from_secs(8));
-        assert_eq!(horizon.now(), 0);
-        horizon.advance(DateTime::from_millis(100_000), Instant::now());
-        assert_eq!(horizon.now(), 92_000);
-        // Another server with a slower clock has taken over.
-        horizon.advance(DateTime::from_millis(99_000), Instant::now());
-        assert_eq!(horizon.now(), 92_000);
-        assert!(!horizon.is_beyond(101_000) && horizon.is_beyond(200_000));
+        let (one, two) = (Epoch([1; 8]), Epoch([2; 8]));
+        horizon.enter(Epochs::new(one, Vec::new()), 0);
+        assert_eq!(horizon.now(), Place { epoch: one, position: Position(0) });
+        horizon.advance(one, 100_000);
+        horizon.advance(one, 99_000);
+        assert_eq!(horizon.now(), Place { epoch: one, position: Position(92_000) });
+        let at = |epoch, position| horizon.accepts(Place { epoch, position: Position(position) });
+        assert!(at(one, 101_000) && !at(one, 200_000) && !at(two, 1));
+        horizon.enter(horizon.epochs().with_new(two, Position(60_000)), 70_000);
+        horizon.advance(one, 110_000);
+        assert_eq!(
+            horizon.now(),
+            Place { epoch: two, position: Position(62_000) },
+            "never a new epoch with an old time"
+        );
+        assert!(at(one, 60_000) && !at(one, 60_001) && at(two, 61_000));
     }
 }

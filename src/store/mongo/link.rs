@@ -1,22 +1,22 @@
 //! The connection to the database: made in the background, watched by a beat, and told about once per change.
 //!
 //! Every [`BEAT`] each node writes its own document of `nodes` with a majority, and reads the time that the database
-//! gave it. That one write answers three questions: whether the database can be written (readiness; while it cannot,
-//! calls fail at once instead of waiting), up to which position everything is visible ([`super::horizon`]), and which
-//! nodes have died with work half done ([`super::recovery`]).
+//! gave it ([`super::pulse`]). That answers three questions: whether the database can be written (readiness; while it
+//! cannot, calls fail at once instead of waiting), up to which position everything is visible ([`super::horizon`]), and
+//! which nodes live ([`super::nodes`]) or have died with work half done ([`super::recovery`]).
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures_util::TryStreamExt as _;
 use mongodb::{
     Client, Database,
-    bson::{DateTime, Document, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc},
     options::{
         Acknowledgment, ClientOptions, ConnectionString, DatabaseOptions, FindOneOptions, FindOptions, HostInfo,
-        ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria, WriteConcern,
+        ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -31,12 +31,19 @@ use super::{
     StoreError,
     fault::{Fault, store_error},
     horizon::Horizon,
-    migrations, unavailable,
+    migrations,
+    nodes::{Admission, Identity, Joining},
+    pulse::Pulse,
+    unavailable,
 };
-use crate::store::conversations::StoreId;
+use crate::{store::conversations::StoreId, supervisor::Supervisor};
 
 /// How often a node shows that it is there.
-pub(super) const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_secs(1);
+/// How often a node that wants to join looks at the others.
+const LOOK: Duration = Duration::from_millis(250);
+/// How much longer than a call the start waits for other nodes to show themselves.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -88,12 +95,24 @@ impl Db {
 /// How the database is.
 #[derive(Debug, Clone)]
 enum State {
-    /// The first attempt to reach it is under way.
+    /// The first attempt to reach it is under way, or others are looked at before this node joins them.
     Connecting,
     /// It answers.
     Up,
     /// It does not, and why.
     Down(StoreError),
+    /// Another node is there, and this one has to go; for people.
+    Refused(String),
+}
+
+/// What an attempt to look after the database came to.
+enum Attempt {
+    /// It answers, and this node is one of those that use it.
+    Joined,
+    /// Others may be there; for people.
+    Watching(String),
+    /// Another node is there; for people.
+    Refused(String),
 }
 
 /// What is known once the database was reached.
@@ -107,10 +126,15 @@ struct Reached {
 pub(super) struct Link {
     uri: SecretString,
     timeout: Duration,
-    /// What this process is called in `nodes`.
-    pub(super) node: ObjectId,
+    /// What this process says about itself in `nodes`.
+    pub(super) identity: Identity,
     reached: OnceLock<Reached>,
     state: watch::Sender<State>,
+    pulse: Pulse,
+    /// What was seen of other nodes; nothing once this one has joined them.
+    joining: tokio::sync::Mutex<Option<Joining>>,
+    /// Who is waited for, so that it is logged once.
+    watched: Mutex<Option<String>>,
     pub(super) horizon: Horizon,
     pub(super) stop: CancellationToken,
 }
@@ -121,12 +145,26 @@ impl Link {
         uri: SecretString,
         timeout: Duration,
         window: Duration,
-        node: ObjectId,
+        identity: Identity,
+        pulse: Pulse,
     ) -> Result<Self, StoreError> {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
         let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
-        Ok(Self { uri, timeout, node, reached: OnceLock::new(), state, horizon, stop })
+        let joining = tokio::sync::Mutex::new(Some(Joining::new()));
+        let (reached, watched) = (OnceLock::new(), Mutex::default());
+        Ok(Self { uri, timeout, identity, reached, state, pulse, joining, watched, horizon, stop })
+    }
+
+    /// Waits until it is known whether this node may use the database; a database that does not answer may be used once
+    /// it does.
+    pub(super) async fn opened(&self) -> Result<(), StoreError> {
+        let mut state = self.state.subscribe();
+        let known = timeout(self.timeout + PATIENCE, state.wait_for(|state| !matches!(state, State::Connecting))).await;
+        match known.map(|state| state.map(|state| state.clone())) {
+            Ok(Ok(State::Refused(why))) => Err(StoreError::Unavailable(why)),
+            _ => Ok(()),
+        }
     }
 
     /// The database, if it answers. Waits only while the first attempt to reach it is under way.
@@ -136,6 +174,7 @@ impl Link {
         match known.map(|state| state.map(|state| state.clone())) {
             Ok(Ok(State::Up)) => {}
             Ok(Ok(State::Down(error))) => return Err(error),
+            Ok(Ok(State::Refused(why))) => return Err(StoreError::Unavailable(why)),
             Ok(_) | Err(_) => return Err(unavailable("it has not answered yet")),
         }
         if self.stop.is_cancelled() {
@@ -149,8 +188,8 @@ impl Link {
         self.reached.get().map_or(StoreId([0; 8]), |reached| reached.store_id)
     }
 
-    /// Reaches the database, and keeps looking after it until the store is closed.
-    pub(super) async fn keep(self: Arc<Self>) {
+    /// Reaches the database, and keeps looking after it until the store is closed, or this node has to go.
+    pub(super) async fn keep(self: Arc<Self>, supervisor: Supervisor) {
         loop {
             let started = Instant::now();
             // Not dropped half-way when it is late: the driver would throw the connection away.
@@ -161,22 +200,35 @@ impl Link {
                 Ok(Err(_)) => Err(StoreError::Inconsistent("looking after the database panicked".to_owned())),
                 Err(_) => Err(StoreError::Timeout),
             };
-            self.report(outcome);
-            if self.stop.run_until_cancelled(tokio::time::sleep_until(started + BEAT)).await.is_none() {
+            let pause = if matches!(outcome, Ok(Attempt::Watching(_))) { LOOK } else { BEAT };
+            if let Some(why) = self.report(outcome) {
+                self.leave().await;
+                // Whoever starts is told by `opened`; this is for a server that has started already.
+                supervisor.fail(format!("DATABASE_URL: {why}"));
+                return self.stop.cancelled().await;
+            }
+            if self.stop.run_until_cancelled(tokio::time::sleep_until(started + pause)).await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Takes this node off the list.
+    async fn leave(&self) {
+        let Some(Reached { db, .. }) = self.reached.get() else { return };
+        let gone = db.collection::<Document>("nodes").delete_one(self.identity.filter()).await;
+        if let Err(error) = gone {
+            tracing::debug!(error = %store_error(&error), "the node was not taken off the list");
         }
     }
 
     /// Says goodbye, so that nobody has to look after what this node may have left.
     pub(super) async fn close(&self) {
         self.stop.cancel();
-        let Some(Reached { client, db, .. }) = self.reached.get() else { return };
-        if matches!(*self.state.borrow(), State::Up) {
-            let gone = db.collection::<Document>("nodes").delete_one(doc! { "_id": self.node }).await;
-            if let Err(error) = gone {
-                tracing::debug!(error = %store_error(&error), "the node was not taken off the list");
-            }
+        let Some(Reached { client, .. }) = self.reached.get() else { return };
+        let is_listed = matches!(*self.state.borrow(), State::Up | State::Connecting);
+        if is_listed {
+            self.leave().await;
         }
         client.clone().shutdown().immediate(true).await;
     }
@@ -184,10 +236,10 @@ impl Link {
     /// Asks the database now rather than at the next beat.
     pub(super) async fn beat(&self) -> Result<(), Fault> {
         let db = self.db().await?;
-        self.beat_on(&db).await
+        self.pulse.beat(&db, &self.identity, &self.horizon).await.map(drop)
     }
 
-    async fn attempt(&self) -> Result<(), StoreError> {
+    async fn attempt(&self) -> Result<Attempt, StoreError> {
         if self.reached.get().is_none() {
             let (client, db) = connect(&self.uri, self.timeout).await?;
             let store_id = migrations::run(&db).await?;
@@ -195,37 +247,50 @@ impl Link {
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
-        Ok(self.beat_on(db).await?)
+        let at = self.pulse.beat(db, &self.identity, &self.horizon).await?;
+        Ok(self.join(db, at).await?)
     }
 
-    async fn beat_on(&self, db: &Db) -> Result<(), Fault> {
-        let nodes = db.collection::<Document>("nodes");
-        let beat = nodes
-            .find_one_and_update(doc! { "_id": self.node }, doc! { "$currentDate": { "at": true } })
-            .upsert(true)
-            .return_document(ReturnDocument::After)
-            .max_time(db.max_time);
-        let started = Instant::now();
-        let node = beat.await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
-        let at: DateTime = *node.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
-        self.horizon.advance(at, started);
-        Ok(())
+    /// Joins the nodes that use the database, if that is to be.
+    async fn join(&self, db: &Db, at: DateTime) -> Result<Attempt, Fault> {
+        let mut joining = self.joining.lock().await;
+        let Some(looking) = joining.as_mut() else { return Ok(Attempt::Joined) };
+        Ok(match looking.look(db, &self.identity, at).await? {
+            Admission::Granted => {
+                *joining = None;
+                Attempt::Joined
+            }
+            Admission::Watching(who) => Attempt::Watching(who),
+            Admission::Refused(why) => Attempt::Refused(why),
+        })
     }
 
-    /// Logs once per change.
-    fn report(&self, outcome: Result<(), StoreError>) {
-        let before = self.state.send_replace(match &outcome {
-            Ok(()) => State::Up,
-            Err(error) => State::Down(error.clone()),
-        });
-        match (outcome, before) {
-            (Ok(()), State::Connecting) => tracing::info!("the database is reached"),
-            (Ok(()), State::Down(_)) => tracing::info!("the database is reached again"),
-            (Err(error), State::Up | State::Connecting) => {
+    /// Logs once per change. Returns why this node has to go, if it has to.
+    fn report(&self, outcome: Result<Attempt, StoreError>) -> Option<String> {
+        let next = match outcome {
+            Ok(Attempt::Joined) => State::Up,
+            Ok(Attempt::Watching(who)) => {
+                let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+                if watched.is_none() {
+                    tracing::info!("another server may use this database: {who}; waiting whether it shows itself");
+                    *watched = Some(who);
+                }
+                State::Connecting
+            }
+            Ok(Attempt::Refused(why)) => State::Refused(why),
+            Err(error) => State::Down(error),
+        };
+        let before = self.state.send_replace(next.clone());
+        match (&next, before) {
+            (State::Up, State::Connecting) => tracing::info!("the database is reached"),
+            (State::Up, State::Down(_)) => tracing::info!("the database is reached again"),
+            (State::Down(error), State::Up | State::Connecting) => {
                 tracing::error!(%error, "the database is not reached; requests fail until it is");
             }
-            (Ok(()), State::Up) | (Err(_), State::Down(_)) => {}
+            (State::Refused(why), _) => return Some(why.clone()),
+            (State::Up, _) | (State::Down(_), _) | (State::Connecting, _) => {}
         }
+        None
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Position, Refusal, Untold},
+    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
@@ -114,7 +114,8 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
     append::insert(core, db, &mut appending, &mut working, now).await?;
-    let outcomes = settle::settle(core, db, planned, appending, &mut working, now).await?;
+    // From here on something is written: no error means that nothing happened.
+    let outcomes = settle::settle(core, db, planned, appending, &mut working, now).await.map_err(append::unknown)?;
     let mut all_untold = Vec::new();
     for (id, Working { state, untold, .. }) in working {
         let membership = &state.membership;
@@ -126,7 +127,7 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         let own: HashSet<_> = outcomes.iter().filter_map(stored).collect();
         all_untold.retain(|untold| !own.contains(&untold.message.id));
     }
-    Ok(Applied { outcomes, untold: all_untold, position: Position(core.link.horizon.now()) })
+    Ok(Applied { outcomes, untold: all_untold, position: core.link.horizon.now().position })
 }
 
 /// The message that a command of this batch has stored.

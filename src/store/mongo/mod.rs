@@ -3,6 +3,8 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`link`] | the connection: made in the background, watched by a beat |
+//! | [`pulse`], [`beats`], [`record`] | the beat; what it tells about the clock of the database; the epochs that all nodes share |
+//! | [`nodes`] | which nodes use the database, and whether this one may |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
@@ -22,6 +24,7 @@
 mod append;
 mod archive;
 mod audit;
+mod beats;
 mod candidates;
 mod conversations;
 mod document;
@@ -32,8 +35,11 @@ mod link;
 mod log;
 mod members;
 pub mod migrations;
+mod nodes;
+mod pulse;
 mod receipts;
 mod recommendations;
+mod record;
 mod recovery;
 mod sessions;
 mod settle;
@@ -50,13 +56,16 @@ use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use tokio::task::JoinHandle;
 
+pub use self::nodes::Nodes;
 use self::{
     fault::Fault,
     link::{Db, Link},
     log::{LogState, MemberRef},
+    nodes::Identity,
+    pulse::Pulse,
 };
 use super::{Backend, Store, StoreError};
-use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// Conversations whose state is remembered: about 300 bytes each.
 const CONVERSATIONS: usize = 100_000;
@@ -74,13 +83,15 @@ pub struct Options {
     pub window: Option<Duration>,
     /// Batches of commands that are applied at the same time.
     pub lanes: usize,
+    /// Who else may use the database.
+    pub nodes: Nodes,
 }
 
 impl Options {
-    /// Options for a connection string.
+    /// Options for a connection string, and a node that wants the database for itself.
     #[must_use]
     pub fn new(uri: SecretString, timeout: Duration) -> Self {
-        Self { uri, timeout, window: None, lanes: 8 }
+        Self { uri, timeout, window: None, lanes: 8, nodes: Nodes::Alone }
     }
 }
 
@@ -116,12 +127,17 @@ impl Mongo {
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Result<Store, StoreError> {
-        let Options { uri, timeout, window, lanes } = options;
+        let Options { uri, timeout, window, lanes, nodes } = options;
         let description = link::describe(&uri);
         let node = ObjectId::from_bytes(*ids.connection().as_bytes());
-        let link = Arc::new(Link::new(uri, timeout, window.unwrap_or(timeout + horizon::SKEW), node)?);
-        let keeper = Mutex::new(Some(tokio::spawn(Arc::clone(&link).keep())));
+        let pulse = Pulse::new(Arc::clone(&ids), Arc::clone(&metrics));
+        let window = window.unwrap_or(timeout + Duration::from_millis(beats::SKEW));
+        let link = Arc::new(Link::new(uri, timeout, window, Identity::new(node, nodes), pulse)?);
+        let keeping = Arc::clone(&link).keep(supervisor.clone());
+        // It ends when the store is closed, which may be before the shutdown of whatever has opened it.
+        let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
         let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
@@ -197,6 +213,10 @@ impl Mongo {
 impl Backend for Mongo {
     fn describe(&self) -> String {
         self.description.clone()
+    }
+
+    async fn opened(&self) -> Result<(), StoreError> {
+        self.core.link.opened().await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

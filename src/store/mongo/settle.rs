@@ -43,15 +43,18 @@ pub(super) async fn settle(
             Planned::Refused(refusal) => Err(refusal),
             Planned::Append(place) => {
                 let done = appending.get_mut(place).and_then(Option::take).and_then(Appending::into_done);
-                let append::Done { message, duplicate } =
-                    done.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
-                let Some(conversation) = working.get(&message.conversation) else {
-                    return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
-                };
-                let newest = newest.entry(message.conversation).or_default();
-                *newest = message.seq.max(*newest);
-                let membership = conversation.state.membership.clone();
-                Ok(Outcome::Appended { message, duplicate, membership })
+                match done.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))? {
+                    Ok(append::Done { message, duplicate }) => {
+                        let Some(conversation) = working.get(&message.conversation) else {
+                            return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
+                        };
+                        let newest = newest.entry(message.conversation).or_default();
+                        *newest = message.seq.max(*newest);
+                        let membership = conversation.state.membership.clone();
+                        Ok(Outcome::Appended { message, duplicate, membership })
+                    }
+                    Err(error) => Err(Refusal::Failed(error)),
+                }
             }
             Planned::Refresh => Ok(Outcome::Refreshed),
             Planned::Mark(mark) => {

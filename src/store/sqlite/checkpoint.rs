@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::Connection;
 
 use super::{StoreError, row, unavailable};
+use crate::supervisor::Supervisor;
 
 /// Pages of 4 KiB in the log from which on they are moved: 64 MiB. Fewer at a time would write the same pages more often;
 /// with SQLite's 4 MiB it cost the writer a third of its time.
@@ -42,14 +43,13 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Starts the thread; from `pages` on it has something to do.
-    pub(super) fn spawn(path: &Path, pages: i32) -> Result<Self, StoreError> {
+    pub(super) fn spawn(path: &Path, pages: i32, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let connection = connect(path).map_err(row::store_error)?;
         let (wake, woken) = bounded(1);
         let moved = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&moved);
-        let thread = std::thread::Builder::new()
-            .name("sqlite-checkpoint".to_owned())
-            .spawn(move || run(&connection, &woken, &done))
+        let thread = supervisor
+            .thread("sqlite-checkpoint", None, move || run(&connection, &woken, &done))
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
         Ok(Self { wake: Some(wake), moved, thread: Some(thread), pages, again: pages })
     }
@@ -128,7 +128,8 @@ mod tests {
         let path = folder.path().join("test.db");
         let connection = super::super::connect(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)").unwrap();
-        let mut checkpoints = Checkpoints::spawn(&path, 100).unwrap();
+        let supervisor = Supervisor::new(Arc::default(), <_>::default());
+        let mut checkpoints = Checkpoints::spawn(&path, 100, &supervisor).unwrap();
         Checkpoints::attach(&connection);
         let mut longest = 0;
         for number in 0..3_000 {

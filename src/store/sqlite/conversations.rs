@@ -17,6 +17,7 @@ use crate::store::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
         ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart,
     },
+    epochs::{Epoch, Place},
 };
 
 /// A row of `conversations`, as one of its members reads it.
@@ -127,28 +128,40 @@ fn list(
     Ok(ConversationPage { conversations, next })
 }
 
-fn changes(connection: &Connection, member: MemberId, since: Option<Position>) -> rusqlite::Result<Changes> {
+fn changes(
+    connection: &Connection,
+    epoch: Epoch,
+    member: MemberId,
+    since: Option<Position>,
+) -> rusqlite::Result<Changes> {
     let position = position(connection)?;
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
-            return complete_part(connection, &found, &SyncPart::first(position, Some(Position(since))));
+            let begun = Place { epoch, position };
+            return complete_part(connection, &found, &SyncPart::first(begun, Some(Position(since))));
         }
     }
-    let part = SyncPart::first(position, None);
+    let part = SyncPart::first(Place { epoch, position }, None);
     let found = rows(connection, member, 0, history::NEVER, part.conversations + 1)?;
     complete_part(connection, &found, &part)
 }
 
-fn changes_below(connection: &Connection, member: MemberId, part: &SyncPart) -> rusqlite::Result<Option<Changes>> {
+fn changes_below(
+    connection: &Connection,
+    epoch: Epoch,
+    member: MemberId,
+    part: &SyncPart,
+) -> rusqlite::Result<Option<Changes>> {
     let position = position(connection)?;
-    if part.begun > position {
+    if part.begun.position > position {
         return Ok(None);
     }
     let bound = |place: Option<Position>, none: u64| place.map_or(none, |Position(place)| place.min(history::NEVER));
     let (changed, below) = (bound(part.changed, 0), bound(part.below, history::NEVER));
     let found = rows(connection, member, changed, below, part.conversations + 1)?;
-    complete_part(connection, &found, &SyncPart { begun: position, ..*part }).map(Some)
+    let begun = Place { epoch, position };
+    complete_part(connection, &found, &SyncPart { begun, ..*part }).map(Some)
 }
 
 /// Completes conversations with their entries, as many as a part of a sync holds.
@@ -248,8 +261,12 @@ impl ConversationStore for Sqlite {
         1
     }
 
-    fn horizon(&self) -> Position {
-        Position(self.horizon.load(Ordering::Acquire))
+    fn horizon(&self) -> Place {
+        Place { epoch: self.epochs.current(), position: Position(self.horizon.load(Ordering::Acquire)) }
+    }
+
+    fn accepts(&self, place: Place) -> bool {
+        self.epochs.accepts(place)
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
@@ -322,11 +339,14 @@ impl ConversationStore for Sqlite {
     }
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
-        self.read(move |connection| snapshot(connection, |connection| changes(connection, member, since))).await
+        let epoch = self.epochs.current();
+        self.read(move |connection| snapshot(connection, |connection| changes(connection, epoch, member, since))).await
     }
 
     async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
-        self.read(move |connection| snapshot(connection, |connection| changes_below(connection, member, &part))).await
+        let epoch = self.epochs.current();
+        let read = move |connection: &Connection| changes_below(connection, epoch, member, &part);
+        self.read(move |connection| snapshot(connection, read)).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {

@@ -13,6 +13,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0003_recommendations.sql")),
         M::up(include_str!("migrations/0004_chain.sql")),
         M::up(include_str!("migrations/0005_presence.sql")),
+        M::up(include_str!("migrations/0006_epochs.sql")),
     ]
 }
 

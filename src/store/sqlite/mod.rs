@@ -6,6 +6,7 @@
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
+//! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
@@ -19,6 +20,7 @@ mod audit;
 mod candidates;
 mod checkpoint;
 mod conversations;
+mod epochs;
 mod history;
 mod log;
 mod members;
@@ -47,8 +49,8 @@ use self::{
     readers::Readers,
     writer::{Tx, Writer},
 };
-use super::{Backend, Store, StoreError, conversations::StoreId};
-use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+use super::{Backend, Store, StoreError, conversations::StoreId, epochs::Epochs};
+use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -68,6 +70,7 @@ pub struct Options {
 pub struct Sqlite {
     path: PathBuf,
     store_id: StoreId,
+    epochs: Epochs,
     writer: Writer,
     /// The position of the newest change that was committed.
     horizon: AtomicU64,
@@ -82,12 +85,14 @@ impl Sqlite {
     /// Opens the store, bringing its schema up to date.
     ///
     /// # Errors
-    /// When the file cannot be opened or created, belongs to another running server, or is from a newer version.
+    /// When the file cannot be opened or created, belongs to another running server, or is from a newer version; without
+    /// `exclusive`, when its schema has to be brought up to date and another server has it open.
     pub fn open(
         options: Options,
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Result<Store, StoreError> {
         let Options { path, readers, timeout, exclusive } = options;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -96,15 +101,21 @@ impl Sqlite {
         create_private(&path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(row::store_error)?;
-        migrations::run(&mut connection)?;
+        let epochs = if exclusive {
+            migrations::run(&mut connection)?;
+            epochs::begin(&mut connection, &ids).map_err(row::store_error)?
+        } else {
+            update_schema(&path, &mut connection)?;
+            epochs::read(&connection).map_err(row::store_error)?
+        };
         let (store_id, position) = connection
             .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(row::store_error)?;
-        let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES)?;
-        let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics))?;
-        let readers = Readers::spawn(&path, readers)?;
+        let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, supervisor)?;
+        let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics), supervisor)?;
+        let readers = Readers::spawn(&path, readers, supervisor)?;
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
-        let sqlite = Arc::new(Self { path, store_id, writer, horizon, readers, timeout, metrics, _lock: lock });
+        let sqlite = Arc::new(Self { path, store_id, epochs, writer, horizon, readers, timeout, metrics, _lock: lock });
         Ok(Store {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
@@ -162,6 +173,16 @@ impl Backend for Sqlite {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+        let Err(failure) = self.writer.health() else { return Ok(()) };
+        if !self.writer.may_probe() {
+            return Err(failure);
+        }
+        // Whether it can be written again is known only from a write that reaches the disk.
+        self.write(|tx| {
+            let sql = "INSERT INTO probe VALUES (1, randomblob(?1)) ON CONFLICT DO UPDATE SET content = randomblob(?1)";
+            tx.connection.prepare_cached(sql)?.execute([writer::PROBE_BYTES]).map(drop)
+        })
+        .await?;
         self.writer.health()
     }
 
@@ -202,6 +223,18 @@ pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError>
     }
     let first = migrations::count() - pending + 1;
     Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
+}
+
+/// Brings the schema up to date for a command that may run beside a server: only while no server has the file open.
+fn update_schema(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
+    if migrations::pending(connection).map_err(row::store_error)? == 0 {
+        // Refuses a file from a newer version.
+        return migrations::run(connection);
+    }
+    let _lock = lock(path).map_err(|error| {
+        unavailable(&format!("its schema has to be brought up to date, and that needs the file for itself: {error}"))
+    })?;
+    migrations::run(connection)
 }
 
 /// Waits for an answer however long it takes.
@@ -261,5 +294,31 @@ mod tests {
         let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
         let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!((journal.as_str(), pragma("synchronous"), pragma("foreign_keys")), ("wal", 2, 1));
+    }
+
+    fn open(path: &Path, exclusive: bool) -> Result<Store, StoreError> {
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
+        let clock = Arc::new(crate::clock::SystemClock);
+        let ids = Arc::new(Ids::new(Arc::clone(&clock) as _, Arc::new(crate::ids::SystemEntropy)));
+        let options = Options { path: path.to_owned(), readers: 1, timeout: Duration::from_secs(5), exclusive };
+        Sqlite::open(options, clock, ids, metrics, &supervisor)
+    }
+
+    /// `admin create` of a newer version beside a server of an older one.
+    #[tokio::test]
+    async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        open(&path, true).unwrap().backend.close().await;
+        let older = "DROP TABLE epochs; DROP TABLE probe; PRAGMA user_version = 4;";
+        Connection::open(&path).unwrap().execute_batch(older).unwrap();
+        let server = lock(&path).unwrap();
+        let refused = open(&path, false).err().unwrap().to_string();
+        assert!(refused.contains("schema") && refused.contains("in use by another server"), "{refused}");
+        drop(server);
+        open(&path, false).unwrap().backend.close().await;
+        let _server = lock(&path).unwrap();
+        open(&path, false).unwrap().backend.close().await;
     }
 }

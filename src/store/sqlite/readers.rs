@@ -7,6 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{StoreError, row, unavailable};
+use crate::supervisor::Supervisor;
 
 /// Reads that wait for a thread; more are refused.
 const QUEUE: usize = 4_096;
@@ -20,9 +21,9 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    pub(super) fn spawn(path: &Path, count: usize) -> Result<Self, StoreError> {
+    pub(super) fn spawn(path: &Path, count: usize, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let (sender, receiver) = bounded(QUEUE);
-        let threads = (0..count.max(1)).map(|number| spawn_reader(path, number, receiver.clone()));
+        let threads = (0..count.max(1)).map(|number| spawn_reader(path, number, receiver.clone(), supervisor));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
         Ok(Self { queue: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
     }
@@ -57,11 +58,15 @@ impl Readers {
     }
 }
 
-fn spawn_reader(path: &Path, number: usize, queue: Receiver<Job>) -> Result<JoinHandle<()>, StoreError> {
+fn spawn_reader(
+    path: &Path,
+    number: usize,
+    queue: Receiver<Job>,
+    supervisor: &Supervisor,
+) -> Result<JoinHandle<()>, StoreError> {
     let connection = connect(path).map_err(row::store_error)?;
-    std::thread::Builder::new()
-        .name(format!("sqlite-read-{number}"))
-        .spawn(move || {
+    supervisor
+        .thread("sqlite-read", Some(number), move || {
             for job in queue {
                 // A panicking read must not take the other reads of this thread with it. Reads leave nothing behind.
                 let job = std::panic::AssertUnwindSafe(|| job(&connection));

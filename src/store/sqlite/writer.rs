@@ -7,13 +7,14 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use protocol::{ConversationId, MemberId};
 use quick_cache::unsync::Cache;
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     StoreError,
@@ -21,7 +22,7 @@ use super::{
     log::{LogState, MemberRef},
     row, unavailable,
 };
-use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
+use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// Jobs that wait for the writer; more are refused.
 const QUEUE: usize = 4_096;
@@ -31,6 +32,11 @@ const BATCH: usize = 1_024;
 const CONVERSATIONS: usize = 100_000;
 /// Members whose key and state the writer keeps: about 50 bytes each.
 const MEMBERS: usize = 200_000;
+
+/// How much is written to find out whether the file can be written again: more than a large message.
+pub(super) const PROBE_BYTES: u32 = 64 * 1024;
+/// How often that is tried at most.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a job works on: the transaction, and what the writer remembers between transactions.
 pub(super) struct Tx<'a> {
@@ -94,7 +100,9 @@ where
 pub(super) struct Writer {
     queue: Mutex<Option<Sender<Box<dyn Job>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    health: Arc<Mutex<Result<(), StoreError>>>,
+    health: Arc<Health>,
+    /// When it was last tried whether the file can be written again.
+    probed: Mutex<Option<Instant>>,
 }
 
 impl Writer {
@@ -104,16 +112,17 @@ impl Writer {
         clock: Arc<dyn Clock>,
         ids: Arc<Ids>,
         metrics: Arc<Metrics>,
+        supervisor: &Supervisor,
     ) -> Result<Self, StoreError> {
         let memory = Memory::load(&connection).map_err(row::store_error)?;
         let (sender, receiver) = bounded(QUEUE);
-        let health = Arc::new(Mutex::new(Ok(())));
+        let health = Arc::new(Health(Mutex::new(Ok(()))));
         let thread = WriterThread { connection, checkpoints, memory, clock, ids, metrics, health: Arc::clone(&health) };
-        let thread = std::thread::Builder::new()
-            .name("sqlite-write".to_owned())
-            .spawn(move || thread.run(&receiver))
+        let thread = supervisor
+            .thread("sqlite-write", None, move || thread.run(&receiver))
             .map_err(|error| unavailable(&format!("no thread for the writer: {error}")))?;
-        Ok(Self { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), health })
+        let (queue, thread) = (Mutex::new(Some(sender)), Mutex::new(Some(thread)));
+        Ok(Self { queue, thread, health, probed: Mutex::default() })
     }
 
     /// Queues work for the next transaction.
@@ -132,9 +141,19 @@ impl Writer {
         }
     }
 
-    /// Whether the last transaction succeeded.
+    /// Whether the next probe may be made; at most one within [`PROBE_PAUSE`].
+    pub(super) fn may_probe(&self) -> bool {
+        let (mut probed, now) = (self.probed.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let may = probed.is_none_or(|probed| now.saturating_duration_since(probed) >= PROBE_PAUSE);
+        if may {
+            *probed = Some(now);
+        }
+        may
+    }
+
+    /// Whether nothing has failed since a transaction wrote something that is on disk.
     pub(super) fn health(&self) -> Result<(), StoreError> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Commits what is queued, and ends the thread.
@@ -155,7 +174,25 @@ struct WriterThread {
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
     metrics: Arc<Metrics>,
-    health: Arc<Mutex<Result<(), StoreError>>>,
+    health: Arc<Health>,
+}
+
+/// The first failure since which nothing that was written has come to the disk.
+struct Health(Mutex<Result<(), StoreError>>);
+
+impl Health {
+    /// Logs the first failure and the first success after it; remembers which it is. A transaction that wrote nothing
+    /// says nothing about the disk.
+    fn note(&self, failure: Option<&StoreError>, wrote: bool) {
+        let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (failure, &*health) {
+            (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
+            (None, Err(_)) if wrote => tracing::info!("the store can be written again"),
+            (Some(_), Err(_)) => {}
+            (None, _) => return,
+        }
+        *health = failure.map_or(Ok(()), |error| Err(error.clone()));
+    }
 }
 
 impl WriterThread {
@@ -176,12 +213,14 @@ impl WriterThread {
     /// Commits a batch and tells everybody in it.
     fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let mut failures = Vec::new();
+        let before = self.connection.total_changes();
         let committed = std::panic::catch_unwind(AssertUnwindSafe(|| self.transaction(batch, &mut failures)))
             .unwrap_or_else(|_| Err(StoreError::Inconsistent("a write panicked".to_owned())));
         if committed.is_err() || !failures.is_empty() {
             self.forget();
         }
-        self.report(committed.as_ref().err());
+        let wrote = self.connection.total_changes() != before;
+        self.health.note(committed.as_ref().err(), wrote);
         for (index, job) in batch.drain(..).enumerate() {
             let failure = failures.iter().find(|(failed, _)| *failed == index).map(|(_, error)| error.clone());
             job.settle(failure.map_or_else(|| committed.clone(), Err));
@@ -238,19 +277,26 @@ impl WriterThread {
             }
         }
     }
-
-    /// Logs the first failure and the first success after it; remembers which it is.
-    fn report(&self, failure: Option<&StoreError>) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        match (failure, &*health) {
-            (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
-            (None, Err(_)) => tracing::info!("the store can be written again"),
-            _ => {}
-        }
-        *health = failure.map_or(Ok(()), |error| Err(error.clone()));
-    }
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]).map(drop)).map_err(row::store_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_written_shows_that_the_disk_takes_something_again() {
+        let health = Health(Mutex::new(Ok(())));
+        let is_good = || health.0.lock().unwrap().is_ok();
+        health.note(Some(&unavailable("no space")), false);
+        assert!(!is_good());
+        // The purge that found nothing.
+        health.note(None, false);
+        assert!(!is_good());
+        health.note(None, true);
+        assert!(is_good());
+    }
 }

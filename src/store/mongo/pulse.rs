@@ -1,0 +1,191 @@
+//! The beat of a node: its document of `nodes` is stamped by the database, what the stamp tells is judged
+//! ([`super::beats`]), recorded for all nodes ([`super::record`]), and only then cursors are made from it.
+
+use std::{sync::Arc, time::Duration};
+
+use mongodb::{
+    bson::{DateTime, Document},
+    options::ReturnDocument,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{
+    beats::{Beat, Beats, Finding},
+    document::millis,
+    fault::Fault,
+    horizon::Horizon,
+    link::Db,
+    nodes::Identity,
+    record::{self, Recorded},
+};
+use crate::{
+    ids::Ids,
+    store::{
+        conversations::Position,
+        epochs::{Epoch, Epochs},
+    },
+    telemetry::Metrics,
+};
+
+/// A pause in the beats of all nodes, in milliseconds, after which a node that starts begins a new epoch: what it finds
+/// may be an older state, restored from a backup.
+const PAUSE: u64 = 10_000;
+/// By how much the recorded beat may be behind what we recorded, in milliseconds.
+const SLACK: u64 = 2_000;
+
+/// What beats of one node go through, one after the other.
+pub(super) struct Pulse {
+    ids: Arc<Ids>,
+    metrics: Arc<Metrics>,
+    /// For durations since.
+    origin: Instant,
+    state: Mutex<State>,
+}
+
+/// What is remembered between beats.
+#[derive(Default)]
+struct State {
+    beats: Beats,
+    /// The epoch; nothing before the first beat.
+    epoch: Option<Epoch>,
+    /// What we recorded last.
+    recorded: u64,
+    /// Whether the clock of the database is ahead.
+    ahead: bool,
+}
+
+impl Pulse {
+    pub(super) fn new(ids: Arc<Ids>, metrics: Arc<Metrics>) -> Self {
+        Self { ids, metrics, origin: Instant::now(), state: Mutex::default() }
+    }
+
+    /// One beat. Returns what the clock of the database showed.
+    pub(super) async fn beat(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<DateTime, Fault> {
+        // Beats are compared with each other, so one at a time.
+        let mut state = self.state.lock().await;
+        let nodes = db.collection::<Document>("nodes");
+        let stamp = nodes
+            .find_one_and_update(identity.filter(), identity.beat())
+            .upsert(true)
+            .return_document(ReturnDocument::After)
+            .max_time(db.max_time);
+        let asked = Instant::now();
+        let node = stamp.await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
+        let at: DateTime = *node.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
+        let (asked_at, answered) = (self.since_origin(asked), self.since_origin(Instant::now()));
+        let beat = Beat { at: millis(at), asked: asked_at, answered };
+        horizon.saw(beat.at, asked);
+        match state.epoch {
+            None => self.enter(db, horizon, &mut state, beat).await?,
+            Some(epoch) => self.go_on(db, horizon, &mut state, epoch, beat).await?,
+        }
+        Ok(at)
+    }
+
+    fn since_origin(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.origin)
+    }
+
+    fn draw(&self) -> Epoch {
+        Epoch(self.ids.secret())
+    }
+
+    /// The first beat: goes on in the epoch that is recorded, or begins one.
+    async fn enter(&self, db: &Db, horizon: &Horizon, state: &mut State, beat: Beat) -> Result<(), Fault> {
+        let recorded = record::read(db, self.draw()).await?;
+        if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) {
+            let end = recorded.beat.saturating_sub(horizon.window());
+            return self.begin(db, horizon, state, recorded.epochs, end, beat).await;
+        }
+        let epoch = recorded.epochs.current();
+        state.adopt(horizon, recorded, None);
+        self.go_on(db, horizon, state, epoch, beat).await
+    }
+
+    /// A further beat of the epoch.
+    async fn go_on(
+        &self,
+        db: &Db,
+        horizon: &Horizon,
+        state: &mut State,
+        epoch: Epoch,
+        beat: Beat,
+    ) -> Result<(), Fault> {
+        let believed = match state.beats.take(beat) {
+            Finding::Back { by, end } => {
+                self.metrics.clock_step("back");
+                tracing::error!(
+                    milliseconds = by,
+                    "the clock of the database went back; newer cursors lead to a full sync"
+                );
+                return self.begin(db, horizon, state, horizon.epochs(), end, beat).await;
+            }
+            Finding::Ahead { by, believed } => {
+                if !std::mem::replace(&mut state.ahead, true) {
+                    self.metrics.clock_step("ahead");
+                    tracing::error!(
+                        milliseconds = by,
+                        "the clock of the database jumped ahead; cursors do not follow it"
+                    );
+                }
+                believed
+            }
+            Finding::Good(believed) => {
+                if std::mem::take(&mut state.ahead) {
+                    tracing::info!("cursors follow the clock of the database again");
+                }
+                believed
+            }
+        };
+        match record::advance(db, epoch, believed).await? {
+            // Another node has begun an epoch.
+            None => {
+                let recorded = record::read(db, self.draw()).await?;
+                state.adopt(horizon, recorded, Some(beat));
+            }
+            Some(before) if before.saturating_add(SLACK) < state.recorded => {
+                tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
+                let end = before.saturating_sub(horizon.window());
+                self.begin(db, horizon, state, horizon.epochs(), end, beat).await?;
+            }
+            Some(_) => {
+                state.recorded = believed;
+                horizon.advance(epoch, believed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins an epoch after those that are known, unless another node is first: then goes on in that one's.
+    async fn begin(
+        &self,
+        db: &Db,
+        horizon: &Horizon,
+        state: &mut State,
+        known: Epochs,
+        end: u64,
+        beat: Beat,
+    ) -> Result<(), Fault> {
+        // If it fails half-way, the next beat starts from what is recorded.
+        state.epoch = None;
+        let epochs = known.with_new(self.draw(), Position(end));
+        if record::replace(db, known.current(), &epochs, beat.at).await? {
+            tracing::info!("a new epoch of the store begins");
+            state.adopt(horizon, Recorded { epochs, beat: beat.at }, Some(beat));
+        } else {
+            let recorded = record::read(db, self.draw()).await?;
+            state.adopt(horizon, recorded, Some(beat));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Goes on in what is recorded, after this beat if there was one.
+    fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, beat: Option<Beat>) {
+        let Recorded { epochs, beat: believed } = recorded;
+        let (beats, epoch) = (Beats::in_epoch(believed, beat), Some(epochs.current()));
+        *self = Self { beats, epoch, recorded: believed, ahead: false };
+        horizon.enter(epochs, believed);
+    }
+}

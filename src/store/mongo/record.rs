@@ -1,0 +1,88 @@
+//! The epochs of a database as its nodes share them: one document of `meta`, written with every beat.
+//!
+//! It has the current epoch, what cursors of it were made from so far (`beat`, milliseconds), and the former epochs with
+//! their ends. Whoever begins an epoch replaces the one that it knows; of two, one comes first, and the other goes on in
+//! that one's.
+
+use mongodb::{
+    bson::{Binary, Bson, Document, doc, spec::BinarySubtype},
+    options::{FindOneOptions, ReturnDocument},
+};
+
+use super::{
+    document::{signed, unsigned},
+    fault::{Fault, is_duplicate},
+    link::Db,
+};
+use crate::store::{
+    conversations::Position,
+    epochs::{Epoch, Epochs, Former},
+};
+
+/// The `_id` of the document.
+const ID: &str = "epochs";
+
+/// What is recorded.
+pub(super) struct Recorded {
+    pub(super) epochs: Epochs,
+    /// What cursors of the current epoch were made from, at the latest.
+    pub(super) beat: u64,
+}
+
+/// Reads the record; the first node to come makes it, with the epoch that it has drawn.
+pub(super) async fn read(db: &Db, drawn: Epoch) -> Result<Recorded, Fault> {
+    let meta = db.collection::<Document>("meta");
+    let first = doc! { "$setOnInsert": { "epoch": binary(drawn), "beat": 0_i64, "former": [] } };
+    match meta.update_one(doc! { "_id": ID }, first).upsert(true).await {
+        // Another node was first by a hair.
+        Err(error) if !is_duplicate(&error) => return Err(error.into()),
+        _ => {}
+    }
+    let found = db.one("meta", doc! { "_id": ID }, FindOneOptions::default()).await?;
+    let found: Document = found.ok_or_else(|| Fault::Data("meta has no epochs".to_owned()))?;
+    let current = epoch(&found)?;
+    let former = found.get_array("former").map(Vec::as_slice).unwrap_or_default();
+    let former = former.iter().filter_map(Bson::as_document).map(|former| {
+        let end = former.get_i64("end").map_err(|error| Fault::Data(error.to_string()))?;
+        Ok(Former { epoch: epoch(former)?, end: Position(unsigned(end)) })
+    });
+    let epochs = Epochs::new(current, former.collect::<Result<_, Fault>>()?);
+    Ok(Recorded { epochs, beat: beat_of(&found) })
+}
+
+/// Records what cursors are going to be made from, before they are. Returns what was recorded before; nothing if the
+/// epoch is another one by now.
+pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64) -> Result<Option<u64>, Fault> {
+    let meta = db.collection::<Document>("meta");
+    let advance = doc! { "$max": { "beat": signed(beat) } };
+    let before = meta
+        .find_one_and_update(doc! { "_id": ID, "epoch": binary(epoch) }, advance)
+        .return_document(ReturnDocument::Before)
+        .max_time(db.max_time)
+        .await?;
+    Ok(before.map(|before| beat_of(&before)))
+}
+
+/// Puts other epochs in the place of those whose current one is `known`. False if another node was first.
+pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -> Result<bool, Fault> {
+    let former = epochs.former().iter();
+    let former: Vec<Document> =
+        former.map(|former| doc! { "epoch": binary(former.epoch), "end": signed(former.end.0) }).collect();
+    let replace = doc! { "$set": { "epoch": binary(epochs.current()), "beat": signed(beat), "former": former } };
+    let meta = db.collection::<Document>("meta");
+    let replaced = meta.update_one(doc! { "_id": ID, "epoch": binary(known) }, replace).await?;
+    Ok(replaced.matched_count > 0)
+}
+
+fn binary(epoch: Epoch) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: epoch.0.to_vec() }
+}
+
+fn epoch(document: &Document) -> Result<Epoch, Fault> {
+    let bytes = document.get_binary_generic("epoch").map_err(|error| Fault::Data(error.to_string()))?;
+    bytes.as_slice().try_into().map(Epoch).map_err(|_| Fault::Data("an epoch has not 8 bytes".to_owned()))
+}
+
+fn beat_of(document: &Document) -> u64 {
+    document.get_i64("beat").map_or(0, unsigned)
+}

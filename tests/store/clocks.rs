@@ -1,0 +1,110 @@
+//! A clock of the database that steps, and a store that was restored from a backup: no cursor skips anything.
+
+use std::sync::Arc;
+
+use members_book::store::{conversations::Position, epochs::Place};
+use protocol::MemberId;
+
+use super::fixture::Fixture;
+use crate::harness::database::Server;
+
+/// Everything up to here is known, as a client knows it that has a cursor.
+async fn place(f: &Fixture) -> Place {
+    f.settle().await;
+    f.store.conversations.horizon()
+}
+
+/// The newest entry that a client learns of from there: it syncs from its cursor, or from nothing if that is not good.
+async fn learns(f: &Fixture, member: MemberId, from: Place) -> u64 {
+    let store = &f.store.conversations;
+    let since = store.accepts(from).then_some(from.position);
+    let changes = store.changes(member, since).await.unwrap();
+    changes.conversations.first().map_or(0, |conversation| conversation.last_seq)
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_makes_no_cursor_skip() {
+    let Some(server) = Server::with_a_clock().await else { return };
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let before = place(&f).await;
+    server.step(-30_000);
+    f.say(ana, ben, "2").await;
+    let after = place(&f).await;
+    assert_ne!(before.epoch, after.epoch);
+    assert_eq!(learns(&f, ben, before).await, 2, "a cursor of before the step");
+    f.say(ana, ben, "3").await;
+    assert_eq!(learns(&f, ben, after).await, 3, "a cursor of after the step");
+    assert!(f.store.conversations.accepts(after), "which is good");
+    let long_ago = Place { position: Position(before.position.0 - 120_000), ..before };
+    assert!(f.store.conversations.accepts(long_ago), "the step is behind nothing of two minutes ago");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_for_a_while_makes_no_cursor_skip() {
+    let Some(server) = Server::with_a_clock().await else { return };
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let before = place(&f).await;
+    server.step(12_000);
+    f.say(ana, ben, "2").await;
+    let ahead = place(&f).await;
+    server.step(0);
+    f.say(ana, ben, "3").await;
+    let after = place(&f).await;
+    f.say(ana, ben, "4").await;
+    assert_eq!((before.epoch, ahead.epoch), (after.epoch, after.epoch), "it was not followed, and is not held against");
+    for cursor in [before, ahead, after] {
+        assert_eq!(learns(&f, ben, cursor).await, 4);
+    }
+}
+
+/// The store is stopped, put back to an earlier state, and goes on from there to where it had been, and beyond.
+#[tokio::test]
+async fn a_cursor_from_before_a_restored_backup_is_recognised() {
+    let f = Fixture::sqlite();
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let in_the_backup = f.store.conversations.horizon();
+    f.store.backend.close().await;
+    let folder = Arc::clone(&f.folder);
+    let (file, backup) = (folder.path().join("store.db"), folder.path().join("backup.db"));
+    std::fs::copy(&file, &backup).unwrap();
+    drop(f);
+
+    let f = Fixture::sqlite_in(Arc::clone(&folder)).unwrap();
+    for content in ["vanished 2", "vanished 3"] {
+        f.say(ana, ben, content).await;
+    }
+    let lost = f.store.conversations.horizon();
+    f.store.backend.close().await;
+    drop(f);
+    std::fs::copy(&backup, &file).unwrap();
+
+    let f = Fixture::sqlite_in(folder).unwrap();
+    assert!(!f.store.conversations.accepts(lost));
+    for content in ["2", "3", "4"] {
+        f.say(ana, ben, content).await;
+    }
+    let horizon = f.store.conversations.horizon();
+    assert!(lost.position < horizon.position, "the position is one of this store again");
+    assert!(!f.store.conversations.accepts(lost), "and the cursor is not");
+    assert!(f.store.conversations.accepts(in_the_backup) && f.store.conversations.accepts(horizon));
+}
+
+/// Nobody syncs in full because of a restart.
+#[tokio::test]
+async fn a_restart_keeps_cursors() {
+    for f in [Fixture::sqlite(), Fixture::mongodb().await] {
+        let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+        f.say(ana, ben, "1").await;
+        let cursor = place(&f).await;
+        let f = f.reopened().await;
+        f.store.backend.opened().await.unwrap();
+        assert!(f.store.conversations.accepts(cursor));
+        f.say(ana, ben, "2").await;
+        assert_eq!(learns(&f, ben, cursor).await, 2);
+    }
+}

@@ -1,0 +1,72 @@
+//! Several nodes on one MongoDB: only who has been told to expect others starts beside one that is alive.
+
+use std::{sync::Arc, time::Duration};
+
+use members_book::store::{
+    StoreError,
+    conversations::{Command, Outcome, Refusal},
+    mongo::Nodes,
+};
+use mongodb::bson::doc;
+use protocol::ErrorCode;
+
+use super::fixture::{Fixture, append};
+use crate::harness::{client_id, database::Database};
+
+fn node(database: &Arc<Database>, nodes: Nodes) -> Fixture {
+    Fixture::mongodb_as(Arc::clone(database), Duration::from_secs(10), nodes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_refuses_to_start_beside_one_that_is_alive() {
+    let database = Arc::new(Database::new().await);
+    let first = node(&database, Nodes::Alone);
+    first.store.backend.opened().await.unwrap();
+    let second = node(&database, Nodes::Alone);
+    let Err(StoreError::Unavailable(why)) = second.store.backend.opened().await else { panic!() };
+    let pid = std::process::id().to_string();
+    for part in ["another server uses this database", &pid, "last seen", "ALLOW_SEVERAL_NODES=experimental"] {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    assert!(second.store.members.by_id(first.ids.member()).await.is_err(), "and it serves nobody");
+    second.store.backend.close().await;
+
+    // Who expects others starts, and so does a command.
+    for nodes in [Nodes::Several, Nodes::Command] {
+        let another = node(&database, nodes);
+        another.store.backend.opened().await.unwrap();
+        another.member(&format!("{nodes:?}")).await;
+        another.store.backend.close().await;
+    }
+    // Who has stopped keeps nobody from starting.
+    first.store.backend.close().await;
+    let next = node(&database, Nodes::Alone);
+    next.store.backend.opened().await.unwrap();
+    next.member("Ana").await;
+    next.store.backend.close().await;
+}
+
+/// The database refuses one message of a batch for good: those before it are stored and told, the others are not, and
+/// each sender hears what is true.
+#[tokio::test]
+async fn a_batch_that_is_refused_half_way_has_an_outcome_for_each_message() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "first").await;
+    let database = f.database.as_ref().unwrap().open().await;
+    let validator = doc! { "content": { "$ne": "refused" } };
+    database.run_command(doc! { "collMod": "messages", "validator": validator }).await.unwrap();
+    let batch: Vec<Command> =
+        ["stored", "refused", "after it"].map(|content| append(ana, ben, client_id(), content)).into();
+    let outcomes = f.apply_all(batch).await.outcomes;
+    let [Ok(Outcome::Appended { message, duplicate: false, .. }), Err(Refusal::Failed(_)), Err(Refusal::Failed(why))] =
+        &*outcomes
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!((message.seq, message.content.as_str()), (2, "stored"));
+    assert_eq!(members_book::failure::Failure::from(why.clone()).code, ErrorCode::Internal);
+    assert_eq!(f.say(ben, ana, "next").await.seq, 3, "without a hole");
+    let changes = f.store.conversations.changes(ben, None).await.unwrap();
+    assert_eq!(changes.conversations[0].last_seq, 3);
+}
