@@ -6,6 +6,7 @@ use protocol::{SessionId, model::PresenceStatus};
 
 use super::*;
 use crate::{
+    budget::Budget,
     hub::{Outbox, OutboxLimits},
     telemetry::Metrics,
 };
@@ -18,7 +19,7 @@ fn id(byte: u8) -> MemberId {
 
 fn connection(number: u8, member: MemberId) -> Arc<Connection> {
     let limits = OutboxLimits { frames: 16, bytes: 65_536 };
-    let outbox = Arc::new(Outbox::new(limits, Arc::new(Metrics::new())));
+    let outbox = Arc::new(Outbox::new(limits, Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())))));
     let (id, session) = (ConnectionId::from_bytes([number; 12]), SessionId::from_bytes([number; 12]));
     Arc::new(Connection::new(id, member, session, "device".parse().unwrap(), outbox))
 }

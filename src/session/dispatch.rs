@@ -180,11 +180,12 @@ fn outcome_frame(outcome: Outcome) -> ServerFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::OutboxLimits;
+    use crate::{budget::Budget, hub::OutboxLimits};
 
     #[tokio::test]
     async fn a_query_whose_task_panics_is_answered_and_gives_its_place_back() {
-        let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, Arc::default()));
+        let budget = Arc::new(Budget::new(1_000_000, Arc::default()));
+        let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, budget));
         let asked = Asked { outbox: Arc::clone(&outbox), id: Some("7".parse().unwrap()), answered: false };
         let task = tokio::spawn(async move {
             let _asked = asked;

@@ -42,12 +42,14 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let clock = Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0) });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
-    let accounts = Arc::new(base.accounts("0123456789abcdef0123456789abcdef".to_owned().into()).unwrap());
-    let (context, _lanes) = base.session(&accounts);
+    let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
+    let cursors = base.cursors(&secret);
+    let accounts = Arc::new(base.accounts(secret).unwrap());
+    let (context, _lanes) = base.session(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let ana = accounts.register(RegisterRequest { name, email, password }, peer).await.unwrap();
-    let (member, outbox) = (ana.member.id, || Arc::new(Outbox::new(context.outbox, Arc::clone(&base.metrics))));
+    let (member, outbox) = (ana.member.id, || Arc::new(Outbox::new(context.outbox, Arc::clone(&base.budget))));
     // A device of the member that watches the member sees everything, and does not count as it is not signed in.
     let (session, device) = (base.ids.session(), "watcher".parse().unwrap());
     let watcher = Arc::new(Connection::new(base.ids.connection(), member, session, device, outbox()));
