@@ -54,7 +54,8 @@ pub(crate) fn password(value: &str, (): &()) -> garde::Result {
 /// The path or the whole address of a photo. Whether it is one of this server, the server knows.
 pub(crate) fn image_url(value: &str, (): &()) -> garde::Result {
     let http = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
-    let well_formed = PhotoName::from_path(value).is_some() || http.is_some_and(|rest| PhotoName::from_url(rest).is_some());
+    let well_formed =
+        PhotoName::from_path(value).is_some() || http.is_some_and(|rest| PhotoName::from_url(rest).is_some());
     if well_formed && value.chars().count() <= limits::URL_MAX_CHARS {
         Ok(())
     } else {

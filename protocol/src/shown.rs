@@ -175,9 +175,17 @@ mod tests {
 
     #[test]
     fn nobody_poses_as_a_member_who_has_left() {
-        for name in
-            ["Former member", "FORMER MEMBER", "former  member", "Ｆｏｒｍｅｒ　ｍｅｍｂｅｒ", "Fórmer mémber", "Former-Member.", "Fоrmеr mеmbеr", "F0rmer member", "Forrner rnember"]
-        {
+        for name in [
+            "Former member",
+            "FORMER MEMBER",
+            "former  member",
+            "Ｆｏｒｍｅｒ　ｍｅｍｂｅｒ",
+            "Fórmer mémber",
+            "Former-Member.",
+            "Fоrmеr mеmbеr",
+            "F0rmer member",
+            "Forrner rnember",
+        ] {
             assert!(is_reserved(name), "{name}");
         }
         for name in ["Former members", "A former member", "Member", "Norm Farmer"] {

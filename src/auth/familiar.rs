@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_login_is_remembered_for_its_member_and_its_address() {
-        let (familiar, [home, elsewhere]) = (Familiar::default(), ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()));
+        let (familiar, [home, elsewhere]) =
+            (Familiar::default(), ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()));
         familiar.remember("Ana@Example.com ", home);
         assert!(familiar.knows("ana@example.com", home));
         assert!(!familiar.knows("ana@example.com", elsewhere));

@@ -153,7 +153,8 @@ impl<T> Network<T> {
     /// Of the address that has the most. There is one with more than one item, or there are several addresses: a network
     /// is only asked when it has at least two.
     fn drop_newest(&mut self) {
-        let largest = (0..self.addresses.len()).max_by_key(|at| self.addresses.get(*at).map_or(0, |known| known.items.len()));
+        let largest =
+            (0..self.addresses.len()).max_by_key(|at| self.addresses.get(*at).map_or(0, |known| known.items.len()));
         let Some(at) = largest else { return };
         if let Some(address) = self.addresses.get_mut(at) {
             address.items.pop_back();
@@ -240,8 +241,14 @@ mod tests {
         assert_eq!(fill(&mut turns, "198.51.100.1"), ADDRESS_MAX);
         assert_eq!(fill(&mut turns, "203.0.113.1"), ADDRESS_MAX);
         turns.push(from("10.0.0.1"), "late".to_owned()).unwrap();
-        assert_eq!((turns.strangers.len, turns.strangers.networks.iter().map(|network| network.len).sum()), (QUEUE_MAX, QUEUE_MAX));
+        assert_eq!(
+            (turns.strangers.len, turns.strangers.networks.iter().map(|network| network.len).sum()),
+            (QUEUE_MAX, QUEUE_MAX)
+        );
         let order = order(&mut turns);
-        assert!(order[..4].contains(&"late".to_owned()), "who comes late to a full queue waits for a turn of each network");
+        assert!(
+            order[..4].contains(&"late".to_owned()),
+            "who comes late to a full queue waits for a turn of each network"
+        );
     }
 }

@@ -105,6 +105,10 @@ mod tests {
         assert_eq!(portraits.make(upload.clone()).await, Err(NoPortrait::TooBusy));
         drop(taken);
         assert!(portraits.make(upload).await.is_ok());
-        assert_eq!(portraits.memory.available_permits(), units(picture::MEMORY_MAX) as usize, "all of it is given back");
+        assert_eq!(
+            portraits.memory.available_permits(),
+            units(picture::MEMORY_MAX) as usize,
+            "all of it is given back"
+        );
     }
 }

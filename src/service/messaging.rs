@@ -142,7 +142,11 @@ impl Messaging {
         let after = after.map(|after| after.parse().ok().and_then(|after| cursor::decode(store_id, &after)));
         let before = match after {
             Some(None) => {
-                return Err(Failure::input(ErrorCode::ValidationFailed, Input::PageStart, "not a `next` of this server"));
+                return Err(Failure::input(
+                    ErrorCode::ValidationFailed,
+                    Input::PageStart,
+                    "not a `next` of this server",
+                ));
             }
             Some(position) => position,
             None => None,

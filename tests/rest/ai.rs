@@ -282,11 +282,7 @@ async fn a_profile_is_looked_at_and_not_touched() {
 
     // Every suggestion can be sent back as it is, and then there is nothing more to say about it.
     let contact = json!({ "phone": found[1].1, "position": found[3].1, "company": "Acme" });
-    patch(
-        &ana,
-        json!({ "name": found[0].1, "contact_info": contact, "profile_image_url": PICTURE }),
-    )
-    .await;
+    patch(&ana, json!({ "name": found[0].1, "contact_info": contact, "profile_image_url": PICTURE })).await;
     let response = optimized(&ana).await;
     assert_eq!((response.suggestions, response.completeness), (vec![], 1.0));
 }

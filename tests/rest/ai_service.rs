@@ -86,8 +86,7 @@ async fn what_was_dismissed_is_neither_shown_nor_sent_again() {
 async fn nothing_but_tier_company_and_position_leaves_the_server() {
     let (ai, server, ana) = club(|_| ()).await;
     let dora = works_at(&server, "Dora", "Acme", "Engineer").await;
-    let secret =
-        json!({ "contact_info": { "phone": "+351 912 345 678" }, "profile_image_url": PICTURE });
+    let secret = json!({ "contact_info": { "phone": "+351 912 345 678" }, "profile_image_url": PICTURE });
     patch(&ana, secret.clone()).await;
     patch(&dora, secret).await;
     let eve = server.member("Eve").await;

@@ -45,8 +45,7 @@ async fn a_patch_changes_what_it_names_and_null_removes() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;
     let contact_info = json!({ "phone": "+351 912", "company": "Acme" });
-    let body =
-        json!({ "name": "Ana Lima", "contact_info": contact_info, "profile_image_url": PICTURE });
+    let body = json!({ "name": "Ana Lima", "contact_info": contact_info, "profile_image_url": PICTURE });
     let changed: Member = patch(&ana, body).await.json().await.unwrap();
     assert_eq!(changed.contact_info.company.as_deref(), Some("Acme"));
     assert!(changed.updated_at > changed.created_at);
@@ -110,10 +109,16 @@ async fn detail_and_field_have_the_name_that_the_surface_uses() {
     let ana = server.member("Ana").await;
     let body = json!({ "receiver_id": ana.id, "content": "x", "client_id": crate::harness::client_id() });
     let itself = problem(ana.request(Method::POST, "/api/messages", body).await).await;
-    assert_eq!((itself.detail.as_str(), itself.errors[0].field.as_str()), ("receiver_id: that is yourself", "receiver_id"));
+    assert_eq!(
+        (itself.detail.as_str(), itself.errors[0].field.as_str()),
+        ("receiver_id: that is yourself", "receiver_id")
+    );
     let path = "/api/messages/conversations?cursor=nonsense";
     let page = problem(ana.request(Method::GET, path, Value::Null).await).await;
-    assert_eq!((page.detail.as_str(), page.errors[0].field.as_str()), ("cursor: not a `next` of this server", "cursor"));
+    assert_eq!(
+        (page.detail.as_str(), page.errors[0].field.as_str()),
+        ("cursor: not a `next` of this server", "cursor")
+    );
     let empty = json!({ "receiver_id": ana.id, "content": "", "client_id": crate::harness::client_id() });
     assert_eq!(code(ana.request(Method::POST, "/api/messages", empty).await).await, ErrorCode::ContentEmpty);
 }

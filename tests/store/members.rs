@@ -52,9 +52,8 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
 async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {
     let id = f.member("Ana").await;
     let hash = async || f.store.members.by_id(id).await.unwrap().unwrap().password_hash;
-    let replace = async |from: &str, to: &str| {
-        f.store.members.replace_hash(id, from.to_owned(), to.to_owned()).await.unwrap()
-    };
+    let replace =
+        async |from: &str, to: &str| f.store.members.replace_hash(id, from.to_owned(), to.to_owned()).await.unwrap();
     let (before, version) = (hash().await, f.store.members.by_id(id).await.unwrap().unwrap().version);
     assert!(!replace("another", "new").await);
     assert_eq!(hash().await, before);

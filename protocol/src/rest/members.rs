@@ -99,7 +99,11 @@ pub struct Member {
     /// Where the picture is.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = true, format = "uri-reference", example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg")
+        schema(
+            required = true,
+            format = "uri-reference",
+            example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg"
+        )
     )]
     pub profile_image_url: Option<String>,
     /// What the member may do.
@@ -337,7 +341,11 @@ pub struct Profile {
     /// Where the picture is.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = true, format = "uri-reference", example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg")
+        schema(
+            required = true,
+            format = "uri-reference",
+            example = "/api/photos/5d2f0c9b1a7e4f3386b5d0c2e9a8174f6b3c2d1e0f9a8b7c6d5e4f3a2b1c0d9e.jpg"
+        )
     )]
     pub profile_image_url: Option<String>,
     /// What the member may do.
