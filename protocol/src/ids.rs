@@ -140,7 +140,8 @@ object_id! {
 /// The id that a client gives to a message before it sends it: a UUID (RFC 9562).
 ///
 /// (conversation, sender, `client_id`) is unique for ever, which makes a retry safe at any time. Version 7 (time
-/// ordered) is recommended: it keeps the server's index compact.
+/// ordered) is recommended: it keeps the server's index compact. Upper and lower case are the same id; it is written in
+/// lower case, as RFC 9562 wants it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(type = "string"))]
 pub struct ClientMessageId(uuid::Uuid);
@@ -194,7 +195,7 @@ describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",
     "examples": ["01890a5d-ac96-774b-bcce-b302099a8057"],
-    "description": "A UUID made by the client; version 7 is recommended.",
+    "description": "A UUID made by the client, in either case; it comes back in lower case. Version 7 is recommended.",
 });
 
 macro_rules! short_string {

@@ -205,8 +205,9 @@ pub struct MemberCard {
     pub name: String,
     /// The kind of membership.
     pub tier: Tier,
-    /// Where the picture is.
+    /// Where the picture is: a path below the address of the API, or a whole address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub profile_image_url: Option<String>,
     /// What the member may do.
     pub user_type: UserType,

@@ -36,7 +36,9 @@ pub fn read_dotenv() -> Result<(), String> {
 fn explain(error: &dotenvy::Error, content: &str) -> String {
     let dotenvy::Error::LineParse(bad, _) = error else { return format!(".env: {error}") };
     let first = bad.lines().next().unwrap_or_default().trim();
-    let number = content.lines().position(|line| line.trim() == first).map(|at| format!(", line {}", at + 1));
+    // It may be the whole line or its value only.
+    let number = content.lines().position(|line| line.contains(first)).filter(|_| !first.is_empty());
+    let number = number.map(|at| format!(", line {}", at + 1));
     format!(
         ".env{}: not NAME=value; a value with spaces, quotes, # or $ has to be within single quotes",
         number.unwrap_or_default()

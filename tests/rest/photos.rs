@@ -348,3 +348,28 @@ async fn a_picture_is_a_photo_of_this_server_and_no_other_host_learns_who_looks(
     let again = ana.request(Method::PATCH, "/api/members/me", json!({ "profile_image_url": whole })).await;
     assert_eq!(again.status(), 200);
 }
+
+#[tokio::test]
+async fn a_member_has_one_upload_at_a_time_and_leaves_room_for_others() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    let head = format!(
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+         content-length: 1000\r\nexpect: 100-continue\r\n\r\n",
+        ana.id, ana.auth.access_token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("the server to wait for the body", stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    let second = upload(&server, &ana, ana.id, "image/jpeg", jpeg([1; 3])).await;
+    assert_eq!(code(second).await, ErrorCode::Overloaded);
+    own(&server, &ben, [1; 3]).await;
+    drop(stream);
+    eventually("the place of the first upload", async || {
+        let again = upload(&server, &ana, ana.id, "image/jpeg", jpeg([1; 3])).await;
+        (again.status() == 200).then_some(())
+    })
+    .await;
+}

@@ -15,6 +15,7 @@ pub struct RecommendationsResponse {
     pub source: AdviceSource,
     /// Why it was not the AI service, where one is set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub fallback: Option<AdviceFallback>,
 }
 
@@ -73,6 +74,7 @@ pub struct Introduction {
     pub member_id: MemberId,
     /// What everybody may see of them, as it is now. Not in the answers to apply and dismiss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub member: Option<MemberCard>,
     /// Why: at least one, the weightiest first.
     pub reasons: Vec<Reason>,
@@ -193,7 +195,7 @@ pub enum AdviceFallback {
     Busy,
     /// It failed several times in a row and is left alone for a while.
     CircuitOpen,
-    /// The member's questions for today are used up.
+    /// The questions for today are used up: the member's, or those of the whole club.
     BudgetSpent,
 }
 
@@ -227,6 +229,7 @@ pub struct OptimizeResponse {
     pub source: AdviceSource,
     /// Why it was not the AI service, where one is set up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub fallback: Option<AdviceFallback>,
 }
 

@@ -13,6 +13,8 @@ use protocol::{
     rest::RegisterRequest,
 };
 
+use secrecy::SecretString;
+
 use super::*;
 use crate::{
     config::Cli,
