@@ -16,10 +16,7 @@ use members_book::{
     },
     telemetry::Metrics,
 };
-use protocol::{
-    ClientMessageId, MemberId, SessionId,
-    model::UserType,
-};
+use protocol::{ClientMessageId, MemberId, SessionId, model::UserType};
 use tokio::task::JoinSet;
 
 use crate::{target::Account, trial::joined};

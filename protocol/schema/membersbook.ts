@@ -118,7 +118,7 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -168,6 +168,11 @@ export type AdviceFallback = "timeout" | "unavailable" | "invalid_answer" | "bus
  * Who gives advice.
  */
 export type AdviceSource = "local" | "remote";
+
+/**
+ * Who may see a member's presence.
+ */
+export type Audience = "members" | "partners" | "nobody";
 
 /**
  * What was done.
@@ -821,7 +826,7 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -902,7 +907,7 @@ name?: string,
  */
 contact_info?: ContactInfoPatch, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility?: VisibilityPatch, 
 /**
@@ -932,7 +937,7 @@ name: string,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -1632,7 +1637,8 @@ export type Typing = {
  */
 conversation?: ConversationId, 
 /**
- * The member that is being written to. Either this or `conversation`.
+ * The member that is being written to; without a conversation, told only if they let everybody see their presence.
+ * Either this or `conversation`.
  */
 to?: MemberId, 
 /**
@@ -1676,7 +1682,7 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
- * Which contact details a member shares. A detail that is not shared is not found by search either.
+ * Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.
  */
 export type Visibility = { 
 /**
@@ -1694,7 +1700,12 @@ company: SharedWith,
 /**
  * What the member does there; `members` unless the member says otherwise.
  */
-position: SharedWith, };
+position: SharedWith, 
+/**
+ * Who sees whether the member is there and when they were last seen; `partners` unless the member says otherwise.
+ * With `members`, everybody may also show them that they are typing; partners always may.
+ */
+presence: Audience, };
 
 /**
  * Visibility settings to change.
@@ -1715,7 +1726,11 @@ company?: SharedWith,
 /**
  * What the member does there.
  */
-position?: SharedWith, };
+position?: SharedWith, 
+/**
+ * Who sees whether the member is there and when they were last seen.
+ */
+presence?: Audience, };
 
 /**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.

@@ -29,14 +29,7 @@ impl Connection {
     /// A connection that watches nobody.
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
-        Self {
-            id,
-            member,
-            session,
-            device,
-            outbox,
-            watching: Mutex::new(Some(HashSet::new())),
-        }
+        Self { id, member, session, device, outbox, watching: Mutex::new(Some(HashSet::new())) }
     }
 
     /// Changes the set of watched members; `None` if the connection has ended.

@@ -245,6 +245,5 @@ fn presence(member: MemberId, Shown { status, last_seen }: Shown) -> MemberPrese
     MemberPresence { member, status, last_seen }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -331,6 +331,5 @@ fn together(devices: &[Device]) -> DeviceStatus {
     if devices.iter().all(|device| device.away) { DeviceStatus::Away } else { DeviceStatus::Online }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,9 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range},
+        conversations::{
+            Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Position, Range,
+        },
     },
     telemetry::Metrics,
 };

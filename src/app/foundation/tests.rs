@@ -37,7 +37,8 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let url = format!("sqlite:{}", path("test.db"));
-    let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
+    let flags =
+        ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
     let clock = Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0) });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();

@@ -17,17 +17,32 @@ type Way = u8;
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// A device connects; on the same device it replaces the connection before, which goes on until its [`Event::End`].
-    Connect { device: u8 },
+    Connect {
+        device: u8,
+    },
     /// One of the connections so far ends: a current one, a replaced one, or one that has ended before.
-    End { which: usize },
+    End {
+        which: usize,
+    },
     /// One of the connections so far shows something else.
-    Set { which: usize, away: bool },
-    Watch { watcher: Way },
+    Set {
+        which: usize,
+        away: bool,
+    },
+    Watch {
+        watcher: Way,
+    },
     /// The store answers a watch.
-    Reveal { watcher: Way },
-    Unwatch { watcher: Way },
+    Reveal {
+        watcher: Way,
+    },
+    Unwatch {
+        watcher: Way,
+    },
     /// The watcher and the member have a conversation from now on.
-    Meet { watcher: Way },
+    Meet {
+        watcher: Way,
+    },
     Allow(Audience),
     /// Time passes, in milliseconds.
     Wait(u64),
@@ -79,7 +94,8 @@ impl Model {
             Audience::Partners => self.partners[watcher],
             Audience::Nobody => false,
         };
-        let here: Vec<bool> = self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away).collect();
+        let here: Vec<bool> =
+            self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away).collect();
         match (allowed, here.is_empty()) {
             (false, _) => Shown::HIDDEN,
             (true, true) => Shown { status: PresenceStatus::Offline, last_seen: self.last_seen },
@@ -157,7 +173,8 @@ impl Trial {
         match event {
             Event::Connect { device } => {
                 let number = self.model.connections.len();
-                let replaced = self.model.connections.iter().rposition(|(known, _, counts)| *counts && *known == device);
+                let replaced =
+                    self.model.connections.iter().rposition(|(known, _, counts)| *counts && *known == device);
                 if let Some(replaced) = replaced {
                     self.model.connections[replaced].2 = false;
                 }
