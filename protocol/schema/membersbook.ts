@@ -162,7 +162,7 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -212,6 +212,11 @@ export type AdviceFallback = "timeout" | "unavailable" | "invalid_answer" | "bus
  * Who gives advice.
  */
 export type AdviceSource = "local" | "remote";
+
+/**
+ * Who may see a member's presence.
+ */
+export type Audience = "members" | "partners" | "nobody";
 
 /**
  * What was done.
@@ -865,7 +870,7 @@ tier: Tier,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -946,7 +951,7 @@ name?: string,
  */
 contact_info?: ContactInfoPatch, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility?: VisibilityPatch, 
 /**
@@ -976,7 +981,7 @@ name: string,
  */
 contact_info: ContactInfo, 
 /**
- * Which contact details other members see.
+ * Which contact details other members see, and who sees the presence.
  */
 visibility: Visibility, 
 /**
@@ -1680,7 +1685,8 @@ export type Typing = {
  */
 conversation?: ConversationId, 
 /**
- * The member that is being written to. Either this or `conversation`.
+ * The member that is being written to; without a conversation, told only if they let everybody see their presence.
+ * Either this or `conversation`.
  */
 to?: MemberId, 
 /**
@@ -1724,7 +1730,7 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
- * Which contact details a member shares. A detail that is not shared is not found by search either.
+ * Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.
  */
 export type Visibility = { 
 /**
@@ -1742,7 +1748,12 @@ company: SharedWith,
 /**
  * What the member does there; `members` unless the member says otherwise.
  */
-position: SharedWith, };
+position: SharedWith, 
+/**
+ * Who sees whether the member is there and when they were last seen; `partners` unless the member says otherwise.
+ * With `members`, everybody may also show them that they are typing; partners always may.
+ */
+presence: Audience, };
 
 /**
  * Visibility settings to change.
@@ -1763,7 +1774,11 @@ company?: SharedWith,
 /**
  * What the member does there.
  */
-position?: SharedWith, };
+position?: SharedWith, 
+/**
+ * Who sees whether the member is there and when they were last seen.
+ */
+presence?: Audience, };
 
 /**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.
