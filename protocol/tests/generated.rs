@@ -45,3 +45,27 @@ fn golden_examples_are_valid_by_the_schema_and_broken_ones_are_not() {
         }
     }
 }
+
+#[test]
+fn the_schema_takes_what_the_codec_takes() {
+    let text = fs::read_to_string(root().join("protocol/schema/frames.schema.json")).unwrap();
+    assert!(!text.contains("\"null\""), "an optional field is left out, and never null");
+    let mut schema: Value = serde_json::from_str(&text).unwrap();
+    schema.as_object_mut().unwrap().remove("anyOf");
+    schema["$ref"] = "#/$defs/ClientFrame".into();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let member = "0123456789abcdef01234567";
+    for (frame, good) in [
+        (r#"{"type":"conversations.list","limit":10.0}"#.to_owned(), true),
+        (r#"{"type":"conversations.list","limit":101}"#.to_owned(), false),
+        (r#"{"type":"conversations.list","limit":1.5}"#.to_owned(), false),
+        (format!(r#"{{"type":"message.read","conversation":"{member}","seq":1e0}}"#), true),
+        (format!(r#"{{"type":"message.read","conversation":"{member}","seq":9007199254740992}}"#), false),
+        (format!(r#"{{"type":"message.read","conversation":"{member}","seq":-1}}"#), false),
+        (r#"{"type":"presence.watch","members":[]}"#.to_owned(), false),
+    ] {
+        let value: Value = serde_json::from_str(&frame).unwrap();
+        assert_eq!(validator.is_valid(&value), good, "{frame}");
+        assert_eq!(protocol::Request::decode(&frame).is_ok(), good, "{frame}");
+    }
+}

@@ -106,7 +106,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{service::limiter::Rate, telemetry::Metrics};
+    use crate::{
+        auth::access,
+        clock::{Clock, SystemClock},
+        ids::{Ids, SystemEntropy},
+        service::limiter::Rate,
+        telemetry::Metrics,
+    };
 
     fn hellos() -> Hellos {
         let none = Rate { per_period: 0, period: Duration::from_secs(60), burst: 0 };
@@ -131,6 +137,35 @@ mod tests {
         assert_eq!(hellos.kept_out(member(1), now), Some(wait));
         assert_eq!(hellos.kept_out(member(2), now), None);
         assert_eq!(hellos.kept_out(member(1), now + wait), None);
+    }
+
+    #[test]
+    fn every_hello_is_charged_to_its_address_and_a_good_token_to_its_session() {
+        let metrics = Arc::new(Metrics::new());
+        let rate = |burst| Rate { per_period: 1, period: Duration::from_secs(3600), burst };
+        let hellos = Hellos::new(
+            Limiter::new("address", rate(5), Arc::clone(&metrics)),
+            Limiter::new("session", rate(4), Arc::clone(&metrics)),
+            Limiter::new("member", Rate { per_period: 0, ..rate(0) }, metrics),
+        );
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let options = access::Options {
+            secret: "0123456789abcdef0123456789abcdef".into(),
+            previous: Vec::new(),
+            issuer: "i".to_owned(),
+            audience: "a".to_owned(),
+            lifetime: Duration::from_secs(900),
+        };
+        let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
+        let tokens = AccessTokens::new(&options, clock, ids);
+        let token = tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token;
+        let admit = |token: &str, from: &str, full| hellos.admit(&tokens, token, from.parse().unwrap(), full).is_ok();
+        assert!(admit(&token, "192.0.2.1", true), "costs three");
+        assert!(!admit(&token, "192.0.2.1", true), "one is left");
+        assert!(admit(&token, "192.0.2.1", false));
+        assert!(!admit(&token, "192.0.2.1", false) && admit("nobody's", "192.0.2.1", true));
+        assert!(!admit("nobody's", "192.0.2.1", true), "the address has nothing left");
+        assert!(admit("nobody's", "192.0.2.2", true));
     }
 
     #[test]

@@ -133,7 +133,6 @@ struct Expiry {
 /// One connection.
 pub struct Session {
     phase: Phase,
-    hello: Duration,
     silence: Duration,
     heartbeat: Duration,
     /// Until when the next frame has to come; the first of all is hello.
@@ -155,7 +154,6 @@ impl Session {
     pub fn new(timing: &Timing, now: Instant) -> Self {
         Self {
             phase: Phase::New,
-            hello: timing.hello,
             silence: timing.silence(),
             heartbeat: timing.heartbeat,
             frame_due: now + before_last_look(timing.hello),
@@ -307,8 +305,7 @@ impl Session {
                 return self.close(Close::with(CloseCode::TimedOut), effects);
             }
             // If the whole process stood still, the tick is late, and the frames that came in time are not read yet.
-            let allowed = if self.phase == Phase::New { self.hello } else { self.silence };
-            self.frame_due = now + last_look(allowed);
+            self.frame_due = now + last_look(self.silence);
         }
     }
 

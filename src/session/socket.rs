@@ -90,14 +90,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// When the other side is gone, or too slow.
     pub async fn send(&mut self, frames: &mut VecDeque<Frame>) -> Result<(), Gone> {
         // Made when the socket takes no more, which is seldom, and given back with this future.
-        let mut patience: Option<Patience> = None;
+        let mut patience: Option<Box<Patience>> = None;
         poll_fn(|context| {
             let before = self.writing.total();
             match self.poll_send(context, frames) {
                 Poll::Ready(written) => Poll::Ready(written.map_err(|_| Gone::Closed)),
                 Poll::Pending => {
-                    let taken = self.writing.total().wrapping_sub(before);
-                    let patience = patience.get_or_insert_with(|| Patience::new(self.timing.write));
+                    // What went into empty buffers at first says nothing of the reader.
+                    let taken = patience.as_ref().map_or(0, |_| self.writing.total().wrapping_sub(before));
+                    let patience = patience.get_or_insert_with(|| Box::new(Patience::new(self.timing.write)));
                     patience.poll_lost(taken, context).map(|()| Err(Gone::TooSlow))
                 }
             }
@@ -182,5 +183,92 @@ pub fn close_code(error: &tungstenite::Error) -> Option<CloseCode> {
             Refused::TooLarge => CloseCode::TooLarge,
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::{ErrorCode, server::Error};
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
+
+    use super::*;
+
+    const TIMING: Timing = Timing {
+        hello: Duration::from_secs(10),
+        heartbeat: Duration::from_secs(30),
+        write: Duration::from_secs(10),
+        close: Duration::from_secs(2),
+    };
+    /// What the kernel holds, on both sides.
+    const KERNEL: usize = 16 * 1024;
+
+    async fn socket() -> (Socket<DuplexStream>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(KERNEL);
+        let metrics = Arc::new(Metrics::new());
+        (Socket::new(accept(near, Vec::new()).await, TIMING, metrics), far)
+    }
+
+    fn frames(count: usize, length: usize) -> VecDeque<Frame> {
+        let message = "x".repeat(length);
+        let error = Error { code: ErrorCode::Internal, message, field: None, retry_after_ms: None };
+        std::iter::repeat_n(Frame::push(&ServerFrame::Error(error)), count).collect()
+    }
+
+    /// Reads so many bytes every second, until the end. Returns them.
+    async fn read_slowly(mut far: DuplexStream, bytes_per_second: usize) -> Vec<u8> {
+        let mut interval = tokio::time::interval(Duration::from_secs(1));
+        let (mut read, mut piece) = (Vec::new(), vec![0; bytes_per_second]);
+        loop {
+            interval.tick().await;
+            match far.read(&mut piece).await {
+                Ok(count) if count > 0 => read.extend_from_slice(&piece[..count]),
+                _ => return read,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_of_2_kb_a_second_gets_everything_however_large_the_frames_are() {
+        for (count, length) in [(100, 7_700), (12, 64_000), (4, 190_000)] {
+            let (mut socket, far) = socket().await;
+            let reading = tokio::spawn(read_slowly(far, 2_000));
+            socket.send(&mut frames(count, length)).await.unwrap();
+            socket.close(Close::with(CloseCode::GoingAway)).await;
+            assert!(reading.await.unwrap().len() > count * length - KERNEL);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_stops_or_takes_hardly_anything_is_too_slow() {
+        for (bytes_per_second, seconds) in [(0, 10), (1, 60), (50, 60)] {
+            let (mut socket, far) = socket().await;
+            let reading = tokio::spawn(async move {
+                if bytes_per_second == 0 {
+                    let _open = far;
+                    return std::future::pending().await;
+                }
+                read_slowly(far, bytes_per_second).await
+            });
+            let started = tokio::time::Instant::now();
+            let sent = socket.send(&mut frames(10, 64_000)).await;
+            assert!(matches!(sent, Err(Gone::TooSlow)), "{bytes_per_second}");
+            assert_eq!(started.elapsed().as_secs(), seconds, "{bytes_per_second}");
+            reading.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_told_why_it_is_cut() {
+        let (mut socket, far) = socket().await;
+        let mut begun = frames(1, 20_000);
+        // Cut in the middle of a frame, as an outbox that overflows does it.
+        assert!(socket.send(&mut begun).now_or_never().is_none());
+        let reading = tokio::spawn(read_slowly(far, 8_000));
+        socket.close(Close::with(CloseCode::SlowConsumer)).await;
+        let read = reading.await.unwrap();
+        let text = String::from_utf8_lossy(&read);
+        assert!(text.contains(r#"{"type":"goodbye","code":4413,"reason":"slow_consumer"}"#), "{} bytes", read.len());
     }
 }
