@@ -112,7 +112,7 @@ pub(super) async fn insert(
             Err(fault) if !sent && !fault.may_have_written() => return Err(fault.into()),
             Err(fault) => {
                 // Those before the one that is refused may have been written.
-                resolve(core, db, appending, &open, working).await.map_err(unknown)?;
+                resolve(core, db, appending, &open, working).await.map_err(|error| unknown(&error))?;
                 give_up(appending, &open, &StoreError::from(fault));
                 break;
             }
@@ -127,7 +127,7 @@ pub(super) async fn insert(
             attempts = if inserted > 0 { 0 } else { attempts + 1 };
             pause(core, attempts).await?;
             let rest: Vec<usize> = rest.iter().map(|(place, _)| *place).collect();
-            resolve(core, db, appending, &rest, working).await.map_err(unknown)?;
+            resolve(core, db, appending, &rest, working).await.map_err(|error| unknown(&error))?;
             if attempts > ATTEMPTS {
                 let why = StoreError::Unavailable("too many nodes write into the same conversation".to_owned());
                 give_up(appending, &open, &why);
@@ -149,8 +149,8 @@ fn give_up(appending: &mut [Appending], open: &[usize], why: &StoreError) {
 }
 
 /// An error after something may have been written: its outcome is unknown, whatever the error is.
-pub(super) fn unknown(error: StoreError) -> StoreError {
-    if error != StoreError::Timeout {
+pub(super) fn unknown(error: &StoreError) -> StoreError {
+    if *error != StoreError::Timeout {
         tracing::error!(%error, "the outcome of a batch will not be known");
     }
     StoreError::Timeout

@@ -115,7 +115,9 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
     append::insert(core, db, &mut appending, &mut working, now).await?;
     // From here on something is written: no error means that nothing happened.
-    let outcomes = settle::settle(core, db, planned, appending, &mut working, now).await.map_err(append::unknown)?;
+    let outcomes = settle::settle(core, db, planned, appending, &mut working, now)
+        .await
+        .map_err(|error| append::unknown(&error))?;
     let mut all_untold = Vec::new();
     for (id, Working { state, untold, .. }) in working {
         let membership = &state.membership;
