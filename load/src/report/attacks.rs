@@ -130,7 +130,7 @@ fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
         attack.name.clone(),
         format!("{}, {}", millis(without.p50), millis(with.p50)),
         format!("{}, {}", millis(without.p99), millis(with.p99)),
-        format!("{:.1}", ratio(with.p99, without.p99)),
+        if without.p99 > 0 { format!("{:.1}", ratio(with.p99, without.p99)) } else { "-".to_owned() },
         probe(&with.hello),
         probe(&with.login),
         format!("{}/{}", with.health.tried - with.health.failed, with.health.tried),
@@ -186,7 +186,8 @@ pub(super) fn print(attacks: &[AttackOutcome]) {
     for attack in attacks {
         println!("{}: {}", attack.name, attack.what);
         println!("    achieved: {}", achieved(attack));
-        for line in attack.checks.iter().map(check) {
+        // All of them are in the JSON file and on the page; here are those that say something.
+        for line in attack.checks.iter().filter(|check| !check.held() || check.value > 0.0).map(check) {
             println!("    {line}");
         }
         for (what, probe) in
