@@ -104,10 +104,6 @@ impl AttackOutcome {
     pub(crate) fn failures(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.binding && !check.held())
     }
-
-    const fn verdict(&self, passed: bool) -> &'static str {
-        if passed { "withstood" } else { "FAILED" }
-    }
 }
 
 const COLUMNS: [&str; 9] = [
@@ -122,6 +118,10 @@ const COLUMNS: [&str; 9] = [
     "verdict",
 ];
 
+const fn verdict(passed: bool) -> &'static str {
+    if passed { "withstood" } else { "FAILED" }
+}
+
 /// A row of the table of all attacks.
 fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
     let (without, with, memory) = (&attack.without, &attack.with, &attack.memory);
@@ -135,7 +135,7 @@ fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
         probe(&with.login),
         format!("{}/{}", with.health.tried - with.health.failed, with.health.tried),
         format!("{before}, {during}, {after}"),
-        attack.verdict(attack.passed()).to_owned(),
+        verdict(attack.passed()).to_owned(),
     ]
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn line(attack: &AttackOutcome) -> String {
     let p99 = format!("p99 {} -> {} ms", millis(attack.without.p99), millis(attack.with.p99));
     let [before, during, after] =
         [attack.memory.before, attack.memory.during, attack.memory.after].map(|kib| kib / 1024);
-    let verdict = attack.verdict(failures.is_empty());
+    let verdict = verdict(failures.is_empty());
     format!("{}: {verdict}; {p99}, {before} -> {during} -> {after} MiB; {}", attack.name, failures.join("; "))
 }
 
