@@ -104,10 +104,6 @@ impl AttackOutcome {
     pub(crate) fn failures(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.binding && !check.held())
     }
-
-    const fn verdict(&self, passed: bool) -> &'static str {
-        if passed { "withstood" } else { "FAILED" }
-    }
 }
 
 const COLUMNS: [&str; 9] = [
@@ -122,6 +118,10 @@ const COLUMNS: [&str; 9] = [
     "verdict",
 ];
 
+const fn verdict(passed: bool) -> &'static str {
+    if passed { "withstood" } else { "FAILED" }
+}
+
 /// A row of the table of all attacks.
 fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
     let (without, with, memory) = (&attack.without, &attack.with, &attack.memory);
@@ -130,12 +130,12 @@ fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
         attack.name.clone(),
         format!("{}, {}", millis(without.p50), millis(with.p50)),
         format!("{}, {}", millis(without.p99), millis(with.p99)),
-        format!("{:.1}", ratio(with.p99, without.p99)),
+        if without.p99 > 0 { format!("{:.1}", ratio(with.p99, without.p99)) } else { "-".to_owned() },
         probe(&with.hello),
         probe(&with.login),
         format!("{}/{}", with.health.tried - with.health.failed, with.health.tried),
         format!("{before}, {during}, {after}"),
-        attack.verdict(attack.passed()).to_owned(),
+        verdict(attack.passed()).to_owned(),
     ]
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn line(attack: &AttackOutcome) -> String {
     let p99 = format!("p99 {} -> {} ms", millis(attack.without.p99), millis(attack.with.p99));
     let [before, during, after] =
         [attack.memory.before, attack.memory.during, attack.memory.after].map(|kib| kib / 1024);
-    let verdict = attack.verdict(failures.is_empty());
+    let verdict = verdict(failures.is_empty());
     format!("{}: {verdict}; {p99}, {before} -> {during} -> {after} MiB; {}", attack.name, failures.join("; "))
 }
 
@@ -186,7 +186,8 @@ pub(super) fn print(attacks: &[AttackOutcome]) {
     for attack in attacks {
         println!("{}: {}", attack.name, attack.what);
         println!("    achieved: {}", achieved(attack));
-        for line in attack.checks.iter().map(check) {
+        // All of them are in the JSON file and on the page; here are those that say something.
+        for line in attack.checks.iter().filter(|check| !check.held() || check.value > 0.0).map(check) {
             println!("    {line}");
         }
         for (what, probe) in

@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_millis(400);
 /// How often a member logs in. Each costs a quarter of a second of processor time.
 const LOGIN_EVERY: Duration = Duration::from_secs(2);
 /// After this a try has failed, whatever comes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is looked whether tries are over.
 const LOOK: Duration = Duration::from_millis(20);
 /// Tries that are remembered.

@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long the others are listened to between two attacks.
 const QUIET: Duration = Duration::from_secs(4);
-const QUIET_QUICK: Duration = Duration::from_millis(500);
+const QUIET_QUICK: Duration = Duration::from_millis(800);
 /// When memory has to be back.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 

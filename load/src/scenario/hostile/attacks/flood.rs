@@ -104,6 +104,7 @@ pub(super) async fn requests(
         loop {
             let (head, body) = make(number);
             number += 1;
+            field.count("requests", 1);
             let asked = timeout(PATIENCE, http.ask(&head, &body)).await;
             let Ok(Ok(answer)) = asked else {
                 field.count("no answer", 1);

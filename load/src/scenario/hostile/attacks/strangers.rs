@@ -76,6 +76,7 @@ async fn register(field: &Field) -> Result<Account, String> {
         email: format!("{}@load.example.com", uuid::Uuid::now_v7().simple()),
         password: PASSWORD.to_owned(),
     };
+    field.count("registrations", 1);
     let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
     let head = "POST /api/auth/register\nContent-Type: application/json";
     let answer =
