@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
-    rest::{ConversationSummary, ExportedSession},
+    rest::{ConversationSummary, ExportedSession, MessageDocument},
 };
 use serde_json::json;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::documents::Documents;
+use super::documents::{Documents, pair_of};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -24,6 +24,8 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// Parts that wait for the client.
 const QUEUE: usize = 4;
+/// Conversations whose messages are read together: at most 640 KiB of content.
+const AT_A_TIME: usize = 10;
 /// How long a client may take for one part.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -113,11 +115,11 @@ impl Exports {
         let mut first = true;
         loop {
             let list = self.documents.list(member, &page).await?;
-            for conversation in list.conversations {
+            for conversations in list.conversations.chunks(AT_A_TIME) {
                 if !std::mem::take(&mut first) {
                     to.text(",").await?;
                 }
-                self.conversation(member, &conversation, to).await?;
+                self.conversations(member, conversations, to).await?;
             }
             match list.next {
                 Some(next) => page.cursor = Some(next),
@@ -127,24 +129,42 @@ impl Exports {
         to.text("]}").await
     }
 
-    async fn conversation(
+    /// Conversations with their messages, the first page of all of them read at once.
+    async fn conversations(
         &self,
         member: MemberId,
-        conversation: &ConversationSummary,
+        conversations: &[ConversationSummary],
         to: &Writer,
     ) -> Result<(), Failure> {
-        let ConversationSummary { id, kind, members, .. } = conversation;
-        let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
-        to.text(head.strip_suffix('}').unwrap_or(&head)).await?;
-        to.text(",\"messages\":[").await?;
-        self.messages(member, *id, to).await?;
-        to.text("]}").await
+        let wanted: Vec<_> =
+            conversations.iter().filter_map(|conversation| Some((conversation.id, pair_of(&conversation.members)?, 0))).collect();
+        let mut pages = wanted.iter().zip(self.documents.pages(member, &wanted).await?).peekable();
+        for (number, conversation) in conversations.iter().enumerate() {
+            let ConversationSummary { id, kind, members, .. } = conversation;
+            let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
+            let head = head.strip_suffix('}').unwrap_or(&head);
+            let comma = if number == 0 { "" } else { "," };
+            to.text(&format!("{comma}{head},\"messages\":[")).await?;
+            if let Some((&wanted, page)) = pages.next_if(|(wanted, _)| wanted.0 == *id) {
+                self.messages(member, wanted, page, to).await?;
+            }
+            to.text("]}").await?;
+        }
+        Ok(())
     }
 
-    async fn messages(&self, member: MemberId, conversation: ConversationId, to: &Writer) -> Result<(), Failure> {
-        let (mut after, mut first) = (0, true);
+    /// The messages of a conversation, the first page of which is at hand.
+    async fn messages(
+        &self,
+        member: MemberId,
+        (conversation, pair, _): (ConversationId, [MemberId; 2], u64),
+        mut page: (Vec<MessageDocument>, bool),
+        to: &Writer,
+    ) -> Result<(), Failure> {
+        let mut first = true;
         loop {
-            let (messages, more) = self.documents.page(member, conversation, after).await?;
+            let (messages, more) = page;
+            let Some(last) = messages.last().map(|message| message.seq) else { return Ok(()) };
             // One part for a whole page: a part for every message would be a wake-up for every message.
             let mut part = Vec::new();
             for message in &messages {
@@ -152,12 +172,13 @@ impl Exports {
                     part.push(b',');
                 }
                 serde_json::to_writer(&mut part, message).map_err(|_| Failure::of(ErrorCode::Internal))?;
-                after = message.seq;
             }
             to.bytes(part).await?;
-            if !more || messages.is_empty() {
+            if !more {
                 return Ok(());
             }
+            let next = self.documents.pages(member, &[(conversation, pair, last)]).await?;
+            page = next.into_iter().next().unwrap_or_default();
         }
     }
 }

@@ -72,7 +72,7 @@ async fn works_at(f: &Fixture, id: MemberId, company: &str, position: &str) {
 }
 
 async fn search(f: &Fixture, q: &str) -> Vec<String> {
-    let found = f.store.members.search(text::words(q), 100).await.unwrap();
+    let found = f.store.members.search(f.ids.member(), text::words(q), 100).await.unwrap();
     let mut found: Vec<String> = found.into_iter().map(|record| record.profile.name).collect();
     found.sort();
     found

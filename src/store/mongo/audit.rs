@@ -19,6 +19,7 @@ use super::{
 use crate::store::{
     AuditStore, StoreError,
     audit::{AuditPlace, AuditRecord},
+    turns::Turn,
 };
 
 /// Appends an entry, in a transaction if there is one.
@@ -99,6 +100,6 @@ impl AuditStore for Mongo {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(async move |_, db| entries(&db, before, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| entries(&db, before, limit).await).await
     }
 }

@@ -22,6 +22,7 @@ use crate::store::{
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
     text,
+    turns::Turn,
 };
 
 pub(super) async fn by_id(db: &Db, id: MemberId) -> Result<Option<MemberRecord>, Fault> {
@@ -258,12 +259,12 @@ impl MemberStore for Mongo {
     }
 
     async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(async move |_, db| by_id(&db, id).await).await
+        self.read(Turn::SYSTEM, async move |_, db| by_id(&db, id).await).await
     }
 
     async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let filter = doc! { "email_key": email_key(email) };
-        self.read(async move |_, db| find(&db, filter).await).await
+        self.read(Turn::SYSTEM, async move |_, db| find(&db, filter).await).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
@@ -274,15 +275,15 @@ impl MemberStore for Mongo {
     }
 
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(async move |_, db| list(&db, filter, after, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| list(&db, filter, after, limit).await).await
     }
 
-    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(async move |_, db| search(&db, words, limit).await).await
+    async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::heavy(by), async move |_, db| search(&db, words, limit).await).await
     }
 
     async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(async move |_, db| count(&db).await).await
+        self.read(Turn::SYSTEM, async move |_, db| count(&db).await).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
@@ -290,6 +291,6 @@ impl MemberStore for Mongo {
     }
 
     async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(async move |_, db| last_seen(&db, members).await).await
+        self.read(Turn::SYSTEM, async move |_, db| last_seen(&db, members).await).await
     }
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
+    turns::Turn,
 };
 
 /// Tokens that are removed at a time.
@@ -194,11 +195,11 @@ impl SessionStore for Mongo {
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
-        self.read(async move |_, db| view(&db, session).await).await
+        self.read(Turn::session(session), async move |_, db| view(&db, session).await).await
     }
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
-        self.read(async move |_, db| of_member(&db, member).await).await
+        self.read(Turn::light(member), async move |_, db| of_member(&db, member).await).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {

@@ -13,6 +13,7 @@ use super::{
 use crate::store::{
     AuditStore, StoreError,
     audit::{AuditPlace, AuditRecord},
+    turns::Turn,
 };
 
 pub(super) fn append(connection: &Connection, entry: &AuditRecord) -> rusqlite::Result<()> {
@@ -88,6 +89,6 @@ impl AuditStore for Sqlite {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(move |connection| entries(connection, before, limit)).await
+        self.read(Turn::SYSTEM, move |connection| entries(connection, before, limit)).await
     }
 }

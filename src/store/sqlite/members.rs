@@ -18,6 +18,7 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
+    turns::Turn,
 };
 
 const TIERS: &[(&str, Tier)] = &[
@@ -251,12 +252,12 @@ impl MemberStore for Sqlite {
     }
 
     async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(move |connection| by_id(connection, id)).await
+        self.read(Turn::SYSTEM, move |connection| by_id(connection, id)).await
     }
 
     async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let key = email_key(email);
-        self.read(move |connection| by_email(connection, &key)).await
+        self.read(Turn::SYSTEM, move |connection| by_email(connection, &key)).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
@@ -264,15 +265,15 @@ impl MemberStore for Sqlite {
     }
 
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(move |connection| list(connection, filter, after.as_ref(), limit)).await
+        self.read(Turn::SYSTEM, move |connection| list(connection, filter, after.as_ref(), limit)).await
     }
 
-    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(move |connection| search::find(connection, &words, limit)).await
+    async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::heavy(by), move |connection| search::find(connection, &words, limit)).await
     }
 
     async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(count).await
+        self.read(Turn::HEAVY_SYSTEM, count).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
@@ -289,6 +290,6 @@ impl MemberStore for Sqlite {
     }
 
     async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(move |connection| last_seen(connection, &members)).await
+        self.read(Turn::SYSTEM, move |connection| last_seen(connection, &members)).await
     }
 }

@@ -4,13 +4,14 @@
 //! | --- | --- |
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
-//! | [`readers`] | the threads that read beside it |
+//! | [`readers`], [`queue`] | the threads that read beside it; whose turn it is |
 //! | [`migrations`] | the numbered schema changes |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
+//! | [`unread`], [`tally`] | what a member has not read; how many entries each participant has sent |
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
@@ -23,11 +24,14 @@ mod history;
 mod log;
 mod members;
 mod migrations;
+mod queue;
 mod readers;
 mod recommendations;
 mod row;
 mod search;
 mod sessions;
+mod tally;
+mod unread;
 mod writer;
 
 use std::{
@@ -47,7 +51,7 @@ use self::{
     readers::Readers,
     writer::{Tx, Writer},
 };
-use super::{Backend, Store, StoreError, conversations::StoreId};
+use super::{Backend, Store, StoreError, conversations::StoreId, turns::Turn};
 use crate::{clock::Clock, ids::Ids, telemetry::Metrics};
 
 /// How to open the store.
@@ -126,14 +130,14 @@ impl Sqlite {
         self.count_error(self.answer(answer).await)
     }
 
-    /// Runs `work` on a reading connection.
-    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs `work` on a reading connection when it is its turn.
+    async fn read<T, F>(&self, turn: Turn, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let started = tokio::time::Instant::now();
-        let answer = self.readers.submit(work);
+        let answer = self.readers.submit(turn, work);
         let answer = self.count_error(self.answer(answer).await);
         self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
@@ -161,12 +165,12 @@ impl Backend for Sqlite {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+        self.read(Turn::SYSTEM, |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
         self.writer.health()
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
-        self.read(|connection| {
+        self.read(Turn::SYSTEM, |connection| {
             connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
                 row.get(0)
             })

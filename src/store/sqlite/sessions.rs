@@ -13,6 +13,7 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
+    turns::Turn,
 };
 
 fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqlite::Result<()> {
@@ -157,11 +158,11 @@ impl SessionStore for Sqlite {
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
-        self.read(move |connection| view(connection, session)).await
+        self.read(Turn::session(session), move |connection| view(connection, session)).await
     }
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
-        self.read(move |connection| of_member(connection, member)).await
+        self.read(Turn::light(member), move |connection| of_member(connection, member)).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
