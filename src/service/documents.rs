@@ -204,12 +204,9 @@ impl Documents {
     /// The entries of each part with what became of them. One call of the store, however many conversations there are.
     async fn documents(&self, me: MemberId, parts: Vec<LogPart>) -> Result<Vec<Vec<MessageDocument>>, Failure> {
         let ranges: Vec<ReceiptRange> = parts.iter().flat_map(LogPart::receipts).collect();
-        let mut times = if ranges.is_empty() {
-            Vec::new()
-        } else {
-            self.conversations.receipt_times(me, ranges).await?
-        }
-        .into_iter();
+        let mut times =
+            if ranges.is_empty() { Vec::new() } else { self.conversations.receipt_times(me, ranges).await? }
+                .into_iter();
         Ok(parts
             .into_iter()
             .map(|part| {

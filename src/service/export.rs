@@ -13,17 +13,22 @@ use tokio::{
     time::timeout,
 };
 
-use super::documents::{Documents, pair_of};
+use super::{
+    administration::entry,
+    documents::{Documents, pair_of},
+};
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
+    store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
 };
 
 /// Exports that are written at the same time; more are refused.
 const AT_ONCE: usize = 8;
 /// Parts that wait for the client.
 const QUEUE: usize = 4;
+/// Audit entries that are read at a time.
+const AUDIT_PAGE: usize = 200;
 /// Conversations whose messages are read together: at most 640 KiB of content.
 const AT_A_TIME: usize = 10;
 /// How long a client may take for one part.
@@ -37,6 +42,7 @@ pub struct Exports {
     members: Arc<dyn MemberStore>,
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
+    audit: Arc<dyn AuditStore>,
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
     places: Arc<Semaphore>,
@@ -70,10 +76,12 @@ impl Exports {
         members: Arc<dyn MemberStore>,
         sessions: Arc<dyn SessionStore>,
         recommendations: Arc<dyn RecommendationStore>,
+        audit: Arc<dyn AuditStore>,
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, sessions, recommendations, documents, clock, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { members, sessions, recommendations, audit, documents, clock, places }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -101,16 +109,20 @@ impl Exports {
         let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
+        let last_seen = self.members.last_seen(vec![member]).await?.first().and_then(|seen| seen.at);
         let head = json!({
             "exported_at": self.clock.now(),
             "member": record.profile,
+            "last_seen": last_seen,
             "sessions": sessions,
             "recommendations": recommendations,
         });
         let head = head.to_string();
-        // The conversations follow within the same object.
+        // The rest follows within the same object.
         to.text(head.strip_suffix('}').unwrap_or(&head)).await?;
-        to.text(",\"conversations\":[").await?;
+        to.text(",\"audit\":[").await?;
+        self.audit(member, to).await?;
+        to.text("],\"conversations\":[").await?;
         let mut page = protocol::rest::PageQuery { limit: Some(PAGE_MAX), cursor: None };
         let mut first = true;
         loop {
@@ -129,6 +141,24 @@ impl Exports {
         to.text("]}").await
     }
 
+    /// What the audit log has of the member. Where somebody else acted is not the member's to know.
+    async fn audit(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
+        let (mut before, mut comma) = (None, "");
+        loop {
+            let entries = self.audit.of_member(member, before, AUDIT_PAGE).await?;
+            let Some(&(last, _)) = entries.last() else { return Ok(()) };
+            before = Some(last);
+            let mut part = String::new();
+            for (_, mut record) in entries {
+                record.address = record.address.filter(|_| record.actor == Some(member));
+                part.push_str(comma);
+                part.push_str(&json!(entry(record)).to_string());
+                comma = ",";
+            }
+            to.text(&part).await?;
+        }
+    }
+
     /// Conversations with their messages, the first page of all of them read at once.
     async fn conversations(
         &self,
@@ -136,8 +166,10 @@ impl Exports {
         conversations: &[ConversationSummary],
         to: &Writer,
     ) -> Result<(), Failure> {
-        let wanted: Vec<_> =
-            conversations.iter().filter_map(|conversation| Some((conversation.id, pair_of(&conversation.members)?, 0))).collect();
+        let wanted: Vec<_> = conversations
+            .iter()
+            .filter_map(|conversation| Some((conversation.id, pair_of(&conversation.members)?, 0)))
+            .collect();
         let mut pages = wanted.iter().zip(self.documents.pages(member, &wanted).await?).peekable();
         for (number, conversation) in conversations.iter().enumerate() {
             let ConversationSummary { id, kind, members, .. } = conversation;

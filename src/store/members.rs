@@ -181,8 +181,8 @@ pub trait MemberStore: Send + Sync {
     /// Active members of whom each word is the beginning of a word in what they share of name, company and position.
     /// The words are folded ([`text::words`]). `by` is who searches.
     ///
-    /// No more than `limit` are looked at, so that a search costs the same however many would be found: first those of
-    /// whom each word is a whole word, then those of whom it is a beginning, of both the ones who joined first. In any order.
+    /// No more than `limit` are read, so that a search costs the same however many would be found: first those of whom
+    /// each word is a whole word, then those of whom it is a beginning. In any order.
     ///
     /// # Errors
     /// The store.

@@ -194,17 +194,19 @@ async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     let conversation = direct_conversation(ana, ben);
     let of_ana = |seq: u64| seq % 5 != 0;
     let last = 1_400;
-    let message = |seq| if of_ana(seq) { append(ana, ben, client_id(), "x") } else { append(ben, ana, client_id(), "x") };
+    let message =
+        |seq| if of_ana(seq) { append(ana, ben, client_id(), "x") } else { append(ben, ana, client_id(), "x") };
     for batch in (1..=last).collect::<Vec<u64>>().chunks(350) {
         f.apply_all(batch.iter().copied().map(message).collect()).await;
     }
-    for (read, to) in [(0, last), (1, last), (149, last), (150, last), (151, last), (0, 40), (31, 33), (1_399, last), (7, 7)] {
-        let (by_ana, by_ben) = ((read + 1..=to).filter(|seq| of_ana(*seq)).count(), (read + 1..=to).filter(|seq| !of_ana(*seq)).count());
+    for (read, to) in
+        [(0, last), (1, last), (149, last), (150, last), (151, last), (0, 40), (31, 33), (1_399, last), (7, 7)]
+    {
+        let (by_ana, by_ben) =
+            ((read + 1..=to).filter(|seq| of_ana(*seq)).count(), (read + 1..=to).filter(|seq| !of_ana(*seq)).count());
         let expected = [by_ben, by_ana].map(|number| UnreadCount::of(number as u64));
-        let counted = [
-            f.unread_between(conversation, ana, read, to).await,
-            f.unread_between(conversation, ben, read, to).await,
-        ];
+        let counted =
+            [f.unread_between(conversation, ana, read, to).await, f.unread_between(conversation, ben, read, to).await];
         assert_eq!(counted, expected, "{read} to {to}");
     }
     let more = UnreadCount { count: limits::UNREAD_MAX, more: true };
@@ -215,7 +217,10 @@ async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     let listed = f.store.conversations.changes(ana, None).await.unwrap().conversations.remove(0);
     assert_eq!((listed.unread, listed.unread_more), (280, false));
     f.mark(conversation, ben, MarkKind::Read, 150).await;
-    assert_eq!(f.store.conversations.unread(ben).await.unwrap(), [(conversation, UnreadCount { count: 1_000, more: false })]);
+    assert_eq!(
+        f.store.conversations.unread(ben).await.unwrap(),
+        [(conversation, UnreadCount { count: 1_000, more: false })]
+    );
     let stranger = f.member("Eva").await;
     assert_eq!(f.unread_between(conversation, stranger, 0, last).await, UnreadCount::default());
 }
@@ -244,8 +249,11 @@ async fn logs_of_many_conversations_are_read_at_once(f: &Fixture) {
     }
     f.say(eva, ana, "x").await;
     f.say(eva, ben, "not Ana's").await;
-    let after =
-        vec![(direct_conversation(ana, ben), 1), (direct_conversation(eva, ben), 0), (direct_conversation(ana, eva), 0)];
+    let after = vec![
+        (direct_conversation(ana, ben), 1),
+        (direct_conversation(eva, ben), 0),
+        (direct_conversation(ana, eva), 0),
+    ];
     let pages = f.store.conversations.logs(ana, after, 1).await.unwrap();
     let pages: Vec<_> = pages.iter().map(|page| (seqs(&page.entries), page.more)).collect();
     assert_eq!(pages, [(vec![2], true), (vec![], false), (vec![1], false)]);

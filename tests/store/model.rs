@@ -180,8 +180,7 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
                 assert_eq!((state.delivered, state.read), model.watermarks(state.member));
                 assert!(state.read <= state.delivered && state.delivered <= conversation.last_seq);
                 let times = f.receipt_times(conversation.id, state.member, 1, conversation.last_seq);
-                let times: Vec<_> =
-                    times.await.into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
+                let times: Vec<_> = times.await.into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
                 assert_eq!(times, model.receipts(state.member));
             }
             let history = f.store.conversations.history(member, conversation.id, Range::After(0), 1000).await.unwrap();

@@ -143,12 +143,7 @@ async fn a_cursor_is_good_on_every_node() {
         let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
         assert!(!changes.full);
         assert_eq!(changes.conversations[0].last_seq, written.seq);
-        let mark = Mark {
-            conversation: written.conversation,
-            member: ben,
-            kind: MarkKind::Read,
-            seq: written.seq,
-        };
+        let mark = Mark { conversation: written.conversation, member: ben, kind: MarkKind::Read, seq: written.seq };
         to.apply(Command::Mark(mark)).await.unwrap();
         let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
         assert_eq!(changes.conversations[0].unread, 0);
@@ -252,10 +247,11 @@ async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
             assert_eq!(message.seq, round * 2 - 2 + place, "{fault}");
         }
         let seq = round * 2 - 1;
-        let mark =
-            Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq };
+        let mark = Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq };
         let marked = applied(&f, vec![Command::Mark(mark)]).await.remove(0);
-        let Ok(Outcome::Marked { delivered, read, last_seq, moved, .. }) = marked else { panic!("{fault}: {marked:?}") };
+        let Ok(Outcome::Marked { delivered, read, last_seq, moved, .. }) = marked else {
+            panic!("{fault}: {marked:?}")
+        };
         assert_eq!((delivered, read, last_seq, moved), (seq, seq, round * 2, true));
     }
     let log = log(&f, ana, ben).await;

@@ -268,7 +268,10 @@ impl ConversationStore for Mongo {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.read(Turn::light(member), async move |_, db| history::history(&db, member, conversation, range, limit).await).await
+        self.read(Turn::light(member), async move |_, db| {
+            history::history(&db, member, conversation, range, limit).await
+        })
+        .await
     }
 
     async fn logs(

@@ -54,8 +54,8 @@ pub const INDEXES: &[Index] = &[
     index("refresh_tokens", &["expires_at"], false),
     index("nodes", &["at"], false),
     later(2, "messages", &["conversation_id", "sender_id", "seq"]),
-    later(2, "audit", &["actor_id"]),
-    later(2, "audit", &["target_id"]),
+    later(2, "audit", &["actor_id", "_id"]),
+    later(2, "audit", &["target_id", "_id"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.

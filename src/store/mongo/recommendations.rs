@@ -235,7 +235,8 @@ async fn all_of(db: &Db, member: MemberId) -> Result<Vec<RecommendationRecord>, 
 #[async_trait]
 impl RecommendationStore for Mongo {
     async fn candidates(&self, member: MemberId, wanted: Wanted, limit: usize) -> Result<Vec<Candidate>, StoreError> {
-        self.read(Turn::heavy(member), async move |_, db| candidates::candidates(&db, member, &wanted, limit).await).await
+        self.read(Turn::heavy(member), async move |_, db| candidates::candidates(&db, member, &wanted, limit).await)
+            .await
     }
 
     async fn find(

@@ -32,7 +32,8 @@ pub(super) async fn count(
             "sender_id": sender.member_id,
             "seq": { "$gt": signed(read), "$lte": signed(last) },
         };
-        found += db.collection::<Document>("messages").count_documents(filter).limit(room).max_time(db.max_time).await?;
+        found +=
+            db.collection::<Document>("messages").count_documents(filter).limit(room).max_time(db.max_time).await?;
     }
     Ok(UnreadCount::of(found))
 }

@@ -57,12 +57,8 @@ impl ConversationRow {
 
     /// Messages of others that the reading member has not read.
     fn unread(&self, connection: &Connection) -> rusqlite::Result<UnreadCount> {
-        let log = Log {
-            conversation: self.key,
-            last_seq: self.last_seq,
-            newest: self.newest,
-            tally: self.tally.as_deref(),
-        };
+        let log =
+            Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() };
         unread::count(connection, &log, self.member, (self.read, self.last_seq))
     }
 
@@ -294,7 +290,8 @@ impl ConversationStore for Sqlite {
     ) -> Result<Vec<HistoryPage>, StoreError> {
         self.read(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| {
-                let page = |(conversation, seq)| history::history(connection, member, conversation, Range::After(seq), limit);
+                let page =
+                    |(conversation, seq)| history::history(connection, member, conversation, Range::After(seq), limit);
                 after.into_iter().map(|after| Ok(page(after)?.unwrap_or_default())).collect()
             })
         })

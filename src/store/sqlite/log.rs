@@ -73,7 +73,8 @@ impl LogState {
 
     /// The same with one more entry of the participant at `place`.
     fn tally_with(&self, place: usize) -> Vec<u8> {
-        let sent = |(at, participant): (usize, &Participant)| (participant.key, participant.sent + u64::from(at == place));
+        let sent =
+            |(at, participant): (usize, &Participant)| (participant.key, participant.sent + u64::from(at == place));
         tally::encode(self.participants.iter().enumerate().map(sent))
     }
 }
@@ -143,8 +144,7 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
     let rows = participants.query_map([state.key], |row| {
         let key = row.get(1)?;
         let sent = tally::of(sent.as_deref(), key)?;
-        let participant =
-            Participant { key, delivered: row.get(2)?, read: row.get(3)?, sent, moved: (false, false) };
+        let participant = Participant { key, delivered: row.get(2)?, read: row.get(3)?, sent, moved: (false, false) };
         Ok((MemberId::from_bytes(row.get(0)?), participant))
     })?;
     let (members, participants): (Vec<_>, Vec<_>) = rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();

@@ -127,6 +127,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     // The log remembers whether a member may be written to.
     tx.memory.members.remove(&id);
     write(tx.connection, &after)?;
+    tx.memory.erased |= after.is_erased;
     if change.revokes_sessions() {
         super::sessions::revoke_all(tx.connection, id, at)?;
     }
@@ -181,6 +182,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
+        audit::forget_addresses(connection, profile.id)?;
     }
     search::index(connection, key, record)
 }
@@ -261,7 +263,12 @@ impl MemberStore for Sqlite {
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
-        self.write(move |tx| change(tx, id, &wanted, by, at)).await
+        let erases = matches!(wanted, Change::Erase);
+        let changed = self.write(move |tx| change(tx, id, &wanted, by, at)).await?;
+        if erases {
+            self.scrub().await;
+        }
+        Ok(changed)
     }
 
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
@@ -279,7 +286,7 @@ impl MemberStore for Sqlite {
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut update = tx.connection.prepare_cached(
-                "UPDATE members SET last_seen = ?1 WHERE id = ?2 AND (last_seen IS NULL OR last_seen < ?1)",
+                "UPDATE members SET last_seen = ?1 WHERE id = ?2 AND is_erased = 0 AND (last_seen IS NULL OR last_seen < ?1)",
             )?;
             for (member, at) in seen {
                 update.execute(params![at.as_millis(), member.as_bytes()])?;

@@ -15,6 +15,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0003_recommendations.sql")),
         M::up(include_str!("migrations/0004_chain.sql")),
         M::up_with_hook(include_str!("migrations/0005_tally.sql"), tally_logs),
+        M::up(include_str!("migrations/0006_erasure.sql")),
     ]
 }
 
@@ -136,7 +137,7 @@ mod tests {
             )
             .unwrap();
         run(&mut connection).unwrap();
-        let mut query = connection.prepare(super::super::history::BEFORE).unwrap();
+        let mut query = connection.prepare(history::BEFORE).unwrap();
         let seqs = |bound: i64| {
             let rows = query.query_map((1, bound, 100), |row| row.get("seq")).unwrap();
             rows.collect::<rusqlite::Result<Vec<u64>>>().unwrap()
@@ -162,7 +163,8 @@ mod tests {
             )
             .unwrap();
         run(&mut connection).unwrap();
-        let tally: Vec<u8> = connection.query_row("SELECT tally FROM conversations WHERE key = 1", [], |row| row.get(0)).unwrap();
+        let tally: Vec<u8> =
+            connection.query_row("SELECT tally FROM conversations WHERE key = 1", [], |row| row.get(0)).unwrap();
         let log = super::super::unread::Log { conversation: 1, last_seq: 100, newest: Some(200), tally: Some(&tally) };
         for (read, last) in (0..=100).flat_map(|last| (0..=last).map(move |read| (read, last))) {
             let count = |member| super::super::unread::count(&connection, &log, member, (read, last)).unwrap().count;
@@ -192,7 +194,7 @@ mod tests {
     fn logs_are_read_by_their_keys() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection).unwrap();
-        for sql in [super::super::history::BEFORE, super::super::history::BETWEEN] {
+        for sql in [history::BEFORE, history::BETWEEN] {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = query.query_map((1, 2, 3), |row| row.get::<_, String>("detail")).unwrap();
             let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");

@@ -47,7 +47,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use self::{
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, Scrubber},
     readers::Readers,
     writer::{Tx, Writer},
 };
@@ -76,6 +76,7 @@ pub struct Sqlite {
     /// The position of the newest change that was committed.
     horizon: AtomicU64,
     readers: Readers,
+    scrubber: Scrubber,
     timeout: Duration,
     metrics: Arc<Metrics>,
     /// Held for as long as the store is open: two servers on one file would number the same conversation twice.
@@ -105,10 +106,12 @@ impl Sqlite {
             .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(row::store_error)?;
         let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES)?;
+        let scrubber = checkpoints.scrubber();
         let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics))?;
         let readers = Readers::spawn(&path, readers)?;
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
-        let sqlite = Arc::new(Self { path, store_id, writer, horizon, readers, timeout, metrics, _lock: lock });
+        let sqlite =
+            Arc::new(Self { path, store_id, writer, horizon, readers, scrubber, timeout, metrics, _lock: lock });
         Ok(Store {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
@@ -141,6 +144,15 @@ impl Sqlite {
         let answer = self.count_error(self.answer(answer).await);
         self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
+    }
+
+    /// Waits until what was erased is gone from the log too. If that takes too long it happens later.
+    async fn scrub(&self) {
+        if let Some(done) = self.scrubber.scrub()
+            && tokio::time::timeout(self.timeout, done).await.is_err()
+        {
+            tracing::warn!("readers are in the way of removing erased data from the log; it is tried again");
+        }
     }
 
     async fn answer<T>(
@@ -242,6 +254,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          -- Full: the log is synced at every commit, so what was acknowledged survives a loss of power.
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
+         -- What is removed or replaced is overwritten with zeros. Messages are only ever appended, and pay nothing for it.
+         PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
          -- 64 MiB.
          PRAGMA cache_size = -65536;

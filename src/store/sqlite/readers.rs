@@ -171,7 +171,9 @@ mod tests {
                 let (open, opens) = mpsc::channel::<()>();
                 let held = readers.submit(turn, move |_| {
                     begun.send(()).unwrap();
-                    Ok(drop(opens.recv()))
+                    // Until the other side is dropped.
+                    let _ = opens.recv();
+                    Ok(())
                 });
                 begins.recv().unwrap();
                 (open, held.unwrap())
@@ -180,7 +182,11 @@ mod tests {
         let (done, order) = mpsc::channel();
         let submit = |turn, name: &'static str| {
             let done = done.clone();
-            readers.submit(turn, move |_| Ok(done.send(name).unwrap())).unwrap()
+            let tell = move |_: &Connection| {
+                done.send(name).unwrap();
+                Ok(())
+            };
+            readers.submit(turn, tell).unwrap()
         };
         let mut answers: Vec<_> = (0..200).map(|_| submit(Turn::heavy(member(1)), "many")).collect();
         answers.push(submit(Turn::heavy(member(2)), "sync"));

@@ -86,7 +86,6 @@ fn sent_up_to(connection: &Connection, log: &Log<'_>, member: i64, seq: u64) -> 
         Some((position, tally)) => (Some(position), tally::of(tally.as_deref(), member)?),
         None => (log.newest, sent),
     };
-    let own: u64 =
-        connection.prepare_cached(OWN_SINCE)?.query_row(params![position, seq, member], |row| row.get(0))?;
+    let own: u64 = connection.prepare_cached(OWN_SINCE)?.query_row(params![position, seq, member], |row| row.get(0))?;
     Ok(sent.saturating_sub(own))
 }
