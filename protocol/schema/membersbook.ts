@@ -580,6 +580,10 @@ exported_at: Timestamp,
  */
 member: Member, 
 /**
+ * When the last device of the member left; unknown until the first did.
+ */
+last_seen: Timestamp | null, 
+/**
  * Every session that is still known.
  */
 sessions: Array<ExportedSession>, 
@@ -587,6 +591,11 @@ sessions: Array<ExportedSession>,
  * What was recommended to the member, and what became of it.
  */
 recommendations: Array<Recommendation>, 
+/**
+ * What the audit log has of the member, the newest first. With the address that a request came from only where the
+ * member made it.
+ */
+audit: Array<AuditEntry>, 
 /**
  * Every conversation.
  */

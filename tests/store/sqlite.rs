@@ -94,23 +94,23 @@ async fn an_erased_member_leaves_no_bytes() {
         others.push(f.member(&format!("Neighbour{number}")).await);
     }
     let ana = f.member("Xyzanaxyz").await;
-    let patch = |company: &str, position: &str| {
+    let patch = |company: &str, phone: &str| {
         let contact_info = ContactInfoPatch {
-            phone: Some(Some("+351 900 123 987".to_owned())),
+            phone: Some(Some(phone.to_owned())),
             company: Some(Some(company.to_owned())),
-            position: Some(Some(position.to_owned())),
+            position: Some(Some(format!("{company} position"))),
         };
         let patch = MemberPatch { contact_info: Some(contact_info), ..Default::default() };
         Change::Profile { patch, expected: None }
     };
     // Records grow, so that rows move between pages.
     for round in 0..3 {
-        f.change(ana, patch(&format!("Qwvcompany{round}"), "Kjhposition")).await;
+        f.change(ana, patch(&format!("Qwvcompany{round}"), "+351 900 123 987")).await;
         for id in &others {
-            f.change(*id, patch(&"Company ".repeat(round + 1), "Position")).await;
+            f.change(*id, patch(&"Company ".repeat(round + 1), "+351 1")).await;
         }
     }
-    let secrets = ["xyzana", "qwvcompany", "kjhposition", "900 123 987", "hash of xyz"];
+    let secrets = ["xyzana", "qwvcompany", "qwvcompany2 position", "900 123 987", "hash of xyz"];
     let there = |secret: &str| {
         ["store.db", "store.db-wal"].iter().any(|name| {
             let bytes = std::fs::read(f.folder.path().join(name)).unwrap().to_ascii_lowercase();
