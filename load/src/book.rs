@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId,
+    ClientMessageId, ConversationId, MemberId, MessageId, limits,
     model::{Conversation, Entry, Message, Watermarks},
 };
 use tokio::time::Instant;
@@ -351,9 +351,16 @@ impl Book {
         Ok(news)
     }
 
-    /// Messages of the other after `read`, as far as they are known.
+    /// Messages of the other after `read`, as far as they are known; no more than the server tells.
     pub(crate) fn unread(&self, read: u64) -> u64 {
-        self.after(read).filter(|entry| entry.is_some_and(|entry| !entry.mine)).count() as u64
+        self.unread_between(read, u64::MAX)
+    }
+
+    /// The same up to a `seq`.
+    pub(crate) fn unread_between(&self, read: u64, last: u64) -> u64 {
+        let entries = usize::try_from(last.saturating_sub(read.max(self.base))).unwrap_or(usize::MAX);
+        let others = self.after(read).take(entries).filter(|entry| entry.is_some_and(|entry| !entry.mine));
+        (others.count() as u64).min(limits::UNREAD_MAX)
     }
 
     /// The newest entry that is missing, if one is.

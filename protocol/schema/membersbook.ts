@@ -395,9 +395,13 @@ members: Array<Watermarks>,
  */
 last_seq: number, 
 /**
- * Messages of others after the asking member's `read`.
+ * Messages of others after the asking member's `read`: exact up to 1,000, and never larger.
  */
 unread: number, 
+/**
+ * Whether there are more than `unread` says. Absent if not.
+ */
+unread_more?: boolean, 
 /**
  * When its newest entry was stored.
  */
@@ -470,9 +474,13 @@ last_seq: number,
  */
 last_at: Timestamp, 
 /**
- * Messages of others that the asking member has not read.
+ * Messages of others that the asking member has not read: exact up to 1,000, and never larger.
  */
 unread: number, 
+/**
+ * Whether there are more than `unread` says. Absent if not.
+ */
+unread_more?: boolean, 
 /**
  * Its newest message.
  */
@@ -487,9 +495,13 @@ export type ConversationUnread = {
  */
 conversation_id: ConversationId, 
 /**
- * How many.
+ * How many: exact up to 1,000, and never larger.
  */
-unread: number, };
+unread: number, 
+/**
+ * Whether there are more than `unread` says. Absent if not.
+ */
+unread_more?: boolean, };
 
 /**
  * `conversations`: a page of the member's conversations.
@@ -617,6 +629,10 @@ exported_at: Timestamp,
  */
 member: Member, 
 /**
+ * When the last device of the member left; unknown until the first did.
+ */
+last_seen: Timestamp | null, 
+/**
  * Every session that is still known.
  */
 sessions: Array<ExportedSession>, 
@@ -624,6 +640,11 @@ sessions: Array<ExportedSession>,
  * What was recommended to the member, and what became of it.
  */
 recommendations: Array<Recommendation>, 
+/**
+ * What the audit log has of the member, the newest first. With the address that a request came from only where the
+ * member made it.
+ */
+audit: Array<AuditEntry>, 
 /**
  * Every conversation.
  */
@@ -1178,9 +1199,19 @@ export type MessageStatus = "sent" | "delivered" | "read";
  */
 export type Okay = { 
 /**
- * After `message.read`: messages of others that are still unread in the conversation.
+ * After `message.read`: messages of others that are still unread in the conversation. Exact up to 1,000, and never
+ * larger.
  */
 unread?: number, 
+/**
+ * Whether there are more than `unread` says. Absent if not.
+ */
+unread_more?: boolean, 
+/**
+ * After `message.read`: the newest entry when the watermark moved. `unread` counts up to it; what was pushed since is
+ * to be added.
+ */
+last_seq?: number, 
 /**
  * After `auth.renew`: when the new token expires.
  */
@@ -1716,9 +1747,13 @@ active: boolean, };
  */
 export type Unread = { 
 /**
- * Unread messages in all conversations.
+ * Unread messages in all conversations: the sum of their `unread`.
  */
 total: number, 
+/**
+ * Whether there are more than `total` says, because a conversation has. Absent if not.
+ */
+unread_more?: boolean, 
 /**
  * The conversations that have some.
  */

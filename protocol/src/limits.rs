@@ -38,6 +38,8 @@ pub const PAGE_CONTENT_BYTES: usize = 64 * 1024;
 pub const PAGE_MAX: u32 = 100;
 /// `limit` of a page when the request names none.
 pub const PAGE_DEFAULT: u32 = 50;
+/// Largest number of unread messages that is told of a conversation; `unread_more` says that there are more.
+pub const UNREAD_MAX: u64 = 1_000;
 /// Most members that one connection watches.
 pub const WATCH_MAX: usize = 500;
 /// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.

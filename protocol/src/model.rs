@@ -85,9 +85,13 @@ pub struct Conversation {
     /// The `seq` of its newest entry.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub last_seq: u64,
-    /// Messages of others after the asking member's `read`.
+    /// Messages of others after the asking member's `read`: exact up to 1,000, and never larger.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: u64,
+    /// Whether there are more than `unread` says. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub unread_more: bool,
     /// When its newest entry was stored.
     pub last_at: Timestamp,
     /// Its latest entries, ascending by `seq`: as many as the frame that carries it promises.

@@ -128,10 +128,20 @@ pub struct MessageAccepted {
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
 #[garde(allow_unvalidated)]
 pub struct Okay {
-    /// After `message.read`: messages of others that are still unread in the conversation.
+    /// After `message.read`: messages of others that are still unread in the conversation. Exact up to 1,000, and never
+    /// larger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: Option<u64>,
+    /// Whether there are more than `unread` says. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub unread_more: bool,
+    /// After `message.read`: the newest entry when the watermark moved. `unread` counts up to it; what was pushed since is
+    /// to be added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub last_seq: Option<u64>,
     /// After `auth.renew`: when the new token expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

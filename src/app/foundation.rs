@@ -286,6 +286,7 @@ impl Foundation {
             Arc::clone(members),
             Arc::clone(sessions),
             Arc::clone(recommendations),
+            Arc::clone(&self.store.audit),
             Arc::clone(&documents),
             Arc::clone(clock),
         );

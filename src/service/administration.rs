@@ -169,7 +169,8 @@ impl Administration {
     }
 }
 
-fn entry(record: AuditRecord) -> AuditEntry {
+/// An entry of the audit log, as the API shows it.
+pub(super) fn entry(record: AuditRecord) -> AuditEntry {
     let AuditRecord { at, actor, action, target, details, address } = record;
     let address = address.map(|address| address.to_string());
     AuditEntry { at, actor_id: actor, action, target_id: target, details, address }

@@ -62,7 +62,7 @@ impl Directory {
         let skip: usize = pages::decode(page.cursor.as_deref())?.unwrap_or(0);
         let mut words = text::words(q);
         words.dedup();
-        let mut found = self.members.search(words.clone(), SEARCH_RESULTS_MAX).await?;
+        let mut found = self.members.search(who.member, words.clone(), SEARCH_RESULTS_MAX).await?;
         found.sort_by_cached_key(|record| (rank(record, &words), record.name_key(), record.profile.id));
         let mut found: Vec<_> = found.into_iter().skip(skip).take(limit.saturating_add(1)).collect();
         let next = pages::cut(&mut found, limit, |_| skip.saturating_add(limit));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{
     ClientMessageId, ConversationId, ErrorCode, MemberId, MessageId,
     limits::{IDEMPOTENCY_KEY_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX},
-    model::{Conversation, Entry, Message},
+    model::{Conversation, Entry, Message, Watermarks},
     rest::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, PageQuery, SendRequest, Unread, page_size,
@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Mark, MarkKind, Outcome, Range, ReceiptTimes},
+        conversations::{Mark, MarkKind, Outcome, Range, ReceiptRange, ReceiptTimes, UnreadCount},
     },
 };
 
@@ -67,7 +67,7 @@ impl Documents {
         let send = Send { sender, origin: None, target, client_id, content };
         let outcome = super::answer(|respond| self.messaging.send(send, respond)).await?;
         match outcome {
-            Outcome::Appended { message, duplicate, .. } => Ok((self.document(message).await?, duplicate)),
+            Outcome::Appended { message, duplicate, .. } => Ok((self.document(sender, message).await?, duplicate)),
             Outcome::Marked { .. } | Outcome::Refreshed => Err(ErrorCode::Internal.into()),
         }
     }
@@ -95,24 +95,29 @@ impl Documents {
             self.members.by_id(other).await?.ok_or(ErrorCode::MemberNotFound)?;
             return Ok(MessagePage { conversation_id, messages: Vec::new(), more: false });
         };
-        let mut messages = self.documents(conversation_id, [me, other], page.entries).await?;
+        let part = LogPart { conversation: conversation_id, pair: [me, other], entries: page.entries };
+        let mut messages = self.one_part(me, part).await?;
         messages.reverse();
         Ok(MessagePage { conversation_id, messages, more: page.more })
     }
 
-    /// The messages of a conversation after `seq`, ascending, and whether there are further ones.
+    /// For each of these direct conversations the messages after a `seq`, ascending, and whether there are further ones.
+    /// Two calls of the store, however many conversations there are.
     ///
     /// # Errors
-    /// `conversation_not_found`, or the store.
-    pub(super) async fn page(
+    /// The store.
+    pub(super) async fn pages(
         &self,
         me: MemberId,
-        conversation: ConversationId,
-        seq: u64,
-    ) -> Result<(Vec<MessageDocument>, bool), Failure> {
-        let page = self.conversations.history(me, conversation, Range::After(seq), page_size(Some(PAGE_MAX))).await?;
-        let page = page.ok_or(ErrorCode::ConversationNotFound)?;
-        Ok((self.documents(conversation, self.pair(conversation).await?, page.entries).await?, page.more))
+        wanted: &[(ConversationId, [MemberId; 2], u64)],
+    ) -> Result<Vec<(Vec<MessageDocument>, bool)>, Failure> {
+        let after = wanted.iter().map(|(conversation, _, seq)| (*conversation, *seq)).collect();
+        let pages = self.conversations.logs(me, after, page_size(Some(PAGE_MAX))).await?;
+        let (entries, more): (Vec<_>, Vec<_>) = pages.into_iter().map(|page| (page.entries, page.more)).unzip();
+        let parts = wanted.iter().zip(entries);
+        let parts = parts.map(|(&(conversation, pair, _), entries)| LogPart { conversation, pair, entries });
+        let documents = self.documents(me, parts.collect()).await?;
+        Ok(documents.into_iter().zip(more).collect())
     }
 
     /// A page of the member's conversations, those with the newest message first.
@@ -122,11 +127,17 @@ impl Documents {
     pub async fn list(&self, me: MemberId, page: &PageQuery) -> Result<ConversationList, Failure> {
         let limit = page.limit.unwrap_or(PAGE_DEFAULT);
         let found = self.messaging.list(me, page.cursor.as_deref(), limit).await?;
-        let mut conversations = Vec::with_capacity(found.conversations.len());
-        for conversation in found.conversations {
-            conversations.push(self.summary(conversation).await?);
-        }
-        Ok(ConversationList { conversations, next: found.next })
+        let mut found_all = found.conversations;
+        let parts = found_all.iter_mut().map(|conversation| {
+            // Without a pair there is nothing to be shown here.
+            let pair = pair_of(&conversation.members);
+            let entries = std::mem::take(&mut conversation.entries);
+            let entries = if pair.is_some() { entries } else { Vec::new() };
+            LogPart { conversation: conversation.id, pair: pair.unwrap_or([me, me]), entries }
+        });
+        let newest = self.documents(me, parts.collect()).await?;
+        let conversations = found_all.into_iter().zip(newest).map(|(found, mut newest)| summary(found, newest.pop()));
+        Ok(ConversationList { conversations: conversations.collect(), next: found.next })
     }
 
     /// Marks everything up to a message as read; only who it is for may.
@@ -143,9 +154,9 @@ impl Documents {
             return Err(Failure::new(ErrorCode::Forbidden, "Only the receiver of a message reads it."));
         }
         let Message { conversation, seq, .. } = message;
-        let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq, count: false };
+        let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq };
         super::answer(|respond| self.messaging.mark(mark, None, respond)).await?;
-        self.document(message).await
+        self.document(me, message).await
     }
 
     /// What the member has not read.
@@ -154,26 +165,22 @@ impl Documents {
     /// The store.
     pub async fn unread(&self, me: MemberId) -> Result<Unread, Failure> {
         let found = self.conversations.unread(me).await?;
-        let one = |(conversation_id, unread)| ConversationUnread { conversation_id, unread };
-        let conversations: Vec<_> = found.into_iter().map(one).collect();
-        Ok(Unread { total: conversations.iter().map(|conversation| conversation.unread).sum(), conversations })
-    }
-
-    async fn summary(&self, conversation: Conversation) -> Result<ConversationSummary, Failure> {
-        let Conversation { id, kind, members, last_seq, unread, last_at, entries } = conversation;
-        let ids: Vec<MemberId> = members.iter().map(|watermarks| watermarks.member).collect();
-        let last_message = match <[MemberId; 2]>::try_from(ids) {
-            Ok(pair) => self.documents(id, pair, entries).await?.pop(),
-            Err(_) => None,
+        let one = |(conversation_id, UnreadCount { count, more })| ConversationUnread {
+            conversation_id,
+            unread: count,
+            unread_more: more,
         };
-        Ok(ConversationSummary { id, kind, members, last_seq, last_at, unread, last_message })
+        let conversations: Vec<_> = found.into_iter().map(one).collect();
+        let total = conversations.iter().map(|conversation| conversation.unread).sum();
+        let unread_more = conversations.iter().any(|conversation| conversation.unread_more);
+        Ok(Unread { total, unread_more, conversations })
     }
 
-    async fn document(&self, message: Message) -> Result<MessageDocument, Failure> {
+    async fn document(&self, me: MemberId, message: Message) -> Result<MessageDocument, Failure> {
         let conversation = message.conversation;
         let pair = self.pair(conversation).await?;
-        let mut documents = self.documents(conversation, pair, vec![Entry::Message(message)]).await?;
-        documents.pop().ok_or_else(|| ErrorCode::Internal.into())
+        let part = LogPart { conversation, pair, entries: vec![Entry::Message(message)] };
+        self.one_part(me, part).await?.pop().ok_or_else(|| ErrorCode::Internal.into())
     }
 
     /// The members of a direct conversation.
@@ -182,26 +189,67 @@ impl Documents {
         <[MemberId; 2]>::try_from(&*membership.members).map_err(|_| ErrorCode::Internal.into())
     }
 
-    /// Entries of a direct conversation that follow one another, with what became of each.
-    async fn documents(
-        &self,
-        conversation: ConversationId,
-        pair: [MemberId; 2],
-        entries: Vec<Entry>,
-    ) -> Result<Vec<MessageDocument>, Failure> {
-        let (Some(first), Some(last)) = (entries.first().map(Entry::seq), entries.last().map(Entry::seq)) else {
-            return Ok(Vec::new());
-        };
-        let [one, other] = pair;
-        let of_one = self.conversations.receipt_times(conversation, one, first, last).await?;
-        let of_other = self.conversations.receipt_times(conversation, other, first, last).await?;
-        let with_times = entries.into_iter().zip(of_one.into_iter().zip(of_other));
-        Ok(with_times
-            .map(|(Entry::Message(message), (by_one, by_other))| {
-                if message.sender == one { document(message, other, by_other) } else { document(message, one, by_one) }
+    async fn one_part(&self, me: MemberId, part: LogPart) -> Result<Vec<MessageDocument>, Failure> {
+        Ok(self.documents(me, vec![part]).await?.pop().unwrap_or_default())
+    }
+
+    /// The entries of each part with what became of them. One call of the store, however many conversations there are.
+    async fn documents(&self, me: MemberId, parts: Vec<LogPart>) -> Result<Vec<Vec<MessageDocument>>, Failure> {
+        let ranges: Vec<ReceiptRange> = parts.iter().flat_map(LogPart::receipts).collect();
+        let mut times =
+            if ranges.is_empty() { Vec::new() } else { self.conversations.receipt_times(me, ranges).await? }
+                .into_iter();
+        Ok(parts
+            .into_iter()
+            .map(|part| {
+                if part.entries.is_empty() {
+                    return Vec::new();
+                }
+                let (of_one, of_other) = (times.next().unwrap_or_default(), times.next().unwrap_or_default());
+                part.documents(of_one, of_other)
             })
             .collect())
     }
+}
+
+/// Entries of a direct conversation that follow one another.
+struct LogPart {
+    conversation: ConversationId,
+    pair: [MemberId; 2],
+    entries: Vec<Entry>,
+}
+
+impl LogPart {
+    /// The receipts that belong to the entries: of the one member, then of the other. None without entries.
+    fn receipts(&self) -> impl Iterator<Item = ReceiptRange> + use<> {
+        let Self { conversation, pair, .. } = *self;
+        let ends = self.entries.first().map(Entry::seq).zip(self.entries.last().map(Entry::seq));
+        ends.into_iter()
+            .flat_map(move |(first, last)| pair.map(|member| ReceiptRange { conversation, member, first, last }))
+    }
+
+    fn documents(self, of_one: Vec<ReceiptTimes>, of_other: Vec<ReceiptTimes>) -> Vec<MessageDocument> {
+        let [one, other] = self.pair;
+        let with_times = self.entries.into_iter().zip(of_one.into_iter().zip(of_other));
+        with_times
+            .map(|(Entry::Message(message), (by_one, by_other))| {
+                if message.sender == one { document(message, other, by_other) } else { document(message, one, by_one) }
+            })
+            .collect()
+    }
+}
+
+/// The two members of a direct conversation, from its state.
+pub(super) fn pair_of(members: &[Watermarks]) -> Option<[MemberId; 2]> {
+    match members {
+        [one, other] => Some([one.member, other.member]),
+        _ => None,
+    }
+}
+
+fn summary(conversation: Conversation, last_message: Option<MessageDocument>) -> ConversationSummary {
+    let Conversation { id, kind, members, last_seq, unread, unread_more, last_at, .. } = conversation;
+    ConversationSummary { id, kind, members, last_seq, last_at, unread, unread_more, last_message }
 }
 
 fn document(message: Message, receiver_id: MemberId, times: ReceiptTimes) -> MessageDocument {

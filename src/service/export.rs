@@ -5,16 +5,20 @@ use std::{sync::Arc, time::Duration};
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
-    rest::{ConversationSummary, ExportedSession},
+    rest::{ConversationSummary, ExportedSession, MessageDocument},
 };
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{documents::Documents, slots::Slots};
+use super::{
+    administration::entry,
+    documents::{Documents, pair_of},
+    slots::Slots,
+};
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
+    store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
 };
 
 /// Exports that are written at the same time; more are refused.
@@ -23,6 +27,10 @@ const AT_ONCE: usize = 8;
 const AT_ONCE_PER_MEMBER: usize = 1;
 /// Parts that wait for the client.
 const QUEUE: usize = 4;
+/// Audit entries that are read at a time.
+const AUDIT_PAGE: usize = 200;
+/// Conversations whose messages are read together: at most 640 KiB of content.
+const AT_A_TIME: usize = 10;
 /// How long a client may take for one part.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,6 +42,7 @@ pub struct Exports {
     members: Arc<dyn MemberStore>,
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
+    audit: Arc<dyn AuditStore>,
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
     slots: Slots<MemberId>,
@@ -67,10 +76,12 @@ impl Exports {
         members: Arc<dyn MemberStore>,
         sessions: Arc<dyn SessionStore>,
         recommendations: Arc<dyn RecommendationStore>,
+        audit: Arc<dyn AuditStore>,
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { members, sessions, recommendations, documents, clock, slots: Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER) }
+        let slots = Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER);
+        Self { members, sessions, recommendations, audit, documents, clock, slots }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -98,25 +109,29 @@ impl Exports {
         let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
+        let last_seen = self.members.last_seen(vec![member]).await?.first().and_then(|seen| seen.at);
         let head = json!({
             "exported_at": self.clock.now(),
             "member": record.profile,
+            "last_seen": last_seen,
             "sessions": sessions,
             "recommendations": recommendations,
         });
         let head = head.to_string();
-        // The conversations follow within the same object.
+        // The rest follows within the same object.
         to.text(head.strip_suffix('}').unwrap_or(&head)).await?;
-        to.text(",\"conversations\":[").await?;
+        to.text(",\"audit\":[").await?;
+        self.audit(member, to).await?;
+        to.text("],\"conversations\":[").await?;
         let mut page = protocol::rest::PageQuery { limit: Some(PAGE_MAX), cursor: None };
         let mut first = true;
         loop {
             let list = self.documents.list(member, &page).await?;
-            for conversation in list.conversations {
+            for conversations in list.conversations.chunks(AT_A_TIME) {
                 if !std::mem::take(&mut first) {
                     to.text(",").await?;
                 }
-                self.conversation(member, &conversation, to).await?;
+                self.conversations(member, conversations, to).await?;
             }
             match list.next {
                 Some(next) => page.cursor = Some(next),
@@ -126,24 +141,62 @@ impl Exports {
         to.text("]}").await
     }
 
-    async fn conversation(
-        &self,
-        member: MemberId,
-        conversation: &ConversationSummary,
-        to: &Writer,
-    ) -> Result<(), Failure> {
-        let ConversationSummary { id, kind, members, .. } = conversation;
-        let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
-        to.text(head.strip_suffix('}').unwrap_or(&head)).await?;
-        to.text(",\"messages\":[").await?;
-        self.messages(member, *id, to).await?;
-        to.text("]}").await
+    /// What the audit log has of the member. Where somebody else acted is not the member's to know.
+    async fn audit(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
+        let (mut before, mut comma) = (None, "");
+        loop {
+            let entries = self.audit.of_member(member, before, AUDIT_PAGE).await?;
+            let Some(&(last, _)) = entries.last() else { return Ok(()) };
+            before = Some(last);
+            let mut part = String::new();
+            for (_, mut record) in entries {
+                record.address = record.address.filter(|_| record.actor == Some(member));
+                part.push_str(comma);
+                part.push_str(&json!(entry(record)).to_string());
+                comma = ",";
+            }
+            to.text(&part).await?;
+        }
     }
 
-    async fn messages(&self, member: MemberId, conversation: ConversationId, to: &Writer) -> Result<(), Failure> {
-        let (mut after, mut first) = (0, true);
+    /// Conversations with their messages, the first page of all of them read at once.
+    async fn conversations(
+        &self,
+        member: MemberId,
+        conversations: &[ConversationSummary],
+        to: &Writer,
+    ) -> Result<(), Failure> {
+        let wanted: Vec<_> = conversations
+            .iter()
+            .filter_map(|conversation| Some((conversation.id, pair_of(&conversation.members)?, 0)))
+            .collect();
+        let mut pages = wanted.iter().zip(self.documents.pages(member, &wanted).await?).peekable();
+        for (number, conversation) in conversations.iter().enumerate() {
+            let ConversationSummary { id, kind, members, .. } = conversation;
+            let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
+            let head = head.strip_suffix('}').unwrap_or(&head);
+            let comma = if number == 0 { "" } else { "," };
+            to.text(&format!("{comma}{head},\"messages\":[")).await?;
+            if let Some((&wanted, page)) = pages.next_if(|(wanted, _)| wanted.0 == *id) {
+                self.messages(member, wanted, page, to).await?;
+            }
+            to.text("]}").await?;
+        }
+        Ok(())
+    }
+
+    /// The messages of a conversation, the first page of which is at hand.
+    async fn messages(
+        &self,
+        member: MemberId,
+        (conversation, pair, _): (ConversationId, [MemberId; 2], u64),
+        mut page: (Vec<MessageDocument>, bool),
+        to: &Writer,
+    ) -> Result<(), Failure> {
+        let mut first = true;
         loop {
-            let (messages, more) = self.documents.page(member, conversation, after).await?;
+            let (messages, more) = page;
+            let Some(last) = messages.last().map(|message| message.seq) else { return Ok(()) };
             // One part for a whole page: a part for every message would be a wake-up for every message.
             let mut part = Vec::new();
             for message in &messages {
@@ -151,12 +204,13 @@ impl Exports {
                     part.push(b',');
                 }
                 serde_json::to_writer(&mut part, message).map_err(|_| Failure::of(ErrorCode::Internal))?;
-                after = message.seq;
             }
             to.bytes(part).await?;
-            if !more || messages.is_empty() {
+            if !more {
                 return Ok(());
             }
+            let next = self.documents.pages(member, &[(conversation, pair, last)]).await?;
+            page = next.into_iter().next().unwrap_or_default();
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::{
         ConversationStore, MemberStore,
         conversations::{
             Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Range, SyncPart,
+            UnreadCount,
         },
         epochs::{Epoch, Place},
     },
@@ -61,6 +62,15 @@ pub struct Send {
 
 /// How much typing one member is shown: so many a second, and at once after a pause. What is more is not shown.
 const TYPING_SHOWN: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 50 };
+
+/// What a member has not read of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread {
+    /// Messages of others.
+    pub count: UnreadCount,
+    /// Up to which entry they were counted.
+    pub last_seq: u64,
+}
 
 /// Conversations.
 pub struct Messaging {
@@ -142,6 +152,28 @@ impl Messaging {
     pub fn mark(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Outcome>) {
         let conversation = mark.conversation;
         self.sequencer.submit(conversation, Submission { command: Command::Mark(mark), origin, respond });
+    }
+
+    /// Moves the watermark of what was read, and counts what is unread then: as of the commit, by a reader, after the
+    /// lane has gone on. If the counting fails, the watermark has moved all the same.
+    pub fn read(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Unread>) {
+        let store = Arc::clone(&self.store);
+        let counted = Box::new(move |outcome: Result<Outcome, Failure>| {
+            let (read, last_seq) = match outcome {
+                Ok(Outcome::Marked { read, last_seq, .. }) => (read, last_seq),
+                Ok(Outcome::Appended { .. } | Outcome::Refreshed) => return respond(Err(ErrorCode::Internal.into())),
+                Err(failure) => return respond(Err(failure)),
+            };
+            if read >= last_seq {
+                return respond(Ok(Unread { count: UnreadCount::default(), last_seq }));
+            }
+            // The number of these tasks is bounded by the requests that a connection may have in flight.
+            tokio::spawn(async move {
+                let count = store.count_unread(mark.conversation, mark.member, read, last_seq).await;
+                respond(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
+            });
+        });
+        self.mark(mark, origin, counted);
     }
 
     /// Tells the others in a conversation that a member is typing, or has stopped. Before the first message, only those

@@ -16,10 +16,8 @@ use super::{
 use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
-    service::messaging::{Send, Target, direct_conversation},
-    store::{
-        conversations::{Mark, Outcome},
-    },
+    service::messaging::{Send, Target, Unread, direct_conversation},
+    store::conversations::{Mark, MarkKind, Outcome, UnreadCount},
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
@@ -86,11 +84,16 @@ pub(super) fn dispatch(
             context.messaging.send(send, Box::new(move |outcome| answer(&outbox, id, outcome.map(outcome_frame))));
         }
         Call::Mark { conversation, kind, seq } => {
-            // A request without an id gets no reply.
-            let mark = Mark { conversation, member: connection.member, kind, seq, count: id.is_some() };
+            let mark = Mark { conversation, member: connection.member, kind, seq };
             let outbox = Arc::clone(&connection.outbox);
-            let respond = Box::new(move |outcome: Result<_, _>| answer(&outbox, id, outcome.map(outcome_frame)));
-            context.messaging.mark(mark, Some(connection.id), respond);
+            if kind == MarkKind::Read && id.is_some() {
+                let respond = move |unread: Result<Unread, _>| answer(&outbox, id, unread.map(unread_frame));
+                context.messaging.read(mark, Some(connection.id), Box::new(respond));
+            } else {
+                // A request without an id gets no reply, so nothing need be counted.
+                let respond = move |outcome: Result<_, _>| answer(&outbox, id, outcome.map(outcome_frame));
+                context.messaging.mark(mark, Some(connection.id), Box::new(respond));
+            }
         }
         Call::SetStatus(status) => {
             if let Err(failure) = context.statuses.check(&connection.member) {
@@ -142,7 +145,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
         }
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
-            renewed.map(|expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), unread: None }))
+            renewed.map(|expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() }))
         }
     };
     asked.answer(result);
@@ -171,10 +174,14 @@ fn outcome_frame(outcome: Outcome) -> ServerFrame {
         Outcome::Appended { message, duplicate, .. } => {
             ServerFrame::MessageAccepted(MessageAccepted { message, duplicate })
         }
-        Outcome::Marked { unread, .. } => ServerFrame::Okay(Okay { unread, expires_at: None }),
-        // No client asks for that.
-        Outcome::Refreshed => ServerFrame::Okay(Okay { unread: None, expires_at: None }),
+        // No client asks for a refresh.
+        Outcome::Marked { .. } | Outcome::Refreshed => okay(),
     }
+}
+
+fn unread_frame(Unread { count, last_seq }: Unread) -> ServerFrame {
+    let UnreadCount { count, more } = count;
+    ServerFrame::Okay(Okay { unread: Some(count), unread_more: more, last_seq: Some(last_seq), expires_at: None })
 }
 
 #[cfg(test)]

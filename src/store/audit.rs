@@ -1,4 +1,5 @@
-//! The audit log: who did what to whom, when, from where. Append-only.
+//! The audit log: who did what to whom, when, from where. Append-only; only the addresses of a member who leaves are
+//! removed from their entries.
 
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub struct AuditRecord {
     pub target: MemberId,
     /// What changed. No personal data: it outlives the member.
     pub details: Value,
-    /// Where the request came from; nowhere for the command line.
+    /// Where the request came from; nowhere for the command line, and of a member who has left.
     pub address: Option<IpAddr>,
 }
 
@@ -44,6 +45,17 @@ pub trait AuditStore: Send + Sync {
     /// The store.
     async fn entries(
         &self,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
+
+    /// Entries about a member or by them, the newest first, from a place on.
+    ///
+    /// # Errors
+    /// The store.
+    async fn of_member(
+        &self,
+        member: MemberId,
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;

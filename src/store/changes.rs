@@ -105,7 +105,10 @@ impl Change {
             Self::Active(_) => (AuditAction::ActiveChanged, from_to(json!(old.is_active), json!(new.is_active))),
             Self::Erase => (AuditAction::Erased, json!({})),
         };
-        Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address: by.address })
+        // Nor does the address of who leaves outlive them.
+        let leaves = matches!(self, Self::Erase) && by.member == Some(old.id);
+        let address = by.address.filter(|_| !leaves);
+        Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address })
     }
 }
 

@@ -103,8 +103,6 @@ pub struct Mark {
     pub kind: MarkKind,
     /// Where to; clamped to the newest entry.
     pub seq: u64,
-    /// Whether to count what is unread then, with [`MarkKind::Read`]: somebody is told.
-    pub count: bool,
 }
 
 /// Which watermark.
@@ -149,8 +147,8 @@ pub enum Outcome {
         read: u64,
         /// Whether it moved.
         moved: bool,
-        /// Messages of others after `read`; counted for [`MarkKind::Read`] only, and if it was asked for.
-        unread: Option<u64>,
+        /// The newest entry at that moment: up to where what is unread is counted ([`ConversationStore::count_unread`]).
+        last_seq: u64,
         /// When.
         at: Timestamp,
         /// Who is in the conversation.
@@ -222,7 +220,7 @@ pub enum Range {
 }
 
 /// A page of entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryPage {
     /// The entries, ascending by `seq`.
     pub entries: Vec<Entry>,
@@ -310,6 +308,36 @@ pub struct ReceiptTimes {
     pub delivered_at: Option<Timestamp>,
     /// When the member read it.
     pub read_at: Option<Timestamp>,
+}
+
+/// How many messages a member has not read: exact up to [`limits::UNREAD_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UnreadCount {
+    /// How many, at most [`limits::UNREAD_MAX`].
+    pub count: u64,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+impl UnreadCount {
+    /// A number that may be larger than what is told.
+    #[must_use]
+    pub fn of(number: u64) -> Self {
+        Self { count: number.min(limits::UNREAD_MAX), more: number > limits::UNREAD_MAX }
+    }
+}
+
+/// Entries of a conversation, and the member whose receipts of them are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiptRange {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose receipts.
+    pub member: MemberId,
+    /// The first entry.
+    pub first: u64,
+    /// The last entry.
+    pub last: u64,
 }
 
 /// How many conversations and messages there are.
@@ -402,17 +430,42 @@ pub trait ConversationStore: Send + Sync {
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError>;
 
+    /// For each conversation the oldest entries after a `seq`, up to `limit`; nothing of one that is not the member's.
+    ///
+    /// # Errors
+    /// The store.
+    async fn logs(
+        &self,
+        member: MemberId,
+        after: Vec<(ConversationId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<HistoryPage>, StoreError>;
+
     /// The message with this id.
     ///
     /// # Errors
     /// The store.
     async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError>;
 
-    /// How many messages of others a member has not read, by conversation; those without are left out.
+    /// How many messages of others a member has not read, by conversation; those without are left out. What a count
+    /// costs does not depend on how many there are.
     ///
     /// # Errors
     /// The store.
-    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError>;
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError>;
+
+    /// How many of the entries after `read` and up to `last` are messages of others. What it costs does not depend on how
+    /// many there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count_unread(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        read: u64,
+        last: u64,
+    ) -> Result<UnreadCount, StoreError>;
 
     /// How many conversations and messages there are.
     ///
@@ -420,17 +473,16 @@ pub trait ConversationStore: Send + Sync {
     /// The store.
     async fn count(&self) -> Result<ConversationCounts, StoreError>;
 
-    /// When a member received and read entries `first` to `last` of a conversation, in their order.
+    /// When members received and read entries: for each range the times of its entries, in their order. `asking` is who
+    /// wants to know.
     ///
     /// # Errors
     /// The store.
     async fn receipt_times(
         &self,
-        conversation: ConversationId,
-        member: MemberId,
-        first: u64,
-        last: u64,
-    ) -> Result<Vec<ReceiptTimes>, StoreError>;
+        asking: MemberId,
+        ranges: Vec<ReceiptRange>,
+    ) -> Result<Vec<Vec<ReceiptTimes>>, StoreError>;
 
     /// What changed for a member after a position, and possibly what changed shortly before it: it is state; without one,
     /// or with one that is not of this store, the full state. Bounded by the sync limits of the protocol, and by

@@ -190,11 +190,14 @@ pub trait MemberStore: Send + Sync {
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
 
     /// Active members of whom each word is the beginning of a word in what they share of name, company and position.
-    /// The words are folded ([`text::words`]). If there are more than `limit`, the better ones of them; in any order.
+    /// The words are folded ([`text::words`]). `by` is who searches.
+    ///
+    /// No more than `limit` are read, so that a search costs the same however many would be found: first those of whom
+    /// each word is a whole word, then those of whom it is a beginning. In any order.
     ///
     /// # Errors
     /// The store.
-    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
+    async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
 
     /// How many there are.
     ///

@@ -9,6 +9,7 @@
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
+//! | [`turns`] | whose a read is: what both stores need to be fair |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
@@ -24,6 +25,7 @@ pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
 pub mod text;
+pub mod turns;
 
 use std::sync::Arc;
 

@@ -8,6 +8,12 @@ use super::{StoreError, members::MemberRecord};
 /// The SHA-256 hash of a refresh token: the token itself is never stored.
 pub type TokenHash = [u8; 32];
 
+/// Used refresh tokens that are kept of a session, the newest: one of them that comes back gives a thief away. An older one
+/// is refused like one that never was.
+pub const USED_TOKENS_OF_SESSION: usize = 16;
+/// Used refresh tokens that are kept of all sessions of a member together, the newest.
+pub const USED_TOKENS_OF_MEMBER: usize = 256;
+
 /// A refresh token to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NewToken {
@@ -78,7 +84,8 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before.
+    /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
+    /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
     /// # Errors
     /// The store.

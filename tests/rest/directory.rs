@@ -5,7 +5,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 use super::{code, fields};
-use crate::harness::{Member, Server};
+use crate::harness::{Member, Server, eventually};
 
 async fn get(member: &Member, path: &str) -> Value {
     let response = member.request(Method::GET, path, Value::Null).await;
@@ -157,6 +157,42 @@ async fn a_change_over_rest_is_pushed_to_who_should_know() {
     let _: MemberPush = anas.expect().await;
     bens.expect_no::<MemberPush>().await;
     evas.expect_no::<MemberPush>().await;
+}
+
+#[tokio::test]
+async fn an_export_has_last_seen_audit_entries_and_every_message() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let ana = server.member("Ana").await;
+    let mut anas = ana.connect().await;
+    // More conversations than are read at a time, one of them longer than a page.
+    for number in 0..12 {
+        let other = server.member(&format!("Other{number}")).await;
+        for _ in 0..if number == 3 { 102 } else { 1 } {
+            anas.say(other.id, "hello").await;
+        }
+    }
+    let path = format!("/api/admin/members/{}/tier", ana.id);
+    assert_eq!(admin.request(Method::PUT, &path, json!({ "tier": "Infinity" })).await.status(), 200);
+    drop(anas);
+    let seen = async || {
+        let export: Value = ana.request(Method::GET, "/api/members/me/export", Value::Null).await.json().await.unwrap();
+        export["last_seen"].is_string().then_some(export)
+    };
+    let export = eventually("when Ana was last seen", seen).await;
+    let [entry] = &export["audit"].as_array().unwrap()[..] else { panic!("{}", export["audit"]) };
+    assert_eq!((&entry["action"], &entry["target_id"]), (&json!("tier_changed"), &json!(ana.id)));
+    assert_eq!(entry["address"], Value::Null, "where the administrator was is not Ana's to know");
+    let conversations = export["conversations"].as_array().unwrap();
+    let mut lengths: Vec<usize> =
+        conversations.iter().map(|conversation| conversation["messages"].as_array().unwrap().len()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [&[1; 11][..], &[102]].concat());
+    let long =
+        conversations.iter().find(|conversation| conversation["messages"].as_array().unwrap().len() > 1).unwrap();
+    let seqs: Vec<u64> =
+        long["messages"].as_array().unwrap().iter().map(|message| message["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=102).collect::<Vec<_>>());
 }
 
 #[tokio::test]

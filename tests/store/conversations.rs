@@ -13,8 +13,8 @@ use members_book::{
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Position, Range, ReceiptTimes,
-            Refusal, SYNC_PART_BYTES, SyncPart,
+            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Position, Range, ReceiptRange,
+            ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
         },
     },
 };
@@ -41,6 +41,9 @@ for_every_store![
     only_its_members_know_a_conversation,
     watermarks_only_grow_and_are_clamped,
     unread_counts_the_messages_of_others,
+    unread_is_exact_up_to_a_thousand_whoever_wrote_them,
+    receipts_of_many_conversations_are_read_at_once,
+    logs_of_many_conversations_are_read_at_once,
     receipts_tell_when_each_message_was_delivered_and_read,
     history_is_paged_in_both_directions,
     every_page_of_a_long_log_is_right,
@@ -181,7 +184,7 @@ async fn only_its_members_know_a_conversation(f: &Fixture) {
     let conversation = f.say(ana, ben, "secret").await.conversation;
     let intruder = Append { conversation, create: None, sender: eva, client_id: client_id(), content: "x".into() };
     assert_eq!(f.apply(Command::Append(intruder)).await.unwrap_err(), Refusal::ConversationNotFound);
-    let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1, count: true };
+    let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1 };
     assert_eq!(f.apply(Command::Mark(mark)).await.unwrap_err(), Refusal::ConversationNotFound);
     assert!(f.store.conversations.history(eva, conversation, Range::Newest, 10).await.unwrap().is_none());
     assert!(f.store.conversations.changes(eva, None).await.unwrap().conversations.is_empty());
@@ -233,6 +236,77 @@ async fn unread_counts_the_messages_of_others(f: &Fixture) {
     assert_eq!((unread(ana).await, unread(ben).await), (2, 0), "a message of one's own is never unread");
 }
 
+/// A member has written a lot after what they have read, and the other one too.
+async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    let of_ana = |seq: u64| seq % 8 != 0;
+    let last = 1_150;
+    let message =
+        |seq| if of_ana(seq) { append(ana, ben, client_id(), "x") } else { append(ben, ana, client_id(), "x") };
+    for batch in (1..=last).collect::<Vec<u64>>().chunks(400) {
+        f.apply_all(batch.iter().copied().map(message).collect()).await;
+    }
+    for (read, to) in
+        [(0, last), (1, last), (149, last), (150, last), (151, last), (0, 40), (31, 33), (1_149, last), (7, 7)]
+    {
+        let (by_ana, by_ben) =
+            ((read + 1..=to).filter(|seq| of_ana(*seq)).count(), (read + 1..=to).filter(|seq| !of_ana(*seq)).count());
+        let expected = [by_ben, by_ana].map(|number| UnreadCount::of(number as u64));
+        let counted =
+            [f.unread_between(conversation, ana, read, to).await, f.unread_between(conversation, ben, read, to).await];
+        assert_eq!(counted, expected, "{read} to {to}");
+    }
+    let more = UnreadCount { count: limits::UNREAD_MAX, more: true };
+    assert_eq!(f.store.conversations.unread(ben).await.unwrap(), [(conversation, more)]);
+    let listed = f.store.conversations.list(ben, None, 10).await.unwrap().conversations.remove(0);
+    assert_eq!((listed.unread, listed.unread_more), (limits::UNREAD_MAX, true));
+    // Ana has 143 of Ben's left, and 1,007 of her own.
+    let listed = f.store.conversations.changes(ana, None).await.unwrap().conversations.remove(0);
+    assert_eq!((listed.unread, listed.unread_more), (143, false));
+    f.mark(conversation, ben, MarkKind::Read, 8).await;
+    assert_eq!(
+        f.store.conversations.unread(ben).await.unwrap(),
+        [(conversation, UnreadCount { count: 1_000, more: false })]
+    );
+    let stranger = f.member("Eva").await;
+    assert_eq!(f.unread_between(conversation, stranger, 0, last).await, UnreadCount::default());
+}
+
+async fn receipts_of_many_conversations_are_read_at_once(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let mut ranges = Vec::new();
+    let mut expected = Vec::new();
+    for name in ["Ben", "Eva", "Leo"] {
+        let other = f.member(name).await;
+        let conversation = f.say(ana, other, "1").await.conversation;
+        f.say(ana, other, "2").await;
+        f.wait(1);
+        f.mark(conversation, other, MarkKind::Read, 1).await;
+        ranges.push(ReceiptRange { conversation, member: other, first: 1, last: 2 });
+        let read = ReceiptTimes { delivered_at: Some(f.now()), read_at: Some(f.now()) };
+        expected.push(vec![read, ReceiptTimes::default()]);
+    }
+    assert_eq!(f.store.conversations.receipt_times(ana, ranges).await.unwrap(), expected);
+}
+
+async fn logs_of_many_conversations_are_read_at_once(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    for _ in 0..3 {
+        f.say(ana, ben, "x").await;
+    }
+    f.say(eva, ana, "x").await;
+    f.say(eva, ben, "not Ana's").await;
+    let after = vec![
+        (direct_conversation(ana, ben), 1),
+        (direct_conversation(eva, ben), 0),
+        (direct_conversation(ana, eva), 0),
+    ];
+    let pages = f.store.conversations.logs(ana, after, 1).await.unwrap();
+    let pages: Vec<_> = pages.iter().map(|page| (seqs(&page.entries), page.more)).collect();
+    assert_eq!(pages, [(vec![2], true), (vec![], false), (vec![1], false)]);
+}
+
 async fn receipts_tell_when_each_message_was_delivered_and_read(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let conversation = direct_conversation(ana, ben);
@@ -248,13 +322,13 @@ async fn receipts_tell_when_each_message_was_delivered_and_read(f: &Fixture) {
     let delivered_4 = at(1, MarkKind::Delivered, 4).await;
     let read_3 = at(1, MarkKind::Read, 3).await;
     let read_5 = at(1, MarkKind::Read, 5).await;
-    let times = f.store.conversations.receipt_times(conversation, ben, 1, 5).await.unwrap();
+    let times = f.receipt_times(conversation, ben, 1, 5).await;
     let expected =
         [(delivered_2, read_3), (delivered_2, read_3), (delivered_4, read_3), (delivered_4, read_5), (read_5, read_5)];
     let expected = expected.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at });
     assert_eq!(times, expected);
     f.say(ana, ben, "not yet").await;
-    let times = f.store.conversations.receipt_times(conversation, ben, 5, 6).await.unwrap();
+    let times = f.receipt_times(conversation, ben, 5, 6).await;
     assert_eq!(times, [expected[4], ReceiptTimes::default()]);
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use members_book::store::{
+    archive::{Part, Row},
     audit::AuditRecord,
     changes::{Actor, Change},
     members::{Filter, Place},
@@ -24,6 +25,8 @@ for_every_store![
     what_is_not_shared_is_not_found,
     a_change_is_in_the_audit_log_with_who_and_where,
     the_audit_log_is_paged_from_the_newest,
+    a_search_reads_so_many_and_whole_words_come_first,
+    an_erased_member_leaves_no_address_and_is_not_seen_again,
 ];
 
 async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
@@ -72,7 +75,7 @@ async fn works_at(f: &Fixture, id: MemberId, company: &str, position: &str) {
 }
 
 async fn search(f: &Fixture, q: &str) -> Vec<String> {
-    let found = f.store.members.search(text::words(q), 100).await.unwrap();
+    let found = f.store.members.search(f.ids.member(), text::words(q), 100).await.unwrap();
     let mut found: Vec<String> = found.into_iter().map(|record| record.profile.name).collect();
     found.sort();
     found
@@ -103,6 +106,52 @@ async fn what_is_not_shared_is_not_found(f: &Fixture) {
     f.change(ana, Change::Profile { patch, expected: None }).await;
     assert_eq!(search(f, "acme").await, ["Ana"]);
     assert_eq!(search(f, "spy").await, [""; 0]);
+}
+
+async fn a_search_reads_so_many_and_whole_words_come_first(f: &Fixture) {
+    for number in 0..30 {
+        f.member_with_email(&format!("Anabela Silvestre {number}"), &format!("{number}@example.com")).await;
+    }
+    let ana = f.member("Ana Silva").await;
+    f.member("Bia").await;
+    let found = async |q, limit| {
+        let found = f.store.members.search(ana, text::words(q), limit).await.unwrap();
+        found.into_iter().map(|record| record.profile.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("ana silva", 1).await, ["Ana Silva"]);
+    let many = found("ana", 10).await;
+    assert_eq!((many.len(), many[0].as_str()), (10, "Ana Silva"));
+    assert_eq!(found("silv ana", 100).await.len(), 31, "every word of all of them, each member once");
+    assert_eq!(found("ana bia", 100).await, [""; 0]);
+}
+
+async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
+    let (root, ana) = (f.member("Root").await, f.member("Ana").await);
+    let at = |member: MemberId, last| Actor {
+        member: Some(member),
+        address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))),
+    };
+    let change = |id, change, by| f.store.members.change(id, change, by, f.now());
+    change(root, Change::Tier(Tier::Socio), at(ana, 1)).await.unwrap();
+    change(ana, Change::Tier(Tier::Socio), at(root, 2)).await.unwrap();
+    let before = f.store.audit.of_member(ana, None, 10).await.unwrap();
+    assert_eq!(before.len(), 2, "by the member, and about them");
+    assert_eq!(f.store.audit.of_member(ana, Some(before[0].0), 10).await.unwrap(), before[1..]);
+    change(ana, Change::Erase, at(ana, 1)).await.unwrap();
+    let addresses: Vec<_> = log(f).await.into_iter().map(|entry| (entry.action, entry.address)).collect();
+    let of_root = at(root, 2).address;
+    let expected = [(AuditAction::Erased, None), (AuditAction::TierChanged, of_root), (AuditAction::TierChanged, None)];
+    assert_eq!(addresses, expected, "the facts stay, and so does where others were");
+    // Their connections end a little later.
+    f.store.members.record_last_seen(vec![(ana, f.now()), (root, f.now())]).await.unwrap();
+    let rows = f.store.archive.rows(Part::Members, None, 10).await.unwrap();
+    let seen = |id| {
+        rows.iter().find_map(|row| match row {
+            Row::Member(row) if row.record.profile.id == id => Some(row.last_seen),
+            _ => None,
+        })
+    };
+    assert_eq!((seen(ana), seen(root)), (Some(None), Some(Some(f.now()))));
 }
 
 async fn log(f: &Fixture) -> Vec<AuditRecord> {

@@ -9,7 +9,10 @@ use members_book::{
     store::{
         Store, StoreError,
         changes::{Actor, Change, Changed},
-        conversations::{Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, Refusal},
+        conversations::{
+            Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, ReceiptRange, ReceiptTimes,
+            Refusal, UnreadCount,
+        },
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
         sqlite::{Options, Sqlite},
@@ -179,10 +182,36 @@ impl Fixture {
         kind: MarkKind,
         seq: u64,
     ) -> (u64, u64, Option<u64>, bool) {
-        match self.apply(Command::Mark(Mark { conversation, member, kind, seq, count: true })).await {
-            Ok(Outcome::Marked { delivered, read, unread, moved, .. }) => (delivered, read, unread, moved),
+        match self.apply(Command::Mark(Mark { conversation, member, kind, seq })).await {
+            Ok(Outcome::Marked { delivered, read, last_seq, moved, .. }) => {
+                let unread = self.unread_between(conversation, member, read, last_seq).await.count;
+                (delivered, read, (kind == MarkKind::Read).then_some(unread), moved)
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Counts the messages of others after one `seq` and up to another one.
+    pub async fn unread_between(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        read: u64,
+        last: u64,
+    ) -> UnreadCount {
+        self.store.conversations.count_unread(conversation, member, read, last).await.unwrap()
+    }
+
+    /// When a member received and read entries.
+    pub async fn receipt_times(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        first: u64,
+        last: u64,
+    ) -> Vec<ReceiptTimes> {
+        let range = ReceiptRange { conversation, member, first, last };
+        self.store.conversations.receipt_times(member, vec![range]).await.unwrap().remove(0)
     }
 }
 

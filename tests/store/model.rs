@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use members_book::{
     service::messaging::direct_conversation,
-    store::conversations::{Command, Mark, MarkKind, Outcome, Range},
+    store::conversations::{Command, Mark, MarkKind, Outcome, Range, UnreadCount},
 };
 use proptest::prelude::*;
 use protocol::{
@@ -139,9 +139,13 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 let before = model.watermarks(members[*from]);
                 model.mark(members[*from], *kind, *seq, f.now());
                 let after = model.watermarks(members[*from]);
-                let Ok(Outcome::Marked { delivered, read, moved, unread, .. }) = outcome else { panic!("{outcome:?}") };
+                let Ok(Outcome::Marked { conversation, member, delivered, read, moved, last_seq, .. }) = outcome else {
+                    panic!("{outcome:?}")
+                };
                 assert_eq!(((delivered, read), moved), (after, before != after));
-                assert_eq!(unread, (*kind == MarkKind::Read).then(|| model.unread(members[*from])));
+                assert_eq!(last_seq, model.log.len() as u64);
+                let unread = f.unread_between(conversation, member, read, last_seq).await;
+                assert_eq!(unread, UnreadCount { count: model.unread(member), more: false });
             }
             Step::Commit => {}
         }
@@ -153,7 +157,7 @@ fn command(step: &Step, members: &[MemberId]) -> Command {
         Step::Say { from, to, client_id, content } => append(members[*from], members[*to], id(*client_id), content),
         Step::Mark { from, to, kind, seq } => {
             let conversation = direct_conversation(members[*from], members[*to]);
-            Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq, count: true })
+            Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
         }
         Step::Commit => unreachable!("a commit is no command"),
     }
@@ -175,10 +179,8 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
             for state in &conversation.members {
                 assert_eq!((state.delivered, state.read), model.watermarks(state.member));
                 assert!(state.read <= state.delivered && state.delivered <= conversation.last_seq);
-                let times =
-                    f.store.conversations.receipt_times(conversation.id, state.member, 1, conversation.last_seq);
-                let times: Vec<_> =
-                    times.await.unwrap().into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
+                let times = f.receipt_times(conversation.id, state.member, 1, conversation.last_seq);
+                let times: Vec<_> = times.await.into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
                 assert_eq!(times, model.receipts(state.member));
             }
             let history = f.store.conversations.history(member, conversation.id, Range::After(0), 1000).await.unwrap();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use members_book::store::{
+    archive::Part,
     changes::Change,
-    sessions::{NewToken, Rotation, SessionView, TokenHash},
+    sessions::{NewToken, Rotation, SessionView, TokenHash, USED_TOKENS_OF_SESSION},
 };
 use protocol::{MemberId, SessionId, model::UserType};
 
@@ -18,6 +19,7 @@ for_every_store![
     deactivating_a_member_ends_their_sessions,
     revoking_all_leaves_other_members_alone,
     expired_tokens_and_their_sessions_are_removed,
+    so_many_used_tokens_are_kept,
 ];
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -114,4 +116,20 @@ async fn expired_tokens_and_their_sessions_are_removed(f: &Fixture) {
     assert_eq!(f.store.sessions.view(old).await.unwrap(), None);
     assert!(f.store.sessions.view(fresh).await.unwrap().is_some());
     assert_eq!(f.store.sessions.purge(f.now()).await.unwrap(), 0);
+}
+
+async fn so_many_used_tokens_are_kept(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let kept = u8::try_from(USED_TOKENS_OF_SESSION).unwrap();
+    for used in 1..=kept + 10 {
+        f.wait(1);
+        assert!(matches!(rotate(f, used, used + 1).await, Rotation::Rotated { .. }));
+    }
+    let stored = f.store.archive.count(Part::RefreshTokens).await.unwrap();
+    assert_eq!(stored, u64::from(kept) + 1, "those that are kept, and the one that is good");
+    assert!(matches!(rotate(f, 10, 200).await, Rotation::Invalid), "too long ago to tell");
+    assert!(!revoked(f, id).await);
+    assert!(matches!(rotate(f, 11, 200).await, Rotation::Reused { .. }), "the oldest that is kept");
+    assert!(revoked(f, id).await);
 }

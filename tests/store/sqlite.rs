@@ -2,7 +2,8 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
-use members_book::store::{StoreError, conversations::Position};
+use members_book::store::{StoreError, changes::Change, conversations::Position};
+use protocol::rest::{ContactInfoPatch, MemberPatch};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::fixture::Fixture;
@@ -82,4 +83,42 @@ async fn the_database_itself_refuses_what_must_not_be() {
     assert!(refused("UPDATE members SET email_key = 'ana@example.com'"), "one address for two");
     assert!(refused("UPDATE members SET tier = 'Gold'"), "no such tier");
     assert!(refused("DELETE FROM members"), "members with messages");
+}
+
+/// Who leaves is in no page of the file and in no frame of the log, however often their record was written before.
+#[tokio::test]
+async fn an_erased_member_leaves_no_bytes() {
+    let f = Fixture::sqlite();
+    let mut others = Vec::new();
+    for number in 0..40 {
+        others.push(f.member(&format!("Neighbour{number}")).await);
+    }
+    let ana = f.member("Xyzanaxyz").await;
+    let patch = |company: &str, phone: &str| {
+        let contact_info = ContactInfoPatch {
+            phone: Some(Some(phone.to_owned())),
+            company: Some(Some(company.to_owned())),
+            position: Some(Some(format!("{company} position"))),
+        };
+        let patch = MemberPatch { contact_info: Some(contact_info), ..Default::default() };
+        Change::Profile { patch, expected: None }
+    };
+    // Records grow, so that rows move between pages.
+    for round in 0..3 {
+        f.change(ana, patch(&format!("Qwvcompany{round}"), "+351 900 123 987")).await;
+        for id in &others {
+            f.change(*id, patch(&"Company ".repeat(round + 1), "+351 1")).await;
+        }
+    }
+    let secrets = ["xyzana", "qwvcompany", "qwvcompany2 position", "900 123 987", "hash of xyz"];
+    let there = |secret: &str| {
+        ["store.db", "store.db-wal"].iter().any(|name| {
+            let bytes = std::fs::read(f.folder.path().join(name)).unwrap().to_ascii_lowercase();
+            bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+        })
+    };
+    assert_eq!(secrets.map(there), [true; 5]);
+    f.change(ana, Change::Erase).await;
+    assert_eq!(secrets.map(there), [false; 5], "{secrets:?}");
+    assert!(there("neighbour7"), "the others are there");
 }

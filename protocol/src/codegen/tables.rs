@@ -117,6 +117,7 @@ fn limit_table() -> String {
         ("one `sync` frame, bytes of JSON; a larger conversation comes alone", limits::SYNC_FRAME_BYTES as u64),
         ("`limit` of a page", limits::PAGE_MAX.into()),
         ("`limit` of a page when none is given", limits::PAGE_DEFAULT.into()),
+        ("`unread` of a conversation (`unread_more` says that there are more)", limits::UNREAD_MAX),
         ("members watched by a connection", limits::WATCH_MAX as u64),
         ("conversations a connection is typing in at once", limits::TYPING_MAX as u64),
         ("`typing` lasts, ms", limits::TYPING_TTL_MS),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ai::Recommendation, members::Member, messages::MessageDocument};
+use super::{admin::AuditEntry, ai::Recommendation, members::Member, messages::MessageDocument};
 use crate::{
     ConversationId, SessionId, Timestamp,
     model::{ConversationKind, Watermarks},
@@ -17,10 +17,16 @@ pub struct Export {
     pub exported_at: Timestamp,
     /// The whole record.
     pub member: Member,
+    /// When the last device of the member left; unknown until the first did.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub last_seen: Option<Timestamp>,
     /// Every session that is still known.
     pub sessions: Vec<ExportedSession>,
     /// What was recommended to the member, and what became of it.
     pub recommendations: Vec<Recommendation>,
+    /// What the audit log has of the member, the newest first. With the address that a request came from only where the
+    /// member made it.
+    pub audit: Vec<AuditEntry>,
     /// Every conversation.
     pub conversations: Vec<ExportedConversation>,
 }

@@ -141,9 +141,13 @@ pub struct ConversationSummary {
     pub last_seq: u64,
     /// When its newest message was stored.
     pub last_at: Timestamp,
-    /// Messages of others that the asking member has not read.
+    /// Messages of others that the asking member has not read: exact up to 1,000, and never larger.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: u64,
+    /// Whether there are more than `unread` says. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub unread_more: bool,
     /// Its newest message.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_message: Option<MessageDocument>,
@@ -168,9 +172,13 @@ pub struct ConversationList {
 pub struct ConversationUnread {
     /// The conversation.
     pub conversation_id: ConversationId,
-    /// How many.
+    /// How many: exact up to 1,000, and never larger.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub unread: u64,
+    /// Whether there are more than `unread` says. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub unread_more: bool,
 }
 
 /// `GET /api/messages/unread`.
@@ -178,9 +186,13 @@ pub struct ConversationUnread {
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Unread {
-    /// Unread messages in all conversations.
+    /// Unread messages in all conversations: the sum of their `unread`.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub total: u64,
+    /// Whether there are more than `total` says, because a conversation has. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub unread_more: bool,
     /// The conversations that have some.
     pub conversations: Vec<ConversationUnread>,
 }

@@ -291,7 +291,7 @@ fn the_end_of_the_token_is_announced_and_a_renewal_puts_it_off() {
     assert!(matches!(seen[..], [Seen::Sent(None, ServerFrame::AuthExpiring(_))]), "{seen:?}");
     assert_eq!(bench.text(r#"{"type":"auth.renew","id":"1","token":"u"}"#).len(), 1);
     let expires_at = Some(bench.now.time.after(Duration::from_secs(100)));
-    bench.reply(Some("1"), Ok(ServerFrame::Okay(Okay { expires_at, unread: None })));
+    bench.reply(Some("1"), Ok(ServerFrame::Okay(Okay { expires_at, ..Okay::default() })));
     assert_eq!(bench.wait(Duration::from_secs(39)), [], "announced anew, a minute before the new end");
     assert_eq!(bench.wait(Duration::from_secs(1)).len(), 1);
     bench.text(r#"{"type":"ping"}"#);

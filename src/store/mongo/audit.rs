@@ -1,6 +1,6 @@
 //! The audit log. `_id` is the place: a number that grows by one with every entry.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use async_trait::async_trait;
 use mongodb::{
@@ -19,6 +19,7 @@ use super::{
 use crate::store::{
     AuditStore, StoreError,
     audit::{AuditPlace, AuditRecord},
+    turns::Turn,
 };
 
 /// Appends an entry, in a transaction if there is one.
@@ -88,6 +89,35 @@ async fn entries(db: &Db, before: Option<AuditPlace>, limit: usize) -> Result<Ve
     entries.collect()
 }
 
+/// Entries about a member or by them: each along its index.
+async fn of_member(
+    db: &Db,
+    member: MemberId,
+    before: Option<AuditPlace>,
+    limit: usize,
+) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    let before = before.map_or(i64::MAX, |AuditPlace(before)| signed(before));
+    let room = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = BTreeMap::new();
+    for field in ["actor_id", "target_id"] {
+        let newest_first = FindOptions::builder().sort(doc! { "_id": -1 }).limit(room).build();
+        let filter = doc! { field: member_oid(member), "_id": { "$lt": before } };
+        for entry in db.all::<Document>("audit", filter, newest_first).await? {
+            let (AuditPlace(place), entry) = record(&entry).ok_or_else(|| Fault::Data("an audit entry".to_owned()))?;
+            found.insert(place, entry);
+        }
+    }
+    Ok(found.into_iter().rev().take(limit).map(|(place, entry)| (AuditPlace(place), entry)).collect())
+}
+
+/// Removes the addresses that a member has acted from.
+pub(super) async fn forget_addresses(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
+    let acted = doc! { "actor_id": member_oid(member) };
+    let forget = doc! { "$set": { "address": null } };
+    db.collection::<Document>("audit").update_many(acted, forget).session(session).await?;
+    Ok(())
+}
+
 #[async_trait]
 impl AuditStore for Mongo {
     async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
@@ -99,6 +129,15 @@ impl AuditStore for Mongo {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(async move |_, db| entries(&db, before, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| entries(&db, before, limit).await).await
+    }
+
+    async fn of_member(
+        &self,
+        member: MemberId,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(Turn::light(member), async move |_, db| of_member(&db, member, before, limit).await).await
     }
 }

@@ -24,15 +24,16 @@ use super::{
     fault::Fault,
     history,
     link::Db,
-    log, recovery, settle,
+    log, recovery, unread,
 };
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished,
+        ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished, UnreadCount,
     },
     epochs::Place,
+    turns::Turn,
 };
 
 /// Conversations that are completed at the same time for one answer.
@@ -85,6 +86,7 @@ async fn complete(
         taken.push(entry);
     }
     taken.reverse();
+    let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
     Ok(Conversation {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: ConversationKind::Direct,
@@ -98,7 +100,8 @@ async fn complete(
             })
             .collect(),
         last_seq,
-        unread: settle::unread(db, document.id, member_oid(member), unread_range(&document, member)).await?,
+        unread: unread.count,
+        unread_more: unread.more,
         last_at: time(document.last_at),
         entries: taken,
     })
@@ -193,18 +196,17 @@ async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) 
     complete_part(core, db, member, found, &SyncPart { begun, ..*part }).await.map(Some)
 }
 
-async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, u64)>, Fault> {
+async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, Fault> {
     let found = conversations_of(db, member, None).await?;
     let counts: Vec<_> = found
         .into_iter()
         .map(|document| async move {
-            let (id, range) = (document.id, unread_range(&document, member));
-            let unread = settle::unread(db, id, member_oid(member), range).await?;
-            Ok::<_, Fault>((ConversationId::from_bytes(id.bytes()), unread))
+            let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
+            Ok::<_, Fault>((ConversationId::from_bytes(document.id.bytes()), unread))
         })
         .collect();
     let mut counts: Vec<_> = stream::iter(counts).buffered(PARALLEL).try_collect().await?;
-    counts.retain(|(_, unread)| *unread > 0);
+    counts.retain(|(_, unread)| unread.count > 0);
     Ok(counts)
 }
 
@@ -298,15 +300,15 @@ impl ConversationStore for Mongo {
     }
 
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
-        self.read(async move |_, db| membership(&db, conversation).await).await
+        self.read(Turn::SYSTEM, async move |_, db| membership(&db, conversation).await).await
     }
 
     async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
-        self.read(async move |_, db| begun(&db, conversations).await).await
+        self.read(Turn::SYSTEM, async move |_, db| begun(&db, conversations).await).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
-        self.read(async move |_, db| partners(&db, member).await).await
+        self.read(Turn::light(member), async move |_, db| partners(&db, member).await).await
     }
 
     async fn list(
@@ -315,7 +317,7 @@ impl ConversationStore for Mongo {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(async move |_, db| list(&db, member, before, limit).await).await
+        self.read(Turn::light(member), async move |_, db| list(&db, member, before, limit).await).await
     }
 
     async fn history(
@@ -325,41 +327,82 @@ impl ConversationStore for Mongo {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.read(async move |_, db| history::history(&db, member, conversation, range, limit).await).await
+        self.read(Turn::light(member), async move |_, db| {
+            history::history(&db, member, conversation, range, limit).await
+        })
+        .await
+    }
+
+    async fn logs(
+        &self,
+        member: MemberId,
+        after: Vec<(ConversationId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<HistoryPage>, StoreError> {
+        self.read(Turn::heavy(member), async move |_, db| {
+            let pages = after.into_iter().map(|(conversation, seq)| {
+                let db = &db;
+                async move {
+                    let page = history::history(db, member, conversation, Range::After(seq), limit).await?;
+                    Ok::<_, Fault>(page.unwrap_or_default())
+                }
+            });
+            stream::iter(pages.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await
+        })
+        .await
     }
 
     async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(async move |_, db| history::message(&db, id).await).await
+        self.read(Turn::SYSTEM, async move |_, db| history::message(&db, id).await).await
     }
 
-    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
-        self.read(async move |_, db| all_unread(&db, member).await).await
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
+        self.read(Turn::heavy(member), async move |_, db| all_unread(&db, member).await).await
+    }
+
+    async fn count_unread(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        read: u64,
+        last: u64,
+    ) -> Result<UnreadCount, StoreError> {
+        self.read(Turn::light(member), async move |_, db| {
+            let found = history::conversation_for(&db, conversation, member).await?;
+            match found {
+                Some(found) => unread::count(&db, &found, member, (read, last)).await,
+                None => Ok(UnreadCount::default()),
+            }
+        })
+        .await
     }
 
     async fn count(&self) -> Result<ConversationCounts, StoreError> {
-        self.read(async move |_, db| count(&db).await).await
+        self.read(Turn::HEAVY_SYSTEM, async move |_, db| count(&db).await).await
     }
 
     async fn receipt_times(
         &self,
-        conversation: ConversationId,
-        member: MemberId,
-        first: u64,
-        last: u64,
-    ) -> Result<Vec<ReceiptTimes>, StoreError> {
-        self.read(async move |_, db| history::receipt_times(&db, conversation, member, first, last).await).await
+        asking: MemberId,
+        ranges: Vec<ReceiptRange>,
+    ) -> Result<Vec<Vec<ReceiptTimes>>, StoreError> {
+        self.read(Turn::light(asking), async move |_, db| {
+            let times: Vec<_> = ranges.into_iter().map(|range| history::receipt_times(&db, range)).collect();
+            stream::iter(times).buffered(PARALLEL).try_collect().await
+        })
+        .await
     }
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
-        self.read(async move |core, db| changes(&core, &db, member, since).await).await
+        self.read(Turn::heavy(member), async move |core, db| changes(&core, &db, member, since).await).await
     }
 
     async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
-        self.read(async move |core, db| changes_below(&core, &db, member, &part).await).await
+        self.read(Turn::heavy(member), async move |core, db| changes_below(&core, &db, member, &part).await).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
-        self.read(async move |core, _| {
+        self.read(Turn::SYSTEM, async move |core, _| {
             core.link.beat().await?;
             Ok(core.link.horizon.now().position)
         })

@@ -16,7 +16,7 @@ use super::{
     link::Db,
     receipts,
 };
-use crate::store::conversations::{HistoryPage, Range, ReceiptTimes};
+use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};
 
 /// Entries after a `seq` and up to another one, ascending.
 pub(super) async fn entries(
@@ -41,7 +41,7 @@ pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
 }
 
 /// A conversation, if the member is in it.
-async fn conversation_for(
+pub(super) async fn conversation_for(
     db: &Db,
     conversation: ConversationId,
     member: MemberId,
@@ -96,13 +96,8 @@ pub(super) async fn history(
 }
 
 /// When a member received and read entries.
-pub(super) async fn receipt_times(
-    db: &Db,
-    conversation: ConversationId,
-    member: MemberId,
-    first: u64,
-    last: u64,
-) -> Result<Vec<ReceiptTimes>, Fault> {
+pub(super) async fn receipt_times(db: &Db, range: ReceiptRange) -> Result<Vec<ReceiptTimes>, Fault> {
+    let ReceiptRange { conversation, member, first, last } = range;
     let Some(document) = conversation_for(db, conversation, member).await? else { return Ok(Vec::new()) };
     let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
     let (delivered, read) = own.map_or((0, 0), |own| (unsigned(own.delivered), unsigned(own.read)));

@@ -1,9 +1,9 @@
 //! Members.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
 use mongodb::{
     ClientSession,
     bson::{Document, doc},
@@ -23,7 +23,7 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
-    text,
+    turns::Turn,
 };
 
 pub(super) async fn by_id(db: &Db, id: MemberId) -> Result<Option<MemberRecord>, Fault> {
@@ -160,6 +160,7 @@ async fn change_in(
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
+        audit::forget_addresses(db, session, id).await?;
     }
     if change.revokes_sessions() {
         let (valid, revoked) = sessions::revocation(id, at);
@@ -198,27 +199,36 @@ async fn list(db: &Db, filter: Filter, after: Option<Place>, limit: usize) -> Re
     found.into_iter().map(MemberDoc::into_record).collect()
 }
 
-/// Members that a search looks at, at most.
-const CANDIDATES: usize = 1_000;
+/// Members with the longest of the words, of whom a search looks whether they have the others too.
+const CANDIDATES: i64 = 5_000;
 
-/// Members of whom each word is the beginning of a word in the index; those with more of them in the name first.
+/// Members of whom each word is a whole word in the index, then those of whom it is a beginning; no more than `limit`.
 async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, Fault> {
-    if words.is_empty() {
-        return Ok(Vec::new());
-    }
+    // The longest one is shared by the fewest members, as a rule.
+    let Some(longest) = words.iter().max_by_key(|word| word.len()) else { return Ok(Vec::new()) };
+    let whole = |word: &String| doc! { "words": word };
     // A range rather than a pattern: every server finds it in the index.
     let begins =
         |word: &String| doc! { "words": { "$elemMatch": { "$gte": word, "$lt": format!("{word}\u{10ffff}") } } };
-    let filter = doc! { "$and": words.iter().map(begins).collect::<Vec<_>>() };
-    let candidates = i64::try_from(CANDIDATES.max(limit)).unwrap_or(i64::MAX);
-    let mut found: Vec<MemberDoc> = db.all("members", filter, FindOptions::builder().limit(candidates).build()).await?;
-    found.sort_by_cached_key(|member| {
-        let name = text::words(&member.name);
-        let in_name = words.iter().filter(|word| name.iter().any(|of_name| of_name.starts_with(word.as_str()))).count();
-        std::cmp::Reverse(in_name)
-    });
-    found.truncate(limit);
-    found.into_iter().map(MemberDoc::into_record).collect()
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
+    for matches in [&whole as &(dyn Fn(&String) -> Document + Sync), &begins] {
+        let all: Vec<Document> = words.iter().map(matches).collect();
+        let pipeline = [
+            doc! { "$match": matches(longest) },
+            doc! { "$limit": CANDIDATES },
+            doc! { "$match": { "$and": all } },
+            doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX) },
+        ];
+        let members = db.collection::<Document>("members");
+        let found_here = members.aggregate(pipeline).max_time(db.max_time).with_type::<MemberDoc>().await?;
+        let found_here: Vec<MemberDoc> = found_here.try_collect().await?;
+        for member in found_here {
+            if found.len() < limit && seen.insert(member.id) {
+                found.push(member.into_record()?);
+            }
+        }
+    }
+    Ok(found)
 }
 
 async fn count(db: &Db) -> Result<MemberCounts, Fault> {
@@ -231,8 +241,8 @@ async fn count(db: &Db) -> Result<MemberCounts, Fault> {
 async fn record_last_seen(db: &Db, seen: Vec<(MemberId, Timestamp)>) -> Result<(), Fault> {
     let updates = seen.into_iter().map(|(member, at)| {
         // The larger of a time and nothing is the time, except for a field that is null.
-        let q =
-            doc! { "_id": member_oid(member), "$or": [{ "last_seen": null }, { "last_seen": { "$lt": date(at) } }] };
+        // One who has left is not seen any more.
+        let q = doc! { "_id": member_oid(member), "is_erased": { "$ne": true }, "$or": [{ "last_seen": null }, { "last_seen": { "$lt": date(at) } }] };
         doc! { "q": q, "u": { "$set": { "last_seen": date(at) } } }
     });
     receipts::run_updates(db, "members", updates.collect()).await
@@ -262,12 +272,12 @@ impl MemberStore for Mongo {
     }
 
     async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(async move |_, db| by_id(&db, id).await).await
+        self.read(Turn::SYSTEM, async move |_, db| by_id(&db, id).await).await
     }
 
     async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let filter = doc! { "email_key": email_key(email) };
-        self.read(async move |_, db| find(&db, filter).await).await
+        self.read(Turn::SYSTEM, async move |_, db| find(&db, filter).await).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
@@ -288,15 +298,15 @@ impl MemberStore for Mongo {
     }
 
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(async move |_, db| list(&db, filter, after, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| list(&db, filter, after, limit).await).await
     }
 
-    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(async move |_, db| search(&db, words, limit).await).await
+    async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::heavy(by), async move |_, db| search(&db, words, limit).await).await
     }
 
     async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(async move |_, db| count(&db).await).await
+        self.read(Turn::SYSTEM, async move |_, db| count(&db).await).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
@@ -304,6 +314,6 @@ impl MemberStore for Mongo {
     }
 
     async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(async move |_, db| last_seen(&db, members).await).await
+        self.read(Turn::SYSTEM, async move |_, db| last_seen(&db, members).await).await
     }
 }

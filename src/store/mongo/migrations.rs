@@ -21,10 +21,16 @@ pub struct Index {
     pub keys: &'static [&'static str],
     /// Whether two documents may not have the same values.
     pub unique: bool,
+    /// The migration that makes it, from 1 on.
+    pub since: usize,
 }
 
 const fn index(collection: &'static str, keys: &'static [&'static str], unique: bool) -> Index {
-    Index { collection, keys, unique }
+    Index { collection, keys, unique, since: 1 }
+}
+
+const fn later(since: usize, collection: &'static str, keys: &'static [&'static str]) -> Index {
+    Index { collection, keys, unique: false, since }
 }
 
 /// Every index beside `_id`. `docs/mongodb.md` says what each is for.
@@ -47,10 +53,13 @@ pub const INDEXES: &[Index] = &[
     index("refresh_tokens", &["session_id"], false),
     index("refresh_tokens", &["expires_at"], false),
     index("nodes", &["at"], false),
+    later(2, "messages", &["conversation_id", "sender_id", "seq"]),
+    later(2, "audit", &["actor_id", "_id"]),
+    later(2, "audit", &["target_id", "_id"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
-const ALL: &[&str] = &["core"];
+const ALL: &[&str] = &["core", "reads"];
 
 /// What is missing, in words.
 pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
@@ -64,6 +73,8 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
     for (number, name) in ALL.iter().enumerate().skip(done) {
         match number {
             0 => core(db).await.map_err(StoreError::from)?,
+            // Built beside the writes; until they are there a start waits.
+            1 => make_indexes(db, 2).await.map_err(StoreError::from)?,
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
@@ -99,7 +110,12 @@ async fn core(db: &Db) -> Result<(), Fault> {
             _ => {}
         }
     }
-    for Index { collection, keys, unique } in INDEXES {
+    make_indexes(db, 1).await
+}
+
+/// Makes the indexes of a migration.
+async fn make_indexes(db: &Db, migration: usize) -> Result<(), Fault> {
+    for Index { collection, keys, unique, .. } in INDEXES.iter().filter(|index| index.since == migration) {
         let model = IndexModel::builder()
             .keys(keys.iter().map(|key| ((*key).to_owned(), mongodb::bson::Bson::Int32(1))).collect::<Document>())
             .options(IndexOptions::builder().unique(unique.then_some(true)).build())

@@ -13,7 +13,8 @@
 //! | [`append`] | sequence numbers by optimistic insert |
 //! | [`settle`] | what follows from a batch, written beside the messages |
 //! | [`receipts`] | writing watermarks and what follows from them |
-//! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
+//! | [`conversations`], [`history`], [`unread`] | reading conversations and changes; the log of one; what is unread |
+//! | [`turns`] | no member reads more at a time than the others leave them |
 //! | [`recovery`] | finishing what a node that died has left |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
@@ -43,6 +44,8 @@ mod record;
 mod recovery;
 mod sessions;
 mod settle;
+mod turns;
+mod unread;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
@@ -63,8 +66,9 @@ use self::{
     log::{LogState, MemberRef},
     nodes::Identity,
     pulse::Pulse,
+    turns::Turns,
 };
-use super::{Backend, Store, StoreError};
+use super::{Backend, Store, StoreError, turns::Turn};
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// Conversations whose state is remembered: about 300 bytes each.
@@ -111,6 +115,7 @@ struct Core {
 pub struct Mongo {
     core: Arc<Core>,
     lanes: usize,
+    turns: Turns,
     timeout: Duration,
     description: String,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -141,7 +146,7 @@ impl Mongo {
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
         let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
-        let mongo = Arc::new(Self { core, lanes, timeout, description, keeper });
+        let mongo = Arc::new(Self { core, lanes, turns: Turns::default(), timeout, description, keeper });
         Ok(Store {
             members: Arc::clone(&mongo) as _,
             sessions: Arc::clone(&mongo) as _,
@@ -188,15 +193,19 @@ impl Mongo {
         self.count_error(done.map_err(StoreError::from))
     }
 
-    /// The same for what only reads.
-    async fn read<T, F, W>(&self, work: W) -> Result<T, StoreError>
+    /// The same for what only reads, when it is its turn.
+    async fn read<T, F, W>(&self, turn: Turn, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
         W: FnOnce(Arc<Core>, Db) -> F,
     {
         let started = tokio::time::Instant::now();
-        let answer = self.call(work).await;
+        let answer = match tokio::time::timeout(self.timeout, self.turns.wait(turn)).await {
+            Ok(Ok(_place)) => self.call(work).await,
+            Ok(Err(error)) => self.count_error(Err(error)),
+            Err(_) => self.count_error(Err(StoreError::Timeout)),
+        };
         self.core.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
     }
@@ -224,7 +233,7 @@ impl Backend for Mongo {
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
-        self.read(async move |_, db| {
+        self.read(Turn::SYSTEM, async move |_, db| {
             let stats = db.database.run_command(doc! { "dbStats": 1 }).await?;
             let number = |name| match stats.get(name) {
                 Some(Bson::Double(number)) => format!("{number:.0}").parse().ok(),

@@ -25,6 +25,7 @@ use super::{
 use crate::store::{
     RecommendationStore, StoreError,
     recommendations::{Candidate, Decision, Draft, RecommendationRecord, Wanted},
+    turns::Turn,
 };
 
 const SOURCES: &[AdviceSource] = &[AdviceSource::Local, AdviceSource::Remote];
@@ -234,7 +235,8 @@ async fn all_of(db: &Db, member: MemberId) -> Result<Vec<RecommendationRecord>, 
 #[async_trait]
 impl RecommendationStore for Mongo {
     async fn candidates(&self, member: MemberId, wanted: Wanted, limit: usize) -> Result<Vec<Candidate>, StoreError> {
-        self.read(async move |_, db| candidates::candidates(&db, member, &wanted, limit).await).await
+        self.read(Turn::heavy(member), async move |_, db| candidates::candidates(&db, member, &wanted, limit).await)
+            .await
     }
 
     async fn find(
@@ -242,7 +244,7 @@ impl RecommendationStore for Mongo {
         member: MemberId,
         ids: Vec<RecommendationId>,
     ) -> Result<Vec<RecommendationRecord>, StoreError> {
-        self.read(async move |_, db| find(&db, member, ids).await).await
+        self.read(Turn::light(member), async move |_, db| find(&db, member, ids).await).await
     }
 
     async fn keep(
@@ -279,6 +281,6 @@ impl RecommendationStore for Mongo {
     }
 
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError> {
-        self.read(async move |_, db| all_of(&db, member).await).await
+        self.read(Turn::light(member), async move |_, db| all_of(&db, member).await).await
     }
 }

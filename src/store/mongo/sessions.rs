@@ -19,7 +19,10 @@ use super::{
 };
 use crate::store::{
     SessionStore, StoreError,
-    sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
+    sessions::{
+        NewToken, Rotation, SessionRecord, SessionView, TokenHash, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+    },
+    turns::Turn,
 };
 
 /// Tokens that are removed at a time.
@@ -106,7 +109,30 @@ async fn rotate(db: &Db, used: TokenHash, next: NewToken, at: Timestamp) -> Resu
         revoke(db, session, at).await?;
         return Ok(Rotation::Reused { session, member: stored.member });
     }
+    forget_used(db, stored.member, session_id).await?;
     Ok(Rotation::Rotated { session, member: Box::new(member) })
+}
+
+/// Removes used tokens beyond those that are kept.
+async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(), Fault> {
+    let id_only = FindOptions::builder().projection(doc! { "_id": 1 }).build();
+    let sessions: Vec<Document> = db.all("sessions", doc! { "member_id": member_oid(member) }, id_only).await?;
+    let sessions: Vec<ObjectId> = sessions.iter().filter_map(|session| session.get_object_id("_id").ok()).collect();
+    for (sessions, kept) in [(vec![session], USED_TOKENS_OF_SESSION), (sessions, USED_TOKENS_OF_MEMBER)] {
+        let used = doc! { "session_id": { "$in": sessions }, "used_at": { "$ne": null } };
+        let older = FindOptions::builder()
+            .projection(doc! { "_id": 1 })
+            .sort(doc! { "used_at": -1 })
+            .skip(u64::try_from(kept).unwrap_or(u64::MAX))
+            .limit(PURGE)
+            .build();
+        let older: Vec<Document> = db.all("refresh_tokens", used, older).await?;
+        let older: Vec<_> = older.into_iter().filter_map(|mut token| token.remove("_id")).collect();
+        if !older.is_empty() {
+            db.collection::<Document>("refresh_tokens").delete_many(doc! { "_id": { "$in": older } }).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
@@ -194,11 +220,11 @@ impl SessionStore for Mongo {
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
-        self.read(async move |_, db| view(&db, session).await).await
+        self.read(Turn::session(session), async move |_, db| view(&db, session).await).await
     }
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
-        self.read(async move |_, db| of_member(&db, member).await).await
+        self.read(Turn::light(member), async move |_, db| of_member(&db, member).await).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {

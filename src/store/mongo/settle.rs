@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use protocol::{ConversationId, Timestamp};
 
@@ -10,7 +9,6 @@ use super::{
     Core,
     append::{self, Appending},
     document::{ReceiptDoc, conversation_oid, date, member_oid, signed},
-    fault::Fault,
     link::Db,
     log::{Planned, Working, WorkingSet, until_known},
     receipts,
@@ -19,9 +17,6 @@ use crate::store::{
     StoreError,
     conversations::{Mark, MarkKind, Outcome, Refusal},
 };
-
-/// Counts of one batch that run at the same time.
-const PARALLEL: usize = 16;
 
 /// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
 pub(super) async fn settle(
@@ -37,7 +32,6 @@ pub(super) async fn settle(
         working.iter().map(|(id, conversation)| (*id, conversation.base_seq)).collect();
     let mut appending: Vec<Option<Appending>> = appending.into_iter().map(Some).collect();
     let mut outcomes = Vec::with_capacity(planned.len());
-    let mut counts = Vec::new();
     for planned in planned {
         outcomes.push(match planned {
             Planned::Refused(refusal) => Err(refusal),
@@ -59,29 +53,11 @@ pub(super) async fn settle(
             Planned::Refresh => Ok(Outcome::Refreshed),
             Planned::Mark(mark) => {
                 let last_seq = newest.get(&mark.conversation).copied().unwrap_or(0);
-                let marked = move_watermark(working, &mark, last_seq, now);
-                if let Ok(Outcome::Marked { read, unread: Some(_), .. }) = marked
-                    && read < last_seq
-                {
-                    counts.push((outcomes.len(), mark, (read, last_seq)));
-                }
-                marked
+                move_watermark(working, &mark, last_seq, now)
             }
         });
     }
     write(core, db, working).await?;
-    let counted = counts.into_iter().map(|(place, mark, range)| async move {
-        let (conversation, member) = (conversation_oid(mark.conversation), member_oid(mark.member));
-        let count = until_known(core, "counting unread messages", || unread(db, conversation, member, range));
-        count.await.map(|count| (place, count))
-    });
-    let counted: Vec<(usize, u64)> =
-        stream::iter(counted.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    for (place, count) in counted {
-        if let Some(Ok(Outcome::Marked { unread, .. })) = outcomes.get_mut(place) {
-            *unread = Some(count);
-        }
-    }
     Ok(outcomes)
 }
 
@@ -107,8 +83,7 @@ fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Tim
         delivered,
         read,
         moved,
-        // Counted later, unless everything is read.
-        unread: (mark.kind == MarkKind::Read && mark.count).then_some(0),
+        last_seq,
         at,
         membership: conversation.state.membership.clone(),
     })
@@ -181,22 +156,4 @@ fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Write
         }
     }
     writes.conversations.push(doc! { "q": { "_id": id }, "u": { "$max": largest, "$currentDate": stamps } });
-}
-
-/// Messages of others in a range of a log.
-pub(super) async fn unread(
-    db: &Db,
-    conversation: ObjectId,
-    member: ObjectId,
-    (after, to): (u64, u64),
-) -> Result<u64, Fault> {
-    if after >= to {
-        return Ok(0);
-    }
-    let filter = doc! {
-        "conversation_id": conversation,
-        "seq": { "$gt": signed(after), "$lte": signed(to) },
-        "sender_id": { "$ne": member },
-    };
-    Ok(db.collection::<Document>("messages").count_documents(filter).max_time(db.max_time).await?)
 }

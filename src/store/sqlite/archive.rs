@@ -3,19 +3,21 @@
 use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, SessionId,
-    model::{ConversationKind, Entry},
+    model::{ConversationKind, Entry, Message},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
     Sqlite, audit, history, members, recommendations,
     row::{optional_time, time},
+    tally,
     writer::Tx,
 };
 use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    turns::Turn,
 };
 
 const fn table(part: Part) -> &'static str {
@@ -249,31 +251,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
             }
             inserted
         }
-        Row::Message(message) => {
-            let position = tx.memory.position + 1;
-            let inserted = execute(
-                // They come in the order of `seq`.
-                "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous)
-                 SELECT ?, c.key, ?, m.key, ?, ?, ?, ?, c.newest FROM conversations c, members m
-                 WHERE c.id = ? AND m.id = ? ON CONFLICT DO NOTHING",
-                params![
-                    position,
-                    message.seq,
-                    message.id.as_bytes(),
-                    message.client_id.as_bytes(),
-                    message.at.as_millis(),
-                    message.content,
-                    message.conversation.as_bytes(),
-                    message.sender.as_bytes()
-                ],
-            )?;
-            if inserted > 0 {
-                tx.memory.position = position;
-                let newest = "UPDATE conversations SET newest = ? WHERE id = ?";
-                execute(newest, params![position, message.conversation.as_bytes()])?;
-            }
-            inserted
-        }
+        Row::Message(message) => return insert_message(tx, &message),
         Row::Receipt(ReceiptRow { conversation, member, kind, seq, at }) => execute(
             "INSERT INTO receipts (conversation, member, kind, seq, at)
              SELECT c.key, m.key, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
@@ -288,6 +266,43 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         )?,
         Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
     };
+    Ok(())
+}
+
+/// Appends a message of another store to its log, unless it is there. They come in the order of `seq`.
+fn insert_message(tx: &mut Tx<'_>, message: &Message) -> rusqlite::Result<()> {
+    let mut log = tx.connection.prepare_cached(
+        "SELECT c.key, c.newest, c.tally, m.key FROM conversations c, members m WHERE c.id = ? AND m.id = ?",
+    )?;
+    let found = log
+        .query_row([message.conversation.as_bytes(), message.sender.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<u64>>(1)?, row.get::<_, Option<Vec<u8>>>(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((conversation, newest, tally, sender)) = found else { return Ok(()) };
+    let (position, tally) = (tx.memory.position + 1, tally::add(tally.as_deref(), sender)?);
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous, tally)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )?;
+    let inserted = insert.execute(params![
+        position,
+        conversation,
+        message.seq,
+        sender,
+        message.id.as_bytes(),
+        message.client_id.as_bytes(),
+        message.at.as_millis(),
+        message.content,
+        newest,
+        message.seq.is_multiple_of(history::INDEXED).then_some(&tally),
+    ])?;
+    if inserted > 0 {
+        tx.memory.position = position;
+        let mut update =
+            tx.connection.prepare_cached("UPDATE conversations SET newest = ?, tally = ? WHERE key = ?")?;
+        update.execute(params![position, tally, conversation])?;
+    }
     Ok(())
 }
 
@@ -324,15 +339,15 @@ fn finish(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
 impl Archive for Sqlite {
     async fn count(&self, part: Part) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM {}", table(part));
-        self.read(move |connection| connection.query_row(&sql, [], |row| row.get(0))).await
+        self.read(Turn::HEAVY_SYSTEM, move |connection| connection.query_row(&sql, [], |row| row.get(0))).await
     }
 
     async fn rows(&self, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.read(move |connection| rows(connection, part, after.as_ref(), limit)).await
+        self.read(Turn::HEAVY_SYSTEM, move |connection| rows(connection, part, after.as_ref(), limit)).await
     }
 
     async fn last_key(&self, part: Part) -> Result<Option<Key>, StoreError> {
-        self.read(move |connection| last_key(connection, part)).await
+        self.read(Turn::HEAVY_SYSTEM, move |connection| last_key(connection, part)).await
     }
 
     async fn begin_copy(&self, source: StoreId) -> Result<Option<bool>, StoreError> {

@@ -13,6 +13,7 @@ use super::{
 use crate::store::{
     AuditStore, StoreError,
     audit::{AuditPlace, AuditRecord},
+    turns::Turn,
 };
 
 pub(super) fn append(connection: &Connection, entry: &AuditRecord) -> rusqlite::Result<()> {
@@ -77,6 +78,27 @@ fn entries(
     rows.collect()
 }
 
+fn of_member(
+    connection: &Connection,
+    member: MemberId,
+    before: Option<AuditPlace>,
+    limit: usize,
+) -> rusqlite::Result<Vec<(AuditPlace, AuditRecord)>> {
+    let before = before.map_or(i64::MAX, |AuditPlace(before)| i64::try_from(before).unwrap_or(i64::MAX));
+    let mut query = connection.prepare_cached(
+        "SELECT * FROM audit WHERE place < ?1 AND (actor = ?2 OR target = ?2) ORDER BY place DESC LIMIT ?3",
+    )?;
+    let rows = query.query_map(params![before, member.as_bytes(), limit], record)?;
+    rows.collect()
+}
+
+/// Removes the addresses that a member has acted from.
+pub(super) fn forget_addresses(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
+    let mut update =
+        connection.prepare_cached("UPDATE audit SET address = NULL WHERE actor = ? AND address IS NOT NULL")?;
+    update.execute([member.as_bytes()]).map(drop)
+}
+
 #[async_trait]
 impl AuditStore for Sqlite {
     async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
@@ -88,6 +110,15 @@ impl AuditStore for Sqlite {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(move |connection| entries(connection, before, limit)).await
+        self.read(Turn::SYSTEM, move |connection| entries(connection, before, limit)).await
+    }
+
+    async fn of_member(
+        &self,
+        member: MemberId,
+        before: Option<AuditPlace>,
+        limit: usize,
+    ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(Turn::light(member), move |connection| of_member(connection, member, before, limit)).await
     }
 }

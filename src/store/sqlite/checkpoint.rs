@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
 use super::{StoreError, row, unavailable};
 use crate::supervisor::Supervisor;
@@ -30,9 +31,29 @@ thread_local! {
     static LOGGED: Cell<i32> = const { Cell::new(0) };
 }
 
+/// Asks the thread to leave nothing in the log.
+#[derive(Clone)]
+pub(super) struct Scrubber(Sender<oneshot::Sender<()>>);
+
+impl Scrubber {
+    /// Has the log moved and cut off, so that nothing of what pages were before is left in it. Tells when that is done;
+    /// nothing if so many wait for it that it happens anyway.
+    pub(super) fn scrub(&self) -> Option<oneshot::Receiver<()>> {
+        let (sender, done) = oneshot::channel();
+        self.0.try_send(sender).ok().map(|()| done)
+    }
+}
+
+/// Scrubs that wait. Each does what all before it ask for.
+const SCRUBS: usize = 64;
+/// How often a scrub is tried while readers are in the way, and the pause between.
+const SCRUB_ATTEMPTS: usize = 600;
+const SCRUB_PAUSE: Duration = Duration::from_millis(50);
+
 /// The thread that moves, as the writer sees it.
 pub(super) struct Checkpoints {
     wake: Option<Sender<()>>,
+    scrubs: Scrubber,
     /// The thread has moved what there was.
     moved: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -46,12 +67,18 @@ impl Checkpoints {
     pub(super) fn spawn(path: &Path, pages: i32, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let connection = connect(path).map_err(row::store_error)?;
         let (wake, woken) = bounded(1);
+        let (scrubs, asked) = bounded(SCRUBS);
         let moved = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&moved);
         let thread = supervisor
-            .thread("sqlite-checkpoint", None, move || run(&connection, &woken, &done))
+            .thread("sqlite-checkpoint", None, move || run(&connection, &woken, &asked, &done))
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
-        Ok(Self { wake: Some(wake), moved, thread: Some(thread), pages, again: pages })
+        Ok(Self { wake: Some(wake), scrubs: Scrubber(scrubs), moved, thread: Some(thread), pages, again: pages })
+    }
+
+    /// For who erases.
+    pub(super) fn scrubber(&self) -> Scrubber {
+        self.scrubs.clone()
     }
 
     /// Takes over from SQLite on the connection that writes. To be called on the thread that uses it.
@@ -93,11 +120,46 @@ impl Checkpoints {
     }
 }
 
-fn run(connection: &Connection, wake: &Receiver<()>, moved: &AtomicBool) {
-    while wake.recv().is_ok() {
-        checkpoint(connection);
-        moved.store(true, Ordering::Release);
+fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<oneshot::Sender<()>>, moved: &AtomicBool) {
+    loop {
+        crossbeam_channel::select! {
+            recv(wake) -> woken => {
+                if woken.is_err() {
+                    return;
+                }
+                checkpoint(connection);
+                moved.store(true, Ordering::Release);
+            }
+            recv(scrubs) -> asked => {
+                let Ok(asked) = asked else { continue };
+                // All who wait now are served by the same one.
+                let waiting: Vec<_> = std::iter::once(asked).chain(scrubs.try_iter()).collect();
+                scrub(connection, wake);
+                for waiting in waiting {
+                    // Whoever stopped waiting need not be told.
+                    let _ = waiting.send(());
+                }
+            }
+        }
     }
+}
+
+/// Moves everything and cuts the log off, between the reads of others. The end of the server does so as well.
+fn scrub(connection: &Connection, wake: &Receiver<()>) {
+    for _ in 0..SCRUB_ATTEMPTS {
+        // First as much as can be had without keeping the writer waiting.
+        checkpoint(connection);
+        match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)) {
+            Ok(false) => return,
+            // A reader looks at the state before; it is gone soon.
+            Ok(true) => {}
+            Err(error) => tracing::debug!(%error, "the log cannot be cut off yet"),
+        }
+        if wake.recv_timeout(SCRUB_PAUSE) == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+    }
+    tracing::warn!("the log could not be cut off: erased data is in it until the next checkpoint");
 }
 
 /// Moves what can be moved without waiting for anybody.
@@ -113,7 +175,8 @@ fn checkpoint(connection: &Connection) {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(1))?;
+    // Cutting the log off keeps the writer out for as long.
+    connection.busy_timeout(Duration::from_millis(50))?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -1024;")?;
     Ok(connection)
 }

@@ -10,14 +10,20 @@ use protocol::{
 };
 use rusqlite::{Connection, Row, params};
 
-use super::{Sqlite, history, log, row::time, wait};
+use super::{
+    Sqlite, history, log,
+    row::time,
+    unread::{self, Log},
+    wait,
+};
 use crate::store::{
     ConversationStore, StoreError,
     conversations::{
         Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart,
+        ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, UnreadCount,
     },
     epochs::{Epoch, Place},
+    turns::Turn,
 };
 
 /// A row of `conversations`, as one of its members reads it.
@@ -29,6 +35,8 @@ struct ConversationRow {
     last_position: u64,
     /// The position of the newest entry.
     newest: Option<u64>,
+    /// How many entries each participant has sent.
+    tally: Option<Vec<u8>>,
     /// The reading member's key and watermark.
     member: i64,
     read: u64,
@@ -43,9 +51,17 @@ impl ConversationRow {
             last_at: time(row, "last_at")?,
             last_position: row.get("last_position")?,
             newest: row.get("newest")?,
+            tally: row.get("tally")?,
             member: row.get("member")?,
             read: row.get("read")?,
         })
+    }
+
+    /// Messages of others that the reading member has not read.
+    fn unread(&self, connection: &Connection) -> rusqlite::Result<UnreadCount> {
+        let log =
+            Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() };
+        unread::count(connection, &log, self.member, (self.read, self.last_seq))
     }
 
     /// The whole conversation with the newest `limit` of its entries that came after position `since`.
@@ -73,12 +89,14 @@ impl ConversationRow {
             entries.push(entry);
         }
         entries.reverse();
+        let unread = self.unread(connection)?;
         Ok(Conversation {
             id: self.id,
             kind: ConversationKind::Direct,
             members,
             last_seq: self.last_seq,
-            unread: history::unread(connection, self.newest, self.member, self.read)?,
+            unread: unread.count,
+            unread_more: unread.more,
             last_at: self.last_at,
             entries,
         })
@@ -97,7 +115,7 @@ fn rows(
     limit: usize,
 ) -> rusqlite::Result<Vec<ConversationRow>> {
     let mut query = connection.prepare_cached(
-        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, p.member, p.read
+        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
          FROM participants p JOIN conversations c ON c.key = p.conversation
          WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
          ORDER BY c.last_position DESC LIMIT ?",
@@ -223,12 +241,12 @@ fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<M
     partners.collect()
 }
 
-fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<(ConversationId, u64)>> {
+fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<(ConversationId, UnreadCount)>> {
     let found = rows(connection, member, 0, history::NEVER, usize::MAX >> 1)?;
     let mut all = Vec::new();
     for row in found {
-        let unread = history::unread(connection, row.newest, row.member, row.read)?;
-        all.extend((unread > 0).then_some((row.id, unread)));
+        let unread = row.unread(connection)?;
+        all.extend((unread.count > 0).then_some((row.id, unread)));
     }
     Ok(all)
 }
@@ -280,15 +298,15 @@ impl ConversationStore for Sqlite {
     }
 
     async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
-        self.read(move |connection| membership(connection, conversation)).await
+        self.read(Turn::SYSTEM, move |connection| membership(connection, conversation)).await
     }
 
     async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
-        self.read(move |connection| begun(connection, conversations)).await
+        self.read(Turn::SYSTEM, move |connection| begun(connection, conversations)).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
-        self.read(move |connection| partners(connection, member)).await
+        self.read(Turn::light(member), move |connection| partners(connection, member)).await
     }
 
     async fn list(
@@ -297,7 +315,10 @@ impl ConversationStore for Sqlite {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(move |connection| snapshot(connection, |connection| list(connection, member, before, limit))).await
+        self.read(Turn::light(member), move |connection| {
+            snapshot(connection, |connection| list(connection, member, before, limit))
+        })
+        .await
     }
 
     async fn history(
@@ -307,49 +328,82 @@ impl ConversationStore for Sqlite {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.read(move |connection| {
+        self.read(Turn::light(member), move |connection| {
             snapshot(connection, |connection| history::history(connection, member, conversation, range, limit))
         })
         .await
     }
 
-    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(move |connection| history::message(connection, id)).await
+    async fn logs(
+        &self,
+        member: MemberId,
+        after: Vec<(ConversationId, u64)>,
+        limit: usize,
+    ) -> Result<Vec<HistoryPage>, StoreError> {
+        self.read(Turn::heavy(member), move |connection| {
+            snapshot(connection, |connection| {
+                let page =
+                    |(conversation, seq)| history::history(connection, member, conversation, Range::After(seq), limit);
+                after.into_iter().map(|after| Ok(page(after)?.unwrap_or_default())).collect()
+            })
+        })
+        .await
     }
 
-    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, u64)>, StoreError> {
-        self.read(move |connection| snapshot(connection, |connection| all_unread(connection, member))).await
+    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| history::message(connection, id)).await
+    }
+
+    async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
+        self.read(Turn::heavy(member), move |connection| {
+            snapshot(connection, |connection| all_unread(connection, member))
+        })
+        .await
+    }
+
+    async fn count_unread(
+        &self,
+        conversation: ConversationId,
+        member: MemberId,
+        read: u64,
+        last: u64,
+    ) -> Result<UnreadCount, StoreError> {
+        self.read(Turn::light(member), move |connection| {
+            snapshot(connection, |connection| unread::count_between(connection, conversation, member, (read, last)))
+        })
+        .await
     }
 
     async fn count(&self) -> Result<ConversationCounts, StoreError> {
-        self.read(count).await
+        self.read(Turn::HEAVY_SYSTEM, count).await
     }
 
     async fn receipt_times(
         &self,
-        conversation: ConversationId,
-        member: MemberId,
-        first: u64,
-        last: u64,
-    ) -> Result<Vec<ReceiptTimes>, StoreError> {
-        self.read(move |connection| {
-            snapshot(connection, |connection| history::receipt_times(connection, conversation, member, first, last))
+        asking: MemberId,
+        ranges: Vec<ReceiptRange>,
+    ) -> Result<Vec<Vec<ReceiptTimes>>, StoreError> {
+        self.read(Turn::light(asking), move |connection| {
+            snapshot(connection, |connection| {
+                ranges.into_iter().map(|range| history::receipt_times(connection, range)).collect()
+            })
         })
         .await
     }
 
     async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
         let epoch = self.epochs.current();
-        self.read(move |connection| snapshot(connection, |connection| changes(connection, epoch, member, since))).await
+        let read = move |connection: &Connection| changes(connection, epoch, member, since);
+        self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 
     async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| changes_below(connection, epoch, member, &part);
-        self.read(move |connection| snapshot(connection, read)).await
+        self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
-        self.read(position).await
+        self.read(Turn::SYSTEM, position).await
     }
 }

@@ -8,10 +8,12 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::row::time;
-use crate::store::conversations::{HistoryPage, Range, ReceiptTimes};
+use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};
 
 /// Larger than every `seq`: SQLite's largest integer.
 pub(super) const NEVER: u64 = i64::MAX as u64;
+/// Every so many entries of a conversation one is in the index, and has a tally. Also written in the statements here.
+pub(super) const INDEXED: u64 = 32;
 
 /// A row of `entries`, with the sender's id.
 pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry> {
@@ -118,28 +120,9 @@ pub(super) const BETWEEN: &str = concat!(
     WHERE log.seq < ?2 AND log.seq > ?3 ORDER BY log.seq"
 );
 
-/// Messages of others after `read`, counted in the log itself from its newest entry on.
-pub(super) fn unread(connection: &Connection, newest: Option<u64>, member: i64, read: u64) -> rusqlite::Result<u64> {
-    let mut query = connection.prepare_cached(
-        "WITH RECURSIVE log AS (
-            SELECT previous, seq, sender FROM entries WHERE position = ?1
-            UNION ALL
-            SELECT e.previous, e.seq, e.sender FROM log CROSS JOIN entries e ON e.position = log.previous
-            WHERE log.seq > ?2 + 1
-        )
-        SELECT count(*) FROM log WHERE seq > ?2 AND sender <> ?3",
-    )?;
-    query.query_row(params![newest, read, member], |row| row.get(0))
-}
-
 /// When a member received and read entries.
-pub(super) fn receipt_times(
-    connection: &Connection,
-    conversation: ConversationId,
-    member: MemberId,
-    first: u64,
-    last: u64,
-) -> rusqlite::Result<Vec<ReceiptTimes>> {
+pub(super) fn receipt_times(connection: &Connection, range: ReceiptRange) -> rusqlite::Result<Vec<ReceiptTimes>> {
+    let ReceiptRange { conversation, member, first, last } = range;
     let Some((key, member)) = key_for(connection, conversation, member)? else { return Ok(Vec::new()) };
     let mut query = connection.prepare_cached(
         "SELECT seq, at FROM receipts WHERE conversation = ? AND member = ? AND kind = ? AND seq >= ? ORDER BY seq",

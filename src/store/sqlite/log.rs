@@ -18,6 +18,7 @@ use super::{
     history,
     members::USER_TYPES,
     row::{inconsistent, time, word},
+    tally,
     writer::Tx,
 };
 use crate::store::conversations::{
@@ -38,6 +39,8 @@ struct Participant {
     key: i64,
     delivered: u64,
     read: u64,
+    /// Entries that they have sent.
+    sent: u64,
     /// Which watermarks moved in this batch.
     moved: (bool, bool),
 }
@@ -63,6 +66,18 @@ pub(super) struct LogState {
 impl LogState {
     fn place_of(&self, member: MemberId) -> Option<usize> {
         self.membership.members.iter().position(|id| *id == member)
+    }
+
+    /// How many entries each participant has sent.
+    fn tally(&self) -> Vec<u8> {
+        tally::encode(self.participants.iter().map(|participant| (participant.key, participant.sent)))
+    }
+
+    /// The same with one more entry of the participant at `place`.
+    fn tally_with(&self, place: usize) -> Vec<u8> {
+        let sent =
+            |(at, participant): (usize, &Participant)| (participant.key, participant.sent + u64::from(at == place));
+        tally::encode(self.participants.iter().enumerate().map(sent))
     }
 }
 
@@ -104,11 +119,11 @@ fn load<'a>(
 
 fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<LogState>> {
     let mut conversation = connection.prepare_cached(
-        "SELECT key, last_seq, last_at, last_position, newest, changed FROM conversations WHERE id = ?",
+        "SELECT key, last_seq, last_at, last_position, newest, changed, tally FROM conversations WHERE id = ?",
     )?;
     let found = conversation
         .query_row([id.as_bytes()], |row| {
-            Ok(LogState {
+            let state = LogState {
                 key: row.get("key")?,
                 last_seq: row.get("last_seq")?,
                 last_at: time(row, "last_at")?,
@@ -119,17 +134,19 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
                 marked_at: Timestamp::from_millis(0),
                 participants: Box::default(),
                 membership: Membership { kind: ConversationKind::Direct, members: Arc::default() },
-            })
+            };
+            Ok((state, row.get::<_, Option<Vec<u8>>>("tally")?))
         })
         .optional()?;
-    let Some(mut state) = found else { return Ok(None) };
+    let Some((mut state, sent)) = found else { return Ok(None) };
     let mut participants = connection.prepare_cached(
         "SELECT m.id, p.member, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
          WHERE p.conversation = ? ORDER BY p.member",
     )?;
     let rows = participants.query_map([state.key], |row| {
-        let participant =
-            Participant { key: row.get(1)?, delivered: row.get(2)?, read: row.get(3)?, moved: (false, false) };
+        let key = row.get(1)?;
+        let sent = tally::of(sent.as_deref(), key)?;
+        let participant = Participant { key, delivered: row.get(2)?, read: row.get(3)?, sent, moved: (false, false) };
         Ok((MemberId::from_bytes(row.get(0)?), participant))
     })?;
     let (members, participants): (Vec<_>, Vec<_>) = rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
@@ -173,10 +190,11 @@ fn append_message(
     }
     // It was loaded or made above.
     let Some(state) = working.get_mut(&append.conversation) else { return Ok(Err(Refusal::ConversationNotFound)) };
-    let Some(sender) = state.place_of(append.sender).and_then(|place| state.participants.get(place)) else {
+    let Some((place, sender)) =
+        state.place_of(append.sender).and_then(|place| Some((place, state.participants.get(place)?.key)))
+    else {
         return Ok(Err(Refusal::ConversationNotFound));
     };
-    let sender = sender.key;
     if !can_receive(tx, state, append.sender)? {
         // A retry gets the first message again, whatever happened to the recipient since.
         let first = first_message(tx.connection, state, &append, sender)?;
@@ -192,9 +210,10 @@ fn append_message(
         at: now.max(state.last_at),
     };
     let position = tx.memory.position + 1;
+    let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous, tally)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         position,
@@ -206,6 +225,7 @@ fn append_message(
         message.at.as_millis(),
         message.content,
         state.newest,
+        tally,
     ])?;
     if inserted == 0 {
         let first = first_message(tx.connection, state, &Append { content: String::new(), ..append }, sender)?;
@@ -213,6 +233,9 @@ fn append_message(
         return Ok(Ok(duplicate(first, state)));
     }
     tx.memory.position = position;
+    if let Some(sender) = state.participants.get_mut(place) {
+        sender.sent += 1;
+    }
     state.last_seq = message.seq;
     state.last_at = message.at;
     state.last_position = position;
@@ -291,7 +314,7 @@ fn create(
         insert.execute([key, *member])?;
     }
     let participant =
-        |(key, _): &(i64, MemberId)| Participant { key: *key, delivered: 0, read: 0, moved: (false, false) };
+        |(key, _): &(i64, MemberId)| Participant { key: *key, delivered: 0, read: 0, sent: 0, moved: (false, false) };
     Ok(Ok(LogState {
         key,
         last_seq: 0,
@@ -326,25 +349,20 @@ fn move_watermark(
     }
     let moved = (participant.delivered > before.0, participant.read > before.1);
     participant.moved = (participant.moved.0 || moved.0, participant.moved.1 || moved.1);
-    let Participant { key, delivered, read, .. } = *participant;
+    let Participant { delivered, read, .. } = *participant;
     if moved.0 || moved.1 {
         tx.memory.position += 1;
         state.changed = tx.memory.position;
         state.dirty = true;
         state.marked_at = at;
     }
-    // Only what was read changes the count, and only `read` is answered with it, if anybody waits for the answer.
-    let unread = match mark.kind {
-        MarkKind::Read if mark.count => Some(history::unread(tx.connection, state.newest, key, read)?),
-        MarkKind::Read | MarkKind::Delivered => None,
-    };
     Ok(Ok(Outcome::Marked {
         conversation: mark.conversation,
         member: mark.member,
         delivered,
         read,
         moved: moved.0 || moved.1,
-        unread,
+        last_seq: state.last_seq,
         at,
         membership: state.membership.clone(),
     }))
@@ -353,7 +371,8 @@ fn move_watermark(
 /// Writes every conversation that changed, and gives it back to the writer's memory.
 fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
     let mut conversation = tx.connection.prepare_cached(
-        "UPDATE conversations SET last_seq = ?, last_at = ?, last_position = ?, newest = ?, changed = ? WHERE key = ?",
+        "UPDATE conversations SET last_seq = ?, last_at = ?, last_position = ?, newest = ?, changed = ?, tally = ?
+         WHERE key = ?",
     )?;
     let mut watermarks = tx
         .connection
@@ -363,12 +382,13 @@ fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
         .prepare_cached("INSERT INTO receipts (conversation, member, kind, seq, at) VALUES (?, ?, ?, ?, ?)")?;
     for (id, mut state) in working {
         if state.dirty {
-            let LogState { key, last_seq, last_at, last_position, newest, changed, .. } = state;
-            conversation.execute(params![last_seq, last_at.as_millis(), last_position, newest, changed, key])?;
+            let (last_at, tally) = (state.last_at.as_millis(), state.tally());
+            let LogState { key, last_seq, last_position, newest, changed, .. } = state;
+            conversation.execute(params![last_seq, last_at, last_position, newest, changed, tally, key])?;
             state.dirty = false;
         }
         for participant in state.participants.iter_mut().filter(|participant| participant.moved != (false, false)) {
-            let Participant { key, delivered, read, moved } = *participant;
+            let Participant { key, delivered, read, moved, .. } = *participant;
             watermarks.execute(params![delivered, read, state.key, key])?;
             let at = state.marked_at.as_millis();
             if moved.0 {

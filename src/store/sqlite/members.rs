@@ -18,6 +18,7 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
+    turns::Turn,
 };
 
 const TIERS: &[(&str, Tier)] = &[
@@ -133,6 +134,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     // The log remembers whether a member may be written to.
     tx.memory.members.remove(&id);
     write(tx.connection, &after)?;
+    tx.memory.erased |= after.is_erased;
     if change.revokes_sessions() {
         super::sessions::revoke_all(tx.connection, id, at)?;
     }
@@ -188,6 +190,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
+        audit::forget_addresses(connection, profile.id)?;
     }
     search::index(connection, key, record)
 }
@@ -263,16 +266,21 @@ impl MemberStore for Sqlite {
     }
 
     async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(move |connection| by_id(connection, id)).await
+        self.read(Turn::SYSTEM, move |connection| by_id(connection, id)).await
     }
 
     async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let key = email_key(email);
-        self.read(move |connection| by_email(connection, &key)).await
+        self.read(Turn::SYSTEM, move |connection| by_email(connection, &key)).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
-        self.write(move |tx| change(tx, id, &wanted, by, at)).await
+        let erases = matches!(wanted, Change::Erase);
+        let changed = self.write(move |tx| change(tx, id, &wanted, by, at)).await?;
+        if erases {
+            self.scrub().await;
+        }
+        Ok(changed)
     }
 
     async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError> {
@@ -285,21 +293,21 @@ impl MemberStore for Sqlite {
     }
 
     async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(move |connection| list(connection, filter, after.as_ref(), limit)).await
+        self.read(Turn::SYSTEM, move |connection| list(connection, filter, after.as_ref(), limit)).await
     }
 
-    async fn search(&self, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(move |connection| search::find(connection, &words, limit)).await
+    async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::heavy(by), move |connection| search::find(connection, &words, limit)).await
     }
 
     async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(count).await
+        self.read(Turn::HEAVY_SYSTEM, count).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut update = tx.connection.prepare_cached(
-                "UPDATE members SET last_seen = ?1 WHERE id = ?2 AND (last_seen IS NULL OR last_seen < ?1)",
+                "UPDATE members SET last_seen = ?1 WHERE id = ?2 AND is_erased = 0 AND (last_seen IS NULL OR last_seen < ?1)",
             )?;
             for (member, at) in seen {
                 update.execute(params![at.as_millis(), member.as_bytes()])?;
@@ -310,6 +318,6 @@ impl MemberStore for Sqlite {
     }
 
     async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(move |connection| last_seen(connection, &members)).await
+        self.read(Turn::SYSTEM, move |connection| last_seen(connection, &members)).await
     }
 }

@@ -1,9 +1,11 @@
 //! The numbered schema changes. The number of the last one applied is the file's `user_version`.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{HookResult, M, Migrations};
 
-use super::{StoreError, members, search, unavailable};
+use super::{StoreError, history, members, search, tally, unavailable};
 
 /// In their order. A released one is never edited: a change is a new one.
 fn all() -> Vec<M<'static>> {
@@ -14,6 +16,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0004_chain.sql")),
         M::up(include_str!("migrations/0005_presence.sql")),
         M::up(include_str!("migrations/0006_epochs.sql")),
+        M::up_with_hook(include_str!("migrations/0007_tally.sql"), tally_logs),
+        M::up(include_str!("migrations/0008_erasure.sql")),
     ]
 }
 
@@ -29,6 +33,46 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
     }
     Ok(())
 }
+
+/// Gives every conversation that there is its tally, and every 32nd of its entries.
+fn tally_logs(tx: &Transaction<'_>) -> HookResult {
+    let mut conversations = tx.prepare("SELECT key, newest FROM conversations WHERE newest IS NOT NULL")?;
+    let mut rows = conversations.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, newest): (i64, u64) = (row.get(0)?, row.get(1)?);
+        tally_log(tx, key, newest)?;
+    }
+    Ok(())
+}
+
+/// Walks a log twice from its end, so that it takes no memory however long it is: counts, then takes away entry by entry.
+fn tally_log(tx: &Transaction<'_>, conversation: i64, newest: u64) -> rusqlite::Result<()> {
+    let mut senders = tx.prepare_cached(&format!("{BACKWARDS} SELECT sender, count(*) FROM log GROUP BY sender"))?;
+    let counted = senders.query_map([newest], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut sent: BTreeMap<i64, u64> = counted.collect::<rusqlite::Result<_>>()?;
+    let tally = |sent: &BTreeMap<i64, u64>| tally::encode(sent.iter().map(|(key, sent)| (*key, *sent)));
+    tx.prepare_cached("UPDATE conversations SET tally = ? WHERE key = ?")?.execute((tally(&sent), conversation))?;
+    let mut entries = tx.prepare_cached(&format!("{BACKWARDS} SELECT position, seq, sender FROM log"))?;
+    let mut update = tx.prepare_cached("UPDATE entries SET tally = ? WHERE position = ?")?;
+    let mut rows = entries.query([newest])?;
+    while let Some(row) = rows.next()? {
+        let (position, seq, sender): (i64, u64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if seq.is_multiple_of(history::INDEXED) {
+            update.execute((tally(&sent), position))?;
+        }
+        if let Some(sent) = sent.get_mut(&sender) {
+            *sent -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// A log from its newest entry on: its position.
+const BACKWARDS: &str = "WITH RECURSIVE log AS (
+    SELECT position, previous, seq, sender FROM entries WHERE position = ?
+    UNION ALL
+    SELECT e.position, e.previous, e.seq, e.sender FROM log CROSS JOIN entries e ON e.position = log.previous
+)";
 
 /// How many there are.
 pub(super) fn count() -> usize {
@@ -96,7 +140,7 @@ mod tests {
             )
             .unwrap();
         run(&mut connection).unwrap();
-        let mut query = connection.prepare(super::super::history::BEFORE).unwrap();
+        let mut query = connection.prepare(history::BEFORE).unwrap();
         let seqs = |bound: i64| {
             let rows = query.query_map((1, bound, 100), |row| row.get("seq")).unwrap();
             rows.collect::<rusqlite::Result<Vec<u64>>>().unwrap()
@@ -104,12 +148,56 @@ mod tests {
         assert_eq!([i64::MAX, 33, 32, 1].map(seqs), [41, 33, 32, 1].map(|end| (1..end).rev().collect::<Vec<_>>()));
     }
 
+    #[test]
+    fn logs_of_an_older_file_are_tallied() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::new(all()[..4].to_vec()).to_latest(&mut connection).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
+                 VALUES (randomblob(12), 'Ana', 'a', 'a', '', 'Infinity', 'member', 1, 1, 1),
+                        (randomblob(12), 'Ben', 'b', 'b', '', 'Infinity', 'member', 1, 1, 1);
+                 INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed, newest)
+                 VALUES (zeroblob(12), 'direct', 100, 1, 200, 200, 200), (randomblob(12), 'direct', 0, 1, 0, 0, NULL);
+                 WITH RECURSIVE n(seq) AS (VALUES (1) UNION ALL SELECT seq + 1 FROM n WHERE seq < 100)
+                 INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous)
+                 SELECT 2 * seq, 1, seq, 1 + (seq % 3 = 0), randomblob(12), randomblob(16), 1, 'x', nullif(2 * seq - 2, 0)
+                 FROM n;",
+            )
+            .unwrap();
+        run(&mut connection).unwrap();
+        let tally: Vec<u8> =
+            connection.query_row("SELECT tally FROM conversations WHERE key = 1", [], |row| row.get(0)).unwrap();
+        let log = super::super::unread::Log { conversation: 1, last_seq: 100, newest: Some(200), tally: Some(&tally) };
+        for (read, last) in (0..=100).flat_map(|last| (0..=last).map(move |read| (read, last))) {
+            let count = |member| super::super::unread::count(&connection, &log, member, (read, last)).unwrap().count;
+            let of_ben = (read + 1..=last).filter(|seq| seq % 3 == 0).count() as u64;
+            assert_eq!((count(1), count(2)), (of_ben, last - read - of_ben), "{read} to {last}");
+        }
+    }
+
+    /// What is unread is found by keys too, in a bounded number of steps.
+    #[test]
+    fn unread_messages_are_counted_by_keys() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        let plan = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+            let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
+        };
+        let nearest = plan(super::super::unread::NEAREST, &[&1, &2]);
+        assert!(nearest.contains("INDEX entries_by_seq (conversation=? AND seq>?)"), "{nearest}");
+        let own = plan(super::super::unread::OWN_SINCE, &[&1, &2, &3]);
+        assert!(!own.contains("SCAN e"), "{own}");
+    }
+
     /// Nothing that reads a log looks through all of them.
     #[test]
     fn logs_are_read_by_their_keys() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection).unwrap();
-        for sql in [super::super::history::BEFORE, super::super::history::BETWEEN] {
+        for sql in [history::BEFORE, history::BETWEEN] {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let steps = query.query_map((1, 2, 3), |row| row.get::<_, String>("detail")).unwrap();
             let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
-//! | [`readers`] | the threads that read beside it |
+//! | [`readers`], [`queue`] | the threads that read beside it; whose turn it is |
 //! | [`migrations`] | the numbered schema changes |
 //! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
@@ -12,6 +12,7 @@
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
+//! | [`unread`], [`tally`] | what a member has not read; how many entries each participant has sent |
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
@@ -25,11 +26,14 @@ mod history;
 mod log;
 mod members;
 mod migrations;
+mod queue;
 mod readers;
 mod recommendations;
 mod row;
 mod search;
 mod sessions;
+mod tally;
+mod unread;
 mod writer;
 
 use std::{
@@ -45,11 +49,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use self::{
-    checkpoint::Checkpoints,
+    checkpoint::{Checkpoints, Scrubber},
     readers::Readers,
     writer::{Tx, Writer},
 };
-use super::{Backend, Store, StoreError, conversations::StoreId, epochs::Epochs};
+use super::{Backend, Store, StoreError, conversations::StoreId, epochs::Epochs, turns::Turn};
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// How to open the store.
@@ -75,6 +79,7 @@ pub struct Sqlite {
     /// The position of the newest change that was committed.
     horizon: AtomicU64,
     readers: Readers,
+    scrubber: Scrubber,
     timeout: Duration,
     metrics: Arc<Metrics>,
     /// Held for as long as the store is open: two servers on one file would number the same conversation twice.
@@ -112,10 +117,22 @@ impl Sqlite {
             .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(row::store_error)?;
         let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, supervisor)?;
+        let scrubber = checkpoints.scrubber();
         let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics), supervisor)?;
         let readers = Readers::spawn(&path, readers, supervisor)?;
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
-        let sqlite = Arc::new(Self { path, store_id, epochs, writer, horizon, readers, timeout, metrics, _lock: lock });
+        let sqlite = Arc::new(Self {
+            path,
+            store_id,
+            epochs,
+            writer,
+            horizon,
+            readers,
+            scrubber,
+            timeout,
+            metrics,
+            _lock: lock,
+        });
         Ok(Store {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
@@ -137,17 +154,26 @@ impl Sqlite {
         self.count_error(self.answer(answer).await)
     }
 
-    /// Runs `work` on a reading connection.
-    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// Runs `work` on a reading connection when it is its turn.
+    async fn read<T, F>(&self, turn: Turn, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let started = tokio::time::Instant::now();
-        let answer = self.readers.submit(work);
+        let answer = self.readers.submit(turn, work);
         let answer = self.count_error(self.answer(answer).await);
         self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
+    }
+
+    /// Waits until what was erased is gone from the log too. If that takes too long it happens later.
+    async fn scrub(&self) {
+        if let Some(done) = self.scrubber.scrub()
+            && tokio::time::timeout(self.timeout, done).await.is_err()
+        {
+            tracing::warn!("readers are in the way of removing erased data from the log; it is tried again");
+        }
     }
 
     async fn answer<T>(
@@ -172,7 +198,7 @@ impl Backend for Sqlite {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.read(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+        self.read(Turn::SYSTEM, |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
         let Err(failure) = self.writer.health() else { return Ok(()) };
         if !self.writer.may_probe() {
             return Err(failure);
@@ -187,7 +213,7 @@ impl Backend for Sqlite {
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
-        self.read(|connection| {
+        self.read(Turn::SYSTEM, |connection| {
             connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
                 row.get(0)
             })
@@ -271,6 +297,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
          -- Full: the log is synced at every commit, so what was acknowledged survives a loss of power.
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;
+         -- What is removed or replaced is overwritten with zeros. Messages are only ever appended, and pay nothing for it.
+         PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
          -- 64 MiB.
          PRAGMA cache_size = -65536;

@@ -1,40 +1,94 @@
 //! The threads that read. WAL lets them read a consistent snapshot while the writer goes on.
 
-use std::{path::Path, sync::Mutex, thread::JoinHandle};
+use std::{
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use super::{StoreError, row, unavailable};
-use crate::supervisor::Supervisor;
-
-/// Reads that wait for a thread; more are refused.
-const QUEUE: usize = 4_096;
+use super::{
+    StoreError,
+    queue::{Full, Queue},
+    row, unavailable,
+};
+use crate::{
+    store::turns::{Turn, Weight},
+    supervisor::Supervisor,
+};
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;
 
 /// A pool of reading connections, each with a thread.
 pub(super) struct Readers {
-    queue: Mutex<Option<Sender<Job>>>,
+    waiting: Arc<Waiting>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What waits for the threads.
+struct Waiting {
+    state: Mutex<State>,
+    /// Told of every read that comes, and of the end.
+    changed: Condvar,
+}
+
+struct State {
+    queue: Queue<Job>,
+    is_closed: bool,
+}
+
+impl Waiting {
+    /// The lock is never held across a read, and nothing under it panics.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next read; `None` at the end.
+    fn next(&self) -> Option<(Job, Weight)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(next) = state.queue.pop() {
+                return Some(next);
+            }
+            if state.is_closed && state.queue.is_empty() {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finished(&self, weight: Weight) {
+        let mut state = self.lock();
+        state.queue.finished(weight);
+        if state.is_closed {
+            // Another thread may wait for the last ones.
+            self.changed.notify_all();
+        }
+    }
 }
 
 impl Readers {
     pub(super) fn spawn(path: &Path, count: usize, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let (sender, receiver) = bounded(QUEUE);
-        let threads = (0..count.max(1)).map(|number| spawn_reader(path, number, receiver.clone(), supervisor));
+        let count = count.max(1);
+        let state = Mutex::new(State { queue: Queue::new(count), is_closed: false });
+        let waiting = Arc::new(Waiting { state, changed: Condvar::new() });
+        let threads = (0..count).map(|number| spawn_reader(path, number, Arc::clone(&waiting), supervisor));
         let threads = threads.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { queue: Mutex::new(Some(sender)), threads: Mutex::new(threads) })
+        Ok(Self { waiting, threads: Mutex::new(threads) })
     }
 
     /// Queues a read.
-    pub(super) fn submit<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    pub(super) fn submit<T, F>(
+        &self,
+        turn: Turn,
+        work: F,
+    ) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let queue = lock(&self.queue).clone().ok_or_else(|| unavailable("it is closed"))?;
         let (sender, receiver) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             // Whoever stopped waiting needs no answer.
@@ -42,37 +96,50 @@ impl Readers {
                 let _ = sender.send(work(connection).map_err(row::store_error));
             }
         });
-        match queue.try_send(job) {
-            Ok(()) => Ok(receiver),
-            Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
-            Err(TrySendError::Disconnected(_)) => Err(unavailable("its readers have ended")),
+        let mut state = self.waiting.lock();
+        if state.is_closed {
+            return Err(unavailable("it is closed"));
         }
+        state.queue.push(turn, job).map_err(|Full| StoreError::Overloaded)?;
+        drop(state);
+        self.waiting.changed.notify_one();
+        Ok(receiver)
     }
 
     /// Finishes the queued reads and ends the threads.
     pub(super) async fn close(&self) {
-        lock(&self.queue).take();
-        let threads = std::mem::take(&mut *lock(&self.threads));
+        self.waiting.lock().is_closed = true;
+        self.waiting.changed.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         // Joining blocks; a reader that panicked has nothing left to finish.
         let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+    }
+}
+
+impl Drop for Readers {
+    /// A store that nobody closed: the threads end all the same.
+    fn drop(&mut self) {
+        self.waiting.lock().is_closed = true;
+        self.waiting.changed.notify_all();
     }
 }
 
 fn spawn_reader(
     path: &Path,
     number: usize,
-    queue: Receiver<Job>,
+    waiting: Arc<Waiting>,
     supervisor: &Supervisor,
 ) -> Result<JoinHandle<()>, StoreError> {
     let connection = connect(path).map_err(row::store_error)?;
     supervisor
         .thread("sqlite-read", Some(number), move || {
-            for job in queue {
+            while let Some((job, weight)) = waiting.next() {
                 // A panicking read must not take the other reads of this thread with it. Reads leave nothing behind.
                 let job = std::panic::AssertUnwindSafe(|| job(&connection));
                 if std::panic::catch_unwind(job).is_err() {
                     tracing::error!("a read of the store panicked");
                 }
+                waiting.finished(weight);
             }
         })
         .map_err(|error| unavailable(&format!("no thread for a reader: {error}")))
@@ -87,7 +154,61 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Locks a mutex that is never held across a panic: its owner only clones or takes what is in it.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use protocol::MemberId;
+
+    use super::*;
+
+    /// One member asks for 200 long reads; others come after them, and are not behind them.
+    #[tokio::test]
+    async fn one_member_cannot_fill_the_readers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        Connection::open(&path).unwrap();
+        let readers = Readers::spawn(&path, 2).unwrap();
+        let member = |number| MemberId::from_bytes([number; 12]);
+        // Until everything waits nothing may begin: each thread is held by a read of its own.
+        let gates: Vec<_> = [Turn::light(member(8)), Turn::heavy(member(9))]
+            .into_iter()
+            .map(|turn| {
+                let (begun, begins) = mpsc::channel();
+                let (open, opens) = mpsc::channel::<()>();
+                let held = readers.submit(turn, move |_| {
+                    begun.send(()).unwrap();
+                    // Until the other side is dropped.
+                    let _ = opens.recv();
+                    Ok(())
+                });
+                begins.recv().unwrap();
+                (open, held.unwrap())
+            })
+            .collect();
+        let (done, order) = mpsc::channel();
+        let submit = |turn, name: &'static str| {
+            let done = done.clone();
+            let tell = move |_: &Connection| {
+                done.send(name).unwrap();
+                Ok(())
+            };
+            readers.submit(turn, tell).unwrap()
+        };
+        let mut answers: Vec<_> = (0..200).map(|_| submit(Turn::heavy(member(1)), "many")).collect();
+        answers.push(submit(Turn::heavy(member(2)), "sync"));
+        answers.push(submit(Turn::light(member(2)), "history"));
+        for (open, held) in gates {
+            drop(open);
+            held.await.unwrap().unwrap();
+        }
+        for answer in answers {
+            answer.await.unwrap().unwrap();
+        }
+        let order: Vec<_> = order.try_iter().collect();
+        let place_of = |name| order.iter().position(|done| *done == name).unwrap();
+        // Two threads may tell of theirs in either order.
+        assert!(place_of("history") <= 3 && place_of("sync") <= 4, "{:?}", &order[..10]);
+        assert_eq!(order.len(), 202);
+    }
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::store::{
     RecommendationStore, StoreError,
     recommendations::{Candidate, Decision, Draft, RecommendationRecord, Wanted},
+    turns::Turn,
 };
 
 const SOURCES: &[(&str, AdviceSource)] =
@@ -178,7 +179,7 @@ fn all_of(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<Rec
 #[async_trait]
 impl RecommendationStore for Sqlite {
     async fn candidates(&self, member: MemberId, wanted: Wanted, limit: usize) -> Result<Vec<Candidate>, StoreError> {
-        self.read(move |connection| {
+        self.read(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| candidates::candidates(connection, member, &wanted, limit))
         })
         .await
@@ -189,7 +190,7 @@ impl RecommendationStore for Sqlite {
         member: MemberId,
         ids: Vec<RecommendationId>,
     ) -> Result<Vec<RecommendationRecord>, StoreError> {
-        self.read(move |connection| find(connection, member, ids)).await
+        self.read(Turn::light(member), move |connection| find(connection, member, ids)).await
     }
 
     async fn keep(
@@ -224,6 +225,6 @@ impl RecommendationStore for Sqlite {
     }
 
     async fn all_of(&self, member: MemberId) -> Result<Vec<RecommendationRecord>, StoreError> {
-        self.read(move |connection| all_of(connection, member)).await
+        self.read(Turn::light(member), move |connection| all_of(connection, member)).await
     }
 }

@@ -1,5 +1,7 @@
 //! The search index of members (FTS5): only what they share is in it.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::members::record;
@@ -20,18 +22,27 @@ pub(super) fn index(connection: &Connection, key: i64, record: &MemberRecord) ->
     insert.execute(params![key, words(&shared.name), optional(company), optional(position)]).map(drop)
 }
 
-/// Members of whom each word is the beginning of a word in the index, the better ones first.
+/// Members of whom each word is a whole word in the index, then those of whom it is a beginning; no more than `limit`.
+///
+/// In the order of the row id there is nothing to be rated, and the index is read as far as the limit only.
 pub(super) fn find(connection: &Connection, words: &[String], limit: usize) -> rusqlite::Result<Vec<MemberRecord>> {
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     if words.is_empty() {
-        return Ok(Vec::new());
+        return Ok(found);
     }
-    // Words have letters and digits only, so there is nothing to escape within the quotes.
-    let pattern: Vec<String> = words.iter().map(|word| format!("\"{word}\"*")).collect();
-    // CROSS JOIN: the search index first, whatever the planner believes from statistics of a smaller club.
-    let mut query = connection.prepare_cached(
-        "SELECT m.* FROM member_search s CROSS JOIN members m ON m.key = s.rowid
-         WHERE member_search MATCH ? ORDER BY bm25(member_search, 10, 3, 2) LIMIT ?",
-    )?;
-    let rows = query.query_map(params![pattern.join(" "), limit], record)?;
-    rows.collect()
+    let mut matching = connection
+        .prepare_cached("SELECT rowid FROM member_search WHERE member_search MATCH ? ORDER BY rowid LIMIT ?")?;
+    let mut by_key = connection.prepare_cached("SELECT * FROM members WHERE key = ?")?;
+    for end in ["", "*"] {
+        // Words have letters and digits only, so there is nothing to escape within the quotes.
+        let pattern: Vec<String> = words.iter().map(|word| format!("\"{word}\"{end}")).collect();
+        let keys = matching.query_map(params![pattern.join(" "), limit], |row| row.get::<_, i64>(0))?;
+        for key in keys {
+            let key = key?;
+            if found.len() < limit && seen.insert(key) {
+                found.push(by_key.query_row([key], record)?);
+            }
+        }
+    }
+    Ok(found)
 }

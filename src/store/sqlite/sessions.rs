@@ -12,7 +12,10 @@ use super::{
 };
 use crate::store::{
     SessionStore, StoreError,
-    sessions::{NewToken, Rotation, SessionRecord, SessionView, TokenHash},
+    sessions::{
+        NewToken, Rotation, SessionRecord, SessionView, TokenHash, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+    },
+    turns::Turn,
 };
 
 fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqlite::Result<()> {
@@ -79,7 +82,24 @@ fn rotate(tx: &Tx<'_>, used: TokenHash, next: NewToken, at: Timestamp) -> rusqli
         .prepare_cached("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")?
         .execute(params![at.as_millis(), used])?;
     store_token(tx.connection, token.session_key, next)?;
+    forget_used(tx.connection, &token)?;
     Ok(Rotation::Rotated { session: token.session, member: Box::new(member) })
+}
+
+/// Removes used tokens beyond those that are kept.
+fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result<()> {
+    let mut of_session = connection.prepare_cached(
+        "DELETE FROM refresh_tokens WHERE hash IN (
+            SELECT hash FROM refresh_tokens WHERE session = ? AND used_at IS NOT NULL
+            ORDER BY used_at DESC LIMIT -1 OFFSET ?)",
+    )?;
+    of_session.execute(params![token.session_key, USED_TOKENS_OF_SESSION])?;
+    let mut of_member = connection.prepare_cached(
+        "DELETE FROM refresh_tokens WHERE hash IN (
+            SELECT t.hash FROM sessions s JOIN refresh_tokens t ON t.session = s.key
+            WHERE s.member = ? AND t.used_at IS NOT NULL ORDER BY t.used_at DESC LIMIT -1 OFFSET ?)",
+    )?;
+    of_member.execute(params![token.member_key, USED_TOKENS_OF_MEMBER]).map(drop)
 }
 
 fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
@@ -157,11 +177,11 @@ impl SessionStore for Sqlite {
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
-        self.read(move |connection| view(connection, session)).await
+        self.read(Turn::session(session), move |connection| view(connection, session)).await
     }
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
-        self.read(move |connection| of_member(connection, member)).await
+        self.read(Turn::light(member), move |connection| of_member(connection, member)).await
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {

@@ -53,12 +53,14 @@ pub(super) struct Memory {
     pub(super) position: u64,
     pub(super) conversations: Cache<ConversationId, LogState>,
     pub(super) members: Cache<MemberId, MemberRef>,
+    /// Whether somebody was erased since this was last looked at.
+    pub(super) erased: bool,
 }
 
 impl Memory {
     fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let position = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
-        Ok(Self { position, conversations: Cache::new(CONVERSATIONS), members: Cache::new(MEMBERS) })
+        Ok(Self { position, conversations: Cache::new(CONVERSATIONS), members: Cache::new(MEMBERS), erased: false })
     }
 }
 
@@ -204,6 +206,10 @@ impl WriterThread {
             batch.extend(queue.try_iter().take(BATCH - 1));
             self.commit(&mut batch);
             self.checkpoints.after_commit(&self.connection);
+            if std::mem::take(&mut self.memory.erased) {
+                // Whoever asked may be gone: it happens all the same.
+                self.checkpoints.scrubber().scrub();
+            }
         }
         self.checkpoints.finish();
         // A clean file for the next start; failing is harmless, the log is replayed then.

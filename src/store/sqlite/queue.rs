@@ -1,0 +1,193 @@
+//! Reads that wait for a thread, fair between those whose they are.
+//!
+//! Callers take turns, whatever each has waiting; light and heavy reads take turns as well, and heavy ones never have all
+//! threads. So whoever comes waits for one read of each of the others at most, and never for everything of one.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::store::turns::{Caller, Turn, Weight};
+
+/// Reads of one member or session that wait, for each weight; more are refused.
+pub(super) const EACH: usize = 256;
+/// Reads that wait in all, for each weight. From half of it on only those are taken whose caller has none waiting yet.
+pub(super) const ALL: usize = 8_192;
+
+/// There is no room for the read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// Reads of one weight.
+struct Waiting<J> {
+    /// Who has reads waiting, in the order of their turns.
+    turns: VecDeque<Caller>,
+    jobs: HashMap<Caller, VecDeque<J>>,
+    count: usize,
+}
+
+impl<J> Waiting<J> {
+    fn new() -> Self {
+        Self { turns: VecDeque::new(), jobs: HashMap::new(), count: 0 }
+    }
+
+    fn push(&mut self, caller: Caller, job: J) -> Result<(), Full> {
+        let own = self.jobs.get(&caller).map_or(0, VecDeque::len);
+        let bound = match caller {
+            // Many callers in one.
+            Caller::System => ALL / 2,
+            Caller::Member(_) | Caller::Session(_) => EACH,
+        };
+        if own >= bound || self.count >= ALL || (self.count >= ALL / 2 && own > 0) {
+            return Err(Full);
+        }
+        let jobs = self.jobs.entry(caller).or_default();
+        if jobs.is_empty() {
+            self.turns.push_back(caller);
+        }
+        jobs.push_back(job);
+        self.count += 1;
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Option<J> {
+        let caller = self.turns.pop_front()?;
+        let jobs = self.jobs.get_mut(&caller)?;
+        let job = jobs.pop_front()?;
+        if jobs.is_empty() {
+            self.jobs.remove(&caller);
+        } else {
+            self.turns.push_back(caller);
+        }
+        self.count -= 1;
+        Some(job)
+    }
+}
+
+/// The reads that wait for one of a number of threads.
+pub(super) struct Queue<J> {
+    light: Waiting<J>,
+    heavy: Waiting<J>,
+    /// Heavy reads that are running, and how many may.
+    running: usize,
+    places: usize,
+    /// Whose turn it is when both have some.
+    next: Weight,
+}
+
+impl<J> Queue<J> {
+    /// An empty queue for a number of threads.
+    pub(super) fn new(threads: usize) -> Self {
+        let places = threads.saturating_sub(1).max(1);
+        Self { light: Waiting::new(), heavy: Waiting::new(), running: 0, places, next: Weight::Light }
+    }
+
+    /// Takes a read.
+    pub(super) fn push(&mut self, turn: Turn, job: J) -> Result<(), Full> {
+        match turn.weight {
+            Weight::Light => self.light.push(turn.caller, job),
+            Weight::Heavy => self.heavy.push(turn.caller, job),
+        }
+    }
+
+    /// The read whose turn it is. A heavy one has to be [`Queue::finished`].
+    pub(super) fn pop(&mut self) -> Option<(J, Weight)> {
+        let may_be_heavy = self.running < self.places && self.heavy.count > 0;
+        let weight = if may_be_heavy && (self.next == Weight::Heavy || self.light.count == 0) {
+            Weight::Heavy
+        } else {
+            Weight::Light
+        };
+        let job = match weight {
+            Weight::Light => self.light.pop(),
+            Weight::Heavy => self.heavy.pop(),
+        }?;
+        self.next = match weight {
+            Weight::Light => Weight::Heavy,
+            Weight::Heavy => Weight::Light,
+        };
+        self.running += usize::from(weight == Weight::Heavy);
+        Some((job, weight))
+    }
+
+    /// A read has ended.
+    pub(super) fn finished(&mut self, weight: Weight) {
+        self.running -= usize::from(weight == Weight::Heavy);
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.light.count + self.heavy.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::MemberId;
+
+    use super::*;
+
+    fn member(number: u8) -> MemberId {
+        MemberId::from_bytes([number; 12])
+    }
+
+    #[test]
+    fn callers_take_turns_however_much_one_has_waiting() {
+        let mut queue = Queue::new(4);
+        for number in 0..200 {
+            queue.push(Turn::light(member(1)), (1, number)).unwrap();
+        }
+        queue.push(Turn::light(member(2)), (2, 0)).unwrap();
+        queue.push(Turn::SYSTEM, (3, 0)).unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(job, _)| job).collect();
+        assert_eq!(order[..5], [(1, 0), (2, 0), (3, 0), (1, 1), (1, 2)]);
+        assert_eq!(order.len(), 202);
+        assert!(queue.is_empty() && queue.light.jobs.is_empty() && queue.light.turns.is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn heavy_reads_leave_a_thread_to_the_light_ones() {
+        let mut queue = Queue::new(3);
+        for number in 0..10 {
+            queue.push(Turn::heavy(member(number)), "heavy").unwrap();
+        }
+        assert_eq!((queue.pop(), queue.pop()), (Some(("heavy", Weight::Heavy)), Some(("heavy", Weight::Heavy))));
+        assert_eq!(queue.pop(), None, "the third thread waits for something light");
+        queue.push(Turn::light(member(0)), "light").unwrap();
+        assert_eq!(queue.pop(), Some(("light", Weight::Light)));
+        queue.finished(Weight::Light);
+        assert_eq!(queue.pop(), None);
+        queue.finished(Weight::Heavy);
+        assert_eq!(queue.pop(), Some(("heavy", Weight::Heavy)));
+    }
+
+    #[test]
+    fn light_and_heavy_reads_take_turns() {
+        let mut queue = Queue::new(1);
+        for _ in 0..3 {
+            queue.push(Turn::light(member(1)), ()).unwrap();
+            queue.push(Turn::heavy(member(1)), ()).unwrap();
+        }
+        let order: Vec<_> = std::iter::from_fn(|| {
+            let (_, weight) = queue.pop()?;
+            queue.finished(weight);
+            Some(weight)
+        })
+        .collect();
+        assert_eq!(order, [Weight::Light, Weight::Heavy].repeat(3));
+    }
+
+    #[test]
+    fn whoever_has_too_much_waiting_is_refused_and_nobody_else() {
+        let mut queue = Queue::new(4);
+        for _ in 0..EACH {
+            queue.push(Turn::heavy(member(1)), ()).unwrap();
+        }
+        assert_eq!(queue.push(Turn::heavy(member(1)), ()), Err(Full));
+        queue.push(Turn::heavy(member(2)), ()).unwrap();
+        for number in 3..255 {
+            while queue.heavy.count < ALL / 2 && queue.push(Turn::heavy(member(number)), ()).is_ok() {}
+        }
+        assert_eq!(queue.heavy.count, ALL / 2);
+        assert_eq!(queue.push(Turn::heavy(member(2)), ()), Err(Full), "has one waiting already");
+        queue.push(Turn::heavy(member(255)), ()).unwrap();
+    }
+}
