@@ -71,6 +71,7 @@ mod tests {
             members: vec![watermarks; 2],
             last_seq: INTEGER_MAX,
             unread: INTEGER_MAX,
+            unread_more: true,
             last_at: at,
             entries: Vec::new(),
         };

@@ -107,6 +107,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        store::epochs::Place,
         auth::access,
         clock::{Clock, SystemClock},
         ids::{Ids, SystemEntropy},
@@ -159,7 +160,10 @@ mod tests {
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let tokens = AccessTokens::new(&options, clock, ids);
         let token = tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token;
-        let admit = |token: &str, from: &str, full| hellos.admit(&tokens, token, from.parse().unwrap(), full).is_ok();
+        let admit = |token: &str, from: &str, full| {
+            let start = if full { Start::Full } else { Start::Since(Place::NOWHERE) };
+            hellos.admit(&tokens, token, from.parse().unwrap(), |_| start).is_ok()
+        };
         assert!(admit(&token, "192.0.2.1", true), "costs three");
         assert!(!admit(&token, "192.0.2.1", true), "one is left");
         assert!(admit(&token, "192.0.2.1", false));

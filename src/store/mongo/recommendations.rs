@@ -271,7 +271,7 @@ impl RecommendationStore for Mongo {
     }
 
     async fn spent(&self, day: i64) -> Result<u64, StoreError> {
-        self.read(async move |_, db| {
+        self.read(Turn::SYSTEM, async move |_, db| {
             let options = FindOptions::builder().projection(doc! { "spent": 1 }).build();
             let found: Vec<Document> = db.all("ai_budgets", doc! { "day": day }, options).await?;
             let spent = found.iter().filter_map(|budget| budget.get_i64("spent").ok());

@@ -165,10 +165,11 @@ mod tests {
     /// One member asks for 200 long reads; others come after them, and are not behind them.
     #[tokio::test]
     async fn one_member_cannot_fill_the_readers() {
+        let supervisor = Supervisor::new(Arc::default(), <_>::default());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         Connection::open(&path).unwrap();
-        let readers = Readers::spawn(&path, 2).unwrap();
+        let readers = Readers::spawn(&path, 2, &supervisor).unwrap();
         let member = |number| MemberId::from_bytes([number; 12]);
         // Until everything waits nothing may begin: each thread is held by a read of its own.
         let gates: Vec<_> = [Turn::light(member(8)), Turn::heavy(member(9))]

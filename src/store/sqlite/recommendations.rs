@@ -217,7 +217,7 @@ impl RecommendationStore for Sqlite {
     }
 
     async fn spent(&self, day: i64) -> Result<u64, StoreError> {
-        self.read(move |connection| {
+        self.read(Turn::SYSTEM, move |connection| {
             let sum = "SELECT ifnull(sum(spent), 0) FROM ai_budgets WHERE day = ?";
             connection.prepare_cached(sum)?.query_row([day], |row| row.get(0))
         })
