@@ -117,7 +117,7 @@ async fn a_page_of_another_site_cannot_open_a_socket() {
     let server = Server::start().await;
     let own = format!("http://{}", server.addr());
     let status = async |origin: Option<&str>| {
-        let stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
+        let stream = TcpStream::connect(server.addr()).await.unwrap();
         client::upgrade_from(stream, origin).await
     };
     assert_eq!(status(None).await, 101);
