@@ -240,7 +240,7 @@ async fn unread_counts_the_messages_of_others(f: &Fixture) {
 async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let conversation = direct_conversation(ana, ben);
-    let of_ana = |seq: u64| seq % 8 != 0;
+    let of_ana = |seq: u64| !seq.is_multiple_of(8);
     let last = 1_150;
     let message =
         |seq| if of_ana(seq) { append(ana, ben, client_id(), "x") } else { append(ben, ana, client_id(), "x") };

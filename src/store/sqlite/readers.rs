@@ -175,8 +175,8 @@ mod tests {
         let gates: Vec<_> = [Turn::light(member(8)), Turn::heavy(member(9))]
             .into_iter()
             .map(|turn| {
-                let (begun, begins) = mpsc::channel();
-                let (open, opens) = mpsc::channel::<()>();
+                let (begun, begins) = mpsc::sync_channel(1);
+                let (open, opens) = mpsc::sync_channel::<()>(1);
                 let held = readers.submit(turn, move |_| {
                     begun.send(()).unwrap();
                     // Until the other side is dropped.
@@ -187,7 +187,7 @@ mod tests {
                 (open, held.unwrap())
             })
             .collect();
-        let (done, order) = mpsc::channel();
+        let (done, order) = mpsc::sync_channel(256);
         let submit = |turn, name: &'static str| {
             let done = done.clone();
             let tell = move |_: &Connection| {
