@@ -316,7 +316,8 @@ refresh_expires_at: Timestamp, };
  * The id that a client gives to a message before it sends it: a UUID (RFC 9562).
  *
  * (conversation, sender, `client_id`) is unique for ever, which makes a retry safe at any time. Version 7 (time
- * ordered) is recommended: it keeps the server's index compact.
+ * ordered) is recommended: it keeps the server's index compact. Upper and lower case are the same id; it is written in
+ * lower case, as RFC 9562 wants it.
  */
 export type ClientMessageId = string;
 
@@ -936,7 +937,7 @@ name: string,
  */
 tier: Tier, 
 /**
- * Where the picture is.
+ * Where the picture is: a path below the address of the API, or a whole address.
  */
 profile_image_url?: string, 
 /**
@@ -964,7 +965,7 @@ export type MemberId = string;
  */
 export type MemberPatch = { 
 /**
- * The name to show: 1 to 100 characters after trimming. Cannot be removed.
+ * The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit. Cannot be removed.
  */
 name?: string, 
 /**
@@ -976,7 +977,7 @@ contact_info?: ContactInfoPatch,
  */
 visibility?: VisibilityPatch, 
 /**
- * Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
+ * Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
  */
 profile_image_url?: string | null, };
 
@@ -994,7 +995,7 @@ member: MemberCard, };
  */
 export type MemberReplacement = { 
 /**
- * The name to show: 1 to 100 characters after trimming.
+ * The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
  */
 name: string, 
 /**
@@ -1006,7 +1007,7 @@ contact_info: ContactInfo,
  */
 visibility: Visibility, 
 /**
- * Where the picture is: an `http` or `https` URL of at most 2,048 characters, or the path of an uploaded photo.
+ * Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
  */
 profile_image_url: string | null, };
 
@@ -1531,7 +1532,7 @@ refresh_token: string, };
  */
 export type RegisterRequest = { 
 /**
- * The name to show: 1 to 100 characters after trimming.
+ * The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
  */
 name: string, 
 /**
