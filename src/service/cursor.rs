@@ -10,6 +10,8 @@ use crate::store::conversations::{Position, StoreId};
 const VERSION: u8 = 1;
 /// Of a place within a sync.
 const PARTIAL: u8 = 2;
+/// Stands for no position.
+const NONE: Position = Position(u64::MAX);
 
 /// A place within the list of conversations that a sync sends, the one with the newest entry first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct Partial {
 /// Writes a place within a sync as a cursor.
 #[must_use]
 pub fn encode_partial(store: StoreId, place: &Partial) -> Cursor {
-    let number = |position: Option<Position>| position.map_or(0, |Position(position)| position).to_be_bytes();
+    let number = |position: Option<Position>| position.unwrap_or(NONE).0.to_be_bytes();
     let Partial { since, changed, begun, below, listed } = *place;
     let numbers = [since, changed, Some(begun), below].map(number);
     let bytes = [&[PARTIAL][..], &store.0, numbers.as_flattened(), &[listed]].concat();
@@ -47,10 +49,10 @@ pub fn decode_partial(store: StoreId, cursor: &Cursor) -> Option<Partial> {
     let &[listed] = rest else { return None };
     let (numbers, _) = numbers.as_chunks::<8>();
     let &[since, changed, begun, below] = numbers else { return None };
-    let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| position.0 > 0);
+    let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| *position != NONE);
     let (since, changed, below) = (position(since), position(changed), position(below));
     let ours = *version == PARTIAL && *id == store.0;
-    ours.then(|| Partial { since, changed, begun: position(begun).unwrap_or_default(), below, listed })
+    ours.then(|| Partial { since, changed, begun: position(begun).unwrap_or(NONE), below, listed })
 }
 
 /// Writes a cursor.
@@ -86,6 +88,7 @@ mod tests {
         for place in [
             Partial { since: None, changed: None, begun: Position(9), below: at(7), listed: 3 },
             Partial { since: at(2), changed: at(5), begun: Position(u64::MAX), below: None, listed: 255 },
+            Partial { since: at(0), changed: at(0), begun: Position(0), below: at(1), listed: 0 },
         ] {
             let cursor = encode_partial(ours, &place);
             assert_eq!(decode_partial(ours, &cursor), Some(place));
