@@ -74,7 +74,7 @@ fn machine(criterion: &mut Criterion) {
     let (id, session) = (ConnectionId::from_bytes([5; 12]), SessionId::from_bytes([6; 12]));
     let connection = Arc::new(Connection::new(id, MEMBER, session, "d".parse().unwrap(), outbox));
     let expires_at = Timestamp::from_millis(1_000_000);
-    let signed_in = SignedIn { connection, expires_at, since: None, cursor: None };
+    let signed_in = SignedIn { connection, expires_at };
     criterion.bench_function("state machine, message.send", |bencher| {
         bencher.iter_batched_ref(
             || {

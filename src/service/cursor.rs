@@ -26,6 +26,8 @@ const LABEL: &[u8] = b"members-book cursor 2";
 const BODY: usize = 18;
 /// The same for a place within a sync: version, kind, epoch, four positions, how many conversations.
 const WITHIN: usize = 43;
+/// Stands for no position.
+const NONE: Position = Position(u64::MAX);
 /// Bytes of the code: 2^80 guesses, each of which costs a rate-limited hello.
 const CODE: usize = 10;
 
@@ -94,7 +96,7 @@ impl Keys {
     /// Writes a cursor for a member that stands for a place within a sync.
     #[must_use]
     pub fn encode_within(&self, member: MemberId, place: &Partial) -> Cursor {
-        let number = |position: Option<Position>| position.map_or(0, |Position(position)| position).to_be_bytes();
+        let number = |position: Option<Position>| position.unwrap_or(NONE).0.to_be_bytes();
         let Partial { epoch, since, changed, begun, below, listed } = *place;
         let mut body = [listed; WITHIN];
         let (head, rest) = body.split_at_mut(BODY - 8);
@@ -122,9 +124,9 @@ impl Keys {
         let &[listed] = listed else { return None };
         let (numbers, _) = numbers.as_chunks::<8>();
         let &[since, changed, begun, below] = numbers else { return None };
-        let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| position.0 > 0);
+        let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| *position != NONE);
         let (since, changed, below) = (position(since), position(changed), position(below));
-        Some(Partial { epoch, since, changed, begun: position(begun).unwrap_or_default(), below, listed })
+        Some(Partial { epoch, since, changed, begun: position(begun).unwrap_or(NONE), below, listed })
     }
 
     /// A body with its code, as text. `WHOLE` is `BYTES` and those of the code.
@@ -224,6 +226,7 @@ mod tests {
         let epoch = Epoch([7; 8]);
         for place in [
             Partial { epoch, since: None, changed: None, begun: Position(9), below: at(7), listed: 3 },
+            Partial { epoch, since: at(0), changed: at(0), begun: Position(0), below: at(0), listed: 0 },
             Partial { epoch, since: at(2), changed: at(5), begun: Position(u64::MAX), below: None, listed: 255 },
         ] {
             let cursor = keys.encode_within(ANA, &place);

@@ -29,14 +29,16 @@ async fn too_many_messages_are_refused_with_a_time_to_wait_and_can_be_sent_then(
     phone.say(ben.id, "1").await;
     phone.say(ben.id, "2").await;
     tablet.say(ben.id, "3").await;
-    let error: Error = phone.ask(message_to(ben.id, "4")).await;
+    let fourth = message_to(ben.id, "4");
+    let error: Error = phone.ask(fourth.clone()).await;
     assert_eq!(error.code, ErrorCode::RateLimited);
     let wait = Duration::from_millis(error.retry_after_ms.unwrap());
     assert!(wait <= Duration::from_millis(110), "{wait:?}");
     phone.ping().await;
     // What the server asks for is what a client does.
     tokio::time::sleep(wait).await;
-    assert_eq!(phone.say(ben.id, "4").await.seq, 4, "the refused one took no seq");
+    let accepted: MessageAccepted = phone.ask(fourth).await;
+    assert_eq!(accepted.message.seq, 4, "the refused one took no seq");
     assert!(server.metric(r#"rate_limited_total{limit="messages"}"#).await >= 1.0);
 }
 

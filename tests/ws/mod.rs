@@ -5,6 +5,7 @@ mod chat;
 mod devices;
 mod fuzz;
 mod handshake;
+mod late;
 mod limits;
 mod presence;
 mod slow;
