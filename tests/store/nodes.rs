@@ -14,7 +14,7 @@ use super::fixture::{Fixture, append};
 use crate::harness::{client_id, database::Database};
 
 fn node(database: &Arc<Database>, nodes: Nodes) -> Fixture {
-    Fixture::mongodb_as(Arc::clone(database), Duration::from_secs(10), nodes)
+    Fixture::mongodb_as(Arc::clone(database), Duration::from_secs(20), nodes)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
