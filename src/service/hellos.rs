@@ -107,11 +107,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        store::epochs::Place,
         auth::access,
         clock::{Clock, SystemClock},
         ids::{Ids, SystemEntropy},
         service::limiter::Rate,
+        store::epochs::Place,
         telemetry::Metrics,
     };
 

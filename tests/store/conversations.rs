@@ -16,6 +16,7 @@ use members_book::{
             Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Position, Range, ReceiptRange,
             ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
         },
+        epochs::Place,
     },
 };
 use protocol::{
@@ -484,6 +485,7 @@ async fn changes_come_in_parts(f: &Fixture) {
     f.settle().await;
     let first = f.store.conversations.changes(ana, None).await.unwrap();
     assert!(first.full && first.partial && !first.more);
+    let begun = Place { epoch: first.epoch, position: first.position };
     let (mut listed, mut place) = (Vec::new(), None);
     let mut part = first.clone();
     loop {
@@ -497,19 +499,19 @@ async fn changes_come_in_parts(f: &Fixture) {
         if !part.partial {
             break;
         }
-        let below = SyncPart { below: place, ..SyncPart::first(first.position, None) };
+        let below = SyncPart { below: place, ..SyncPart::first(begun, None) };
         part = f.store.conversations.changes_below(ana, below).await.unwrap().unwrap();
     }
     assert_eq!(listed, newest_first);
 
-    let room = SyncPart { conversations: 2, entries: 3, ..SyncPart::first(first.position, None) };
+    let room = SyncPart { conversations: 2, entries: 3, ..SyncPart::first(begun, None) };
     let bounded = f.store.conversations.changes_below(ana, room).await.unwrap().unwrap();
     assert!(bounded.more && !bounded.partial);
     let entries: Vec<_> = bounded.conversations.iter().map(|conversation| conversation.entries.len()).collect();
     assert_eq!(entries, [2, 1]);
-    let changed = SyncPart { changed: Some(first.position), ..SyncPart::first(first.position, None) };
+    let changed = SyncPart { changed: Some(first.position), ..SyncPart::first(begun, None) };
     assert!(f.store.conversations.changes_below(ana, changed).await.unwrap().unwrap().conversations.is_empty());
-    let future = SyncPart::first(Position(first.position.0 + 3_600_000), None);
+    let future = SyncPart::first(Place { position: Position(first.position.0 + 3_600_000), ..begun }, None);
     assert_eq!(f.store.conversations.changes_below(ana, future).await.unwrap(), None, "another state of the store");
 }
 

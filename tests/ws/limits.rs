@@ -180,7 +180,7 @@ async fn new_conversations_are_limited_and_known_ones_are_not() {
     // All that were on their way are refused alike, so that none is stored before one that came earlier.
     let posted = [anas.post(message_to(leo.id, "1")).await, anas.post(message_to(leo.id, "2")).await];
     for id in posted {
-        let protocol::ServerFrame::Error(error) = anas.reply(&id).await else { panic!("accepted") };
+        let ServerFrame::Error(error) = anas.reply(&id).await else { panic!("accepted") };
         assert_eq!(error.code, ErrorCode::RateLimited);
         assert!(error.retry_after_ms.is_some_and(|wait| wait > 60_000 && wait <= 120_001), "{error:?}");
     }
