@@ -339,7 +339,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         open(&path, true).unwrap().backend.close().await;
-        let older = "DROP TABLE epochs; DROP TABLE probe; PRAGMA user_version = 4;";
+        let older = "DROP INDEX audit_by_actor; DROP INDEX audit_by_target; PRAGMA user_version = 7;";
         Connection::open(&path).unwrap().execute_batch(older).unwrap();
         let server = lock(&path).unwrap();
         let refused = open(&path, false).err().unwrap().to_string();
