@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use self::stranger::Stranger;
 use self::strangers::{Oldest, Strangers};
-use crate::{hub::Outbox, service::accounts, telemetry::Metrics};
+use crate::{hub::Outbox, sources::subscriber, telemetry::Metrics};
 
 /// A stranger that has waited for longer may be closed for one that has as many connections: a client says hello, or
 /// asks for something, at once.
@@ -248,7 +248,7 @@ impl Drop for Held {
 
 /// What counts as one address: the same as for rate limits.
 fn address(peer: IpAddr) -> IpAddr {
-    accounts::network(peer)
+    subscriber(peer)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod photos;
 pub mod presence;
 pub mod service;
 pub mod session;
+pub mod sources;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -2,13 +2,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     sync::Arc,
 };
 
 use tokio::time::Instant;
 
 use super::Stranger;
+use crate::sources::network;
 
 /// The connections that nobody has signed in on. Every operation costs a logarithm of how many there are at most, but
 /// looking at all of them.
@@ -119,13 +120,5 @@ impl Strangers {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty() && self.addresses.is_empty() && self.networks.is_empty() && self.sizes.is_empty()
-    }
-}
-
-/// What counts as one network: what a provider gives to one site, or lets it choose from.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !0xff)),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !((1 << 80) - 1))),
     }
 }

@@ -3,10 +3,9 @@
 //! Work for familiar sources (a member who logs in from where they did before) has a queue of its own, which gets every
 //! second turn while there is such work. Strangers, however many, cannot take that.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::VecDeque, net::IpAddr};
+
+use crate::sources::network;
 
 /// Items in one queue.
 const QUEUE_MAX: usize = 256;
@@ -18,7 +17,7 @@ const ADDRESS_MAX: usize = 64;
 /// Where work comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
-    /// The address; one for a whole subscriber of IPv6 ([`crate::service::accounts::network`]).
+    /// The address; one for a whole subscriber of IPv6 ([`crate::sources::subscriber`]).
     pub address: IpAddr,
     /// Whether the same member has logged in from there before.
     pub familiar: bool,
@@ -89,7 +88,7 @@ impl<T> Turns<T> {
 
 impl<T> Ring<T> {
     fn push(&mut self, address: IpAddr, item: T) -> Result<(), Full> {
-        let network = wide_network(address);
+        let network = network(address);
         let known = self.networks.iter().find(|known| known.network == network);
         let of_network = known.map_or(0, |known| known.len);
         let of_address = known.and_then(|known| known.addresses.iter().find(|known| known.address == address));
@@ -166,24 +165,9 @@ impl<T> Network<T> {
     }
 }
 
-/// What counts as one network when addresses are many: a /24 of IPv4, a /48 of IPv6, which one customer has (RFC 6177).
-fn wide_network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & !0xff)),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wide_network_is_what_one_customer_can_have() {
-        let same = |a: &str, b: &str| wide_network(a.parse().unwrap()) == wide_network(b.parse().unwrap());
-        assert!(same("192.0.2.1", "192.0.2.254") && same("2001:db8:1:2::1", "2001:db8:1:ffff::9"));
-        assert!(!same("192.0.2.1", "192.0.3.1") && !same("2001:db8:1::1", "2001:db8:2::1"));
-    }
 
     fn from(address: &str) -> Source {
         Source { address: address.parse().unwrap(), familiar: false }

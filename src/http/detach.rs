@@ -12,7 +12,7 @@ use axum::{
 use protocol::ErrorCode;
 
 use super::{AppState, address::ClientAddress};
-use crate::{failure::Failure, service::accounts::network};
+use crate::{failure::Failure, sources::subscriber};
 
 /// Requests that may change something and are worked on at the same time; more are answered `overloaded`. Each holds a body
 /// of 64 KiB at most; uploads of photos have slots of their own.
@@ -29,7 +29,7 @@ pub async fn detach(State(state): State<AppState>, request: Request, next: Next)
     let Some(&ClientAddress(address)) = request.extensions().get() else {
         return Failure::of(ErrorCode::Internal).into_response();
     };
-    let slot = match state.detached.take(network(address)) {
+    let slot = match state.detached.take(subscriber(address)) {
         Ok(slot) => slot,
         Err(failure) => return failure.into_response(),
     };

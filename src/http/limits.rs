@@ -11,9 +11,9 @@ use axum::{
 use protocol::MemberId;
 
 use super::{AppState, address::ClientAddress, extract::bearer};
-use crate::service::{
-    accounts::network,
-    limiter::{Allowance, Limiter},
+use crate::{
+    service::limiter::{Allowance, Limiter},
+    sources::subscriber,
 };
 
 /// What is left (draft-ietf-httpapi-ratelimit-headers-10).
@@ -47,7 +47,7 @@ pub async fn limit(State(state): State<AppState>, request: Request, next: Next) 
     let mut told = Vec::new();
     let mut refused = None;
     if let Some(ClientAddress(address)) = request.extensions().get() {
-        let (taken, left) = limits.by_address.take(&network(*address));
+        let (taken, left) = limits.by_address.take(&subscriber(*address));
         told.extend(left.map(|left| (limits.by_address.name(), left)));
         refused = taken.err();
     }

@@ -1,10 +1,6 @@
 //! Accounts: register, log in, refresh, log out.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
@@ -24,6 +20,7 @@ use crate::{
     failure::Failure,
     hub::{Close, Hub},
     ids::Ids,
+    sources::subscriber,
     store::{
         MemberStore, SessionStore,
         changes::Actor,
@@ -80,8 +77,8 @@ impl Accounts {
     /// # Errors
     /// `email_taken`, a rate limit, or the store.
     pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.registrations.check(&network(from))?;
-        let source = Source { address: network(from), familiar: false };
+        self.registrations.check(&subscriber(from))?;
+        let source = Source { address: subscriber(from), familiar: false };
         let member = self.create(request, UserType::Member, None, source).await?;
         tracing::info!(member = %member.profile.id, "member registered");
         self.familiar.remember(&member.profile.email, source.address);
@@ -117,9 +114,9 @@ impl Accounts {
     /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated` only to whom
     /// knows the password, a rate limit, or the store.
     pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.logins.check(&network(from))?;
+        self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(&request.email).await?;
-        let address = network(from);
+        let address = subscriber(from);
         let source = Source { address, familiar: self.familiar.knows(&request.email, address) };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let verdict = self.passwords.verify(request.password.clone(), hash, source).await?;
@@ -238,33 +235,11 @@ impl Accounts {
     }
 }
 
-/// What counts as one address: a subscriber has a whole /64 of IPv6 (RFC 6177).
-#[must_use]
-pub fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
 impl From<NotHashed> for Failure {
     fn from(error: NotHashed) -> Self {
         match error {
             NotHashed::TooMany => Self::of(ErrorCode::RateLimited).retry_after(password::RETRY_AFTER),
             NotHashed::TooBusy => Self::overloaded(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ipv6_subscriber_counts_as_one_address() {
-        let same = |a: &str, b: &str| network(a.parse().unwrap()) == network(b.parse().unwrap());
-        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::9"));
-        assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
-        assert!(!same("192.0.2.1", "192.0.2.2"));
     }
 }

@@ -13,8 +13,8 @@ use std::{
 use protocol::{ErrorCode, MemberId, SessionId};
 use tokio::time::Instant;
 
-use super::{accounts::network, catch_up::Start, limiter::Limiter};
-use crate::{auth::AccessTokens, failure::Failure};
+use super::{catch_up::Start, limiter::Limiter};
+use crate::{auth::AccessTokens, failure::Failure, sources::subscriber};
 
 /// What a hello with a full sync costs; one with a cursor costs 1.
 const FULL_COST: u32 = 3;
@@ -52,7 +52,7 @@ impl Hellos {
         from: IpAddr,
         start: impl FnOnce(MemberId) -> Start,
     ) -> Result<Start, Failure> {
-        self.by_address.check(&network(from))?;
+        self.by_address.check(&subscriber(from))?;
         let Ok(token) = tokens.verify(token) else { return Ok(Start::Full) };
         if let Some(wait) = self.kept_out(token.member, Instant::now()) {
             return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
