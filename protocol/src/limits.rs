@@ -93,7 +93,7 @@ pub const URL_MAX_CHARS: usize = 2_048;
 /// Longest text to search for, in characters.
 pub const SEARCH_MAX_CHARS: usize = 100;
 /// Most members that a search finds.
-pub const SEARCH_RESULTS_MAX: usize = 500;
+pub const SEARCH_RESULTS_MAX: usize = 200;
 /// Longest `cursor` of a list over REST, in characters.
 pub const PAGE_CURSOR_MAX_CHARS: usize = 512;
 /// Longest `Idempotency-Key`, in characters.

@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// Requests that a search counts as: it reads up to 200 records and rates them.
+const SEARCH_COST: u32 = 8;
+
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -72,6 +75,8 @@ async fn search(
     Params(query): Params<SearchQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<Directory>, Failure> {
+    // One was taken before the request came here.
+    state.limits.by_member.check_many(&who.member, SEARCH_COST - 1)?;
     state.directory.search(&who, &query.q, &page).await.map(Json)
 }
 
