@@ -84,6 +84,12 @@ impl Server {
         self.folder.path().join("load.db")
     }
 
+    /// Bytes of its embedded store: the file and the log beside it.
+    pub(crate) fn store_bytes(&self) -> u64 {
+        let length = |name: &str| self.folder.path().join(name).metadata().map_or(0, |file| file.len());
+        length("load.db") + length("load.db-wal")
+    }
+
     /// Where its metrics are, if it has any.
     pub(crate) fn metrics_addr(&self) -> Option<SocketAddr> {
         *self.metrics.lock().unwrap_or_else(PoisonError::into_inner)

@@ -69,6 +69,9 @@ pub(crate) struct Probe {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
     pub(crate) before: u64,
+    /// How much the store has grown until after the attack: its caches keep so much, up to their bounds, and rightly so.
+    #[serde(default)]
+    pub(crate) stored: u64,
     /// The most during the attack.
     pub(crate) during: u64,
     /// After ten seconds, or once it was back.

@@ -101,6 +101,7 @@ impl<'a> Siege<'a> {
     async fn once(&mut self, attack: Attack, time: Duration, attempt: u32) -> Result<AttackOutcome, String> {
         let without = self.without();
         let mut memory = Memory { before: resident(&self.watched)?, ..Memory::default() };
+        let stored_before = self.server.store_bytes();
         let series_before = series(self.metrics).await?;
         let field = Field::new(self.trial.target.addr, self.cast.clone(), self.trial.seed, time);
         let again = if attempt > 1 { format!(" ({attempt})") } else { String::new() };
@@ -115,6 +116,7 @@ impl<'a> Siege<'a> {
         let achieved = field.achieved();
 
         let back = self.limits.back();
+        memory.stored = self.server.store_bytes().saturating_sub(stored_before) / 1024;
         self.recover(&back, &mut memory, stage.to).await?;
         field.let_go();
         self.probes.over(stage.to).await;

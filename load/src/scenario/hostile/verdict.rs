@@ -61,7 +61,13 @@ impl Limits {
         let mut checks = vec![
             self.p99(without, with, quick),
             new("memory during it", mebibytes(memory.during), self.memory_max, "MiB", true),
-            new("memory after it", mebibytes(memory.after), mebibytes(self.back().limit(memory.before)), "MiB", !quick),
+            new(
+                "memory after it",
+                mebibytes(memory.after),
+                mebibytes(self.back().limit(memory.before + memory.stored)),
+                "MiB",
+                !quick,
+            ),
         ];
         for (what, probe, limit) in [
             ("connecting", &with.hello, self.hello_limit),
@@ -130,7 +136,7 @@ mod tests {
             attempts: 1,
             without: Others { p99: 8_000, ..Others::default() },
             with: Others { p99: 16_000, ..Others::default() },
-            memory: Memory { before: 100 * 1024, during: 1024 * 1024, after: 116 * 1024, back: None },
+            memory: Memory { before: 90 * 1024, stored: 10 * 1024, during: 1024 * 1024, after: 116 * 1024, back: None },
             achieved: [("requests".to_owned(), 1)].into(),
             ..AttackOutcome::default()
         }
@@ -161,7 +167,7 @@ mod tests {
                 health: probe,
                 ..Others::default()
             },
-            memory: Memory { before: 100 * 1024, during: 1025 * 1024, after: 117 * 1024, back: None },
+            memory: Memory { before: 100 * 1024, stored: 0, during: 1025 * 1024, after: 117 * 1024, back: None },
             achieved: std::collections::BTreeMap::new(),
             ..harmless()
         };

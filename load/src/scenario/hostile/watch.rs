@@ -85,7 +85,7 @@ impl Back {
     ) -> Result<(), String> {
         loop {
             memory.after = resident(watched)?;
-            if memory.after <= self.limit(memory.before) {
+            if memory.after <= self.limit(memory.before + memory.stored) {
                 memory.back = Some(ended.elapsed().as_secs_f64());
                 return Ok(());
             }
