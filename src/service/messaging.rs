@@ -202,14 +202,15 @@ impl Messaging {
         Ok(())
     }
 
-    /// Tells the others that a member has stopped typing where they typed a moment ago. Never waits. Where the members are
-    /// not known without the store, the others end it themselves after [`protocol::limits::TYPING_TTL_MS`].
-    pub fn stopped_typing(&self, member: MemberId, origin: Option<ConnectionId>, target: Target) {
-        let Ok(conversation) = conversation_of(member, target) else { return };
-        let Some(membership) = self.memberships.get(&conversation) else { return };
+    /// Tells the others that a member has stopped typing where they typed a moment ago. Never waits; false if that cannot be
+    /// done without the store.
+    pub fn stopped_typing(&self, member: MemberId, origin: Option<ConnectionId>, target: Target) -> bool {
+        let Ok(conversation) = conversation_of(member, target) else { return true };
+        let Some(membership) = self.memberships.get(&conversation) else { return false };
         if let Ok(others) = others_in(&membership, member) {
             self.show_typing(TypingPush { conversation, member, active: false }, others, origin);
         }
+        true
     }
 
     fn show_typing(&self, typing: TypingPush, mut others: Vec<MemberId>, origin: Option<ConnectionId>) {

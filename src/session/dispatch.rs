@@ -163,10 +163,23 @@ async fn watch(context: &Context, connection: &Arc<Connection>, asked: Asked, me
 }
 
 /// Tells the others that the member has stopped typing, as far as they can be told.
+///
+/// Before the first message of a conversation the store has to say who was shown the typing: in a task of its own, for as
+/// many targets as a connection may type in.
 pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Target>) {
-    for target in targets {
-        context.messaging.stopped_typing(connection.member, Some(connection.id), target);
+    let (member, origin) = (connection.member, Some(connection.id));
+    let unknown: Vec<Target> =
+        targets.into_iter().filter(|target| !context.messaging.stopped_typing(member, origin, *target)).collect();
+    if unknown.is_empty() {
+        return;
     }
+    let messaging = Arc::clone(&context.messaging);
+    tokio::spawn(async move {
+        for target in unknown {
+            // Those who cannot be told end it themselves after a while.
+            let _ = messaging.typing(member, origin, target, false).await;
+        }
+    });
 }
 
 fn outcome_frame(outcome: Outcome) -> ServerFrame {

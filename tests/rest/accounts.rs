@@ -151,6 +151,16 @@ async fn a_token_is_good_for_its_time() {
 }
 
 #[tokio::test]
+async fn a_request_without_a_body_may_name_a_content_type() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let request = server.http().post(server.url("/api/auth/logout")).bearer_auth(&ana.auth.access_token);
+    let response = request.header("content-type", "application/octet-stream").send().await.unwrap();
+    assert_eq!(response.status(), 204);
+    assert_eq!(me(&server, &ana.auth.access_token).await.status(), 401);
+}
+
+#[tokio::test]
 async fn logging_out_ends_this_session_or_all() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;

@@ -41,6 +41,18 @@ async fn typing_stops_when_the_typist_vanishes() {
 }
 
 #[tokio::test]
+async fn typing_before_the_first_message_stops_when_the_typist_vanishes() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    ben.show_presence_to("members").await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    anas.typing_to(ben.id, true).await;
+    assert!(bens.expect::<TypingPush>().await.active);
+    drop(anas);
+    assert!(!bens.expect::<TypingPush>().await.active);
+}
+
+#[tokio::test]
 async fn typing_stops_by_itself() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
