@@ -151,7 +151,7 @@ where
         match bytes.is_empty() {
             // Some clients name a content type even when there is no content.
             true => Ok(Self(T::default())),
-            false if is_json => parse(&bytes).map(Self),
+            false if is_json => parse(&bytes).map(|Body(body)| Self(body)),
             false => Err(ErrorCode::UnsupportedMediaType.into()),
         }
     }
