@@ -110,6 +110,11 @@ pub struct SyncDone {
     pub full: bool,
     /// Whether `conversations.list` has conversations that a full sync had no room for.
     pub more: bool,
+    /// The server has gone back behind the cursor in `hello`, to a backup for example: what the client has of any log, and
+    /// this sync has not brought, may have vanished. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub reset: bool,
 }
 
 /// `message.accepted`: the message is on disk (embedded store) or majority-committed (MongoDB).

@@ -22,8 +22,10 @@ use crate::{
 /// Where a sync starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the full state: there is no cursor, or none of this store.
+    /// With the full state: there is no cursor, or none that was made here for this member.
     Full,
+    /// With the full state: the store has gone back behind the cursor.
+    Reset,
     /// With what changed after a place.
     Since(Place),
     /// Within a list that was begun on an earlier connection.
@@ -36,6 +38,8 @@ pub struct CatchUp {
     round: Round,
     /// Whether there are conversations that the full state had no room for.
     more: bool,
+    /// Whether what the client has may have vanished.
+    reset: bool,
     /// Whether the full state was begun because what a cursor asked for was too much.
     fell_back: bool,
 }
@@ -82,6 +86,8 @@ pub struct Done {
     pub full: bool,
     /// Whether there are conversations that the full state had no room for.
     pub more: bool,
+    /// Whether the store has gone back behind what the client had.
+    pub reset: bool,
 }
 
 impl CatchUp {
@@ -89,11 +95,11 @@ impl CatchUp {
     #[must_use]
     pub fn new(member: MemberId, start: Start) -> Self {
         let round = match start {
-            Start::Full => Round::first(None),
+            Start::Full | Start::Reset => Round::first(None),
             Start::Since(place) => Round::first(Some(place)),
             Start::Within(place) => Round::at(place),
         };
-        Self { member, round, more: false, fell_back: false }
+        Self { member, round, more: false, fell_back: false, reset: start == Start::Reset }
     }
 
     /// The next part of the list.
@@ -134,7 +140,7 @@ impl CatchUp {
     #[must_use]
     pub fn done(&self) -> Option<Done> {
         let place = self.round.place.filter(|_| self.round.whole)?;
-        Some(Done { place: place.start(), full: place.since.is_none(), more: self.more })
+        Some(Done { place: place.start(), full: place.since.is_none(), more: self.more, reset: self.reset })
     }
 
     fn take(&mut self, changes: Changes) -> Part {

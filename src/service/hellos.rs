@@ -58,7 +58,7 @@ impl Hellos {
             return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
         }
         let start = start(token.member);
-        let cost = if start == Start::Full { FULL_COST } else { 1 };
+        let cost = if matches!(start, Start::Full | Start::Reset) { FULL_COST } else { 1 };
         self.by_session.check_many(&token.session, cost)?;
         self.by_member.check_many(&token.member, cost)?;
         Ok(start)

@@ -293,9 +293,9 @@ impl Messaging {
         let place = match &start {
             Some(Start::Since(place)) => *place,
             Some(Start::Within(within)) => within.start(),
-            Some(Start::Full) | None => return Start::Full,
+            Some(Start::Full | Start::Reset) | None => return Start::Full,
         };
-        start.filter(|_| self.store.accepts(place)).unwrap_or(Start::Full)
+        start.filter(|_| self.store.accepts(place)).unwrap_or(Start::Reset)
     }
 
     /// A place within a sync as a cursor of a member.

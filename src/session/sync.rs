@@ -36,6 +36,6 @@ pub(super) fn frames(member: MemberId, part: Part, messaging: &Messaging) -> Vec
 }
 
 /// The last frame of a sync.
-pub(super) fn done(member: MemberId, Done { place, full, more }: Done, messaging: &Messaging) -> Frame {
-    Frame::push(&ServerFrame::SyncDone(SyncDone { cursor: messaging.cursor_at(member, place), full, more }))
+pub(super) fn done(member: MemberId, Done { place, full, more, reset }: Done, messaging: &Messaging) -> Frame {
+    Frame::push(&ServerFrame::SyncDone(SyncDone { cursor: messaging.cursor_at(member, place), full, more, reset }))
 }
