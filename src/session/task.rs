@@ -127,15 +127,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             let signed_in = self.connection.is_some();
             tokio::select! {
                 () = self.outbox.ready() => self.send_queued().await?,
-                message = self.socket.next(), if self.session.can_read() => {
-                    self.outbox.attend();
-                    let end = self.read(message);
-                    // What came before the end is done even so: a message that arrived is sent.
-                    let performed = self.perform().await;
-                    end?;
-                    performed?;
-                }
+                message = self.socket.next(), if self.session.can_read() => self.hear(message).await?,
                 () = timer.as_mut() => {
+                    // What has arrived counts, although the timer was looked at first.
+                    let waiting = if self.session.can_read() { self.socket.next().now_or_never() } else { None };
+                    if let Some(message) = waiting {
+                        self.hear(message).await?;
+                    }
                     let now = Instant::now();
                     self.session.tick(now, &mut self.effects);
                     self.perform().await?;
@@ -177,6 +175,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             End::Left => socket.answer_close().await,
             End::Gone => {}
         }
+    }
+
+    /// Reads what has arrived, and does what it asks for.
+    async fn hear(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        self.outbox.attend();
+        let end = self.read(first);
+        // What came before the end is done even so: a message that arrived is sent.
+        let performed = self.perform().await;
+        end?;
+        performed
     }
 
     /// Reads a message and whatever else has arrived with it.
