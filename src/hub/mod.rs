@@ -38,6 +38,8 @@ pub struct Registered {
 /// The connections of this node, by member.
 pub struct Hub {
     members: DashMap<MemberId, Connections>,
+    /// Connections that were replaced and have not ended yet: memory is charged for them all the same.
+    leaving: DashMap<ConnectionId, Arc<Outbox>>,
     max_per_member: usize,
     metrics: Arc<Metrics>,
 }
@@ -46,7 +48,7 @@ impl Hub {
     /// An empty hub that allows this many connections of one member.
     #[must_use]
     pub fn new(max_per_member: usize, metrics: Arc<Metrics>) -> Self {
-        Self { members: DashMap::new(), max_per_member, metrics }
+        Self { members: DashMap::new(), leaving: DashMap::new(), max_per_member, metrics }
     }
 
     /// Adds a signed-in connection; events are queued for it from now on. An older connection of the same device is
@@ -67,6 +69,7 @@ impl Hub {
                 let replaced = match connections.iter_mut().find(|known| known.device == connection.device) {
                     Some(older) => {
                         older.outbox.close(Close::with(CloseCode::Replaced));
+                        self.leaving.insert(older.id, Arc::clone(&older.outbox));
                         Some(std::mem::replace(older, connection).id)
                     }
                     None if full => return Err(TooManyConnections),
@@ -80,8 +83,14 @@ impl Hub {
         }
     }
 
-    /// Removes a connection, unless it was replaced before.
+    /// Removes a connection that has ended, whether it was replaced before or not.
     pub fn remove(&self, connection: &Connection) {
+        self.remove_from_members(connection);
+        // Only now: who replaces it holds the lock of the member until it is in here.
+        self.leaving.remove(&connection.id);
+    }
+
+    fn remove_from_members(&self, connection: &Connection) {
         let Entry::Occupied(mut occupied) = self.members.entry(connection.member) else { return };
         let connections = occupied.get_mut();
         // Only itself: a newer connection of the same device is somebody else.
@@ -127,7 +136,7 @@ impl Hub {
         }
     }
 
-    /// The outboxes that bytes are charged for, with how many.
+    /// The outboxes that bytes are charged for, with how many; those of replaced connections too, until they end.
     #[must_use]
     pub fn holding(&self) -> Vec<(usize, Arc<Outbox>)> {
         let mut holding = Vec::new();
@@ -136,6 +145,8 @@ impl Hub {
             let charged = outboxes.filter(|(bytes, _)| *bytes > 0);
             holding.extend(charged.map(|(bytes, outbox)| (bytes, Arc::clone(outbox))));
         }
+        let leaving = self.leaving.iter().map(|outbox| (outbox.charged(), Arc::clone(&outbox)));
+        holding.extend(leaving.filter(|(bytes, _)| *bytes > 0));
         holding
     }
 
@@ -143,5 +154,39 @@ impl Hub {
     #[must_use]
     pub fn members(&self) -> usize {
         self.members.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ServerFrame;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    #[test]
+    fn what_a_replaced_connection_holds_is_known_until_it_ends() {
+        let metrics = Arc::new(Metrics::new());
+        let budget = Arc::new(Budget::new(usize::MAX, Arc::clone(&metrics)));
+        let hub = Hub::new(1, metrics);
+        let connection = |number: u8| {
+            let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, Arc::clone(&budget)));
+            let (id, session) = (ConnectionId::from_bytes([number; 12]), SessionId::from_bytes([number; 12]));
+            let member = MemberId::from_bytes([9; 12]);
+            Arc::new(Connection::new(id, member, session, "phone".parse().unwrap(), outbox))
+        };
+        let (older, newer) = (connection(1), connection(2));
+        hub.register(Arc::clone(&older)).unwrap();
+        older.outbox.push(Delivery::Event(Frame::push(&ServerFrame::Okay(protocol::server::Okay::default()))));
+        let taken = older.outbox.take();
+        hub.register(Arc::clone(&newer)).unwrap();
+        let [(_, outbox)] = &hub.holding()[..] else { panic!("it is being written") };
+        assert!(Arc::ptr_eq(outbox, &older.outbox));
+        drop(taken);
+        hub.remove(&older);
+        assert!(hub.holding().is_empty() && hub.leaving.is_empty());
+        assert!(hub.is_connected(newer.member));
+        older.outbox.end();
+        assert_eq!(older.outbox.charged(), 0);
     }
 }

@@ -138,6 +138,15 @@ impl Outbox {
         self.budget.release(std::mem::take(&mut state.bytes));
     }
 
+    /// The connection has ended: nothing is kept for it any more, and nothing is taken.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.overflowed = true;
+        state.queue = VecDeque::new();
+        self.budget.release(std::mem::take(&mut state.bytes));
+        self.settle(&mut state);
+    }
+
     /// Charges what the connection's own task is about to write beside what is queued: a sync, a large answer. It is given
     /// back when the task waits for more to send, or has to stop.
     pub fn hold(&self, bytes: usize) {

@@ -96,15 +96,17 @@ impl Presence {
         shown.collect()
     }
 
-    /// What a watcher is shown differently from a snapshot that was taken before. Asked after the snapshot is in the
-    /// watcher's outbox: a change that was told before it would otherwise be overtaken by it.
-    #[must_use]
-    pub fn changed_since(&self, watcher: ConnectionId, snapshot: &[MemberPresence]) -> Vec<MemberPresence> {
-        let now = |then: &MemberPresence| {
-            let shown = self.members.get(&then.member)?.view(watcher)?;
-            Some(presence(then.member, shown)).filter(|now| now != then)
-        };
-        snapshot.iter().filter_map(now).collect()
+    /// Tells a watcher what it is shown differently from a snapshot that was taken before. Called after the snapshot is in
+    /// the watcher's outbox: a change that was told before it would otherwise be overtaken by it. As every change, this is
+    /// told under the lock of the member, so that a later change cannot come before it.
+    pub fn catch_up(&self, watcher: &Arc<Connection>, snapshot: &[MemberPresence]) {
+        for then in snapshot {
+            let Some(state) = self.members.get(&then.member) else { continue };
+            let now = state.view(watcher.id).map(|shown| presence(then.member, shown));
+            if let Some(now) = now.filter(|now| now != then) {
+                (self.tell)(std::slice::from_ref(watcher), now);
+            }
+        }
     }
 
     /// Lets a connection watch members no longer.

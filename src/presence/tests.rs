@@ -107,11 +107,43 @@ fn a_watch_misses_nothing_while_the_store_is_asked() {
     presence.arrived(ana, connection(1, ana).id, None);
     let snapshot = presence.reveal(watcher.id, &[(stored(ana, Audience::Partners), false)]);
     assert_eq!(snapshot[0].status, PresenceStatus::Online);
-    assert_eq!(presence.changed_since(watcher.id, &snapshot), []);
+    presence.catch_up(&watcher, &snapshot);
+    assert_eq!(told.lock().unwrap().as_slice(), [], "nothing has changed since");
     // A choice that is newer than what is read later stands.
     presence.set_audience(ana, 5, Audience::Nobody);
     assert_eq!(told.lock().unwrap().as_slice(), [(watcher.id, PresenceStatus::Offline)]);
-    assert_eq!(presence.changed_since(watcher.id, &snapshot)[0].status, PresenceStatus::Offline);
+    presence.catch_up(&watcher, &snapshot);
+    assert_eq!(told.lock().unwrap().as_slice(), [(watcher.id, PresenceStatus::Offline); 2]);
     let again = presence.reveal(watcher.id, &[(stored(ana, Audience::Members), true)]);
     assert_eq!(again[0].status, PresenceStatus::Offline);
+}
+
+#[test]
+fn what_changes_while_a_watcher_catches_up_is_told_after_it() {
+    let told = Told::default();
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    let tell = {
+        let told = Arc::clone(&told);
+        move |watchers: &[Arc<Connection>], presence: MemberPresence| {
+            if presence.status == PresenceStatus::Online {
+                // Time for the other thread to overtake, if it can.
+                reached.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            told.lock().unwrap().extend(watchers.iter().map(|watcher| (watcher.id, presence.status)));
+        }
+    };
+    let presence = Presence::new(PACE, Box::new(tell));
+    let (ana, watcher) = (id(1), connection(9, id(2)));
+    presence.arrived(ana, connection(1, ana).id, None);
+    presence.watch(&watcher, &[ana]);
+    presence.reveal(watcher.id, &[(stored(ana, Audience::Members), false)]);
+    let snapshot = [MemberPresence { member: ana, status: PresenceStatus::Offline, last_seen: None }];
+    std::thread::scope(|scope| {
+        scope.spawn(|| presence.catch_up(&watcher, &snapshot));
+        is_reached.recv().unwrap();
+        presence.set_audience(ana, 2, Audience::Nobody);
+    });
+    let expected = [(watcher.id, PresenceStatus::Online), (watcher.id, PresenceStatus::Offline)];
+    assert_eq!(told.lock().unwrap().as_slice(), expected);
 }

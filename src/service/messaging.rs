@@ -85,6 +85,26 @@ pub struct Messaging {
     typing_shown: Limiter<MemberId>,
 }
 
+/// An answer that is owed: it is given whatever happens.
+struct Asked<T>(Option<Respond<T>>);
+
+impl<T> Asked<T> {
+    fn answer(mut self, result: Result<T, Failure>) {
+        if let Some(respond) = self.0.take() {
+            respond(result);
+        }
+    }
+}
+
+impl<T> Drop for Asked<T> {
+    fn drop(&mut self) {
+        if let Some(respond) = self.0.take() {
+            // Its task panicked.
+            respond(Err(ErrorCode::Internal.into()));
+        }
+    }
+}
+
 /// The id of the direct conversation of two members: every node computes the same one.
 #[must_use]
 pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
@@ -167,10 +187,11 @@ impl Messaging {
             if read >= last_seq {
                 return respond(Ok(Unread { count: UnreadCount::default(), last_seq }));
             }
+            let asked = Asked(Some(respond));
             // The number of these tasks is bounded by the requests that a connection may have in flight.
             tokio::spawn(async move {
                 let count = store.count_unread(mark.conversation, mark.member, read, last_seq).await;
-                respond(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
+                asked.answer(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
             });
         });
         self.mark(mark, origin, counted);
@@ -413,6 +434,18 @@ mod tests {
         let (a, b, c) = (MemberId::from_bytes([1; 12]), MemberId::from_bytes([2; 12]), MemberId::from_bytes([3; 12]));
         assert_eq!(direct_conversation(a, b), direct_conversation(b, a));
         assert_ne!(direct_conversation(a, b), direct_conversation(a, c));
+    }
+
+    #[tokio::test]
+    async fn a_count_whose_task_panics_is_answered() {
+        let (answered, answer) = tokio::sync::oneshot::channel();
+        let asked = Asked::<Unread>(Some(Box::new(move |result| answered.send(result).unwrap())));
+        let task = tokio::spawn(async move {
+            let _asked = asked;
+            panic!("on purpose")
+        });
+        assert!(task.await.is_err());
+        assert_eq!(answer.await.unwrap().unwrap_err().code, ErrorCode::Internal);
     }
 
     #[test]

@@ -24,7 +24,6 @@ pub struct Watching {
     presence: Presence,
     members: Arc<dyn MemberStore>,
     conversations: Arc<dyn ConversationStore>,
-    events: Events,
 }
 
 impl Watching {
@@ -36,11 +35,8 @@ impl Watching {
         conversations: Arc<dyn ConversationStore>,
         events: Events,
     ) -> Self {
-        let tell = {
-            let events = events.clone();
-            move |watchers: &[Arc<Connection>], presence| events.to_connections(watchers, &push(presence))
-        };
-        Self { presence: Presence::new(pace, Box::new(tell)), members, conversations, events }
+        let tell = move |watchers: &[Arc<Connection>], presence| events.to_connections(watchers, &push(presence));
+        Self { presence: Presence::new(pace, Box::new(tell)), members, conversations }
     }
 
     /// Lets a connection watch members. Those that do not exist are left out; those who do not let the member see their
@@ -90,9 +86,7 @@ impl Watching {
 
     /// Sends a connection what changed since its snapshot; to be called once that is in its outbox.
     pub fn catch_up(&self, connection: &Arc<Connection>, snapshot: &[MemberPresence]) {
-        for presence in self.presence.changed_since(connection.id, snapshot) {
-            self.events.to_connections(std::slice::from_ref(connection), &push(presence));
-        }
+        self.presence.catch_up(connection, snapshot);
     }
 
     /// Lets a connection watch members no longer.

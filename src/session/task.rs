@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use protocol::{CloseCode, MemberId, RequestId, client::Hello, limits::TOO_MUCH_WAIT_MS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep_until, timeout_at},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -127,15 +127,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             let signed_in = self.connection.is_some();
             tokio::select! {
                 () = self.outbox.ready() => self.send_queued().await?,
-                message = self.socket.next(), if self.session.can_read() => {
-                    self.outbox.attend();
-                    let end = self.read(message);
-                    // What came before the end is done even so: a message that arrived is sent.
-                    let performed = self.perform().await;
-                    end?;
-                    performed?;
-                }
+                message = self.socket.next(), if self.session.can_read() => self.hear(message).await?,
                 () = timer.as_mut() => {
+                    // What has arrived counts, although the timer was looked at first.
+                    let waiting = if self.session.can_read() { self.socket.next().now_or_never() } else { None };
+                    if let Some(message) = waiting {
+                        self.hear(message).await?;
+                    }
                     let now = Instant::now();
                     self.session.tick(now, &mut self.effects);
                     self.perform().await?;
@@ -151,11 +149,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Signs out, says how it was, and closes.
     async fn finish(mut self: Box<Self>, end: End) {
         let typing = self.session.end();
-        let Self { socket, connection, peer, started, received, sent, context, place: _place, .. } = *self;
+        let Self { socket, connection, outbox, peer, started, received, sent, context, place: _place, .. } = *self;
         if let Some(connection) = &connection {
             context.connections.sign_out(connection);
             dispatch::stop_typing(&context, connection, typing);
         }
+        outbox.end();
         let code = match end {
             End::Close(close) => Some(close.code),
             End::Left | End::Gone => None,
@@ -176,6 +175,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             End::Left => socket.answer_close().await,
             End::Gone => {}
         }
+    }
+
+    /// Reads what has arrived, and does what it asks for.
+    async fn hear(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
+        self.outbox.attend();
+        let end = self.read(first);
+        // What came before the end is done even so: a message that arrived is sent.
+        let performed = self.perform().await;
+        end?;
+        performed
     }
 
     /// Reads a message and whatever else has arrived with it.
@@ -350,8 +359,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         // What is under way is finished and answered first, unless the client does not take it anyway.
         let patience = Instant::now() + self.context.timing.close;
         while self.session.is_busy() && close.code != CloseCode::SlowConsumer {
-            match timeout_at(patience, self.outbox.filled()).await {
-                Ok(()) => self.forward().await?,
+            let further = async {
+                self.outbox.filled().await;
+                self.forward().await
+            };
+            match timeout_at(patience, further).await {
+                Ok(sent) => sent?,
                 Err(_) => break,
             }
         }
@@ -386,20 +399,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         self.act().await.map(drop)
     }
 
-    /// Writes frames and flushes once; does nothing if there are none.
+    /// Writes frames and flushes once; does nothing if there are none. Once the connection is to close, what is left of
+    /// them has only so much time.
     async fn send(&mut self, mut frames: VecDeque<Frame>) -> Result<(), End> {
         if frames.is_empty() {
             return Ok(());
         }
         self.sent += u64::try_from(frames.len()).unwrap_or(u64::MAX);
-        let too_slow = End::Close(Close::with(CloseCode::SlowConsumer));
         tokio::select! {
             biased;
             written = self.socket.send(&mut frames) => written.map_err(|gone| match gone {
                 Gone::Closed => End::Gone,
-                Gone::TooSlow => too_slow,
+                Gone::TooSlow => End::Close(Close::with(CloseCode::SlowConsumer)),
             }),
-            () = self.outbox.overflowed() => Err(too_slow),
+            close = given_up(&self.outbox, self.context.timing.close) => Err(End::Close(close)),
         }
     }
+}
+
+/// Waits until there is no use in writing on: a while after the order to close, at once if its memory is needed.
+async fn given_up(outbox: &Outbox, patience: Duration) -> Close {
+    let close = outbox.ordered_to_close().await;
+    // Either way it is over: an end of the patience is no failure.
+    let _ = timeout(patience, outbox.overflowed()).await;
+    close
 }

@@ -131,6 +131,34 @@ async fn a_revoked_session_ends_in_the_middle_of_its_sync() {
 }
 
 #[tokio::test]
+async fn a_revoked_session_ends_in_the_middle_of_what_is_pushed_to_it() {
+    let server = Server::with(|settings| {
+        settings.connections.write_timeout = Duration::from_secs(120);
+        settings.connections.close_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut slow = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    slow.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
+    let mut anas = ana.connect().await;
+    let content = "x".repeat(4000);
+    // Until something waits behind what is being written to him.
+    while server.metric("memory_charged_bytes").await < 100_000.0 {
+        for _ in 0..50 {
+            anas.say(ben.id, &content).await;
+        }
+    }
+    let logout = ben.request(reqwest::Method::POST, "/api/auth/logout", serde_json::json!(null)).await;
+    assert_eq!(logout.status(), 204);
+    let ended = async || (server.metric(r#"connections_closed_total{code="4401"}"#).await == 1.0).then_some(());
+    eventually("the end of the connection", ended).await;
+    let freed = async || (server.metric("memory_charged_bytes").await < 100_000.0).then_some(());
+    eventually("the end of what it held", freed).await;
+}
+
+#[tokio::test]
 async fn a_reader_that_never_comes_back_is_given_up() {
     let server = Server::with(|settings| {
         settings.connections.write_timeout = Duration::from_millis(200);
