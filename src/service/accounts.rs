@@ -160,7 +160,8 @@ impl Accounts {
         let now = self.clock.now();
         let successor = refresh::issue(&self.ids);
         let next = NewToken { hash: successor.hash, expires_at: now.after(self.refresh_lifetime) };
-        match self.sessions.rotate(refresh::hash(token), next, now).await? {
+        let used = refresh::hash(token);
+        match until_known(|| self.sessions.rotate(used, next, now)).await?.outcome {
             Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),

@@ -12,19 +12,22 @@ use protocol::{
 };
 use serde_json::json;
 
-use super::{accounts::Authorized, directory::page_of, pages, profiles::Profiles};
+use super::{accounts::Authorized, decisions::until_known, directory::page_of, pages, profiles::Profiles};
 use crate::{
     clock::Clock,
     failure::Failure,
     hub::{Close, Hub},
     store::{
-        Store,
+        Store, StoreError,
         audit::{AuditPlace, AuditRecord},
         changes::{Actor, Change},
         members::{Filter, MemberRecord},
     },
     telemetry::Metrics,
 };
+
+/// Entries of the audit log among which one is looked for that may have been appended.
+const NEWEST: usize = 200;
 
 /// An administrator who asks. There is no way to get one but [`Admin::new`].
 #[derive(Debug, Clone, Copy)]
@@ -115,9 +118,27 @@ impl Administration {
             details: json!({ "connections": connections }),
             address: by.address,
         };
-        self.store.audit.append(entry).await?;
+        self.record(&entry).await?;
         let closed = self.hub.close(member, None, Close::with(CloseCode::Disconnected));
         Ok(Disconnected { connections: count(closed) })
+    }
+
+    /// Appends an entry to the audit log. While it is not known whether it is there, that is looked up first, among the
+    /// newest entries; when an attempt is confirmed later than that, it is there twice.
+    async fn record(&self, entry: &AuditRecord) -> Result<(), StoreError> {
+        let audit = &self.store.audit;
+        let mut again = false;
+        until_known(|| {
+            let look = std::mem::replace(&mut again, true);
+            async move {
+                if look && audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry) {
+                    return Ok(());
+                }
+                audit.append(entry.clone()).await
+            }
+        })
+        .await
+        .map(drop)
     }
 
     /// What the server and its store have at the moment.

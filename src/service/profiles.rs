@@ -3,22 +3,27 @@
 use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, ServerFrame,
+    CloseCode, ErrorCode, MemberId, ServerFrame, Timestamp,
     model::{MemberCard, UserType},
     rest::{Member, MemberPatch},
     server::MemberPush,
 };
 
 use super::{
-    accounts::Authorized, album::Album, announcements::Announcements, decisions::until_known, events::Events,
-    limiter::Limiter, watching::Watching,
+    accounts::Authorized,
+    album::Album,
+    announcements::Announcements,
+    decisions::{Known, until_known},
+    events::Events,
+    limiter::Limiter,
+    watching::Watching,
 };
 use crate::{
     clock::Clock,
     failure::Failure,
     hub::{Close, Hub},
     store::{
-        MemberStore,
+        MemberStore, StoreError,
         changes::{Actor, Change, Changed},
         members::MemberRecord,
     },
@@ -141,14 +146,20 @@ impl Profiles {
     ) -> Result<(MemberRecord, MemberRecord), Failure> {
         let ends_sessions = change.revokes_sessions();
         let at = self.clock.now();
-        // A profile is changed at most once: the second time, its version would be another one.
-        let changed = if matches!(change, Change::Profile { .. }) {
-            self.members.change(member, change, by, at).await?
-        } else {
-            until_known(|| self.members.change(member, change.clone(), by, at)).await?
+        // What is to be done with a former photo is known only from before the first attempt.
+        let former = match change {
+            Change::Profile { .. } => Some(self.present(member).await?),
+            _ => None,
         };
-        let (before, after) = match changed {
+        let known = until_known(|| self.members.change(member, change.clone(), by, at)).await;
+        if ends_sessions && matches!(known, Err(StoreError::Timeout)) {
+            // Whoever may still sign in comes back.
+            self.hub.close(member, None, Close::with(CloseCode::Disconnected));
+        }
+        let Known { outcome, late } = known?;
+        let (before, after) = match outcome {
             Changed::Done { before, after } => (*before, *after),
+            Changed::Stale if late => self.as_wanted(member, &change, at).await?,
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
@@ -156,20 +167,41 @@ impl Profiles {
         if ends_sessions {
             self.hub.close(member, None, Close::with(CloseCode::Deactivated));
         }
-        self.announce(&before, &after);
+        if late {
+            // An attempt before may have changed what this one found changed already.
+            self.announce(former.as_ref(), &after);
+            return Ok((former.unwrap_or(before), after));
+        }
+        self.announce(Some(&before), &after);
         Ok((before, after))
     }
 
-    /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see.
-    fn announce(&self, before: &MemberRecord, after: &MemberRecord) {
-        if before.version == after.version {
+    /// The member, if a change of the profile for a version that is past by now has nothing left to change: it was made by
+    /// an attempt that was confirmed too late.
+    async fn as_wanted(
+        &self,
+        member: MemberId,
+        change: &Change,
+        at: Timestamp,
+    ) -> Result<(MemberRecord, MemberRecord), Failure> {
+        let record = self.present(member).await?;
+        match change.apply(&record, at) {
+            None => Ok((record.clone(), record)),
+            Some(_) => Err(ErrorCode::Stale.into()),
+        }
+    }
+
+    /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see. When
+    /// it is not known what was before, they are told of everything.
+    fn announce(&self, before: Option<&MemberRecord>, after: &MemberRecord) {
+        if before.is_some_and(|before| before.version == after.version) {
             return;
         }
         let member = after.profile.id;
         self.watching.set_audience(member, after.version, after.profile.visibility.presence);
         let push = ServerFrame::MemberPush(MemberPush { member: after.card() });
         self.events.to_members(&[member], None, &push);
-        if visibly_differ(before, after) {
+        if before.is_none_or(|before| visibly_differ(before, after)) {
             self.announcements.submit(after.card());
         }
     }

@@ -50,7 +50,7 @@ pub enum Changed {
         /// The member now.
         after: Box<MemberRecord>,
     },
-    /// There is no such member, or they have left.
+    /// There is no such member, or they have left. That they leave is no news then, but [`Self::Done`].
     NotFound,
     /// The profile has another version than the expected one.
     Stale,

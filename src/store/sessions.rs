@@ -87,6 +87,8 @@ pub trait SessionStore: Send + Sync {
     /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
     /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
+    /// May be repeated with the same `next` and `at` while the outcome is unknown, and then has the same one.
+    ///
     /// # Errors
     /// The store.
     async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError>;

@@ -7,6 +7,7 @@ mod ai_service;
 mod directory;
 mod edge;
 mod hang_up;
+mod late;
 mod matrix;
 mod members;
 mod messages;

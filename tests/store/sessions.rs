@@ -14,6 +14,7 @@ use super::{fixture::Fixture, for_every_store};
 for_every_store![
     a_session_is_seen_until_it_is_revoked,
     a_refresh_token_is_used_once_and_gives_a_thief_away,
+    a_use_of_a_token_can_be_repeated_until_its_answer_comes,
     two_uses_at_the_same_moment_are_a_reuse,
     expired_and_unknown_tokens_are_invalid,
     deactivating_a_member_ends_their_sessions,
@@ -70,6 +71,20 @@ async fn a_refresh_token_is_used_once_and_gives_a_thief_away(f: &Fixture) {
     assert!(matches!(rotate(f, 1, 4).await, Rotation::Reused { session, member } if session == id && member == ana));
     assert!(revoked(f, id).await);
     assert!(matches!(rotate(f, 3, 5).await, Rotation::Invalid), "the newest token went with its family");
+}
+
+async fn a_use_of_a_token_can_be_repeated_until_its_answer_comes(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    for _ in 0..2 {
+        assert!(matches!(rotate(f, 1, 2).await, Rotation::Rotated { session, .. } if session == id));
+    }
+    assert!(!revoked(f, id).await);
+    for _ in 0..2 {
+        assert!(matches!(rotate(f, 1, 4).await, Rotation::Reused { session, .. } if session == id));
+    }
+    f.wait(1);
+    assert!(matches!(rotate(f, 1, 5).await, Rotation::Invalid), "somebody else comes too late");
 }
 
 async fn two_uses_at_the_same_moment_are_a_reuse(f: &Fixture) {

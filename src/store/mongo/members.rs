@@ -134,7 +134,8 @@ async fn change_in(
     let Some(found) = found else { return Ok(Changed::NotFound) };
     let last_seen = found.last_seen;
     let before = found.into_record()?;
-    if before.is_erased {
+    // Who has left can leave again: the first time may have been confirmed too late.
+    if before.is_erased && !matches!(change, Change::Erase) {
         return Ok(Changed::NotFound);
     }
     if let Change::Profile { expected: Some(expected), .. } = change

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use mongodb::{
-    bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{MemberId, SessionId, Timestamp};
@@ -65,42 +65,47 @@ async fn start(db: &Db, session: SessionId, member: MemberId, token: NewToken, a
 /// A session as stored.
 struct Stored {
     member: MemberId,
-    revoked: bool,
+    revoked_at: Option<DateTime>,
 }
 
 async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
     let found = db.one("sessions", doc! { "_id": id }, FindOneOptions::default()).await?;
     let Some::<Document>(found) = found else { return Ok(None) };
     let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
-    Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked: found.get_datetime("revoked_at").is_ok() }))
+    let revoked_at = found.get_datetime("revoked_at").ok().copied();
+    Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at }))
 }
 
-async fn rotate(db: &Db, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
+async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
     let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(doc! { "_id": hash(used) }).max_time(db.max_time).await? else {
+    let Some(token) = tokens.find_one(doc! { "_id": hash(presented) }).max_time(db.max_time).await? else {
         return Ok(Rotation::Invalid);
     };
     let (Ok(session_id), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
         return Err(Fault::Data("a token without session_id or expires_at".to_owned()));
     };
     let Some(stored) = find_session(db, session_id).await? else { return Ok(Rotation::Invalid) };
-    if stored.revoked || *expires_at <= date(at) {
+    let used = token.get_datetime("used_at").is_ok();
+    // By this very attempt, whose answer was late.
+    let revoked_just_now = used && stored.revoked_at == Some(date(at));
+    if (stored.revoked_at.is_some() && !revoked_just_now) || *expires_at <= date(at) {
         return Ok(Rotation::Invalid);
     }
     let session = SessionId::from_bytes(session_id.bytes());
     let member = members::by_id(db, stored.member).await?;
     let member = member.ok_or_else(|| Fault::Data("a session of a member who does not exist".to_owned()))?;
-    let mut reused = token.get_datetime("used_at").is_ok();
-    if !reused {
+    let by_this_attempt = token.get_binary_generic("next").is_ok_and(|successor| *successor == next.hash);
+    let mut reused = used && !by_this_attempt;
+    if !used {
         if !member.profile.is_active {
             return Ok(Rotation::Deactivated);
         }
         store_token(db, session_id, next).await?;
-        let unused = doc! { "_id": hash(used), "used_at": null };
+        let unused = doc! { "_id": hash(presented), "used_at": null };
         let using = tokens.update_one(unused, doc! { "$set": { "used_at": date(at), "next": hash(next.hash) } });
         if using.await?.matched_count == 0 {
             // Somebody was faster, unless that was an attempt of ours whose answer was lost.
-            let token = tokens.find_one(doc! { "_id": hash(used) }).max_time(db.max_time).await?;
+            let token = tokens.find_one(doc! { "_id": hash(presented) }).max_time(db.max_time).await?;
             let successor = token.as_ref().and_then(|token| token.get_binary_generic("next").ok());
             reused = successor.is_none_or(|successor| *successor != next.hash);
         }
@@ -136,13 +141,13 @@ async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(),
 }
 
 async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
-    let Some(Stored { member, revoked }) = find_session(db, session_oid(session)).await? else { return Ok(None) };
+    let Some(Stored { member, revoked_at }) = find_session(db, session_oid(session)).await? else { return Ok(None) };
     let fields = FindOneOptions::builder().projection(doc! { "user_type": 1, "is_active": 1 }).build();
     let found = db.one("members", doc! { "_id": member_oid(member) }, fields).await?;
     let Some::<Document>(found) = found else { return Ok(None) };
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    Ok(Some(SessionView { member, user_type, is_active, revoked }))
+    Ok(Some(SessionView { member, user_type, is_active, revoked: revoked_at.is_some() }))
 }
 
 async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Fault> {

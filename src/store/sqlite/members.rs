@@ -118,7 +118,8 @@ fn insert(
 }
 
 fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timestamp) -> rusqlite::Result<Changed> {
-    let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased);
+    // Who has left can leave again: the first time may have been confirmed too late.
+    let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased || matches!(change, Change::Erase));
     let Some(before) = before else { return Ok(Changed::NotFound) };
     if let Change::Profile { expected: Some(expected), .. } = change
         && *expected != before.version

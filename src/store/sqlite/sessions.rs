@@ -42,7 +42,7 @@ struct StoredToken {
     used: bool,
     session_key: i64,
     session: SessionId,
-    revoked: bool,
+    revoked_at: Option<Timestamp>,
     member_key: i64,
 }
 
@@ -57,7 +57,7 @@ fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Opti
             used: optional_time(row, "used_at")?.is_some(),
             session_key: row.get("key")?,
             session: SessionId::from_bytes(row.get("id")?),
-            revoked: optional_time(row, "revoked_at")?.is_some(),
+            revoked_at: optional_time(row, "revoked_at")?,
             member_key: row.get("member")?,
         })
     });
@@ -66,11 +66,16 @@ fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Opti
 
 fn rotate(tx: &Tx<'_>, used: TokenHash, next: NewToken, at: Timestamp) -> rusqlite::Result<Rotation> {
     let Some(token) = find_token(tx.connection, used)? else { return Ok(Rotation::Invalid) };
-    if token.revoked || token.expires_at <= at {
+    // By this very attempt, whose answer was late.
+    let revoked_just_now = token.used && token.revoked_at == Some(at);
+    if (token.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at {
         return Ok(Rotation::Invalid);
     }
     let member =
         tx.connection.prepare_cached("SELECT * FROM members WHERE key = ?")?.query_row([token.member_key], record)?;
+    if token.used && find_token(tx.connection, next.hash)?.is_some_and(|own| own.session == token.session) {
+        return Ok(Rotation::Rotated { session: token.session, member: Box::new(member) });
+    }
     if token.used {
         revoke(tx.connection, token.session, at)?;
         return Ok(Rotation::Reused { session: token.session, member: member.profile.id });

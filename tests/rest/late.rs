@@ -1,0 +1,112 @@
+//! A store that confirms late: what was decided takes effect all the same.
+
+use std::time::Duration;
+
+use members_book::config::values::DatabaseUrl;
+use protocol::server::MemberPush;
+use reqwest::Method;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use super::photos::{own, status};
+use crate::harness::{Client, Member, Server, eventually};
+
+/// How long a call of the store may take here.
+const STORE_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long nothing can be written: the first attempt times out, and is committed all the same.
+const BLOCKED: Duration = Duration::from_millis(800);
+
+async fn server() -> Server {
+    Server::with(|settings| settings.store.store_timeout = STORE_TIMEOUT).await
+}
+
+/// Makes a request while somebody else holds the write lock of the database.
+async fn late(server: &Server, by: &Member, method: Method, path: String, body: Value) -> reqwest::Response {
+    let DatabaseUrl::Sqlite(file) = server.settings().store.database().unwrap() else { panic!() };
+    let other = Connection::open(file).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let release = async {
+        // Not to wait for anything: this is how long the store is slow.
+        tokio::time::sleep(BLOCKED).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    tokio::join!(by.request(method, &path, body), release).0
+}
+
+async fn closes_with(mut client: Client, code: u16) {
+    assert_eq!(client.expect_close().await.code.number(), code);
+}
+
+#[tokio::test]
+async fn who_leaves_is_disconnected_and_their_photo_stays_deleted() {
+    let server = server().await;
+    let ana = server.member("Ana").await;
+    let photo = own(&server, &ana, [1, 2, 3]).await;
+    let client = ana.connect().await;
+    let left = late(&server, &ana, Method::DELETE, "/api/members/me".to_owned(), Value::Null).await;
+    assert_eq!(left.status(), 204);
+    closes_with(client, 4403).await;
+    assert_eq!(status(&server, &photo).await, 404);
+}
+
+#[tokio::test]
+async fn what_an_administrator_changes_is_pushed() {
+    let server = server().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let mut client = ana.connect().await;
+    for (what, body) in [("role", json!({ "user_type": "admin" })), ("tier", json!({ "tier": "socio" }))] {
+        let path = format!("/api/admin/members/{}/{what}", ana.id);
+        assert_eq!(late(&server, &admin, Method::PUT, path, body).await.status(), 200);
+        let push: MemberPush = client.expect().await;
+        assert_eq!(push.member.user_type.as_str(), "admin");
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_changed_once_and_pushed_and_the_former_photo_is_deleted() {
+    let server = server().await;
+    let ana = server.member("Ana").await;
+    let photo = own(&server, &ana, [1, 2, 3]).await;
+    let mut client = ana.connect().await;
+    let path = format!("/api/members/{}", ana.id);
+    let before = ana.request(Method::GET, "/api/members/me", Value::Null).await.headers()["etag"].clone();
+    let patch = json!({ "name": "Anna", "profile_image_url": null });
+    let changed = late(&server, &ana, Method::PATCH, path.clone(), patch).await;
+    assert_eq!(changed.status(), 200);
+    assert_ne!(changed.headers()["etag"], before);
+    let push: MemberPush = client.expect().await;
+    assert_eq!((push.member.name.as_str(), push.member.profile_image_url), ("Anna", None));
+    eventually("the former photo is gone", async || {
+        let gone = status(&server, &photo).await == 404;
+        gone.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
+    let server = server().await;
+    let ana = server.member("Ana").await;
+    let (path, body) = ("/api/auth/refresh", json!({ "refresh_token": ana.auth.refresh_token }));
+    let refreshed = late(&server, &ana, Method::POST, path.to_owned(), body.clone()).await;
+    assert_eq!(refreshed.status(), 200, "the first use is no theft, however late it is confirmed");
+    let client = ana.connect().await;
+    let reused = late(&server, &ana, Method::POST, path.to_owned(), body).await;
+    assert_eq!(reused.status(), 401);
+    assert!(reused.text().await.unwrap().contains("refresh_token_reused"));
+    closes_with(client, 4401).await;
+}
+
+#[tokio::test]
+async fn who_is_disconnected_is_so_and_it_is_in_the_audit_log_once() {
+    let server = server().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let client = ana.connect().await;
+    let path = format!("/api/admin/members/{}/disconnect", ana.id);
+    let answer = late(&server, &admin, Method::POST, path, Value::Null).await;
+    assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "connections": 1 }));
+    closes_with(client, 4410).await;
+    let log: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
+    let entries = log["entries"].as_array().unwrap();
+    assert_eq!(entries.iter().filter(|entry| entry["action"] == "disconnected").count(), 1, "{log}");
+}
