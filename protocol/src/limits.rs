@@ -53,7 +53,7 @@ pub const AUTH_EXPIRING_MS: u64 = 60_000;
 /// Frames that are not the protocol, per minute, before the connection is closed with 4400.
 pub const BAD_FRAMES_MAX: u32 = 10;
 /// `rate_limited` errors, per minute, before the connection is closed with 4429.
-pub const RATE_LIMITED_MAX: u32 = 100;
+pub const RATE_LIMITED_MAX: u32 = 1_000;
 /// How long a member whose connection was closed with 4429 is refused at least, in milliseconds.
 pub const TOO_MUCH_WAIT_MS: u64 = 10_000;
 /// Conversations of one connection in which later messages are refused until a message that was `rate_limited` is sent

@@ -10,7 +10,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use protocol::{CloseCode, RequestId, ServerFrame};
+use protocol::{ClientMessageId, CloseCode, ConversationId, RequestId, ServerFrame};
 
 use super::Frame;
 use crate::{budget::Budget, failure::Failure};
@@ -33,6 +33,8 @@ pub struct Reply {
     pub to_query: bool,
     /// What to say.
     pub result: Result<ServerFrame, Failure>,
+    /// The message that was refused with `rate_limited` after it was handed on.
+    pub refused: Option<(ConversationId, ClientMessageId)>,
 }
 
 /// Why and how to close.
@@ -303,7 +305,7 @@ mod tests {
 
     fn event() -> Delivery {
         let typing = TypingPush {
-            conversation: protocol::ConversationId::from_bytes([0; 12]),
+            conversation: ConversationId::from_bytes([0; 12]),
             member: protocol::MemberId::from_bytes([0; 12]),
             active: true,
         };
@@ -320,6 +322,7 @@ mod tests {
             id: None,
             to_query: false,
             result: Ok(ServerFrame::Okay(Okay::default())),
+            refused: None,
         })));
         assert!(ready.is_woken());
         assert_ready!(ready.poll());

@@ -8,7 +8,12 @@
 //! round: what changed since the snapshot in which the list was begun. The last round is one part, read after the moment
 //! from which events are queued for the connection; then nothing is missing.
 
-use protocol::{MemberId, limits, model::Conversation};
+use std::collections::HashMap;
+
+use protocol::{
+    ConversationId, MemberId, limits,
+    model::{Conversation, Entry},
+};
 
 use super::{cursor::Partial, messaging::Messaging};
 use crate::{
@@ -18,6 +23,9 @@ use crate::{
         epochs::Place,
     },
 };
+
+/// Conversations of which a sync remembers what it has sent: 20 bytes each.
+const SENT_MAX: usize = 2_000;
 
 /// Where a sync starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +46,9 @@ pub struct CatchUp {
     round: Round,
     /// Whether there are conversations that the full state had no room for.
     more: bool,
+    /// The newest entry of each conversation that was sent on this connection, of [`SENT_MAX`] at most: a later round brings
+    /// only what came after it, so that rounds get shorter even on a slow link.
+    sent: HashMap<ConversationId, u64>,
     /// Whether what the client has may have vanished.
     reset: bool,
     /// Whether the full state was begun because what a cursor asked for was too much.
@@ -99,7 +110,8 @@ impl CatchUp {
             Start::Since(place) => Round::first(Some(place)),
             Start::Within(place) => Round::at(place),
         };
-        Self { member, round, more: false, fell_back: false, reset: start == Start::Reset }
+        let reset = start == Start::Reset;
+        Self { member, round, more: false, fell_back: false, reset, sent: HashMap::new() }
     }
 
     /// The next part of the list.
@@ -143,8 +155,18 @@ impl CatchUp {
         Some(Done { place: place.start(), full: place.since.is_none(), more: self.more, reset: self.reset })
     }
 
+    fn leave_out_what_was_sent(&mut self, conversation: &mut Conversation) {
+        if let Some(sent) = self.sent.get(&conversation.id) {
+            conversation.entries.retain(|Entry::Message(message)| message.seq > *sent);
+        }
+        if self.sent.len() < SENT_MAX || self.sent.contains_key(&conversation.id) {
+            self.sent.insert(conversation.id, conversation.last_seq);
+        }
+    }
+
     fn take(&mut self, changes: Changes) -> Part {
-        let Changes { conversations, places, epoch, position, full, more, partial } = changes;
+        let Changes { mut conversations, places, epoch, position, full, more, partial } = changes;
+        conversations.iter_mut().for_each(|conversation| self.leave_out_what_was_sent(conversation));
         let mut place = match self.round.place {
             // A round begins with the snapshot of its first part.
             Some(place) if place.below.is_none() => Partial { epoch, begun: position, ..place },
@@ -178,4 +200,60 @@ fn part_after(place: &Partial, entries: usize) -> SyncPart {
         limits::SYNC_CHANGED_CONVERSATIONS
     };
     SyncPart { changed: place.changed, below: place.below, conversations, entries, ..first }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        ClientMessageId, MessageId, Timestamp,
+        model::{ConversationKind, Message},
+    };
+
+    use super::*;
+    use crate::store::{conversations::Position, epochs::Epoch};
+
+    fn conversation(seqs: std::ops::RangeInclusive<u64>) -> Conversation {
+        let (id, at) = (ConversationId::from_bytes([1; 12]), Timestamp::from_millis(0));
+        let message = |seq| {
+            Entry::Message(Message {
+                id: MessageId::from_bytes([1; 12]),
+                conversation: id,
+                seq,
+                sender: MemberId::from_bytes([2; 12]),
+                client_id: ClientMessageId::from_bytes([1; 16]),
+                content: "x".to_owned(),
+                at,
+            })
+        };
+        Conversation {
+            id,
+            kind: ConversationKind::Direct,
+            members: Vec::new(),
+            last_seq: *seqs.end(),
+            unread: 0,
+            unread_more: false,
+            last_at: at,
+            entries: seqs.map(message).collect(),
+        }
+    }
+
+    fn changes(position: u64, seqs: std::ops::RangeInclusive<u64>, partial: bool) -> Changes {
+        let place = Place { epoch: Epoch([1; 8]), position: Position(position) };
+        let conversations = vec![conversation(seqs)];
+        Changes { conversations, places: vec![Position(position)], partial, ..Changes::none(place, true) }
+    }
+
+    #[test]
+    fn a_later_round_brings_only_what_came_after_what_was_sent() {
+        let mut sync = CatchUp::new(MemberId::from_bytes([2; 12]), Start::Full);
+        let seqs = |part: &Part| -> Vec<u64> {
+            part.conversations[0].entries.iter().map(|Entry::Message(message)| message.seq).collect()
+        };
+        assert_eq!(seqs(&sync.take(changes(20, 1..=20, true))), (1..=20).collect::<Vec<_>>());
+        sync.again();
+        let again = sync.take(changes(22, 3..=22, false));
+        assert_eq!(seqs(&again), [21, 22]);
+        assert_eq!(again.conversations[0].last_seq, 22);
+        assert!(sync.done().is_some_and(|done| done.full));
+    }
 }

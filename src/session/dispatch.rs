@@ -21,11 +21,11 @@ use crate::{
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result })));
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused: None })));
 }
 
 fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result })));
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result, refused: None })));
 }
 
 /// The place of a query among those in flight: it is given back with the answer, and with an answer whatever happens.
@@ -71,17 +71,24 @@ pub(super) fn dispatch(
 ) {
     match call {
         Call::Send { target, client_id, content } => {
-            let conversation = || match target {
-                Target::Member(to) => direct_conversation(connection.member, to),
+            let member = connection.member;
+            let conversation = move || match target {
+                Target::Member(to) => direct_conversation(member, to),
                 Target::Conversation(conversation) => conversation,
             };
             let limit = || context.messages.check(&connection.member);
             if let Err(failure) = order.check((conversation, client_id), Instant::now(), limit) {
                 return answer(&connection.outbox, id, Err(failure));
             }
-            let send = Send { sender: connection.member, origin: Some(connection.id), target, client_id, content };
+            let send = Send { sender: member, origin: Some(connection.id), target, client_id, content };
             let outbox = Arc::clone(&connection.outbox);
-            context.messaging.send(send, Box::new(move |outcome| answer(&outbox, id, outcome.map(outcome_frame))));
+            let respond = move |outcome: Result<Outcome, Failure>| {
+                let limited = outcome.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
+                let refused = limited.then(|| (conversation(), client_id));
+                let result = outcome.map(outcome_frame);
+                outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused })));
+            };
+            context.messaging.send(send, Box::new(respond));
         }
         Call::Mark { conversation, kind, seq } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };

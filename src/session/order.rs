@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::failure::Failure;
 
+/// What a message that is held back waits at least: until the one before it is through, and not in a tight loop.
+const LEAST_WAIT: Duration = Duration::from_millis(500);
+
 /// A message that was refused.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -29,7 +32,7 @@ impl Held {
     }
 
     fn refusal(&self, now: Instant) -> Failure {
-        let wait = self.ready.saturating_duration_since(now).max(Duration::from_millis(1));
+        let wait = self.ready.saturating_duration_since(now).max(LEAST_WAIT);
         let message = "An earlier message into this conversation was refused. Send that one again first.";
         Failure::new(ErrorCode::RateLimited, message).retry_after(wait)
     }
@@ -81,6 +84,23 @@ impl Order {
     }
 }
 
+impl Order {
+    /// A message was refused by the limit of new conversations, after it was handed on. The first of a conversation counts:
+    /// those behind it are refused alike.
+    pub(super) fn refused(
+        &mut self,
+        (conversation, client_id): (ConversationId, ClientMessageId),
+        now: Instant,
+        failure: &Failure,
+    ) {
+        let held = self.held.get_or_insert_default();
+        held.retain(|held| now < held.ends());
+        if held.len() < HELD_MAX && !held.iter().any(|held| held.conversation == conversation) {
+            held.push(Held { conversation, client_id, ready: now + wait(failure) });
+        }
+    }
+}
+
 fn wait(failure: &Failure) -> Duration {
     failure.retry_after.unwrap_or_default()
 }
@@ -107,12 +127,27 @@ mod tests {
         assert!(order.check(message(1, 2), now, limited).is_err());
         let later = order.check(message(1, 3), now + WAIT * 2, || Ok(())).unwrap_err();
         assert_eq!(later.code, ErrorCode::RateLimited);
-        assert!(later.retry_after.unwrap() <= Duration::from_millis(1), "the refused one may be sent already");
+        assert_eq!(later.retry_after, Some(LEAST_WAIT), "the refused one may be sent already");
         assert_eq!(order.check(message(2, 4), now, || Ok(())), Ok(()), "into another conversation");
         assert!(order.check(message(1, 2), now, limited).is_err(), "refused once more");
         assert_eq!(order.check(message(1, 2), now + WAIT, || Ok(())), Ok(()));
         assert_eq!(order.check(message(1, 3), now + WAIT, || Ok(())), Ok(()));
         assert!(order.held.is_none());
+    }
+
+    #[test]
+    fn a_refusal_that_comes_later_holds_back_what_comes_after_it_too() {
+        let (mut order, now) = (Order::default(), Instant::now());
+        let failure = limited().unwrap_err();
+        let id = |number| (ConversationId::from_bytes([1; 12]), ClientMessageId::from_bytes([number; 16]));
+        for number in [1, 2] {
+            assert_eq!(order.check(message(1, number), now, || Ok(())), Ok(()));
+        }
+        order.refused(id(1), now, &failure);
+        order.refused(id(2), now, &failure);
+        assert!(order.check(message(1, 2), now + WAIT, || Ok(())).is_err(), "the first has to come first");
+        assert_eq!(order.check(message(1, 1), now + WAIT, || Ok(())), Ok(()));
+        assert_eq!(order.check(message(1, 2), now + WAIT, || Ok(())), Ok(()));
     }
 
     #[test]

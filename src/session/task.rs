@@ -380,6 +380,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             match delivery {
                 Delivery::Event(frame) => frames.push_back(frame),
                 Delivery::Reply(reply) => {
+                    if let (Some(message), Err(failure)) = (reply.refused, &reply.result) {
+                        self.order.refused(message, now.instant, failure);
+                    }
                     self.session.reply(now, *reply, &mut self.effects);
                     for effect in std::mem::take(&mut self.effects) {
                         match effect {

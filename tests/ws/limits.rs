@@ -178,7 +178,8 @@ async fn new_conversations_are_limited_and_known_ones_are_not() {
     let _: MessageAccepted = anas.ask(first.clone()).await;
     anas.say(eva.id, "1").await;
     // All that were on their way are refused alike, so that none is stored before one that came earlier.
-    let posted = [anas.post(message_to(leo.id, "1")).await, anas.post(message_to(leo.id, "2")).await];
+    let one = message_to(leo.id, "1");
+    let posted = [anas.post(one.clone()).await, anas.post(message_to(leo.id, "2")).await];
     for id in posted {
         let ServerFrame::Error(error) = anas.reply(&id).await else { panic!("accepted") };
         assert_eq!(error.code, ErrorCode::RateLimited);
@@ -192,7 +193,11 @@ async fn new_conversations_are_limited_and_known_ones_are_not() {
     assert!(again.duplicate);
     assert_eq!(anas.say(ben.id, "2").await.seq, 2);
     leo.connect().await.say(ana.id, "you first").await;
-    assert_eq!(anas.say(leo.id, "then I").await.seq, 2);
+    let overtaking: Error = anas.ask(message_to(leo.id, "3")).await;
+    assert_eq!(overtaking.code, ErrorCode::RateLimited, "the first one has not been sent again");
+    let accepted: MessageAccepted = anas.ask(one).await;
+    assert_eq!(accepted.message.seq, 2);
+    assert_eq!(anas.say(leo.id, "then I").await.seq, 3);
     let admin = server.admin().await;
     let mut admins = admin.connect().await;
     for member in [ana.id, ben.id, eva.id, leo.id] {

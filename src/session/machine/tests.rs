@@ -67,7 +67,7 @@ impl Bench {
 
     fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let id = id.map(|id| id.parse().unwrap());
-        self.session.reply(self.now, Reply { id, to_query: false, result }, &mut self.effects);
+        self.session.reply(self.now, Reply { id, to_query: false, result, refused: None }, &mut self.effects);
         self.seen()
     }
 
@@ -276,7 +276,7 @@ fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
         bench.text(r#"{"type":"conversations.list","id":"1"}"#);
     }
     assert!(!bench.session.can_read());
-    let reply = Reply { id: None, to_query: true, result: Ok(okay()) };
+    let reply = Reply { id: None, to_query: true, result: Ok(okay()), refused: None };
     bench.session.reply(bench.now, reply, &mut bench.effects);
     assert!(bench.session.can_read());
 }
