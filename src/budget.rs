@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::{failure::Failure, telemetry::Metrics};
+use crate::telemetry::Metrics;
 
 /// The memory for what waits for clients.
 pub struct Budget {
@@ -45,18 +45,6 @@ impl Budget {
         self.metrics.memory_charged.dec_by(count(bytes));
     }
 
-    /// Bytes that are held for as long as the guard lives.
-    ///
-    /// # Errors
-    /// `overloaded` above three quarters of the budget.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Failure> {
-        if self.is_short() {
-            return Err(Failure::overloaded());
-        }
-        self.charge(bytes);
-        Ok(Reserved { budget: Arc::clone(self), bytes })
-    }
-
     /// Whether so much is held that nothing large may be added.
     #[must_use]
     pub fn is_short(&self) -> bool {
@@ -75,18 +63,6 @@ impl Budget {
     }
 }
 
-/// Bytes of the budget, given back when this is dropped.
-pub struct Reserved {
-    budget: Arc<Budget>,
-    bytes: usize,
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.budget.release(self.bytes);
-    }
-}
-
 fn count(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -99,19 +75,18 @@ mod tests {
 
     #[test]
     fn above_three_quarters_something_has_to_be_cut_and_nothing_large_is_added() {
-        let budget = Arc::new(Budget::new(4000, Arc::new(Metrics::new())));
+        let budget = Budget::new(4000, Arc::new(Metrics::new()));
         let mut pressed = spawn(budget.pressed());
-        budget.charge(2000);
-        let reserved = budget.reserve(1000).unwrap();
+        budget.charge(3000);
         assert_pending!(pressed.poll());
         assert!(!budget.is_short());
         budget.charge(1);
         assert_ready!(pressed.poll());
         assert_eq!(budget.excess(), 1);
-        assert!(budget.reserve(1).is_err());
-        drop(reserved);
+        assert!(budget.is_short());
+        budget.release(1);
         assert!(!budget.is_short());
-        budget.release(2001);
+        budget.release(3000);
         assert_eq!(budget.metrics().memory_charged.get(), 0);
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     admission::{Order, Places, Stranger},
     budget::Budget,
     hub::{Hub, Outbox},
+    telemetry::Quiet,
 };
 
 /// How long to leave the cut ones for ending before more are cut.
@@ -17,19 +18,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 enum Holder {
     /// A WebSocket, which syncs when it comes back.
     Outbox(Arc<Outbox>),
-    /// An HTTP connection, whose answer breaks off.
+    /// An HTTP connection, whose request or answer breaks off.
     Answer(Arc<Stranger>),
 }
 
 /// Cuts, whenever more is held than may be, until the server stops.
 pub(super) async fn relieve(budget: Arc<Budget>, hub: Arc<Hub>, places: Arc<Places>, stop: CancellationToken) {
+    let quiet = Quiet::default();
     while stop.run_until_cancelled(budget.pressed()).await.is_some() {
-        cut(&budget, &hub, &places);
+        cut(&budget, &hub, &places, &quiet);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-fn cut(budget: &Budget, hub: &Hub, places: &Places) {
+fn cut(budget: &Budget, hub: &Hub, places: &Places, quiet: &Quiet) {
     let mut excess = budget.excess();
     if excess == 0 {
         return;
@@ -57,7 +59,9 @@ fn cut(budget: &Budget, hub: &Hub, places: &Places) {
         cut += 1;
         freed += bytes;
     }
-    tracing::warn!(cut, freed, "too much memory is held for slow clients: those that hold most were cut");
+    if cut > 0 && quiet.allows() {
+        tracing::warn!(cut, freed, "too much memory is held for slow clients: those that hold most were cut");
+    }
 }
 
 #[cfg(test)]
@@ -108,22 +112,23 @@ mod tests {
                 outbox
             })
             .collect();
+        let quiet = Quiet::default();
         let place = places.admit([192, 0, 2, 1].into(), tokio::time::Instant::now()).unwrap();
         let stranger = place.stranger().unwrap();
         stranger.hold(20_000);
         budget.charge(20_000);
-        cut(&budget, &hub, &places);
+        cut(&budget, &hub, &places, &quiet);
         assert!(outboxes.iter().all(|outbox| outbox.closing().is_none()), "there is room for all of them");
 
         budget.charge(20_000);
         budget.pressed().await;
-        cut(&budget, &hub, &places);
+        cut(&budget, &hub, &places, &quiet);
         assert_eq!(outboxes[1].closing().map(|close| close.code), Some(CloseCode::SlowConsumer));
         assert_eq!(outboxes[0].closing(), None);
         assert!(budget.excess() == 0 && outboxes[1].take().is_empty());
 
         budget.charge(40_000);
-        cut(&budget, &hub, &places);
+        cut(&budget, &hub, &places, &quiet);
         assert_eq!(place.ended().await, Order::FreeMemory);
         assert_eq!(outboxes[0].closing(), None);
     }

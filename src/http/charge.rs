@@ -1,5 +1,6 @@
-//! Charging what HTTP holds for a client to the budget of memory: bodies of requests while they are worked on, bodies of
-//! answers until the kernel has taken them.
+//! Charging what HTTP holds for a client to the budget of memory: bodies of requests from when their bytes arrive, bodies
+//! of answers until the kernel has taken them. Each is charged to its connection as well, so that the one that holds most
+//! can be cut.
 
 use std::{
     pin::Pin,
@@ -10,11 +11,11 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{Request, State},
+    http::Extensions,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use hyper::body::{Frame, SizeHint};
-use protocol::limits::PHOTO_MAX_BYTES;
 
 use super::{AppState, negotiate::Shared};
 use crate::{
@@ -26,17 +27,12 @@ use crate::{
 /// Bodies below this are not counted: a connection has one of them, as it has other buffers. Bytes.
 const COUNTED_FROM: u64 = 4 * 1024;
 /// Bodies from this size on are refused while memory is short. Bytes.
-const LARGE_FROM: u64 = 64 * 1024;
+pub(super) const LARGE_FROM: usize = 64 * 1024;
 
-/// Charges the bodies of a request and of its answer.
+/// Charges the body of an answer.
 pub(super) async fn charge(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let upload = match upload(&request).map(|bytes| state.budget.reserve(bytes)).transpose() {
-        Ok(reserved) => reserved,
-        Err(failure) => return failure.into_response(),
-    };
-    let stranger = request.extensions().get::<Place>().and_then(Place::stranger);
+    let account = Account::of(&state.budget, request.extensions());
     let response = next.run(request).await;
-    drop(upload);
     if response.extensions().get::<Shared>().is_some() {
         return response;
     }
@@ -44,46 +40,56 @@ pub(super) async fn charge(State(state): State<AppState>, request: Request, next
     if size.is_some_and(|size| size < COUNTED_FROM) {
         return response;
     }
-    if size.is_none_or(|size| size >= LARGE_FROM) && state.budget.is_short() {
+    if size.is_none_or(|size| size >= LARGE_FROM as u64) && state.budget.is_short() {
         return Failure::overloaded().into_response();
     }
-    let account = Account { budget: Arc::clone(&state.budget), stranger };
     let waiting = account.hold(size.and_then(|size| usize::try_from(size).ok()).unwrap_or(0));
     response.map(|body| Body::new(Charged { body, waiting, account }))
 }
 
-/// How much a large body may take; one that does not say how long it is may be as long as is allowed at most.
-fn upload(request: &Request) -> Option<usize> {
-    let size = request.body().size_hint().exact();
-    let size = size.map_or(PHOTO_MAX_BYTES, |size| usize::try_from(size).unwrap_or(usize::MAX).min(PHOTO_MAX_BYTES));
-    (u64::try_from(size).unwrap_or(u64::MAX) > LARGE_FROM).then_some(size)
-}
-
 /// What bytes are charged to.
 #[derive(Clone)]
-struct Account {
+pub(super) struct Account {
     budget: Arc<Budget>,
     /// The connection, so that the one that holds most can be found.
     stranger: Option<Arc<Stranger>>,
 }
 
 impl Account {
-    fn hold(&self, bytes: usize) -> Unsent {
-        self.budget.charge(bytes);
-        if let Some(stranger) = &self.stranger {
-            stranger.hold(bytes);
-        }
-        Unsent { account: self.clone(), bytes }
+    /// That of the connection that a request came on.
+    pub(super) fn of(budget: &Arc<Budget>, request: &Extensions) -> Self {
+        let stranger = request.get::<Place>().and_then(Place::stranger);
+        Self { budget: Arc::clone(budget), stranger }
+    }
+
+    pub(super) fn hold(&self, bytes: usize) -> Held {
+        let mut held = Held { account: self.clone(), bytes: 0 };
+        held.add(bytes);
+        held
     }
 }
 
-/// Bytes that were not sent yet.
-struct Unsent {
+/// Bytes that are held, charged until this is dropped.
+pub(super) struct Held {
     account: Account,
     bytes: usize,
 }
 
-impl Unsent {
+impl Held {
+    /// So many more have arrived.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.account.budget.charge(bytes);
+        if let Some(stranger) = &self.account.stranger {
+            stranger.hold(bytes);
+        }
+    }
+
+    /// Whether so much is held, of all together, that nothing large may be.
+    pub(super) fn is_short(&self) -> bool {
+        self.account.budget.is_short()
+    }
+
     fn release(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
@@ -94,7 +100,7 @@ impl Unsent {
     }
 }
 
-impl Drop for Unsent {
+impl Drop for Held {
     fn drop(&mut self) {
         self.release(self.bytes);
     }
@@ -103,7 +109,7 @@ impl Drop for Unsent {
 /// A body that is charged: as a whole while it waits, piece by piece once they are on their way.
 struct Charged {
     body: Body,
-    waiting: Unsent,
+    waiting: Held,
     account: Account,
 }
 
@@ -139,7 +145,7 @@ impl HttpBody for Charged {
 /// A piece of a body, charged until whoever writes it lets it go.
 struct Piece {
     bytes: Bytes,
-    _unsent: Unsent,
+    _unsent: Held,
 }
 
 impl AsRef<[u8]> for Piece {

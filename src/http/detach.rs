@@ -3,15 +3,25 @@
 //! What follows a commit (closing connections, pushes, deleting a photo) would be lost if it ran in the future of the
 //! HTTP connection: hyper drops that as soon as the client hangs up, and the request timeout does the same. The connection
 //! only waits for the task; a shutdown waits for it too.
+//!
+//! Before that, the connection receives the body. So a body that does not come holds nothing but its connection.
 
 use axum::{
-    extract::{Request, State},
+    body::{Body, Bytes, HttpBody as _},
+    extract::{MatchedPath, Request, State},
+    http::Method,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use protocol::ErrorCode;
+use http_body_util::BodyExt as _;
+use protocol::{ErrorCode, limits::BODY_MAX_BYTES};
 
-use super::{AppState, address::ClientAddress};
+use super::{
+    AppState,
+    address::ClientAddress,
+    charge::{Account, Held},
+    routes::photos,
+};
 use crate::{failure::Failure, sources::subscriber};
 
 /// Requests that may change something and are worked on at the same time; more are answered `overloaded`. Each holds a body
@@ -20,8 +30,13 @@ pub const DETACHED_MAX: usize = 1024;
 /// Of these, requests from one address (one /64 of IPv6).
 pub const DETACHED_MAX_PER_ADDRESS: usize = 256;
 
+/// What a handler reads instead of a body that is longer than it may be. It is too long as well, so that the handler
+/// answers as it would have, who asks first.
+static TOO_LONG: [u8; BODY_MAX_BYTES + 1] = [0; BODY_MAX_BYTES + 1];
+
 /// Wraps every request. Requests with a safe method (RFC 9110, section 9.2.1) end with whoever waits for them; the others
-/// run to their end. They cannot hang: reading their body has a deadline, and so has every call of a store.
+/// run to their end once their body is there. They cannot hang: every call of a store has a deadline, and so has reading an
+/// upload.
 pub async fn detach(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
@@ -29,17 +44,50 @@ pub async fn detach(State(state): State<AppState>, request: Request, next: Next)
     let Some(&ClientAddress(address)) = request.extensions().get() else {
         return Failure::of(ErrorCode::Internal).into_response();
     };
+    // The timeout of the request ends this.
+    let (request, held) = match received(&state, request).await {
+        Ok(received) => received,
+        Err(failure) => return failure.into_response(),
+    };
     let slot = match state.detached.take(subscriber(address)) {
         Ok(slot) => slot,
         Err(failure) => return failure.into_response(),
     };
     let handler = state.session.tasks.spawn(async move {
         let response = next.run(request).await;
-        drop(slot);
+        drop((slot, held));
         response
     });
     handler.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request handler failed");
         Failure::of(ErrorCode::Internal).into_response()
     })
+}
+
+/// The request with its whole body, and what that is charged to. An upload is left to its route, which lets few in before
+/// it reads any of them.
+async fn received(state: &AppState, request: Request) -> Result<(Request, Held), Failure> {
+    let mut held = Account::of(&state.budget, request.extensions()).hold(0);
+    if is_upload(&request) {
+        return Ok((request, held));
+    }
+    let (parts, mut body) = request.into_parts();
+    let mut content = Vec::new();
+    let mut is_too_long = usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > BODY_MAX_BYTES);
+    while !is_too_long && let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ErrorCode::Malformed)?;
+        let Some(data) = frame.data_ref() else { continue };
+        is_too_long = content.len() + data.len() > BODY_MAX_BYTES;
+        if !is_too_long {
+            held.add(data.len());
+            content.extend_from_slice(data);
+        }
+    }
+    let content = if is_too_long { Bytes::from_static(&TOO_LONG) } else { content.into() };
+    Ok((Request::from_parts(parts, Body::from(content)), held))
+}
+
+fn is_upload(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    request.method() == Method::PUT && path.is_some_and(|path| path.as_str() == photos::UPLOADS)
 }

@@ -12,7 +12,6 @@ use http_body_util::LengthLimitError;
 use protocol::{ErrorCode, limits::BODY_MAX_BYTES};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::{AppState, address::ClientAddress};
 use crate::{
@@ -128,11 +127,11 @@ where
 {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, Failure> {
         if !is_json(request.headers()) {
             return Err(ErrorCode::UnsupportedMediaType.into());
         }
-        parse(&read(request, state).await?)
+        parse(&read(request).await?)
     }
 }
 
@@ -147,7 +146,7 @@ where
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Failure> {
         let is_json = is_json(request.headers());
-        let bytes = read(request, state).await?;
+        let bytes = read(request).await?;
         match bytes.is_empty() {
             // Some clients name a content type even when there is no content.
             true => Ok(Self(T::default())),
@@ -163,10 +162,9 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case("application/merge-patch+json")
 }
 
-/// The body, within the time that the whole request may take.
-async fn read(request: Request, state: &AppState) -> Result<Bytes, Failure> {
-    let body = timeout(state.request_timeout, to_bytes(request.into_body(), BODY_MAX_BYTES));
-    body.await.map_err(|_| ErrorCode::Timeout)?.map_err(|error| {
+/// The body, which is there already: see [`super::detach`].
+async fn read(request: Request) -> Result<Bytes, Failure> {
+    to_bytes(request.into_body(), BODY_MAX_BYTES).await.map_err(|error| {
         let too_large = std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<LengthLimitError>);
         Failure::of(if too_large { ErrorCode::PayloadTooLarge } else { ErrorCode::Malformed })
     })

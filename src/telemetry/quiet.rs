@@ -44,7 +44,7 @@ impl Quiet {
     pub fn tell(&self) {
         let lines = self.left_out.swap(0, Ordering::Relaxed);
         if lines > 0 {
-            tracing::warn!(lines, "lines about failed requests were left out: there were too many");
+            tracing::warn!(lines, "lines that clients caused were left out: there were too many");
         }
     }
 }

@@ -305,3 +305,74 @@ async fn who_does_not_read_is_cut_when_memory_runs_out() {
     eventually("the memory", charged).await;
     anas.ping().await;
 }
+
+/// Connections from an address of this machine that have sent `head` and send nothing more.
+async fn withheld(server: &Server, from: &str, head: &str, count: usize) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_keeps_nobody_from_writing() {
+    let server = Server::with(|settings| {
+        settings.connections.max_connections_per_address = 0;
+        settings.connections.max_connections_per_network = 0;
+    })
+    .await;
+    let ana = server.member("Ana").await;
+    let head =
+        "POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+    // More than there are slots for one address.
+    let _withheld = withheld(&server, "127.0.0.1", head, 300).await;
+    for _ in 0..20 {
+        let answer = ana.request(Method::PATCH, "/api/members/me", serde_json::json!({ "name": "Ana" })).await;
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_charged_when_it_arrives_and_not_before() {
+    let server = Server::with(|settings| settings.connections.memory_max = 8 << 20).await;
+    let head = "POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
+    let long = format!("{head}content-length: 5000000\r\n\r\n");
+    let mut streams = withheld(&server, "127.0.0.2", &chunked, 3).await;
+    streams.extend(withheld(&server, "127.0.0.2", &long, 3).await);
+    let charged = async || server.metric("memory_charged_bytes").await;
+    assert!(charged().await < 10_000.0);
+    streams[0].write_all(format!("4e20\r\n{}\r\n", " ".repeat(20_000)).as_bytes()).await.unwrap();
+    eventually("what has arrived", async || (charged().await >= 20_000.0).then_some(())).await;
+    drop(streams);
+    eventually("nothing to be held", async || (charged().await < 10_000.0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_largest_uploads_are_cut_when_memory_runs_out() {
+    let server = Server::with(|settings| settings.connections.memory_max = 8 << 20).await;
+    let (ana, ben) = server.two_members().await;
+    let mut streams = Vec::new();
+    for (member, bytes) in [(&ana, 3_500_000), (&ben, 3_000_000)] {
+        let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+        let head = format!(
+            "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+             content-type: image/jpeg\r\ncontent-length: 5000000\r\n\r\n",
+            member.id, member.auth.access_token
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It may be cut before it has sent everything.
+        let _ = within("the body", stream.write_all(&vec![0; bytes])).await;
+        streams.push(stream);
+    }
+    let relieved = async || (server.metric("memory_charged_bytes").await < 6.3e6).then_some(());
+    eventually("the memory", relieved).await;
+    let mut content = Vec::new();
+    drop(within("the end of the largest", streams[0].read_to_end(&mut content)).await);
+    assert!(server.metric(r#"memory_cuts_total{what="answer"}"#).await >= 1.0);
+}

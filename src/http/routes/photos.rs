@@ -18,6 +18,7 @@ use crate::{
     failure::Failure,
     http::{
         AppState,
+        charge::{Account, Held, LARGE_FROM},
         extract::{PathId, Peer, SignedIn},
         versioned::Versioned,
     },
@@ -31,6 +32,9 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000
 /// after it has sent everything.
 const DRAIN_MAX_BYTES: usize = 4 * PHOTO_MAX_BYTES;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where photos are uploaded to.
+pub(in crate::http) const UPLOADS: &str = "/api/members/{id}/photo";
 
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -73,7 +77,8 @@ async fn upload(
     request: Request,
 ) -> Result<Versioned<Member>, Failure> {
     let upload = state.photos.admit(&who, from, id).await?;
-    let content = picture(request, state.request_timeout).await?;
+    let mut held = Account::of(&state.budget, request.extensions()).hold(0);
+    let content = picture(request, state.request_timeout, &mut held).await?;
     state.photos.replace(upload, content).await.map(Into::into)
 }
 
@@ -158,7 +163,7 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// The body of an upload, of which no more is held in memory than is allowed. It has to be through within `limit`.
-async fn picture(request: Request, limit: Duration) -> Result<Bytes, Failure> {
+async fn picture(request: Request, limit: Duration, held: &mut Held) -> Result<Bytes, Failure> {
     let (parts, mut body) = request.into_parts();
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = header(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -168,7 +173,7 @@ async fn picture(request: Request, limit: Duration) -> Result<Bytes, Failure> {
     } else if length > PHOTO_MAX_BYTES {
         ErrorCode::PayloadTooLarge
     } else {
-        match timeout(limit, read(&mut body)).await {
+        match timeout(limit, read(&mut body, held)).await {
             Ok(Ok(content)) => return Ok(content),
             Ok(Err(code)) => code,
             Err(_) => return Err(ErrorCode::Timeout.into()),
@@ -182,8 +187,9 @@ async fn picture(request: Request, limit: Duration) -> Result<Bytes, Failure> {
     Err(refused.into())
 }
 
-/// Copied into one piece: the pieces that it comes in may be as small as a byte.
-async fn read(body: &mut Body) -> Result<Bytes, ErrorCode> {
+/// Copied into one piece: the pieces that it comes in may be as small as a byte. Refused as soon as it is large while memory
+/// is short.
+async fn read(body: &mut Body, held: &mut Held) -> Result<Bytes, ErrorCode> {
     let mut content = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ErrorCode::Malformed)?;
@@ -191,7 +197,11 @@ async fn read(body: &mut Body) -> Result<Bytes, ErrorCode> {
         if content.len() + data.len() > PHOTO_MAX_BYTES {
             return Err(ErrorCode::PayloadTooLarge);
         }
+        held.add(data.len());
         content.extend_from_slice(data);
+        if content.len() >= LARGE_FROM && held.is_short() {
+            return Err(ErrorCode::Overloaded);
+        }
     }
     Ok(content.into())
 }
