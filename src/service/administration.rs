@@ -123,18 +123,19 @@ impl Administration {
         Ok(Disconnected { connections: count(closed) })
     }
 
-    /// Appends an entry to the audit log. While it is not known whether it is there, that is looked up first, among the
-    /// newest entries; when an attempt is confirmed later than that, it is there twice.
+    /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest
+    /// entries.
     async fn record(&self, entry: &AuditRecord) -> Result<(), StoreError> {
         let audit = &self.store.audit;
         let mut again = false;
         until_known(|| {
             let look = std::mem::replace(&mut again, true);
             async move {
-                if look && audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry) {
-                    return Ok(());
+                if !look {
+                    return audit.append(entry.clone()).await;
                 }
-                audit.append(entry.clone()).await
+                let found = audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
+                if found { Ok(()) } else { Err(StoreError::Timeout) }
             }
         })
         .await

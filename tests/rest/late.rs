@@ -54,7 +54,7 @@ async fn what_an_administrator_changes_is_pushed() {
     let server = server().await;
     let (admin, ana) = (server.admin().await, server.member("Ana").await);
     let mut client = ana.connect().await;
-    for (what, body) in [("role", json!({ "user_type": "admin" })), ("tier", json!({ "tier": "socio" }))] {
+    for (what, body) in [("role", json!({ "user_type": "admin" })), ("tier", json!({ "tier": "Infinity" }))] {
         let path = format!("/api/admin/members/{}/{what}", ana.id);
         assert_eq!(late(&server, &admin, Method::PUT, path, body).await.status(), 200);
         let push: MemberPush = client.expect().await;
