@@ -277,6 +277,27 @@ async fn a_slow_reply_is_a_timeout_and_not_a_wait() {
     assert!(started.elapsed() < Duration::from_millis(3500));
 }
 
+/// What a member has under way is bounded by what the database does, not by who still waits for it.
+#[tokio::test]
+async fn hanging_up_does_not_give_the_place_of_a_read_back() {
+    let server = database::Server::with_fail_points().await;
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(10));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 3000 };
+    server.fail(doc! { "times": 100 }, slow.clone()).await;
+    let started = std::time::Instant::now();
+    for _ in 0..2 {
+        let read = f.store.conversations.unread(ana);
+        assert!(tokio::time::timeout(Duration::from_millis(500), read).await.is_err(), "it hangs up");
+    }
+    // Those that are under way stay as slow as they are; the next ones are not.
+    server.fail(doc! { "skip": 1_000_000 }, slow).await;
+    f.store.conversations.unread(ben).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(2900), "another member");
+    f.store.conversations.unread(ana).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(2900), "both places were taken");
+}
+
 /// Down at the start, up by itself; down while running, fails at once, and up by itself again.
 #[tokio::test]
 async fn it_starts_without_the_database_and_survives_its_loss() {
