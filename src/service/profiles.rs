@@ -21,6 +21,7 @@ use crate::{
         MemberStore,
         changes::{Actor, Change, Changed},
         members::MemberRecord,
+        turns::Caller,
     },
 };
 
@@ -50,7 +51,7 @@ impl Profiles {
     /// # Errors
     /// `member_not_found`, or the store.
     pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
-        let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
+        let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         Ok((record.profile, record.version))
     }
 
@@ -97,7 +98,7 @@ impl Profiles {
     /// # Errors
     /// `member_not_found`, or the store.
     pub(super) async fn present(&self, member: MemberId) -> Result<MemberRecord, Failure> {
-        let record = self.members.by_id(member).await?.filter(|record| !record.is_erased);
+        let record = self.members.by_id(Caller::Member(member), member).await?.filter(|record| !record.is_erased);
         record.ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 

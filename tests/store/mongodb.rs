@@ -12,6 +12,7 @@ use members_book::{
         StoreError,
         conversations::{Append, Command, Mark, MarkKind, Outcome, Range, Refusal},
         mongo::migrations::INDEXES,
+        turns::Caller,
     },
 };
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
@@ -267,12 +268,12 @@ async fn a_slow_reply_is_a_timeout_and_not_a_wait() {
     let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_millis(1500));
     let ana = f.member("Ana").await;
     server.fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "closeConnection": true }).await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     // More than one: what looks after the database asks, too.
     let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 4000 };
     server.fail(doc! { "times": 3 }, slow).await;
     let started = std::time::Instant::now();
-    let late = f.store.members.by_id(ana).await;
+    let late = f.store.members.by_id(Caller::System, ana).await;
     assert!(matches!(late, Err(StoreError::Timeout)), "{:?}", late.err());
     assert!(started.elapsed() < Duration::from_millis(3500));
 }
@@ -319,7 +320,7 @@ async fn it_starts_without_the_database_and_survives_its_loss() {
     for _ in 0..20 {
         let batch = vec![append(ana, ben, client_id(), "lost")];
         assert!(matches!(f.store.conversations.apply(batch).await, Err(StoreError::Unavailable(_))));
-        assert!(matches!(f.store.members.by_id(ana).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(f.store.members.by_id(Caller::System, ana).await, Err(StoreError::Unavailable(_))));
     }
     assert!(started.elapsed() < Duration::from_secs(1), "it fails fast");
 
@@ -402,7 +403,7 @@ async fn nodes_that_start_at_once_make_one_schema() {
     let nodes: Vec<_> = (0..4).map(|_| Fixture::mongodb_in(Arc::clone(&database))).collect();
     let ana = nodes[0].member("Ana").await;
     for node in &nodes {
-        assert!(node.store.members.by_id(ana).await.unwrap().is_some());
+        assert!(node.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
         assert_eq!(node.store.conversations.store_id(), nodes[0].store.conversations.store_id());
     }
 }
@@ -510,7 +511,7 @@ async fn it_signs_in_with_scram_and_never_tells_the_password() {
     assert!(f.store.backend.describe().starts_with("MongoDB, 127.0.0.1:"));
     assert!(!f.store.backend.describe().contains("hunter2"));
     let ana = f.member("Ana").await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     let refused = Fixture::mongodb_with(Arc::new(at("club:another-secret")), Duration::from_secs(3));
     let error = refused.store.backend.check().await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)) && !error.to_string().contains("another-secret"), "{error}");
@@ -538,7 +539,7 @@ async fn it_speaks_tls_and_checks_the_certificate() {
     let f = Fixture::mongodb_with(Arc::new(trusting), Duration::from_secs(5));
     eventually("a TLS connection", async || f.store.backend.check().await.ok()).await;
     let ana = f.member("Ana").await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     // Nobody has vouched for this certificate.
     let doubting = Fixture::mongodb_with(Arc::new(Database::at(uri)), Duration::from_secs(3));
     assert!(doubting.store.backend.check().await.is_err());
