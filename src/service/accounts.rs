@@ -26,6 +26,7 @@ use crate::{
         changes::Actor,
         members::{EmailTaken, MemberRecord, NewMember},
         sessions::{NewToken, Rotation},
+        turns::Caller,
     },
     telemetry::Metrics,
 };
@@ -115,7 +116,7 @@ impl Accounts {
     /// knows the password, a rate limit, or the store.
     pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
-        let member = self.members.by_email(&request.email).await?;
+        let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
         let address = subscriber(from);
         let source = Source { address, familiar: self.familiar.knows(&request.email, address) };
         let hash = member.as_ref().map(|member| member.password_hash.clone());

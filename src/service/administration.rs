@@ -22,6 +22,7 @@ use crate::{
         audit::{AuditPlace, AuditRecord},
         changes::{Actor, Change},
         members::{Filter, MemberRecord},
+        turns::Caller,
     },
     telemetry::Metrics,
 };
@@ -69,12 +70,14 @@ impl Administration {
     /// A bad cursor, or the store.
     pub async fn members(
         &self,
-        _: Admin,
+        Admin(by): Admin,
         query: &AdminMembersQuery,
         page: &PageQuery,
     ) -> Result<AdminMemberPage, Failure> {
         let AdminMembersQuery { tier, user_type, is_active } = *query;
-        let (found, next) = page_of(&*self.store.members, Filter { tier, user_type, is_active }, page).await?;
+        let (caller, filter) =
+            (by.member.map_or(Caller::System, Caller::Member), Filter { tier, user_type, is_active });
+        let (found, next) = page_of(&*self.store.members, caller, filter, page).await?;
         Ok(AdminMemberPage { members: found.into_iter().map(|record| self.with_connections(record)).collect(), next })
     }
 
@@ -107,7 +110,12 @@ impl Administration {
     /// # Errors
     /// `member_not_found`, or the store: what is not in the audit log is not done.
     pub async fn disconnect(&self, Admin(by): Admin, member: MemberId) -> Result<Disconnected, Failure> {
-        let record = self.store.members.by_id(member).await?.filter(|record| !record.is_erased);
+        let record = self
+            .store
+            .members
+            .by_id(by.member.map_or(Caller::System, Caller::Member), member)
+            .await?
+            .filter(|record| !record.is_erased);
         record.ok_or(ErrorCode::MemberNotFound)?;
         let connections = count(self.hub.connections_of(member).len());
         let entry = AuditRecord {

@@ -30,6 +30,7 @@ use crate::{
         MemberStore, RecommendationStore,
         members::MemberRecord,
         recommendations::{Basis, Decision, Draft, RecommendationRecord, Wanted},
+        turns::Caller,
     },
 };
 
@@ -162,7 +163,7 @@ impl Advice {
     }
 
     async fn member(&self, member: MemberId) -> Result<Member, Failure> {
-        let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
+        let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         Ok(record.profile)
     }
 

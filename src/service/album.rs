@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     failure::Failure,
     photos::{Objects, StorageError},
-    store::MemberStore,
+    store::{MemberStore, turns::Caller},
 };
 
 /// Members whose photos can change at the same time, at most.
@@ -120,7 +120,7 @@ impl Album {
         let album = Arc::clone(self);
         self.tasks.spawn(async move {
             let _turn = album.turn(member).await;
-            let record = album.members.by_id(member).await;
+            let record = album.members.by_id(Caller::Member(member), member).await;
             let now = record.map(|record| record.and_then(|record| record.profile.profile_image_url));
             // It may be theirs again by now.
             if now.is_ok_and(|now| now.as_deref().and_then(PhotoName::from_url) != PhotoName::from_url(&former)) {

@@ -16,6 +16,7 @@ use crate::{
         MemberStore,
         members::{Filter, MemberRecord, Place},
         text,
+        turns::Caller,
     },
 };
 
@@ -39,7 +40,7 @@ impl Directory {
     /// # Errors
     /// `member_not_found`, or the store.
     pub async fn profile(&self, who: &Authorized, id: MemberId) -> Result<(Profile, u64), Failure> {
-        let record = self.members.by_id(id).await?.ok_or(ErrorCode::MemberNotFound)?;
+        let record = self.members.by_id(Caller::Member(who.member), id).await?.ok_or(ErrorCode::MemberNotFound)?;
         Ok((seen_by(who, &record), record.version))
     }
 
@@ -49,7 +50,7 @@ impl Directory {
     /// A bad cursor, or the store.
     pub async fn list(&self, who: &Authorized, tier: Option<Tier>, page: &PageQuery) -> Result<Page, Failure> {
         let filter = Filter { tier, is_active: Some(true), ..Filter::default() };
-        let (found, next) = page_of(&*self.members, filter, page).await?;
+        let (found, next) = page_of(&*self.members, Caller::Member(who.member), filter, page).await?;
         Ok(Page { members: found.iter().map(|record| seen_by(who, record)).collect(), next })
     }
 
@@ -73,13 +74,14 @@ impl Directory {
 /// A page of members with the place of the next one.
 pub(super) async fn page_of(
     members: &dyn MemberStore,
+    by: Caller,
     filter: Filter,
     page: &PageQuery,
 ) -> Result<(Vec<MemberRecord>, Option<String>), Failure> {
     let limit = page_size(page.limit);
     let after: Option<(String, MemberId)> = pages::decode(page.cursor.as_deref())?;
     let after = after.map(|(name_key, id)| Place { name_key, id });
-    let mut found = members.list(filter, after, limit + 1).await?;
+    let mut found = members.list(by, filter, after, limit + 1).await?;
     let next = pages::cut(&mut found, limit, |last| (last.name_key(), last.profile.id));
     Ok((found, next))
 }

@@ -22,6 +22,7 @@ use crate::{
     store::{
         ConversationStore, MemberStore,
         conversations::{Mark, MarkKind, Outcome, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        turns::Caller,
     },
 };
 
@@ -92,7 +93,7 @@ impl Documents {
         let page = self.conversations.history(me, conversation_id, range, page_size(query.limit)).await?;
         let Some(page) = page else {
             // Two members who have not talked yet.
-            self.members.by_id(other).await?.ok_or(ErrorCode::MemberNotFound)?;
+            self.members.by_id(Caller::Member(me), other).await?.ok_or(ErrorCode::MemberNotFound)?;
             return Ok(MessagePage { conversation_id, messages: Vec::new(), more: false });
         };
         let part = LogPart { conversation: conversation_id, pair: [me, other], entries: page.entries };
@@ -145,8 +146,8 @@ impl Documents {
     /// # Errors
     /// `message_not_found`, `forbidden` for its sender, or the store.
     pub async fn read(&self, me: MemberId, id: MessageId) -> Result<MessageDocument, Failure> {
-        let message = self.conversations.message(id).await?.ok_or(ErrorCode::MessageNotFound)?;
-        let membership = self.messaging.membership(message.conversation).await?;
+        let message = self.conversations.message(Caller::Member(me), id).await?.ok_or(ErrorCode::MessageNotFound)?;
+        let membership = self.messaging.membership(me, message.conversation).await?;
         if !membership.members.contains(&me) {
             return Err(ErrorCode::MessageNotFound.into());
         }
@@ -178,14 +179,14 @@ impl Documents {
 
     async fn document(&self, me: MemberId, message: Message) -> Result<MessageDocument, Failure> {
         let conversation = message.conversation;
-        let pair = self.pair(conversation).await?;
+        let pair = self.pair(me, conversation).await?;
         let part = LogPart { conversation, pair, entries: vec![Entry::Message(message)] };
         self.one_part(me, part).await?.pop().ok_or_else(|| ErrorCode::Internal.into())
     }
 
     /// The members of a direct conversation.
-    async fn pair(&self, conversation: ConversationId) -> Result<[MemberId; 2], Failure> {
-        let membership = self.messaging.membership(conversation).await?;
+    async fn pair(&self, me: MemberId, conversation: ConversationId) -> Result<[MemberId; 2], Failure> {
+        let membership = self.messaging.membership(me, conversation).await?;
         <[MemberId; 2]>::try_from(&*membership.members).map_err(|_| ErrorCode::Internal.into())
     }
 

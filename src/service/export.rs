@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Clock,
     failure::Failure,
-    store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord},
+    store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord, turns::Caller},
 };
 
 /// Exports that are written at the same time; more are refused.
@@ -104,12 +104,13 @@ impl Exports {
     }
 
     async fn write(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
-        let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
+        let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
         let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
-        let last_seen = self.members.last_seen(vec![member]).await?.first().and_then(|seen| seen.at);
+        let last_seen =
+            self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
         let head = json!({
             "exported_at": self.clock.now(),
             "member": record.profile,

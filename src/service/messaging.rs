@@ -29,6 +29,7 @@ use crate::{
             UnreadCount,
         },
         epochs::{Epoch, Place},
+        turns::Caller,
     },
     telemetry::Metrics,
 };
@@ -210,11 +211,16 @@ impl Messaging {
         active: bool,
     ) -> Result<(), Failure> {
         let conversation = conversation_of(member, target)?;
-        let others = match (self.known_membership(conversation).await?, target) {
+        let others = match (self.known_membership(member, conversation).await?, target) {
             (Some(membership), _) => others_in(&membership, member)?,
             (None, Target::Conversation(_)) => return Err(ErrorCode::ConversationNotFound.into()),
             (None, Target::Member(to)) => {
-                let to = self.members.by_id(to).await?.filter(|to| !to.is_erased).ok_or(ErrorCode::MemberNotFound)?;
+                let to = self
+                    .members
+                    .by_id(Caller::Member(member), to)
+                    .await?
+                    .filter(|to| !to.is_erased)
+                    .ok_or(ErrorCode::MemberNotFound)?;
                 let allows = to.profile.is_active && to.profile.visibility.presence == Audience::Members;
                 allows.then_some(to.profile.id).into_iter().collect()
             }
@@ -361,19 +367,23 @@ impl Messaging {
         self.cursor_at(member, if published.epoch == synced { published } else { Place::NOWHERE })
     }
 
-    /// The kind and members of a conversation.
+    /// The kind and members of a conversation. `by` is who asks.
     ///
     /// # Errors
     /// `conversation_not_found`, or the store.
-    pub(super) async fn membership(&self, conversation: ConversationId) -> Result<Membership, Failure> {
-        self.known_membership(conversation).await?.ok_or_else(|| ErrorCode::ConversationNotFound.into())
+    pub(super) async fn membership(&self, by: MemberId, conversation: ConversationId) -> Result<Membership, Failure> {
+        self.known_membership(by, conversation).await?.ok_or_else(|| ErrorCode::ConversationNotFound.into())
     }
 
-    async fn known_membership(&self, conversation: ConversationId) -> Result<Option<Membership>, Failure> {
+    async fn known_membership(
+        &self,
+        by: MemberId,
+        conversation: ConversationId,
+    ) -> Result<Option<Membership>, Failure> {
         if let Some(membership) = self.memberships.get(&conversation) {
             return Ok(Some(membership));
         }
-        let membership = self.store.membership(conversation).await?;
+        let membership = self.store.membership(Caller::Member(by), conversation).await?;
         if let Some(membership) = &membership {
             self.memberships.insert(conversation, membership.clone());
         }

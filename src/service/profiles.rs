@@ -26,6 +26,7 @@ use crate::{
         MemberStore, StoreError,
         changes::{Actor, Change, Changed},
         members::MemberRecord,
+        turns::Caller,
     },
 };
 
@@ -55,7 +56,7 @@ impl Profiles {
     /// # Errors
     /// `member_not_found`, or the store.
     pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
-        let record = self.members.by_id(member).await?.ok_or(ErrorCode::MemberNotFound)?;
+        let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         Ok((record.profile, record.version))
     }
 
@@ -102,7 +103,7 @@ impl Profiles {
     /// # Errors
     /// `member_not_found`, or the store.
     pub(super) async fn present(&self, member: MemberId) -> Result<MemberRecord, Failure> {
-        let record = self.members.by_id(member).await?.filter(|record| !record.is_erased);
+        let record = self.members.by_id(Caller::Member(member), member).await?.filter(|record| !record.is_erased);
         record.ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 

@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     hub::{Connection, Registered},
     presence::{Pace, Presence},
-    store::{ConversationStore, MemberStore, members::LastSeen},
+    store::{ConversationStore, MemberStore, members::LastSeen, turns::Caller},
 };
 
 /// Who watches whom.
@@ -64,10 +64,12 @@ impl Watching {
         })?;
         // Before the store is asked: what changes from now on is not missed.
         self.presence.watch(connection, &members);
-        let known = self.facts(connection.member, members.clone()).await;
+        // What is shown already is in memory.
+        let (shown, unknown) = self.presence.shown(connection.id, &members);
+        let known = self.facts(connection.member, unknown).await;
         let exists: HashSet<MemberId> = known.iter().flatten().map(|(seen, _)| seen.member).collect();
         self.unwatch(connection, &new.into_iter().filter(|member| !exists.contains(member)).collect::<Vec<_>>());
-        let snapshot = known.map(|known| self.presence.reveal(connection.id, &known));
+        let snapshot = known.map(|known| [shown, self.presence.reveal(connection.id, &known)].concat());
         // The connection may have ended meanwhile, and nobody would take it off the lists again.
         if connection.with_watching(|_| ()).is_none() {
             self.presence.unwatch(connection.id, members);
@@ -77,9 +79,13 @@ impl Watching {
 
     /// What the store knows of members, each with whether `watcher` has a conversation with them.
     async fn facts(&self, watcher: MemberId, members: Vec<MemberId>) -> Result<Vec<(LastSeen, bool)>, Failure> {
-        let known = self.members.last_seen(members).await?;
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known = self.members.last_seen(Caller::Member(watcher), members).await?;
         let conversations = known.iter().map(|seen| direct_conversation(watcher, seen.member)).collect();
-        let begun: HashSet<_> = self.conversations.begun(conversations).await?.into_iter().collect();
+        let begun: HashSet<_> =
+            self.conversations.begun(Caller::Member(watcher), conversations).await?.into_iter().collect();
         let is_partner = |seen: &LastSeen| begun.contains(&direct_conversation(watcher, seen.member));
         Ok(known.into_iter().map(|seen| (seen, is_partner(&seen))).collect())
     }

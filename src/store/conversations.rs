@@ -11,6 +11,7 @@ use protocol::{
 use super::{
     StoreError,
     epochs::{Epoch, Place},
+    turns::Caller,
 };
 
 /// A place in the order of all durable changes of a store; larger is later. What a cursor carries.
@@ -389,17 +390,17 @@ pub trait ConversationStore: Send + Sync {
         Ok(())
     }
 
-    /// The kind and members of a conversation.
+    /// The kind and members of a conversation. Here and below, `by` is whose request the read belongs to.
     ///
     /// # Errors
     /// The store.
-    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError>;
+    async fn membership(&self, by: Caller, conversation: ConversationId) -> Result<Option<Membership>, StoreError>;
 
     /// Those of these conversations that exist, in any order.
     ///
     /// # Errors
     /// The store.
-    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError>;
+    async fn begun(&self, by: Caller, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError>;
 
     /// The other members of all conversations of a member.
     ///
@@ -445,7 +446,7 @@ pub trait ConversationStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError>;
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError>;
 
     /// How many messages of others a member has not read, by conversation; those without are left out. What a count
     /// costs does not depend on how many there are.

@@ -11,6 +11,7 @@ use super::{
     StoreError,
     changes::{Actor, Change, Changed},
     text,
+    turns::Caller,
 };
 
 /// A member as stored: the record of the API and what must never leave the server.
@@ -157,17 +158,17 @@ pub trait MemberStore: Send + Sync {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
 
-    /// The member with this id.
+    /// The member with this id. Here and below, `by` is whose request the read belongs to.
     ///
     /// # Errors
     /// The store.
-    async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError>;
+    async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError>;
 
     /// The member with this address, in any case.
     ///
     /// # Errors
     /// The store.
-    async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError>;
+    async fn by_email(&self, by: Caller, email: &str) -> Result<Option<MemberRecord>, StoreError>;
 
     /// Changes a member; with it, in the same transaction, goes what [`Change`] says about sessions and the audit log.
     /// Nothing is written, `updated_at` included, when it changes nothing.
@@ -187,7 +188,13 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError>;
+    async fn list(
+        &self,
+        by: Caller,
+        filter: Filter,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<MemberRecord>, StoreError>;
 
     /// Active members of whom each word is the beginning of a word in what they share of name, company and position.
     /// The words are folded ([`text::words`]). `by` is who searches.
@@ -215,5 +222,5 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError>;
+    async fn last_seen(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError>;
 }

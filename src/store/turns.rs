@@ -1,6 +1,11 @@
 //! Who reads, and how much: what readers need to be fair between members.
 
+use std::net::IpAddr;
+
 use protocol::{MemberId, SessionId};
+
+/// Look-ups in one read from which on it is a heavy one.
+const MANY: usize = 50;
 
 /// Whose request a read belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -9,7 +14,11 @@ pub enum Caller {
     Member(MemberId),
     /// A session whose member is not known yet.
     Session(SessionId),
-    /// The server itself, or somebody who is not signed in.
+    /// A subscriber's address ([`crate::sources::subscriber`]) from which somebody signs in.
+    Address(IpAddr),
+    /// Whoever wants to know whether the store answers.
+    Health,
+    /// The server's own work, caused by nobody in particular.
     System,
 }
 
@@ -32,10 +41,22 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A light read of nobody in particular.
+    /// A light read of the server itself.
     pub const SYSTEM: Self = Self { caller: Caller::System, weight: Weight::Light };
-    /// A long read of nobody in particular.
+    /// A long read of the server itself.
     pub const HEAVY_SYSTEM: Self = Self { caller: Caller::System, weight: Weight::Heavy };
+
+    /// A light read.
+    #[must_use]
+    pub const fn of(caller: Caller) -> Self {
+        Self { caller, weight: Weight::Light }
+    }
+
+    /// So many look-ups in one read.
+    #[must_use]
+    pub const fn look_ups(caller: Caller, count: usize) -> Self {
+        Self { caller, weight: if count < MANY { Weight::Light } else { Weight::Heavy } }
+    }
 
     /// A light read of a member.
     #[must_use]
@@ -53,5 +74,19 @@ impl Turn {
     #[must_use]
     pub const fn session(session: SessionId) -> Self {
         Self { caller: Caller::Session(session), weight: Weight::Light }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_look_ups_in_one_read_are_heavy() {
+        let of = |count| Turn::look_ups(Caller::Health, count).weight;
+        assert_eq!(
+            (of(0), of(MANY - 1), of(MANY), of(500)),
+            (Weight::Light, Weight::Light, Weight::Heavy, Weight::Heavy)
+        );
     }
 }

@@ -7,7 +7,10 @@ use members_book::{
     app::{App, World},
     clock::{Clock as _, ManualClock, SystemClock},
     config::{Cli, Settings},
-    store::changes::{Actor, Change},
+    store::{
+        changes::{Actor, Change},
+        turns::Caller,
+    },
 };
 use protocol::{MemberId, model::UserType};
 use tempfile::TempDir;
@@ -149,7 +152,7 @@ impl Server {
 
     /// The hash of a member's password.
     pub async fn password_hash(&self, email: &str) -> String {
-        self.app.accounts.members.by_email(email).await.unwrap().unwrap().password_hash
+        self.app.accounts.members.by_email(Caller::System, email).await.unwrap().unwrap().password_hash
     }
 
     /// The value of a metric without labels, or with `{labels}` in its name.

@@ -17,6 +17,7 @@ use members_book::{
             ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
         },
         epochs::Place,
+        turns::Caller,
     },
 };
 use protocol::{
@@ -68,9 +69,9 @@ fn seqs(entries: &[Entry]) -> Vec<u64> {
 async fn conversations_that_exist_are_told_from_others(f: &Fixture) {
     let [ana, ben, eva] = [f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
     let (begun, other) = (f.say(ana, ben, "hi").await.conversation, direct_conversation(ana, eva));
-    assert_eq!(f.store.conversations.begun(vec![other, begun]).await.unwrap(), [begun]);
-    assert!(f.store.conversations.begun(vec![other]).await.unwrap().is_empty());
-    assert!(f.store.conversations.begun(Vec::new()).await.unwrap().is_empty());
+    assert_eq!(f.store.conversations.begun(Caller::System, vec![other, begun]).await.unwrap(), [begun]);
+    assert!(f.store.conversations.begun(Caller::System, vec![other]).await.unwrap().is_empty());
+    assert!(f.store.conversations.begun(Caller::System, Vec::new()).await.unwrap().is_empty());
 }
 
 async fn a_new_conversation_needs_an_admission_and_a_known_one_none(f: &Fixture) {
@@ -91,7 +92,7 @@ async fn a_new_conversation_needs_an_admission_and_a_known_one_none(f: &Fixture)
     for _ in 0..2 {
         assert_eq!(f.apply(guarded(ana, ben)).await.err(), Some(Refusal::TooManyConversations { retry_after: wait }));
     }
-    assert!(f.store.conversations.membership(direct_conversation(ana, ben)).await.unwrap().is_none());
+    assert!(f.store.conversations.membership(Caller::System, direct_conversation(ana, ben)).await.unwrap().is_none());
     assert!(f.apply(guarded(root, ana)).await.is_ok());
     assert_eq!(asked.swap(0, Ordering::SeqCst), 3);
     f.say(ben, ana, "hello").await;
@@ -193,8 +194,8 @@ async fn only_its_members_know_a_conversation(f: &Fixture) {
     let append =
         Append { conversation: unknown, create: None, sender: ana, client_id: client_id(), content: "x".into() };
     assert_eq!(f.apply(Command::Append(append)).await.unwrap_err(), Refusal::ConversationNotFound);
-    assert!(f.store.conversations.membership(unknown).await.unwrap().is_none());
-    let membership = f.store.conversations.membership(conversation).await.unwrap().unwrap();
+    assert!(f.store.conversations.membership(Caller::System, unknown).await.unwrap().is_none());
+    let membership = f.store.conversations.membership(Caller::System, conversation).await.unwrap().unwrap();
     assert!(membership.members.len() == 2 && membership.members.contains(&ana) && membership.members.contains(&ben));
 }
 

@@ -8,6 +8,7 @@ use members_book::{
         conversations::{MarkKind, Position},
         recommendations::{Decision, Draft},
         sessions::NewToken,
+        turns::Caller,
     },
 };
 use mongodb::bson::{Document, doc};
@@ -70,8 +71,8 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     for &member in members {
         assert_eq!(view(one, member).await, view(other, member).await);
         let (here, there) = (
-            one.store.members.by_id(member).await.unwrap().unwrap(),
-            other.store.members.by_id(member).await.unwrap().unwrap(),
+            one.store.members.by_id(Caller::System, member).await.unwrap().unwrap(),
+            other.store.members.by_id(Caller::System, member).await.unwrap().unwrap(),
         );
         assert_eq!(
             (here.profile, here.password_hash, here.version),
@@ -83,8 +84,8 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
         );
         let ids = vec![member];
         assert_eq!(
-            one.store.members.last_seen(ids.clone()).await.unwrap(),
-            other.store.members.last_seen(ids).await.unwrap()
+            one.store.members.last_seen(Caller::System, ids.clone()).await.unwrap(),
+            other.store.members.last_seen(Caller::System, ids).await.unwrap()
         );
     }
     for &member in members {

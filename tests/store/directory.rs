@@ -8,6 +8,7 @@ use members_book::store::{
     changes::{Actor, Change},
     members::{Filter, Place},
     text,
+    turns::Caller,
 };
 use protocol::{
     MemberId,
@@ -30,7 +31,7 @@ for_every_store![
 ];
 
 async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
-    let found = f.store.members.list(filter, None, 100).await.unwrap();
+    let found = f.store.members.list(Caller::System, filter, None, 100).await.unwrap();
     found.into_iter().map(|record| record.profile.name).collect()
 }
 
@@ -42,7 +43,7 @@ async fn the_directory_is_ordered_by_name_without_accents_and_case(f: &Fixture) 
     assert_eq!(all, ["Álvaro", "ana", "ana", "Ângela", "Bruno", "zoë"]);
     // Page by page, one at a time, it is the same list.
     let (mut paged, mut after) = (Vec::new(), None);
-    while let Some(next) = f.store.members.list(Filter::default(), after, 1).await.unwrap().pop() {
+    while let Some(next) = f.store.members.list(Caller::System, Filter::default(), after, 1).await.unwrap().pop() {
         after = Some(Place { name_key: next.name_key(), id: next.profile.id });
         paged.push(next.profile.name);
     }

@@ -3,6 +3,7 @@
 use members_book::store::{
     changes::{Actor, Change, Changed},
     members::{EmailTaken, LastSeen, MemberCounts},
+    turns::Caller,
 };
 use protocol::{
     MemberId, Timestamp,
@@ -27,15 +28,15 @@ for_every_store![
 
 async fn a_member_is_found_by_id_and_by_address_in_any_case(f: &Fixture) {
     let stored = f.member_with_email("Zoë", " Zoë.Ångström@Example.COM ").await;
-    let by_id = f.store.members.by_id(stored.profile.id).await.unwrap().unwrap();
-    let by_email = f.store.members.by_email("ZOË.ångström@example.com").await.unwrap().unwrap();
+    let by_id = f.store.members.by_id(Caller::System, stored.profile.id).await.unwrap().unwrap();
+    let by_email = f.store.members.by_email(Caller::System, "ZOË.ångström@example.com").await.unwrap().unwrap();
     assert_eq!(by_id.profile, stored.profile);
     assert_eq!(by_email.profile, stored.profile);
     assert_eq!(by_id.password_hash, "hash of Zoë");
     assert_eq!((by_id.profile.tier, by_id.profile.user_type), (Tier::Disruption, UserType::Member));
     assert!(by_id.profile.is_active);
-    assert!(f.store.members.by_id(f.ids.member()).await.unwrap().is_none());
-    assert!(f.store.members.by_email("nobody@example.com").await.unwrap().is_none());
+    assert!(f.store.members.by_id(Caller::System, f.ids.member()).await.unwrap().is_none());
+    assert!(f.store.members.by_email(Caller::System, "nobody@example.com").await.unwrap().is_none());
 }
 
 async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
@@ -52,14 +53,17 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
 
 async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {
     let id = f.member("Ana").await;
-    let hash = async || f.store.members.by_id(id).await.unwrap().unwrap().password_hash;
+    let hash = async || f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().password_hash;
     let replace =
         async |from: &str, to: &str| f.store.members.replace_hash(id, from.to_owned(), to.to_owned()).await.unwrap();
-    let (before, version) = (hash().await, f.store.members.by_id(id).await.unwrap().unwrap().version);
+    let (before, version) = (hash().await, f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().version);
     assert!(!replace("another", "new").await);
     assert_eq!(hash().await, before);
     assert!(replace(&before, "new").await);
-    assert_eq!((hash().await.as_str(), f.store.members.by_id(id).await.unwrap().unwrap().version), ("new", version));
+    assert_eq!(
+        (hash().await.as_str(), f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().version),
+        ("new", version)
+    );
     f.change(id, Change::Erase).await;
     assert!(!replace("new", "newer").await, "who has left has no password");
 }
@@ -77,7 +81,7 @@ async fn a_patch_changes_what_it_names(f: &Fixture) {
     assert_eq!(changed.profile.name, "Ana Lima");
     assert_eq!(changed.profile.contact_info.phone.as_deref(), Some("1"));
     assert_eq!((changed.profile.updated_at, changed.version), (f.now(), 2));
-    assert_eq!(f.store.members.by_id(id).await.unwrap().unwrap().profile, changed.profile);
+    assert_eq!(f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().profile, changed.profile);
     f.wait(10);
     let same = f.change(id, profile(patch)).await;
     assert_eq!((same.profile, same.version), (changed.profile, 2), "what changes nothing is not written");
@@ -110,9 +114,9 @@ async fn who_has_left_is_only_a_name(f: &Fixture) {
     f.store.members.record_last_seen(vec![(ana, f.now())]).await.unwrap();
     let record = f.change(ana, Change::Erase).await;
     assert_eq!((record.profile.name.as_str(), record.profile.is_active), ("Former member", false));
-    let stored = f.store.members.by_id(ana).await.unwrap().unwrap();
+    let stored = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
     assert!(stored.is_erased && stored.password_hash.is_empty());
-    assert!(f.store.members.by_email("ana@example.com").await.unwrap().is_none());
+    assert!(f.store.members.by_email(Caller::System, "ana@example.com").await.unwrap().is_none());
     // Whoever asks again, because the first answer was lost, is told what is true.
     assert!(f.change(ana, Change::Erase).await.is_erased);
     for change in [Change::Active(true), Change::Tier(Tier::Infinity)] {
@@ -140,7 +144,7 @@ async fn the_last_administrator_stays(f: &Fixture) {
 
 async fn last_seen_only_moves_forward(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
-    let seen = async |members: &[MemberId]| f.store.members.last_seen(members.to_vec()).await.unwrap();
+    let seen = async |members: &[MemberId]| f.store.members.last_seen(Caller::System, members.to_vec()).await.unwrap();
     let (audience, version) = (Audience::Partners, 1);
     assert_eq!(seen(&[ana, f.ids.member()]).await, [LastSeen { member: ana, at: None, audience, version }]);
     let (early, late) = (Timestamp::from_millis(1_000), Timestamp::from_millis(2_000));
@@ -157,9 +161,12 @@ async fn who_may_see_a_presence_is_kept(f: &Fixture) {
         let patch = MemberPatch { visibility: Some(visibility), ..Default::default() };
         let changed = f.change(ana, profile(patch)).await;
         assert_eq!(changed.profile.visibility.presence, audience);
-        assert_eq!(f.store.members.by_id(ana).await.unwrap().unwrap().profile.visibility.presence, audience);
+        assert_eq!(
+            f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.visibility.presence,
+            audience
+        );
         let version = 2 + u64::try_from(number).unwrap();
-        let seen = f.store.members.last_seen(vec![ana]).await.unwrap();
+        let seen = f.store.members.last_seen(Caller::System, vec![ana]).await.unwrap();
         assert_eq!(seen, [LastSeen { member: ana, at: None, audience, version }]);
     }
 }
@@ -167,6 +174,6 @@ async fn who_may_see_a_presence_is_kept(f: &Fixture) {
 async fn deactivating_is_kept(f: &Fixture) {
     let ana = f.member("Ana").await;
     assert!(!f.change(ana, Change::Active(false)).await.profile.is_active);
-    assert!(f.store.members.last_seen(vec![ana]).await.unwrap().is_empty(), "one who may not be seen");
+    assert!(f.store.members.last_seen(Caller::System, vec![ana]).await.unwrap().is_empty(), "one who may not be seen");
     assert!(f.change(ana, Change::Active(true)).await.profile.is_active);
 }

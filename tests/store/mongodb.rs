@@ -12,6 +12,7 @@ use members_book::{
         StoreError,
         conversations::{Append, Command, Mark, MarkKind, Outcome, Range, Refusal},
         mongo::migrations::INDEXES,
+        turns::Caller,
     },
 };
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
@@ -267,14 +268,35 @@ async fn a_slow_reply_is_a_timeout_and_not_a_wait() {
     let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_millis(1500));
     let ana = f.member("Ana").await;
     server.fail(doc! { "times": 1 }, doc! { "failCommands": ["find"], "closeConnection": true }).await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     // More than one: what looks after the database asks, too.
     let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 4000 };
     server.fail(doc! { "times": 3 }, slow).await;
     let started = std::time::Instant::now();
-    let late = f.store.members.by_id(ana).await;
+    let late = f.store.members.by_id(Caller::System, ana).await;
     assert!(matches!(late, Err(StoreError::Timeout)), "{:?}", late.err());
     assert!(started.elapsed() < Duration::from_millis(3500));
+}
+
+/// What a member has under way is bounded by what the database does, not by who still waits for it.
+#[tokio::test]
+async fn hanging_up_does_not_give_the_place_of_a_read_back() {
+    let server = database::Server::with_fail_points().await;
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(10));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 3000 };
+    server.fail(doc! { "times": 100 }, slow.clone()).await;
+    let started = std::time::Instant::now();
+    for _ in 0..2 {
+        let read = f.store.conversations.unread(ana);
+        assert!(tokio::time::timeout(Duration::from_millis(500), read).await.is_err(), "it hangs up");
+    }
+    // Those that are under way stay as slow as they are; the next ones are not.
+    server.fail(doc! { "skip": 1_000_000 }, slow).await;
+    f.store.conversations.unread(ben).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(2900), "another member");
+    f.store.conversations.unread(ana).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(2900), "both places were taken");
 }
 
 /// Down at the start, up by itself; down while running, fails at once, and up by itself again.
@@ -298,7 +320,7 @@ async fn it_starts_without_the_database_and_survives_its_loss() {
     for _ in 0..20 {
         let batch = vec![append(ana, ben, client_id(), "lost")];
         assert!(matches!(f.store.conversations.apply(batch).await, Err(StoreError::Unavailable(_))));
-        assert!(matches!(f.store.members.by_id(ana).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(f.store.members.by_id(Caller::System, ana).await, Err(StoreError::Unavailable(_))));
     }
     assert!(started.elapsed() < Duration::from_secs(1), "it fails fast");
 
@@ -381,7 +403,7 @@ async fn nodes_that_start_at_once_make_one_schema() {
     let nodes: Vec<_> = (0..4).map(|_| Fixture::mongodb_in(Arc::clone(&database))).collect();
     let ana = nodes[0].member("Ana").await;
     for node in &nodes {
-        assert!(node.store.members.by_id(ana).await.unwrap().is_some());
+        assert!(node.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
         assert_eq!(node.store.conversations.store_id(), nodes[0].store.conversations.store_id());
     }
 }
@@ -489,7 +511,7 @@ async fn it_signs_in_with_scram_and_never_tells_the_password() {
     assert!(f.store.backend.describe().starts_with("MongoDB, 127.0.0.1:"));
     assert!(!f.store.backend.describe().contains("hunter2"));
     let ana = f.member("Ana").await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     let refused = Fixture::mongodb_with(Arc::new(at("club:another-secret")), Duration::from_secs(3));
     let error = refused.store.backend.check().await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)) && !error.to_string().contains("another-secret"), "{error}");
@@ -517,7 +539,7 @@ async fn it_speaks_tls_and_checks_the_certificate() {
     let f = Fixture::mongodb_with(Arc::new(trusting), Duration::from_secs(5));
     eventually("a TLS connection", async || f.store.backend.check().await.ok()).await;
     let ana = f.member("Ana").await;
-    assert!(f.store.members.by_id(ana).await.unwrap().is_some());
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
     // Nobody has vouched for this certificate.
     let doubting = Fixture::mongodb_with(Arc::new(Database::at(uri)), Duration::from_secs(3));
     assert!(doubting.store.backend.check().await.is_err());

@@ -6,6 +6,7 @@ use members_book::store::{
     StoreError,
     conversations::{Command, Outcome, Refusal},
     mongo::Nodes,
+    turns::Caller,
 };
 use mongodb::bson::doc;
 use protocol::ErrorCode;
@@ -28,7 +29,7 @@ async fn a_node_refuses_to_start_beside_one_that_is_alive() {
     for part in ["another server uses this database", &pid, "last seen", "ALLOW_SEVERAL_NODES=experimental"] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }
-    assert!(second.store.members.by_id(first.ids.member()).await.is_err(), "and it serves nobody");
+    assert!(second.store.members.by_id(Caller::System, first.ids.member()).await.is_err(), "and it serves nobody");
     second.store.backend.close().await;
 
     // Who expects others starts, and so does a command.

@@ -6,6 +6,7 @@ use members_book::store::{
     archive::Part,
     changes::Change,
     sessions::{NewToken, Rotation, SessionView, TokenHash, USED_TOKENS_OF_SESSION},
+    turns::Caller,
 };
 use protocol::{MemberId, SessionId, model::UserType};
 
@@ -53,7 +54,7 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
     let id = session(f, ana, 1).await;
     let view = SessionView { member: ana, user_type: UserType::Member, is_active: true, revoked: false };
     assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
-    let login = f.store.members.by_id(ana).await.unwrap().unwrap().profile.last_login;
+    let login = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.last_login;
     assert_eq!(login, Some(f.now()));
     assert!(f.store.sessions.revoke(id, f.now()).await.unwrap());
     assert!(revoked(f, id).await);

@@ -2,11 +2,27 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
-use members_book::store::{StoreError, changes::Change, conversations::Position};
+use members_book::store::{StoreError, changes::Change, conversations::Position, turns::Caller};
 use protocol::rest::{ContactInfoPatch, MemberPatch};
 use rusqlite::{Connection, ErrorCode, params};
 
 use super::fixture::Fixture;
+
+/// Members who ask for much wait behind themselves, and so does whoever tries to sign in from one address.
+#[tokio::test]
+async fn what_a_member_asks_for_keeps_nobody_else_waiting() {
+    let f = Fixture::sqlite();
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let members = &f.store.members;
+    let greedy = Caller::Member(ana);
+    let many = (0..1_000).map(|_| members.last_seen(greedy, vec![ben; 500]));
+    let (many, (by_id, by_email, check)) = tokio::join!(futures_util::future::join_all(many), async {
+        let by_email = members.by_email(Caller::Address([192, 0, 2, 1].into()), "nobody@example.com");
+        tokio::join!(members.by_id(Caller::Member(ben), ana), by_email, f.store.backend.check())
+    });
+    assert!(many.iter().any(|answer| *answer == Err(StoreError::Overloaded)), "the surplus is refused");
+    assert!(by_id.unwrap().is_some() && by_email.unwrap().is_none() && check.is_ok());
+}
 
 #[tokio::test]
 async fn everything_is_there_after_a_reopening() {
@@ -37,7 +53,7 @@ async fn a_second_server_on_the_same_file_is_refused() {
 async fn a_closed_store_says_so() {
     let f = Fixture::sqlite();
     f.store.backend.close().await;
-    assert!(matches!(f.store.members.by_id(f.ids.member()).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(f.store.members.by_id(Caller::System, f.ids.member()).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(f.store.conversations.apply(Vec::new()).await, Err(StoreError::Unavailable(_))));
     assert!(f.store.backend.check().await.is_err());
 }

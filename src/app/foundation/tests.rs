@@ -19,6 +19,7 @@ use super::*;
 use crate::{
     config::Cli,
     hub::{Connection, Outbox},
+    store::turns::Caller,
 };
 
 /// A clock that leaps by its step whenever it is read.
@@ -68,6 +69,10 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let shown = context.watching.watch(&watcher, vec![member]).await.unwrap();
     assert_eq!((shown[0].status, shown[0].last_seen), (PresenceStatus::Offline, None));
     context.watching.finish().await;
-    let stored = base.store.members.last_seen(vec![member]).await.unwrap();
+    let stored = base.store.members.last_seen(Caller::System, vec![member]).await.unwrap();
     assert_eq!(stored[0].at, None, "who was refused was not seen");
+    // What a connection is shown already is not looked up again.
+    base.store.backend.close().await;
+    assert_eq!(context.watching.watch(&watcher, vec![member]).await.unwrap(), shown);
+    assert!(context.watching.watch(&watcher, vec![base.ids.member()]).await.is_err());
 }

@@ -33,7 +33,7 @@ use crate::store::{
         ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished, UnreadCount,
     },
     epochs::Place,
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 /// Conversations that are completed at the same time for one answer.
@@ -299,12 +299,12 @@ impl ConversationStore for Mongo {
         Ok(())
     }
 
-    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| membership(&db, conversation).await).await
+    async fn membership(&self, by: Caller, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| membership(&db, conversation).await).await
     }
 
-    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| begun(&db, conversations).await).await
+    async fn begun(&self, by: Caller, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
+        self.read(Turn::look_ups(by, conversations.len()), async move |_, db| begun(&db, conversations).await).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
@@ -352,8 +352,8 @@ impl ConversationStore for Mongo {
         .await
     }
 
-    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| history::message(&db, id).await).await
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| history::message(&db, id).await).await
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {

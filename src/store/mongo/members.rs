@@ -23,7 +23,7 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 pub(super) async fn by_id(db: &Db, id: MemberId) -> Result<Option<MemberRecord>, Fault> {
@@ -272,13 +272,13 @@ impl MemberStore for Mongo {
         self.call(async move |_, db| insert(&db, member, created_by).await).await
     }
 
-    async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| by_id(&db, id).await).await
+    async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| by_id(&db, id).await).await
     }
 
-    async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
+    async fn by_email(&self, by: Caller, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let filter = doc! { "email_key": email_key(email) };
-        self.read(Turn::SYSTEM, async move |_, db| find(&db, filter).await).await
+        self.read(Turn::of(by), async move |_, db| find(&db, filter).await).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
@@ -298,8 +298,14 @@ impl MemberStore for Mongo {
         .await
     }
 
-    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| list(&db, filter, after, limit).await).await
+    async fn list(
+        &self,
+        by: Caller,
+        filter: Filter,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| list(&db, filter, after, limit).await).await
     }
 
     async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
@@ -314,7 +320,7 @@ impl MemberStore for Mongo {
         self.call(async move |_, db| record_last_seen(&db, seen).await).await
     }
 
-    async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| last_seen(&db, members).await).await
+    async fn last_seen(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
+        self.read(Turn::look_ups(by, members.len()), async move |_, db| last_seen(&db, members).await).await
     }
 }

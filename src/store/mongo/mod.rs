@@ -193,7 +193,7 @@ impl Mongo {
         self.count_error(done.map_err(StoreError::from))
     }
 
-    /// The same for what only reads, when it is its turn.
+    /// The same for what only reads, when it is its turn. The turn ends with the read, not with whoever waits for it.
     async fn read<T, F, W>(&self, turn: Turn, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -202,7 +202,17 @@ impl Mongo {
     {
         let started = tokio::time::Instant::now();
         let answer = match tokio::time::timeout(self.timeout, self.turns.wait(turn)).await {
-            Ok(Ok(_place)) => self.call(work).await,
+            Ok(Ok(place)) => {
+                self.call(|core, db| {
+                    let read = work(core, db);
+                    async move {
+                        let read = read.await;
+                        drop(place);
+                        read
+                    }
+                })
+                .await
+            }
             Ok(Err(error)) => self.count_error(Err(error)),
             Err(_) => self.count_error(Err(StoreError::Timeout)),
         };

@@ -1,7 +1,7 @@
 //! No member reads more at a time than the others leave them.
 //!
 //! The database has no queue of ours, so what is bounded is what a member has under way; the rest waits here, in the order
-//! in which it came. What the server itself reads is not bounded.
+//! in which it came. The server itself has the places of one member.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::store::{
     StoreError,
-    turns::{Caller, Turn, Weight},
+    turns::{Turn, Weight},
 };
 
-/// Light reads of a member or session that are under way at the same time.
+/// Light reads of one caller that are under way at the same time.
 const LIGHT: usize = 8;
 /// Heavy ones.
 const HEAVY: usize = 2;
@@ -36,8 +36,8 @@ struct Places {
 
 /// A read under way. Given back when it is dropped.
 pub(super) struct Place {
-    _permit: Option<OwnedSemaphorePermit>,
-    _user: Option<User>,
+    _permit: OwnedSemaphorePermit,
+    _user: User,
 }
 
 /// Somebody who waits or reads.
@@ -60,13 +60,10 @@ impl Drop for User {
 impl Turns {
     /// Waits for the turn of a read.
     pub(super) async fn wait(&self, turn: Turn) -> Result<Place, StoreError> {
-        if turn.caller == Caller::System {
-            return Ok(Place { _permit: None, _user: None });
-        }
         let (free, user) = self.enter(turn)?;
         // It is never closed.
         let permit = free.acquire_owned().await.map_err(|_| StoreError::Overloaded)?;
-        Ok(Place { _permit: Some(permit), _user: Some(user) })
+        Ok(Place { _permit: permit, _user: user })
     }
 
     fn enter(&self, turn: Turn) -> Result<(Arc<Semaphore>, User), StoreError> {
@@ -99,7 +96,12 @@ mod tests {
     #[tokio::test]
     async fn a_member_has_so_many_reads_at_a_time_and_others_have_theirs() {
         let turns = Turns::default();
-        let turn = |number| Turn::heavy(MemberId::from_bytes([number; 12]));
+        let turn = |number| match number {
+            0 => Turn::HEAVY_SYSTEM,
+            number => Turn::heavy(MemberId::from_bytes([number; 12])),
+        };
+        let system: Vec<_> = (0..HEAVY).map(|_| turns.wait(turn(0)).now_or_never().unwrap().unwrap()).collect();
+        assert!(turns.wait(turn(0)).now_or_never().is_none(), "the server is a caller like others");
         let mut places: Vec<_> = (0..HEAVY).map(|_| turns.wait(turn(1)).now_or_never().unwrap().unwrap()).collect();
         let mut waiting: Vec<_> = (HEAVY..EACH).map(|_| Box::pin(turns.wait(turn(1)))).collect();
         assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
@@ -108,7 +110,7 @@ mod tests {
         assert!(turns.wait(Turn::light(MemberId::from_bytes([1; 12]))).now_or_never().unwrap().is_ok(), "a light one");
         places.pop();
         assert!(waiting[0].as_mut().now_or_never().unwrap().is_ok(), "the first one that waits");
-        drop((places, waiting));
+        drop((places, waiting, system));
         assert!(lock(&turns.callers).is_empty(), "nothing is kept");
     }
 }

@@ -23,7 +23,7 @@ use crate::store::{
         ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, UnreadCount,
     },
     epochs::{Epoch, Place},
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 /// A row of `conversations`, as one of its members reads it.
@@ -297,12 +297,12 @@ impl ConversationStore for Sqlite {
         applied
     }
 
-    async fn membership(&self, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| membership(connection, conversation)).await
+    async fn membership(&self, by: Caller, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
+        self.read(Turn::of(by), move |connection| membership(connection, conversation)).await
     }
 
-    async fn begun(&self, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| begun(connection, conversations)).await
+    async fn begun(&self, by: Caller, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
+        self.read(Turn::look_ups(by, conversations.len()), move |connection| begun(connection, conversations)).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
@@ -350,8 +350,8 @@ impl ConversationStore for Sqlite {
         .await
     }
 
-    async fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| history::message(connection, id)).await
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.read(Turn::of(by), move |connection| history::message(connection, id)).await
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {

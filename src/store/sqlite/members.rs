@@ -18,7 +18,7 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 const TIERS: &[(&str, Tier)] = &[
@@ -266,13 +266,13 @@ impl MemberStore for Sqlite {
         self.write(move |tx| insert(tx, member, created_by)).await
     }
 
-    async fn by_id(&self, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| by_id(connection, id)).await
+    async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
+        self.read(Turn::of(by), move |connection| by_id(connection, id)).await
     }
 
-    async fn by_email(&self, email: &str) -> Result<Option<MemberRecord>, StoreError> {
+    async fn by_email(&self, by: Caller, email: &str) -> Result<Option<MemberRecord>, StoreError> {
         let key = email_key(email);
-        self.read(Turn::SYSTEM, move |connection| by_email(connection, &key)).await
+        self.read(Turn::of(by), move |connection| by_email(connection, &key)).await
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
@@ -293,8 +293,14 @@ impl MemberStore for Sqlite {
         .await
     }
 
-    async fn list(&self, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| list(connection, filter, after.as_ref(), limit)).await
+    async fn list(
+        &self,
+        by: Caller,
+        filter: Filter,
+        after: Option<Place>,
+        limit: usize,
+    ) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::of(by), move |connection| list(connection, filter, after.as_ref(), limit)).await
     }
 
     async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {
@@ -318,7 +324,7 @@ impl MemberStore for Sqlite {
         .await
     }
 
-    async fn last_seen(&self, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| last_seen(connection, &members)).await
+    async fn last_seen(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {
+        self.read(Turn::look_ups(by, members.len()), move |connection| last_seen(connection, &members)).await
     }
 }

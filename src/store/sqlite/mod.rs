@@ -53,7 +53,12 @@ use self::{
     readers::Readers,
     writer::{Tx, Writer},
 };
-use super::{Backend, Store, StoreError, conversations::StoreId, epochs::Epochs, turns::Turn};
+use super::{
+    Backend, Store, StoreError,
+    conversations::StoreId,
+    epochs::Epochs,
+    turns::{Caller, Turn},
+};
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// How to open the store.
@@ -198,7 +203,7 @@ impl Backend for Sqlite {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.read(Turn::SYSTEM, |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
+        self.read(Turn::of(Caller::Health), |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
         let Err(failure) = self.writer.health() else { return Ok(()) };
         if !self.writer.may_probe() {
             return Err(failure);

@@ -1,13 +1,13 @@
 //! Reads that wait for a thread, fair between those whose they are.
 //!
-//! Callers take turns, whatever each has waiting; light and heavy reads take turns as well, and heavy ones never have all
-//! threads. So whoever comes waits for one read of each of the others at most, and never for everything of one.
+//! Callers take turns, whatever each has waiting; light and heavy reads take turns as well, and of several threads
+//! heavy ones never have all. So whoever comes waits for one read of each of the others at most, and never for everything of one.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::store::turns::{Caller, Turn, Weight};
 
-/// Reads of one member or session that wait, for each weight; more are refused.
+/// Reads of one caller that wait, for each weight; more are refused.
 pub(super) const EACH: usize = 256;
 /// Reads that wait in all, for each weight. From half of it on only those are taken whose caller has none waiting yet.
 pub(super) const ALL: usize = 8_192;
@@ -31,12 +31,7 @@ impl<J> Waiting<J> {
 
     fn push(&mut self, caller: Caller, job: J) -> Result<(), Full> {
         let own = self.jobs.get(&caller).map_or(0, VecDeque::len);
-        let bound = match caller {
-            // Many callers in one.
-            Caller::System => ALL / 2,
-            Caller::Member(_) | Caller::Session(_) => EACH,
-        };
-        if own >= bound || self.count >= ALL || (self.count >= ALL / 2 && own > 0) {
+        if own >= EACH || self.count >= ALL || (self.count >= ALL / 2 && own > 0) {
             return Err(Full);
         }
         let jobs = self.jobs.entry(caller).or_default();
