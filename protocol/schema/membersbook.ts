@@ -1682,7 +1682,12 @@ full: boolean,
 /**
  * Whether `conversations.list` has conversations that a full sync had no room for.
  */
-more: boolean, };
+more: boolean, 
+/**
+ * The server has gone back behind the cursor in `hello`, to a backup for example: what the client has of any log, and
+ * this sync has not brought, may have vanished. Absent if not.
+ */
+reset?: boolean, };
 
 /**
  * The kind of membership.

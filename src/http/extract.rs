@@ -144,7 +144,7 @@ where
 {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, Failure> {
         let is_json = is_json(request.headers());
         let bytes = read(request).await?;
         match bytes.is_empty() {
