@@ -96,19 +96,6 @@ impl Presence {
         shown.collect()
     }
 
-    /// What a watcher is shown of these members, and of whom nothing is shown yet.
-    #[must_use]
-    pub fn shown(&self, watcher: ConnectionId, members: &[MemberId]) -> (Vec<MemberPresence>, Vec<MemberId>) {
-        let (mut shown, mut unknown) = (Vec::new(), Vec::new());
-        for &member in members {
-            match self.members.get(&member).and_then(|state| state.view(watcher)) {
-                Some(view) => shown.push(presence(member, view)),
-                None => unknown.push(member),
-            }
-        }
-        (shown, unknown)
-    }
-
     /// What a watcher is shown differently from a snapshot that was taken before. Asked after the snapshot is in the
     /// watcher's outbox: a change that was told before it would otherwise be overtaken by it.
     #[must_use]
