@@ -109,19 +109,6 @@ impl Presence {
         }
     }
 
-    /// What a watcher is shown of these members, and of whom nothing is shown yet.
-    #[must_use]
-    pub fn shown(&self, watcher: ConnectionId, members: &[MemberId]) -> (Vec<MemberPresence>, Vec<MemberId>) {
-        let (mut shown, mut unknown) = (Vec::new(), Vec::new());
-        for &member in members {
-            match self.members.get(&member).and_then(|state| state.view(watcher)) {
-                Some(view) => shown.push(presence(member, view)),
-                None => unknown.push(member),
-            }
-        }
-        (shown, unknown)
-    }
-
     /// Lets a connection watch members no longer.
     pub fn unwatch(&self, watcher: ConnectionId, members: impl IntoIterator<Item = MemberId>) {
         for member in members {

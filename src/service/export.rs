@@ -1,6 +1,6 @@
 //! Everything that is stored about a member, as one JSON document that is written while it is read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use protocol::{
     ConversationId, ErrorCode, MemberId,
@@ -31,6 +31,8 @@ const QUEUE: usize = 4;
 const AUDIT_PAGE: usize = 200;
 /// Conversations whose messages are read together: at most 640 KiB of content.
 const AT_A_TIME: usize = 10;
+/// How often the list of conversations is gone through, if further ones are found every time.
+const ROUNDS: usize = 10;
 /// How long a client may take for one part.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -124,22 +126,41 @@ impl Exports {
         to.text(",\"audit\":[").await?;
         self.audit(member, to).await?;
         to.text("],\"conversations\":[").await?;
+        let mut written = HashSet::new();
+        for _ in 0..ROUNDS {
+            let before = written.len();
+            self.all_conversations(member, &mut written, to).await?;
+            // One with a new message moves to the top of the list: it may have passed a round that was further down.
+            if written.len() == before {
+                break;
+            }
+        }
+        to.text("]}").await
+    }
+
+    /// The conversations that are not written yet, through all pages of the list.
+    async fn all_conversations(
+        &self,
+        member: MemberId,
+        written: &mut HashSet<ConversationId>,
+        to: &Writer,
+    ) -> Result<(), Failure> {
         let mut page = protocol::rest::PageQuery { limit: Some(PAGE_MAX), cursor: None };
-        let mut first = true;
         loop {
-            let list = self.documents.list(member, &page).await?;
+            let mut list = self.documents.list(member, &page).await?;
+            list.conversations.retain(|conversation| !written.contains(&conversation.id));
             for conversations in list.conversations.chunks(AT_A_TIME) {
-                if !std::mem::take(&mut first) {
+                if !written.is_empty() {
                     to.text(",").await?;
                 }
+                written.extend(conversations.iter().map(|conversation| conversation.id));
                 self.conversations(member, conversations, to).await?;
             }
             match list.next {
                 Some(next) => page.cursor = Some(next),
-                None => break,
+                None => return Ok(()),
             }
         }
-        to.text("]}").await
     }
 
     /// What the audit log has of the member. Where somebody else acted is not the member's to know.

@@ -71,11 +71,34 @@ struct Progress {
     /// For each lane, the store's horizon when its batch began: what the batch does gets larger positions, or is of
     /// another epoch. Nothing while it has none.
     floors: Box<[Mutex<Option<Place>>]>,
-    /// The store has not answered in time; new commands fail at once until it does.
-    stalled: AtomicBool,
+    /// For each lane, whether the store has not answered it in time; its new commands fail at once until it does.
+    stalled: Box<[AtomicBool]>,
 }
 
 impl Progress {
+    /// Nothing is known of any lane yet.
+    fn new(lanes: usize) -> Self {
+        Self {
+            floors: (0..lanes).map(|_| Mutex::default()).collect(),
+            stalled: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    fn set_stalled(&self, lane: usize, stalled: bool) {
+        if let Some(own) = self.stalled.get(lane) {
+            own.store(stalled, Ordering::Relaxed);
+        }
+    }
+
+    fn is_stalled(&self, lane: usize) -> bool {
+        self.stalled.get(lane).is_some_and(|stalled| stalled.load(Ordering::Relaxed))
+    }
+
+    /// Whether any lane waits for the store.
+    fn is_any_stalled(&self) -> bool {
+        self.stalled.iter().any(|stalled| stalled.load(Ordering::Relaxed))
+    }
+
     /// Everything up to here is durable and in the outboxes of those who are connected: the horizon, unless a lane is
     /// at work whose events may be earlier.
     ///
@@ -119,9 +142,7 @@ impl Sequencer {
         supervisor: &Supervisor,
     ) -> (Self, Lanes) {
         let count = store.lanes().max(1);
-        let floors = (0..count).map(|_| Mutex::default()).collect();
-        let progress = Progress { floors, stalled: AtomicBool::new(false) };
-        let (progress, stop) = (Arc::new(progress), CancellationToken::new());
+        let (progress, stop) = (Arc::new(Progress::new(count)), CancellationToken::new());
         let (lanes, tasks) = (0..count)
             .map(|number| {
                 let (sender, receiver) = mpsc::channel(LANE);
@@ -141,11 +162,11 @@ impl Sequencer {
 
     /// Takes a command; never waits. The answer comes through `respond`, with a failure too.
     pub fn submit(&self, conversation: ConversationId, submission: Submission) {
-        if self.progress.stalled.load(Ordering::Relaxed) {
+        let Some((number, lane)) = self.lane_of(conversation) else { return };
+        if self.progress.is_stalled(number) {
             (submission.respond)(Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
             return;
         }
-        let Some(lane) = self.lane_of(conversation) else { return };
         if let Err(error) = lane.try_send(Queued { submission, since: Instant::now() }) {
             let (queued, failure) = match error {
                 mpsc::error::TrySendError::Full(queued) => (queued, Failure::overloaded()),
@@ -166,15 +187,16 @@ impl Sequencer {
     /// # Errors
     /// A commit has taken longer than it may, and is not done yet.
     pub fn check(&self) -> Result<(), StoreError> {
-        let stalled = self.progress.stalled.load(Ordering::Relaxed);
+        let stalled = self.progress.is_any_stalled();
         if stalled { Err(StoreError::Unavailable("it does not answer".to_owned())) } else { Ok(()) }
     }
 
-    fn lane_of(&self, conversation: ConversationId) -> Option<&mpsc::Sender<Queued>> {
+    fn lane_of(&self, conversation: ConversationId) -> Option<(usize, &mpsc::Sender<Queued>)> {
         // The id is a hash already.
         let [.., a, b] = *conversation.as_bytes();
         let number = usize::from(u16::from_be_bytes([a, b]));
-        self.lanes.get(number.checked_rem(self.lanes.len())?)
+        let number = number.checked_rem(self.lanes.len())?;
+        Some((number, self.lanes.get(number)?))
     }
 }
 
@@ -282,7 +304,7 @@ impl Lane {
             return applied;
         }
         tracing::error!("the store has not committed in time");
-        self.progress.stalled.store(true, Ordering::Relaxed);
+        self.progress.set_stalled(self.number, true);
         for asker in askers {
             self.answer(asker, Err(StoreError::Timeout.into()));
             // Whoever was told that it is unknown is told like everybody else when it happens after all.
@@ -301,14 +323,14 @@ impl Lane {
             }
         };
         tracing::info!("the store commits again");
-        self.progress.stalled.store(false, Ordering::Relaxed);
+        self.progress.set_stalled(self.number, false);
         applied
     }
 
     /// Publishes what happened, in its order, and answers.
     fn settle(&self, applied: Applied, mut askers: Vec<Asker>) {
         let Applied { outcomes, untold, .. } = applied;
-        let superseded = superseded_receipts(&outcomes);
+        let superseded = superseded_receipts(&outcomes, &askers);
         let mut untold = Backlog::new(untold, &outcomes, &askers);
         for ((outcome, asker), superseded) in outcomes.into_iter().zip(&mut askers).zip(superseded) {
             match outcome {
@@ -388,14 +410,18 @@ fn place_of(outcome: &Outcome) -> Option<(ConversationId, u64)> {
     }
 }
 
-/// Which outcomes are receipts that a later one of the same batch, member and conversation makes unnecessary.
-fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>]) -> Vec<bool> {
+/// Which outcomes are receipts that a later one of the same batch, member and conversation makes unnecessary. Only one of
+/// the same connection does: whoever asked is not told, and another device of the member would never hear of the earlier one.
+fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>], askers: &[Asker]) -> Vec<bool> {
     let mut later = std::collections::HashSet::new();
     let mut superseded: Vec<bool> = outcomes
         .iter()
+        .zip(askers)
         .rev()
-        .map(|outcome| match outcome {
-            Ok(Outcome::Marked { conversation, member, moved: true, .. }) => !later.insert((*conversation, *member)),
+        .map(|(outcome, asker)| match outcome {
+            Ok(Outcome::Marked { conversation, member, moved: true, .. }) => {
+                !later.insert((*conversation, *member, asker.origin))
+            }
             _ => false,
         })
         .collect();
@@ -421,6 +447,8 @@ impl From<Refusal> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use protocol::{MemberId, Timestamp, model::ConversationKind};
+
     use super::*;
     use crate::store::{conversations::Position, epochs::Epoch};
 
@@ -429,10 +457,38 @@ mod tests {
     }
 
     #[test]
+    fn one_lane_that_hangs_is_not_forgotten_when_another_one_recovers() {
+        let progress = Progress::new(3);
+        progress.set_stalled(0, true);
+        progress.set_stalled(1, true);
+        progress.set_stalled(0, false);
+        assert!(progress.is_any_stalled());
+        assert_eq!([0, 1, 2].map(|lane| progress.is_stalled(lane)), [false, true, false], "others are served");
+        progress.set_stalled(1, false);
+        assert!(!progress.is_any_stalled());
+    }
+
+    /// The phone reads up to 10, the tablet receives 11, in one batch: the tablet hears of both numbers from the phone's.
+    #[test]
+    fn only_a_later_receipt_of_the_same_connection_makes_one_unnecessary() {
+        let (phone, tablet) = (ConnectionId::from_bytes([1; 12]), ConnectionId::from_bytes([2; 12]));
+        let (conversation, member) = (ConversationId::from_bytes([3; 12]), MemberId::from_bytes([4; 12]));
+        let membership = Membership { kind: ConversationKind::Direct, members: [member].into() };
+        let marked = |delivered, read| {
+            let (membership, at) = (membership.clone(), Timestamp::from_millis(1));
+            Ok(Outcome::Marked { conversation, member, delivered, read, moved: true, last_seq: 11, at, membership })
+        };
+        let asker = |origin| Asker { origin: Some(origin), respond: None, is_message: false, since: Instant::now() };
+        let outcomes = [marked(9, 9), marked(10, 10), marked(11, 10), marked(11, 11)];
+        let askers = [phone, phone, tablet, tablet].map(asker);
+        assert_eq!(superseded_receipts(&outcomes, &askers), [true, false, true, false]);
+    }
+
+    #[test]
     fn what_a_busy_lane_has_not_told_is_not_published() {
         let progress = |floors: &[Option<Place>]| Progress {
             floors: floors.iter().map(|floor| Mutex::new(*floor)).collect(),
-            stalled: AtomicBool::new(false),
+            ..Progress::new(0)
         };
         assert_eq!(progress(&[None, None]).published(place(1, 9)), place(1, 9));
         assert_eq!(progress(&[Some(place(1, 4)), Some(place(1, 7))]).published(place(1, 9)), place(1, 4));

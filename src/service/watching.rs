@@ -64,12 +64,10 @@ impl Watching {
         })?;
         // Before the store is asked: what changes from now on is not missed.
         self.presence.watch(connection, &members);
-        // What is shown already is in memory.
-        let (shown, unknown) = self.presence.shown(connection.id, &members);
-        let known = self.facts(connection.member, unknown).await;
+        let known = self.facts(connection.member, members.clone()).await;
         let exists: HashSet<MemberId> = known.iter().flatten().map(|(seen, _)| seen.member).collect();
         self.unwatch(connection, &new.into_iter().filter(|member| !exists.contains(member)).collect::<Vec<_>>());
-        let snapshot = known.map(|known| [shown, self.presence.reveal(connection.id, &known)].concat());
+        let snapshot = known.map(|known| self.presence.reveal(connection.id, &known));
         // The connection may have ended meanwhile, and nobody would take it off the lists again.
         if connection.with_watching(|_| ()).is_none() {
             self.presence.unwatch(connection.id, members);
@@ -79,9 +77,6 @@ impl Watching {
 
     /// What the store knows of members, each with whether `watcher` has a conversation with them.
     async fn facts(&self, watcher: MemberId, members: Vec<MemberId>) -> Result<Vec<(LastSeen, bool)>, Failure> {
-        if members.is_empty() {
-            return Ok(Vec::new());
-        }
         let known = self.members.last_seen(Caller::Member(watcher), members).await?;
         let conversations = known.iter().map(|seen| direct_conversation(watcher, seen.member)).collect();
         let begun: HashSet<_> =

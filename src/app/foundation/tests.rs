@@ -7,9 +7,10 @@ use std::{
 
 use clap::Parser as _;
 use protocol::{
-    ErrorCode, Timestamp,
+    ClientMessageId, ErrorCode, MemberId, Timestamp,
     client::Hello,
-    model::{Device, Platform, PresenceStatus},
+    limits::PAGE_MAX,
+    model::{Device, Platform, PresenceStatus, UserType},
     rest::RegisterRequest,
 };
 
@@ -19,7 +20,12 @@ use super::*;
 use crate::{
     config::Cli,
     hub::{Connection, Outbox},
-    store::turns::Caller,
+    service::messaging::direct_conversation,
+    store::{
+        conversations::{Append, Command, NewConversation},
+        members::NewMember,
+        turns::Caller,
+    },
 };
 
 /// A clock that leaps by its step whenever it is read.
@@ -71,8 +77,72 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     context.watching.finish().await;
     let stored = base.store.members.last_seen(Caller::System, vec![member]).await.unwrap();
     assert_eq!(stored[0].at, None, "who was refused was not seen");
-    // What a connection is shown already is not looked up again.
-    base.store.backend.close().await;
-    assert_eq!(context.watching.watch(&watcher, vec![member]).await.unwrap(), shown);
-    assert!(context.watching.watch(&watcher, vec![base.ids.member()]).await.is_err());
+}
+
+/// A conversation that gets a message moves to the top of the list, past the page that the export reads next.
+#[tokio::test]
+async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let url = format!("sqlite:{}", path("test.db"));
+    let flags =
+        ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
+    let base = Foundation::lay(Cli::parse_from(flags).settings, World::default(), true).unwrap();
+    let mut members = Vec::new();
+    for number in 0..=PAGE_MAX + 1 {
+        let member = NewMember {
+            id: base.ids.member(),
+            name: "Ana".to_owned(),
+            email: format!("{number}@example.com"),
+            password_hash: String::new(),
+            user_type: UserType::Member,
+            created_at: Timestamp::from_millis(1),
+        };
+        members.push(base.store.members.insert(member, None).await.unwrap().ok().unwrap().profile.id);
+    }
+    let me = members.remove(0);
+    let say = async |to: MemberId| {
+        let append = Append {
+            conversation: direct_conversation(me, to),
+            create: Some(NewConversation::direct(me, to)),
+            sender: me,
+            client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
+            content: "hello".to_owned(),
+        };
+        assert!(base.store.conversations.apply(vec![Command::Append(append)]).await.unwrap().outcomes[0].is_ok());
+    };
+    for &to in &members {
+        say(to).await;
+    }
+    let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
+    let cursors = base.cursors(&secret);
+    let accounts = Arc::new(base.accounts(secret).unwrap());
+    let (context, _lanes) = base.session(&accounts, cursors);
+    let documents = Arc::new(Documents {
+        messaging: Arc::clone(&context.messaging),
+        conversations: Arc::clone(&base.store.conversations),
+        members: Arc::clone(&base.store.members),
+        limit: Arc::clone(&context.messages),
+    });
+    let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, documents, clock));
+
+    let mut parts = exports.start(me).unwrap();
+    let mut export = Vec::new();
+    while !String::from_utf8_lossy(&export).contains("hello") {
+        export.extend(parts.recv().await.unwrap().unwrap());
+    }
+    // The first page is being written. What is on the second one moves.
+    say(members[0]).await;
+    while let Some(part) = parts.recv().await {
+        export.extend(part.unwrap());
+    }
+    let export: serde_json::Value = serde_json::from_slice(&export).unwrap();
+    let mut found: Vec<_> =
+        export["conversations"].as_array().unwrap().iter().map(|each| each["_id"].to_string()).collect();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), members.len());
+    assert_eq!(export["conversations"].as_array().unwrap().len(), members.len(), "none twice");
 }

@@ -204,6 +204,8 @@ impl Trial {
                 let place = usize::from(watcher);
                 (self.model.watching[place], self.model.revealed[place]) = (None, false);
                 self.state.unwatch(connection(9, place));
+                // Whoever watches anew is told anew.
+                self.changes.borrow_mut()[place].clear();
             }
             Event::Meet { watcher } => {
                 self.model.partners[usize::from(watcher)] = true;

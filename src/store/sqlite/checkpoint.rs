@@ -33,12 +33,15 @@ thread_local! {
 
 /// Asks the thread to leave nothing in the log.
 #[derive(Clone)]
-pub(super) struct Scrubber(Sender<oneshot::Sender<()>>);
+pub(super) struct Scrubber(Sender<Waiting>);
+
+/// Who waits for a scrub: hears whether it was done.
+type Waiting = oneshot::Sender<bool>;
 
 impl Scrubber {
-    /// Has the log moved and cut off, so that nothing of what pages were before is left in it. Tells when that is done;
-    /// nothing if so many wait for it that it happens anyway.
-    pub(super) fn scrub(&self) -> Option<oneshot::Receiver<()>> {
+    /// Has the log moved and cut off, so that nothing of what pages were before is left in it. Tells whether that was
+    /// done; nothing if so many wait for it that it happens anyway.
+    pub(super) fn scrub(&self) -> Option<oneshot::Receiver<bool>> {
         let (sender, done) = oneshot::channel();
         self.0.try_send(sender).ok().map(|()| done)
     }
@@ -120,7 +123,7 @@ impl Checkpoints {
     }
 }
 
-fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<oneshot::Sender<()>>, moved: &AtomicBool) {
+fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<Waiting>, moved: &AtomicBool) {
     loop {
         crossbeam_channel::select! {
             recv(wake) -> woken => {
@@ -134,32 +137,34 @@ fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<oneshot::
                 let Ok(asked) = asked else { continue };
                 // All who wait now are served by the same one.
                 let waiting: Vec<_> = std::iter::once(asked).chain(scrubs.try_iter()).collect();
-                scrub(connection, wake);
+                let done = scrub(connection, wake, SCRUB_ATTEMPTS);
                 for waiting in waiting {
                     // Whoever stopped waiting need not be told.
-                    let _ = waiting.send(());
+                    let _ = waiting.send(done);
                 }
             }
         }
     }
 }
 
-/// Moves everything and cuts the log off, between the reads of others. The end of the server does so as well.
-fn scrub(connection: &Connection, wake: &Receiver<()>) {
-    for _ in 0..SCRUB_ATTEMPTS {
+/// Moves everything and cuts the log off, between the reads of others; returns whether it could. The end of the server does
+/// so as well.
+fn scrub(connection: &Connection, wake: &Receiver<()>, attempts: usize) -> bool {
+    for _ in 0..attempts {
         // First as much as can be had without keeping the writer waiting.
         checkpoint(connection);
         match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)) {
-            Ok(false) => return,
+            Ok(false) => return true,
             // A reader looks at the state before; it is gone soon.
             Ok(true) => {}
             Err(error) => tracing::debug!(%error, "the log cannot be cut off yet"),
         }
         if wake.recv_timeout(SCRUB_PAUSE) == Err(RecvTimeoutError::Disconnected) {
-            return;
+            return false;
         }
     }
     tracing::warn!("the log could not be cut off: erased data is in it until the next checkpoint");
+    false
 }
 
 /// Moves what can be moved without waiting for anybody.
@@ -184,6 +189,21 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scrub_says_whether_it_was_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let writer = super::super::connect(&path).unwrap();
+        writer.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)").unwrap();
+        let (own, reader) = (connect(&path).unwrap(), Connection::open(&path).unwrap());
+        let (_wake, woken) = bounded(1);
+        reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        writer.execute_batch("INSERT INTO t VALUES (2)").unwrap();
+        assert!(!scrub(&own, &woken, 2), "a reader is in the way");
+        reader.execute_batch("COMMIT").unwrap();
+        assert!(scrub(&own, &woken, 2));
+    }
 
     #[test]
     fn the_log_begins_anew_and_nothing_is_lost() {

@@ -174,10 +174,11 @@ impl Sqlite {
 
     /// Waits until what was erased is gone from the log too. If that takes too long it happens later.
     async fn scrub(&self) {
-        if let Some(done) = self.scrubber.scrub()
-            && tokio::time::timeout(self.timeout, done).await.is_err()
-        {
-            tracing::warn!("readers are in the way of removing erased data from the log; it is tried again");
+        let Some(done) = self.scrubber.scrub() else { return };
+        match tokio::time::timeout(self.timeout, done).await {
+            Ok(Ok(true)) => {}
+            Ok(_) => tracing::warn!("erased data is still in the log; the next checkpoint or the end removes it"),
+            Err(_) => tracing::warn!("readers are in the way of removing erased data from the log; it is tried again"),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Reads that wait for a thread, fair between those whose they are.
 //!
 //! Callers take turns, whatever each has waiting; light and heavy reads take turns as well, and of several threads
-//! heavy ones never have all. So whoever comes waits for one read of each of the others at most, and never for everything of one.
+//! heavy ones never have all. So whoever comes waits for one read of each of the others at most, and never for everything of
+//! one.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -275,7 +275,8 @@ impl WriterThread {
             tracing::error!("the store could not roll back");
         }
         match Memory::load(&self.connection) {
-            Ok(memory) => self.memory = memory,
+            // What was erased stays to be scrubbed: the failure may have been of another job.
+            Ok(memory) => self.memory = Memory { erased: self.memory.erased, ..memory },
             // Positions may be skipped but never reused, so the old counter stays good.
             Err(_) => {
                 self.memory.conversations.clear();
