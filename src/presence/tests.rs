@@ -121,14 +121,14 @@ fn a_watch_misses_nothing_while_the_store_is_asked() {
 #[test]
 fn what_changes_while_a_watcher_catches_up_is_told_after_it() {
     let told = Told::default();
-    let (reached, is_reached) = std::sync::mpsc::channel();
+    let (reached, is_reached) = std::sync::mpsc::sync_channel(1);
     let tell = {
         let told = Arc::clone(&told);
         move |watchers: &[Arc<Connection>], presence: MemberPresence| {
             if presence.status == PresenceStatus::Online {
-                // Time for the other thread to overtake, if it can.
+                // The other thread may overtake now, if it can.
                 reached.send(()).unwrap();
-                std::thread::sleep(Duration::from_millis(100));
+                (0..10_000).for_each(|_| std::thread::yield_now());
             }
             told.lock().unwrap().extend(watchers.iter().map(|watcher| (watcher.id, presence.status)));
         }
