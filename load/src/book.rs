@@ -29,7 +29,7 @@ struct Pending {
     content: String,
     /// When it was to be sent.
     due: Instant,
-    /// Whether it was sent more than once.
+    /// Whether it was sent more than once, or will be: what became of it the first time is not known.
     again: bool,
 }
 
@@ -88,6 +88,9 @@ pub(crate) struct Book {
     last_push: u64,
     /// Whether this is not the first connection.
     reconnected: bool,
+    /// Whether a watermark of mine may be told to me: an earlier connection moved it, or the server could not say in time
+    /// whether it moved.
+    hears_own_marks: bool,
     /// The `last_seq` of the sync of this connection: what is missing up to there is being read from history.
     synced_to: u64,
     /// What the receipts of this connection said last. The first ones may have waited for the sync, and be older.
@@ -112,6 +115,7 @@ impl Book {
             pending: VecDeque::new(),
             last_push: 0,
             reconnected: false,
+            hears_own_marks: false,
             synced_to: 0,
             receipts: [start(me), start(other)],
             mine: start(me),
@@ -180,11 +184,25 @@ impl Book {
         self.last_push = 0;
         self.receipts = [self.me, self.other].map(|member| Watermarks { member, delivered: 0, read: 0 });
         self.reconnected = true;
+        self.hears_own_marks = true;
         let again = |pending: &mut Pending| {
             pending.again = true;
             (pending.client_id, pending.number, pending.content.clone())
         };
         self.pending.iter_mut().map(again).collect()
+    }
+
+    /// The server could not say whether a message, or a watermark of mine, took effect. If it did, this connection is told
+    /// like every other.
+    pub(crate) fn left_open(&mut self, message: Option<u64>) {
+        match message {
+            Some(number) => {
+                if let Some(pending) = self.pending.iter_mut().find(|pending| pending.number == number) {
+                    pending.again = true;
+                }
+            }
+            None => self.hears_own_marks = true,
+        }
     }
 
     /// What has to be sent again on the same connection.
@@ -307,8 +325,8 @@ impl Book {
         let [of_mine, of_theirs] = &mut self.receipts;
         let (known, last) = match moved.member {
             member if member == self.other => (&mut self.theirs, of_theirs),
-            // As with messages: what an earlier connection said.
-            member if member == self.me && self.reconnected => (&mut self.mine, of_mine),
+            // As with messages: what an earlier connection said, or what the server gave no answer to.
+            member if member == self.me && self.hears_own_marks => (&mut self.mine, of_mine),
             member => return Err(format!("a receipt of {member}")),
         };
         grown(*last, moved)?;
@@ -453,6 +471,21 @@ mod tests {
         send(&mut book, 2);
         assert_eq!(book.reconnected().len(), 1);
         assert!(book.accepted(told(2, ME), true).is_ok());
+    }
+
+    /// The server answered `timeout`, and then it happened after all.
+    #[test]
+    fn what_was_left_open_is_told_like_anything_else() {
+        let mut book = Book::new(ME, OTHER);
+        send(&mut book, 1);
+        book.left_open(Some(1));
+        book.pushed(told(1, ME)).unwrap();
+        assert!(book.accepted(told(1, ME), true).unwrap().is_some(), "the retry is a duplicate");
+        let own = Watermarks { member: ME, delivered: 1, read: 1 };
+        book.left_open(None);
+        book.receipt(own).unwrap();
+        send(&mut book, 2);
+        assert!(book.pushed(told(2, ME)).is_err(), "this one was not left open");
     }
 
     #[test]

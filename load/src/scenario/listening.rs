@@ -179,6 +179,9 @@ impl Talker {
         }
         self.tally.count(Count::PutOff);
         let number = id.and_then(|id| id.as_str().strip_prefix('s')).and_then(|number| number.parse().ok());
+        if matches!(code, ErrorCode::Timeout | ErrorCode::Unavailable) {
+            self.book.left_open(number);
+        }
         let what = number.map_or(Waiting::Marks, Waiting::Message);
         let wait = Duration::from_millis(retry_after_ms.unwrap_or(200));
         self.put_off.push((Instant::now() + wait, what));
