@@ -101,6 +101,7 @@ pub(super) async fn insert(
         }
         let (mut documents, places) = number(core, appending, &open, working, now)?;
         let count = documents.len();
+        core.link.pass().await?;
         let (inserted, unclear) = match send(db, &mut documents).await {
             Ok(inserted) if inserted == count => (inserted, false),
             Ok(inserted) => (inserted, true),
