@@ -50,6 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a beat a node that serves alone answers. Less than anybody watches it before taking its place.
 const LEASE: Duration = Duration::from_secs(2);
 const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
+/// How much longer than a command may take its answer is waited for.
+const GRACE: Duration = Duration::from_millis(500);
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -89,14 +91,14 @@ impl Db {
         Ok(self.collection::<T>(name).find(filter).with_options(options).await?.try_collect().await?)
     }
 
-    /// Waits for a call, for as long as one may take. It goes on in a task of its own, also after that: the driver would
+    /// Waits for a call, for a little longer than one may take: the driver knows better why it failed. It goes on in a task of its own, also after that: the driver would
     /// throw the connection of one away that is dropped.
     pub(super) async fn within<T, F>(&self, call: impl FnOnce(Self) -> F) -> Result<T, Fault>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        match timeout(self.max_time, tokio::spawn(call(self.clone()))).await {
+        match timeout(self.max_time + GRACE, tokio::spawn(call(self.clone()))).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::Inconsistent("a call panicked".to_owned()).into()),
             Err(_) => Err(StoreError::Timeout.into()),
@@ -348,6 +350,8 @@ impl Link {
                 State::Connecting
             }
             Ok(Attempt::Refused(why)) => State::Refused(why),
+            // Nobody's request was tried, so nobody's outcome is unknown.
+            Err(StoreError::Timeout) => State::Down(unavailable("it does not answer in time")),
             Err(error) => State::Down(error),
         };
         let before = self.state.send_replace(next.clone());
