@@ -21,9 +21,9 @@ use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, 
 
 use super::{
     Core,
+    db::Db,
     document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned},
     fault::{DUPLICATE_KEY, Fault},
-    link::Db,
     log::{Working, WorkingSet, until_known},
     receipts::check,
 };

@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use super::{
     Core,
     append::{self, Appending},
+    db::Db,
     document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned, user_type},
     fault::Fault,
-    link::Db,
     receipts, settle,
 };
 use crate::store::{

@@ -26,7 +26,7 @@ use mongodb::{
 };
 use tokio::time::Instant;
 
-use super::{fault::Fault, link::Db, record};
+use super::{db::Db, fault::Fault, record};
 
 /// Who else may use the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,10 +20,10 @@ use tokio::{
 
 use super::{
     beats::{Beat, Beats, Finding},
+    db::Db,
     document::millis,
     fault::Fault,
     horizon::Horizon,
-    link::Db,
     nodes::Identity,
     record::{self, Recorded},
 };

@@ -12,9 +12,9 @@ use mongodb::{
 };
 
 use super::{
+    db::Db,
     document::{signed, unsigned},
     fault::{Fault, is_duplicate},
-    link::Db,
 };
 use crate::store::{
     conversations::Position,
