@@ -89,19 +89,26 @@ impl App {
     pub async fn start(settings: Settings, world: World) -> Result<Self, StartError> {
         let max_connections = max_connections(settings.connections.max_connections)?;
         let base = Foundation::lay(settings, world, true)?;
-        if let Err(error) = base.store.backend.opened().await {
-            base.store.backend.close().await;
-            return Err(start_error(format!("DATABASE_URL: {error}")));
+        let (backend, shutdown) = (Arc::clone(&base.store.backend), base.shutdown.clone());
+        let started = Self::start_on(base, max_connections).await;
+        if started.is_err() {
+            shutdown.cancel();
+            backend.close().await;
         }
+        started
+    }
+
+    /// Starts a server on its foundation. What can fail comes first: the tasks of one that does not start would say that
+    /// they have ended.
+    async fn start_on(base: Foundation, max_connections: usize) -> Result<Self, StartError> {
+        let opened = base.store.backend.opened().await;
+        opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
         let accounts = Arc::new(base.accounts(secret)?);
-        let (session, lanes) = base.session(&accounts, cursors);
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
         let photo_place = photos.describe();
-        let services = base.services(&session, photos)?;
-        let limits = Arc::new(base.request_limits());
-        let quiet = Arc::<Quiet>::default();
+        let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
         let addr = listener.local_addr().map_err(start_error)?;
@@ -110,7 +117,12 @@ impl App {
             None => None,
         };
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let metrics_listener = metrics_listener.map(TcpListener::into_std).transpose().map_err(start_error)?;
 
+        let (session, lanes) = base.session(&accounts, cursors);
+        let services = base.services(&session, photos, advice);
+        let limits = Arc::new(base.request_limits());
+        let quiet = Arc::<Quiet>::default();
         let profiles = Arc::clone(&services.profiles);
         let state = AppState {
             accounts: Arc::clone(&accounts),
@@ -162,8 +174,7 @@ impl App {
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
-            let serving = background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone());
-            background.push(serving.map_err(start_error)?);
+            background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
         }
         Ok(Self {
             addr,

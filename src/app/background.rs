@@ -1,6 +1,6 @@
 //! What runs beside the connections, until the server stops.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
 use protocol::ErrorCode;
@@ -117,12 +117,11 @@ async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
 /// When the listener is no good.
 pub(super) fn serve_metrics(
     supervisor: &Supervisor,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-) -> io::Result<JoinHandle<()>> {
-    let listener = listener.into_std()?;
-    Ok(supervisor.restarting("metrics", move || {
+) -> JoinHandle<()> {
+    supervisor.restarting("metrics", move || {
         let (listener, metrics, stop) = (listener.try_clone(), Arc::clone(&metrics), stop.clone());
         async move {
             match listener.and_then(TcpListener::from_std) {
@@ -130,7 +129,7 @@ pub(super) fn serve_metrics(
                 Err(error) => tracing::error!(%error, "metrics are not served"),
             }
         }
-    }))
+    })
 }
 
 async fn serve_metrics_on(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {

@@ -157,7 +157,7 @@ impl Foundation {
     }
 
     /// Advice: from the AI service, if the settings name one, and from rules.
-    fn advice(&self) -> Result<Advice, StartError> {
+    pub(super) fn advice(&self) -> Result<Advice, StartError> {
         let ai = &self.settings.ai;
         let metrics = || Arc::clone(&self.metrics);
         let service = match ai.service().map_err(start_error)? {
@@ -252,7 +252,7 @@ impl Foundation {
     }
 
     /// What REST needs beside accounts and sessions.
-    pub(super) fn services(&self, session: &session::Context, photos: Objects) -> Result<Services, StartError> {
+    pub(super) fn services(&self, session: &session::Context, photos: Objects, advice: Advice) -> Services {
         let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
@@ -300,15 +300,15 @@ impl Foundation {
         };
         // Half of a request's time at most is spent waiting for the turn to decode.
         let photos = Photos::new(Arc::clone(&profiles), album, listen.request_timeout / 2);
-        Ok(Services {
+        Services {
             profiles,
             photos: Arc::new(photos),
             directory: Arc::new(Directory { members: Arc::clone(members) }),
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),
-            advice: Arc::new(self.advice()?),
-        })
+            advice: Arc::new(advice),
+        }
     }
 
     /// The connections that there is room for.

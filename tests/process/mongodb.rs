@@ -1,7 +1,12 @@
 //! The server on MongoDB as a process: the database away at the start, lost while running, and what the command says.
 
-use std::process::Stdio;
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
+use mongodb::bson::{DateTime, Document, doc};
 use protocol::{ClientFrame, ErrorCode, ServerFrame, server::MessageAccepted};
 
 use crate::harness::{
@@ -63,7 +68,7 @@ async fn it_starts_without_the_database_and_sockets_survive_its_loss() {
     assert_eq!(log.matches("the database is reached again").count(), 2, "{log}");
 }
 
-fn run(folder: &std::path::Path, url: &str, arguments: &[&str]) -> (bool, String) {
+fn run(folder: &Path, url: &str, arguments: &[&str]) -> (bool, String) {
     let output = command(folder).args(arguments).env("DATABASE_URL", url).stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said)
@@ -84,6 +89,118 @@ async fn a_second_server_on_one_database_ends_and_names_the_first() {
     // Who is killed keeps nobody waiting.
     first.kill();
     drop(start());
+}
+
+/// A server on a database that writes its log to a file.
+fn start_logging(folder: &Path, database: &Database, file: &Path) -> Process {
+    let log = Stdio::from(std::fs::File::create(file).unwrap());
+    Process::spawn(command(folder).env("DATABASE_URL", &database.uri).env("LOG", "info").stderr(log))
+}
+
+/// Stops a server as the system would, and makes its last beat as old as if that had been a minute ago.
+async fn pause(server: &Process, database: &Database, mut also: Document) -> Instant {
+    server.signal("STOP");
+    let nodes = database.open().await.collection::<Document>("nodes");
+    let ours = doc! { "pid": i64::from(server.id()) };
+    let beat = nodes.find_one(ours.clone()).await.unwrap().unwrap();
+    let long_ago = beat.get_datetime("at").unwrap().timestamp_millis() - 60_000;
+    also.insert("at", DateTime::from_millis(long_ago));
+    let changed = nodes.update_one(ours, doc! { "$set": also }).await.unwrap();
+    assert_eq!(changed.modified_count, 1);
+    Instant::now()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_paused_keeps_its_place_on_its_machine() {
+    let database = database::Server::start(&[]).await.database();
+    let folder = tempfile::tempdir().unwrap();
+    let first = Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
+    pause(&first, &database, doc! {}).await;
+    let (started, said) = run(folder.path(), &database.uri, &[]);
+    assert!(!started && said.contains(&format!("process {}", first.id())) && said.contains("paused"), "{said}");
+    first.signal("CONT");
+    eventually("readiness", async || (readiness(&first).await == 200).then_some(())).await;
+    Member::register_at(first.addr, &http(), "Ana").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_place_was_taken_while_it_was_paused_ends_before_it_serves_anybody() {
+    let database = database::Server::start(&[]).await.database();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let first = start_logging(folder.path(), &database, &file);
+    let http = http();
+    let ana = Member::register_at(first.addr, &http, "Ana").await;
+    let ben = Member::register_at(first.addr, &http, "Ben").await;
+    let mut anas = ana.connect().await;
+    // As if it were another machine, of whose processes nobody knows.
+    let paused = pause(&first, &database, doc! { "machine": "another" }).await;
+    let second = Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
+    let ben = ben.at(second.addr);
+    let bens = ben.connect().await;
+    tokio::time::sleep(Duration::from_secs(3).saturating_sub(paused.elapsed())).await;
+    // It waits in the socket until the first one goes on.
+    anas.post(message_to(ben.id, "to a server that is gone")).await;
+    first.signal("CONT");
+    let id = first.id();
+    assert_eq!(first.wait().await.code(), Some(1));
+    let log = std::fs::read_to_string(file).unwrap();
+    for part in ["has taken the place of this one", &format!("process {}", second.id()), &format!("process {id}")] {
+        assert!(log.contains(part), "{part} is not in: {log}");
+    }
+    let messages = database.open().await.collection::<Document>("messages");
+    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 0, "it stored nothing");
+    // The other one goes on.
+    let sent: MessageAccepted = ana.at(second.addr).connect().await.ask(message_to(ben.id, "first")).await;
+    assert_eq!((sent.message.seq, readiness(&second).await), (1, 200));
+    drop(bens);
+}
+
+/// A lane that waits for the store shows, although beats and reads go well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_is_not_ready_while_a_lane_stalls() {
+    let database = database::Server::with_fail_points().await;
+    let store = database.database();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(command(folder.path()).env("DATABASE_URL", &store.uri).env("STORE_TIMEOUT", "1s"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let mut anas = ana.connect().await;
+    let slow = doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 5000 };
+    database.fail(doc! { "times": 1 }, slow).await;
+    let message = message_to(ben.id, "slow");
+    let ServerFrame::Error(error) = anas.request(message.clone()).await else { panic!() };
+    assert_eq!(error.code, ErrorCode::Timeout);
+    assert_eq!(readiness(&server).await, 503);
+    let read = ana.request(reqwest::Method::GET, "/api/messages/conversations", serde_json::Value::Null).await;
+    assert_eq!(read.status(), 200, "the store can be read");
+    eventually("readiness", async || (readiness(&server).await == 200).then_some(())).await;
+    let sent: MessageAccepted = anas.ask(message).await;
+    assert_eq!(sent.message.seq, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_fails_logs_its_own_reason_only() {
+    let database = database::Server::start(&[]).await.database();
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for url in [&*database.uri, "sqlite:./data/members-book.db"] {
+        let output = command(folder.path())
+            .env("DATABASE_URL", url)
+            .env("PORT", &port)
+            .env("JWT_SECRET", "0123456789abcdef0123456789abcdef")
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains("HOST and PORT: cannot listen on"), "{said}");
+        assert!(!said.contains("has ended") && !said.contains("cannot go on"), "{said}");
+    }
+    let nodes = database.open().await.collection::<Document>("nodes");
+    assert_eq!(nodes.count_documents(doc! {}).await.unwrap(), 0, "and is taken off the list");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,11 +8,11 @@ use members_book::store::{
     mongo::Nodes,
     turns::Caller,
 };
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc, oid::ObjectId};
 use protocol::ErrorCode;
 
 use super::fixture::{Fixture, append};
-use crate::harness::{client_id, database::Database};
+use crate::harness::{client_id, database::Database, eventually};
 
 fn node(database: &Arc<Database>, nodes: Nodes) -> Fixture {
     Fixture::mongodb_as(Arc::clone(database), Duration::from_secs(20), nodes)
@@ -45,6 +45,29 @@ async fn a_node_refuses_to_start_beside_one_that_is_alive() {
     next.store.backend.opened().await.unwrap();
     next.member("Ana").await;
     next.store.backend.close().await;
+}
+
+/// The beat that finds another one in its place moves no cursor, and nothing is read or written after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_place_was_taken_moves_no_cursor_and_serves_nobody() {
+    let database = Arc::new(Database::new().await);
+    let f = node(&database, Nodes::Alone);
+    f.store.backend.opened().await.unwrap();
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let meta = database.open().await.collection::<Document>("meta");
+    let taken = doc! { "$set": { "holder": ObjectId::new() } };
+    assert_eq!(meta.update_one(doc! { "_id": "epochs" }, taken).await.unwrap().modified_count, 1);
+    let before = f.store.conversations.horizon();
+    assert!(f.store.conversations.position().await.is_err(), "it asks at once");
+    let refused = async || f.store.members.by_id(Caller::System, ana).await.err();
+    let StoreError::Unavailable(why) = eventually("the end", refused).await else { panic!() };
+    assert!(why.contains("has taken the place of this one"), "{why}");
+    assert!(f.store.conversations.apply(vec![append(ana, ben, client_id(), "2")]).await.is_err());
+    // One beat may have come back just before.
+    let moved = f.store.conversations.horizon().position.0 - before.position.0;
+    assert!(moved < 1_500, "{moved}");
+    f.store.backend.close().await;
 }
 
 /// More than fit into one insert.

@@ -21,9 +21,9 @@ use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, 
 
 use super::{
     Core,
+    db::Db,
     document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned},
     fault::{DUPLICATE_KEY, Fault},
-    link::Db,
     log::{Working, WorkingSet, until_known},
     receipts::check,
 };
@@ -101,6 +101,7 @@ pub(super) async fn insert(
         }
         let (mut documents, places) = number(core, appending, &open, working, now)?;
         let count = documents.len();
+        core.link.pass().await?;
         let (inserted, unclear) = match send(db, &mut documents).await {
             Ok(inserted) if inserted == count => (inserted, false),
             Ok(inserted) => (inserted, true),

@@ -11,12 +11,12 @@ use protocol::{ConversationId, MemberId, MessageId, SessionId, model::Conversati
 
 use super::{
     Mongo, audit,
+    db::Db,
     document::{
         ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date, kind_word, member_oid,
         signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    link::Db,
     receipts,
     recommendations::RecommendationDoc,
 };

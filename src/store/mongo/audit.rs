@@ -12,9 +12,9 @@ use protocol::{MemberId, Timestamp, rest::AuditAction};
 
 use super::{
     Mongo,
+    db::Db,
     document::{date, member_oid, signed, time, unsigned},
     fault::Fault,
-    link::Db,
 };
 use crate::store::{
     AuditStore, StoreError,

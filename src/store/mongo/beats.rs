@@ -50,19 +50,29 @@ pub(super) struct Beats {
     last: Option<Beat>,
     /// What cursors are made from; 0 before the first beat.
     believed: u64,
+    /// What the clock is taken to have shown at the last beat. More than what cursors are made from only in an epoch of
+    /// another node, whose beat was a while before ours.
+    shown: u64,
     /// Since when the clock has been ahead.
     ahead_since: Option<Duration>,
 }
 
 impl Beats {
-    /// Begins anew, in an epoch in which cursors were made from times up to `believed`; with the latest beat, if there
-    /// was one.
-    pub(super) fn in_epoch(believed: u64, last: Option<Beat>) -> Self {
-        Self { last, believed, ahead_since: None }
+    /// Begins anew, in an epoch in which cursors were made from times up to `believed`; with the latest beat and what the
+    /// clock is taken to have shown at it, if there was one.
+    pub(super) fn in_epoch(believed: u64, last: Option<(Beat, u64)>) -> Self {
+        let (last, shown) = last.unzip();
+        Self { last, believed, shown: shown.unwrap_or(0), ahead_since: None }
     }
 
     /// Takes a beat.
     pub(super) fn take(&mut self, beat: Beat) -> Finding {
+        let finding = self.judge(beat);
+        self.shown = self.believed;
+        finding
+    }
+
+    fn judge(&mut self, beat: Beat) -> Finding {
         let last = self.last.replace(beat);
         // What the clock may have shown at the lowest since the last beat: if it went back, then just after that.
         let lowest = beat.at.saturating_sub(longest(last, beat));
@@ -76,8 +86,8 @@ impl Beats {
             self.believed = self.believed.max(beat.at);
             return Finding::Good(self.believed);
         };
-        let reachable =
-            self.believed.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat));
+        let from = self.believed.max(self.shown);
+        let reachable = from.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat));
         if beat.at <= reachable {
             self.ahead_since = None;
             self.believed = self.believed.max(beat.at);
@@ -188,6 +198,34 @@ mod tests {
         assert_eq!(Beats::in_epoch(START, None).take(beat(1000, 0)), Finding::Good(START + 1000));
     }
 
+    /// What the other node recorded is as old as its beat, and cursors are made from that. The clock did not jump.
+    #[test]
+    fn going_on_in_the_epoch_of_another_node_is_no_jump() {
+        let (others, ours) = (beat(700, 0), beat(1000, 0));
+        let mut beats = Beats::in_epoch(others.at, Some((ours, ours.at)));
+        assert_eq!(beats.take(beat(2000, 0)), Finding::Good(START + 2000));
+        // What was ahead then is not believed now.
+        let ours = beat(3000, 12_000);
+        let mut beats = Beats::in_epoch(others.at, Some((ours, START + 3000)));
+        assert!(matches!(beats.take(beat(4000, 12_000)), Finding::Ahead { .. }));
+    }
+
+    /// While the database stands still, the beat that waits for it waits; so does the one after a beat that was late.
+    #[test]
+    fn the_time_that_a_beat_has_waited_is_no_jump() {
+        let late = |asked: u64, shown: u64, answered: u64| Beat {
+            at: START + shown,
+            asked: Duration::from_millis(asked),
+            answered: Duration::from_millis(answered),
+        };
+        let mut beats = Beats::default();
+        for beat in
+            [late(0, 1, 2), late(1_000, 21_000, 21_001), late(21_001, 21_400, 30_000), late(30_000, 30_001, 30_001)]
+        {
+            assert_eq!(beats.take(beat), Finding::Good(beat.at));
+        }
+    }
+
     proptest! {
         /// Whatever the clock does from beat to beat, however long beats take: while nothing is found, no change gets a
         /// stamp that a cursor has passed. A change is stamped at any moment, also just after a step.
@@ -215,7 +253,7 @@ mod tests {
                 match beats.take(beat) {
                     Finding::Back { end, .. } => {
                         prop_assert!(end < stamp, "{end} is still good, and a change has {stamp}");
-                        beats = Beats::in_epoch(beat.at, Some(beat));
+                        beats = Beats::in_epoch(beat.at, Some((beat, beat.at)));
                     }
                     // Cursors lie SKEW and more behind what is believed.
                     Finding::Good(_) | Finding::Ahead { .. } => {

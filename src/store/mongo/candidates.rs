@@ -9,9 +9,9 @@ use mongodb::{
 use protocol::MemberId;
 
 use super::{
+    db::Db,
     document::{MemberDoc, member_oid},
     fault::Fault,
-    link::Db,
 };
 use crate::store::recommendations::{Candidate, Wanted};
 

@@ -20,11 +20,10 @@ use protocol::{
 
 use super::{
     Core, Mongo,
+    db::Db,
     document::{ConversationDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
-    history,
-    link::Db,
-    log, recovery, unread,
+    history, log, recovery, unread,
 };
 use crate::store::{
     ConversationStore, StoreError,

@@ -1,6 +1,9 @@
 //! What an error of the driver, or of the server behind it, means.
 
-use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::{
+    bson::oid::ObjectId,
+    error::{Error, ErrorKind, WriteFailure},
+};
 
 use super::StoreError;
 
@@ -23,6 +26,8 @@ pub(super) enum Fault {
     Refused(i32),
     /// A bulk command was carried out, but no majority has confirmed it in time.
     Undurable,
+    /// Another node serves in the place of this one.
+    Superseded(ObjectId),
     /// Ready-made.
     Store(StoreError),
 }
@@ -35,7 +40,7 @@ impl Fault {
             Self::Refused(code) => PASSING_CODES.contains(code),
             Self::Undurable => true,
             Self::Store(error) => matches!(error, StoreError::Unavailable(_) | StoreError::Timeout),
-            Self::Data(_) => false,
+            Self::Data(_) | Self::Superseded(_) => false,
         }
     }
 
@@ -45,7 +50,7 @@ impl Fault {
             Self::Refused(_) | Self::Undurable | Self::Data(_) => true,
             // The server has refused the command as a whole, or what it did is unknown.
             Self::Driver(error) => !was_not_sent(error) && !matches!(&*error.kind, ErrorKind::Command(_)),
-            Self::Store(_) => false,
+            Self::Store(_) | Self::Superseded(_) => false,
         }
     }
 
@@ -53,7 +58,7 @@ impl Fault {
     pub(super) fn was_not_sent(&self) -> bool {
         match self {
             Self::Driver(error) => was_not_sent(error),
-            Self::Store(_) => true,
+            Self::Store(_) | Self::Superseded(_) => true,
             Self::Refused(_) | Self::Undurable | Self::Data(_) => false,
         }
     }
@@ -84,6 +89,7 @@ impl From<Fault> for StoreError {
             Fault::Data(what) => Self::Inconsistent(what),
             Fault::Refused(code) => Self::Inconsistent(format!("it refused a write with the code {code}")),
             Fault::Undurable => Self::Timeout,
+            Fault::Superseded(_) => Self::Unavailable("another server has taken its place".to_owned()),
             Fault::Store(error) => error,
         }
     }

@@ -11,9 +11,9 @@ use protocol::{
 };
 
 use super::{
+    db::Db,
     document::{ConversationDoc, MessageDoc, ReceiptDoc, conversation_oid, member_oid, signed, time, unsigned},
     fault::Fault,
-    link::Db,
     receipts,
 };
 use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};

@@ -6,21 +6,22 @@
 //! which nodes live ([`super::nodes`]) or have died with work half done ([`super::recovery`]).
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures_util::TryStreamExt as _;
 use mongodb::{
-    Client, Database,
-    bson::{DateTime, Document, doc},
+    Client,
+    bson::Document,
     options::{
-        Acknowledgment, ClientOptions, ConnectionString, DatabaseOptions, FindOneOptions, FindOptions, HostInfo,
-        ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+        Acknowledgment, ClientOptions, ConnectionString, DatabaseOptions, HostInfo, ReadConcern, ReadPreference,
+        SelectionCriteria, WriteConcern,
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::DeserializeOwned;
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -29,11 +30,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
+    db::Db,
     fault::{Fault, store_error},
     horizon::Horizon,
     migrations,
-    nodes::{Admission, Identity, Joining},
-    pulse::Pulse,
+    nodes::{self, Admission, Identity, Joining, Nodes},
+    pulse::{Beaten, Pulse},
     unavailable,
 };
 use crate::{store::conversations::StoreId, supervisor::Supervisor};
@@ -44,61 +46,19 @@ const BEAT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// How much longer than a call the start waits for other nodes to show themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after a beat a node that serves alone answers. Less than anybody watches it before taking its place.
+const LEASE: Duration = Duration::from_secs(2);
+const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
-
-/// A database, and how long its commands may take.
-#[derive(Clone)]
-pub(super) struct Db {
-    pub(super) database: Database,
-    pub(super) max_time: Duration,
-}
-
-impl Db {
-    /// A collection. Reads are of the primary and see what a majority has; writes wait for a majority and its journals.
-    pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> mongodb::Collection<T> {
-        self.database.collection(name)
-    }
-
-    /// The first document that matches.
-    pub(super) async fn one<T>(
-        &self,
-        name: &str,
-        filter: Document,
-        mut options: FindOneOptions,
-    ) -> Result<Option<T>, Fault>
-    where
-        T: DeserializeOwned + Send + Sync,
-    {
-        options.max_time = Some(self.max_time);
-        Ok(self.collection::<T>(name).find_one(filter).with_options(options).await?)
-    }
-
-    /// All documents that match.
-    pub(super) async fn all<T>(&self, name: &str, filter: Document, mut options: FindOptions) -> Result<Vec<T>, Fault>
-    where
-        T: DeserializeOwned + Send + Sync,
-    {
-        options.max_time = Some(self.max_time);
-        Ok(self.collection::<T>(name).find(filter).with_options(options).await?.try_collect().await?)
-    }
-
-    /// The write concern of bulk commands, and their time limit.
-    pub(super) fn bounded(&self, mut command: Document) -> Document {
-        let millis = i64::try_from(self.max_time.as_millis()).unwrap_or(i64::MAX);
-        command.insert("maxTimeMS", millis);
-        command.insert("writeConcern", doc! { "w": "majority", "j": true, "wtimeout": millis });
-        command
-    }
-}
 
 /// How the database is.
 #[derive(Debug, Clone)]
 enum State {
     /// The first attempt to reach it is under way, or others are looked at before this node joins them.
     Connecting,
-    /// It answers.
-    Up,
+    /// It answers, and did so to what was asked at this moment.
+    Up(Instant),
     /// It does not, and why.
     Down(StoreError),
     /// Another node is there, and this one has to go; for people.
@@ -107,8 +67,8 @@ enum State {
 
 /// What an attempt to look after the database came to.
 enum Attempt {
-    /// It answers, and this node is one of those that use it.
-    Joined,
+    /// It answers, and this node is one of those that use it: so it was when it was asked.
+    Joined(Instant),
     /// Others may be there; for people.
     Watching(String),
     /// Another node is there; for people.
@@ -131,8 +91,9 @@ pub(super) struct Link {
     reached: OnceLock<Reached>,
     state: watch::Sender<State>,
     pulse: Pulse,
-    /// What was seen of other nodes; nothing once this one has joined them.
-    joining: tokio::sync::Mutex<Option<Joining>>,
+    /// What was seen of other nodes before this one has joined them.
+    joining: tokio::sync::Mutex<Joining>,
+    joined: AtomicBool,
     /// Who is waited for, so that it is logged once.
     watched: Mutex<Option<String>>,
     pub(super) horizon: Horizon,
@@ -151,9 +112,9 @@ impl Link {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
         let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
-        let joining = tokio::sync::Mutex::new(Some(Joining::new()));
+        let (joining, joined) = (tokio::sync::Mutex::new(Joining::new()), AtomicBool::new(false));
         let (reached, watched) = (OnceLock::new(), Mutex::default());
-        Ok(Self { uri, timeout, identity, reached, state, pulse, joining, watched, horizon, stop })
+        Ok(Self { uri, timeout, identity, reached, state, pulse, joining, joined, watched, horizon, stop })
     }
 
     /// Waits until it is known whether this node may use the database; a database that does not answer may be used once
@@ -167,12 +128,42 @@ impl Link {
         }
     }
 
-    /// The database, if it answers. Waits only while the first attempt to reach it is under way.
+    /// Whether this node may use the database as far as is known; one that serves alone has to have been told of late.
+    fn is_current(&self, asked: Instant) -> bool {
+        self.identity.nodes != Nodes::Alone || asked.elapsed() < LEASE
+    }
+
+    /// Waits until this node is known to be the one that may write, before each step of what has begun: like the steps
+    /// themselves, for as long as it takes, unless the store is closed.
+    pub(super) async fn pass(&self) -> Result<(), StoreError> {
+        if self.identity.nodes != Nodes::Alone {
+            return Ok(());
+        }
+        let mut state = self.state.subscribe();
+        let known = state.wait_for(|state| match state {
+            State::Up(asked) => self.is_current(*asked),
+            State::Refused(_) => true,
+            State::Connecting | State::Down(_) => false,
+        });
+        match self.stop.run_until_cancelled(known).await {
+            Some(Ok(state)) if matches!(*state, State::Up(_)) => Ok(()),
+            // What was begun may have happened.
+            _ => Err(StoreError::Timeout),
+        }
+    }
+
+    /// The database, if it answers. Waits only while the first attempt to reach it is under way, or the next beat of a node
+    /// that was paused.
     pub(super) async fn db(&self) -> Result<Db, StoreError> {
         let mut state = self.state.subscribe();
-        let known = timeout(self.timeout, state.wait_for(|state| !matches!(state, State::Connecting))).await;
+        let is_known = |state: &State| match state {
+            State::Connecting => false,
+            State::Up(asked) => self.is_current(*asked),
+            State::Down(_) | State::Refused(_) => true,
+        };
+        let known = timeout(self.timeout, state.wait_for(is_known)).await;
         match known.map(|state| state.map(|state| state.clone())) {
-            Ok(Ok(State::Up)) => {}
+            Ok(Ok(State::Up(_))) => {}
             Ok(Ok(State::Down(error))) => return Err(error),
             Ok(Ok(State::Refused(why))) => return Err(StoreError::Unavailable(why)),
             Ok(_) | Err(_) => return Err(unavailable("it has not answered yet")),
@@ -202,9 +193,12 @@ impl Link {
             };
             let pause = if matches!(outcome, Ok(Attempt::Watching(_))) { LOOK } else { BEAT };
             if let Some(why) = self.report(outcome) {
-                self.leave().await;
                 // Whoever starts is told by `opened`; this is for a server that has started already.
                 supervisor.fail(format!("DATABASE_URL: {why}"));
+                // What one that has served may have left half done is found by its document.
+                if !self.has_joined() {
+                    self.leave().await;
+                }
                 return self.stop.cancelled().await;
             }
             if self.stop.run_until_cancelled(tokio::time::sleep_until(started + pause)).await.is_none() {
@@ -216,9 +210,10 @@ impl Link {
     /// Takes this node off the list.
     async fn leave(&self) {
         let Some(Reached { db, .. }) = self.reached.get() else { return };
-        let gone = db.collection::<Document>("nodes").delete_one(self.identity.filter()).await;
-        if let Err(error) = gone {
-            tracing::debug!(error = %store_error(&error), "the node was not taken off the list");
+        let own = self.identity.filter();
+        let gone = async move |db: Db| Ok(db.collection::<Document>("nodes").delete_one(own).await?);
+        if let Err(error) = db.within(gone).await {
+            tracing::debug!(error = %StoreError::from(error), "the node was not taken off the list");
         }
     }
 
@@ -226,7 +221,7 @@ impl Link {
     pub(super) async fn close(&self) {
         self.stop.cancel();
         let Some(Reached { client, .. }) = self.reached.get() else { return };
-        let is_listed = matches!(*self.state.borrow(), State::Up | State::Connecting);
+        let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
         if is_listed {
             self.leave().await;
         }
@@ -247,18 +242,33 @@ impl Link {
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
-        let at = self.pulse.beat(db, &self.identity, &self.horizon).await?;
-        Ok(self.join(db, at).await?)
+        match self.pulse.beat(db, &self.identity, &self.horizon).await {
+            Ok(beaten) => Ok(self.join(db, beaten).await?),
+            Err(Fault::Superseded(by)) => Ok(Attempt::Refused(nodes::superseded(db, &self.identity, by).await)),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Whether this node has joined the others.
+    fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
     }
 
     /// Joins the nodes that use the database, if that is to be.
-    async fn join(&self, db: &Db, at: DateTime) -> Result<Attempt, Fault> {
-        let mut joining = self.joining.lock().await;
-        let Some(looking) = joining.as_mut() else { return Ok(Attempt::Joined) };
-        Ok(match looking.look(db, &self.identity, at).await? {
+    async fn join(&self, db: &Db, Beaten { at, asked }: Beaten) -> Result<Attempt, Fault> {
+        if self.has_joined() {
+            return Ok(Attempt::Joined(asked));
+        }
+        let Ok(mut joining) = timeout(self.timeout, self.joining.lock()).await else {
+            return Err(StoreError::Timeout.into());
+        };
+        Ok(match joining.look(db, &self.identity, at).await? {
             Admission::Granted => {
-                *joining = None;
-                Attempt::Joined
+                if self.identity.nodes == Nodes::Alone {
+                    self.pulse.serve_alone(self.identity.node);
+                }
+                self.joined.store(true, Ordering::Release);
+                Attempt::Joined(asked)
             }
             Admission::Watching(who) => Attempt::Watching(who),
             Admission::Refused(why) => Attempt::Refused(why),
@@ -268,7 +278,7 @@ impl Link {
     /// Logs once per change. Returns why this node has to go, if it has to.
     fn report(&self, outcome: Result<Attempt, StoreError>) -> Option<String> {
         let next = match outcome {
-            Ok(Attempt::Joined) => State::Up,
+            Ok(Attempt::Joined(asked)) => State::Up(asked),
             Ok(Attempt::Watching(who)) => {
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 if watched.is_none() {
@@ -278,17 +288,19 @@ impl Link {
                 State::Connecting
             }
             Ok(Attempt::Refused(why)) => State::Refused(why),
+            // Nobody's request was tried, so nobody's outcome is unknown.
+            Err(StoreError::Timeout) => State::Down(unavailable("it does not answer in time")),
             Err(error) => State::Down(error),
         };
         let before = self.state.send_replace(next.clone());
         match (&next, before) {
-            (State::Up, State::Connecting) => tracing::info!("the database is reached"),
-            (State::Up, State::Down(_)) => tracing::info!("the database is reached again"),
-            (State::Down(error), State::Up | State::Connecting) => {
+            (State::Up(_), State::Connecting) => tracing::info!("the database is reached"),
+            (State::Up(_), State::Down(_)) => tracing::info!("the database is reached again"),
+            (State::Down(error), State::Up(_) | State::Connecting) => {
                 tracing::error!(%error, "the database is not reached; requests fail until it is");
             }
             (State::Refused(why), _) => return Some(why.clone()),
-            (State::Up, _) | (State::Down(_), _) | (State::Connecting, _) => {}
+            (State::Up(_), _) | (State::Down(_), _) | (State::Connecting, _) => {}
         }
         None
     }

@@ -25,9 +25,9 @@ use tokio::time::Instant;
 use super::{
     Core,
     append::{self, Appending},
+    db::Db,
     document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned, user_type},
     fault::Fault,
-    link::Db,
     receipts, settle,
 };
 use crate::store::{
@@ -140,13 +140,14 @@ fn stored(outcome: &Result<Outcome, Refusal>) -> Option<MessageId> {
     }
 }
 
-/// Repeats a step until its outcome is known.
+/// Repeats a step until its outcome is known, while this node is the one that may write.
 pub(super) async fn until_known<T, F>(core: &Core, what: &'static str, step: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, Fault>>,
 {
     let mut pause = Duration::from_millis(10);
     loop {
+        core.link.pass().await?;
         let fault = match step().await {
             Ok(value) => return Ok(value),
             Err(fault) if fault.is_passing() => StoreError::from(fault),

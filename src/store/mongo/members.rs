@@ -14,9 +14,9 @@ use protocol::{MemberId, Timestamp};
 
 use super::{
     Mongo, audit,
+    db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    link::Db,
     receipts, recommendations, sessions,
 };
 use crate::store::{

@@ -9,7 +9,7 @@ use mongodb::{
     options::{FindOneOptions, IndexOptions},
 };
 
-use super::{StoreError, fault::Fault, link::Db, unavailable};
+use super::{StoreError, db::Db, fault::Fault, unavailable};
 use crate::store::conversations::StoreId;
 
 /// An index that the server needs.

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`link`] | the connection: made in the background, watched by a beat |
+//! | [`link`], [`db`] | the connection: made in the background, watched by a beat; what calls have in common |
 //! | [`pulse`], [`beats`], [`record`] | the beat; what it tells about the clock of the database; the epochs that all nodes share |
 //! | [`nodes`] | which nodes use the database, and whether this one may |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
@@ -28,6 +28,7 @@ mod audit;
 mod beats;
 mod candidates;
 mod conversations;
+mod db;
 mod document;
 mod fault;
 mod history;
@@ -61,8 +62,9 @@ use tokio::task::JoinHandle;
 
 pub use self::nodes::Nodes;
 use self::{
+    db::Db,
     fault::Fault,
-    link::{Db, Link},
+    link::Link,
     log::{LogState, MemberRef},
     nodes::Identity,
     pulse::Pulse,

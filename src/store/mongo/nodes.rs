@@ -4,21 +4,29 @@
 //! that serves alone refuses to start beside one that is alive. Alive is who beats: a node that has died leaves its
 //! document in `nodes`, and must not keep its successor waiting. So whoever comes
 //!
-//! 1. does not count nodes whose last beat is [`SILENT`] ago by the database's clock,
-//! 2. does not count a process of its own machine that does not exist any more (the machine is the boot and the
+//! 1. does not count a process of its own machine that does not exist any more (the machine is the boot and the
 //!    namespace of process ids, not a name that another one may have),
-//! 3. watches the others for [`WATCH`]: who beats meanwhile is alive, who does not is not.
+//! 2. does not count nodes of other machines whose last beat is [`SILENT`] ago by the database's clock,
+//! 3. watches the rest for [`WATCH`]: who beats meanwhile is alive, and so is a process of its own machine that is still
+//!    there at the end, however silent it is (it may be paused). Who else is silent is not.
+//!
+//! A node of another machine that was paused or cut off cannot be told from one that died, so it is *fenced*: whoever
+//! serves alone writes its id into `meta` ([`super::record`]) before it does, each beat reads it back, and a node that finds
+//! another id there ends itself. Until its beat has told it that it is still the one, it answers nothing
+//! ([`super::link`]): nobody takes over from a node that has beaten within [`WATCH`].
 //!
 //! Of two that come at the same moment the one with the smaller id stays. Commands (`admin create`) are no nodes: they
 //! see nobody, and nobody counts them.
 
 use std::{collections::HashMap, fs, time::Duration};
 
-use futures_util::TryStreamExt as _;
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::{
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    options::{FindOneOptions, FindOptions},
+};
 use tokio::time::Instant;
 
-use super::{fault::Fault, link::Db};
+use super::{db::Db, fault::Fault, record};
 
 /// Who else may use the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +42,15 @@ pub enum Nodes {
 /// How long a node that is alive may be silent, by the database's clock.
 const SILENT: Duration = Duration::from_secs(10);
 /// How long nodes that may be alive are watched: some beats.
-const WATCH: Duration = Duration::from_secs(3);
+pub(super) const WATCH: Duration = Duration::from_secs(3);
+
+/// How many other nodes are looked at: those that died are taken off the list by whoever serves.
+const OTHERS: i64 = 1_000;
 
 /// What a node says about itself in `nodes`.
 pub(super) struct Identity {
     pub(super) node: ObjectId,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     /// The name of the machine, for people.
     host: String,
     /// Identifies the machine: process ids of the same one can be compared.
@@ -80,19 +91,33 @@ impl Identity {
         doc! { "$currentDate": { "at": true }, "$setOnInsert": who }
     }
 
-    /// Whether another node's process is one of this machine that is gone.
-    fn has_seen_the_end_of(&self, other: &Document) -> bool {
+    /// Whether another node's process exists, if it is one of this machine.
+    fn sees(&self, other: &Document) -> Option<bool> {
         let same = !self.machine.is_empty() && other.get_str("machine").is_ok_and(|machine| machine == self.machine);
-        let (Ok(pid), Ok(its)) = (other.get_i64("pid"), other.get_i64("began")) else { return false };
-        same && began(pid) != Some(its)
+        let (Ok(pid), Ok(its)) = (other.get_i64("pid"), other.get_i64("began")) else { return None };
+        same.then(|| began(pid) == Some(its))
+    }
+
+    /// Whether another node may be alive, by our latest beat.
+    fn may_be_alive(&self, other: &Document, at: DateTime) -> bool {
+        let silent = i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX);
+        let since = DateTime::from_millis(at.timestamp_millis().saturating_sub(silent));
+        self.sees(other).unwrap_or_else(|| other.get_datetime("at").is_ok_and(|at| *at > since))
     }
 }
 
-/// When a process of this machine began; nothing if there is none.
+/// When a process of this machine began; nothing if there is none, or only its remains.
 fn began(pid: i64) -> Option<i64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in parentheses, which may contain anything; this is the 22nd.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    began_of(&stat)
+}
+
+fn began_of(stat: &str) -> Option<i64> {
+    // The second field is a name in parentheses, which may contain anything. The third is the state: one that nobody has
+    // waited for yet (Z), or that is going away (X), runs no more. The 22nd is when it began.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let runs = fields.next().is_some_and(|state| !matches!(state, "Z" | "X" | "x"));
+    fields.nth(18)?.parse().ok().filter(|_| runs)
 }
 
 /// Whether this node may serve.
@@ -119,32 +144,48 @@ impl Joining {
 
     /// Looks once; `at` is our own latest beat.
     pub(super) async fn look(&mut self, db: &Db, identity: &Identity, at: DateTime) -> Result<Admission, Fault> {
-        let nodes = db.collection::<Document>("nodes");
         if identity.nodes == Nodes::Alone {
-            let silent = i64::try_from(SILENT.as_millis()).unwrap_or(i64::MAX);
-            let since = DateTime::from_millis(at.timestamp_millis().saturating_sub(silent));
-            let others = doc! { "at": { "$gt": since }, "_id": { "$ne": identity.node }, "serves": { "$ne": false } };
-            let others: Vec<Document> = nodes.find(others).max_time(db.max_time).await?.try_collect().await?;
-            match self.judge(identity, &others, Instant::now()) {
-                Admission::Granted => {}
+            let asked = Instant::now();
+            let own = identity.node;
+            let others = db.within(async move |db| others(&db, own).await).await?;
+            match self.judge(identity, &others, at, (asked, Instant::now())) {
+                Admission::Granted => db.within(async move |db| record::hold(&db, own).await).await?,
                 not_yet => return Ok(not_yet),
             }
         }
         if identity.nodes != Nodes::Command {
-            nodes.update_one(identity.filter(), doc! { "$set": { "joined": true } }).await?;
+            let (own, joined) = (identity.filter(), doc! { "$set": { "joined": true } });
+            let join = async move |db: Db| {
+                let nodes = db.collection::<Document>("nodes");
+                Ok(nodes.find_one_and_update(own, joined).max_time(db.max_time).await?)
+            };
+            db.within(join).await?;
         }
         Ok(Admission::Granted)
     }
 
-    fn judge(&mut self, identity: &Identity, others: &[Document], now: Instant) -> Admission {
+    /// Judges what was answered between two moments.
+    fn judge(
+        &mut self,
+        identity: &Identity,
+        others: &[Document],
+        ours: DateTime,
+        (asked, answered): (Instant, Instant),
+    ) -> Admission {
         let mut watched = None;
-        for other in others.iter().filter(|other| !identity.has_seen_the_end_of(other)) {
+        for other in others.iter().filter(|other| identity.may_be_alive(other, ours)) {
             let (Ok(id), Ok(at)) = (other.get_object_id("_id"), other.get_datetime("at")) else { continue };
-            let (first, then) = *self.seen.entry(id).or_insert((now, *at));
+            let (first, then) = *self.seen.entry(id).or_insert((answered, *at));
             let who = describe(other, *at);
             if *at == then {
-                if now.saturating_duration_since(first) < WATCH {
+                // At least so long it was silent by the database's clock, however long the answers took.
+                if asked.saturating_duration_since(first) < WATCH {
                     watched = Some(who);
+                } else if identity.sees(other) == Some(true) {
+                    return Admission::Refused(format!(
+                        "another server uses this database: {who}. It is silent, but its process exists on this machine; \
+                         it may be paused. Stop it first, or set ALLOW_SEVERAL_NODES=experimental"
+                    ));
                 }
             } else if other.get_bool("joined").unwrap_or(false) || id < identity.node {
                 return Admission::Refused(format!(
@@ -158,6 +199,29 @@ impl Joining {
         }
         watched.map_or(Admission::Granted, Admission::Watching)
     }
+}
+
+/// The other nodes that serve, or have served; the latest first.
+async fn others(db: &Db, own: ObjectId) -> Result<Vec<Document>, Fault> {
+    let others = doc! { "_id": { "$ne": own }, "serves": { "$ne": false } };
+    let options = FindOptions::builder().sort(doc! { "at": -1 }).limit(OTHERS).build();
+    db.all("nodes", others, options).await
+}
+
+/// Why a node that has served alone has to go: `holder` serves in its place. For people.
+pub(super) async fn superseded(db: &Db, identity: &Identity, holder: ObjectId) -> String {
+    let its = doc! { "_id": holder };
+    let found = db.within(async move |db| db.one::<Document>("nodes", its, FindOneOptions::default()).await).await;
+    let who = match found {
+        Ok(Some(other)) => other.get_datetime("at").map(|at| describe(&other, *at)).unwrap_or_default(),
+        Ok(None) | Err(_) => String::new(),
+    };
+    let who = if who.is_empty() { format!("node {holder}, which is gone again") } else { who };
+    format!(
+        "another server has taken the place of this one ({}, process {}), which was paused or cut off from the database: \
+         {who}. This one ends, since its clients would miss messages",
+        identity.host, identity.pid
+    )
 }
 
 fn describe(other: &Document, at: DateTime) -> String {
@@ -182,10 +246,25 @@ mod tests {
         other
     }
 
+    /// Judges what is answered at once, shortly after the beats of these tests.
+    fn judge(joining: &mut Joining, identity: &Identity, others: &[Document]) -> Admission {
+        let now = Instant::now();
+        joining.judge(identity, others, DateTime::from_millis(3_000), (now, now))
+    }
+
+    /// A process that has not ended: this one.
+    fn here(identity: &Identity, at: i64) -> Document {
+        let mut here = other(9, at, true);
+        here.insert("machine", identity.machine.as_str());
+        here.insert("pid", identity.pid);
+        here.insert("began", identity.began);
+        here
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_beats_is_alive_and_is_named() {
         let (identity, mut joining) = (identity(), Joining::new());
-        let look = |joining: &mut Joining, at| joining.judge(&identity, &[other(9, at, true)], Instant::now());
+        let look = |joining: &mut Joining, at| judge(joining, &identity, &[other(9, at, true)]);
         assert!(matches!(look(&mut joining, 1_000), Admission::Watching(_)));
         let Admission::Refused(why) = look(&mut joining, 2_000) else { panic!() };
         for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "ALLOW_SEVERAL_NODES=experimental"] {
@@ -196,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_is_dead() {
         let (identity, mut joining) = (identity(), Joining::new());
-        let look = |joining: &mut Joining| joining.judge(&identity, &[other(9, 1_000, true)], Instant::now());
+        let look = |joining: &mut Joining| judge(joining, &identity, &[other(9, 1_000, true)]);
         assert!(matches!(look(&mut joining), Admission::Watching(_)));
         tokio::time::advance(WATCH).await;
         assert_eq!(look(&mut joining), Admission::Granted);
@@ -205,25 +284,53 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_two_that_come_together_one_stays() {
         let (identity, mut joining) = (identity(), Joining::new());
-        let look = |joining: &mut Joining, id, at| joining.judge(&identity, &[other(id, at, false)], Instant::now());
+        let look = |joining: &mut Joining, id, at| judge(joining, &identity, &[other(id, at, false)]);
         assert!(matches!(look(&mut joining, 4, 1_000), Admission::Watching(_)));
         assert!(matches!(look(&mut joining, 4, 2_000), Admission::Refused(_)));
         assert!(matches!(look(&mut joining, 6, 1_000), Admission::Watching(_)));
         assert!(matches!(look(&mut joining, 6, 2_000), Admission::Watching(_)), "the other one gives way");
-        assert_eq!(joining.judge(&identity, &[], Instant::now()), Admission::Granted);
+        assert_eq!(judge(&mut joining, &identity, &[]), Admission::Granted);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_process_of_this_machine_that_is_gone_keeps_nobody_waiting() {
         let identity = identity();
-        let mut here = other(9, 1_000, true);
-        here.insert("machine", identity.machine.as_str());
-        here.insert("pid", identity.pid);
-        here.insert("began", identity.began);
+        let mut here = here(&identity, 1_000);
         // Another node in this very process is alive.
-        assert!(matches!(Joining::new().judge(&identity, &[here.clone()], Instant::now()), Admission::Watching(_)));
+        assert!(matches!(judge(&mut Joining::new(), &identity, &[here.clone()]), Admission::Watching(_)));
         // The process id belongs to another process by now.
         here.insert("began", identity.began + 1);
-        assert_eq!(Joining::new().judge(&identity, &[here], Instant::now()), Admission::Granted);
+        assert_eq!(judge(&mut Joining::new(), &identity, &[here]), Admission::Granted);
+    }
+
+    /// One that is paused, for however long.
+    #[tokio::test(start_paused = true)]
+    async fn a_process_of_this_machine_that_exists_is_alive_however_silent() {
+        let (identity, mut joining) = (identity(), Joining::new());
+        let hours_ago = here(&identity, 3_000 - 10_000_000);
+        assert!(matches!(judge(&mut joining, &identity, std::slice::from_ref(&hours_ago)), Admission::Watching(_)));
+        tokio::time::advance(WATCH).await;
+        let Admission::Refused(why) = judge(&mut joining, &identity, &[hours_ago]) else { panic!() };
+        assert!(why.contains(&identity.pid.to_string()) && why.contains("paused"), "{why}");
+        // Nobody can know that of another machine.
+        let elsewhere = other(9, 3_000 - 10_000_000, true);
+        assert_eq!(judge(&mut Joining::new(), &identity, &[elsewhere]), Admission::Granted);
+    }
+
+    /// The answer is late, not the other node.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_makes_nobody_silent() {
+        let (identity, mut joining) = (identity(), Joining::new());
+        let (others, ours, asked) = ([other(9, 1_000, true)], DateTime::from_millis(3_000), Instant::now());
+        let answered = asked + WATCH;
+        assert!(matches!(joining.judge(&identity, &others, ours, (asked, asked)), Admission::Watching(_)));
+        assert!(matches!(joining.judge(&identity, &others, ours, (asked, answered)), Admission::Watching(_)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_process_is_none() {
+        let stat = |state| format!("42 (a) name) {state} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20");
+        assert_eq!((began_of(&stat("S")), began_of(&stat("T"))), (Some(777), Some(777)), "T is paused");
+        assert_eq!(began_of(&stat("Z")), None);
     }
 }

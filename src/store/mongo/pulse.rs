@@ -1,26 +1,36 @@
 //! The beat of a node: its document of `nodes` is stamped by the database, what the stamp tells is judged
 //! ([`super::beats`]), recorded for all nodes ([`super::record`]), and only then cursors are made from it.
+//!
+//! Beats come one after the other: each is compared with the one before it, so the state between them is locked for as long
+//! as one takes. Its calls have deadlines, and so has waiting for the lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use mongodb::{
-    bson::{DateTime, Document},
+    bson::{DateTime, Document, oid::ObjectId},
     options::ReturnDocument,
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use super::{
     beats::{Beat, Beats, Finding},
+    db::Db,
     document::millis,
     fault::Fault,
     horizon::Horizon,
-    link::Db,
     nodes::Identity,
     record::{self, Recorded},
 };
 use crate::{
     ids::Ids,
     store::{
+        StoreError,
         conversations::Position,
         epochs::{Epoch, Epochs},
     },
@@ -40,6 +50,17 @@ pub(super) struct Pulse {
     /// For durations since.
     origin: Instant,
     state: Mutex<State>,
+    /// This node, once it serves alone: nobody else may.
+    alone: OnceLock<ObjectId>,
+}
+
+/// What a beat has told.
+#[derive(Clone, Copy)]
+pub(super) struct Beaten {
+    /// What the clock of the database showed.
+    pub(super) at: DateTime,
+    /// When we asked: nobody had taken the place of this node then.
+    pub(super) asked: Instant,
 }
 
 /// What is remembered between beats.
@@ -56,21 +77,26 @@ struct State {
 
 impl Pulse {
     pub(super) fn new(ids: Arc<Ids>, metrics: Arc<Metrics>) -> Self {
-        Self { ids, metrics, origin: Instant::now(), state: Mutex::default() }
+        Self { ids, metrics, origin: Instant::now(), state: Mutex::default(), alone: OnceLock::new() }
     }
 
-    /// One beat. Returns what the clock of the database showed.
-    pub(super) async fn beat(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<DateTime, Fault> {
-        // Beats are compared with each other, so one at a time.
-        let mut state = self.state.lock().await;
-        let nodes = db.collection::<Document>("nodes");
-        let stamp = nodes
-            .find_one_and_update(identity.filter(), identity.beat())
-            .upsert(true)
-            .return_document(ReturnDocument::After)
-            .max_time(db.max_time);
-        let asked = Instant::now();
-        let node = stamp.await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
+    /// From now on this node serves alone: a beat that finds another one in its place fails.
+    pub(super) fn serve_alone(&self, node: ObjectId) {
+        self.alone.get_or_init(|| node);
+    }
+
+    /// One beat.
+    pub(super) async fn beat(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<Beaten, Fault> {
+        let Ok(mut state) = timeout(db.max_time, self.state.lock()).await else {
+            return Err(StoreError::Timeout.into());
+        };
+        let (filter, beat, asked) = (identity.filter(), identity.beat(), Instant::now());
+        let stamp = async move |db: Db| {
+            let nodes = db.collection::<Document>("nodes");
+            let stamp = nodes.find_one_and_update(filter, beat).upsert(true);
+            Ok(stamp.return_document(ReturnDocument::After).max_time(db.max_time).await?)
+        };
+        let node = db.within(stamp).await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
         let at: DateTime = *node.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
         let (asked_at, answered) = (self.since_origin(asked), self.since_origin(Instant::now()));
         let beat = Beat { at: millis(at), asked: asked_at, answered };
@@ -79,7 +105,22 @@ impl Pulse {
             None => self.enter(db, horizon, &mut state, beat).await?,
             Some(epoch) => self.go_on(db, horizon, &mut state, epoch, beat).await?,
         }
-        Ok(at)
+        Ok(Beaten { at, asked })
+    }
+
+    /// Fails if another node serves in the place of this one.
+    fn check(&self, holder: Option<ObjectId>) -> Result<(), Fault> {
+        match (self.alone.get(), holder) {
+            (Some(own), Some(holder)) if *own != holder => Err(Fault::Superseded(holder)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn recorded(&self, db: &Db) -> Result<Recorded, Fault> {
+        let drawn = self.draw();
+        let recorded = db.within(async move |db| record::read(&db, drawn).await).await?;
+        self.check(recorded.holder)?;
+        Ok(recorded)
     }
 
     fn since_origin(&self, instant: Instant) -> Duration {
@@ -92,7 +133,7 @@ impl Pulse {
 
     /// The first beat: goes on in the epoch that is recorded, or begins one.
     async fn enter(&self, db: &Db, horizon: &Horizon, state: &mut State, beat: Beat) -> Result<(), Fault> {
-        let recorded = record::read(db, self.draw()).await?;
+        let recorded = self.recorded(db).await?;
         if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) {
             let end = recorded.beat.saturating_sub(horizon.window());
             return self.begin(db, horizon, state, recorded.epochs, end, beat).await;
@@ -137,15 +178,17 @@ impl Pulse {
                 believed
             }
         };
-        match record::advance(db, epoch, believed).await? {
+        let before = db.within(async move |db| record::advance(&db, epoch, believed).await).await?;
+        self.check(before.as_ref().and_then(|before| before.holder))?;
+        match before {
             // Another node has begun an epoch.
             None => {
-                let recorded = record::read(db, self.draw()).await?;
-                state.adopt(horizon, recorded, Some(beat));
+                let recorded = self.recorded(db).await?;
+                state.adopt(horizon, recorded, Some((beat, believed)));
             }
-            Some(before) if before.saturating_add(SLACK) < state.recorded => {
+            Some(before) if before.beat.saturating_add(SLACK) < state.recorded => {
                 tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
-                let end = before.saturating_sub(horizon.window());
+                let end = before.beat.saturating_sub(horizon.window());
                 self.begin(db, horizon, state, horizon.epochs(), end, beat).await?;
             }
             Some(_) => {
@@ -169,22 +212,25 @@ impl Pulse {
         // If it fails half-way, the next beat starts from what is recorded.
         state.epoch = None;
         let epochs = known.with_new(self.draw(), Position(end));
-        if record::replace(db, known.current(), &epochs, beat.at).await? {
+        let (replacing, at) = (epochs.clone(), beat.at);
+        let replace = async move |db: Db| record::replace(&db, known.current(), &replacing, at).await;
+        if let Some(record::Before { holder, .. }) = db.within(replace).await? {
+            self.check(holder)?;
             tracing::info!("a new epoch of the store begins");
-            state.adopt(horizon, Recorded { epochs, beat: beat.at }, Some(beat));
+            state.adopt(horizon, Recorded { epochs, beat: at, holder }, Some((beat, at)));
         } else {
-            let recorded = record::read(db, self.draw()).await?;
-            state.adopt(horizon, recorded, Some(beat));
+            let recorded = self.recorded(db).await?;
+            state.adopt(horizon, recorded, Some((beat, at)));
         }
         Ok(())
     }
 }
 
 impl State {
-    /// Goes on in what is recorded, after this beat if there was one.
-    fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, beat: Option<Beat>) {
-        let Recorded { epochs, beat: believed } = recorded;
-        let (beats, epoch) = (Beats::in_epoch(believed, beat), Some(epochs.current()));
+    /// Goes on in what is recorded, after this beat and what the clock is taken to have shown at it, if there was one.
+    fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, last: Option<(Beat, u64)>) {
+        let Recorded { epochs, beat: believed, .. } = recorded;
+        let (beats, epoch) = (Beats::in_epoch(believed, last), Some(epochs.current()));
         *self = Self { beats, epoch, recorded: believed, ahead: false };
         horizon.enter(epochs, believed);
     }

@@ -6,9 +6,9 @@
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 
 use super::{
+    db::Db,
     document::ReceiptDoc,
     fault::{DUPLICATE_KEY, Fault},
-    link::Db,
 };
 
 /// The kind of a receipt.

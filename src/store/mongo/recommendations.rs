@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Core, Mongo, candidates,
+    db::Db,
     document::{among, date, member_oid, time, word},
     fault::{Fault, is_duplicate},
-    link::Db,
     receipts,
 };
 use crate::store::{

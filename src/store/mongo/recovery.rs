@@ -22,9 +22,9 @@ use mongodb::{
 use protocol::ConversationId;
 
 use super::{
+    db::Db,
     document::{ReceiptDoc, among},
     fault::Fault,
-    link::Db,
     receipts,
 };
 use crate::store::conversations::Unfinished;

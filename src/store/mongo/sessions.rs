@@ -12,9 +12,9 @@ use protocol::{MemberId, SessionId, Timestamp};
 
 use super::{
     Mongo,
+    db::Db,
     document::{date, member_oid, time, user_type},
     fault::{Fault, is_duplicate},
-    link::Db,
     members,
 };
 use crate::store::{

@@ -8,8 +8,8 @@ use protocol::{ConversationId, Timestamp};
 use super::{
     Core,
     append::{self, Appending},
+    db::Db,
     document::{ReceiptDoc, conversation_oid, date, member_oid, signed},
-    link::Db,
     log::{Planned, Working, WorkingSet, until_known},
     receipts,
 };

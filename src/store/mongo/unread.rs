@@ -7,9 +7,9 @@ use mongodb::bson::{Document, doc};
 use protocol::{MemberId, limits};
 
 use super::{
+    db::Db,
     document::{ConversationDoc, member_oid, signed},
     fault::Fault,
-    link::Db,
 };
 use crate::store::conversations::UnreadCount;
 
