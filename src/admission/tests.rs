@@ -159,12 +159,12 @@ fn a_silent_stranger_of_a_full_address_or_network_gives_way_to_a_new_one() {
 
 #[test]
 fn a_stranger_that_is_being_closed_is_known_until_its_socket_is_and_can_be_cut() {
-    let (places, later) = (places(1, 0, 0), Instant::now() + PATIENCE);
-    let mut leaving = Vec::new();
-    let mut held = places.admit(ip("192.0.2.1"), Instant::now()).unwrap();
+    let (places, now, mut leaving) = (places(1, 0, 0), Instant::now(), Vec::new());
+    let mut held = places.admit(ip("192.0.2.1"), now).unwrap();
     held.stranger().unwrap().hold(5_000);
     for number in 0..=LEAVING_MAX {
-        let next = places.admit(ip("192.0.2.2"), later + PATIENCE * u32::try_from(number).unwrap()).unwrap();
+        let later = now + PATIENCE * u32::try_from(number + 1).unwrap();
+        let next = places.admit(ip("192.0.2.2"), later).unwrap();
         leaving.push(std::mem::replace(&mut held, next));
         if number == 0 {
             assert_eq!(places.unsent().len(), 1, "what it holds can be found");
