@@ -2,15 +2,17 @@
 //!
 //! A connection holds a [`Place`] from the moment it is accepted. Until its client has signed in (a WebSocket that has
 //! said hello), it is a stranger's: strangers are limited by address, by network and in total, and one of them is closed
-//! to make room when places run out. A signed-in connection counts towards the total alone, and is never closed for
-//! another: members are limited by `MAX_CONNECTIONS_PER_MEMBER`.
+//! to make room when places run out. Members are limited by `MAX_CONNECTIONS_PER_MEMBER`; only when hardly any place is
+//! left, an address or a network that holds many more than others do gives some of them up to who signs in from elsewhere.
 //!
 //! Called by `http` (to admit) and `session` (when somebody signs in). Nothing here waits.
 
+mod members;
 mod stranger;
 mod strangers;
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,12 +22,22 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 pub use self::stranger::Stranger;
-use self::strangers::{Oldest, Strangers};
-use crate::{hub::Outbox, sources::subscriber, telemetry::Metrics};
+use self::{
+    members::Members,
+    strangers::{Oldest, Strangers},
+};
+use crate::{
+    hub::Outbox,
+    sources::{network, subscriber},
+    telemetry::Metrics,
+};
 
 /// A stranger that has waited for longer may be closed for one that has as many connections: a client says hello, or
 /// asks for something, at once.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Strangers that were closed to make room and whose sockets are still open: of more, the oldest is cut. Their files are
+/// among those that are kept in reserve.
+pub const LEAVING_MAX: usize = 128;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
@@ -73,8 +85,29 @@ impl NoRoom {
 pub enum Order {
     /// Its place is needed: a request that is being answered may be finished.
     MakeRoom,
-    /// Its memory is needed: at once.
-    FreeMemory,
+    /// Its memory or its file is needed: at once.
+    Cut,
+}
+
+/// Those who have the most members' connections, and have to give one up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    /// An address.
+    Address(IpAddr),
+    /// A network.
+    Network(IpAddr),
+}
+
+impl Crowd {
+    /// Whether a connection from there is one of theirs.
+    #[must_use]
+    pub fn has(self, from: IpAddr) -> bool {
+        let from = from.to_canonical();
+        match self {
+            Self::Address(address) => subscriber(from) == address,
+            Self::Network(of) => network(from) == of,
+        }
+    }
 }
 
 /// All places.
@@ -86,10 +119,11 @@ pub struct Places {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct State {
-    taken: usize,
     strangers: Strangers,
+    /// Strangers that were closed to make room, until their sockets are.
+    leaving: BTreeMap<u64, Arc<Stranger>>,
+    members: Members,
 }
 
 /// A place among the connections that there is room for. Whatever keeps the connection open has a clone; the place is
@@ -100,58 +134,83 @@ pub struct Place(Arc<Held>);
 /// Small, because there is one for every idle connection.
 struct Held {
     places: Arc<Places>,
-    /// Until somebody signs in.
-    stranger: Mutex<Option<Arc<Stranger>>>,
+    standing: Mutex<Standing>,
+}
+
+/// Whose a place is.
+enum Standing {
+    /// Nobody has signed in.
+    Stranger(Arc<Stranger>),
+    /// A member's, whose address is known unless only a proxy's is.
+    Member(Option<IpAddr>),
 }
 
 impl Places {
     /// As many free places as the limits allow.
     #[must_use]
     pub fn new(limits: Limits, proxies: Arc<[IpNet]>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { limits, proxies, state: Mutex::default(), metrics })
+        let state =
+            State { strangers: Strangers::default(), leaving: BTreeMap::new(), members: Members::new(limits.total) };
+        Arc::new(Self { limits, proxies, state: Mutex::new(state), metrics })
     }
 
-    /// A place for a new connection. When there is none, the oldest stranger of the address that has the most is closed
-    /// for it: if that address has more than the newcomer's, or if that stranger has been silent for a while.
+    /// A place for a new connection. When its address or network has as many strangers as it may, the oldest of these is
+    /// closed for it, if it has been silent for a while. When there is no place at all, the oldest stranger of the address
+    /// that has the most is: if that address has more than the newcomer's, or if that stranger has been silent for a while.
     ///
     /// # Errors
     /// The limit that was reached.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Result<Place, NoRoom> {
         let peer = peer.to_canonical();
-        let from = (!self.is_proxy(peer)).then(|| address(peer));
+        let from = (!self.is_proxy(peer)).then(|| subscriber(peer));
         let mut state = self.lock();
-        if let Some(from) = from {
-            self.check(&state.strangers, from)?;
+        let mut evicted = match from {
+            Some(from) => self.room_at(&state.strangers, from, now)?,
+            None => None,
+        };
+        let full = state.taken() >= self.limits.total || state.strangers.len() >= self.limits.strangers();
+        if full && evicted.is_none() {
+            evicted = Some(state.oldest_of_all(from, now).ok_or(NoRoom::Total)?);
         }
-        let full = state.taken >= self.limits.total || state.strangers.len() >= self.limits.strangers();
-        let evicted = if full { Some(evict(&mut state, from, now).ok_or(NoRoom::Total)?) } else { None };
-        state.taken += 1;
+        let orders = evicted.map(|ticket| state.evict(ticket));
         let stranger = state.strangers.add(from, now);
         drop(state);
-        if let Some(evicted) = evicted {
-            self.metrics.connections_evicted.inc();
-            evicted.end(Order::MakeRoom);
+        if let Some(orders) = orders {
+            self.give(orders);
         }
-        Ok(Place(Arc::new(Held { places: Arc::clone(self), stranger: Mutex::new(Some(stranger)) })))
+        Ok(Place(Arc::new(Held { places: Arc::clone(self), standing: Mutex::new(Standing::Stranger(stranger)) })))
     }
 
     /// The connections that hold bytes of answers, with how many.
     #[must_use]
     pub fn unsent(&self) -> Vec<(usize, Arc<Stranger>)> {
         let state = self.lock();
-        let holding = state.strangers.iter().map(|stranger| (stranger.unsent(), stranger));
-        holding.filter(|(bytes, _)| *bytes > 0).map(|(bytes, stranger)| (bytes, Arc::clone(stranger))).collect()
+        let all = state.strangers.iter().chain(state.leaving.values());
+        let holding = all.map(|stranger| (stranger.unsent(), stranger)).filter(|(bytes, _)| *bytes > 0);
+        holding.map(|(bytes, stranger)| (bytes, Arc::clone(stranger))).collect()
     }
 
-    fn check(&self, strangers: &Strangers, from: IpAddr) -> Result<(), NoRoom> {
+    /// Who has to be closed so that one more stranger from there is not too many; nobody, if it is not.
+    fn room_at(&self, strangers: &Strangers, from: IpAddr, now: Instant) -> Result<Option<u64>, NoRoom> {
         let Limits { per_address, per_network, .. } = self.limits;
-        if per_address > 0 && strangers.of_address(from) >= per_address {
-            return Err(NoRoom::Address);
+        let (oldest, reached) = if per_address > 0 && strangers.of_address(from) >= per_address {
+            (strangers.oldest_of_address(from), NoRoom::Address)
+        } else if per_network > 0 && strangers.of_network(from) >= per_network {
+            (strangers.oldest_of_network(from), NoRoom::Network)
+        } else {
+            return Ok(None);
+        };
+        oldest.filter(|oldest| is_silent(oldest.since, now)).map(|oldest| Some(oldest.ticket)).ok_or(reached)
+    }
+
+    fn give(&self, orders: Orders) {
+        self.metrics.connections_evicted.inc();
+        if let Some(evicted) = orders.evicted {
+            evicted.end(Order::MakeRoom);
         }
-        if per_network > 0 && strangers.of_network(from) >= per_network {
-            return Err(NoRoom::Network);
+        if let Some(too_many) = orders.cut {
+            too_many.end(Order::Cut);
         }
-        Ok(())
     }
 
     fn is_proxy(&self, peer: IpAddr) -> bool {
@@ -164,15 +223,37 @@ impl Places {
     }
 }
 
-/// Takes a stranger's place for a newcomer from an address.
-fn evict(state: &mut State, from: Option<IpAddr>, now: Instant) -> Option<Arc<Stranger>> {
-    let Oldest { ticket, of, since } = state.strangers.oldest_of_the_largest()?;
-    let newcomers = from.map_or(0, |from| state.strangers.of_address(from)) + 1;
-    if of <= newcomers && now.saturating_duration_since(since) < PATIENCE {
-        return None;
+/// Whom to tell, once the lock is given back.
+struct Orders {
+    evicted: Option<Arc<Stranger>>,
+    cut: Option<Arc<Stranger>>,
+}
+
+impl State {
+    /// The places that are taken; those of strangers that are being closed are not.
+    fn taken(&self) -> usize {
+        self.strangers.len() + self.members.len()
     }
-    state.taken -= 1;
-    state.strangers.remove(ticket).map(|waiting| waiting.stranger)
+
+    /// The stranger that is closed for a newcomer from an address, when there is no place at all.
+    fn oldest_of_all(&self, from: Option<IpAddr>, now: Instant) -> Option<u64> {
+        let Oldest { ticket, of, since } = self.strangers.oldest_of_the_largest()?;
+        let newcomers = from.map_or(0, |from| self.strangers.of_address(from)) + 1;
+        (of > newcomers || is_silent(since, now)).then_some(ticket)
+    }
+
+    /// Takes a stranger's place away. It is kept in mind until its socket is closed.
+    fn evict(&mut self, ticket: u64) -> Orders {
+        let evicted = self.strangers.remove(ticket).map(|waiting| waiting.stranger);
+        self.leaving.extend(evicted.iter().map(|stranger| (ticket, Arc::clone(stranger))));
+        let cut = if self.leaving.len() > LEAVING_MAX { self.leaving.pop_first() } else { None };
+        Orders { evicted, cut: cut.map(|(_, stranger)| stranger) }
+    }
+}
+
+/// Whether a stranger has waited for long enough to be closed for another.
+fn is_silent(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) >= PATIENCE
 }
 
 impl Place {
@@ -180,31 +261,53 @@ impl Place {
     ///
     /// # Errors
     /// When the client has as many connections as it may.
-    pub fn belongs_to(&self, client: IpAddr) -> Result<(), NoRoom> {
+    pub fn belongs_to(&self, client: IpAddr, now: Instant) -> Result<(), NoRoom> {
         let Some(stranger) = self.stranger() else { return Ok(()) };
         let (places, client) = (&self.0.places, client.to_canonical());
         if places.is_proxy(client) {
             return Ok(());
         }
-        let from = address(client);
+        let from = subscriber(client);
         let mut state = places.lock();
         if !state.strangers.is_of_nobody(stranger.ticket) {
             return Ok(());
         }
-        places.check(&state.strangers, from)?;
+        let evicted = places.room_at(&state.strangers, from, now)?;
+        let orders = evicted.map(|ticket| state.evict(ticket));
         state.strangers.give(stranger.ticket, from);
+        drop(state);
+        if let Some(orders) = orders {
+            places.give(orders);
+        }
         Ok(())
     }
 
+    /// Whether somebody may sign in on the connection: when hardly any place is left, nobody from an address or a network
+    /// that holds many.
+    ///
+    /// # Errors
+    /// What holds too many.
+    pub fn may_sign_in(&self) -> Result<(), NoRoom> {
+        let Some(stranger) = self.stranger() else { return Ok(()) };
+        let places = &self.0.places;
+        let state = places.lock();
+        let checked = state.strangers.from(stranger.ticket).map_or(Ok(()), |from| state.members.check(from));
+        drop(state);
+        checked.inspect_err(|reached| places.metrics.connection_refused(reached.name()))
+    }
+
     /// Somebody has signed in on the connection: the place is a member's from now on. One that was taken away already
-    /// stays so, and its connection is about to be closed.
-    pub fn signed_in(&self) {
-        let mut held = self.0.stranger();
-        if let Some(stranger) = &*held
-            && self.0.places.lock().strangers.remove(stranger.ticket).is_some()
-        {
-            *held = None;
-        }
+    /// stays so, and its connection is about to be closed. Returns who has to give a connection up, when hardly any place
+    /// is left.
+    pub fn signed_in(&self) -> Option<Crowd> {
+        let mut standing = self.0.standing();
+        let Standing::Stranger(stranger) = &*standing else { return None };
+        let mut state = self.0.places.lock();
+        let from = state.strangers.remove(stranger.ticket)?.from;
+        let crowd = state.members.add(from);
+        drop(state);
+        *standing = Standing::Member(from);
+        crowd
     }
 
     /// Closes the connection through this outbox when its place is needed.
@@ -214,7 +317,8 @@ impl Place {
         }
     }
 
-    /// Waits until the connection has to end; for ever, once somebody has signed in. Only one task may wait.
+    /// Waits until the connection has to end; for ever, once somebody has signed in. Only one task may wait, here or for
+    /// [`Self::cut`].
     pub async fn ended(&self) -> Order {
         match self.stranger() {
             Some(stranger) => stranger.ended().await,
@@ -222,33 +326,44 @@ impl Place {
         }
     }
 
+    /// Waits until the connection has to end at once.
+    pub async fn cut(&self) {
+        match self.stranger() {
+            Some(stranger) => stranger.cut().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The connection that has the place, if nobody has signed in on it.
     #[must_use]
     pub fn stranger(&self) -> Option<Arc<Stranger>> {
-        self.0.stranger().clone()
+        match &*self.0.standing() {
+            Standing::Stranger(stranger) => Some(Arc::clone(stranger)),
+            Standing::Member(_) => None,
+        }
     }
 }
 
 impl Held {
-    fn stranger(&self) -> MutexGuard<'_, Option<Arc<Stranger>>> {
-        self.stranger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let stranger = self.stranger().take();
+        let standing = self.standing.get_mut().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.places.lock();
-        // A stranger's place that was given to somebody else is not there to be freed.
-        if stranger.is_none_or(|stranger| state.strangers.remove(stranger.ticket).is_some()) {
-            state.taken -= 1;
+        match standing {
+            Standing::Member(from) => state.members.remove(*from),
+            Standing::Stranger(stranger) => {
+                // One whose place was given to somebody else is among those that are leaving.
+                if state.strangers.remove(stranger.ticket).is_none() {
+                    state.leaving.remove(&stranger.ticket);
+                }
+            }
         }
     }
-}
-
-/// What counts as one address: the same as for rate limits.
-fn address(peer: IpAddr) -> IpAddr {
-    subscriber(peer)
 }
 
 #[cfg(test)]

@@ -29,24 +29,21 @@ pub use maintenance::{copy, migrate};
 
 use self::foundation::Foundation;
 use crate::{
+    admission::LEAVING_MAX,
     auth::Source,
     config::Settings,
     failure::Failure,
-    http::{
-        self, AppState,
-        detach::{DETACHED_MAX, DETACHED_MAX_PER_ADDRESS},
-        serve::Server,
-    },
+    http::{self, AppState, detach::Detached, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, slots::Slots},
+    service::{accounts::Accounts, sequencer::Lanes},
     session,
     store::{Backend, changes::Actor, members::MemberRecord},
     supervisor::Supervisor,
     telemetry::Quiet,
 };
 
-/// Files that are kept for the store, logs and listeners when connections are counted.
-const RESERVED_FILES: u64 = 256;
+/// Files that are kept for the store, logs, listeners and connections that are being closed when connections are counted.
+const RESERVED_FILES: u64 = 256 + LEAVING_MAX as u64;
 
 /// Why a server did not start. Names the setting, if it is one.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +103,9 @@ impl App {
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
         let accounts = Arc::new(base.accounts(secret)?);
-        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout).map_err(start_error)?;
+        let quiet = Arc::<Quiet>::default();
+        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
+            .map_err(start_error)?;
         let photo_place = photos.describe();
         let advice = base.advice()?;
         let listen = &base.settings.listen;
@@ -122,7 +121,6 @@ impl App {
         let (session, lanes) = base.session(&accounts, cursors);
         let services = base.services(&session, photos, advice);
         let limits = Arc::new(base.request_limits());
-        let quiet = Arc::<Quiet>::default();
         let profiles = Arc::clone(&services.profiles);
         let state = AppState {
             accounts: Arc::clone(&accounts),
@@ -138,7 +136,7 @@ impl App {
             supervisor: base.supervisor.clone(),
             metrics: Arc::clone(&base.metrics),
             limits: Arc::clone(&limits),
-            detached: Arc::new(Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS)),
+            detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),

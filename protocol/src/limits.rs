@@ -29,8 +29,6 @@ pub const DEVICE_NAME_MAX_CHARS: usize = 100;
 pub const CURSOR_MAX_CHARS: usize = 128;
 /// Largest integer on the wire: 2^53 - 1, the largest that JavaScript holds exactly.
 pub const INTEGER_MAX: u64 = (1 << 53) - 1;
-/// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.
-pub const QUERIES_IN_FLIGHT_MAX: usize = 8;
 /// Content of one page of history, or of one conversation in a sync, in bytes as it is encoded in JSON: with more, it has
 /// fewer entries, at least one.
 pub const PAGE_CONTENT_BYTES: usize = 64 * 1024;
@@ -44,6 +42,8 @@ pub const UNREAD_MAX: u64 = 1_000;
 pub const WATCH_MAX: usize = 500;
 /// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.
 pub const IN_FLIGHT_MAX: usize = 64;
+/// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.
+pub const QUERIES_IN_FLIGHT_MAX: usize = 8;
 /// How long `typing` lasts without being repeated, in milliseconds.
 pub const TYPING_TTL_MS: u64 = 6_000;
 /// Conversations in which one connection can be typing at the same time.

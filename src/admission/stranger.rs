@@ -36,10 +36,12 @@ impl Stranger {
         Self { ticket, ending: Mutex::default(), ordered: Notify::new(), unsent: AtomicUsize::new(0) }
     }
 
-    /// Has the connection ended. The first order counts.
+    /// Has the connection ended. The first order counts, but for one to cut it.
     pub fn end(&self, order: Order) {
         let mut ending = self.lock();
-        ending.order.get_or_insert(order);
+        if ending.order.is_none() || order == Order::Cut {
+            ending.order = Some(order);
+        }
         let outbox = ending.outbox.upgrade();
         drop(ending);
         self.ordered.notify_one();
@@ -59,11 +61,19 @@ impl Stranger {
     }
 
     pub(super) async fn ended(&self) -> Order {
+        self.ordered(|_| true).await
+    }
+
+    pub(super) async fn cut(&self) {
+        self.ordered(|order| order == Order::Cut).await;
+    }
+
+    async fn ordered(&self, awaited: impl Fn(Order) -> bool) -> Order {
         loop {
             let order = self.lock().order;
             match order {
-                Some(order) => return order,
-                None => self.ordered.notified().await,
+                Some(order) if awaited(order) => return order,
+                _ => self.ordered.notified().await,
             }
         }
     }

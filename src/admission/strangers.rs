@@ -19,7 +19,7 @@ pub(super) struct Strangers {
     all: HashMap<u64, Waiting>,
     /// By address, the oldest first.
     addresses: HashMap<IpAddr, BTreeSet<u64>>,
-    networks: HashMap<IpAddr, usize>,
+    networks: HashMap<IpAddr, BTreeSet<u64>>,
     /// The addresses by how many they have.
     sizes: BTreeSet<(usize, IpAddr)>,
 }
@@ -28,14 +28,14 @@ pub(super) struct Strangers {
 pub(super) struct Waiting {
     pub(super) stranger: Arc<Stranger>,
     /// Nobody's, while only the proxy is known that it came through.
-    from: Option<IpAddr>,
+    pub(super) from: Option<IpAddr>,
     since: Instant,
 }
 
-/// The oldest connection of the address that has the most.
+/// The oldest connection of an address or a network.
 pub(super) struct Oldest {
     pub(super) ticket: u64,
-    /// How many that address has.
+    /// How many that address or network has.
     pub(super) of: usize,
     pub(super) since: Instant,
 }
@@ -54,7 +54,7 @@ impl Strangers {
     }
 
     pub(super) fn of_network(&self, from: IpAddr) -> usize {
-        self.networks.get(&network(from)).copied().unwrap_or(0)
+        self.networks.get(&network(from)).map_or(0, BTreeSet::len)
     }
 
     pub(super) fn add(&mut self, from: Option<IpAddr>, since: Instant) -> Arc<Stranger> {
@@ -73,6 +73,11 @@ impl Strangers {
         self.all.get(&ticket).is_some_and(|waiting| waiting.from.is_none())
     }
 
+    /// The address of one, if it is known.
+    pub(super) fn from(&self, ticket: u64) -> Option<IpAddr> {
+        self.all.get(&ticket)?.from
+    }
+
     /// Counts one that is nobody's towards an address.
     pub(super) fn give(&mut self, ticket: u64, from: IpAddr) {
         let Some(waiting) = self.all.get_mut(&ticket) else { return };
@@ -80,7 +85,7 @@ impl Strangers {
         self.change(from, |tickets| {
             tickets.insert(ticket);
         });
-        *self.networks.entry(network(from)).or_default() += 1;
+        self.networks.entry(network(from)).or_default().insert(ticket);
     }
 
     pub(super) fn remove(&mut self, ticket: u64) -> Option<Waiting> {
@@ -89,9 +94,9 @@ impl Strangers {
             self.change(from, |tickets| {
                 tickets.remove(&ticket);
             });
-            if let Some(count) = self.networks.get_mut(&network(from)) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(tickets) = self.networks.get_mut(&network(from)) {
+                tickets.remove(&ticket);
+                if tickets.is_empty() {
                     self.networks.remove(&network(from));
                 }
             }
@@ -100,9 +105,22 @@ impl Strangers {
     }
 
     pub(super) fn oldest_of_the_largest(&self) -> Option<Oldest> {
-        let (of, from) = *self.sizes.last()?;
-        let ticket = *self.addresses.get(&from)?.first()?;
-        Some(Oldest { ticket, of, since: self.all.get(&ticket)?.since })
+        let (_, from) = *self.sizes.last()?;
+        self.oldest(self.addresses.get(&from))
+    }
+
+    pub(super) fn oldest_of_address(&self, from: IpAddr) -> Option<Oldest> {
+        self.oldest(self.addresses.get(&from))
+    }
+
+    pub(super) fn oldest_of_network(&self, from: IpAddr) -> Option<Oldest> {
+        self.oldest(self.networks.get(&network(from)))
+    }
+
+    fn oldest(&self, tickets: Option<&BTreeSet<u64>>) -> Option<Oldest> {
+        let tickets = tickets?;
+        let ticket = *tickets.first()?;
+        Some(Oldest { ticket, of: tickets.len(), since: self.all.get(&ticket)?.since })
     }
 
     /// Changes the connections of an address, and its place among the others.

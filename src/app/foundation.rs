@@ -4,13 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{StartError, start_error};
 use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, Familiar, Passwords, access},
+    auth::{AccessTokens, Familiar, Passwords, Stale, access},
     budget::Budget,
     clock::{Clock, SystemClock},
     config::{
@@ -24,7 +25,7 @@ use crate::{
     photos::Objects,
     presence::Pace,
     service::{
-        accounts::Accounts,
+        accounts::{Accounts, REHASHED_AT_ONCE},
         administration::Administration,
         advice::{Advice, ClubBudget, Service},
         album::Album,
@@ -141,6 +142,8 @@ impl Foundation {
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             passwords: passwords.map_err(start_error)?,
             familiar: Familiar::default(),
+            stale: Stale::default(),
+            rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: self.limiter(
                 "registrations",
@@ -340,6 +343,7 @@ impl Foundation {
         RequestLimits {
             by_address: self.limiter("address", *rate_address, *rate_address_burst, second),
             by_member: self.limiter("member", *rate_requests, *rate_requests_burst, second),
+            by_stale_session: self.limiter("stale_session", *rate_requests, *rate_requests_burst, second),
         }
     }
 

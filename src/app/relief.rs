@@ -51,7 +51,7 @@ fn cut(budget: &Budget, hub: &Hub, places: &Places, quiet: &Quiet) {
                 budget.metrics().memory_cut("outbox");
             }
             Holder::Answer(stranger) => {
-                stranger.end(Order::FreeMemory);
+                stranger.end(Order::Cut);
                 budget.metrics().memory_cut("answer");
             }
         }
@@ -129,7 +129,7 @@ mod tests {
 
         budget.charge(40_000);
         cut(&budget, &hub, &places, &quiet);
-        assert_eq!(place.ended().await, Order::FreeMemory);
+        assert_eq!(place.ended().await, Order::Cut);
         assert_eq!(outboxes[0].closing(), None);
     }
 }

@@ -3,14 +3,18 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
+    time::Duration,
 };
 
+use protocol::Timestamp;
 use quick_cache::sync::Cache;
 
 use crate::store::members::email_key;
 
 /// Logins that are remembered, about 50 bytes each; the oldest unused ones are forgotten.
 const REMEMBERED: usize = 10_000;
+/// Accounts are free: whoever makes some only to go first has to wait for so long.
+const OLD_ENOUGH: Duration = Duration::from_secs(86_400);
 
 /// Members and where they have logged in from since the server started. Only hashes of both are kept.
 pub struct Familiar {
@@ -26,9 +30,11 @@ impl Default for Familiar {
 }
 
 impl Familiar {
-    /// Remembers that the member with this e-mail address has logged in from `address`.
-    pub fn remember(&self, email: &str, address: IpAddr) {
-        self.logins.insert(self.key(email, address), ());
+    /// Remembers that the member with this e-mail address has logged in from `address`, if the account is not a new one.
+    pub fn remember(&self, email: &str, address: IpAddr, created_at: Timestamp, now: Timestamp) {
+        if created_at.after(OLD_ENOUGH) <= now {
+            self.logins.insert(self.key(email, address), ());
+        }
     }
 
     /// Whether they have. Says nothing about whether there is such a member to who asks from anywhere else.
@@ -47,12 +53,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_remembered_for_its_member_and_its_address() {
+    fn a_login_of_an_account_that_is_not_new_is_remembered_for_its_member_and_its_address() {
         let (familiar, [home, elsewhere]) =
             (Familiar::default(), ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()));
-        familiar.remember("Ana@Example.com ", home);
+        let (created, day) = (Timestamp::from_millis(1_795_370_633_120), Duration::from_secs(86_400));
+        familiar.remember("Ana@Example.com ", home, created, created.after(day));
+        familiar.remember("ben@example.com", home, created, created.after(day / 2));
         assert!(familiar.knows("ana@example.com", home));
         assert!(!familiar.knows("ana@example.com", elsewhere));
-        assert!(!familiar.knows("ben@example.com", home));
+        assert!(!familiar.knows("ben@example.com", home), "the account is new");
+        assert!(!familiar.knows("eva@example.com", home));
     }
 }

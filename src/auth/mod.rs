@@ -1,4 +1,5 @@
-//! Who is there: passwords ([`password`], in the order of [`turns`], where [`familiar`] members go first), access tokens ([`access`]) and refresh tokens ([`refresh`]).
+//! Who is there: passwords ([`password`], in the order of [`turns`], where [`familiar`] members go first), access tokens
+//! ([`access`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
@@ -6,9 +7,11 @@ pub mod access;
 pub mod familiar;
 pub mod password;
 pub mod refresh;
+pub mod stale;
 pub mod turns;
 
 pub use access::AccessTokens;
 pub use familiar::Familiar;
 pub use password::Passwords;
+pub use stale::Stale;
 pub use turns::Source;

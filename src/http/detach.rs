@@ -6,6 +6,8 @@
 //!
 //! Before that, the connection receives the body. So a body that does not come holds nothing but its connection.
 
+use std::net::IpAddr;
+
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     extract::{MatchedPath, Request, State},
@@ -22,13 +24,44 @@ use super::{
     charge::{Account, Held},
     routes::photos,
 };
-use crate::{failure::Failure, sources::subscriber};
+use crate::{
+    failure::Failure,
+    service::slots::{Slot, Slots},
+    sources::{network, subscriber},
+};
 
 /// Requests that may change something and are worked on at the same time; more are answered `overloaded`. Each holds a body
 /// of 64 KiB at most; uploads of photos have slots of their own.
-pub const DETACHED_MAX: usize = 1024;
+const DETACHED_MAX: usize = 1024;
 /// Of these, requests from one address (one /64 of IPv6).
-pub const DETACHED_MAX_PER_ADDRESS: usize = 256;
+const DETACHED_MAX_PER_ADDRESS: usize = 256;
+/// Of these, requests from one network (a /24 of IPv4, a /48 of IPv6).
+const DETACHED_MAX_PER_NETWORK: usize = 512;
+
+/// Slots of requests that run to their end.
+pub struct Detached {
+    addresses: Slots<IpAddr>,
+    networks: Slots<IpAddr>,
+}
+
+impl Default for Detached {
+    fn default() -> Self {
+        Self {
+            addresses: Slots::new(DETACHED_MAX, DETACHED_MAX_PER_ADDRESS),
+            networks: Slots::new(DETACHED_MAX, DETACHED_MAX_PER_NETWORK),
+        }
+    }
+}
+
+impl Detached {
+    /// Takes a slot for a request from an address.
+    ///
+    /// # Errors
+    /// `overloaded` when all are taken, or as many as its address or network may hold.
+    fn take(&self, from: IpAddr) -> Result<(Slot<IpAddr>, Slot<IpAddr>), Failure> {
+        Ok((self.addresses.take(subscriber(from))?, self.networks.take(network(from))?))
+    }
+}
 
 /// What a handler reads instead of a body that is longer than it may be. It is too long as well, so that the handler
 /// answers as it would have, who asks first.
@@ -49,7 +82,7 @@ pub async fn detach(State(state): State<AppState>, request: Request, next: Next)
         Ok(received) => received,
         Err(failure) => return failure.into_response(),
     };
-    let slot = match state.detached.take(subscriber(address)) {
+    let slot = match state.detached.take(address) {
         Ok(slot) => slot,
         Err(failure) => return failure.into_response(),
     };
@@ -90,4 +123,20 @@ async fn received(state: &AppState, request: Request) -> Result<(Request, Held),
 fn is_upload(request: &Request) -> bool {
     let path = request.extensions().get::<MatchedPath>();
     request.method() == Method::PUT && path.is_some_and(|path| path.as_str() == photos::UPLOADS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_an_address_nor_a_network_can_hold_all_slots() {
+        let detached = Detached::default();
+        let take = |third: usize, last: usize| detached.take(format!("192.0.{third}.{last}").parse().unwrap());
+        let mut held: Vec<_> = (0..DETACHED_MAX_PER_ADDRESS).map(|_| take(2, 1).unwrap()).collect();
+        assert!(take(2, 1).is_err(), "the address has as many as it may");
+        held.extend((0..DETACHED_MAX_PER_ADDRESS).map(|_| take(2, 2).unwrap()));
+        assert!(take(2, 3).is_err(), "the network has as many as it may");
+        assert!(take(3, 3).is_ok());
+    }
 }

@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use protocol::MemberId;
+use protocol::{MemberId, SessionId};
 
 use super::{AppState, address::ClientAddress, extract::bearer};
 use crate::{
@@ -27,6 +27,8 @@ pub struct RequestLimits {
     pub by_address: Limiter<IpAddr>,
     /// Requests of one member.
     pub by_member: Limiter<MemberId>,
+    /// Requests with the token of one session that is over: as many as of one member, but not the member's own.
+    pub by_stale_session: Limiter<SessionId>,
 }
 
 impl RequestLimits {
@@ -34,6 +36,7 @@ impl RequestLimits {
     pub fn tidy(&self) {
         self.by_address.tidy();
         self.by_member.tidy();
+        self.by_stale_session.tidy();
     }
 }
 
@@ -51,11 +54,16 @@ pub async fn limit(State(state): State<AppState>, request: Request, next: Next) 
         told.extend(left.map(|left| (limits.by_address.name(), left)));
         refused = taken.err();
     }
-    // The signature says who asks; whether the session is still good is found out later, and costs more.
+    // The signature says who asks; whether the session is still good is found out later, and costs more. One that was
+    // found out not to be spends nothing of its member's.
     let token = bearer(request.headers()).and_then(|token| state.accounts.tokens.verify(token).ok());
     if let (Some(token), None) = (token, &refused) {
-        let (taken, left) = limits.by_member.take(&token.member);
-        told.extend(left.map(|left| (limits.by_member.name(), left)));
+        let (name, (taken, left)) = if state.accounts.stale.has(token.session) {
+            (limits.by_stale_session.name(), limits.by_stale_session.take(&token.session))
+        } else {
+            (limits.by_member.name(), limits.by_member.take(&token.member))
+        };
+        told.extend(left.map(|left| (name, left)));
         refused = taken.err();
     }
     let mut response = match refused {

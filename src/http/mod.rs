@@ -38,7 +38,7 @@ mod tidy;
 pub mod upgrade;
 pub mod versioned;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -57,14 +57,14 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use self::{limits::RequestLimits, negotiate::Shared};
+use self::{detach::Detached, limits::RequestLimits, negotiate::Shared};
 use crate::{
     budget::Budget,
     failure::Failure,
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, photos::Photos, profiles::Profiles, slots::Slots,
+        export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
     store::Backend,
@@ -99,8 +99,8 @@ pub struct AppState {
     pub supervisor: Supervisor,
     /// How many requests are allowed.
     pub limits: Arc<RequestLimits>,
-    /// Slots of requests that run to their end, by address.
-    pub detached: Arc<Slots<IpAddr>>,
+    /// Slots of requests that run to their end.
+    pub detached: Arc<Detached>,
     /// Origins of browser pages that may use the API and the socket.
     pub origins: Arc<[HeaderValue]>,
     /// Makes the ids of requests.

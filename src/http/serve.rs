@@ -33,8 +33,7 @@ pub(super) const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// How long to wait after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that may lie unsent in the kernel before a socket counts as full: a slow reader is noticed early, and costs
-/// the kernel little.
-/// The kernel says that a socket takes more when half of this is sent: at 2 kB/s every 4 s.
+/// the kernel little. The kernel says that a socket takes more when half of this is sent: at 2 kB/s every 4 s.
 const UNSENT_BYTES: u32 = 16 * 1024;
 
 /// What accepting needs.
@@ -115,10 +114,13 @@ impl Server {
                 result = &mut connection => result,
                 order = place.ended() => match order {
                     // What it holds is given back when it is dropped.
-                    Order::FreeMemory => return,
+                    Order::Cut => return,
                     Order::MakeRoom => {
                         connection.as_mut().graceful_shutdown();
-                        timeout(close_timeout, connection).await.unwrap_or(Ok(()))
+                        tokio::select! {
+                            result = timeout(close_timeout, connection) => result.unwrap_or(Ok(())),
+                            () = place.cut() => return,
+                        }
                     }
                 },
                 () = shutdown.cancelled() => {

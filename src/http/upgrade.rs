@@ -10,7 +10,7 @@ use axum::{
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use protocol::{ErrorCode, SUBPROTOCOL};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
 
 use super::{AppState, extract::Peer, progress::Progress};
@@ -54,7 +54,7 @@ pub async fn upgrade(
     else {
         return Err(upgrade_required());
     };
-    if place.belongs_to(peer).is_err() {
+    if place.belongs_to(peer, Instant::now()).is_err() {
         return Err(Failure::overloaded().into_response());
     }
     let context = Arc::clone(&state.session);

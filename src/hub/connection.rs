@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
@@ -22,6 +23,8 @@ pub struct Connection {
     pub device: DeviceId,
     /// The way into it.
     pub outbox: Arc<Outbox>,
+    /// The address that it was opened from, if it is known.
+    pub from: Option<IpAddr>,
     /// In which epoch of the store its sync was made.
     synced: OnceLock<Epoch>,
     /// Whom it watches; nothing once it has ended.
@@ -33,7 +36,13 @@ impl Connection {
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
         let watching = Mutex::new(Some(HashSet::new()));
-        Self { id, member, session, device, outbox, synced: OnceLock::new(), watching }
+        Self { id, member, session, device, outbox, from: None, synced: OnceLock::new(), watching }
+    }
+
+    /// The same connection, opened from this address.
+    #[must_use]
+    pub fn opened_from(self, address: IpAddr) -> Self {
+        Self { from: Some(address), ..self }
     }
 
     /// Keeps the epoch of the store in which the connection's sync was made.

@@ -127,6 +127,21 @@ impl Hub {
         concerned.map(|connection| connection.outbox.close(close)).count()
     }
 
+    /// Closes the newest connection of those that are meant and are not being closed already.
+    pub fn close_newest(&self, is_meant: impl Fn(&Connection) -> bool, close: Close) {
+        let mut newest: Option<Arc<Connection>> = None;
+        for connections in &self.members {
+            for known in connections.iter().filter(|known| is_meant(known) && known.outbox.closing().is_none()) {
+                if newest.as_ref().is_none_or(|newest| newest.id < known.id) {
+                    newest = Some(Arc::clone(known));
+                }
+            }
+        }
+        if let Some(newest) = newest {
+            newest.outbox.close(close);
+        }
+    }
+
     /// Closes every connection, each with what `close` says for it.
     pub fn close_all(&self, mut close: impl FnMut(&Connection) -> Close) {
         for connections in &self.members {

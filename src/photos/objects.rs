@@ -10,9 +10,12 @@ use object_store::{
 use protocol::PhotoName;
 use secrecy::ExposeSecret as _;
 
-use crate::config::{
-    InvalidSetting,
-    settings::{Bucket, PhotoSettings},
+use crate::{
+    config::{
+        InvalidSetting,
+        settings::{Bucket, PhotoSettings},
+    },
+    telemetry::Quiet,
 };
 
 /// The folder of photos in a bucket, which may hold other things beside them.
@@ -33,6 +36,8 @@ pub struct Objects {
     folder: Path,
     timeout: Duration,
     place: String,
+    /// Bounds the log lines about calls that failed: anybody can ask for photos.
+    quiet: Arc<Quiet>,
 }
 
 impl Objects {
@@ -40,19 +45,19 @@ impl Objects {
     ///
     /// # Errors
     /// When a setting does not fit or the folder cannot be made. A bucket is not asked for anything yet.
-    pub fn open(settings: &PhotoSettings, timeout: Duration) -> Result<Self, InvalidSetting> {
+    pub fn open(settings: &PhotoSettings, timeout: Duration, quiet: Arc<Quiet>) -> Result<Self, InvalidSetting> {
         if let Some(bucket) = settings.bucket() {
             let place = format!("s3://{}/{BUCKET_FOLDER}", bucket.name);
             let store = s3(&bucket, timeout)
                 .map_err(|error| InvalidSetting { setting: "AWS_S3_BUCKET", problem: error.to_string() })?;
-            return Ok(Self { store: Arc::new(store), folder: Path::from(BUCKET_FOLDER), timeout, place });
+            return Ok(Self { store: Arc::new(store), folder: Path::from(BUCKET_FOLDER), timeout, place, quiet });
         }
         let folder = &settings.photo_dir;
         let place = folder.display().to_string();
         let problem = |problem: String| InvalidSetting { setting: "PHOTO_DIR", problem: format!("{place}: {problem}") };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| problem(error.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| problem(error.to_string()))?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), folder: Path::default(), timeout, place })
+        Ok(Self { store: Arc::new(store.with_fsync(true)), folder: Path::default(), timeout, place, quiet })
     }
 
     /// Where they are, for people. No credentials.
@@ -117,11 +122,15 @@ impl Objects {
             Ok(Ok(value)) => Ok(Some(value)),
             Ok(Err(object_store::Error::NotFound { .. })) => Ok(None),
             Ok(Err(error)) => {
-                tracing::warn!(place = self.place, %error, "a photo could not be {what}");
+                if self.quiet.allows() {
+                    tracing::warn!(place = self.place, %error, "a photo could not be {what}");
+                }
                 Err(StorageError)
             }
             Err(_) => {
-                tracing::warn!(place = self.place, "a photo was not {what} in time");
+                if self.quiet.allows() {
+                    tracing::warn!(place = self.place, "a photo was not {what} in time");
+                }
                 Err(StorageError)
             }
         }

@@ -9,10 +9,12 @@ use protocol::{
     shown,
 };
 
+use tokio::sync::Semaphore;
+
 use super::{decisions::until_known, limiter::Limiter};
 use crate::{
     auth::{
-        AccessTokens, Familiar, Passwords, Source,
+        AccessTokens, Familiar, Passwords, Source, Stale,
         password::{self, NotHashed, Verdict},
         refresh,
     },
@@ -30,6 +32,9 @@ use crate::{
     },
     telemetry::Metrics,
 };
+
+/// Passwords that are hashed anew at the same time, after their logins.
+pub const REHASHED_AT_ONCE: usize = 4;
 
 /// Who a request or a connection speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,10 @@ pub struct Accounts {
     pub passwords: Passwords,
     /// Who has logged in from where.
     pub familiar: Familiar,
+    /// Sessions that are over although their tokens are not.
+    pub stale: Stale,
+    /// Places for hashing passwords anew.
+    pub rehashing: Arc<Semaphore>,
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
     /// Registrations from one address.
@@ -82,7 +91,6 @@ impl Accounts {
         let source = Source { address: subscriber(from), familiar: false };
         let member = self.create(request, UserType::Member, None, source).await?;
         tracing::info!(member = %member.profile.id, "member registered");
-        self.familiar.remember(&member.profile.email, source.address);
         self.log_in_as(member).await
     }
 
@@ -114,7 +122,7 @@ impl Accounts {
     /// # Errors
     /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated` only to whom
     /// knows the password, a rate limit, or the store.
-    pub async fn log_in(&self, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+    pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
         let address = subscriber(from);
@@ -128,19 +136,24 @@ impl Accounts {
             return Err(self.denied(ErrorCode::MemberDeactivated));
         }
         if verdict == Verdict::Outdated {
-            self.rehash(&member, request.password, source).await;
+            self.rehash(&member, request.password, source);
         }
-        self.familiar.remember(&request.email, address);
+        self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
         self.log_in_as(member).await
     }
 
-    /// Hashes a password that was right at the cost of new ones. Done at the next login if it cannot be done now.
-    async fn rehash(&self, member: &MemberRecord, password: String, source: Source) {
-        let id = member.profile.id;
-        let Ok(hash) = self.passwords.hash(password, source).await else { return };
-        if let Err(error) = self.members.replace_hash(id, member.password_hash.clone(), hash).await {
-            tracing::warn!(member = %id, %error, "a password keeps its former hash");
-        }
+    /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
+    /// cannot be done now.
+    fn rehash(self: &Arc<Self>, member: &MemberRecord, password: String, source: Source) {
+        let Ok(place) = Arc::clone(&self.rehashing).try_acquire_owned() else { return };
+        let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let Ok(hash) = accounts.passwords.hash(password, source).await else { return };
+            if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
+                tracing::warn!(member = %id, %error, "a password keeps its former hash");
+            }
+        });
     }
 
     async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
@@ -168,6 +181,7 @@ impl Accounts {
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Rotation::Reused { session, member } => {
                 tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
+                self.stale.remember(session);
                 self.hub.close(member, Some(session), Close::with(CloseCode::Unauthorized));
                 Err(self.denied(ErrorCode::RefreshTokenReused))
             }
@@ -185,6 +199,7 @@ impl Accounts {
         } else {
             until_known(|| self.sessions.revoke(who.session, now)).await?;
         }
+        self.stale.remember(who.session);
         let session = (!all).then_some(who.session);
         self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
         Ok(())
@@ -198,6 +213,11 @@ impl Accounts {
         let verified = self.tokens.verify(token).map_err(|code| self.denied(code))?;
         let session = self.sessions.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
+        if session.as_ref().is_none_or(|session| session.revoked) {
+            self.stale.remember(verified.session);
+        } else {
+            self.stale.forget(verified.session);
+        }
         let session = session.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))?;
         if !session.is_active {
             return Err(self.denied(ErrorCode::MemberDeactivated));

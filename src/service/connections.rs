@@ -43,7 +43,7 @@ impl Connections {
         let authorized = self.accounts.authorize(&hello.token).await?;
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
-        let connection = Arc::new(connection);
+        let connection = Arc::new(connection.opened_from(peer));
         let registered = self
             .hub
             .register(Arc::clone(&connection))

@@ -1,6 +1,11 @@
 //! Everything that is stored about a member, as one JSON document that is written while it is read.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use protocol::{
     ConversationId, ErrorCode, MemberId,
@@ -8,7 +13,10 @@ use protocol::{
     rest::{ConversationSummary, ExportedSession, MessageDocument},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 
 use super::{
     administration::entry,
@@ -18,6 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     failure::Failure,
+    sources::subscriber,
     store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord, turns::Caller},
 };
 
@@ -25,6 +34,8 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// Of these, exports of one member.
 const AT_ONCE_PER_MEMBER: usize = 1;
+/// Of these, exports to one address (one /64 of IPv6): accounts are free, places are not.
+const AT_ONCE_PER_ADDRESS: usize = AT_ONCE / 4;
 /// Parts that wait for the client.
 const QUEUE: usize = 4;
 /// Audit entries that are read at a time.
@@ -33,8 +44,10 @@ const AUDIT_PAGE: usize = 200;
 const AT_A_TIME: usize = 10;
 /// How often the list of conversations is gone through, if further ones are found every time.
 const ROUNDS: usize = 10;
-/// How long a client may take for one part.
+/// How long a client may be waited for at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How many bytes a second it has to take, whenever it is waited for.
+const SLOWEST: u64 = 16 * 1024;
 
 /// A part of the document, or why it ends here.
 pub type Part = Result<Vec<u8>, Failure>;
@@ -48,6 +61,7 @@ pub struct Exports {
     documents: Arc<Documents>,
     clock: Arc<dyn Clock>,
     slots: Slots<MemberId>,
+    addresses: Slots<IpAddr>,
 }
 
 fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> ExportedSession {
@@ -55,19 +69,39 @@ fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> Expo
 }
 
 /// Writes JSON to whoever reads the export.
-struct Writer(mpsc::Sender<Part>);
+struct Writer {
+    parts: mpsc::Sender<Part>,
+    /// How long the client is waited for yet: less with every wait, more with every byte that it takes.
+    patience: Mutex<Duration>,
+}
 
 impl Writer {
+    fn new(parts: mpsc::Sender<Part>) -> Self {
+        Self { parts, patience: Mutex::new(PATIENCE) }
+    }
+
     async fn text(&self, text: &str) -> Result<(), Failure> {
         self.bytes(text.as_bytes().to_vec()).await
     }
 
-    /// A client that has gone, or takes nothing, ends the export.
+    /// A client that has gone, takes nothing, or is too slow ends the export.
     async fn bytes(&self, bytes: Vec<u8>) -> Result<(), Failure> {
-        match timeout(PATIENCE, self.0.send(Ok(bytes))).await {
-            Ok(Ok(())) => Ok(()),
+        let earned =
+            Duration::from_millis(u64::try_from(bytes.len()).unwrap_or(u64::MAX).saturating_mul(1000) / SLOWEST);
+        let (started, patience) = (Instant::now(), *self.patience());
+        match timeout(patience, self.parts.send(Ok(bytes))).await {
+            Ok(Ok(())) => {
+                let left = patience.saturating_sub(started.elapsed());
+                *self.patience() = (left + earned).min(PATIENCE);
+                Ok(())
+            }
             Ok(Err(_)) | Err(_) => Err(ErrorCode::Timeout.into()),
         }
+    }
+
+    /// Held for a few instructions and never across a call that could panic.
+    fn patience(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,25 +116,25 @@ impl Exports {
         documents: Arc<Documents>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let slots = Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER);
-        Self { members, sessions, recommendations, audit, documents, clock, slots }
+        let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
+        Self { members, sessions, recommendations, audit, documents, clock, slots, addresses }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
     ///
     /// # Errors
-    /// `overloaded` while the member exports already, or too many others do.
-    pub fn start(self: &Arc<Self>, member: MemberId) -> Result<mpsc::Receiver<Part>, Failure> {
-        let slot = self.slots.take(member)?;
+    /// `overloaded` while the member exports already, or too many others do, of all or from that address.
+    pub fn start(self: &Arc<Self>, member: MemberId, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
+        let slots = (self.slots.take(member)?, self.addresses.take(subscriber(to))?);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
         tokio::spawn(async move {
-            let writer = Writer(sender);
+            let writer = Writer::new(sender);
             if let Err(failure) = exports.write(member, &writer).await {
                 // Whoever has gone needs no reason.
-                let _ = timeout(PATIENCE, writer.0.send(Err(failure))).await;
+                let _ = timeout(PATIENCE, writer.parts.send(Err(failure))).await;
             }
-            drop(slot);
+            drop(slots);
         });
         Ok(receiver)
     }
@@ -234,5 +268,36 @@ impl Exports {
             let next = self.documents.pages(member, &[(conversation, pair, last)]).await?;
             page = next.into_iter().next().unwrap_or_default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes parts of so many bytes to a client that takes one every so often; how long that goes well.
+    async fn lasts(bytes: usize, every: Duration) -> Option<u64> {
+        let (sender, mut parts) = mpsc::channel(1);
+        let writer = Writer::new(sender);
+        tokio::spawn(async move {
+            while parts.recv().await.is_some() {
+                tokio::time::sleep(every).await;
+            }
+        });
+        let started = Instant::now();
+        for _ in 0..1_000 {
+            if writer.bytes(vec![0; bytes]).await.is_err() {
+                return Some(started.elapsed().as_secs());
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_hardly_anything_ends_its_export() {
+        assert_eq!(lasts(64 * 1024, Duration::from_secs(4)).await, None, "16 KiB a second");
+        assert_eq!(lasts(64 * 1024, Duration::from_secs(3600)).await, Some(30));
+        assert!(lasts(100, Duration::from_secs(10)).await.is_some_and(|seconds| seconds < 60));
+        assert!(lasts(64 * 1024, Duration::from_secs(20)).await.is_some_and(|seconds| seconds < 120));
     }
 }

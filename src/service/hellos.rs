@@ -14,7 +14,11 @@ use protocol::{ErrorCode, MemberId, SessionId};
 use tokio::time::Instant;
 
 use super::{catch_up::Start, limiter::Limiter};
-use crate::{auth::AccessTokens, failure::Failure, sources::subscriber};
+use crate::{
+    auth::{AccessTokens, Stale},
+    failure::Failure,
+    sources::subscriber,
+};
 
 /// What a hello with a full sync costs; one with a cursor costs 1.
 const FULL_COST: u32 = 3;
@@ -41,19 +45,22 @@ impl Hellos {
     }
 
     /// Charges a hello, and says where its sync starts; `start` is asked for its member. A token that is not good is charged
-    /// to its address only, and refused later.
+    /// to its address only, one of a session that is over to that as well, and both are refused later.
     ///
     /// # Errors
     /// `rate_limited` with the time to wait.
     pub fn admit(
         &self,
-        tokens: &AccessTokens,
+        (tokens, stale): (&AccessTokens, &Stale),
         token: &str,
         from: IpAddr,
         start: impl FnOnce(MemberId) -> Start,
     ) -> Result<Start, Failure> {
         self.by_address.check(&subscriber(from))?;
         let Ok(token) = tokens.verify(token) else { return Ok(Start::Full) };
+        if stale.has(token.session) {
+            return self.by_session.check_many(&token.session, 1).map(|()| Start::Full);
+        }
         if let Some(wait) = self.kept_out(token.member, Instant::now()) {
             return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
         }
@@ -159,10 +166,10 @@ mod tests {
         };
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let tokens = AccessTokens::new(&options, clock, ids);
-        let token = tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token;
+        let (token, stale) = (tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token, Stale::default());
         let admit = |token: &str, from: &str, full| {
             let start = if full { Start::Full } else { Start::Since(Place::NOWHERE) };
-            hellos.admit(&tokens, token, from.parse().unwrap(), |_| start).is_ok()
+            hellos.admit((&tokens, &stale), token, from.parse().unwrap(), |_| start).is_ok()
         };
         assert!(admit(&token, "192.0.2.1", true), "costs three");
         assert!(!admit(&token, "192.0.2.1", true), "one is left");

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     failure::Failure,
     photos::Portraits,
+    sources::subscriber,
     store::changes::{Actor, Change},
 };
 
@@ -24,27 +25,31 @@ use crate::{
 const UPLOADS: usize = 16;
 /// Of these, uploads by one member.
 const UPLOADS_PER_MEMBER: usize = 1;
+/// Of these, uploads from one address (one /64 of IPv6): accounts are free, places are not.
+const UPLOADS_PER_ADDRESS: usize = UPLOADS / 4;
 
 /// Photos.
 pub struct Photos {
     profiles: Arc<Profiles>,
     album: Arc<Album>,
     uploads: Slots<MemberId>,
+    addresses: Slots<IpAddr>,
     portraits: Portraits,
 }
 
-/// An upload that was let in, and its slot.
+/// An upload that was let in, and its slots.
 pub struct Upload {
     member: MemberId,
     by: Actor,
-    _slot: Slot<MemberId>,
+    _slots: (Slot<MemberId>, Slot<IpAddr>),
 }
 
 impl Photos {
     /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
     #[must_use]
     pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
-        Self { profiles, album, uploads: Slots::new(UPLOADS, UPLOADS_PER_MEMBER), portraits: Portraits::new(patience) }
+        let (uploads, addresses) = (Slots::new(UPLOADS, UPLOADS_PER_MEMBER), Slots::new(UPLOADS, UPLOADS_PER_ADDRESS));
+        Self { profiles, album, uploads, addresses, portraits: Portraits::new(patience) }
     }
 
     /// Lets an upload in, before any of it is read.
@@ -54,8 +59,8 @@ impl Photos {
     pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
         let by = may_change(who, from, member)?;
         self.profiles.present(member).await?;
-        let slot = self.uploads.take(who.member)?;
-        Ok(Upload { member, by, _slot: slot })
+        let slots = (self.uploads.take(who.member)?, self.addresses.take(subscriber(from))?);
+        Ok(Upload { member, by, _slots: slots })
     }
 
     /// Makes an uploaded picture the photo of a member. Returns the member with their version.
@@ -64,7 +69,7 @@ impl Photos {
     /// `image_invalid`, `overloaded` when too many are being decoded, `unavailable` when it cannot be stored, or the
     /// store.
     pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
-        let Upload { member, by, _slot } = upload;
+        let Upload { member, by, _slots } = upload;
         let portrait = self.portraits.make(content).await?;
         let _turn = self.album.turn(member).await;
         let url = self.album.add(member, portrait).await?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use protocol::{CloseCode, MemberId, RequestId, client::Hello, limits::TOO_MUCH_WAIT_MS};
+use protocol::{CloseCode, ErrorCode, MemberId, RequestId, client::Hello, limits::TOO_MUCH_WAIT_MS};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until, timeout, timeout_at},
@@ -40,6 +40,11 @@ const READ_BUDGET: usize = 64;
 /// Replies from this size on are charged to the budget of memory, in bytes.
 const CHARGED_FROM: usize = 4 * 1024;
 
+/// When to come back to a server that has hardly any place left, and too many of them taken from there.
+const CROWDED_RETRY: Duration = Duration::from_secs(60);
+/// What a connection hears that gives its place up to who signs in from elsewhere.
+const CROWDED: Close = Close { code: CloseCode::TryAgainLater, retry_after_ms: Some(60_000) };
+
 /// How a connection ended.
 #[derive(Debug, Clone, Copy)]
 enum End {
@@ -51,7 +56,8 @@ enum End {
     Gone,
 }
 
-/// Runs a connection to its end; `place` is what it holds among those there is room for. The stream may be a TCP socket or anything else that carries bytes.
+/// Runs a connection to its end; `place` is what it holds among those there is room for. The stream may be a TCP socket or
+/// anything else that carries bytes.
 ///
 /// The future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
 /// only now and then is boxed when it is.
@@ -149,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Signs out, says how it was, and closes.
     async fn finish(mut self: Box<Self>, end: End) {
         let typing = self.session.end();
-        let Self { socket, connection, outbox, peer, started, received, sent, context, place: _place, .. } = *self;
+        let Self { socket, connection, outbox, peer, started, received, sent, context, place, .. } = *self;
         if let Some(connection) = &connection {
             context.connections.sign_out(connection);
             dispatch::stop_typing(&context, connection, typing);
@@ -170,10 +176,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         } else {
             tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
         }
-        match end {
-            End::Close(close) => socket.close(close).await,
-            End::Left => socket.answer_close().await,
-            End::Gone => {}
+        let closed = async {
+            match end {
+                End::Close(close) => socket.close(close).await,
+                End::Left => socket.answer_close().await,
+                End::Gone => {}
+            }
+        };
+        match &place {
+            Some(place) => tokio::select! {
+                () = closed => {}
+                () = place.cut() => {}
+            },
+            None => closed.await,
         }
     }
 
@@ -272,23 +287,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// go out after the sync, so nothing falls between.
     async fn sign_in(&mut self, id: Option<RequestId>, hello: Hello) -> Result<(), End> {
         let started = Instant::now();
-        let (hellos, tokens) = (&self.context.hellos, &self.context.connections.accounts.tokens);
+        let (hellos, accounts) = (&self.context.hellos, &self.context.connections.accounts);
         let start = |member| match &hello.cursor {
             Some(cursor) => self.context.messaging.start_of(member, cursor),
             None => Start::Full,
         };
-        let start = match hellos.admit(tokens, &hello.token, self.peer, start) {
+        let start = match hellos.admit((&accounts.tokens, &accounts.stale), &hello.token, self.peer, start) {
             Ok(start) => start,
             Err(failure) => return self.refuse(id.as_ref(), failure).await,
         };
+        if self.place.as_ref().is_some_and(|place| place.may_sign_in().is_err()) {
+            let crowded = Failure::of(ErrorCode::Overloaded).retry_after(CROWDED_RETRY);
+            return self.refuse(id.as_ref(), crowded).await;
+        }
         self.outbox.begin_sync();
         let signed_in = self.context.connections.sign_in(hello, Arc::clone(&self.outbox), self.peer).await;
         let signed_in = match signed_in {
             Ok(signed_in) => signed_in,
             Err(failure) => return self.refuse(id.as_ref(), failure).await,
         };
-        if let Some(place) = &self.place {
-            place.signed_in();
+        if let Some(crowd) = self.place.as_ref().and_then(Place::signed_in) {
+            self.context
+                .connections
+                .hub
+                .close_newest(|connection| connection.from.is_some_and(|from| crowd.has(from)), CROWDED);
         }
         let member = signed_in.connection.member;
         self.connection = Some(Arc::clone(&signed_in.connection));

@@ -40,6 +40,30 @@ async fn a_member_is_told_what_is_left_and_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn the_token_of_a_session_that_is_over_spends_nothing_of_its_member() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_requests = 1;
+        settings.rates.rate_requests_burst = 10;
+    })
+    .await;
+    let stolen = server.member("Ana").await;
+    let ana = stolen.log_in().await;
+    let me = async |member: &crate::harness::Member| member.request(Method::GET, "/api/members/me", Value::Null).await;
+    assert_eq!(ana.request(Method::POST, "/api/auth/logout", serde_json::json!({ "all": true })).await.status(), 204);
+    let ana = ana.log_in().await;
+    let mut refused = 0;
+    for _ in 0..40 {
+        let status = me(&stolen).await.status();
+        assert!(status == StatusCode::UNAUTHORIZED || status == StatusCode::TOO_MANY_REQUESTS, "{status}");
+        refused += usize::from(status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(refused > 0, "it has a limit of its own");
+    for _ in 0..5 {
+        assert_eq!(me(&ana).await.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn an_address_is_limited_and_a_trusted_proxy_speaks_for_many() {
     let server = Server::with(|settings| {
         settings.rates.rate_address = 1;

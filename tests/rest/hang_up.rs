@@ -103,16 +103,26 @@ async fn a_change_of_the_role_is_pushed() {
 #[tokio::test]
 async fn the_end_of_the_waiting_is_not_the_end_of_the_work() {
     let server = Server::start().await;
-    let ana = server.member("Ana").await;
+    let mut members = Vec::new();
+    for _ in 0..20 {
+        members.push(server.member("Ana").await);
+    }
     let server = server
         .restart_with(|settings| {
             settings.ai.ai_timeout = Duration::from_micros(500);
             settings.listen.request_timeout = Duration::from_millis(1);
         })
         .await;
-    let ana = ana.at(server.addr());
-    let mut client = ana.connect().await;
-    let status = ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status();
-    assert!(status == 204 || status == 504, "{status}");
-    closes_with(&mut client, 4403).await;
+    let mut given_up = 0;
+    for member in members {
+        let member = member.at(server.addr());
+        let mut client = member.connect().await;
+        match member.request(Method::DELETE, "/api/members/me", Value::Null).await.status().as_u16() {
+            504 => given_up += 1,
+            // The store was faster, as it is now and then.
+            status => assert_eq!(status, 204),
+        }
+        closes_with(&mut client, 4403).await;
+    }
+    assert!(given_up > 0, "no request took too long");
 }

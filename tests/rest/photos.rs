@@ -8,7 +8,7 @@ use reqwest::{Body, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::{code, problem};
@@ -372,4 +372,35 @@ async fn a_member_has_one_upload_at_a_time_and_leaves_room_for_others() {
         (again.status() == 200).then_some(())
     })
     .await;
+}
+
+/// Begins an upload from an address of this machine, whose body never comes. Returns what the server says.
+async fn begin_upload(server: &Server, by: &Member, from: &str) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
+    let head = format!(
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+         content-length: 1000\r\nexpect: 100-continue\r\n\r\n",
+        by.id, by.auth.access_token
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("an answer", stream.read_exact(&mut answer)).await.unwrap();
+    (stream, String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn one_address_with_many_accounts_does_not_take_all_uploads() {
+    let server = Server::start().await;
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let member = server.member(&format!("Member {number}")).await;
+        let (stream, answer) = begin_upload(&server, &member, "127.0.0.1").await;
+        assert_eq!(answer, "HTTP/1.1 100");
+        held.push(stream);
+    }
+    let ana = server.member("Ana").await;
+    assert_eq!(begin_upload(&server, &ana, "127.0.0.1").await.1, "HTTP/1.1 503");
+    assert_eq!(begin_upload(&server, &ana, "127.0.0.2").await.1, "HTTP/1.1 100");
 }

@@ -9,7 +9,7 @@ use protocol::{
     server::{Error, Goodbye, MessageAccepted},
 };
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
 
 use crate::harness::{
     Client, Member, Server,
@@ -97,6 +97,53 @@ async fn hellos_are_limited_by_member() {
     assert_eq!(refused_hello(&server, &ana.log_in().await, "tablet").await.1.code, CloseCode::TooMuch);
     ben.connect().await;
     assert_eq!(server.metric(r#"rate_limited_total{limit="hellos_member"}"#).await, 1.0);
+}
+
+#[tokio::test]
+async fn hellos_of_a_session_that_is_over_are_not_charged_to_its_member() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_hellos_member = 1;
+        settings.rates.rate_hellos_member_burst = 3;
+    })
+    .await;
+    let stolen = server.member("Ana").await;
+    let ana = stolen.log_in().await;
+    let body = json!({ "all": false });
+    assert_eq!(stolen.request(reqwest::Method::POST, "/api/auth/logout", body).await.status(), 204);
+    for _ in 0..3 {
+        assert_eq!(refused_hello(&server, &stolen, "phone").await.0.code, ErrorCode::SessionRevoked);
+    }
+    ana.connect().await;
+}
+
+#[tokio::test]
+async fn one_address_with_many_accounts_leaves_places_to_others() {
+    let server = Server::with(|settings| settings.connections.max_connections = 320).await;
+    let mut crowd = Vec::new();
+    for _ in 0..31 {
+        let member = server.member("Eva").await;
+        for device in 0..10 {
+            crowd.push(member.connect_as(&format!("device-{device}"), None).await);
+        }
+    }
+    let (ana, ben) = server.two_members().await;
+    let (error, goodbye) = refused_hello(&server, &ana, "phone").await;
+    assert_eq!((error.code, goodbye.code), (ErrorCode::Overloaded, CloseCode::TryAgainLater));
+    assert!(error.retry_after_ms.is_some());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.1.0.1:0".parse().unwrap()).unwrap();
+    let mut elsewhere = Client::over(socket.connect(server.addr()).await.unwrap()).await;
+    elsewhere.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
+    elsewhere.ping().await;
+    let goodbye = crowd.pop().unwrap().expect_close().await;
+    assert_eq!(
+        (goodbye.code, goodbye.retry_after_ms),
+        (CloseCode::TryAgainLater, Some(60_000)),
+        "the newest gives way"
+    );
+    for client in &mut crowd {
+        client.ping().await;
+    }
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, documents, clock));
 
-    let mut parts = exports.start(me).unwrap();
+    let mut parts = exports.start(me, Ipv4Addr::LOCALHOST.into()).unwrap();
     let mut export = Vec::new();
     while !String::from_utf8_lossy(&export).contains("hello") {
         export.extend(parts.recv().await.unwrap().unwrap());
@@ -145,4 +145,11 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     found.dedup();
     assert_eq!(found.len(), members.len());
     assert_eq!(export["conversations"].as_array().unwrap().len(), members.len(), "none twice");
+
+    // Who does not read holds a place; one address, however many accounts it has, not all of them.
+    let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    let _held = [members[1], members[2]].map(|member| exports.start(member, from(1)).unwrap());
+    let refused = exports.start(members[3], from(1)).err().map(|failure| failure.code);
+    assert_eq!(refused, Some(ErrorCode::Overloaded));
+    assert!(exports.start(members[3], from(2)).is_ok());
 }

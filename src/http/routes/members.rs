@@ -157,8 +157,8 @@ async fn erase(
     security(("bearer" = [])),
     responses((status = 200, description = "The document.", body = Export))
 )]
-async fn export(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Response, Failure> {
-    let parts = state.exports.start(who.member)?;
+async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(from): Peer) -> Result<Response, Failure> {
+    let parts = state.exports.start(who.member, from)?;
     let parts = stream::unfold(parts, async |mut parts| {
         let part = parts.recv().await?;
         Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))

@@ -61,17 +61,21 @@ impl Service {
     ) -> Result<T, AdviceFallback> {
         let place = self.guard.admit()?;
         let day = now.as_millis().div_euclid(DAY_MILLIS);
-        // What cannot be counted is not spent.
-        if !self.club.spend(budgets, day).await.unwrap_or(false) {
-            return Err(AdviceFallback::BudgetSpent);
+        // What cannot be counted is not asked.
+        let refused = |spent: Result<bool, StoreError>| match spent {
+            Ok(_) => AdviceFallback::BudgetSpent,
+            Err(_) => AdviceFallback::Unavailable,
+        };
+        let spent = self.club.spend(budgets, day).await;
+        if !matches!(spent, Ok(true)) {
+            return Err(refused(spent));
         }
-        match budgets.spend(member, day, self.daily_budget).await {
-            Ok(true) => place.ask(question).await,
-            Ok(false) | Err(_) => {
-                self.club.give_back();
-                Err(AdviceFallback::BudgetSpent)
-            }
+        let spent = budgets.spend(member, day, self.daily_budget).await;
+        if !matches!(spent, Ok(true)) {
+            self.club.give_back();
+            return Err(refused(spent));
         }
+        place.ask(question).await
     }
 }
 

@@ -147,6 +147,14 @@ pub(super) fn attacker(number: usize) -> Option<IpAddr> {
     Some([127, 0, u8::try_from(network % 9).ok()?, u8::try_from(host).ok()?].into())
 }
 
+/// Networks of attackers without an account that share no /24 with others.
+pub(super) const NETWORKS: usize = 12;
+
+/// An address of an attacker in one of these networks: 127.50.0.1, 127.51.0.1 and so on.
+pub(super) fn elsewhere(network: usize) -> Option<IpAddr> {
+    Some([127, 50 + u8::try_from(network % NETWORKS).ok()?, 0, 1].into())
+}
+
 /// An address in a network of its own, as the home of a member has: there are 200 of each kind.
 pub(super) fn home(kind: Kind, number: usize) -> Option<IpAddr> {
     Some([127, kind as u8, u8::try_from(number % 200).ok()?, 1].into())
@@ -183,5 +191,6 @@ mod tests {
         assert_eq!(home(Kind::Probe, 3), Some([127, 20, 3, 1].into()));
         assert_eq!((attacker(0), attacker(9)), (Some([127, 0, 0, 2].into()), Some([127, 0, 0, 11].into())));
         assert_eq!(attacker(249), Some([127, 0, 1, 2].into()));
+        assert_eq!((elsewhere(0), elsewhere(11)), (Some([127, 50, 0, 1].into()), Some([127, 61, 0, 1].into())));
     }
 }

@@ -1,10 +1,10 @@
-//! Wrong passwords, for accounts that there are and for others, from ten addresses: each costs the server a hash.
+//! Wrong passwords, for accounts that there are and for others, from ten addresses, each in a network of its own: each costs the server a hash.
 
 use protocol::rest::LoginRequest;
 
 use super::{
     super::{
-        cast::attacker,
+        cast::elsewhere,
         field::{Field, together},
     },
     flood,
@@ -29,7 +29,7 @@ pub(super) async fn run(field: Field) -> Result<(), String> {
                 let head = "POST /api/auth/login\nContent-Type: application/json".to_owned();
                 (head, body.unwrap_or_default())
             };
-            flood::requests(field, attacker(110 + number % ADDRESSES), make).await
+            flood::requests(field, elsewhere(number % ADDRESSES), make).await
         }
     })
     .await

@@ -20,6 +20,7 @@ mod slow_readers;
 mod strangers;
 mod unread_answers;
 mod unread_counts;
+mod withheld_bodies;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -45,6 +46,8 @@ pub(crate) enum Attack {
     Silent,
     /// Wrong passwords from ten addresses
     Logins,
+    /// Logins from twelve networks whose bodies never come
+    WithheldBodies,
     /// Ten members search for single letters in a large directory
     Search,
     /// Anonymous requests for the OpenAPI document, compressed
@@ -101,6 +104,7 @@ impl Attack {
             Self::RefusedFrames => refused_frames::run(field).await,
             Self::Silent => silent::run(field).await,
             Self::Logins => logins::run(field).await,
+            Self::WithheldBodies => withheld_bodies::run(field).await,
             Self::Search => search::run(field).await,
             Self::Openapi => openapi::run(field).await,
             Self::SlowReaders => slow_readers::run(field).await,
