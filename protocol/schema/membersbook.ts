@@ -949,7 +949,8 @@ user_type: UserType,
  */
 is_active: boolean, 
 /**
- * When the profile changed last; later than what a client has means that contact details may have changed too.
+ * When the profile changed last, later with each change: of two cards the one with the later time is the newer one,
+ * and if it is later than what a client has, contact details may have changed too.
  */
 updated_at: Timestamp, };
 

@@ -217,7 +217,8 @@ pub struct MemberCard {
     pub user_type: UserType,
     /// Whether the member can be written to; false for one who was deactivated or has left.
     pub is_active: bool,
-    /// When the profile changed last; later than what a client has means that contact details may have changed too.
+    /// When the profile changed last, later with each change: of two cards the one with the later time is the newer one,
+    /// and if it is later than what a client has, contact details may have changed too.
     pub updated_at: Timestamp,
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use protocol::{MemberId, ServerFrame, model::MemberCard, server::MemberPush};
+use protocol::{MemberId, ServerFrame, Timestamp, model::MemberCard, server::MemberPush};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -27,6 +27,8 @@ const LOOK_UPS: usize = 8;
 struct Slot {
     /// The newest profile, if others have not been told of it.
     next: Option<MemberCard>,
+    /// When the newest profile that came was stored.
+    newest: Timestamp,
     /// When others may be told again.
     due: Instant,
 }
@@ -40,16 +42,20 @@ struct Slots {
 }
 
 impl Slots {
-    /// A profile has changed. Returns whether that is due at once.
+    /// A profile has changed. Returns whether that is due at once. Of two that change it at the same time the later one may
+    /// come first; what it replaced is not told after it.
     fn submit(&mut self, card: MemberCard, now: Instant) -> bool {
         let member = card.id;
         let mut at_once = false;
         let slot = self.members.entry(member).or_insert_with(|| {
             at_once = true;
             self.order.insert((now, member));
-            Slot { next: None, due: now }
+            Slot { next: None, newest: card.updated_at, due: now }
         });
-        slot.next = Some(card);
+        if card.updated_at >= slot.newest {
+            slot.newest = card.updated_at;
+            slot.next = Some(card);
+        }
         at_once
     }
 
@@ -143,10 +149,7 @@ impl Announcements {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{
-        Timestamp,
-        model::{Tier, UserType},
-    };
+    use protocol::model::{Tier, UserType};
 
     use super::*;
 
@@ -178,6 +181,19 @@ mod tests {
         assert_eq!(slots.take_due(quiet, second).pop().map(|card| card.name).as_deref(), Some("999"));
         assert!(slots.take_due(quiet + second, second).is_empty());
         assert!(slots.members.is_empty() && slots.order.is_empty(), "nothing is kept of who changes nothing");
+    }
+
+    #[test]
+    fn what_was_replaced_is_not_told_after_what_replaced_it() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let at = |name, millis| MemberCard { updated_at: Timestamp::from_millis(millis), ..card(name) };
+        let mut slots = Slots::default();
+        let told = |slots: &mut Slots, now| slots.take_due(now, second).pop().map(|card| card.name);
+        slots.submit(at("newer", 2), now);
+        slots.submit(at("older", 1), now);
+        assert_eq!(told(&mut slots, now).as_deref(), Some("newer"));
+        slots.submit(at("older", 1), now);
+        assert_eq!(told(&mut slots, now + second), None);
     }
 
     #[test]

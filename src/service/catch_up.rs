@@ -124,8 +124,7 @@ impl CatchUp {
             None => messaging.changes(member, self.round.since).await?,
             Some(place) => {
                 let rest = messaging.changes_below(member, part_after(&place, self.round.entries)).await?;
-                let usable = rest.filter(|rest| self.fell_back || place.changed.is_none() || !rest.more);
-                match usable {
+                match self.usable(place, rest) {
                     Some(rest) => rest,
                     // Of another store, or more than a sync of changes may have.
                     None => {
@@ -153,6 +152,17 @@ impl CatchUp {
     pub fn done(&self) -> Option<Done> {
         let place = self.round.place.filter(|_| self.round.whole)?;
         Some(Done { place: place.start(), full: place.since.is_none(), more: self.more, reset: self.reset })
+    }
+
+    /// What of a part can be sent; nothing if the sync has to begin anew with the full state.
+    fn usable(&self, place: Partial, rest: Option<Changes>) -> Option<Changes> {
+        match rest {
+            // A sync ends with a cursor that what it had no room for must not lie behind. So it goes on below.
+            Some(rest) if rest.more && place.changed.is_some() => {
+                self.fell_back.then_some(Changes { more: false, partial: true, ..rest })
+            }
+            usable => usable,
+        }
     }
 
     fn leave_out_what_was_sent(&mut self, conversation: &mut Conversation) {
@@ -255,5 +265,20 @@ mod tests {
         assert_eq!(seqs(&again), [21, 22]);
         assert_eq!(again.conversations[0].last_seq, 22);
         assert!(sync.done().is_some_and(|done| done.full));
+    }
+
+    #[test]
+    fn a_round_after_the_full_state_goes_on_below_what_it_has_room_for() {
+        let mut sync = CatchUp::new(MemberId::from_bytes([2; 12]), Start::Full);
+        sync.fell_back = true;
+        sync.take(changes(20, 1..=20, true));
+        sync.again();
+        let too_many = Changes { more: true, ..changes(30, 21..=30, false) };
+        let usable = sync.usable(sync.round.place.unwrap(), Some(too_many.clone())).unwrap();
+        let part = sync.take(usable);
+        assert!(!part.ends_round && sync.done().is_none(), "some of what changed is still to be sent");
+        assert_eq!(sync.round.place.unwrap().below, Some(Position(30)), "and lies below");
+        sync.fell_back = false;
+        assert_eq!(sync.usable(sync.round.place.unwrap(), Some(too_many)), None, "the full state is shorter");
     }
 }

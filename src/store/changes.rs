@@ -1,6 +1,6 @@
 //! Changes to a member: what each does, and what the audit log keeps of it. The same for every store.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use protocol::{
     MemberId, Timestamp,
@@ -87,7 +87,8 @@ impl Change {
         if after.profile == before.profile && after.is_erased == before.is_erased {
             return None;
         }
-        after.profile.updated_at = at.max(before.profile.updated_at);
+        // Strictly later: by it the newer of two profiles is known.
+        after.profile.updated_at = at.max(before.profile.updated_at.after(Duration::from_millis(1)));
         after.version = before.version + 1;
         Some(after)
     }

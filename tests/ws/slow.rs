@@ -1,11 +1,11 @@
 //! A reader that stops reading.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::{CloseCode, ServerFrame, limits, model::Entry};
 use tokio::net::TcpSocket;
 
-use crate::harness::{Client, Server, client::message_to, eventually};
+use crate::harness::{Client, Server, eventually};
 
 #[tokio::test]
 async fn a_reader_that_stops_is_cut_with_4413_harms_nobody_and_finds_everything_by_sync() {
@@ -21,17 +21,6 @@ async fn a_reader_that_stops_is_cut_with_4413_harms_nobody_and_finds_everything_
     stalled.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
     let cursor = stalled.cursor();
 
-    let mut latency = async |client: &mut Client| {
-        let mut worst = Duration::ZERO;
-        for _ in 0..50 {
-            let sent = Instant::now();
-            client.say(eva.id, "how are you?").await;
-            evas.hear().await;
-            worst = worst.max(sent.elapsed());
-        }
-        worst
-    };
-    let before = latency(&mut anas).await;
     let content = "x".repeat(4000);
     let mut sent = 0_u64;
     // Until the server has had enough of it: what the kernel takes is not ours to say.
@@ -41,10 +30,10 @@ async fn a_reader_that_stops_is_cut_with_4413_harms_nobody_and_finds_everything_
             let message = anas.say(ben.id, &content).await;
             assert_eq!(message.seq, sent, "the sender notices nothing");
         }
+        anas.say(eva.id, "how are you?").await;
+        assert_eq!(evas.hear().await.content, "how are you?", "nor does anybody else");
         assert!(sent < 20_000, "the outbox has no bound");
     }
-    let after = latency(&mut anas).await;
-    assert!(after < before * 10 + Duration::from_secs(1), "{before:?} before, {after:?} after");
 
     assert_eq!(stalled.expect_close().await.code, CloseCode::SlowConsumer);
     let closed = async || (server.metric(r#"connections_closed_total{code="4413"}"#).await == 1.0).then_some(());
@@ -172,10 +161,12 @@ async fn a_reader_that_never_comes_back_is_given_up() {
     stalled.hello(ben.id, &ben.auth.access_token, &"phone".parse().unwrap(), None).await;
     let mut anas = ana.connect().await;
     let content = "x".repeat(4000);
-    for _ in 0..500 {
-        anas.post(message_to(ben.id, &content)).await;
+    // Until the kernel takes no more for him, and for as long as he is waited for.
+    let mut sent = 0;
+    while server.metric("connections").await > 1.0 {
+        anas.say(ben.id, &content).await;
+        sent += 1;
+        assert!(sent < 20_000, "he is never given up");
     }
-    anas.ping().await;
-    eventually("the end of the connection", async || (server.metric("connections").await == 1.0).then_some(())).await;
     assert_eq!(server.metric(r#"connections_closed_total{code="4413"}"#).await, 1.0);
 }
