@@ -109,12 +109,14 @@ impl FromRequestParts<AppState> for IfMatch {
         if tag == "*" {
             return Ok(Self(None));
         }
-        if tag.contains(',') {
+        // A proxy that compresses an answer makes its tag a weak one. A version tells as much as before.
+        let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+        let opaque = opaque.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).filter(|tag| !tag.contains('"'));
+        let Some(opaque) = opaque else {
             return Err(Failure::field(ErrorCode::ValidationFailed, "If-Match", "one entity tag, or *"));
-        }
+        };
         // A tag that is not one of ours is not the newest version of anything.
-        let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).and_then(|tag| tag.parse().ok());
-        version.map(|version| Self(Some(version))).ok_or_else(|| ErrorCode::Stale.into())
+        opaque.parse().map(|version| Self(Some(version))).map_err(|_| ErrorCode::Stale.into())
     }
 }
 

@@ -110,7 +110,11 @@ impl CatchUp {
             Start::Since(place) => Round::first(Some(place)),
             Start::Within(place) => Round::at(place),
         };
-        let reset = start == Start::Reset;
+        let reset = match start {
+            Start::Full | Start::Since(_) => false,
+            Start::Reset => true,
+            Start::Within(place) => place.reset,
+        };
         Self { member, round, more: false, fell_back: false, reset, sent: HashMap::new() }
     }
 
@@ -183,7 +187,7 @@ impl CatchUp {
             Some(place) => place,
             None => {
                 let since = self.round.since.filter(|_| !full).map(|since| since.position);
-                Partial { epoch, since, changed: since, begun: position, below: None, listed: 0 }
+                Partial { epoch, since, changed: since, begun: position, below: None, listed: 0, reset: self.reset }
             }
         };
         self.round.whole &= !partial;
@@ -265,6 +269,17 @@ mod tests {
         assert_eq!(seqs(&again), [21, 22]);
         assert_eq!(again.conversations[0].last_seq, 22);
         assert!(sync.done().is_some_and(|done| done.full));
+    }
+
+    #[test]
+    fn the_rest_of_a_reset_says_that_it_is_one() {
+        let member = MemberId::from_bytes([2; 12]);
+        let first = CatchUp::new(member, Start::Reset).take(changes(20, 1..=20, true));
+        let mut rest = CatchUp::new(member, Start::Within(first.places[0]));
+        rest.take(changes(20, 1..=20, false));
+        rest.again();
+        rest.take(changes(22, 21..=22, false));
+        assert!(rest.done().is_some_and(|done| done.reset), "the client has to drop what has vanished");
     }
 
     #[test]

@@ -24,8 +24,8 @@ const VERSION: u8 = 2;
 const LABEL: &[u8] = b"members-book cursor 2";
 /// Bytes before the code: version, kind, epoch, position.
 const BODY: usize = 18;
-/// The same for a place within a sync: version, kind, epoch, four positions, how many conversations.
-const WITHIN: usize = 43;
+/// The same for a place within a sync: version, kind, epoch, four positions, how many conversations, whether it is a reset.
+const WITHIN: usize = 44;
 /// Stands for no position.
 const NONE: Position = Position(u64::MAX);
 /// Bytes of the code: 2^80 guesses, each of which costs a rate-limited hello.
@@ -46,6 +46,8 @@ pub struct Partial {
     pub below: Option<Position>,
     /// Conversations of the full state that were sent.
     pub listed: u8,
+    /// Whether the store had gone back behind what the client had when the sync began: whoever gets the rest is told too.
+    pub reset: bool,
 }
 
 impl Partial {
@@ -97,12 +99,13 @@ impl Keys {
     #[must_use]
     pub fn encode_within(&self, member: MemberId, place: &Partial) -> Cursor {
         let number = |position: Option<Position>| position.unwrap_or(NONE).0.to_be_bytes();
-        let Partial { epoch, since, changed, begun, below, listed } = *place;
-        let mut body = [listed; WITHIN];
+        let Partial { epoch, since, changed, begun, below, listed, reset } = *place;
+        let mut body = [0; WITHIN];
         let (head, rest) = body.split_at_mut(BODY - 8);
         write_head(head, KIND_WITHIN, epoch);
         let numbers = [since, changed, Some(begun), below].map(number);
-        rest.iter_mut().zip(numbers.as_flattened()).for_each(|(byte, number)| *byte = *number);
+        let bytes = numbers.as_flattened().iter().copied().chain([listed, reset.into()]);
+        rest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         self.sign::<WITHIN, { WITHIN + CODE }>(member, &body)
     }
 
@@ -120,13 +123,21 @@ impl Keys {
     pub fn decode_within(&self, member: MemberId, cursor: &Cursor) -> Option<Partial> {
         let body = self.verify::<WITHIN>(member, KIND_WITHIN, cursor)?;
         let (epoch, rest) = after_kind(&body)?;
-        let (numbers, listed) = rest.split_first_chunk::<32>()?;
-        let &[listed] = listed else { return None };
+        let (numbers, rest) = rest.split_first_chunk::<32>()?;
+        let &[listed, reset] = rest else { return None };
         let (numbers, _) = numbers.as_chunks::<8>();
         let &[since, changed, begun, below] = numbers else { return None };
         let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| *position != NONE);
         let (since, changed, below) = (position(since), position(changed), position(below));
-        Some(Partial { epoch, since, changed, begun: position(begun).unwrap_or(NONE), below, listed })
+        Some(Partial {
+            epoch,
+            since,
+            changed,
+            begun: position(begun).unwrap_or(NONE),
+            below,
+            listed,
+            reset: reset != 0,
+        })
     }
 
     /// A body with its code, as text. `WHOLE` is `BYTES` and those of the code.
@@ -135,8 +146,8 @@ impl Keys {
         let (start, code) = bytes.split_at_mut(BYTES);
         start.copy_from_slice(body);
         code.copy_from_slice(&finish(&self.signing, member, body));
-        #[expect(clippy::expect_used, reason = "53 bytes at most are 71 characters, and a cursor may have 1 to 128")]
-        URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of at most 71 characters")
+        #[expect(clippy::expect_used, reason = "54 bytes at most are 72 characters, and a cursor may have 1 to 128")]
+        URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of at most 72 characters")
     }
 
     /// The body of a member's cursor, if it has this length, version and kind, and its code is right.
@@ -225,9 +236,17 @@ mod tests {
         let (keys, at) = (keys("secret", &[]), |number| Some(Position(number)));
         let epoch = Epoch([7; 8]);
         for place in [
-            Partial { epoch, since: None, changed: None, begun: Position(9), below: at(7), listed: 3 },
-            Partial { epoch, since: at(0), changed: at(0), begun: Position(0), below: at(0), listed: 0 },
-            Partial { epoch, since: at(2), changed: at(5), begun: Position(u64::MAX), below: None, listed: 255 },
+            Partial { epoch, since: None, changed: None, begun: Position(9), below: at(7), listed: 3, reset: true },
+            Partial { epoch, since: at(0), changed: at(0), begun: Position(0), below: at(0), listed: 0, reset: false },
+            Partial {
+                epoch,
+                since: at(2),
+                changed: at(5),
+                begun: Position(u64::MAX),
+                below: None,
+                listed: 255,
+                reset: true,
+            },
         ] {
             let cursor = keys.encode_within(ANA, &place);
             assert_eq!(keys.decode_within(ANA, &cursor), Some(place));

@@ -115,8 +115,13 @@ async fn a_change_for_an_older_version_is_refused() {
     let newer = changed.headers()[header::ETAG].to_str().unwrap().to_owned();
     assert_eq!(code(change(tag, "Second").await).await, ErrorCode::Stale);
     assert_eq!(code(change("W/\"1\"", "Weak").await).await, ErrorCode::Stale);
+    assert_eq!(code(change("1", "Bare").await).await, ErrorCode::ValidationFailed);
+    assert_eq!(code(change("\"1\", \"2\"", "Several").await).await, ErrorCode::ValidationFailed);
     assert_eq!(get(&ben, &path).await["name"], "First");
-    assert_eq!(change(&newer, "Third").await.status(), 200);
+    let weak = change(&format!("W/{newer}"), "Second").await;
+    assert_eq!(weak.status(), 200, "a proxy that compresses makes a tag weak");
+    let newest = weak.headers()[header::ETAG].to_str().unwrap().to_owned();
+    assert_eq!(change(&newest, "Third").await.status(), 200);
     assert_eq!(change("*", "Any").await.status(), 200);
 }
 
