@@ -1,14 +1,13 @@
 //! A signed-in connection, as the rest of the server sees it.
 
 use std::{
-    collections::HashSet,
     net::IpAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
 
-use super::Outbox;
+use super::{Outbox, Watched};
 use crate::store::epochs::Epoch;
 
 /// A signed-in connection.
@@ -28,14 +27,14 @@ pub struct Connection {
     /// In which epoch of the store its sync was made.
     synced: OnceLock<Epoch>,
     /// Whom it watches; nothing once it has ended.
-    watching: Mutex<Option<HashSet<MemberId>>>,
+    watching: Mutex<Option<Watched>>,
 }
 
 impl Connection {
     /// A connection that watches nobody.
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
-        let watching = Mutex::new(Some(HashSet::new()));
+        let watching = Mutex::new(Some(Watched::default()));
         Self { id, member, session, device, outbox, from: None, synced: OnceLock::new(), watching }
     }
 
@@ -56,13 +55,13 @@ impl Connection {
         self.synced.get().copied().unwrap_or(Epoch::NONE)
     }
 
-    /// Changes the set of watched members; `None` if the connection has ended.
-    pub fn with_watching<T>(&self, change: impl FnOnce(&mut HashSet<MemberId>) -> T) -> Option<T> {
+    /// Changes whom the connection watches; `None` if it has ended. What is done inside is done before it ends.
+    pub fn with_watching<T>(&self, change: impl FnOnce(&mut Watched) -> T) -> Option<T> {
         self.watching.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(change)
     }
 
     /// Ends the watching and returns whom it watched.
-    pub fn end_watching(&self) -> HashSet<MemberId> {
+    pub fn end_watching(&self) -> Watched {
         self.watching.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 }

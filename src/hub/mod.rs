@@ -6,6 +6,7 @@
 mod connection;
 mod frame;
 mod outbox;
+mod watched;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use smallvec::{SmallVec, smallvec};
 pub use connection::Connection;
 pub use frame::Frame;
 pub use outbox::{Close, Delivery, Outbox, OutboxLimits, Reply};
+pub use watched::Watched;
 
 use crate::telemetry::Metrics;
 

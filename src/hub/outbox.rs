@@ -35,6 +35,8 @@ pub struct Reply {
     pub result: Result<ServerFrame, Failure>,
     /// The message that was refused with `rate_limited` after it was handed on.
     pub refused: Option<(ConversationId, ClientMessageId)>,
+    /// Whether it refuses a message only because one before it is waited for: no sign of a client that is too fast.
+    pub held: bool,
 }
 
 /// Why and how to close.
@@ -323,6 +325,7 @@ mod tests {
             to_query: false,
             result: Ok(ServerFrame::Okay(Okay::default())),
             refused: None,
+            held: false,
         })));
         assert!(ready.is_woken());
         assert_ready!(ready.poll());

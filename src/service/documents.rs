@@ -65,7 +65,7 @@ impl Documents {
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
         self.limit.check(&sender)?;
-        let send = Send { sender, origin: None, target, client_id, content };
+        let send = Send { sender, origin: None, target, client_id, content }.validate()?;
         let outcome = super::answer(|respond| self.messaging.send(send, respond)).await?;
         match outcome {
             Outcome::Appended { message, duplicate, .. } => Ok((self.document(sender, message).await?, duplicate)),

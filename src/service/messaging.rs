@@ -61,6 +61,43 @@ pub struct Send {
     pub content: String,
 }
 
+impl Send {
+    /// Checks what can be told from the message itself.
+    ///
+    /// # Errors
+    /// A text that is empty or too long, or a message to oneself.
+    pub fn validate(self) -> Result<ValidSend, Failure> {
+        let Self { sender, origin, target, client_id, content } = self;
+        let content = trim(content)?;
+        let (conversation, to) = match target {
+            Target::Conversation(conversation) => (conversation, None),
+            Target::Member(to) if to == sender => return Err(message_to_self()),
+            Target::Member(to) => (direct_conversation(sender, to), Some(to)),
+        };
+        Ok(ValidSend { conversation, to, sender, origin, client_id, content })
+    }
+}
+
+/// A message that may be stored, as far as it can be told from itself.
+#[derive(Debug, Clone)]
+pub struct ValidSend {
+    conversation: ConversationId,
+    /// The member whom it begins the conversation with, if there is none yet.
+    to: Option<MemberId>,
+    sender: MemberId,
+    origin: Option<ConnectionId>,
+    client_id: ClientMessageId,
+    content: String,
+}
+
+impl ValidSend {
+    /// Which message of which conversation it is.
+    #[must_use]
+    pub fn key(&self) -> (ConversationId, ClientMessageId) {
+        (self.conversation, self.client_id)
+    }
+}
+
 /// How much typing one member is shown: so many a second, and at once after a pause. What is more is not shown.
 const TYPING_SHOWN: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 50 };
 
@@ -150,21 +187,12 @@ impl Messaging {
     }
 
     /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
-    pub fn send(&self, send: Send, respond: Respond<Outcome>) {
-        let Send { sender, origin, target, client_id, content } = send;
-        let content = match trim(content) {
-            Ok(content) => content,
-            Err(failure) => return respond(Err(failure)),
-        };
-        let (conversation, create) = match target {
-            Target::Conversation(conversation) => (conversation, None),
-            Target::Member(to) if to == sender => return respond(Err(message_to_self())),
-            Target::Member(to) => {
-                let admission = Some(self.admission.clone());
-                let create = NewConversation { admission, ..NewConversation::direct(sender, to) };
-                (direct_conversation(sender, to), Some(create))
-            }
-        };
+    pub fn send(&self, send: ValidSend, respond: Respond<Outcome>) {
+        let ValidSend { conversation, to, sender, origin, client_id, content } = send;
+        let create = to.map(|to| {
+            let admission = Some(self.admission.clone());
+            NewConversation { admission, ..NewConversation::direct(sender, to) }
+        });
         let command = Command::Append(Append { conversation, create, sender, client_id, content });
         self.sequencer.submit(conversation, Submission { command, origin, respond });
     }

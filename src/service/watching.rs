@@ -50,29 +50,22 @@ impl Watching {
         members: Vec<MemberId>,
     ) -> Result<Vec<MemberPresence>, Failure> {
         // Their places are taken before the store is asked, so that requests beside this one count them.
-        let new = connection.with_watching(|watching| {
-            let new: HashSet<MemberId> = members.iter().copied().filter(|member| !watching.contains(member)).collect();
-            (watching.len() + new.len() <= WATCH_MAX).then(|| {
-                watching.extend(&new);
-                new
-            })
+        // And they are watched before: what changes from now on is not missed. Both are changed under the connection's lock,
+        // so that they are the same, and so that nobody is watched for a connection that has ended.
+        let asked = connection.with_watching(|watched| {
+            let asked = watched.ask(&members, WATCH_MAX)?;
+            self.presence.watch(connection, &members);
+            Some(asked)
         });
-        let Some(new) = new else { return Ok(Vec::new()) };
-        let new = new.ok_or_else(|| {
+        let Some(asked) = asked else { return Ok(Vec::new()) };
+        let asked = asked.ok_or_else(|| {
             let message = format!("one connection watches at most {WATCH_MAX} members");
             Failure::field(ErrorCode::ValidationFailed, "members", &message)
         })?;
-        // Before the store is asked: what changes from now on is not missed.
-        self.presence.watch(connection, &members);
-        let known = self.facts(connection.member, members.clone()).await;
+        let known = self.facts(connection.member, members).await;
         let exists: HashSet<MemberId> = known.iter().flatten().map(|(seen, _)| seen.member).collect();
-        self.unwatch(connection, &new.into_iter().filter(|member| !exists.contains(member)).collect::<Vec<_>>());
-        let snapshot = known.map(|known| self.presence.reveal(connection.id, &known));
-        // The connection may have ended meanwhile, and nobody would take it off the lists again.
-        if connection.with_watching(|_| ()).is_none() {
-            self.presence.unwatch(connection.id, members);
-        }
-        snapshot
+        connection.with_watching(|watched| self.presence.unwatch(connection.id, watched.settle(asked, &exists)));
+        known.map(|known| self.presence.reveal(connection.id, &known))
     }
 
     /// What the store knows of members, each with whether `watcher` has a conversation with them.
@@ -92,17 +85,15 @@ impl Watching {
 
     /// Lets a connection watch members no longer.
     pub fn unwatch(&self, connection: &Connection, members: &[MemberId]) {
-        connection.with_watching(|watching| {
-            for member in members {
-                watching.remove(member);
-            }
+        connection.with_watching(|watched| {
+            watched.forget(members);
+            self.presence.unwatch(connection.id, members.iter().copied());
         });
-        self.presence.unwatch(connection.id, members.iter().copied());
     }
 
     /// Lets a connection that has ended watch nobody.
     pub fn forget_watcher(&self, connection: &Connection) {
-        self.presence.unwatch(connection.id, connection.end_watching());
+        self.presence.unwatch(connection.id, connection.end_watching().into_members());
     }
 
     /// The connections that watch a member, whether they may see the presence or not.

@@ -11,21 +11,21 @@ use tokio::time::Instant;
 use super::{
     Context,
     machine::{Call, Query},
-    order::Order,
+    order::{Order, Refusal},
 };
 use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
-    service::messaging::{Send, Target, Unread, direct_conversation},
+    service::messaging::{Send, Target, Unread},
     store::conversations::{Mark, MarkKind, Outcome, UnreadCount},
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused: None })));
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused: None, held: false })));
 }
 
 fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result, refused: None })));
+    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result, refused: None, held: false })));
 }
 
 /// The place of a query among those in flight: it is given back with the answer, and with an answer whatever happens.
@@ -71,24 +71,8 @@ pub(super) fn dispatch(
 ) {
     match call {
         Call::Send { target, client_id, content } => {
-            let member = connection.member;
-            let conversation = move || match target {
-                Target::Member(to) => direct_conversation(member, to),
-                Target::Conversation(conversation) => conversation,
-            };
-            let limit = || context.messages.check(&connection.member);
-            if let Err(failure) = order.check((conversation, client_id), Instant::now(), limit) {
-                return answer(&connection.outbox, id, Err(failure));
-            }
-            let send = Send { sender: member, origin: Some(connection.id), target, client_id, content };
-            let outbox = Arc::clone(&connection.outbox);
-            let respond = move |outcome: Result<Outcome, Failure>| {
-                let limited = outcome.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
-                let refused = limited.then(|| (conversation(), client_id));
-                let result = outcome.map(outcome_frame);
-                outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused })));
-            };
-            context.messaging.send(send, Box::new(respond));
+            let send = Send { sender: connection.member, origin: Some(connection.id), target, client_id, content };
+            send_message(context, connection, order, id, send);
         }
         Call::Mark { conversation, kind, seq } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };
@@ -129,6 +113,32 @@ pub(super) fn dispatch(
             tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), id, query));
         }
     }
+}
+
+/// Hands a message on to be stored, if it is valid and its turn.
+fn send_message(context: &Context, connection: &Connection, order: &mut Order, id: Option<RequestId>, send: Send) {
+    // Before its order is looked at: only what is handed on takes the place of the message that is waited for.
+    let send = match send.validate() {
+        Ok(send) => send,
+        Err(failure) => return answer(&connection.outbox, id, Err(failure)),
+    };
+    let message = send.key();
+    if let Err(refusal) = order.check(message, Instant::now(), || context.messages.check(&connection.member)) {
+        let (failure, held) = match refusal {
+            Refusal::Limited(failure) => (failure, false),
+            Refusal::Held(failure) => (failure, true),
+        };
+        let reply = Reply { id, to_query: false, result: Err(failure), refused: None, held };
+        return connection.outbox.push(Delivery::Reply(Box::new(reply)));
+    }
+    let outbox = Arc::clone(&connection.outbox);
+    let respond = move |outcome: Result<Outcome, Failure>| {
+        let limited = outcome.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
+        let refused = limited.then_some(message);
+        let result = outcome.map(outcome_frame);
+        outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused, held: false })));
+    };
+    context.messaging.send(send, Box::new(respond));
 }
 
 /// Does what may have to wait for the store.

@@ -110,6 +110,15 @@ pub struct Moment {
     pub time: Timestamp,
 }
 
+/// What a text frame was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// The place of its type in [`ClientFrame::TYPES`].
+    pub index: usize,
+    /// Whether it moves a watermark.
+    pub is_mark: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Waiting for hello.
@@ -190,10 +199,13 @@ impl Session {
         others.into_iter().flatten().fold(self.frame_due, Instant::min)
     }
 
-    /// A text frame came. Returns what it was, for the metrics.
-    pub fn text(&mut self, now: Moment, text: &str, effects: &mut Vec<Effect>) -> Option<usize> {
+    /// A text frame came. Returns what it was; nothing for one that is not valid.
+    pub fn text(&mut self, now: Moment, text: &str, effects: &mut Vec<Effect>) -> Option<Received> {
         let request = Request::decode(text);
-        let index = request.as_ref().ok().map(|request| request.frame.index());
+        let received = request.as_ref().ok().map(|request| Received {
+            index: request.frame.index(),
+            is_mark: matches!(request.frame, ClientFrame::MessageDelivered(_) | ClientFrame::MessageRead(_)),
+        });
         match self.phase {
             Phase::New => self.first_frame(request, effects),
             Phase::Open => {
@@ -205,7 +217,7 @@ impl Session {
             }
             Phase::SigningIn | Phase::Closing => {}
         }
-        index
+        received
     }
 
     /// A text frame came, and was one too many for the member's rate limit.
@@ -268,6 +280,8 @@ impl Session {
                     effects.push(Effect::Send(Frame::encode(&frame, reply.id.as_ref())));
                 }
             }
+            // A client that keeps many messages under way cannot help it.
+            Err(failure) if reply.held => effects.push(Effect::Send(error(reply.id.as_ref(), failure))),
             Err(failure) => self.fail(reply.id.as_ref(), failure, now.instant, effects),
         }
     }

@@ -50,16 +50,17 @@ impl Meter {
         Self { payload: 0, header: [0; HEADER_MAX], filled: 0, first: Some(0), whole_at: None }
     }
 
-    /// Bytes arrived.
-    ///
-    /// # Errors
-    /// What is too much.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+    /// Bytes arrived. Returns how many of them may be taken: all, or those before the frame that is refused.
+    pub(super) fn read(&mut self, arrived: &[u8]) -> (usize, Option<Refused>) {
+        let (mut bytes, mut good) = (arrived, 0);
         loop {
             let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
             self.payload -= u64::try_from(skipped).unwrap_or(u64::MAX);
             bytes = bytes.get(skipped..).unwrap_or_default();
-            let Some((next, rest)) = bytes.split_first() else { return Ok(()) };
+            let Some((next, rest)) = bytes.split_first() else { return (arrived.len(), None) };
+            if self.filled == 0 {
+                good = arrived.len() - bytes.len();
+            }
             bytes = rest;
             if let Some(place) = self.header.get_mut(usize::from(self.filled)) {
                 *place = *next;
@@ -67,7 +68,9 @@ impl Meter {
             }
             if usize::from(self.filled) >= self.header_length() {
                 self.filled = 0;
-                self.frame()?;
+                if let Err(refused) = self.frame() {
+                    return (good, Some(refused));
+                }
             }
         }
     }
@@ -122,6 +125,10 @@ impl Meter {
 mod tests {
     use super::*;
 
+    fn read(meter: &mut Meter, bytes: &[u8]) -> Result<(), Refused> {
+        meter.read(bytes).1.map_or(Ok(()), Err)
+    }
+
     /// A masked frame as a client sends it.
     fn frame(first: u8, payload: usize) -> Vec<u8> {
         let mut bytes = vec![first];
@@ -155,7 +162,7 @@ mod tests {
             [0, 10, 125, 126, 200, 5_000].iter().cycle().take(3_000).flat_map(|length| frame(TEXT, *length)).collect();
         let larger: Vec<u8> = (0..3).flat_map(|_| frame(TEXT, 65_536)).collect();
         for piece in frames.chunks(77).chain(larger.chunks(1)) {
-            assert_eq!(meter.read(piece), Ok(()));
+            assert_eq!(read(&mut meter, piece), Ok(()));
         }
         assert_eq!((meter.payload, meter.filled), (0, 0), "at the end of a frame");
     }
@@ -166,12 +173,12 @@ mod tests {
             let mut meter = Meter::new();
             let mut kinds = extra.iter().cycle();
             for _ in 0..EXTRA_FRAMES_BURST {
-                assert_eq!(meter.read(&frame(*kinds.next().unwrap(), 0)), Ok(()));
+                assert_eq!(read(&mut meter, &frame(*kinds.next().unwrap(), 0)), Ok(()));
             }
-            assert_eq!(meter.read(&frame(*kinds.next().unwrap(), 0)), Err(Refused::TooMany));
+            assert_eq!(read(&mut meter, &frame(*kinds.next().unwrap(), 0)), Err(Refused::TooMany));
             tokio::time::advance(Duration::from_secs(1)).await;
             for _ in 0..EXTRA_FRAMES_PER_SECOND {
-                assert_eq!(meter.read(&frame(*kinds.next().unwrap(), 0)), Ok(()));
+                assert_eq!(read(&mut meter, &frame(*kinds.next().unwrap(), 0)), Ok(()));
             }
         }
     }
@@ -179,13 +186,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_first_message_has_to_be_as_short_as_hello() {
         let mut meter = Meter::new();
-        assert_eq!(meter.read(&frame(PING, 100)), Ok(()));
-        assert_eq!(meter.read(&frame(TEXT, HELLO_MAX_BYTES)), Ok(()));
-        assert_eq!(meter.read(&frame(TEXT, 65_536)), Ok(()));
+        assert_eq!(read(&mut meter, &frame(PING, 100)), Ok(()));
+        assert_eq!(read(&mut meter, &frame(TEXT, HELLO_MAX_BYTES)), Ok(()));
+        assert_eq!(read(&mut meter, &frame(TEXT, 65_536)), Ok(()));
         let header = frame(TEXT, HELLO_MAX_BYTES + 1);
-        assert_eq!(Meter::new().read(&header[..8]), Err(Refused::TooLarge), "found out before it arrives");
+        assert_eq!(read(&mut Meter::new(), &header[..8]), Err(Refused::TooLarge), "found out before it arrives");
         let mut parts = Meter::new();
-        assert_eq!(parts.read(&frame(FIRST_PART, HELLO_MAX_BYTES)), Ok(()));
-        assert_eq!(parts.read(&frame(LAST_PART, 1)), Err(Refused::TooLarge));
+        assert_eq!(read(&mut parts, &frame(FIRST_PART, HELLO_MAX_BYTES)), Ok(()));
+        assert_eq!(read(&mut parts, &frame(LAST_PART, 1)), Err(Refused::TooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_before_a_refused_frame_may_be_taken() {
+        let text = frame(TEXT, 10);
+        for pieces in [1_000_000, 1_000, 7, 1] {
+            let mut meter = Meter::new();
+            let pings = frame(PING, 0).repeat(usize::try_from(EXTRA_FRAMES_BURST).unwrap());
+            let bytes = [text.clone(), pings, text.clone(), frame(PING, 0), text.clone()].concat();
+            // A header that began in an earlier piece cannot be taken back, and is harmless.
+            let allowed = bytes.len() - text.len() - 6;
+            let (mut taken, mut end) = (0, None);
+            for piece in bytes.chunks(pieces) {
+                let (good, refused) = meter.read(piece);
+                taken += good;
+                end = refused;
+                if refused.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(end, Some(Refused::TooMany));
+            assert!((allowed..allowed + 6).contains(&taken), "{taken} of {allowed}");
+        }
     }
 }

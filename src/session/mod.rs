@@ -16,6 +16,7 @@
 //!
 //! It translates and decides nothing: rules live in `service`.
 
+mod charge;
 pub mod dispatch;
 pub mod machine;
 mod meter;

@@ -2,7 +2,7 @@
 //!
 //! A client may send many messages without waiting for replies. If one is `rate_limited`, those after it would overtake it as
 //! soon as the limit allows them. So later messages of the connection into the same conversation are refused too, until the
-//! refused one is sent again, or has not been for so long that it will not be.
+//! refused one is sent again and handed on, or has not been for so long that it will not be.
 
 use std::time::Duration;
 
@@ -38,6 +38,15 @@ impl Held {
     }
 }
 
+/// Why a message may not be sent now.
+#[derive(Debug, PartialEq)]
+pub(super) enum Refusal {
+    /// The limit does not allow it.
+    Limited(Failure),
+    /// One before it is waited for, whatever the limit allows.
+    Held(Failure),
+}
+
 /// The messages of one connection that were refused and not sent again. Allocates with the first.
 #[derive(Debug, Default)]
 pub(super) struct Order {
@@ -46,32 +55,37 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Whether a message may be sent now: if none before it is missing, and the limit allows it.
+    /// Whether a valid message may be sent now: if none before it is missing, and the limit allows it. Then it is handed
+    /// on.
     ///
     /// # Errors
     /// `rate_limited` with the time to wait.
     pub(super) fn check(
         &mut self,
-        (conversation, client_id): (impl FnOnce() -> ConversationId, ClientMessageId),
+        (conversation, client_id): (ConversationId, ClientMessageId),
         now: Instant,
         limit: impl FnOnce() -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Refusal> {
         let Some(held) = &mut self.held else {
-            return limit().inspect_err(|failure| {
-                let held = Held { conversation: conversation(), client_id, ready: now + wait(failure) };
+            return limit().map_err(|failure| {
+                let held = Held { conversation, client_id, ready: now + wait(&failure) };
                 self.held = Some(Box::new(vec![held]));
+                Refusal::Limited(failure)
             });
         };
         held.retain(|held| now < held.ends());
-        let conversation = conversation();
         let place = held.iter().position(|held| held.conversation == conversation);
         let full = held.first().filter(|_| held.len() >= HELD_MAX).map(|first| first.refusal(now));
         let checked = match place.and_then(|place| held.get_mut(place)) {
-            Some(held) if held.client_id != client_id => Err(held.refusal(now)),
-            Some(held) => limit().inspect_err(|failure| held.ready = now + wait(failure)),
-            None if full.is_some() => full.map_or(Ok(()), Err),
-            None => limit().inspect_err(|failure| {
-                held.push(Held { conversation, client_id, ready: now + wait(failure) });
+            Some(held) if held.client_id != client_id => Err(Refusal::Held(held.refusal(now))),
+            Some(held) => limit().map_err(|failure| {
+                held.ready = now + wait(&failure);
+                Refusal::Limited(failure)
+            }),
+            None if full.is_some() => full.map_or(Ok(()), |failure| Err(Refusal::Held(failure))),
+            None => limit().map_err(|failure| {
+                held.push(Held { conversation, client_id, ready: now + wait(&failure) });
+                Refusal::Limited(failure)
             }),
         };
         if let (Ok(()), Some(place)) = (&checked, place) {
@@ -115,8 +129,8 @@ mod tests {
         Err(Failure::of(ErrorCode::RateLimited).retry_after(WAIT))
     }
 
-    fn message(conversation: u8, number: u8) -> (impl FnOnce() -> ConversationId, ClientMessageId) {
-        (move || ConversationId::from_bytes([conversation; 12]), ClientMessageId::from_bytes([number; 16]))
+    fn message(conversation: u8, number: u8) -> (ConversationId, ClientMessageId) {
+        (ConversationId::from_bytes([conversation; 12]), ClientMessageId::from_bytes([number; 16]))
     }
 
     #[test]
@@ -126,6 +140,7 @@ mod tests {
         assert!(order.held.is_none(), "nothing is allocated for a client within its limit");
         assert!(order.check(message(1, 2), now, limited).is_err());
         let later = order.check(message(1, 3), now + WAIT * 2, || Ok(())).unwrap_err();
+        let Refusal::Held(later) = later else { panic!("the limit allows it: {later:?}") };
         assert_eq!(later.code, ErrorCode::RateLimited);
         assert_eq!(later.retry_after, Some(LEAST_WAIT), "the refused one may be sent already");
         assert_eq!(order.check(message(2, 4), now, || Ok(())), Ok(()), "into another conversation");
@@ -139,12 +154,11 @@ mod tests {
     fn a_refusal_that_comes_later_holds_back_what_comes_after_it_too() {
         let (mut order, now) = (Order::default(), Instant::now());
         let failure = limited().unwrap_err();
-        let id = |number| (ConversationId::from_bytes([1; 12]), ClientMessageId::from_bytes([number; 16]));
         for number in [1, 2] {
             assert_eq!(order.check(message(1, number), now, || Ok(())), Ok(()));
         }
-        order.refused(id(1), now, &failure);
-        order.refused(id(2), now, &failure);
+        order.refused(message(1, 1), now, &failure);
+        order.refused(message(1, 2), now, &failure);
         assert!(order.check(message(1, 2), now + WAIT, || Ok(())).is_err(), "the first has to come first");
         assert_eq!(order.check(message(1, 1), now + WAIT, || Ok(())), Ok(()));
         assert_eq!(order.check(message(1, 2), now + WAIT, || Ok(())), Ok(()));

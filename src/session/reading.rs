@@ -29,15 +29,16 @@ pub struct Reading<S> {
     rest: Vec<u8>,
     taken: usize,
     meter: Meter,
-    /// Why nothing more is read.
+    /// Why nothing more is read, once what came before is taken.
     refused: Option<Refused>,
 }
 
 impl<S> Reading<S> {
     /// Reads from a stream, after what was read from it before.
-    pub fn new(stream: S, early: Vec<u8>) -> Self {
+    pub fn new(stream: S, mut early: Vec<u8>) -> Self {
         let mut meter = Meter::new();
-        let refused = meter.read(&early).err();
+        let (good, refused) = meter.read(&early);
+        early.truncate(good);
         Self { stream, rest: early, taken: 0, meter, refused }
     }
 
@@ -50,9 +51,6 @@ impl<S> Reading<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(refused) = this.refused {
-            return Poll::Ready(Err(io::Error::other(refused)));
-        }
         if let Some(rest) = this.rest.get(this.taken..).filter(|rest| !rest.is_empty()) {
             let (now, later) = rest.split_at(rest.len().min(into.remaining()));
             into.put_slice(now);
@@ -62,14 +60,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Reading<S> {
             }
             return Poll::Ready(Ok(()));
         }
+        if let Some(refused) = this.refused {
+            return Poll::Ready(Err(io::Error::other(refused)));
+        }
         BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
-            if let Err(refused) = this.meter.read(read.filled()) {
-                this.refused = Some(refused);
+            let (good, refused) = this.meter.read(read.filled());
+            this.refused = refused;
+            if let (0, Some(refused)) = (good, refused) {
                 return Poll::Ready(Err(io::Error::other(refused)));
             }
-            let (now, later) = read.filled().split_at(read.filled().len().min(into.remaining()));
+            let good = read.filled().get(..good).unwrap_or_default();
+            let (now, later) = good.split_at(good.len().min(into.remaining()));
             into.put_slice(now);
             if !later.is_empty() {
                 this.rest = later.to_vec();

@@ -20,7 +20,9 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    Context, dispatch,
+    Context,
+    charge::Charge,
+    dispatch,
     machine::{Effect, Moment, Session},
     order::Order,
     reading::Reading,
@@ -82,6 +84,7 @@ pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
         peer,
         effects: Vec::new(),
         order: Order::default(),
+        charge: Charge::default(),
         started,
         received: 0,
         sent: 0,
@@ -109,6 +112,7 @@ struct Task<S> {
     /// What the state machine wants done; empty between two steps.
     effects: Vec<Effect>,
     order: Order,
+    charge: Charge,
     started: Instant,
     received: u64,
     sent: u64,
@@ -199,6 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         // What came before the end is done even so: a message that arrived is sent.
         let performed = self.perform().await;
         end?;
+        if let Err(End::Close(close)) = performed {
+            self.finish_requests(close).await?;
+        }
         performed
     }
 
@@ -236,12 +243,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     fn text(&mut self, text: &str) {
         self.received += 1;
         let now = self.now();
-        let limited = self.connection.as_ref().map(|connection| self.context.frames.check(&connection.member));
+        let limited = self.connection.as_ref().map(|connection| {
+            let member = connection.member;
+            self.charge.frame(|| self.context.frames.check(&member))
+        });
         if let Some(Err(failure)) = limited {
             return self.session.too_much(now, text, failure, &mut self.effects);
         }
         match self.session.text(now, text, &mut self.effects) {
-            Some(index) => self.context.metrics.frame_received(index),
+            Some(frame) => {
+                if frame.is_mark {
+                    self.charge.was_mark();
+                }
+                self.context.metrics.frame_received(frame.index);
+            }
             None => self.context.metrics.frame_invalid(),
         }
     }
@@ -378,7 +393,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let closing = self.outbox.closing();
         self.forward().await?;
         let Some(close) = closing else { return Ok(()) };
-        // What is under way is finished and answered first, unless the client does not take it anyway.
+        self.finish_requests(close).await?;
+        Err(End::Close(close))
+    }
+
+    /// Before a close: what is under way is finished and answered, unless the client does not take it anyway.
+    async fn finish_requests(&mut self, close: Close) -> Result<(), End> {
         let patience = Instant::now() + self.context.timing.close;
         while self.session.is_busy() && close.code != CloseCode::SlowConsumer {
             let further = async {
@@ -390,7 +410,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 Err(_) => break,
             }
         }
-        Err(End::Close(close))
+        Ok(())
     }
 
     /// Sends everything that is queued, in its order: a pong must not overtake the events before it.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::{
-    ClientFrame, CloseCode, ErrorCode, ServerFrame,
-    client::Ping,
+    ClientFrame, CloseCode, ErrorCode, Request, ServerFrame,
+    client::{MessageSend, Ping},
     limits,
     server::{Error, Goodbye, MessageAccepted},
 };
@@ -207,8 +207,77 @@ async fn nothing_overtakes_a_message_that_was_refused() {
         let error: Error = anas.ask(later).await;
         assert_eq!(error.code, ErrorCode::RateLimited, "the third has not been sent again");
     }
-    let accepted: MessageAccepted = anas.ask(third).await;
+    // A resend that is not valid is handed on to nobody, and takes no place.
+    let ClientFrame::MessageSend(third) = third else { panic!() };
+    for content in [String::new(), "x".repeat(limits::CONTENT_MAX_CHARS + 1)] {
+        let error: Error = anas.ask(ClientFrame::MessageSend(MessageSend { content, ..third.clone() })).await;
+        assert_eq!(error.field.as_deref(), Some("content"));
+        let error: Error = anas.ask(message_to(ben.id, "6")).await;
+        assert_eq!(error.code, ErrorCode::RateLimited, "the third has not been sent again");
+    }
+    let accepted: MessageAccepted = anas.ask(ClientFrame::MessageSend(third)).await;
     assert_eq!((accepted.message.seq, accepted.message.content.as_str()), (3, "3"));
+}
+
+#[tokio::test]
+async fn many_messages_behind_one_that_was_refused_close_nothing() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames_burst = 10_000;
+        settings.rates.rate_messages = 1;
+        settings.rates.rate_messages_burst = 1;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "1").await;
+    for _ in 0..=limits::RATE_LIMITED_MAX + 1 {
+        anas.tell(message_to(ben.id, "2")).await;
+    }
+    anas.ping().await;
+}
+
+#[tokio::test]
+async fn marks_cost_a_quarter_of_a_frame() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 60;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let conversation = ben.connect().await.say(ana.id, "hi").await.conversation;
+    let mut anas = ana.connect().await;
+    for _ in 0..100 {
+        anas.delivered(conversation, 1).await;
+        anas.read(conversation, 1).await;
+    }
+    for _ in 0..70 {
+        anas.tell(ClientFrame::Ping(Ping {})).await;
+    }
+    assert_eq!(anas.expect::<Error>().await.code, ErrorCode::RateLimited, "other frames cost as much as before");
+}
+
+#[tokio::test]
+async fn what_came_before_a_ping_too_many_is_answered_before_the_close() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let mut bytes = Vec::new();
+    for number in 0..10 {
+        let request = Request { id: Some(number.to_string().parse().unwrap()), frame: message_to(ben.id, "x") };
+        let text = request.encode();
+        bytes.extend([0x81, 0xfe]);
+        bytes.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(text.as_bytes());
+    }
+    // In one write, so that they are read together.
+    bytes.extend([0x89, 0x80, 0, 0, 0, 0].repeat(1_000));
+    anas.stream().write_all(&bytes).await.unwrap();
+    for number in 0..10 {
+        let reply = anas.reply(&number.to_string().parse().unwrap()).await;
+        assert!(matches!(reply, ServerFrame::MessageAccepted(_)), "{reply:?}");
+    }
+    assert_eq!(anas.expect_close().await.code, CloseCode::TooMuch);
 }
 
 #[tokio::test]

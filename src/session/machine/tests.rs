@@ -67,7 +67,11 @@ impl Bench {
 
     fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let id = id.map(|id| id.parse().unwrap());
-        self.session.reply(self.now, Reply { id, to_query: false, result, refused: None }, &mut self.effects);
+        self.session.reply(
+            self.now,
+            Reply { id, to_query: false, result, refused: None, held: false },
+            &mut self.effects,
+        );
         self.seen()
     }
 
@@ -276,7 +280,7 @@ fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
         bench.text(r#"{"type":"conversations.list","id":"1"}"#);
     }
     assert!(!bench.session.can_read());
-    let reply = Reply { id: None, to_query: true, result: Ok(okay()), refused: None };
+    let reply = Reply { id: None, to_query: true, result: Ok(okay()), refused: None, held: false };
     bench.session.reply(bench.now, reply, &mut bench.effects);
     assert!(bench.session.can_read());
 }
@@ -338,6 +342,22 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
     }
     bench.session.too_much(bench.now, "{}", limited(), &mut bench.effects);
     assert_eq!(bench.seen()[1], Seen::Close(4429));
+}
+
+#[test]
+fn messages_that_only_wait_for_an_earlier_one_never_close_the_connection() {
+    let mut bench = Bench::open();
+    for _ in 0..2 * RATE_LIMITED_MAX {
+        let result = Err(Failure::of(ErrorCode::RateLimited));
+        let reply = Reply { id: None, to_query: false, result, refused: None, held: true };
+        bench.session.reply(bench.now, reply, &mut bench.effects);
+        let seen = bench.seen();
+        assert_eq!((error_code(&seen[0]), seen.len()), (ErrorCode::RateLimited, 1));
+    }
+    for _ in 0..RATE_LIMITED_MAX {
+        assert_eq!(bench.reply(None, Err(Failure::of(ErrorCode::RateLimited))).len(), 1);
+    }
+    assert_eq!(bench.reply(None, Err(Failure::of(ErrorCode::RateLimited)))[1], Seen::Close(4429));
 }
 
 #[test]
