@@ -40,6 +40,8 @@ pub const PAGE_DEFAULT: u32 = 50;
 pub const UNREAD_MAX: u64 = 1_000;
 /// Most members that one connection watches.
 pub const WATCH_MAX: usize = 500;
+/// Members named in a `presence.watch` that cost one further frame of the member's rate limit.
+pub const WATCHED_PER_FRAME: usize = 50;
 /// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::{
-    ErrorCode, RequestId, ServerFrame,
+    ErrorCode, MemberId, RequestId, ServerFrame, limits,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
 use tokio::time::Instant;
@@ -104,14 +104,24 @@ pub(super) fn dispatch(
             answer(&connection.outbox, id, Ok(ServerFrame::Pong(pong)));
         }
         Call::Query(query) => {
-            if matches!(query, Query::Typing { .. })
-                && let Err(failure) = context.typing.check(&connection.member)
-            {
+            if let Err(failure) = charge(context, connection.member, &query) {
                 return answer_query(&connection.outbox, id, Err(failure));
             }
             // The number of these tasks is bounded by the requests that a connection may have in flight.
             tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), id, query));
         }
+    }
+}
+
+/// Charges what a query costs beyond a frame.
+fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Failure> {
+    match query {
+        Query::Typing { .. } => context.typing.check(&member),
+        Query::Watch(members) => {
+            let further = u32::try_from(members.len() / limits::WATCHED_PER_FRAME).unwrap_or(u32::MAX);
+            context.frames.check_many(&member, further)
+        }
+        Query::List { .. } | Query::History { .. } | Query::Renew(_) => Ok(()),
     }
 }
 
@@ -168,7 +178,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
     asked.answer(result);
 }
 
-async fn watch(context: &Context, connection: &Arc<Connection>, asked: Asked, members: Vec<protocol::MemberId>) {
+async fn watch(context: &Context, connection: &Arc<Connection>, asked: Asked, members: Vec<MemberId>) {
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };

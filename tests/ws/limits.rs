@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use protocol::{
-    ClientFrame, CloseCode, ErrorCode, Request, ServerFrame,
-    client::{MessageSend, Ping},
+    ClientFrame, CloseCode, ErrorCode, MemberId, Request, ServerFrame,
+    client::{MessageSend, Ping, PresenceWatch},
     limits,
-    server::{Error, Goodbye, MessageAccepted},
+    server::{Error, Goodbye, MessageAccepted, PresenceSnapshot},
 };
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
@@ -40,6 +40,29 @@ async fn too_many_messages_are_refused_with_a_time_to_wait_and_can_be_sent_then(
     let accepted: MessageAccepted = phone.ask(fourth).await;
     assert_eq!(accepted.message.seq, 4, "the refused one took no seq");
     assert!(server.metric(r#"rate_limited_total{limit="messages"}"#).await >= 1.0);
+}
+
+#[tokio::test]
+async fn watching_many_members_costs_more_than_a_frame() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 25;
+    })
+    .await;
+    let mut anas = server.member("Ana").await.connect().await;
+    let watch = |number: u16| {
+        let members = (0..500_u16).map(|member| {
+            let [high, low] = (number * 500 + member).to_be_bytes();
+            MemberId::from_bytes([0, 0, 0, 0, 0, 0, 0, 0, 0, 1, high, low])
+        });
+        ClientFrame::PresenceWatch(PresenceWatch { members: members.collect() })
+    };
+    for number in 0..2 {
+        let _: PresenceSnapshot = anas.ask(watch(number)).await;
+    }
+    let refused: Error = anas.ask(watch(2)).await;
+    assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 22 frames");
+    assert!(refused.retry_after_ms.is_some());
 }
 
 #[tokio::test]
