@@ -76,7 +76,7 @@ target/release/load chat --spawn --members 50 --messages 6000 --window 4 --recei
 echo "== 500 idle connections, and messages through them"
 target/release/load idle --spawn -n 500 --hold 4 --settle 1 --set HEARTBEAT_INTERVAL=3s
 
-echo "== sixteen attacks, each for a moment"
+echo "== seventeen attacks, each for a moment"
 target/release/load hostile --spawn --quick
 
 if command -v mongod >/dev/null; then
