@@ -23,7 +23,7 @@ use tokio::{
 };
 
 pub use self::state::Pace;
-use self::state::{Facts, Shown, State};
+use self::state::{Facts, Revealed, Shown, State};
 use crate::{hub::Connection, store::members::LastSeen};
 
 /// Shards of the map of members: one is locked while the watchers of a member are told.
@@ -91,7 +91,12 @@ impl Presence {
     pub fn reveal(&self, watcher: ConnectionId, members: &[(LastSeen, bool)]) -> Vec<MemberPresence> {
         let shown = members.iter().map(|&(LastSeen { member, at, audience, version }, is_partner)| {
             let facts = Facts { last_seen: at, audience, version };
-            presence(member, self.update(member, |state, _| state.reveal(watcher, facts, is_partner)))
+            let shown = self.update(member, |state, _| {
+                let Revealed { shown, differing } = state.reveal(watcher, facts, is_partner);
+                self.tell_each(member, differing);
+                shown
+            });
+            presence(member, shown)
         });
         shown.collect()
     }
@@ -136,7 +141,12 @@ impl Presence {
     /// A member has chosen who may see their presence, with this version of their profile.
     pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
         let Some(mut state) = self.members.get_mut(&member) else { return };
-        for (watcher, shown) in state.set_audience(version, audience) {
+        self.tell_each(member, state.set_audience(version, audience));
+    }
+
+    /// Tells watchers of a member what each of them is shown from now on. To be called under the lock of the member.
+    fn tell_each(&self, member: MemberId, differing: Vec<(Arc<Connection>, Shown)>) {
+        for (watcher, shown) in differing {
             (self.tell)(std::slice::from_ref(&watcher), presence(member, shown));
         }
     }

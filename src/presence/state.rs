@@ -40,6 +40,14 @@ impl Shown {
     pub(super) const HIDDEN: Self = Self { status: PresenceStatus::Offline, last_seen: None };
 }
 
+/// What the store's answer to a watcher brings.
+pub(super) struct Revealed<W> {
+    /// What the watcher is shown.
+    pub(super) shown: Shown,
+    /// The other watchers who see something else from now on, and what.
+    pub(super) differing: Vec<(W, Shown)>,
+}
+
 /// How a watcher stands to the member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
@@ -215,21 +223,27 @@ impl<W: Clone> State<W> {
         watched.watchers.entry(connection).or_insert(Watcher { way, relation });
     }
 
-    /// What the store knows has come; `is_partner` is about the watcher. Returns what the watcher is shown.
-    pub(super) fn reveal(&mut self, connection: ConnectionId, facts: Facts, is_partner: bool) -> Shown {
+    /// What the store knows has come; `is_partner` is about the watcher. Returns what the watcher is shown, and who else
+    /// sees something else from now on: what was read may be newer than what is known.
+    pub(super) fn reveal(&mut self, connection: ConnectionId, facts: Facts, is_partner: bool) -> Revealed<W> {
         let Facts { last_seen, audience, version } = facts;
-        if let Some(watched) = &mut self.watched {
-            watched.last_seen = watched.last_seen.max(last_seen);
-        }
+        let mut revealed = Revealed { shown: Shown::HIDDEN, differing: Vec::new() };
+        let Some(watched) = &mut self.watched else { return revealed };
+        watched.last_seen = watched.last_seen.max(last_seen);
         // What is known from a change may be newer than what was read.
-        self.learn_audience(version, audience);
-        let Some(watched) = &mut self.watched else { return Shown::HIDDEN };
-        let Some(watcher) = watched.watchers.get_mut(&connection) else { return Shown::HIDDEN };
+        match self.learn_audience(version, audience) {
+            // Who has not asked the store yet is shown the truth when it answers.
+            None => {}
+            before => revealed.differing = self.differing(before, Some(connection)),
+        }
+        let Some(watched) = &mut self.watched else { return revealed };
+        let Some(watcher) = watched.watchers.get_mut(&connection) else { return revealed };
         if is_partner && watcher.relation == Relation::Stranger {
             watcher.relation = Relation::Partner;
         }
         let relation = watcher.relation;
-        watched.view(relation)
+        revealed.shown = watched.view(relation);
+        revealed
     }
 
     /// Takes over who may see the presence, if that is newer than what is known. Returns what was known before.
@@ -288,9 +302,17 @@ impl<W: Clone> State<W> {
     /// The member has chosen who may see their presence. Returns those who see something else from now on, and what.
     pub(super) fn set_audience(&mut self, version: u64, audience: Audience) -> Vec<(W, Shown)> {
         let before = self.learn_audience(version, audience);
-        let Some(watched) = &self.watched else { return Vec::new() };
+        self.differing(before, None)
+    }
+
+    /// Who sees something else than with the audience `before`, and what; without one of them.
+    fn differing(&self, before: Option<(u64, Audience)>, without: Option<ConnectionId>) -> Vec<(W, Shown)> {
+        let Some(watched) = self.watched.as_ref().filter(|watched| watched.audience != before) else {
+            return Vec::new();
+        };
         let view = |audience, relation| if allows(audience, relation) { watched.told } else { Shown::HIDDEN };
-        let differing = watched.watchers.values().filter_map(|Watcher { way, relation }| {
+        let others = watched.watchers.iter().filter(|(connection, _)| Some(**connection) != without);
+        let differing = others.filter_map(|(_, Watcher { way, relation })| {
             let now = view(watched.audience, *relation);
             (view(before, *relation) != now).then(|| (way.clone(), now))
         });

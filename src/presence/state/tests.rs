@@ -44,6 +44,10 @@ enum Event {
         watcher: Way,
     },
     Allow(Audience),
+    /// The same is stored, and this node is told of it later: with [`Event::Hear`], or by the store's answer to a watch.
+    Store(Audience),
+    /// This node is told of what was stored.
+    Hear,
     /// Time passes, in milliseconds.
     Wait(u64),
     /// The store has recorded when the member was last seen.
@@ -51,7 +55,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let audience = prop_oneof![Just(Audience::Members), Just(Audience::Partners), Just(Audience::Nobody)];
+    let audience = || prop_oneof![Just(Audience::Members), Just(Audience::Partners), Just(Audience::Nobody)];
     prop_oneof![
         4 => (0..2_u8).prop_map(|device| Event::Connect { device }),
         4 => (0..8_usize).prop_map(|which| Event::End { which }),
@@ -60,7 +64,9 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..WATCHERS).prop_map(|watcher| Event::Reveal { watcher }),
         1 => (0..WATCHERS).prop_map(|watcher| Event::Unwatch { watcher }),
         1 => (0..WATCHERS).prop_map(|watcher| Event::Meet { watcher }),
-        1 => audience.prop_map(Event::Allow),
+        1 => audience().prop_map(Event::Allow),
+        1 => audience().prop_map(Event::Store),
+        1 => Just(Event::Hear),
         4 => prop_oneof![0..300_u64, Just(1_000), Just(10_000)].prop_map(Event::Wait),
         2 => Just(Event::Record),
     ]
@@ -164,7 +170,8 @@ impl Trial {
         }
         let audience = self.model.audience.unwrap_or(Audience::Partners);
         let facts = Facts { last_seen: self.model.last_seen, audience, version: self.model.version };
-        let shown = self.state.reveal(connection(9, place), facts, self.model.partners[place]);
+        let Revealed { shown, differing } = self.state.reveal(connection(9, place), facts, self.model.partners[place]);
+        differing.into_iter().for_each(|(other, shown)| self.tell(other, shown));
         self.model.revealed[place] = true;
         self.tell(watcher, shown);
     }
@@ -213,8 +220,15 @@ impl Trial {
                 met.into_iter().for_each(|watcher| self.tell(watcher, shown));
             }
             Event::Allow(audience) => {
+                self.apply(Event::Store(audience));
+                self.apply(Event::Hear);
+            }
+            Event::Store(audience) => {
                 self.model.version += 1;
                 self.model.audience = Some(audience);
+            }
+            Event::Hear => {
+                let audience = self.model.audience.unwrap_or(Audience::Partners);
                 for (watcher, shown) in self.state.set_audience(self.model.version, audience) {
                     self.tell(watcher, shown);
                 }
@@ -232,7 +246,12 @@ impl Trial {
 
     /// Nothing happens any more, and everything that waits comes to its end.
     fn quiet(&mut self) {
-        (0..WATCHERS).for_each(|watcher| self.reveal(watcher));
+        for watcher in 0..WATCHERS {
+            if !self.model.revealed[usize::from(watcher)] {
+                self.reveal(watcher);
+            }
+        }
+        self.apply(Event::Hear);
         for _ in 0..2 {
             self.wait(60_000);
             self.apply(Event::Record);
@@ -333,5 +352,18 @@ fn a_member_sees_themselves_whatever_others_see() {
     state.watch(MEMBER, connection(9, 0), MEMBER, 0);
     state.arrive(connection(1, 0), None);
     let facts = Facts { last_seen: None, audience: Audience::Nobody, version: 1 };
-    assert_eq!(state.reveal(connection(9, 0), facts, false).status, PresenceStatus::Online);
+    assert_eq!(state.reveal(connection(9, 0), facts, false).shown.status, PresenceStatus::Online);
+}
+
+#[test]
+fn a_choice_that_comes_with_an_answer_of_the_store_is_told_to_the_earlier_watchers() {
+    let mut trial = watched();
+    trial.apply(Event::Connect { device: 0 });
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Online));
+    for event in [Event::Store(Audience::Nobody), Event::Watch { watcher: 1 }, Event::Reveal { watcher: 1 }] {
+        trial.apply(event);
+    }
+    assert_eq!(trial.model.watching[0], Some(Shown::HIDDEN), "before this node hears of the choice");
+    trial.apply(Event::Hear);
+    assert_eq!(trial.model.watching[0], Some(Shown::HIDDEN));
 }
