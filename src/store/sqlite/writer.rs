@@ -62,6 +62,12 @@ impl Memory {
         let position = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
         Ok(Self { position, conversations: Cache::new(CONVERSATIONS), members: Cache::new(MEMBERS), erased: false })
     }
+
+    /// Forgets what was read of the tables. Positions may be skipped but never reused, so the counter stays good.
+    fn distrust(&mut self) {
+        self.conversations.clear();
+        self.members.clear();
+    }
 }
 
 /// Something to be done in a transaction, and somebody to be told.
@@ -257,6 +263,8 @@ impl WriterThread {
                 Err(error) => {
                     execute(&self.connection, "ROLLBACK TO job")?;
                     execute(&self.connection, "RELEASE job")?;
+                    // It may have remembered what is undone now, and the next job must not build on that.
+                    self.memory.distrust();
                     failures.push((index, row::store_error(error)));
                 }
             }
@@ -277,11 +285,7 @@ impl WriterThread {
         match Memory::load(&self.connection) {
             // What was erased stays to be scrubbed: the failure may have been of another job.
             Ok(memory) => self.memory = Memory { erased: self.memory.erased, ..memory },
-            // Positions may be skipped but never reused, so the old counter stays good.
-            Err(_) => {
-                self.memory.conversations.clear();
-                self.memory.members.clear();
-            }
+            Err(_) => self.memory.distrust(),
         }
     }
 }
@@ -305,5 +309,43 @@ mod tests {
         assert!(!is_good());
         health.note(None, true);
         assert!(is_good());
+    }
+
+    /// Found by reading: what a job had remembered before it failed was believed by the next one of the same transaction.
+    #[test]
+    fn what_a_failed_job_remembered_is_not_believed_by_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let connection = crate::store::sqlite::connect(&path).unwrap();
+        connection.execute_batch("CREATE TABLE meta (position INTEGER); INSERT INTO meta VALUES (1)").unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
+        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+        let mut thread = WriterThread {
+            checkpoints: Checkpoints::spawn(&path, 100, &supervisor).unwrap(),
+            memory: Memory::load(&connection).unwrap(),
+            connection,
+            ids: Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy))),
+            clock,
+            metrics,
+            health: Arc::new(Health(Mutex::new(Ok(())))),
+        };
+        let member = MemberId::from_bytes([1; 12]);
+        let (failed, mut first) = oneshot::channel::<Result<(), StoreError>>();
+        let (good, mut second) = oneshot::channel();
+        let remember = move |tx: &mut Tx<'_>| {
+            let invented = MemberRef { key: 1, is_active: true, user_type: protocol::model::UserType::Member };
+            tx.memory.members.insert(member, invented);
+            Err(rusqlite::Error::QueryReturnedNoRows)
+        };
+        let look = move |tx: &mut Tx<'_>| Ok(tx.memory.members.get(&member).is_some());
+        let mut batch: Vec<Box<dyn Job>> = vec![
+            Box::new(Call { work: Some(remember), value: None, answer: failed }),
+            Box::new(Call { work: Some(look), value: None, answer: good }),
+        ];
+        thread.commit(&mut batch);
+        assert!(first.try_recv().unwrap().is_err());
+        assert!(!second.try_recv().unwrap().unwrap(), "it believed what was undone");
+        thread.checkpoints.finish();
     }
 }
