@@ -66,6 +66,7 @@ impl Hellos {
         }
         let start = start(token.member);
         let cost = if matches!(start, Start::Full | Start::Reset) { FULL_COST } else { 1 };
+        // The session first: a device that is refused here costs the member's other devices nothing.
         self.by_session.check_many(&token.session, cost)?;
         self.by_member.check_many(&token.member, cost)?;
         Ok(start)
@@ -93,7 +94,8 @@ impl Hellos {
             penalties.retain(|_, until| *until > now);
         }
         if penalties.len() < PENALTIES_MAX || penalties.contains_key(&member) {
-            penalties.insert(member, now + wait);
+            // A shorter wait never takes the place of a longer one.
+            penalties.entry(member).and_modify(|until| *until = (*until).max(now + wait)).or_insert(now + wait);
         }
     }
 
@@ -145,6 +147,16 @@ mod tests {
         assert_eq!(hellos.kept_out(member(1), now), Some(wait));
         assert_eq!(hellos.kept_out(member(2), now), None);
         assert_eq!(hellos.kept_out(member(1), now + wait), None);
+    }
+
+    #[test]
+    fn another_device_that_is_cut_for_less_does_not_shorten_the_wait() {
+        let (hellos, now, wait) = (hellos(), Instant::now(), Duration::from_secs(60));
+        hellos.keep_out_until(member(1), now, wait);
+        hellos.keep_out_until(member(1), now, wait / 6);
+        assert_eq!(hellos.kept_out(member(1), now), Some(wait));
+        hellos.keep_out_until(member(1), now, wait * 2);
+        assert_eq!(hellos.kept_out(member(1), now), Some(wait * 2));
     }
 
     #[test]
