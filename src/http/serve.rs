@@ -112,26 +112,32 @@ impl Server {
             tokio::pin!(connection);
             let result = tokio::select! {
                 result = &mut connection => result,
-                order = place.ended() => match order {
+                limit = time_to_finish(&place, &shutdown, close_timeout) => {
                     // What it holds is given back when it is dropped.
-                    Order::Cut => return,
-                    Order::MakeRoom => {
-                        connection.as_mut().graceful_shutdown();
-                        tokio::select! {
-                            result = timeout(close_timeout, connection) => result.unwrap_or(Ok(())),
-                            () = place.cut() => return,
-                        }
-                    }
-                },
-                () = shutdown.cancelled() => {
+                    let Some(limit) = limit else { return };
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    tokio::select! {
+                        result = timeout(limit, connection) => result.unwrap_or(Ok(())),
+                        () = place.cut() => return,
+                    }
                 }
             };
             if let Err(error) = result {
                 tracing::debug!(%peer, %error, "HTTP connection failed");
             }
         });
+    }
+}
+
+/// Waits until a connection has to end. Returns how long it may take to finish what it is answering; nothing if it may not.
+async fn time_to_finish(place: &Place, shutdown: &CancellationToken, close_timeout: Duration) -> Option<Duration> {
+    tokio::select! {
+        order = place.ended() => match order {
+            Order::Cut => None,
+            Order::MakeRoom => Some(close_timeout),
+        },
+        // Whoever stops the server waits for its connections, and says for how long.
+        () = shutdown.cancelled() => Some(Duration::MAX),
     }
 }
 
