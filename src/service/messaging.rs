@@ -203,19 +203,19 @@ impl Messaging {
         self.sequencer.submit(conversation, Submission { command: Command::Mark(mark), origin, respond });
     }
 
-    /// Moves the watermark of what was read, and counts what is unread then: as of the commit, by a reader, after the
-    /// lane has gone on. If the counting fails, the watermark has moved all the same.
+    /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know
+    /// at once is counted by a reader, after the lane has gone on. If the counting fails, the watermark has moved all the same.
     pub fn read(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Unread>) {
         let store = Arc::clone(&self.store);
         let counted = Box::new(move |outcome: Result<Outcome, Failure>| {
             let (read, last_seq) = match outcome {
+                Ok(Outcome::Marked { unread: Some(count), last_seq, .. }) => {
+                    return respond(Ok(Unread { count, last_seq }));
+                }
                 Ok(Outcome::Marked { read, last_seq, .. }) => (read, last_seq),
                 Ok(Outcome::Appended { .. } | Outcome::Refreshed) => return respond(Err(ErrorCode::Internal.into())),
                 Err(failure) => return respond(Err(failure)),
             };
-            if read >= last_seq {
-                return respond(Ok(Unread { count: UnreadCount::default(), last_seq }));
-            }
             let asked = Asked(Some(respond));
             // The number of these tasks is bounded by the requests that a connection may have in flight.
             tokio::spawn(async move {

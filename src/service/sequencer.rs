@@ -476,7 +476,17 @@ mod tests {
         let membership = Membership { kind: ConversationKind::Direct, members: [member].into() };
         let marked = |delivered, read| {
             let (membership, at) = (membership.clone(), Timestamp::from_millis(1));
-            Ok(Outcome::Marked { conversation, member, delivered, read, moved: true, last_seq: 11, at, membership })
+            Ok(Outcome::Marked {
+                conversation,
+                member,
+                delivered,
+                read,
+                moved: true,
+                unread: None,
+                last_seq: 11,
+                at,
+                membership,
+            })
         };
         let asker = |origin| Asker { origin: Some(origin), respond: None, is_message: false, since: Instant::now() };
         let outcomes = [marked(9, 9), marked(10, 10), marked(11, 10), marked(11, 11)];

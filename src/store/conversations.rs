@@ -148,7 +148,9 @@ pub enum Outcome {
         read: u64,
         /// Whether it moved.
         moved: bool,
-        /// The newest entry at that moment: up to where what is unread is counted ([`ConversationStore::count_unread`]).
+        /// What is unread then, if it is known without reading; otherwise [`ConversationStore::count_unread`] tells.
+        unread: Option<UnreadCount>,
+        /// The newest entry at that moment: up to where what is unread is counted.
         last_seq: u64,
         /// When.
         at: Timestamp,

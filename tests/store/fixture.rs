@@ -183,9 +183,10 @@ impl Fixture {
         seq: u64,
     ) -> (u64, u64, Option<u64>, bool) {
         match self.apply(Command::Mark(Mark { conversation, member, kind, seq })).await {
-            Ok(Outcome::Marked { delivered, read, last_seq, moved, .. }) => {
-                let unread = self.unread_between(conversation, member, read, last_seq).await.count;
-                (delivered, read, (kind == MarkKind::Read).then_some(unread), moved)
+            Ok(Outcome::Marked { delivered, read, last_seq, moved, unread, .. }) => {
+                let counted = self.unread_between(conversation, member, read, last_seq).await;
+                assert!(unread.is_none_or(|unread| unread == counted), "{unread:?} and {counted:?}");
+                (delivered, read, (kind == MarkKind::Read).then_some(counted.count), moved)
             }
             other => panic!("{other:?}"),
         }

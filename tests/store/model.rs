@@ -139,13 +139,17 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 let before = model.watermarks(members[*from]);
                 model.mark(members[*from], *kind, *seq, f.now());
                 let after = model.watermarks(members[*from]);
-                let Ok(Outcome::Marked { conversation, member, delivered, read, moved, last_seq, .. }) = outcome else {
+                let Ok(Outcome::Marked {
+                    conversation, member, delivered, read, moved, unread: known, last_seq, ..
+                }) = outcome
+                else {
                     panic!("{outcome:?}")
                 };
                 assert_eq!(((delivered, read), moved), (after, before != after));
                 assert_eq!(last_seq, model.log.len() as u64);
                 let unread = f.unread_between(conversation, member, read, last_seq).await;
                 assert_eq!(unread, UnreadCount { count: model.unread(member), more: false });
+                assert!(known.is_none_or(|known| known == unread), "{known:?} at once, {unread:?} counted");
             }
             Step::Commit => {}
         }

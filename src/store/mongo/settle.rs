@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Mark, MarkKind, Outcome, Refusal},
+    conversations::{Mark, MarkKind, Outcome, Refusal, UnreadCount},
 };
 
 /// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
@@ -83,6 +83,7 @@ fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Tim
         delivered,
         read,
         moved,
+        unread: (read >= last_seq).then(UnreadCount::default),
         last_seq,
         at,
         membership: conversation.state.membership.clone(),

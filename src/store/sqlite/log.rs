@@ -17,12 +17,13 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     history,
     members::USER_TYPES,
+    recent::Recent,
     row::{inconsistent, time, word},
     tally,
     writer::Tx,
 };
 use crate::store::conversations::{
-    Append, Applied, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal,
+    Append, Applied, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal, UnreadCount,
 };
 
 /// A member, as the log needs them.
@@ -58,6 +59,8 @@ pub(super) struct LogState {
     dirty: bool,
     /// When the watermarks moved in this batch.
     marked_at: Timestamp,
+    /// Who has sent the newest entries.
+    recent: Recent,
     participants: Box<[Participant]>,
     /// The ids of the participants, in the same order.
     membership: Membership,
@@ -132,6 +135,7 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
                 changed: row.get("changed")?,
                 dirty: false,
                 marked_at: Timestamp::from_millis(0),
+                recent: Recent::default(),
                 participants: Box::default(),
                 membership: Membership { kind: ConversationKind::Direct, members: Arc::default() },
             };
@@ -236,6 +240,7 @@ fn append_message(
     if let Some(sender) = state.participants.get_mut(place) {
         sender.sent += 1;
     }
+    state.recent.push(place);
     state.last_seq = message.seq;
     state.last_at = message.at;
     state.last_position = position;
@@ -324,6 +329,7 @@ fn create(
         changed: 0,
         dirty: false,
         marked_at: now,
+        recent: Recent::default(),
         participants: members.iter().map(participant).collect(),
         membership: Membership { kind: new.kind, members: members.iter().map(|(_, id)| *id).collect() },
     }))
@@ -338,8 +344,9 @@ fn move_watermark(
     let Some(state) = load(tx, working, mark.conversation)? else { return Ok(Err(Refusal::ConversationNotFound)) };
     let at = now.max(state.last_at);
     let seq = mark.seq.min(state.last_seq);
-    let place = state.place_of(mark.member);
-    let Some(participant) = place.and_then(|place| state.participants.get_mut(place)) else {
+    let Some((place, participant)) =
+        state.place_of(mark.member).and_then(|place| Some((place, state.participants.get_mut(place)?)))
+    else {
         return Ok(Err(Refusal::ConversationNotFound));
     };
     let before = (participant.delivered, participant.read);
@@ -362,6 +369,7 @@ fn move_watermark(
         delivered,
         read,
         moved: moved.0 || moved.1,
+        unread: state.recent.of_others(place, state.last_seq.saturating_sub(read)).map(UnreadCount::of),
         last_seq: state.last_seq,
         at,
         membership: state.membership.clone(),

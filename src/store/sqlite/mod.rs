@@ -12,7 +12,7 @@
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
-//! | [`unread`], [`tally`] | what a member has not read; how many entries each participant has sent |
+//! | [`unread`], [`tally`], [`recent`] | what a member has not read; how many entries each participant has sent; who sent the newest |
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
@@ -28,6 +28,7 @@ mod members;
 mod migrations;
 mod queue;
 mod readers;
+mod recent;
 mod recommendations;
 mod row;
 mod search;
