@@ -11,7 +11,7 @@ use super::{
     StoreError,
     changes::{Actor, Change, Changed},
     text,
-    turns::Caller,
+    turns::{Caller, Turn, Weight},
 };
 
 /// A member as stored: the record of the API and what must never leave the server.
@@ -125,6 +125,16 @@ pub struct Filter {
     pub user_type: Option<UserType>,
     /// Only those who may sign in, or only those who may not.
     pub is_active: Option<bool>,
+}
+
+impl Filter {
+    /// The turn of a page: members who are passed over are read too, and of the rare ones whom only administrators ask for
+    /// those may be the whole club.
+    #[must_use]
+    pub const fn turn(self, caller: Caller) -> Turn {
+        let is_rare = self.user_type.is_some() || matches!(self.is_active, Some(false));
+        Turn { caller, weight: if is_rare { Weight::Heavy } else { Weight::Light } }
+    }
 }
 
 /// A place in the list of members: after this one.

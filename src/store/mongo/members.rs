@@ -305,7 +305,7 @@ impl MemberStore for Mongo {
         after: Option<Place>,
         limit: usize,
     ) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| list(&db, filter, after, limit).await).await
+        self.read(filter.turn(by), async move |_, db| list(&db, filter, after, limit).await).await
     }
 
     async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {

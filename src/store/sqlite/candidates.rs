@@ -62,7 +62,7 @@ pub(super) fn candidates(
 }
 
 const PARTNERS_OF: &str = "SELECT theirs.member FROM participants mine
-    JOIN participants theirs ON theirs.conversation = mine.conversation AND theirs.member <> mine.member
+    CROSS JOIN participants theirs ON theirs.conversation = mine.conversation AND theirs.member <> mine.member
     WHERE mine.member = ? ORDER BY mine.conversation DESC LIMIT ?";
 const DECIDED: &str = "SELECT subject FROM recommendations
     WHERE user = ? AND subject IS NOT NULL AND (is_applied = 1 OR dismissed_at IS NOT NULL)";

@@ -103,6 +103,19 @@ impl ConversationRow {
     }
 }
 
+/// The conversations of a member, from the index of participants on: a `CROSS JOIN` takes that order from the planner's choice.
+pub(super) const ROWS: &str =
+    "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
+    FROM participants p CROSS JOIN conversations c ON c.key = p.conversation
+    WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
+    ORDER BY c.last_position DESC LIMIT ?";
+
+/// Whom a member has a conversation with; in that order, too.
+pub(super) const PARTNERS: &str = "SELECT DISTINCT m.id FROM participants mine
+    CROSS JOIN participants theirs ON theirs.conversation = mine.conversation AND theirs.member <> mine.member
+    CROSS JOIN members m ON m.key = theirs.member
+    WHERE mine.member = (SELECT key FROM members WHERE id = ?)";
+
 /// The conversations of a member that changed after `changed` and whose newest entry is before `before`.
 ///
 /// Every conversation of the member is looked at: an index ordered by change would have to be rewritten at two places
@@ -114,12 +127,7 @@ fn rows(
     before: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<ConversationRow>> {
-    let mut query = connection.prepare_cached(
-        "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
-         FROM participants p JOIN conversations c ON c.key = p.conversation
-         WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
-         ORDER BY c.last_position DESC LIMIT ?",
-    )?;
+    let mut query = connection.prepare_cached(ROWS)?;
     let rows = query.query_map(params![member.as_bytes(), changed, before, limit], ConversationRow::from_row)?;
     rows.collect()
 }
@@ -231,12 +239,7 @@ fn begun(connection: &Connection, conversations: Vec<ConversationId>) -> rusqlit
 }
 
 fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<MemberId>> {
-    let mut query = connection.prepare_cached(
-        "SELECT DISTINCT m.id FROM participants mine
-         JOIN participants theirs ON theirs.conversation = mine.conversation AND theirs.member <> mine.member
-         JOIN members m ON m.key = theirs.member
-         WHERE mine.member = (SELECT key FROM members WHERE id = ?)",
-    )?;
+    let mut query = connection.prepare_cached(PARTNERS)?;
     let partners = query.query_map([member.as_bytes()], |row| row.get(0).map(MemberId::from_bytes))?;
     partners.collect()
 }

@@ -217,19 +217,23 @@ pub(super) fn restore(tx: &Tx<'_>, record: &MemberRecord, last_seen: Option<Time
     if inserted == 0 { Ok(()) } else { write(tx.connection, record) }
 }
 
-/// Members by name, along the index on (name, id).
+/// Members by name, along an index in that order. The index is chosen here, and not by the planner.
 fn list(
     connection: &Connection,
     filter: Filter,
     after: Option<&Place>,
     limit: usize,
 ) -> rusqlite::Result<Vec<MemberRecord>> {
-    let mut query = connection.prepare_cached(
-        "SELECT * FROM members
-         WHERE (name_key, id) > (?1, ?2) AND is_erased = 0 AND (?3 IS NULL OR tier = ?3)
+    let (index, of_tier) = match filter.tier {
+        Some(_) => ("members_by_tier_and_name", "tier = ?3"),
+        None => ("members_by_name", "?3 IS NULL"),
+    };
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT * FROM members INDEXED BY {index}
+         WHERE (name_key, id) > (?1, ?2) AND is_erased = 0 AND {of_tier}
            AND (?4 IS NULL OR user_type = ?4) AND (?5 IS NULL OR is_active = ?5)
-         ORDER BY name_key, id LIMIT ?6",
-    )?;
+         ORDER BY name_key, id LIMIT ?6"
+    ))?;
     let (name_key, id) = after.map_or(("", &[][..]), |place| (&place.name_key, place.id.as_bytes()));
     let tier = filter.tier.map(Tier::as_str);
     let user_type = filter.user_type.map(UserType::as_str);
@@ -300,7 +304,7 @@ impl MemberStore for Sqlite {
         after: Option<Place>,
         limit: usize,
     ) -> Result<Vec<MemberRecord>, StoreError> {
-        self.read(Turn::of(by), move |connection| list(connection, filter, after.as_ref(), limit)).await
+        self.read(filter.turn(by), move |connection| list(connection, filter, after.as_ref(), limit)).await
     }
 
     async fn search(&self, by: MemberId, words: Vec<String>, limit: usize) -> Result<Vec<MemberRecord>, StoreError> {

@@ -18,6 +18,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0006_epochs.sql")),
         M::up_with_hook(include_str!("migrations/0007_tally.sql"), tally_logs),
         M::up(include_str!("migrations/0008_erasure.sql")),
+        M::up(include_str!("migrations/0009_plans.sql")),
     ]
 }
 
@@ -99,6 +100,7 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::store::members::MemberRecord;
+    use crate::store::sqlite::{conversations, sessions};
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -190,6 +192,39 @@ mod tests {
         assert!(nearest.contains("INDEX entries_by_seq (conversation=? AND seq>?)"), "{nearest}");
         let own = plan(super::super::unread::OWN_SINCE, &[&1, &2, &3]);
         assert!(!own.contains("SCAN e"), "{own}");
+    }
+
+    /// Found by an attacker: statistics of a club of five conversations stayed for ever, and every hello then looked through
+    /// the conversations of everybody.
+    #[test]
+    fn a_member_finds_their_own_whatever_statistics_say() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        let trap = "ANALYZE; DELETE FROM sqlite_stat1;
+            INSERT INTO sqlite_stat1 VALUES ('conversations', NULL, '5'),
+                ('conversations', 'sqlite_autoindex_conversations_1', '5 1'),
+                ('participants', 'participants_by_member', '4830 69 1'), ('participants', 'participants', '4830 2 1'),
+                ('sessions', 'sessions_by_member', '40000 20000'), ('refresh_tokens', 'refresh_tokens_by_session', '3 3');
+            ANALYZE sqlite_schema;";
+        connection.execute_batch(trap).unwrap();
+        for sql in [conversations::ROWS, conversations::PARTNERS, sessions::USED_OF_MEMBER] {
+            let sql = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut query = connection.prepare(&sql).unwrap();
+            let values = rusqlite::params_from_iter(1..=query.parameter_count());
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            assert!(!plan.contains("SCAN") && !plan.contains("AUTOMATIC"), "{sql}: {plan}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_a_former_version_are_gone_and_none_come() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::new(all()[..8].to_vec()).to_latest(&mut connection).unwrap();
+        connection.execute_batch("ANALYZE").unwrap();
+        run(&mut connection).unwrap();
+        let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'";
+        assert_eq!(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     }
 
     /// Nothing that reads a log looks through all of them.

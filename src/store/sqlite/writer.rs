@@ -219,7 +219,7 @@ impl WriterThread {
         }
         self.checkpoints.finish();
         // A clean file for the next start; failing is harmless, the log is replayed then.
-        let _ = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
+        let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);");
     }
 
     /// Commits a batch and tells everybody in it.
