@@ -14,6 +14,12 @@ pub const USED_TOKENS_OF_SESSION: usize = 16;
 /// Used refresh tokens that are kept of all sessions of a member together, the newest.
 pub const USED_TOKENS_OF_MEMBER: usize = 256;
 
+/// Sessions that are kept of a member, those that were revoked among them: a login beyond that ends the oldest. Without it
+/// whoever logs in all day makes everything slow that goes through a member's sessions.
+pub const SESSIONS_OF_MEMBER: usize = 100;
+/// Sessions that one login removes at most.
+pub const SESSIONS_REMOVED: usize = 1_000;
+
 /// A refresh token to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NewToken {
@@ -72,7 +78,8 @@ pub enum Rotation {
 /// Sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Starts a session and records the login at its member.
+    /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
+    /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest.
     ///
     /// # Errors
     /// The store.
@@ -82,7 +89,7 @@ pub trait SessionStore: Send + Sync {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Vec<SessionId>, StoreError>;
 
     /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
     /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).

@@ -5,7 +5,7 @@ use std::time::Duration;
 use members_book::store::{
     archive::Part,
     changes::Change,
-    sessions::{NewToken, Rotation, SessionView, TokenHash, USED_TOKENS_OF_SESSION},
+    sessions::{NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, USED_TOKENS_OF_SESSION},
     turns::Caller,
 };
 use protocol::{MemberId, SessionId, model::UserType};
@@ -22,6 +22,7 @@ for_every_store![
     revoking_all_leaves_other_members_alone,
     expired_tokens_and_their_sessions_are_removed,
     so_many_used_tokens_are_kept,
+    so_many_sessions_are_kept,
 ];
 
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -148,4 +149,32 @@ async fn so_many_used_tokens_are_kept(f: &Fixture) {
     assert!(!revoked(f, id).await);
     assert!(matches!(rotate(f, 11, 200).await, Rotation::Reused { .. }), "the oldest that is kept");
     assert!(revoked(f, id).await);
+}
+
+/// Found by an attacker: 40,000 logins of one account made every refresh of its tokens hold the writer for 28 ms.
+async fn so_many_sessions_are_kept(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let start = async |member, name: u8| {
+        let id = f.ids.session();
+        (id, f.store.sessions.start(id, member, token(f, name), f.now()).await.unwrap())
+    };
+    let (of_ben, _) = start(ben, 0).await;
+    let kept = u8::try_from(SESSIONS_OF_MEMBER).unwrap();
+    let mut sessions = Vec::new();
+    for name in 1..=kept {
+        f.wait(1);
+        let (id, ended) = start(ana, name).await;
+        assert_eq!(ended, []);
+        sessions.push(id);
+    }
+    assert!(f.store.sessions.revoke(sessions[50], f.now()).await.unwrap());
+    assert_eq!(start(ana, kept + 1).await.1, [], "the revoked one went first");
+    assert_eq!(start(ana, kept + 2).await.1, [sessions[0]], "then the oldest");
+    for gone in [sessions[50], sessions[0]] {
+        assert_eq!(f.store.sessions.view(gone).await.unwrap(), None);
+    }
+    assert_eq!(f.store.sessions.of_member(ana).await.unwrap().len(), SESSIONS_OF_MEMBER);
+    let tokens = f.store.archive.count(Part::RefreshTokens).await.unwrap();
+    assert_eq!(tokens, SESSIONS_OF_MEMBER as u64 + 1, "theirs went with them");
+    assert!(!revoked(f, of_ben).await);
 }

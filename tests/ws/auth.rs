@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use members_book::clock::ManualClock;
+use members_book::{clock::ManualClock, store::sessions::SESSIONS_OF_MEMBER};
 use protocol::{
     ClientFrame, CloseCode, ErrorCode, Timestamp,
     client::AuthRenew,
@@ -37,6 +37,25 @@ async fn a_bad_token_is_refused_and_says_what_is_wrong_with_it() {
     assert_eq!(refused(&server, &hello(&ana.auth.access_token)).await, unauthorized(ErrorCode::SessionRevoked));
     let without = r#"{"type":"hello","id":"h","device":{"id":"d","platform":"other"}}"#;
     assert_eq!(refused(&server, without).await, unauthorized(ErrorCode::TokenMissing));
+}
+
+#[tokio::test]
+async fn a_login_beyond_what_is_kept_ends_the_oldest_session_and_its_sockets() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let mut phone = ana.connect().await;
+    let mut newest = ana.log_in().await;
+    for _ in 2..SESSIONS_OF_MEMBER {
+        newest = ana.log_in().await;
+    }
+    phone.ping().await;
+    let newest = [newest.connect_as("tablet", None).await, ana.log_in().await.connect_as("laptop", None).await];
+    assert_eq!(phone.expect_close().await.code, CloseCode::Unauthorized);
+    let revoked = (ErrorCode::SessionRevoked, CloseCode::Unauthorized);
+    assert_eq!(refused(&server, &hello(&ana.auth.access_token)).await, revoked);
+    for mut device in newest {
+        device.ping().await;
+    }
 }
 
 #[tokio::test]

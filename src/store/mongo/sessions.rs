@@ -20,7 +20,8 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     sessions::{
-        NewToken, Rotation, SessionRecord, SessionView, TokenHash, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash,
+        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
     },
     turns::Turn,
 };
@@ -46,7 +47,13 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
     }
 }
 
-async fn start(db: &Db, session: SessionId, member: MemberId, token: NewToken, at: Timestamp) -> Result<(), Fault> {
+async fn start(
+    db: &Db,
+    session: SessionId,
+    member: MemberId,
+    token: NewToken,
+    at: Timestamp,
+) -> Result<Vec<SessionId>, Fault> {
     let login = doc! { "$set": { "last_login": date(at) } };
     let member = member_oid(member);
     let found = db.collection::<Document>("members").update_one(doc! { "_id": member }, login).await?;
@@ -59,7 +66,29 @@ async fn start(db: &Db, session: SessionId, member: MemberId, token: NewToken, a
         Err(error) if !is_duplicate(&error) => return Err(error.into()),
         _ => {}
     }
-    store_token(db, id, token).await
+    store_token(db, id, token).await?;
+    remove_oldest(db, member).await
+}
+
+/// Removes a member's sessions beyond those that are kept, with their tokens. Returns those that were valid.
+async fn remove_oldest(db: &Db, member: ObjectId) -> Result<Vec<SessionId>, Fault> {
+    let fields = FindOptions::builder().projection(doc! { "revoked_at": 1 }).build();
+    let sessions: Vec<Document> = db.all("sessions", doc! { "member_id": member }, fields).await?;
+    let sessions = sessions.iter().filter_map(|session| session.get_object_id("_id").ok().map(|id| (session, id)));
+    let is_revoked = |session: &Document| session.get_datetime("revoked_at").is_ok();
+    let mut sessions: Vec<(bool, ObjectId)> = sessions.map(|(session, id)| (is_revoked(session), id)).collect();
+    // Valid ones first, and of those the newest: ids grow with time.
+    sessions.sort_unstable_by_key(|(revoked, id)| (*revoked, std::cmp::Reverse(*id)));
+    let beyond: Vec<(bool, ObjectId)> = sessions.into_iter().skip(SESSIONS_OF_MEMBER).take(SESSIONS_REMOVED).collect();
+    if beyond.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<ObjectId> = beyond.iter().map(|(_, id)| *id).collect();
+    // The sessions first: a token without a session is invalid.
+    db.collection::<Document>("sessions").delete_many(doc! { "_id": { "$in": &ids } }).await?;
+    db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": { "$in": ids } }).await?;
+    let valid = beyond.into_iter().filter(|(revoked, _)| !revoked);
+    Ok(valid.map(|(_, id)| SessionId::from_bytes(id.bytes())).collect())
 }
 
 /// A session as stored.
@@ -216,7 +245,7 @@ impl SessionStore for Mongo {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<SessionId>, StoreError> {
         self.call(async move |_, db| start(&db, session, member, token, at).await).await
     }
 

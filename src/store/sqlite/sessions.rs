@@ -13,7 +13,8 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     sessions::{
-        NewToken, Rotation, SessionRecord, SessionView, TokenHash, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash,
+        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
     },
     turns::Turn,
 };
@@ -24,7 +25,13 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
     insert.execute(params![token.hash, session, token.expires_at.as_millis()]).map(drop)
 }
 
-fn start(tx: &Tx<'_>, session: SessionId, member: MemberId, token: NewToken, at: Timestamp) -> rusqlite::Result<()> {
+fn start(
+    tx: &Tx<'_>,
+    session: SessionId,
+    member: MemberId,
+    token: NewToken,
+    at: Timestamp,
+) -> rusqlite::Result<Vec<SessionId>> {
     let member: Option<i64> = tx
         .connection
         .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? RETURNING key")?
@@ -33,7 +40,28 @@ fn start(tx: &Tx<'_>, session: SessionId, member: MemberId, token: NewToken, at:
     let member = member.ok_or_else(|| inconsistent("a session of a member who does not exist"))?;
     let mut insert = tx.connection.prepare_cached("INSERT INTO sessions (id, member, created_at) VALUES (?, ?, ?)")?;
     let key = insert.insert(params![session.as_bytes(), member, at.as_millis()])?;
-    store_token(tx.connection, key, token)
+    store_token(tx.connection, key, token)?;
+    remove_oldest(tx.connection, member)
+}
+
+/// Removes a member's sessions beyond those that are kept, with their tokens. Returns those that were valid.
+fn remove_oldest(connection: &Connection, member: i64) -> rusqlite::Result<Vec<SessionId>> {
+    let mut beyond = connection.prepare_cached(
+        "SELECT key, id, revoked_at FROM sessions WHERE member = ?
+         ORDER BY revoked_at IS NOT NULL, key DESC LIMIT ? OFFSET ?",
+    )?;
+    let beyond = beyond.query_map(params![member, SESSIONS_REMOVED, SESSIONS_OF_MEMBER], |row| {
+        let revoked = optional_time(row, "revoked_at")?.is_some();
+        Ok((row.get::<_, i64>("key")?, SessionId::from_bytes(row.get("id")?), revoked))
+    })?;
+    let mut ended = Vec::new();
+    let mut delete = connection.prepare_cached("DELETE FROM sessions WHERE key = ?")?;
+    for session in beyond.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (key, id, revoked) = session;
+        delete.execute([key])?;
+        ended.extend((!revoked).then_some(id));
+    }
+    Ok(ended)
 }
 
 /// A refresh token with the session that it belongs to.
@@ -91,6 +119,10 @@ fn rotate(tx: &Tx<'_>, used: TokenHash, next: NewToken, at: Timestamp) -> rusqli
     Ok(Rotation::Rotated { session: token.session, member: Box::new(member) })
 }
 
+/// The used tokens of a member beyond the newest; from the index of sessions on, whatever the planner thinks.
+pub(super) const USED_OF_MEMBER: &str = "SELECT t.hash FROM sessions s CROSS JOIN refresh_tokens t ON t.session = s.key
+    WHERE s.member = ? AND t.used_at IS NOT NULL ORDER BY t.used_at DESC LIMIT -1 OFFSET ?";
+
 /// Removes used tokens beyond those that are kept.
 fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result<()> {
     let mut of_session = connection.prepare_cached(
@@ -99,11 +131,8 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
             ORDER BY used_at DESC LIMIT -1 OFFSET ?)",
     )?;
     of_session.execute(params![token.session_key, USED_TOKENS_OF_SESSION])?;
-    let mut of_member = connection.prepare_cached(
-        "DELETE FROM refresh_tokens WHERE hash IN (
-            SELECT t.hash FROM sessions s JOIN refresh_tokens t ON t.session = s.key
-            WHERE s.member = ? AND t.used_at IS NOT NULL ORDER BY t.used_at DESC LIMIT -1 OFFSET ?)",
-    )?;
+    let mut of_member =
+        connection.prepare_cached(&format!("DELETE FROM refresh_tokens WHERE hash IN ({USED_OF_MEMBER})"))?;
     of_member.execute(params![token.member_key, USED_TOKENS_OF_MEMBER]).map(drop)
 }
 
@@ -173,7 +202,7 @@ impl SessionStore for Sqlite {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<SessionId>, StoreError> {
         self.write(move |tx| start(tx, session, member, token, at)).await
     }
 
