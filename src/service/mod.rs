@@ -17,6 +17,7 @@
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
+//! | [`beginnings`] | who may begin a conversation now, in the order of their messages |
 //! | [`catch_up`] | the sync after hello, part by part |
 //! | [`sequencer`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
@@ -33,6 +34,7 @@ pub mod advice;
 pub mod album;
 pub mod announcements;
 mod backlog;
+mod beginnings;
 pub mod catch_up;
 pub mod connections;
 pub mod cursor;

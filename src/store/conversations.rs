@@ -67,7 +67,20 @@ impl NewConversation {
     }
 }
 
-type Admit = dyn Fn(MemberId, UserType) -> Result<(), Duration> + Send + Sync;
+/// A message that begins a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// Who sends it.
+    pub member: MemberId,
+    /// What they may do.
+    pub user_type: UserType,
+    /// Into which conversation.
+    pub conversation: ConversationId,
+    /// The id that the client gave the message.
+    pub client_id: ClientMessageId,
+}
+
+type Admit = dyn Fn(&Beginning) -> Result<(), Duration> + Send + Sync;
 
 /// Decides whether a member may begin a conversation now, and says how long to wait if not. A store asks it only when
 /// there is no such conversation yet, so that a known one costs nothing. Must not wait.
@@ -75,15 +88,15 @@ type Admit = dyn Fn(MemberId, UserType) -> Result<(), Duration> + Send + Sync;
 pub struct Admission(Arc<Admit>);
 
 impl Admission {
-    /// An admission that decides by the member who begins the conversation and their role.
+    /// An admission that decides by the message.
     #[must_use]
-    pub fn new(admit: impl Fn(MemberId, UserType) -> Result<(), Duration> + Send + Sync + 'static) -> Self {
+    pub fn new(admit: impl Fn(&Beginning) -> Result<(), Duration> + Send + Sync + 'static) -> Self {
         Self(Arc::new(admit))
     }
 
     /// Asks it.
-    pub(super) fn admit(&self, member: MemberId, user_type: UserType) -> Result<(), Refusal> {
-        (self.0)(member, user_type).map_err(|retry_after| Refusal::TooManyConversations { retry_after })
+    pub(super) fn admit(&self, beginning: &Beginning) -> Result<(), Refusal> {
+        (self.0)(beginning).map_err(|retry_after| Refusal::TooManyConversations { retry_after })
     }
 }
 

@@ -81,7 +81,8 @@ async fn a_new_conversation_needs_an_admission_and_a_known_one_none(f: &Fixture)
     let asked = Arc::new(AtomicUsize::new(0));
     let guarded = |from, to| {
         let asked = Arc::clone(&asked);
-        let admission = Admission::new(move |_, user_type| {
+        let admission = Admission::new(move |beginning| {
+            let user_type = beginning.user_type;
             asked.fetch_add(1, Ordering::SeqCst);
             if user_type == UserType::Admin { Ok(()) } else { Err(wait) }
         });

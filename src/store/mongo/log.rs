@@ -32,7 +32,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+    conversations::{Append, Applied, Beginning, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
@@ -343,7 +343,9 @@ fn admit(
         }
     }
     if let Some(admission) = &new.admission {
-        admission.admit(append.sender, sender.user_type)?;
+        let (member, user_type) = (append.sender, sender.user_type);
+        let (conversation, client_id) = (append.conversation, append.client_id);
+        admission.admit(&Beginning { member, user_type, conversation, client_id })?;
     }
     let (state, statement) = create(append.conversation, new, now);
     working.insert(append.conversation, Working::new(state));

@@ -23,7 +23,8 @@ use super::{
     writer::Tx,
 };
 use crate::store::conversations::{
-    Append, Applied, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal, UnreadCount,
+    Append, Applied, Beginning, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal,
+    UnreadCount,
 };
 
 /// A member, as the log needs them.
@@ -186,8 +187,13 @@ fn append_message(
     };
     if load(tx, working, append.conversation)?.is_none() {
         let Some(new) = &append.create else { return Ok(Err(Refusal::ConversationNotFound)) };
-        let by = (append.sender, sender.user_type);
-        match create(tx, append.conversation, new, by, now)? {
+        let beginning = Beginning {
+            member: append.sender,
+            user_type: sender.user_type,
+            conversation: append.conversation,
+            client_id: append.client_id,
+        };
+        match create(tx, new, &beginning, now)? {
             Ok(state) => working.insert(append.conversation, state),
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -290,9 +296,8 @@ fn first_message(
 /// Makes a conversation, if whoever begins it may; it is listed only once it has its first entry.
 fn create(
     tx: &mut Tx<'_>,
-    id: ConversationId,
     new: &NewConversation,
-    (by, user_type): (MemberId, UserType),
+    beginning: &Beginning,
     now: Timestamp,
 ) -> rusqlite::Result<Result<LogState, Refusal>> {
     let mut members = Vec::with_capacity(new.members.len());
@@ -303,7 +308,7 @@ fn create(
             Some(found) => members.push((found.key, *member)),
         }
     }
-    if let Some(Err(refusal)) = new.admission.as_ref().map(|admission| admission.admit(by, user_type)) {
+    if let Some(Err(refusal)) = new.admission.as_ref().map(|admission| admission.admit(beginning)) {
         return Ok(Err(refusal));
     }
     members.sort_unstable();
@@ -313,7 +318,7 @@ fn create(
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed) VALUES (?, ?, 0, ?, 0, 0)",
     )?;
-    let key = insert.insert(params![id.as_bytes(), kind, now.as_millis()])?;
+    let key = insert.insert(params![beginning.conversation.as_bytes(), kind, now.as_millis()])?;
     let mut insert = tx.connection.prepare_cached("INSERT INTO participants (conversation, member) VALUES (?, ?)")?;
     for (member, _) in &members {
         insert.execute([key, *member])?;
