@@ -1685,8 +1685,8 @@ full: boolean,
  */
 more: boolean, 
 /**
- * The server has gone back behind the cursor in `hello`, to a backup for example: what the client has of any log, and
- * this sync has not brought, may have vanished. Absent if not.
+ * The server has gone back behind the cursor in `hello`, to a backup for example, or does not know it as its own for
+ * this member: what the client has of any log, and this sync has not brought, may have vanished. Absent if not.
  */
 reset?: boolean, };
 

@@ -42,6 +42,8 @@ pub const UNREAD_MAX: u64 = 1_000;
 pub const WATCH_MAX: usize = 500;
 /// Members named in a `presence.watch` that cost one further frame of the member's rate limit.
 pub const WATCHED_PER_FRAME: usize = 50;
+/// What a `conversations.list` costs of the member's rate limit of frames: all conversations of the member are looked at.
+pub const LIST_FRAMES: u32 = 5;
 /// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.
@@ -62,7 +64,8 @@ pub const TOO_MUCH_WAIT_MS: u64 = 10_000;
 /// again. With more, every message is.
 pub const HELD_MAX: usize = 16;
 /// How long after its `retry_after_ms` such a message is waited for, in milliseconds.
-pub const HELD_MS: u64 = 10_000;
+/// Longer than a link stands still that comes back: what was sent before the refusal could be read is still on its way then.
+pub const HELD_MS: u64 = 30_000;
 /// Encoded conversations of one page of `conversations.list`, in bytes: with more, it has fewer, at least one.
 pub const LIST_BYTES: usize = 192 * 1024;
 /// Encoded conversations of one `sync` frame, in bytes: one larger conversation has a frame of its own.

@@ -110,8 +110,8 @@ pub struct SyncDone {
     pub full: bool,
     /// Whether `conversations.list` has conversations that a full sync had no room for.
     pub more: bool,
-    /// The server has gone back behind the cursor in `hello`, to a backup for example: what the client has of any log, and
-    /// this sync has not brought, may have vanished. Absent if not.
+    /// The server has gone back behind the cursor in `hello`, to a backup for example, or does not know it as its own for
+    /// this member: what the client has of any log, and this sync has not brought, may have vanished. Absent if not.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
     pub reset: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use protocol::CloseCode;
@@ -22,6 +22,8 @@ pub struct Stranger {
     ordered: Notify,
     /// Bytes of answers that the client has not taken yet.
     unsent: AtomicUsize,
+    /// Requests on it that were refused because they were too many.
+    refused: AtomicU32,
 }
 
 #[derive(Default)]
@@ -33,7 +35,13 @@ struct Ending {
 
 impl Stranger {
     pub(super) fn new(ticket: u64) -> Self {
-        Self { ticket, ending: Mutex::default(), ordered: Notify::new(), unsent: AtomicUsize::new(0) }
+        let (unsent, refused) = (AtomicUsize::new(0), AtomicU32::new(0));
+        Self { ticket, ending: Mutex::default(), ordered: Notify::new(), unsent, refused }
+    }
+
+    /// A request was refused because it was one too many. Returns how many were before it.
+    pub fn refuse(&self) -> u32 {
+        self.refused.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Has the connection ended. The first order counts, but for one to cut it.

@@ -19,7 +19,7 @@ use crate::{
         settings::{Auth, Rates, SeveralNodes},
         values::DatabaseUrl,
     },
-    http::limits::RequestLimits,
+    http::limits::{OUTSIDE, RequestLimits},
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
     photos::Objects,
@@ -343,6 +343,7 @@ impl Foundation {
         RequestLimits {
             by_address: self.limiter("address", *rate_address, *rate_address_burst, second),
             by_member: self.limiter("member", *rate_requests, *rate_requests_burst, second),
+            outside: self.limiter("outside", OUTSIDE.0, OUTSIDE.1, second),
             by_stale_session: self.limiter("stale_session", *rate_requests, *rate_requests_burst, second),
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue},
     middleware::Next,
     response::Response,
 };
@@ -34,13 +34,14 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     if !is_proxy(&peer) {
         return peer;
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).map(str::trim).collect();
+    // As bytes: a proxy appends to whatever the client wrote, and that need not be text.
+    let forwarded = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+    let hops: Vec<&[u8]> = forwarded.flat_map(|value| value.split(|byte| *byte == b',')).collect();
     let mut nearest = peer;
     for hop in hops.iter().rev() {
         // What is not an address was not written by a proxy that we trust.
-        let Ok(address) = hop.parse::<IpAddr>() else { break };
-        nearest = address.to_canonical();
+        let Some(address) = address_in(hop) else { break };
+        nearest = address;
         if !is_proxy(&nearest) {
             break;
         }
@@ -48,15 +49,26 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     nearest
 }
 
+/// The address in a hop; some proxies write the port, too.
+fn address_in(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?.trim();
+    let address = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address| address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn from(peer: &str, forwarded: &[&str]) -> String {
+        from_bytes(peer, &forwarded.iter().map(|value| value.as_bytes()).collect::<Vec<_>>())
+    }
+
+    fn from_bytes(peer: &str, forwarded: &[&[u8]]) -> String {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for value in forwarded {
-            headers.append("x-forwarded-for", value.parse().unwrap());
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(value).unwrap());
         }
         client(peer.parse().unwrap(), &headers, &trusted).to_string()
     }
@@ -67,6 +79,17 @@ mod tests {
         assert_eq!(from("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(from("::1", &["2001:db8::7"]), "2001:db8::7");
         assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    /// Found by an attacker: one byte that is no ASCII, and the client counted as the proxy, which has no limit.
+    #[test]
+    fn whatever_the_client_wrote_the_proxy_s_own_hop_is_read() {
+        for value in [&b"\xff, 198.51.100.7"[..], b"\xff\xfe,198.51.100.7", b"1.2.3.4\xe9,,198.51.100.7 "] {
+            assert_eq!(from_bytes("10.0.0.1", &[value]), "198.51.100.7");
+            assert_eq!(from_bytes("10.0.0.1", &[b"\xff", value]), "198.51.100.7");
+        }
+        assert_eq!(from("10.0.0.1", &["198.51.100.7:51234"]), "198.51.100.7");
+        assert_eq!(from("10.0.0.1", &["[2001:db8::7]:51234, 10.0.0.2"]), "2001:db8::7");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -12,6 +12,8 @@ use protocol::{MemberId, SessionId};
 
 use super::{AppState, address::ClientAddress, extract::bearer};
 use crate::{
+    admission::Place,
+    failure::Failure,
     service::limiter::{Allowance, Limiter},
     sources::subscriber,
 };
@@ -27,25 +29,70 @@ pub struct RequestLimits {
     pub by_address: Limiter<IpAddr>,
     /// Requests of one member.
     pub by_member: Limiter<MemberId>,
+    /// Requests from one address for what is not of the API: health, documentation, and what does not exist.
+    pub outside: Limiter<IpAddr>,
     /// Requests with the token of one session that is over: as many as of one member, but not the member's own.
     pub by_stale_session: Limiter<SessionId>,
 }
 
 impl RequestLimits {
+    /// Charges a request that counts as `cost`. One was taken when it came.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub fn further(&self, member: &MemberId, cost: u32) -> Result<(), Failure> {
+        self.by_member.check_many(member, cost.saturating_sub(1))
+    }
+
     /// Forgets who has their whole allowance. To be called now and then.
     pub fn tidy(&self) {
         self.by_address.tidy();
         self.by_member.tidy();
+        self.outside.tidy();
         self.by_stale_session.tidy();
     }
 }
 
-/// Lets a request through or answers 429, and tells what is left either way. Health and the WebSocket have no limit
-/// here.
+/// Requests outside the API a second from one address, and at once: for whatever watches over the process, ten times.
+pub const OUTSIDE: (u32, u32) = (200, 1_000);
+/// Refused requests after which a connection is closed: refusing them costs something, too.
+const REFUSED_MAX: u32 = 10;
+
+/// Lets a request through or answers 429, and tells what is left either way. An upgrade to WebSocket has no limit here: each
+/// takes a connection.
 pub async fn limit(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    if !request.uri().path().starts_with("/api/") {
-        return next.run(request).await;
+    let stranger = request.extensions().get::<Place>().and_then(Place::stranger);
+    let mut response = match request.uri().path() {
+        path if path.starts_with("/api/") => limit_api(&state, request, next).await,
+        "/ws" if request.headers().contains_key(header::UPGRADE) => {
+            let response = next.run(request).await;
+            // Whoever is not let in has nothing else to ask here.
+            return if response.status() == StatusCode::SWITCHING_PROTOCOLS { response } else { closing(response) };
+        }
+        _ => match request
+            .extensions()
+            .get()
+            .map_or(Ok(()), |ClientAddress(from)| state.limits.outside.check(&subscriber(*from)))
+        {
+            Ok(()) => next.run(request).await,
+            Err(failure) => failure.into_response(),
+        },
+    };
+    if response.status() == StatusCode::TOO_MANY_REQUESTS
+        && stranger.is_some_and(|stranger| stranger.refuse() >= REFUSED_MAX)
+    {
+        response = closing(response);
     }
+    response
+}
+
+/// The connection is closed after this answer.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+async fn limit_api(state: &AppState, request: Request, next: Next) -> Response {
     let limits = Arc::clone(&state.limits);
     let mut told = Vec::new();
     let mut refused = None;

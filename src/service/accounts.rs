@@ -24,7 +24,7 @@ use crate::{
     ids::Ids,
     sources::subscriber,
     store::{
-        MemberStore, SessionStore,
+        MemberStore, SessionStore, StoreError,
         changes::Actor,
         members::{EmailTaken, MemberRecord, NewMember},
         sessions::{NewToken, Rotation},
@@ -160,9 +160,17 @@ impl Accounts {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let next = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime) };
-        self.sessions.start(session, member.profile.id, next, now).await?;
+        for ended in self.sessions.start(session, member.profile.id, next, now).await? {
+            self.end(member.profile.id, ended);
+        }
         member.profile.last_login = Some(now);
         self.answer(member, session, token.token, next.expires_at)
+    }
+
+    /// A session is over: its connections close, and its access tokens spend nothing of its member's.
+    fn end(&self, member: MemberId, session: SessionId) {
+        self.stale.remember(session);
+        self.hub.close(member, Some(session), Close::with(CloseCode::Unauthorized));
     }
 
     /// Exchanges a refresh token for a new pair of tokens.
@@ -181,8 +189,7 @@ impl Accounts {
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Rotation::Reused { session, member } => {
                 tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
-                self.stale.remember(session);
-                self.hub.close(member, Some(session), Close::with(CloseCode::Unauthorized));
+                self.end(member, session);
                 Err(self.denied(ErrorCode::RefreshTokenReused))
             }
         }
@@ -194,15 +201,20 @@ impl Accounts {
     /// The store.
     pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
         let now = self.clock.now();
-        if all {
-            until_known(|| self.sessions.revoke_all(who.member, now)).await?;
-        } else {
-            until_known(|| self.sessions.revoke(who.session, now)).await?;
-        }
-        self.stale.remember(who.session);
         let session = (!all).then_some(who.session);
-        self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
-        Ok(())
+        let revoked = if all {
+            until_known(|| self.sessions.revoke_all(who.member, now)).await.map(drop)
+        } else {
+            until_known(|| self.sessions.revoke(who.session, now)).await.map(drop)
+        };
+        if revoked.is_ok() {
+            self.stale.remember(who.session);
+            self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
+        } else if matches!(revoked, Err(StoreError::Timeout)) {
+            // It may have happened. Whoever may still sign in comes back.
+            self.hub.close(who.member, session, Close::with(CloseCode::Disconnected));
+        }
+        Ok(revoked?)
     }
 
     /// Checks an access token: who it speaks for, and that its session and member are still good.

@@ -30,9 +30,9 @@ const SENT_MAX: usize = 2_000;
 /// Where a sync starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the full state: there is no cursor, or none that was made here for this member.
+    /// With the full state: there is no cursor.
     Full,
-    /// With the full state: the store has gone back behind the cursor.
+    /// With the full state: the cursor was not made here for this member, or the store has gone back behind it.
     Reset,
     /// With what changed after a place.
     Since(Place),

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    accounts::Authorized,
     administration::entry,
     documents::{Documents, pair_of},
     slots::Slots,
@@ -124,13 +125,13 @@ impl Exports {
     ///
     /// # Errors
     /// `overloaded` while the member exports already, or too many others do, of all or from that address.
-    pub fn start(self: &Arc<Self>, member: MemberId, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
-        let slots = (self.slots.take(member)?, self.addresses.take(subscriber(to))?);
+    pub fn start(self: &Arc<Self>, who: Authorized, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
+        let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
         tokio::spawn(async move {
             let writer = Writer::new(sender);
-            if let Err(failure) = exports.write(member, &writer).await {
+            if let Err(failure) = exports.write(who, &writer).await {
                 // Whoever has gone needs no reason.
                 let _ = timeout(PATIENCE, writer.parts.send(Err(failure))).await;
             }
@@ -139,7 +140,15 @@ impl Exports {
         Ok(receiver)
     }
 
-    async fn write(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
+    /// Whether whoever asked may still read: an export lasts longer than a request, and ends with its session.
+    async fn check(&self, who: Authorized) -> Result<(), Failure> {
+        let session = self.sessions.view(who.session).await?;
+        let good = session.is_some_and(|session| session.is_active && !session.revoked);
+        if good { Ok(()) } else { Err(ErrorCode::SessionRevoked.into()) }
+    }
+
+    async fn write(&self, who: Authorized, to: &Writer) -> Result<(), Failure> {
+        let member = who.member;
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
         let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
@@ -163,7 +172,7 @@ impl Exports {
         let mut written = HashSet::new();
         for _ in 0..ROUNDS {
             let before = written.len();
-            self.all_conversations(member, &mut written, to).await?;
+            self.all_conversations(who, &mut written, to).await?;
             // One with a new message moves to the top of the list: it may have passed a round that was further down.
             if written.len() == before {
                 break;
@@ -175,20 +184,20 @@ impl Exports {
     /// The conversations that are not written yet, through all pages of the list.
     async fn all_conversations(
         &self,
-        member: MemberId,
+        who: Authorized,
         written: &mut HashSet<ConversationId>,
         to: &Writer,
     ) -> Result<(), Failure> {
         let mut page = protocol::rest::PageQuery { limit: Some(PAGE_MAX), cursor: None };
         loop {
-            let mut list = self.documents.list(member, &page).await?;
+            let mut list = self.documents.list(who.member, &page).await?;
             list.conversations.retain(|conversation| !written.contains(&conversation.id));
             for conversations in list.conversations.chunks(AT_A_TIME) {
                 if !written.is_empty() {
                     to.text(",").await?;
                 }
                 written.extend(conversations.iter().map(|conversation| conversation.id));
-                self.conversations(member, conversations, to).await?;
+                self.conversations(who, conversations, to).await?;
             }
             match list.next {
                 Some(next) => page.cursor = Some(next),
@@ -218,10 +227,12 @@ impl Exports {
     /// Conversations with their messages, the first page of all of them read at once.
     async fn conversations(
         &self,
-        member: MemberId,
+        who: Authorized,
         conversations: &[ConversationSummary],
         to: &Writer,
     ) -> Result<(), Failure> {
+        self.check(who).await?;
+        let member = who.member;
         let wanted: Vec<_> = conversations
             .iter()
             .filter_map(|conversation| Some((conversation.id, pair_of(&conversation.members)?, 0)))
@@ -234,7 +245,7 @@ impl Exports {
             let comma = if number == 0 { "" } else { "," };
             to.text(&format!("{comma}{head},\"messages\":[")).await?;
             if let Some((&wanted, page)) = pages.next_if(|(wanted, _)| wanted.0 == *id) {
-                self.messages(member, wanted, page, to).await?;
+                self.messages(who, wanted, page, to).await?;
             }
             to.text("]}").await?;
         }
@@ -244,7 +255,7 @@ impl Exports {
     /// The messages of a conversation, the first page of which is at hand.
     async fn messages(
         &self,
-        member: MemberId,
+        who: Authorized,
         (conversation, pair, _): (ConversationId, [MemberId; 2], u64),
         mut page: (Vec<MessageDocument>, bool),
         to: &Writer,
@@ -265,7 +276,8 @@ impl Exports {
             if !more {
                 return Ok(());
             }
-            let next = self.documents.pages(member, &[(conversation, pair, last)]).await?;
+            self.check(who).await?;
+            let next = self.documents.pages(who.member, &[(conversation, pair, last)]).await?;
             page = next.into_iter().next().unwrap_or_default();
         }
     }

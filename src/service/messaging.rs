@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use protocol::{
     ClientMessageId, ConnectionId, ConversationId, Cursor, ErrorCode, MemberId, ServerFrame,
     limits::CONTENT_MAX_CHARS,
-    model::UserType,
     rest::Audience,
     server::{Conversations, History, TypingPush},
 };
@@ -14,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Respond, answer,
+    beginnings::Beginnings,
     catch_up::Start,
     cursor::{self, Partial},
     events::Events,
@@ -118,7 +118,7 @@ pub struct Messaging {
     events: Events,
     cursors: cursor::Keys,
     memberships: Cache<ConversationId, Membership>,
-    beginnings: Arc<Limiter<MemberId>>,
+    beginnings: Arc<Beginnings>,
     admission: Admission,
     typing_shown: Limiter<MemberId>,
 }
@@ -169,12 +169,8 @@ impl Messaging {
         beginnings: Limiter<MemberId>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let beginnings = Arc::new(beginnings);
-        let limit = Arc::clone(&beginnings);
-        let admission = Admission::new(move |member, user_type| match user_type {
-            UserType::Admin => Ok(()),
-            UserType::Member => limit.check(&member).map_err(|refused| refused.retry_after.unwrap_or_default()),
-        });
+        let beginnings = Beginnings::new(beginnings);
+        let admission = beginnings.admission();
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);
         Self { store, members, sequencer, events, cursors, memberships, beginnings, admission, typing_shown }
@@ -348,7 +344,8 @@ impl Messaging {
         let place = match &start {
             Some(Start::Since(place)) => *place,
             Some(Start::Within(within)) => within.start(),
-            Some(Start::Full | Start::Reset) | None => return Start::Full,
+            // What the client has may be of another server or member, or of a state that is gone together with its secret.
+            Some(Start::Full | Start::Reset) | None => return Start::Reset,
         };
         start.filter(|_| self.store.accepts(place)).unwrap_or(Start::Reset)
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     failure::Failure,
     photos::Portraits,
-    sources::subscriber,
+    sources::{network, subscriber},
     store::changes::{Actor, Change},
 };
 
@@ -27,6 +27,8 @@ const UPLOADS: usize = 16;
 const UPLOADS_PER_MEMBER: usize = 1;
 /// Of these, uploads from one address (one /64 of IPv6): accounts are free, places are not.
 const UPLOADS_PER_ADDRESS: usize = UPLOADS / 4;
+/// Of these, uploads from one network (a /24 of IPv4, a /48 of IPv6).
+const UPLOADS_PER_NETWORK: usize = UPLOADS / 2;
 
 /// Photos.
 pub struct Photos {
@@ -34,6 +36,7 @@ pub struct Photos {
     album: Arc<Album>,
     uploads: Slots<MemberId>,
     addresses: Slots<IpAddr>,
+    networks: Slots<IpAddr>,
     portraits: Portraits,
 }
 
@@ -41,25 +44,37 @@ pub struct Photos {
 pub struct Upload {
     member: MemberId,
     by: Actor,
-    _slots: (Slot<MemberId>, Slot<IpAddr>),
+    _slots: (Slot<MemberId>, Slot<IpAddr>, Slot<IpAddr>),
 }
 
 impl Photos {
     /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
     #[must_use]
     pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
-        let (uploads, addresses) = (Slots::new(UPLOADS, UPLOADS_PER_MEMBER), Slots::new(UPLOADS, UPLOADS_PER_ADDRESS));
-        Self { profiles, album, uploads, addresses, portraits: Portraits::new(patience) }
+        Self {
+            profiles,
+            album,
+            uploads: Slots::new(UPLOADS, UPLOADS_PER_MEMBER),
+            addresses: Slots::new(UPLOADS, UPLOADS_PER_ADDRESS),
+            networks: Slots::new(UPLOADS, UPLOADS_PER_NETWORK),
+            portraits: Portraits::new(patience),
+        }
     }
 
     /// Lets an upload in, before any of it is read.
     ///
     /// # Errors
-    /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `overloaded`; the store.
+    /// `forbidden` for the photo of somebody else, except for administrators; a rate limit; `member_not_found`; `overloaded`;
+    /// the store.
     pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
         let by = may_change(who, from, member)?;
+        self.profiles.charge(who)?;
         self.profiles.present(member).await?;
-        let slots = (self.uploads.take(who.member)?, self.addresses.take(subscriber(from))?);
+        let slots = (
+            self.uploads.take(who.member)?,
+            self.addresses.take(subscriber(from))?,
+            self.networks.take(network(from))?,
+        );
         Ok(Upload { member, by, _slots: slots })
     }
 
@@ -93,10 +108,11 @@ impl Photos {
     /// Removes the photo of a member, if they have one. When this returns, its file is gone.
     ///
     /// # Errors
-    /// `forbidden` for the photo of somebody else, except for administrators; `member_not_found`; `unavailable` when it
-    /// cannot be deleted; or the store.
+    /// `forbidden` for the photo of somebody else, except for administrators; a rate limit; `member_not_found`;
+    /// `unavailable` when it cannot be deleted; or the store.
     pub async fn remove(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<(), Failure> {
         let by = may_change(who, from, member)?;
+        self.profiles.charge(who)?;
         let _turn = self.album.turn(member).await;
         let url = self.profiles.present(member).await?.profile.profile_image_url;
         let taken = self.album.take(member, url.as_deref()).await?;

@@ -74,9 +74,7 @@ impl Profiles {
         expected: Option<u64>,
     ) -> Result<(Member, u64), Failure> {
         let by = may_change(who, from, member)?;
-        if who.user_type != UserType::Admin {
-            self.limit.check(&who.member)?;
-        }
+        self.charge(who)?;
         if let Some(Some(url)) = &patch.profile_image_url {
             self.check_picture(member, url).await?;
         }
@@ -86,6 +84,17 @@ impl Profiles {
             self.album.discard_later(member, former);
         }
         Ok((after.profile, after.version))
+    }
+
+    /// Charges a change of a profile or of its photo to the member who makes it; administrators are exempt.
+    ///
+    /// # Errors
+    /// A rate limit.
+    pub(super) fn charge(&self, who: &Authorized) -> Result<(), Failure> {
+        match who.user_type {
+            UserType::Admin => Ok(()),
+            UserType::Member => self.limit.check(&who.member),
+        }
     }
 
     /// Whether a picture may be that of a member: photos of this server only, because everybody who looks at a picture tells

@@ -121,7 +121,9 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
             let further = u32::try_from(members.len() / limits::WATCHED_PER_FRAME).unwrap_or(u32::MAX);
             context.frames.check_many(&member, further)
         }
-        Query::List { .. } | Query::History { .. } | Query::Renew(_) => Ok(()),
+        // One was taken when the frame came.
+        Query::List { .. } => context.frames.check_many(&member, limits::LIST_FRAMES - 1),
+        Query::History { .. } | Query::Renew(_) => Ok(()),
     }
 }
 

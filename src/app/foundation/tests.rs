@@ -15,15 +15,17 @@ use protocol::{
 };
 
 use secrecy::SecretString;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
     config::Cli,
     hub::{Connection, Outbox},
-    service::messaging::direct_conversation,
+    service::{accounts::Authorized, export::Part, messaging::direct_conversation},
     store::{
         conversations::{Append, Command, NewConversation},
         members::NewMember,
+        sessions::NewToken,
         turns::Caller,
     },
 };
@@ -128,7 +130,15 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, documents, clock));
 
-    let mut parts = exports.start(me, Ipv4Addr::LOCALHOST.into()).unwrap();
+    let signed_in = async |member| {
+        let (session, at) = (base.ids.session(), Timestamp::from_millis(1));
+        let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
+        let token = NewToken { hash, expires_at: at };
+        base.store.sessions.start(session, member, token, at).await.unwrap();
+        Authorized { member, session, user_type: UserType::Member, expires_at: at }
+    };
+    let who = signed_in(me).await;
+    let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into()).unwrap();
     let mut export = Vec::new();
     while !String::from_utf8_lossy(&export).contains("hello") {
         export.extend(parts.recv().await.unwrap().unwrap());
@@ -146,10 +156,33 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     assert_eq!(found.len(), members.len());
     assert_eq!(export["conversations"].as_array().unwrap().len(), members.len(), "none twice");
 
+    // Found by an attacker: a thief's export outlived "log out everywhere", and had what was said after it.
+    let mut parts = eventually_started(&exports, who).await;
+    parts.recv().await.unwrap().unwrap();
+    base.store.sessions.revoke_all(me, Timestamp::from_millis(2)).await.unwrap();
+    let mut last = None;
+    while let Some(part) = parts.recv().await {
+        last = Some(part);
+    }
+    assert_eq!(last.unwrap().unwrap_err().code, ErrorCode::SessionRevoked);
+
     // Who does not read holds a place; one address, however many accounts it has, not all of them.
     let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-    let _held = [members[1], members[2]].map(|member| exports.start(member, from(1)).unwrap());
-    let refused = exports.start(members[3], from(1)).err().map(|failure| failure.code);
+    let [first, second, third] =
+        [signed_in(members[1]).await, signed_in(members[2]).await, signed_in(members[3]).await];
+    let _held = [first, second].map(|who| exports.start(who, from(1)).unwrap());
+    let refused = exports.start(third, from(1)).err().map(|failure| failure.code);
     assert_eq!(refused, Some(ErrorCode::Overloaded));
-    assert!(exports.start(members[3], from(2)).is_ok());
+    assert!(exports.start(third, from(2)).is_ok());
+}
+
+/// The place of the member's former export is given back a moment after its last part.
+async fn eventually_started(exports: &Arc<Exports>, who: Authorized) -> mpsc::Receiver<Part> {
+    loop {
+        match exports.start(who, Ipv4Addr::LOCALHOST.into()) {
+            Ok(parts) => return parts,
+            Err(failure) => assert_eq!(failure.code, ErrorCode::Overloaded),
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -75,8 +75,7 @@ async fn search(
     Params(query): Params<SearchQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<Directory>, Failure> {
-    // One was taken before the request came here.
-    state.limits.by_member.check_many(&who.member, SEARCH_COST - 1)?;
+    state.limits.further(&who.member, SEARCH_COST)?;
     state.directory.search(&who, &query.q, &page).await.map(Json)
 }
 
@@ -158,7 +157,7 @@ async fn erase(
     responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(from): Peer) -> Result<Response, Failure> {
-    let parts = state.exports.start(who.member, from)?;
+    let parts = state.exports.start(who, from)?;
     let parts = stream::unfold(parts, async |mut parts| {
         let part = parts.recv().await?;
         Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))

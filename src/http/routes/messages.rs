@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// Requests that one counts as which looks at all conversations of a member.
+const LIST_COST: u32 = 4;
+
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -99,6 +102,7 @@ async fn list(
     SignedIn(who): SignedIn,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<ConversationList>, Failure> {
+    state.limits.further(&who.member, LIST_COST)?;
     state.documents.list(who.member, &page).await.map(Json)
 }
 
@@ -112,6 +116,7 @@ async fn list(
     responses((status = 200, description = "In all, and by conversation.", body = Unread))
 )]
 async fn unread(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<Unread>, Failure> {
+    state.limits.further(&who.member, LIST_COST)?;
     state.documents.unread(who.member).await.map(Json)
 }
 
