@@ -10,7 +10,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use protocol::{ClientMessageId, CloseCode, ConversationId, RequestId, ServerFrame};
+use protocol::{
+    ClientMessageId, CloseCode, ConversationId, RequestId, ServerFrame,
+    size::{conversation_bytes, entry_bytes},
+};
 
 use super::Frame;
 use crate::{budget::Budget, failure::Failure};
@@ -38,6 +41,21 @@ pub struct Reply {
     /// Whether it refuses a message only because one before it is waited for: no sign of a client that is too fast.
     pub held: bool,
 }
+
+impl Reply {
+    /// Bytes that it holds beyond what any answer does: those of a page, never less than it has when it is encoded.
+    fn size(&self) -> usize {
+        match &self.result {
+            Ok(ServerFrame::Conversations(page)) => page.conversations.iter().map(conversation_bytes).sum(),
+            Ok(ServerFrame::History(page)) => page.entries.iter().map(entry_bytes).sum(),
+            Ok(ServerFrame::PresenceSnapshot(snapshot)) => snapshot.members.len() * PRESENCE_BYTES,
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes of the presence of a member in a snapshot.
+const PRESENCE_BYTES: usize = 120;
 
 /// Why and how to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +93,10 @@ pub struct Outbox {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Delivery>,
-    /// Of the events in `queue`. Replies are bounded by the number of requests.
+    /// Of the events in `queue`, which are bounded by [`OutboxLimits::bytes`].
     bytes: usize,
+    /// Of the replies in `queue`, which are bounded by the number of requests. Charged as well.
+    replies: usize,
     /// Bytes that were taken and are being written. Charged, as `bytes` are.
     held: usize,
     close: Option<Close>,
@@ -103,9 +123,18 @@ impl Outbox {
             self.budget.metrics().outbox_dropped.inc();
             return;
         }
-        if let Delivery::Event(frame) = &delivery {
-            state.bytes += frame.len();
-            self.budget.charge(frame.len());
+        match &delivery {
+            Delivery::Event(frame) => {
+                state.bytes += frame.len();
+                self.budget.charge(frame.len());
+            }
+            Delivery::Reply(reply) => {
+                let size = reply.size();
+                if size > 0 {
+                    state.replies += size;
+                    self.budget.charge(size);
+                }
+            }
         }
         state.queue.push_back(delivery);
         if state.queue.len() > self.limits.frames || state.bytes > self.limits.bytes {
@@ -138,20 +167,23 @@ impl Outbox {
     fn drop_queued(&self, state: &mut State) {
         let dropped = u64::try_from(state.queue.len()).unwrap_or(u64::MAX);
         self.budget.metrics().outbox_dropped.inc_by(dropped);
+        self.empty(state);
+    }
+
+    fn empty(&self, state: &mut State) {
         state.queue = VecDeque::new();
-        self.budget.release(std::mem::take(&mut state.bytes));
+        self.budget.release(std::mem::take(&mut state.bytes) + std::mem::take(&mut state.replies));
     }
 
     /// The connection has ended: nothing is kept for it any more, and nothing is taken.
     pub fn end(&self) {
         let mut state = self.lock();
         state.overflowed = true;
-        state.queue = VecDeque::new();
-        self.budget.release(std::mem::take(&mut state.bytes));
+        self.empty(&mut state);
         self.settle(&mut state);
     }
 
-    /// Charges what the connection's own task is about to write beside what is queued: a sync, a large answer. It is given
+    /// Charges what the connection's own task is about to write beside what is queued: a sync. It is given
     /// back when the task waits for more to send, or has to stop.
     pub fn hold(&self, bytes: usize) {
         self.lock().held += bytes;
@@ -162,7 +194,7 @@ impl Outbox {
     #[must_use]
     pub fn charged(&self) -> usize {
         let state = self.lock();
-        state.bytes + state.held
+        state.bytes + state.replies + state.held
     }
 
     /// Gives back what was being written, once it was or never will be.
@@ -211,7 +243,7 @@ impl Outbox {
         let mut state = self.lock();
         state.waker = None;
         self.settle(&mut state);
-        state.held = std::mem::take(&mut state.bytes);
+        state.held = std::mem::take(&mut state.bytes) + std::mem::take(&mut state.replies);
         std::mem::take(&mut state.queue)
     }
 
@@ -333,6 +365,49 @@ mod tests {
         assert!(matches!(taken[0], Delivery::Event(_)));
         assert!(matches!(taken[1], Delivery::Reply(_)));
         assert!(outbox.take().is_empty());
+    }
+
+    /// Found by reading: eight pages that waited behind a ninth were charged to nobody.
+    #[test]
+    fn a_page_that_waits_is_charged_until_it_is_written() {
+        let outbox = outbox(10, 10_000);
+        let message = protocol::model::Message {
+            id: protocol::MessageId::from_bytes([1; 12]),
+            conversation: ConversationId::from_bytes([1; 12]),
+            seq: 1,
+            sender: protocol::MemberId::from_bytes([2; 12]),
+            client_id: ClientMessageId::from_bytes([1; 16]),
+            content: "x".repeat(60_000),
+            at: protocol::Timestamp::from_millis(0),
+        };
+        let history = protocol::server::History {
+            conversation: message.conversation,
+            entries: vec![protocol::model::Entry::Message(message)],
+            more: false,
+        };
+        let page = || {
+            let result = Ok(ServerFrame::History(history.clone()));
+            Delivery::Reply(Box::new(Reply { id: None, to_query: true, result, refused: None, held: false }))
+        };
+        let charged = |outbox: &Outbox| {
+            let charged = outbox.budget.metrics().memory_charged.get();
+            assert_eq!(usize::try_from(charged).unwrap(), outbox.charged());
+            outbox.charged()
+        };
+        outbox.push(page());
+        outbox.push(page());
+        assert!(charged(&outbox) > 120_000 && outbox.closing().is_none(), "the limit of bytes is for events");
+        let taken = outbox.take();
+        assert!(charged(&outbox) > 120_000, "they are being written");
+        drop(taken);
+        outbox.written();
+        assert_eq!(charged(&outbox), 0);
+        outbox.push(page());
+        outbox.cut();
+        assert_eq!(charged(&outbox), 0);
+        outbox.end();
+        outbox.push(page());
+        assert_eq!(charged(&outbox), 0);
     }
 
     #[test]

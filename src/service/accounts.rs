@@ -160,8 +160,15 @@ impl Accounts {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let next = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime) };
-        for ended in self.sessions.start(session, member.profile.id, next, now).await? {
-            self.end(member.profile.id, ended);
+        let id = member.profile.id;
+        let started = self.sessions.start(session, id, next, now).await.inspect_err(|error| {
+            if *error == StoreError::Timeout {
+                // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
+                self.hub.close(id, None, Close::with(CloseCode::Disconnected));
+            }
+        });
+        for ended in started? {
+            self.end(id, ended);
         }
         member.profile.last_login = Some(now);
         self.answer(member, session, token.token, next.expires_at)

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use protocol::{
-    ConversationId, MemberId, limits,
+    ConversationId, ErrorCode, MemberId, limits,
     model::{Conversation, Entry},
 };
 
@@ -110,12 +110,12 @@ impl CatchUp {
             Start::Since(place) => Round::first(Some(place)),
             Start::Within(place) => Round::at(place),
         };
-        let reset = match start {
-            Start::Full | Start::Since(_) => false,
-            Start::Reset => true,
-            Start::Within(place) => place.reset,
+        let (reset, more) = match start {
+            Start::Full | Start::Since(_) => (false, false),
+            Start::Reset => (true, false),
+            Start::Within(place) => (place.reset, place.more),
         };
-        Self { member, round, more: false, fell_back: false, reset, sent: HashMap::new() }
+        Self { member, round, more, fell_back: false, reset, sent: HashMap::new() }
     }
 
     /// The next part of the list.
@@ -124,22 +124,34 @@ impl CatchUp {
     /// The store.
     pub async fn next(&mut self, messaging: &Messaging) -> Result<Part, Failure> {
         let member = self.member;
-        let changes = match self.round.place {
+        let part = match self.round.place {
             None => messaging.changes(member, self.round.since).await?,
-            Some(place) => {
-                let rest = messaging.changes_below(member, part_after(&place, self.round.entries)).await?;
-                match self.usable(place, rest) {
-                    Some(rest) => rest,
-                    // Of another store, or more than a sync of changes may have.
-                    None => {
-                        (self.fell_back, self.more) = (true, false);
-                        self.round = Round::first(None);
-                        messaging.changes(member, None).await?
-                    }
-                }
+            Some(place) => messaging.changes_below(member, part_after(&place, self.round.entries)).await?,
+        };
+        let usable = match (part, self.round.place) {
+            (None, _) => {
+                self.gone_back();
+                None
+            }
+            (Some(part), None) => Some(part),
+            (Some(rest), Some(place)) => self.usable(place, rest),
+        };
+        let changes = match usable {
+            Some(changes) => changes,
+            None => {
+                (self.fell_back, self.more) = (true, false);
+                self.round = Round::first(None);
+                // The full state is good in any state of the store.
+                messaging.changes(member, None).await?.ok_or(ErrorCode::Internal)?
             }
         };
         Ok(self.take(changes))
+    }
+
+    /// The store has gone back behind what was sent: that may have vanished, and what took its numbers was not sent.
+    fn gone_back(&mut self) {
+        self.reset = true;
+        self.sent.clear();
     }
 
     /// Begins the next round: what changed since the list was begun.
@@ -158,15 +170,14 @@ impl CatchUp {
         Some(Done { place: place.start(), full: place.since.is_none(), more: self.more, reset: self.reset })
     }
 
-    /// What of a part can be sent; nothing if the sync has to begin anew with the full state.
-    fn usable(&self, place: Partial, rest: Option<Changes>) -> Option<Changes> {
-        match rest {
+    /// What of a part can be sent; nothing if the sync has to begin anew with the full state, because more has changed than
+    /// a sync of changes may have.
+    fn usable(&self, place: Partial, rest: Changes) -> Option<Changes> {
+        if rest.more && place.changed.is_some() {
             // A sync ends with a cursor that what it had no room for must not lie behind. So it goes on below.
-            Some(rest) if rest.more && place.changed.is_some() => {
-                self.fell_back.then_some(Changes { more: false, partial: true, ..rest })
-            }
-            usable => usable,
+            return self.fell_back.then_some(Changes { more: false, partial: true, ..rest });
         }
+        Some(rest)
     }
 
     fn leave_out_what_was_sent(&mut self, conversation: &mut Conversation) {
@@ -187,11 +198,13 @@ impl CatchUp {
             Some(place) => place,
             None => {
                 let since = self.round.since.filter(|_| !full).map(|since| since.position);
-                Partial { epoch, since, changed: since, begun: position, below: None, listed: 0, reset: self.reset }
+                let (reset, more) = (self.reset, false);
+                Partial { epoch, since, changed: since, begun: position, below: None, listed: 0, reset, more }
             }
         };
         self.round.whole &= !partial;
         self.more |= more;
+        place.more = self.more;
         let mut after = Vec::with_capacity(places.len());
         for below in places {
             place.below = Some(below);
@@ -283,17 +296,43 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_full_state_says_that_there_is_more() {
+        let member = MemberId::from_bytes([2; 12]);
+        let mut first = CatchUp::new(member, Start::Full);
+        first.take(changes(20, 1..=20, true));
+        first.take(Changes { more: true, ..changes(19, 1..=20, false) });
+        first.again();
+        let cut = first.take(changes(22, 21..=22, false));
+        let mut rest = CatchUp::new(member, Start::Within(cut.places[0]));
+        rest.take(changes(20, 1..=20, false));
+        rest.again();
+        rest.take(changes(22, 21..=22, false));
+        assert!(rest.done().is_some_and(|done| done.full && done.more));
+    }
+
+    #[test]
+    fn a_store_that_goes_back_during_a_sync_makes_it_a_reset_that_leaves_nothing_out() {
+        let mut sync = CatchUp::new(MemberId::from_bytes([2; 12]), Start::Full);
+        sync.take(changes(20, 1..=10, true));
+        sync.gone_back();
+        sync.round = Round::first(None);
+        let part = sync.take(changes(18, 5..=10, false));
+        assert_eq!(part.conversations[0].entries.len(), 6, "others have these numbers now");
+        assert!(sync.done().is_some_and(|done| done.reset));
+    }
+
+    #[test]
     fn a_round_after_the_full_state_goes_on_below_what_it_has_room_for() {
         let mut sync = CatchUp::new(MemberId::from_bytes([2; 12]), Start::Full);
         sync.fell_back = true;
         sync.take(changes(20, 1..=20, true));
         sync.again();
         let too_many = Changes { more: true, ..changes(30, 21..=30, false) };
-        let usable = sync.usable(sync.round.place.unwrap(), Some(too_many.clone())).unwrap();
+        let usable = sync.usable(sync.round.place.unwrap(), too_many.clone()).unwrap();
         let part = sync.take(usable);
         assert!(!part.ends_round && sync.done().is_none(), "some of what changed is still to be sent");
         assert_eq!(sync.round.place.unwrap().below, Some(Position(30)), "and lies below");
         sync.fell_back = false;
-        assert_eq!(sync.usable(sync.round.place.unwrap(), Some(too_many)), None, "the full state is shorter");
+        assert_eq!(sync.usable(sync.round.place.unwrap(), too_many), None, "the full state is shorter");
     }
 }

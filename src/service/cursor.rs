@@ -24,8 +24,11 @@ const VERSION: u8 = 2;
 const LABEL: &[u8] = b"members-book cursor 2";
 /// Bytes before the code: version, kind, epoch, position.
 const BODY: usize = 18;
-/// The same for a place within a sync: version, kind, epoch, four positions, how many conversations, whether it is a reset.
+/// The same for a place within a sync: version, kind, epoch, four positions, how many conversations, what is told at the end.
 const WITHIN: usize = 44;
+/// What is told at the end of a sync, as bits.
+const RESET: u8 = 1;
+const MORE: u8 = 2;
 /// Stands for no position.
 const NONE: Position = Position(u64::MAX);
 /// Bytes of the code: 2^80 guesses, each of which costs a rate-limited hello.
@@ -48,6 +51,8 @@ pub struct Partial {
     pub listed: u8,
     /// Whether the store had gone back behind what the client had when the sync began: whoever gets the rest is told too.
     pub reset: bool,
+    /// Whether the full state, which is sent, had no room for further conversations: the same.
+    pub more: bool,
 }
 
 impl Partial {
@@ -99,12 +104,13 @@ impl Keys {
     #[must_use]
     pub fn encode_within(&self, member: MemberId, place: &Partial) -> Cursor {
         let number = |position: Option<Position>| position.unwrap_or(NONE).0.to_be_bytes();
-        let Partial { epoch, since, changed, begun, below, listed, reset } = *place;
+        let Partial { epoch, since, changed, begun, below, listed, reset, more } = *place;
+        let told = (u8::from(reset) * RESET) | (u8::from(more) * MORE);
         let mut body = [0; WITHIN];
         let (head, rest) = body.split_at_mut(BODY - 8);
         write_head(head, KIND_WITHIN, epoch);
         let numbers = [since, changed, Some(begun), below].map(number);
-        let bytes = numbers.as_flattened().iter().copied().chain([listed, reset.into()]);
+        let bytes = numbers.as_flattened().iter().copied().chain([listed, told]);
         rest.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         self.sign::<WITHIN, { WITHIN + CODE }>(member, &body)
     }
@@ -124,7 +130,7 @@ impl Keys {
         let body = self.verify::<WITHIN>(member, KIND_WITHIN, cursor)?;
         let (epoch, rest) = after_kind(&body)?;
         let (numbers, rest) = rest.split_first_chunk::<32>()?;
-        let &[listed, reset] = rest else { return None };
+        let &[listed, told] = rest else { return None };
         let (numbers, _) = numbers.as_chunks::<8>();
         let &[since, changed, begun, below] = numbers else { return None };
         let position = |bytes: [u8; 8]| Some(Position(u64::from_be_bytes(bytes))).filter(|position| *position != NONE);
@@ -136,7 +142,8 @@ impl Keys {
             begun: position(begun).unwrap_or(NONE),
             below,
             listed,
-            reset: reset != 0,
+            reset: told & RESET != 0,
+            more: told & MORE != 0,
         })
     }
 
@@ -236,8 +243,26 @@ mod tests {
         let (keys, at) = (keys("secret", &[]), |number| Some(Position(number)));
         let epoch = Epoch([7; 8]);
         for place in [
-            Partial { epoch, since: None, changed: None, begun: Position(9), below: at(7), listed: 3, reset: true },
-            Partial { epoch, since: at(0), changed: at(0), begun: Position(0), below: at(0), listed: 0, reset: false },
+            Partial {
+                epoch,
+                since: None,
+                changed: None,
+                begun: Position(9),
+                below: at(7),
+                listed: 3,
+                reset: true,
+                more: true,
+            },
+            Partial {
+                epoch,
+                since: at(0),
+                changed: at(0),
+                begun: Position(0),
+                below: at(0),
+                listed: 0,
+                reset: false,
+                more: true,
+            },
             Partial {
                 epoch,
                 since: at(2),
@@ -246,6 +271,7 @@ mod tests {
                 below: None,
                 listed: 255,
                 reset: true,
+                more: false,
             },
         ] {
             let cursor = keys.encode_within(ANA, &place);

@@ -312,21 +312,18 @@ impl Messaging {
         Ok(History { conversation, entries: page.entries, more: page.more })
     }
 
-    /// What changed for a member since a position, or the first part of it; the full state without one.
+    /// What changed for a member since a position, or the first part of it; the full state without one. `None` if the store
+    /// has gone back behind that position.
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn changes(&self, member: MemberId, since: Option<Place>) -> Result<Changes, Failure> {
+    pub(super) async fn changes(&self, member: MemberId, since: Option<Place>) -> Result<Option<Changes>, Failure> {
         let changes = self.store.changes(member, since.map(|since| since.position)).await?;
-        match since {
-            // The epoch has ended meanwhile, and before that position.
-            Some(since) if !changes.full && !self.store.accepts(since) => Ok(self.store.changes(member, None).await?),
-            _ => Ok(changes),
-        }
+        // The epoch may have ended meanwhile, and before that position.
+        Ok(Some(changes).filter(|_| since.is_none_or(|since| self.store.accepts(since))))
     }
 
-    /// A further part of what changed for a member, `None` if the store has gone back
-    /// behind that.
+    /// A further part of what changed for a member; `None` if the store has gone back behind where it was begun.
     ///
     /// # Errors
     /// The store.

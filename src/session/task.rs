@@ -39,8 +39,8 @@ use crate::{
 /// Frames read before what they ask for is answered.
 const READ_BUDGET: usize = 64;
 
-/// Replies from this size on are charged to the budget of memory, in bytes.
-const CHARGED_FROM: usize = 4 * 1024;
+/// Rounds of a sync: with more, a client takes less than what goes on in its conversations.
+const ROUNDS_MAX: usize = 20;
 
 /// When to come back to a server that has hardly any place left, and too many of them taken from there.
 const CROWDED_RETRY: Duration = Duration::from_secs(60);
@@ -345,6 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     async fn catch_up(&mut self, member: MemberId, start: Start) -> Result<(), End> {
         let context = Arc::clone(&self.context);
         let mut catch_up = CatchUp::new(member, start);
+        let mut rounds = 0;
         loop {
             let part = match catch_up.next(&context.messaging).await {
                 Ok(part) => part,
@@ -362,7 +363,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     }
                     return self.send_sync(VecDeque::from([sync::done(member, done, &context.messaging)])).await;
                 }
+                _ if rounds >= ROUNDS_MAX => return Err(End::Close(Close::with(CloseCode::SlowConsumer))),
                 _ => {
+                    rounds += 1;
                     self.outbox.begin_sync();
                     catch_up.again();
                 }
@@ -428,12 +431,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     self.session.reply(now, *reply, &mut self.effects);
                     for effect in std::mem::take(&mut self.effects) {
                         match effect {
-                            Effect::Send(frame) => {
-                                if frame.len() >= CHARGED_FROM {
-                                    self.outbox.hold(frame.len());
-                                }
-                                frames.push_back(frame);
-                            }
+                            Effect::Send(frame) => frames.push_back(frame),
                             other => self.effects.push(other),
                         }
                     }

@@ -209,7 +209,7 @@ impl Backend for Sqlite {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.read(Turn::of(Caller::Health), |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
-        let Err(failure) = self.writer.health() else { return Ok(()) };
+        let Err(failure) = self.writer.health(self.timeout) else { return Ok(()) };
         if !self.writer.may_probe() {
             return Err(failure);
         }
@@ -219,7 +219,7 @@ impl Backend for Sqlite {
             tx.connection.prepare_cached(sql)?.execute([writer::PROBE_BYTES]).map(drop)
         })
         .await?;
-        self.writer.health()
+        self.writer.health(self.timeout)
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
@@ -335,11 +335,15 @@ mod tests {
     }
 
     fn open(path: &Path, exclusive: bool) -> Result<Store, StoreError> {
+        open_with(path, exclusive, Duration::from_secs(5))
+    }
+
+    fn open_with(path: &Path, exclusive: bool, timeout: Duration) -> Result<Store, StoreError> {
         let metrics = Arc::new(Metrics::new());
         let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
         let clock = Arc::new(crate::clock::SystemClock);
         let ids = Arc::new(Ids::new(Arc::clone(&clock) as _, Arc::new(crate::ids::SystemEntropy)));
-        let options = Options { path: path.to_owned(), readers: 1, timeout: Duration::from_secs(5), exclusive };
+        let options = Options { path: path.to_owned(), readers: 1, timeout, exclusive };
         Sqlite::open(options, clock, ids, metrics, &supervisor)
     }
 
@@ -381,6 +385,25 @@ mod tests {
         let started = open(&copy, true).unwrap();
         assert!(!has(&copy));
         started.backend.close().await;
+        store.backend.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_hangs_is_no_good_health_whatever_it_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let store = open_with(&path, true, Duration::from_millis(50)).unwrap();
+        store.backend.check().await.unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // Of a member's record, that is of no lane of messages.
+        let late = store.members.record_last_seen(Vec::new()).await;
+        assert_eq!(late, Err(StoreError::Timeout));
+        assert!(store.backend.check().await.is_err());
+        other.execute_batch("COMMIT").unwrap();
+        while store.backend.check().await.is_err() {
+            tokio::task::yield_now().await;
+        }
         store.backend.close().await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
@@ -124,7 +124,7 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let memory = Memory::load(&connection).map_err(row::store_error)?;
         let (sender, receiver) = bounded(QUEUE);
-        let health = Arc::new(Health(Mutex::new(Ok(()))));
+        let health = Arc::new(Health::default());
         let thread = WriterThread { connection, checkpoints, memory, clock, ids, metrics, health: Arc::clone(&health) };
         let thread = supervisor
             .thread("sqlite-write", None, move || thread.run(&receiver))
@@ -159,9 +159,13 @@ impl Writer {
         may
     }
 
-    /// Whether nothing has failed since a transaction wrote something that is on disk.
-    pub(super) fn health(&self) -> Result<(), StoreError> {
-        self.health.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether nothing has failed since a transaction wrote something that is on disk, and none takes longer than `patience`.
+    pub(super) fn health(&self, patience: Duration) -> Result<(), StoreError> {
+        let state = self.health.lock();
+        match state.busy_since {
+            Some(since) if since.elapsed() > patience => Err(unavailable("a transaction does not come to its end")),
+            _ => state.last.clone(),
+        }
     }
 
     /// Commits what is queued, and ends the thread.
@@ -185,21 +189,41 @@ struct WriterThread {
     health: Arc<Health>,
 }
 
-/// The first failure since which nothing that was written has come to the disk.
-struct Health(Mutex<Result<(), StoreError>>);
+/// How the writer is.
+#[derive(Default)]
+struct Health(Mutex<Wellbeing>);
+
+struct Wellbeing {
+    /// The first failure since which nothing that was written has come to the disk.
+    last: Result<(), StoreError>,
+    /// When the transaction that is under way began.
+    busy_since: Option<Instant>,
+}
+
+impl Default for Wellbeing {
+    fn default() -> Self {
+        Self { last: Ok(()), busy_since: None }
+    }
+}
 
 impl Health {
+    /// Held for a few instructions and never across a call that could panic.
+    fn lock(&self) -> MutexGuard<'_, Wellbeing> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Logs the first failure and the first success after it; remembers which it is. A transaction that wrote nothing
     /// says nothing about the disk.
     fn note(&self, failure: Option<&StoreError>, wrote: bool) {
-        let mut health = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (failure, &*health) {
+        let mut state = self.lock();
+        state.busy_since = None;
+        match (failure, &state.last) {
             (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
             (None, Err(_)) if wrote => tracing::info!("the store can be written again"),
             (Some(_), Err(_)) => {}
             (None, _) => return,
         }
-        *health = failure.map_or(Ok(()), |error| Err(error.clone()));
+        state.last = failure.map_or(Ok(()), |error| Err(error.clone()));
     }
 }
 
@@ -225,6 +249,7 @@ impl WriterThread {
     /// Commits a batch and tells everybody in it.
     fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
         let mut failures = Vec::new();
+        self.health.lock().busy_since = Some(Instant::now());
         let before = self.connection.total_changes();
         let committed = std::panic::catch_unwind(AssertUnwindSafe(|| self.transaction(batch, &mut failures)))
             .unwrap_or_else(|_| Err(StoreError::Inconsistent("a write panicked".to_owned())));
@@ -300,8 +325,8 @@ mod tests {
 
     #[test]
     fn only_what_was_written_shows_that_the_disk_takes_something_again() {
-        let health = Health(Mutex::new(Ok(())));
-        let is_good = || health.0.lock().unwrap().is_ok();
+        let health = Health::default();
+        let is_good = || health.lock().last.is_ok();
         health.note(Some(&unavailable("no space")), false);
         assert!(!is_good());
         // The purge that found nothing.
@@ -328,7 +353,7 @@ mod tests {
             ids: Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy))),
             clock,
             metrics,
-            health: Arc::new(Health(Mutex::new(Ok(())))),
+            health: Arc::default(),
         };
         let member = MemberId::from_bytes([1; 12]);
         let (failed, mut first) = oneshot::channel::<Result<(), StoreError>>();
