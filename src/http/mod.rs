@@ -15,6 +15,7 @@
 //! | [`detach`] | requests that change something run to their end, whoever hangs up |
 //! | [`observe`] | deadline, metrics and log of every request |
 //! | [`progress`] | the deadline of writes |
+//! | [`readiness`] | whether the store answers, asked once for all |
 //! | [`serve`], [`refusal`] | accepting connections, as many as there is room for; refusing the others |
 //!
 //! Handlers translate; rules live in `service`.
@@ -30,6 +31,7 @@ pub mod observe;
 pub mod openapi;
 pub mod problem;
 pub mod progress;
+pub mod readiness;
 mod refusal;
 pub mod request_id;
 pub mod routes;
@@ -57,7 +59,7 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use self::{detach::Detached, limits::RequestLimits, negotiate::Shared};
+use self::{detach::Detached, limits::RequestLimits, negotiate::Shared, readiness::Readiness};
 use crate::{
     budget::Budget,
     failure::Failure,
@@ -67,7 +69,6 @@ use crate::{
         export::Exports, photos::Photos, profiles::Profiles,
     },
     session,
-    store::Backend,
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
@@ -93,8 +94,8 @@ pub struct AppState {
     pub advice: Arc<Advice>,
     /// What WebSocket connections need.
     pub session: Arc<session::Context>,
-    /// The store, for its health.
-    pub store: Arc<dyn Backend>,
+    /// Whether the store answers.
+    pub readiness: Arc<Readiness>,
     /// Watches over the tasks of the server.
     pub supervisor: Supervisor,
     /// How many requests are allowed.

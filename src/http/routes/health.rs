@@ -55,6 +55,6 @@ async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
         return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY));
     }
     state.session.messaging.check()?;
-    state.store.check().await?;
+    state.readiness.check().await?;
     Ok(OK)
 }
