@@ -27,7 +27,7 @@ pub enum Caller {
 pub enum Weight {
     /// A few look-ups, or a page.
     Light,
-    /// Longer: a sync, a search, everything of a member. Never takes all readers.
+    /// Longer: a sync, a search, whatever looks at everything of a member. Never takes all readers.
     Heavy,
 }
 

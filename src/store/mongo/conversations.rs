@@ -316,7 +316,7 @@ impl ConversationStore for Mongo {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(Turn::light(member), async move |_, db| list(&db, member, before, limit).await).await
+        self.read(Turn::heavy(member), async move |_, db| list(&db, member, before, limit).await).await
     }
 
     async fn history(

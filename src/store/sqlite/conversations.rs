@@ -318,7 +318,7 @@ impl ConversationStore for Sqlite {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(Turn::light(member), move |connection| {
+        self.read(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| list(connection, member, before, limit))
         })
         .await
