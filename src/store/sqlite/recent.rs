@@ -6,7 +6,8 @@
 /// Entries that are remembered. Members who are about to read are seldom further behind.
 const ENTRIES: u8 = 32;
 
-/// The senders of the newest entries: their places among the participants.
+/// The senders of the newest entries: their places among the participants, which stay the same as long as the conversation's
+/// members do. Whoever changes these begins with an empty one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Recent {
     /// A ring; the next entry goes to [`Self::next`].
