@@ -1,13 +1,13 @@
 //! HTTP to WebSocket (RFC 6455, section 4).
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::{net::TcpStream, time::Instant};
@@ -60,14 +60,13 @@ pub async fn upgrade(
     let context = Arc::clone(&state.session);
     // The task of the connection, from here to its end. It keeps its place among the connections.
     state.session.tasks.spawn(async move {
-        match upgrading.await {
-            Ok(upgraded) => {
-                if let Some(stream) = websocket(upgraded).await {
-                    session::task::run(stream, peer, Some(place), context).await;
-                }
-            }
-            Err(error) => tracing::debug!(%peer, %error, "the upgrade to WebSocket failed"),
+        // What is only passed on must be out of scope when the connection is waited for: it would take its room in the
+        // future of every idle connection.
+        match Box::pin(websocket(upgrading, peer)).await {
+            Some(stream) => session::task::run(stream, peer, Some(place), context),
+            None => return,
         }
+        .await;
     });
     let mut response = response.map(|()| axum::body::Body::empty());
     if chosen {
@@ -77,7 +76,14 @@ pub async fn upgrade(
 }
 
 /// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
-async fn websocket(upgraded: Upgraded) -> Option<WebSocketStream<Reading<TcpStream>>> {
+async fn websocket(upgrading: OnUpgrade, peer: IpAddr) -> Option<WebSocketStream<Reading<TcpStream>>> {
+    let upgraded = match upgrading.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "the upgrade to WebSocket failed");
+            return None;
+        }
+    };
     let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Progress<TcpStream>>>() else {
         tracing::error!("an upgraded connection is not a TCP socket");
         return None;

@@ -83,6 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.stream.next().await
     }
 
+    /// Bytes that are begun and not written yet.
+    pub fn unwritten(&self) -> usize {
+        self.writing.unwritten()
+    }
+
     /// Writes frames and flushes once. What is written leaves `frames`. A slow reader may take its time, but neither stop
     /// nor take hardly anything: see [`Pace`](super::pace::Pace).
     ///

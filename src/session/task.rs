@@ -165,6 +165,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             dispatch::stop_typing(&context, connection, typing);
         }
         outbox.end();
+        // What the socket has half written is held until that is closed.
+        outbox.hold(socket.unwritten());
         let code = match end {
             End::Close(close) => Some(close.code),
             End::Left | End::Gone => None,
@@ -194,6 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             },
             None => closed.await,
         }
+        outbox.written();
     }
 
     /// Reads what has arrived, and does what it asks for.
@@ -204,7 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let performed = self.perform().await;
         end?;
         if let Err(End::Close(close)) = performed {
-            self.finish_requests(close).await?;
+            // Boxed, as is all that is seldom needed.
+            Box::pin(self.finish_requests(close)).await?;
         }
         performed
     }
@@ -396,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let closing = self.outbox.closing();
         self.forward().await?;
         let Some(close) = closing else { return Ok(()) };
-        self.finish_requests(close).await?;
+        Box::pin(self.finish_requests(close)).await?;
         Err(End::Close(close))
     }
 

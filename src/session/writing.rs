@@ -46,6 +46,11 @@ impl Writing {
         self.total
     }
 
+    /// Bytes that are kept because the stream did not take them.
+    pub(super) fn unwritten(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Writes what is left of earlier frames.
     ///
     /// # Errors
