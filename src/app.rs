@@ -205,7 +205,7 @@ impl App {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let stream = session::socket::accept(stream, Vec::new()).await;
-        self.session.tasks.spawn(session::task::run(stream, peer, None, Arc::clone(&self.session)));
+        self.session.tasks.spawn(session::task::open(stream, peer, None, Arc::clone(&self.session)).run_to_end());
     }
 
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,

@@ -60,13 +60,14 @@ pub async fn upgrade(
     let context = Arc::clone(&state.session);
     // The task of the connection, from here to its end. It keeps its place among the connections.
     state.session.tasks.spawn(async move {
-        // What is only passed on must be out of scope when the connection is waited for: it would take its room in the
-        // future of every idle connection.
-        match Box::pin(websocket(upgrading, peer)).await {
-            Some(stream) => session::task::run(stream, peer, Some(place), context),
-            None => return,
+        // Boxed: what is only passed on would take its room in the future of every idle connection.
+        let opening = Box::pin(async move {
+            let stream = websocket(upgrading, peer).await?;
+            Some(session::task::open(stream, peer, Some(place), context))
+        });
+        if let Some(task) = opening.await {
+            task.run_to_end().await;
         }
-        .await;
     });
     let mut response = response.map(|()| axum::body::Body::empty());
     if chosen {

@@ -58,24 +58,21 @@ enum End {
     Gone,
 }
 
-/// Runs a connection to its end; `place` is what it holds among those there is room for. The stream may be a TCP socket or
-/// anything else that carries bytes.
-///
-/// The future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
-/// only now and then is boxed when it is.
-pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
+/// Begins a connection; `place` is what it holds among those there is room for. The stream may be a TCP socket or anything
+/// else that carries bytes. To be run to its end: [`Task::run_to_end`].
+pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
     stream: WebSocketStream<Reading<S>>,
     peer: IpAddr,
     place: Option<Place>,
     context: Arc<Context>,
-) -> impl Future<Output = ()> {
+) -> Box<Task<S>> {
     context.metrics.connections.inc();
     let started = Instant::now();
     let outbox = Arc::new(Outbox::new(context.outbox, Arc::clone(&context.budget)));
     if let Some(place) = &place {
         place.closes_through(&outbox);
     }
-    let mut task = Box::new(Task {
+    Box::new(Task {
         socket: Socket::new(stream, context.timing, Arc::clone(&context.metrics)),
         session: Session::new(&context.timing, started),
         outbox,
@@ -89,18 +86,14 @@ pub fn run<S: AsyncRead + AsyncWrite + Unpin>(
         received: 0,
         sent: 0,
         context,
-    });
-    async move {
-        let served = AssertUnwindSafe(task.serve()).catch_unwind().await;
-        // A fault in here must not leave a dead connection in the hub. The panic itself was logged by its hook.
-        let end = served.unwrap_or(End::Close(Close::with(CloseCode::Internal)));
-        let context = Arc::clone(&task.context);
-        Box::pin(task.finish(end)).await;
-        context.metrics.connections.dec();
-    }
+    })
 }
 
-struct Task<S> {
+/// A connection.
+///
+/// Its future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
+/// only now and then is boxed when it is.
+pub struct Task<S> {
     socket: Socket<S>,
     session: Session,
     outbox: Arc<Outbox>,
@@ -120,6 +113,16 @@ struct Task<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
+    /// Runs the connection to its end.
+    pub async fn run_to_end(mut self: Box<Self>) {
+        let served = AssertUnwindSafe(self.serve()).catch_unwind().await;
+        // A fault in here must not leave a dead connection in the hub. The panic itself was logged by its hook.
+        let end = served.unwrap_or(End::Close(Close::with(CloseCode::Internal)));
+        let context = Arc::clone(&self.context);
+        Box::pin(self.finish(end)).await;
+        context.metrics.connections.dec();
+    }
+
     async fn serve(&mut self) -> End {
         let timer = sleep_until(self.session.deadline());
         tokio::pin!(timer);
