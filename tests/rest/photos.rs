@@ -229,6 +229,22 @@ async fn a_new_photo_takes_the_place_of_the_former_one() {
 }
 
 #[tokio::test]
+async fn a_photo_is_a_change_of_the_profile_and_limited_as_one() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_profiles = 1;
+        settings.rates.rate_profiles_burst = 2;
+    })
+    .await;
+    let ana = server.member("Ana").await;
+    let url = own(&server, &ana, [1, 1, 1]).await;
+    assert_eq!(remove(&ana, ana.id).await.status(), 204);
+    let refused = upload(&server, &ana, ana.id, "image/jpeg", jpeg([2, 2, 2])).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(remove(&ana, ana.id).await.status(), 429);
+    assert_eq!((status(&server, &url).await, files(&server)), (StatusCode::NOT_FOUND, 0), "nothing was stored");
+}
+
+#[tokio::test]
 async fn live_sockets_hear_of_a_new_photo() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use protocol::{
     ClientFrame, CloseCode, ErrorCode, MemberId, Request, ServerFrame,
-    client::{MessageSend, Ping, PresenceWatch},
+    client::{ConversationsList, MessageSend, Ping, PresenceWatch},
     limits,
-    server::{Error, Goodbye, MessageAccepted, PresenceSnapshot},
+    server::{Conversations, Error, Goodbye, MessageAccepted, PresenceSnapshot},
 };
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket};
@@ -63,6 +63,22 @@ async fn watching_many_members_costs_more_than_a_frame() {
     let refused: Error = anas.ask(watch(2)).await;
     assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 22 frames");
     assert!(refused.retry_after_ms.is_some());
+}
+
+#[tokio::test]
+async fn a_list_of_conversations_costs_more_than_a_frame() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 12;
+    })
+    .await;
+    let mut anas = server.member("Ana").await.connect().await;
+    let list = || ClientFrame::ConversationsList(ConversationsList { after: None, limit: None });
+    for _ in 0..2 {
+        let _: Conversations = anas.ask(list()).await;
+    }
+    let refused: Error = anas.ask(list()).await;
+    assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 10 frames");
 }
 
 #[tokio::test]

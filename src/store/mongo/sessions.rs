@@ -84,9 +84,9 @@ async fn remove_oldest(db: &Db, member: ObjectId) -> Result<Vec<SessionId>, Faul
         return Ok(Vec::new());
     }
     let ids: Vec<ObjectId> = beyond.iter().map(|(_, id)| *id).collect();
-    // The sessions first: a token without a session is invalid.
-    db.collection::<Document>("sessions").delete_many(doc! { "_id": { "$in": &ids } }).await?;
-    db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": { "$in": ids } }).await?;
+    // The sessions last: they end with the step whose outcome is told, and a session without tokens is removed the next time.
+    db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": { "$in": &ids } }).await?;
+    db.collection::<Document>("sessions").delete_many(doc! { "_id": { "$in": ids } }).await?;
     let valid = beyond.into_iter().filter(|(revoked, _)| !revoked);
     Ok(valid.map(|(_, id)| SessionId::from_bytes(id.bytes())).collect())
 }
