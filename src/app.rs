@@ -33,7 +33,7 @@ use crate::{
     auth::Source,
     config::Settings,
     failure::Failure,
-    http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
+    http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
     session,
@@ -122,7 +122,7 @@ impl App {
         let services = base.services(&session, photos, advice);
         let limits = Arc::new(base.request_limits());
         let profiles = Arc::clone(&services.profiles);
-        let state = AppState {
+        let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             advice: services.advice,
             profiles: services.profiles,
@@ -143,7 +143,7 @@ impl App {
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
             shutdown: base.shutdown.clone(),
-        };
+        });
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
         let connections = &base.settings.connections;

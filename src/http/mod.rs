@@ -73,9 +73,11 @@ use crate::{
     telemetry::{Metrics, Quiet},
 };
 
+/// What the handlers need. Every layer has it, and every request clones every layer: so one count, and not one for each field.
+pub type AppState = Arc<Context>;
+
 /// What the handlers need.
-#[derive(Clone)]
-pub struct AppState {
+pub struct Context {
     /// Accounts.
     pub accounts: Arc<Accounts>,
     /// Profiles.

@@ -8,7 +8,10 @@ mod frame;
 mod outbox;
 mod watched;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use dashmap::{DashMap, Entry};
 use protocol::{CloseCode, ConnectionId, MemberId, SessionId};
@@ -42,6 +45,8 @@ pub struct Hub {
     members: DashMap<MemberId, Connections>,
     /// Connections that were replaced and have not ended yet: memory is charged for them all the same.
     leaving: DashMap<ConnectionId, Arc<Outbox>>,
+    /// How often connections of a member or a session were ordered to close.
+    orders: AtomicU64,
     max_per_member: usize,
     metrics: Arc<Metrics>,
 }
@@ -50,7 +55,7 @@ impl Hub {
     /// An empty hub that allows this many connections of one member.
     #[must_use]
     pub fn new(max_per_member: usize, metrics: Arc<Metrics>) -> Self {
-        Self { members: DashMap::new(), leaving: DashMap::new(), max_per_member, metrics }
+        Self { members: DashMap::new(), leaving: DashMap::new(), orders: AtomicU64::new(0), max_per_member, metrics }
     }
 
     /// Adds a signed-in connection; events are queued for it from now on. An older connection of the same device is
@@ -124,9 +129,19 @@ impl Hub {
 
     /// Closes the connections of a member that belong to a session, or all of them. Returns how many.
     pub fn close(&self, member: MemberId, session: Option<SessionId>, close: Close) -> usize {
+        // Before anybody is looked for: see `orders_to_close`.
+        self.orders.fetch_add(1, Ordering::Relaxed);
         let connections = self.connections_of(member);
         let concerned = connections.iter().filter(|known| session.is_none_or(|session| session == known.session));
         concerned.map(|connection| connection.outbox.close(close)).count()
+    }
+
+    /// How often [`Self::close`] was called. Whoever checks that a member may connect, and then registers the connection, was
+    /// overtaken by an order that found nothing to close if the number is another one afterwards: the lock that both take
+    /// for the member puts one before the other, so the order has either found the connection or is counted here.
+    #[must_use]
+    pub fn orders_to_close(&self) -> u64 {
+        self.orders.load(Ordering::Relaxed)
     }
 
     /// Closes the newest connection of those that are meant and are not being closed already.
@@ -205,5 +220,13 @@ mod tests {
         assert!(hub.is_connected(newer.member));
         older.outbox.end();
         assert_eq!(older.outbox.charged(), 0);
+    }
+
+    #[test]
+    fn an_order_that_found_nobody_is_counted_before_it_looks() {
+        let hub = Hub::new(1, Arc::new(Metrics::new()));
+        let before = hub.orders_to_close();
+        assert_eq!(hub.close(MemberId::from_bytes([9; 12]), None, Close::with(CloseCode::Deactivated)), 0);
+        assert_ne!(hub.orders_to_close(), before);
     }
 }

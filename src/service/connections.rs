@@ -40,6 +40,7 @@ impl Connections {
     /// # Errors
     /// A token that is not good, a deactivated member, too many connections, or the store.
     pub async fn sign_in(&self, hello: Hello, outbox: Arc<Outbox>, peer: IpAddr) -> Result<SignedIn, Failure> {
+        let orders = self.hub.orders_to_close();
         let authorized = self.accounts.authorize(&hello.token).await?;
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
@@ -48,8 +49,10 @@ impl Connections {
             .hub
             .register(Arc::clone(&connection))
             .map_err(|_| Failure::of(ErrorCode::TooManyConnections).retry_after(Duration::from_secs(60)))?;
-        // Revoked or deactivated between the check and the registration: nobody would have told this connection.
-        if let Err(failure) = self.accounts.authorize(&hello.token).await {
+        // Revoked or deactivated between the check and the registration, perhaps: nobody would have told this connection.
+        if self.hub.orders_to_close() != orders
+            && let Err(failure) = self.accounts.authorize(&hello.token).await
+        {
             // Nobody has seen it yet: the member was not here, as far as others are concerned.
             self.hub.remove(&connection);
             return Err(failure);

@@ -42,6 +42,9 @@ const READ_BUDGET: usize = 64;
 /// Rounds of a sync: with more, a client takes less than what goes on in its conversations.
 const ROUNDS_MAX: usize = 20;
 
+/// A sync of so many bytes goes out in one piece with what is said before and after it: a socket has room for that.
+const SMALL_SYNC_BYTES: usize = 8 * 1024;
+
 /// When to come back to a server that has hardly any place left, and too many of them taken from there.
 const CROWDED_RETRY: Duration = Duration::from_secs(60);
 /// What a connection hears that gives its place up to who signs in from elsewhere.
@@ -337,7 +340,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let member = signed_in.connection.member;
         self.connection = Some(Arc::clone(&signed_in.connection));
         self.session.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);
-        self.act().await?;
         // If the order to go away went round before this connection was registered, it did not hear it.
         if self.context.shutdown.is_cancelled() {
             self.outbox.close(Close::with(CloseCode::GoingAway));
@@ -348,7 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         Ok(())
     }
 
-    /// Sends the sync, part by part: the next one is read when this one has gone.
+    /// Sends the sync, part by part: the next one is read when this one has gone. What there is to be said before, `welcome`,
+    /// goes out with the first part, and a sync that is one small part in one piece with it.
     async fn catch_up(&mut self, member: MemberId, start: Start) -> Result<(), End> {
         let context = Arc::clone(&self.context);
         let mut catch_up = CatchUp::new(member, start);
@@ -359,7 +362,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 Err(failure) => return self.refuse(None, failure).await,
             };
             let ends_round = part.ends_round;
-            self.send_sync(sync::frames(member, part, &context.messaging)).await?;
+            let mut frames = sync::frames(member, part, &context.messaging);
+            let is_small = frames.iter().map(Frame::len).sum::<usize>() <= SMALL_SYNC_BYTES;
+            if !(ends_round && is_small) {
+                self.act().await?;
+                self.send_sync(std::mem::take(&mut frames)).await?;
+            }
             if !ends_round {
                 continue;
             }
@@ -368,11 +376,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     if let Some(connection) = &self.connection {
                         connection.synced_in(done.place.epoch);
                     }
-                    return self.send_sync(VecDeque::from([sync::done(member, done, &context.messaging)])).await;
+                    frames.push_back(sync::done(member, done, &context.messaging));
+                    self.effects.extend(frames.drain(..).map(Effect::Send));
+                    return self.act().await.map(drop);
                 }
                 _ if rounds >= ROUNDS_MAX => return Err(End::Close(Close::with(CloseCode::SlowConsumer))),
                 _ => {
                     rounds += 1;
+                    self.act().await?;
+                    self.send_sync(frames).await?;
                     self.outbox.begin_sync();
                     catch_up.again();
                 }

@@ -2,12 +2,15 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use clap::Parser as _;
 use protocol::{
-    ClientMessageId, ErrorCode, MemberId, Timestamp,
+    ClientMessageId, CloseCode, ErrorCode, MemberId, Timestamp,
     client::Hello,
     limits::PAGE_MAX,
     model::{Device, Platform, PresenceStatus, UserType},
@@ -20,7 +23,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     config::Cli,
-    hub::{Connection, Outbox},
+    hub::{Close, Connection, Hub, Outbox},
     service::{accounts::Authorized, export::Part, messaging::direct_conversation},
     store::{
         conversations::{Append, Command, NewConversation},
@@ -30,15 +33,19 @@ use crate::{
     },
 };
 
-/// A clock that leaps by its step whenever it is read.
+/// A clock that leaps by its step whenever it is read, while connections of some member are closed.
 struct Leaping {
     at: AtomicI64,
     step: AtomicI64,
+    closing: OnceLock<Arc<Hub>>,
 }
 
 impl Clock for Leaping {
     fn now(&self) -> Timestamp {
         let step = self.step.load(Ordering::SeqCst);
+        if let Some(hub) = self.closing.get() {
+            hub.close(MemberId::from_bytes([7; 12]), None, Close::with(CloseCode::Disconnected));
+        }
         Timestamp::from_millis(self.at.fetch_add(step, Ordering::SeqCst) + step)
     }
 }
@@ -50,7 +57,8 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let url = format!("sqlite:{}", path("test.db"));
     let flags =
         ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
-    let clock = Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0) });
+    let clock =
+        Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0), closing: OnceLock::new() });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
@@ -65,7 +73,9 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let (session, device) = (base.ids.session(), "watcher".parse().unwrap());
     let watcher = Arc::new(Connection::new(base.ids.connection(), member, session, device, outbox()));
 
-    // The token is good at the first check and has expired at the second.
+    // The token is good at the first check and has expired at the second, which is made because a decision that was carried
+    // out meanwhile has not found this connection.
+    let _ = clock.closing.set(Arc::clone(&base.hub));
     clock.step.store(14 * 60 * 1000, Ordering::SeqCst);
     let device = Device { id: "phone".parse().unwrap(), platform: Platform::Other, name: None };
     let hello = Hello { token: ana.access_token, device, cursor: None };

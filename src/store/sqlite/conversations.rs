@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{
     Sqlite, history, log,
+    readers::snapshot,
     row::time,
     unread::{self, Log},
     wait,
@@ -259,17 +260,6 @@ fn count(connection: &Connection) -> rusqlite::Result<ConversationCounts> {
     let mut query =
         connection.prepare_cached("SELECT count(*), ifnull(sum(last_seq), 0) FROM conversations WHERE last_seq > 0")?;
     query.query_row([], |row| Ok(ConversationCounts { conversations: row.get(0)?, messages: row.get(1)? }))
-}
-
-/// Runs a read of several statements on one snapshot.
-pub(super) fn snapshot<T>(
-    connection: &Connection,
-    read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let transaction = connection.unchecked_transaction()?;
-    let value = read(&transaction)?;
-    transaction.finish()?;
-    Ok(value)
 }
 
 #[async_trait]

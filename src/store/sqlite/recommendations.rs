@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Sqlite, candidates,
-    conversations::snapshot,
+    readers::snapshot,
     row::{optional_time, time, word},
 };
 use crate::store::{

@@ -316,7 +316,7 @@ impl WriterThread {
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]).map(drop)).map_err(row::store_error)
+    super::run(connection, sql).map_err(row::store_error)
 }
 
 #[cfg(test)]
