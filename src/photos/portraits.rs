@@ -81,7 +81,8 @@ fn units(bytes: u64) -> u32 {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    /// Time stands still while a picture is worked on, and passes at once while a turn is waited for.
+    #[tokio::test(start_paused = true)]
     async fn who_waits_too_long_for_a_turn_is_told_so() {
         let portraits = Portraits::new(Duration::from_millis(20));
         let upload = Bytes::from_static(b"no picture");
@@ -93,7 +94,7 @@ mod tests {
         assert_eq!(portraits.make(upload).await, Err(unusable), "a turn is given back");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn pictures_wait_for_memory() {
         let portraits = Portraits::new(Duration::from_millis(20));
         let mut upload = std::io::Cursor::new(Vec::new());
