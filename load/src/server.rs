@@ -34,7 +34,7 @@ pub(crate) struct Server {
 }
 
 /// The settings of a server under load: no rate limits, every change told, tokens that outlive the run, passwords that cost little.
-const SETTINGS: [(&str, &str); 21] = [
+const SETTINGS: [(&str, &str); 22] = [
     ("METRICS_ADDR", "off"),
     ("BCRYPT_COST", "4"),
     ("RATE_MESSAGES", "0"),
@@ -51,6 +51,7 @@ const SETTINGS: [(&str, &str); 21] = [
     ("RATE_REQUESTS", "0"),
     ("RATE_ADDRESS", "0"),
     ("RATE_LOGINS", "0"),
+    ("RATE_REFRESHES", "0"),
     ("RATE_REGISTRATIONS", "0"),
     ("ACCESS_TOKEN_TTL", "12h"),
     ("LOG", "error"),

@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
 use protocol::ErrorCode;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::relief;
 use crate::{
-    admission::Places,
+    admission::{self, Places},
     budget::Budget,
     failure::Failure,
-    http::limits::RequestLimits,
+    http::{limits::RequestLimits, serve::Server},
     hub::Hub,
     service::{accounts::Accounts, messaging::Messaging, profiles::Profiles},
     session,
@@ -22,6 +22,11 @@ use crate::{
 
 /// How often rate limits forget, and expired tokens are removed.
 const MAINTENANCE: Duration = Duration::from_secs(60);
+
+/// Connections for metrics; whoever holds more loses the silent ones.
+pub(super) const METRICS_CONNECTIONS: usize = 32;
+/// How long whoever asks for metrics may take no byte of them.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often what other nodes have left is looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -84,6 +89,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         session.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
+        accounts.refreshes.tidy();
         limits.tidy();
         quiet.tell();
         match accounts.sessions.purge(accounts.clock.now()).await {
@@ -140,9 +146,17 @@ async fn serve_metrics_on(listener: TcpListener, metrics: Arc<Metrics>, stop: Ca
         }
         Err(_) => Failure::of(ErrorCode::Internal).into_response(),
     };
-    let router = Router::new().route("/metrics", get(render)).with_state(metrics);
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "metrics are not served any more");
-    }
+    let router = Router::new().route("/metrics", get(render)).with_state(Arc::clone(&metrics));
+    let limits = admission::Limits { total: METRICS_CONNECTIONS, per_address: 0, per_network: 0 };
+    let server = Server {
+        router,
+        refusing: Router::new().fallback(async || Failure::overloaded()),
+        places: Places::new(limits, Arc::from([]), Arc::clone(&metrics)),
+        write_timeout: METRICS_TIMEOUT,
+        close_timeout: METRICS_TIMEOUT,
+        metrics,
+        tasks: TaskTracker::new(),
+        shutdown: stop,
+    };
+    server.run(listener).await;
 }

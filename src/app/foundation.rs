@@ -32,6 +32,7 @@ use crate::{
         announcements::Announcements,
         connections::Connections,
         cursor,
+        decisions::UnderWay,
         directory::Directory,
         documents::Documents,
         events::Events,
@@ -152,6 +153,7 @@ impl Foundation {
                 minute,
             ),
             logins: self.limiter("logins", rates.rate_logins, rates.rate_logins_burst, minute),
+            refreshes: self.limiter("refreshes", rates.rate_refreshes, rates.rate_refreshes_burst, minute),
             hub: Arc::clone(&self.hub),
             clock,
             ids: Arc::clone(&self.ids),
@@ -276,6 +278,7 @@ impl Foundation {
             announcements: Arc::new(announcements),
             events: session.events.clone(),
             limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
+            under_way: UnderWay::default(),
             hub: Arc::clone(&self.hub),
             clock: Arc::clone(clock),
         });

@@ -350,6 +350,12 @@ pub struct Rates {
     /// Logins from one address at once, after a pause.
     #[arg(long, env = "RATE_LOGINS_BURST", default_value_t = 60, global = true)]
     pub rate_logins_burst: u32,
+    /// Exchanges of refresh tokens by one member a minute, over all their sessions.
+    #[arg(long, env = "RATE_REFRESHES", default_value_t = 30, global = true)]
+    pub rate_refreshes: u32,
+    /// Exchanges of refresh tokens by one member at once, after a pause.
+    #[arg(long, env = "RATE_REFRESHES_BURST", default_value_t = 30, global = true)]
+    pub rate_refreshes_burst: u32,
     /// Registrations from one address a minute.
     #[arg(long, env = "RATE_REGISTRATIONS", default_value_t = 10, global = true)]
     pub rate_registrations: u32,

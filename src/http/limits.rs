@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use protocol::{MemberId, SessionId};
 
 use super::{AppState, address::ClientAddress, extract::bearer};
 use crate::{
-    admission::Place,
+    admission::{Place, Stranger},
     failure::Failure,
     service::limiter::{Allowance, Limiter},
     sources::subscriber,
@@ -41,7 +41,7 @@ impl RequestLimits {
     /// # Errors
     /// `rate_limited` with the time to wait.
     pub fn further(&self, member: &MemberId, cost: u32) -> Result<(), Failure> {
-        self.by_member.check_many(member, cost.saturating_sub(1))
+        self.by_member.check_further(member, cost)
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
@@ -69,21 +69,39 @@ pub async fn limit(State(state): State<AppState>, request: Request, next: Next) 
             // Whoever is not let in has nothing else to ask here.
             return if response.status() == StatusCode::SWITCHING_PROTOCOLS { response } else { closing(response) };
         }
-        _ => match request
-            .extensions()
-            .get()
-            .map_or(Ok(()), |ClientAddress(from)| state.limits.outside.check(&subscriber(*from)))
-        {
+        // Was charged before it came here.
+        _ if request.method() == Method::OPTIONS => next.run(request).await,
+        _ => match outside(&state, &request) {
             Ok(()) => next.run(request).await,
             Err(failure) => failure.into_response(),
         },
     };
-    if response.status() == StatusCode::TOO_MANY_REQUESTS
-        && stranger.is_some_and(|stranger| stranger.refuse() >= REFUSED_MAX)
-    {
-        response = closing(response);
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        response = refused(response, stranger.as_deref());
     }
     response
+}
+
+/// The same for what a browser asks before it asks, from the allowance of what is not of the API.
+pub async fn limit_preflights(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    if request.method() != Method::OPTIONS {
+        return next.run(request).await;
+    }
+    let stranger = request.extensions().get::<Place>().and_then(Place::stranger);
+    match outside(&state, &request) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => refused(failure.into_response(), stranger.as_deref()),
+    }
+}
+
+fn outside(state: &AppState, request: &Request) -> Result<(), Failure> {
+    let from = request.extensions().get();
+    from.map_or(Ok(()), |ClientAddress(from)| state.limits.outside.check(&subscriber(*from)))
+}
+
+/// A refusal; the connection is closed after so many.
+fn refused(response: Response, stranger: Option<&Stranger>) -> Response {
+    if stranger.is_some_and(|stranger| stranger.refuse() >= REFUSED_MAX) { closing(response) } else { response }
 }
 
 /// The connection is closed after this answer.

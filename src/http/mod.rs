@@ -161,6 +161,8 @@ fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> R
                 .compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)),
         )
         .layer(cors(&state.origins))
+        // Answered by the layer before, whatever they ask about.
+        .layer(middleware::from_fn_with_state(state.clone(), limits::limit_preflights))
         .layer(safe(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(safe(header::X_FRAME_OPTIONS, "DENY"))
         .layer(safe(header::REFERRER_POLICY, "no-referrer"))

@@ -43,7 +43,7 @@ pub struct Registered {
 /// The connections of this node, by member.
 pub struct Hub {
     members: DashMap<MemberId, Connections>,
-    /// Connections that were replaced and have not ended yet: memory is charged for them all the same.
+    /// Connections that were replaced or signed out and have not ended yet: memory is charged for them all the same.
     leaving: DashMap<ConnectionId, Arc<Outbox>>,
     /// How often connections of a member or a session were ordered to close.
     orders: AtomicU64,
@@ -90,14 +90,10 @@ impl Hub {
         }
     }
 
-    /// Removes a connection that has ended, whether it was replaced before or not.
+    /// Signs a connection out, whether it was replaced before or not: nothing is delivered to it any more. What it holds is
+    /// known until it is [forgotten](Self::forget).
     pub fn remove(&self, connection: &Connection) {
-        self.remove_from_members(connection);
-        // Only now: who replaces it holds the lock of the member until it is in here.
-        self.leaving.remove(&connection.id);
-    }
-
-    fn remove_from_members(&self, connection: &Connection) {
+        self.leaving.insert(connection.id, Arc::clone(&connection.outbox));
         let Entry::Occupied(mut occupied) = self.members.entry(connection.member) else { return };
         let connections = occupied.get_mut();
         // Only itself: a newer connection of the same device is somebody else.
@@ -106,6 +102,11 @@ impl Hub {
             occupied.remove();
             self.metrics.members_connected.dec();
         }
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn forget(&self, connection: &Connection) {
+        self.leaving.remove(&connection.id);
     }
 
     /// Queues a frame for every connection of a member but one. Returns for how many.
@@ -216,6 +217,8 @@ mod tests {
         assert!(Arc::ptr_eq(outbox, &older.outbox));
         drop(taken);
         hub.remove(&older);
+        assert_eq!(hub.holding().len(), 1, "it is still being written");
+        hub.forget(&older);
         assert!(hub.holding().is_empty() && hub.leaving.is_empty());
         assert!(hub.is_connected(newer.member));
         older.outbox.end();

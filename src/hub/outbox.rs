@@ -101,6 +101,8 @@ struct State {
     held: usize,
     close: Option<Close>,
     overflowed: bool,
+    /// Its memory is needed: whatever is being written is given up.
+    cut: bool,
     /// The connection is being brought up to date by a sync.
     syncing: bool,
     /// Something was dropped meanwhile: the sync has to look once more.
@@ -149,13 +151,25 @@ impl Outbox {
         wake(state);
     }
 
-    /// Cuts the connection as if its outbox were full: its memory is needed.
+    /// Cuts the connection as if its outbox were full, because its memory is needed; one that is ending already ends at once.
     pub fn cut(&self) {
         let mut state = self.lock();
+        state.cut = true;
         if !state.overflowed {
             self.overflow(&mut state);
-            wake(state);
         }
+        wake(state);
+    }
+
+    /// Whether its memory is needed.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.lock().cut
+    }
+
+    /// Waits until its memory is needed.
+    pub async fn cut_off(&self) {
+        self.wait(|state| state.cut).await;
     }
 
     fn overflow(&self, state: &mut State) {

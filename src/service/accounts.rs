@@ -11,7 +11,10 @@ use protocol::{
 
 use tokio::sync::Semaphore;
 
-use super::{decisions::until_known, limiter::Limiter};
+use super::{
+    decisions::{Overdue, until_known},
+    limiter::Limiter,
+};
 use crate::{
     auth::{
         AccessTokens, Familiar, Passwords, Source, Stale,
@@ -27,7 +30,7 @@ use crate::{
         MemberStore, SessionStore, StoreError,
         changes::Actor,
         members::{EmailTaken, MemberRecord, NewMember},
-        sessions::{NewToken, Rotation},
+        sessions::{NewToken, Rotation, TokenOwner},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -71,6 +74,8 @@ pub struct Accounts {
     pub registrations: Limiter<IpAddr>,
     /// Logins from one address.
     pub logins: Limiter<IpAddr>,
+    /// Exchanges of refresh tokens by one member.
+    pub refreshes: Limiter<MemberId>,
     /// The live connections of revoked sessions.
     pub hub: Arc<Hub>,
     /// The wall clock.
@@ -167,8 +172,10 @@ impl Accounts {
                 self.hub.close(id, None, Close::with(CloseCode::Disconnected));
             }
         });
-        for ended in started? {
-            self.end(id, ended);
+        // Deactivated while the password was looked at.
+        let ended = started?.ok_or_else(|| self.denied(ErrorCode::MemberDeactivated))?;
+        for session in ended {
+            self.end(id, session);
         }
         member.profile.last_login = Some(now);
         self.answer(member, session, token.token, next.expires_at)
@@ -184,13 +191,18 @@ impl Accounts {
     ///
     /// # Errors
     /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
-    /// are closed; `member_deactivated`; or the store.
-    pub async fn refresh(&self, token: &str) -> Result<AuthResponse, Failure> {
+    /// are closed; `member_deactivated`; `rate_limited`; or the store.
+    pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
         let now = self.clock.now();
         let successor = refresh::issue(&self.ids);
         let next = NewToken { hash: successor.hash, expires_at: now.after(self.refresh_lifetime) };
         let used = refresh::hash(token);
-        match until_known(|| self.sessions.rotate(used, next, now)).await?.outcome {
+        let by = Caller::Address(subscriber(from));
+        let Some(TokenOwner { member, .. }) = self.sessions.owner(by, used).await? else {
+            return Err(self.denied(ErrorCode::RefreshTokenInvalid));
+        };
+        self.refreshes.check(&member)?;
+        match until_known(|| true, |_| self.sessions.rotate(member, used, next, now)).await?.outcome {
             Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
@@ -209,17 +221,30 @@ impl Accounts {
     pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
         let now = self.clock.now();
         let session = (!all).then_some(who.session);
+        let close = |code| self.hub.close(who.member, session, Close::with(code));
+        // It may have happened. Whoever may still sign in comes back.
+        let mut overdue = Overdue::new(|| {
+            close(CloseCode::Disconnected);
+        });
         let revoked = if all {
-            until_known(|| self.sessions.revoke_all(who.member, now)).await.map(drop)
+            let revoke = |late: bool| {
+                overdue.look();
+                // A later attempt leaves the sessions alone that were started since.
+                self.sessions.revoke_all(who.member, late.then_some(now), now)
+            };
+            until_known(|| true, revoke).await.map(drop)
         } else {
-            until_known(|| self.sessions.revoke(who.session, now)).await.map(drop)
+            let revoke = |_| {
+                overdue.look();
+                self.sessions.revoke(who.session, now)
+            };
+            until_known(|| true, revoke).await.map(drop)
         };
         if revoked.is_ok() {
             self.stale.remember(who.session);
-            self.hub.close(who.member, session, Close::with(CloseCode::Unauthorized));
+            close(CloseCode::Unauthorized);
         } else if matches!(revoked, Err(StoreError::Timeout)) {
-            // It may have happened. Whoever may still sign in comes back.
-            self.hub.close(who.member, session, Close::with(CloseCode::Disconnected));
+            close(CloseCode::Disconnected);
         }
         Ok(revoked?)
     }

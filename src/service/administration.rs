@@ -135,19 +135,14 @@ impl Administration {
     /// entries.
     async fn record(&self, entry: &AuditRecord) -> Result<(), StoreError> {
         let audit = &self.store.audit;
-        let mut again = false;
-        until_known(|| {
-            let look = std::mem::replace(&mut again, true);
-            async move {
-                if !look {
-                    return audit.append(entry.clone()).await;
-                }
-                let found = audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
-                if found { Ok(()) } else { Err(StoreError::Timeout) }
+        let attempt = async |late: bool| {
+            if !late {
+                return audit.append(entry.clone()).await;
             }
-        })
-        .await
-        .map(drop)
+            let found = audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
+            if found { Ok(()) } else { Err(StoreError::Timeout) }
+        };
+        until_known(|| true, attempt).await.map(drop)
     }
 
     /// What the server and its store have at the moment.

@@ -16,7 +16,7 @@ use crate::store::conversations::{Admission, Beginning};
 /// Conversations whose first message was refused and is waited for; of more the least used is forgotten.
 const WAITED_FOR: usize = 10_000;
 /// What a message waits at least whose turn it is not.
-const LEAST_WAIT: Duration = Duration::from_millis(500);
+const LEAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A first message that was refused.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ impl Beginnings {
     }
 
     fn admit(&self, beginning: &Beginning, now: Instant) -> Result<(), Duration> {
-        let Beginning { member, user_type, conversation, client_id } = *beginning;
+        let Beginning { member, user_type, conversation, client_id, begun } = *beginning;
         if user_type == UserType::Admin {
             return Ok(());
         }
@@ -58,6 +58,12 @@ impl Beginnings {
         let first = self.refused.get(&key).filter(|first| now < first.ready + Duration::from_millis(HELD_MS));
         if let Some(first) = first.filter(|first| first.client_id != client_id) {
             return Err(first.ready.saturating_duration_since(now).max(LEAST_WAIT));
+        }
+        if begun {
+            if first.is_some() {
+                self.refused.remove(&key);
+            }
+            return Ok(());
         }
         let checked = self.limit.check(&member).map_err(|refused| refused.retry_after.unwrap_or_default());
         match checked {
@@ -81,14 +87,18 @@ mod tests {
             Limiter::new("test", Rate { per_period: 1, period: Duration::from_secs(3600), burst }, Arc::default())
         };
         let id = |byte: u8| ClientMessageId::from_bytes([byte; 16]);
-        let ask = |beginnings: &Beginnings, conversation: u8, client_id: u8, at: Instant| {
+        let ask_in = |beginnings: &Beginnings, conversation: u8, client_id: u8, at: Instant, begun: bool| {
             let beginning = Beginning {
                 member: MemberId::from_bytes([1; 12]),
                 user_type: UserType::Member,
                 conversation: ConversationId::from_bytes([conversation; 12]),
                 client_id: id(client_id),
+                begun,
             };
             beginnings.admit(&beginning, at)
+        };
+        let ask = |beginnings: &Beginnings, conversation: u8, client_id: u8, at: Instant| {
+            ask_in(beginnings, conversation, client_id, at, false)
         };
         let mut beginnings = Arc::into_inner(Beginnings::new(limit(1))).unwrap();
         let now = Instant::now();
@@ -103,5 +113,10 @@ mod tests {
         let wait = ask(&beginnings, 4, 5, now).unwrap_err();
         beginnings.limit = limit(1);
         ask(&beginnings, 4, 6, now + wait + Duration::from_millis(HELD_MS)).unwrap();
+        // The other member begins the conversation meanwhile: that changes nothing about the order of this one's.
+        ask(&beginnings, 5, 7, now).unwrap_err();
+        assert!(ask_in(&beginnings, 5, 8, now, true).is_err(), "the first is waited for");
+        ask_in(&beginnings, 5, 7, now, true).unwrap();
+        ask_in(&beginnings, 5, 8, now, true).unwrap();
     }
 }

@@ -55,6 +55,7 @@ impl Connections {
         {
             // Nobody has seen it yet: the member was not here, as far as others are concerned.
             self.hub.remove(&connection);
+            self.hub.forget(&connection);
             return Err(failure);
         }
         tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");

@@ -1,6 +1,14 @@
 //! Decisions: changes that must take effect even when the store is slow to confirm them.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -13,6 +21,30 @@ const DEADLINE: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// How long it may be unknown whether a decision was made until connections are closed that it ends: they are not left open for
+/// as long as nobody knows.
+const UNKNOWN_MAX: Duration = Duration::from_secs(10);
+
+/// Does something once, when it has been unknown for too long whether a decision was made.
+pub(super) struct Overdue<F: Fn()> {
+    begun: Instant,
+    act: Option<F>,
+}
+
+impl<F: Fn()> Overdue<F> {
+    /// From now on.
+    pub(super) fn new(act: F) -> Self {
+        Self { begun: Instant::now(), act: Some(act) }
+    }
+
+    /// To be called before each attempt.
+    pub(super) fn look(&mut self) {
+        if let Some(act) = self.act.take_if(|_| self.begun.elapsed() >= UNKNOWN_MAX) {
+            act();
+        }
+    }
+}
+
 /// A decision whose outcome is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Known<T> {
@@ -23,20 +55,75 @@ pub(super) struct Known<T> {
     pub(super) late: bool,
 }
 
+/// The decisions that are being made, by what they decide: a newer one ends the attempts of an older one, which would undo it.
+pub struct UnderWay<K: Eq + Hash + Clone> {
+    newest: Arc<Mutex<HashMap<K, u64>>>,
+    next: AtomicU64,
+}
+
+impl<K: Eq + Hash + Clone> Default for UnderWay<K> {
+    fn default() -> Self {
+        Self { newest: Arc::default(), next: AtomicU64::new(0) }
+    }
+}
+
+impl<K: Eq + Hash + Clone> UnderWay<K> {
+    /// Begins a decision; it is the newest one about its subject.
+    pub(super) fn begin(&self, subject: K) -> Ticket<K> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.newest).insert(subject.clone(), number);
+        Ticket { newest: Arc::clone(&self.newest), subject, number }
+    }
+}
+
+/// A decision that is being made.
+pub(super) struct Ticket<K: Eq + Hash> {
+    newest: Arc<Mutex<HashMap<K, u64>>>,
+    subject: K,
+    number: u64,
+}
+
+impl<K: Eq + Hash> Ticket<K> {
+    /// Whether no other decision about the same has begun since.
+    pub(super) fn is_newest(&self) -> bool {
+        lock(&self.newest).get(&self.subject) == Some(&self.number)
+    }
+}
+
+impl<K: Eq + Hash> Drop for Ticket<K> {
+    /// The newest one forgets the subject: those before it are then not the newest either.
+    fn drop(&mut self) {
+        let mut newest = lock(&self.newest);
+        if newest.get(&self.subject) == Some(&self.number) {
+            newest.remove(&self.subject);
+        }
+    }
+}
+
+/// Held for a few instructions, and nothing under it panics.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Makes a decision again while its outcome is unknown ([`StoreError::Timeout`]): what follows from it, such as closing
 /// the connections of who was deactivated, must not be lost because the store confirmed it late. `attempt` is idempotent.
-/// Once an attempt may have succeeded, that a later one is refused tells nothing, and it is made again too.
+/// Once an attempt may have succeeded, that a later one is refused tells nothing, and it is made again too, as long as it is
+/// `still_wanted`. Each attempt is told whether it is a later one.
 ///
 /// # Errors
-/// That of the first attempt; [`StoreError::Timeout`] when the outcome is not known after ten minutes.
-pub(super) async fn until_known<T, F>(mut attempt: impl FnMut() -> F) -> Result<Known<T>, StoreError>
+/// That of the first attempt; [`StoreError::Timeout`] when the outcome is not known after ten minutes, or another decision has
+/// taken the place of this one.
+pub(super) async fn until_known<T, F>(
+    still_wanted: impl Fn() -> bool,
+    mut attempt: impl FnMut(bool) -> F,
+) -> Result<Known<T>, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
     let deadline = Instant::now() + DEADLINE;
     let (mut pause, mut late) = (PAUSE, false);
     loop {
-        match attempt().await {
+        match attempt(late).await {
             Ok(outcome) => return Ok(Known { outcome, late }),
             Err(error) if error != StoreError::Timeout && !late => return Err(error),
             Err(_) => late = true,
@@ -45,6 +132,9 @@ where
             return Err(StoreError::Timeout);
         }
         sleep(pause).await;
+        if !still_wanted() {
+            return Err(StoreError::Timeout);
+        }
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
@@ -58,11 +148,14 @@ mod tests {
     /// Attempts with these outcomes, the last one again and again.
     async fn decide(outcomes: &[Result<u32, StoreError>]) -> (Result<Known<u32>, StoreError>, usize) {
         let made = Cell::new(0);
-        let decided = until_known(|| {
-            let outcome = outcomes[made.get().min(outcomes.len() - 1)].clone();
-            made.set(made.get() + 1);
-            async move { outcome }
-        })
+        let decided = until_known(
+            || true,
+            |_| {
+                let outcome = outcomes[made.get().min(outcomes.len() - 1)].clone();
+                made.set(made.get() + 1);
+                async move { outcome }
+            },
+        )
         .await;
         (decided, made.get())
     }
@@ -76,6 +169,49 @@ mod tests {
         let refused_later = [unknown(), Err(StoreError::Overloaded), Ok(7)];
         assert_eq!(decide(&refused_later).await, (Ok(Known { outcome: 7, late: true }), 3));
         assert_eq!(decide(&[unknown(), Err(StoreError::Overloaded)]).await.0, Err(StoreError::Timeout));
+    }
+
+    /// Found by reading: after a disk that hung for a minute, the tenth attempt to deactivate undid that the member was activated.
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_decision_about_the_same_ends_the_attempts_of_an_older_one() {
+        let under_way = UnderWay::default();
+        let older = under_way.begin("ana");
+        let made = Cell::new(0);
+        let newer = RefCell::new(None);
+        let attempt = |late: bool| {
+            made.set(made.get() + 1);
+            if late {
+                newer.replace(Some(under_way.begin("ana")));
+            }
+            async { Err::<(), _>(StoreError::Timeout) }
+        };
+        let other = under_way.begin("ben");
+        assert_eq!(until_known(|| older.is_newest(), attempt).await, Err(StoreError::Timeout));
+        assert_eq!(made.get(), 2);
+        let newer = newer.take().unwrap();
+        assert!(newer.is_newest() && other.is_newest());
+        drop(newer);
+        assert!(!older.is_newest(), "nor when the newer one is over");
+        drop((older, other));
+        assert!(lock(&under_way.newest).is_empty(), "nothing is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_unknown_for_long_is_acted_upon_once() {
+        let acted = Cell::new(Vec::new());
+        let started = Instant::now();
+        let mut overdue = Overdue::new(|| {
+            let mut times = acted.take();
+            times.push(started.elapsed());
+            acted.set(times);
+        });
+        let attempt = |_| {
+            overdue.look();
+            async { Err::<(), _>(StoreError::Timeout) }
+        };
+        assert!(until_known(|| started.elapsed() < UNKNOWN_MAX * 4, attempt).await.is_err());
+        let [at] = acted.take()[..] else { panic!("not once") };
+        assert!(at >= UNKNOWN_MAX && at < UNKNOWN_MAX * 3, "{at:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -92,10 +228,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_that_was_made_after_its_timeout_is_known_to_be_late() {
         let stored = RefCell::new(1);
-        let known = until_known(|| {
-            let before = stored.replace(2);
-            async move { if before == 1 { Err(StoreError::Timeout) } else { Ok(before) } }
-        })
+        let known = until_known(
+            || true,
+            |_| {
+                let before = stored.replace(2);
+                async move { if before == 1 { Err(StoreError::Timeout) } else { Ok(before) } }
+            },
+        )
         .await;
         assert_eq!(known, Ok(Known { outcome: 2, late: true }));
     }

@@ -91,6 +91,19 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         }
     }
 
+    /// Takes the rest of what something costs of which one was taken when it came, or none. Whoever waits as long as is said has
+    /// all of it then.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time to wait.
+    pub fn check_further(&self, key: &K, cost: u32) -> Result<(), Failure> {
+        let one = self.quota.map_or(Duration::ZERO, |quota| quota.replenish_interval());
+        self.check_many(key, cost.saturating_sub(1)).map_err(|refused| {
+            let rest = refused.retry_after.unwrap_or_default();
+            refused.retry_after(rest + one)
+        })
+    }
+
     /// Takes one from the key's allowance, and tells what is left of it; nothing without a limit.
     pub fn take(&self, key: &K) -> (Result<(), Failure>, Option<Allowance>) {
         let (Some(limiter), Some(quota)) = (&self.limiter, &self.quota) else { return (Ok(()), None) };
@@ -139,6 +152,17 @@ mod tests {
         let wait = refused.retry_after.unwrap();
         assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
         assert!(limiter.check(&2).is_ok(), "another key has an allowance of its own");
+    }
+
+    /// Found by reading: whoever waited as long as was said had one too few, again and again, for a retry costs the first one too.
+    #[test]
+    fn the_wait_for_the_rest_is_one_for_the_whole() {
+        let limiter = limiter(60, 4);
+        assert!(limiter.check(&1).is_ok() && limiter.check_further(&1, 3).is_ok());
+        assert!(limiter.check(&1).is_ok());
+        let wait = limiter.check_further(&1, 3).unwrap_err().retry_after.unwrap();
+        assert!(wait > Duration::from_secs(175) && wait <= Duration::from_secs(181), "{wait:?}");
+        assert!(limiter.check_further(&2, 1).is_ok(), "nothing further");
     }
 
     #[test]

@@ -38,7 +38,7 @@ mod beginnings;
 pub mod catch_up;
 pub mod connections;
 pub mod cursor;
-mod decisions;
+pub mod decisions;
 pub mod directory;
 pub mod documents;
 pub mod events;

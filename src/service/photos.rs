@@ -68,13 +68,14 @@ impl Photos {
     /// the store.
     pub async fn admit(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<Upload, Failure> {
         let by = may_change(who, from, member)?;
-        self.profiles.charge(who)?;
-        self.profiles.present(member).await?;
+        // First: what there is no room for at the moment is no change.
         let slots = (
             self.uploads.take(who.member)?,
             self.addresses.take(subscriber(from))?,
             self.networks.take(network(from))?,
         );
+        self.profiles.charge(who)?;
+        self.profiles.present(member).await?;
         Ok(Upload { member, by, _slots: slots })
     }
 

@@ -1,6 +1,6 @@
 //! A member's record: reading one's own, changing it, leaving.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{mem::Discriminant, net::IpAddr, sync::Arc};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId, ServerFrame, Timestamp,
@@ -13,7 +13,7 @@ use super::{
     accounts::Authorized,
     album::Album,
     announcements::Announcements,
-    decisions::{Known, until_known},
+    decisions::{Known, Overdue, UnderWay, until_known},
     events::Events,
     limiter::Limiter,
     watching::Watching,
@@ -44,6 +44,8 @@ pub struct Profiles {
     pub events: Events,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Limiter<MemberId>,
+    /// The changes that are being made: of one kind and member the newest counts.
+    pub under_way: UnderWay<(MemberId, Discriminant<Change>)>,
     /// The live connections of members who leave.
     pub hub: Arc<Hub>,
     /// The wall clock.
@@ -161,10 +163,21 @@ impl Profiles {
             Change::Profile { .. } => Some(self.present(member).await?),
             _ => None,
         };
-        let known = until_known(|| self.members.change(member, change.clone(), by, at)).await;
-        if ends_sessions && matches!(known, Err(StoreError::Timeout)) {
-            // Whoever may still sign in comes back.
-            self.hub.close(member, None, Close::with(CloseCode::Disconnected));
+        let ticket = self.under_way.begin((member, std::mem::discriminant(&change)));
+        // It may have happened. Whoever may still sign in comes back.
+        let disconnect = || {
+            if ends_sessions {
+                self.hub.close(member, None, Close::with(CloseCode::Disconnected));
+            }
+        };
+        let mut overdue = Overdue::new(disconnect);
+        let attempt = |_| {
+            overdue.look();
+            self.members.change(member, change.clone(), by, at)
+        };
+        let known = until_known(|| ticket.is_newest(), attempt).await;
+        if matches!(known, Err(StoreError::Timeout)) {
+            disconnect();
         }
         let Known { outcome, late } = known?;
         let (before, after) = match outcome {

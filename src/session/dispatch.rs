@@ -119,10 +119,9 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
         Query::Typing { .. } => context.typing.check(&member),
         Query::Watch(members) => {
             let further = u32::try_from(members.len() / limits::WATCHED_PER_FRAME).unwrap_or(u32::MAX);
-            context.frames.check_many(&member, further)
+            context.frames.check_further(&member, further.saturating_add(1))
         }
-        // One was taken when the frame came.
-        Query::List { .. } => context.frames.check_many(&member, limits::LIST_FRAMES - 1),
+        Query::List { .. } => context.frames.check_further(&member, limits::LIST_FRAMES),
         Query::History { .. } | Query::Renew(_) => Ok(()),
     }
 }

@@ -171,8 +171,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             dispatch::stop_typing(&context, connection, typing);
         }
         outbox.end();
-        // What the socket has half written is held until that is closed.
-        outbox.hold(socket.unwritten());
+        // What the socket has half written is held until that is closed, unless that memory is needed: then it ends at once.
+        let end = if outbox.is_cut() && socket.unwritten() > 0 { End::Gone } else { end };
+        if !matches!(end, End::Gone) {
+            outbox.hold(socket.unwritten());
+        }
         let code = match end {
             End::Close(close) => Some(close.code),
             End::Left | End::Gone => None,
@@ -195,14 +198,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                 End::Gone => {}
             }
         };
-        match &place {
-            Some(place) => tokio::select! {
-                () = closed => {}
-                () = place.cut() => {}
-            },
-            None => closed.await,
+        let cut = async {
+            match &place {
+                Some(place) => place.cut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = closed => {}
+            () = cut => {}
+            () = outbox.cut_off(), if !outbox.is_cut() => {}
         }
         outbox.written();
+        if let Some(connection) = &connection {
+            context.connections.hub.forget(connection);
+        }
     }
 
     /// Reads what has arrived, and does what it asks for.

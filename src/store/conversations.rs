@@ -67,7 +67,7 @@ impl NewConversation {
     }
 }
 
-/// A message that begins a conversation.
+/// A message that begins a conversation, as far as its sender knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Beginning {
     /// Who sends it.
@@ -78,12 +78,14 @@ pub struct Beginning {
     pub conversation: ConversationId,
     /// The id that the client gave the message.
     pub client_id: ClientMessageId,
+    /// Whether there is such a conversation by now: then it begins nothing, and only the order of its sender's messages counts.
+    pub begun: bool,
 }
 
 type Admit = dyn Fn(&Beginning) -> Result<(), Duration> + Send + Sync;
 
-/// Decides whether a member may begin a conversation now, and says how long to wait if not. A store asks it only when
-/// there is no such conversation yet, so that a known one costs nothing. Must not wait.
+/// Decides whether a member may begin a conversation now, and says how long to wait if not. A store asks it for every message
+/// that would make its conversation. Must not wait.
 #[derive(Clone)]
 pub struct Admission(Arc<Admit>);
 

@@ -9,7 +9,7 @@
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`text`] | how texts are compared, the same for every store |
-//! | [`turns`] | whose a read is: what both stores need to be fair |
+//! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
@@ -21,6 +21,7 @@ pub mod conversations;
 pub mod epochs;
 pub mod members;
 pub mod mongo;
+mod queue;
 pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use protocol::{MemberId, SessionId, Timestamp, model::UserType};
 
-use super::{StoreError, members::MemberRecord};
+use super::{StoreError, members::MemberRecord, turns::Caller};
 
 /// The SHA-256 hash of a refresh token: the token itself is never stored.
 pub type TokenHash = [u8; 32];
@@ -27,6 +27,15 @@ pub struct NewToken {
     pub hash: TokenHash,
     /// When it expires.
     pub expires_at: Timestamp,
+}
+
+/// Whose a refresh token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// Its session.
+    pub session: SessionId,
+    /// The member of that.
+    pub member: MemberId,
 }
 
 /// A session as a request or a connection needs it.
@@ -79,7 +88,8 @@ pub enum Rotation {
 #[async_trait]
 pub trait SessionStore: Send + Sync {
     /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
-    /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest.
+    /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
+    /// any more, and there is no session.
     ///
     /// # Errors
     /// The store.
@@ -89,16 +99,29 @@ pub trait SessionStore: Send + Sync {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>, StoreError>;
+    ) -> Result<Option<Vec<SessionId>>, StoreError>;
+
+    /// Whose a refresh token is, used or not; `None` for one that is unknown.
+    ///
+    /// # Errors
+    /// The store.
+    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError>;
 
     /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
     /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
-    /// May be repeated with the same `next` and `at` while the outcome is unknown, and then has the same one.
+    /// May be repeated with the same `next` and `at` while the outcome is unknown, and then has the same one. Its turn is that
+    /// of `member`, whose the token is.
     ///
     /// # Errors
     /// The store.
-    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError>;
+    async fn rotate(
+        &self,
+        member: MemberId,
+        used: TokenHash,
+        next: NewToken,
+        at: Timestamp,
+    ) -> Result<Rotation, StoreError>;
 
     /// The session with this id and the state of its member.
     ///
@@ -118,11 +141,16 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Revokes every session of a member.
+    /// Revokes every session of a member, or those that were started until a time.
     ///
     /// # Errors
     /// The store.
-    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError>;
+    async fn revoke_all(
+        &self,
+        member: MemberId,
+        started_until: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Removes refresh tokens that expired before `at`, and sessions that have none left. Returns how many tokens.
     ///

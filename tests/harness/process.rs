@@ -38,6 +38,7 @@ pub fn command(folder: &Path) -> Command {
             ("RATE_REQUESTS", "0"),
             ("RATE_ADDRESS", "0"),
             ("RATE_LOGINS", "0"),
+            ("RATE_REFRESHES", "0"),
             ("RATE_REGISTRATIONS", "0"),
             ("LOG", "warn"),
         ])

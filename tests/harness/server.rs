@@ -162,9 +162,14 @@ impl Server {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Where the metrics are.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.app.metrics_addr.unwrap()
+    }
+
     /// All metrics, as text.
     pub async fn metrics(&self) -> String {
-        let url = format!("http://{}/metrics", self.app.metrics_addr.unwrap());
+        let url = format!("http://{}/metrics", self.metrics_addr());
         within("metrics", self.http.get(url).send()).await.unwrap().text().await.unwrap()
     }
 }

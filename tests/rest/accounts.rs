@@ -27,6 +27,14 @@ async fn log_in(server: &Server, email: &str, password: &str) -> Response {
     post(server, "/api/auth/login", json!({ "email": email, "password": password })).await
 }
 
+async fn refresh(server: &Server, token: &str) -> Response {
+    post(server, "/api/auth/refresh", json!({ "refresh_token": token })).await
+}
+
+async fn auth(response: Response) -> AuthResponse {
+    response.json().await.unwrap()
+}
+
 async fn me(server: &Server, token: &str) -> Response {
     server.http().get(server.url("/api/members/me")).bearer_auth(token).send().await.unwrap()
 }
@@ -120,20 +128,19 @@ async fn a_deactivated_member_cannot_log_in_and_only_they_are_told_why() {
 async fn refresh_tokens_rotate_and_a_reused_one_ends_the_session() {
     let server = Server::start().await;
     let first: AuthResponse = register(&server, ana()).await.json().await.unwrap();
-    let refresh = async |token: &str| post(&server, "/api/auth/refresh", json!({ "refresh_token": token })).await;
-    let second: AuthResponse = refresh(&first.refresh_token).await.json().await.unwrap();
+    let second: AuthResponse = refresh(&server, &first.refresh_token).await.json().await.unwrap();
     assert_ne!(first.refresh_token, second.refresh_token);
     assert_ne!(first.access_token, second.access_token);
     assert_eq!(me(&server, &second.access_token).await.status(), 200);
     let other: AuthResponse = log_in(&server, "ana@example.com", "correct horse").await.json().await.unwrap();
 
-    assert_eq!(code(refresh(&first.refresh_token).await).await, ErrorCode::RefreshTokenReused);
-    assert_eq!(code(refresh(&second.refresh_token).await).await, ErrorCode::RefreshTokenInvalid);
+    assert_eq!(code(refresh(&server, &first.refresh_token).await).await, ErrorCode::RefreshTokenReused);
+    assert_eq!(code(refresh(&server, &second.refresh_token).await).await, ErrorCode::RefreshTokenInvalid);
     for token in [&first.access_token, &second.access_token] {
         assert_eq!(code(me(&server, token).await).await, ErrorCode::SessionRevoked);
     }
     assert_eq!(me(&server, &other.access_token).await.status(), 200, "another login is another session");
-    assert_eq!(code(refresh("made-up").await).await, ErrorCode::RefreshTokenInvalid);
+    assert_eq!(code(refresh(&server, "made-up").await).await, ErrorCode::RefreshTokenInvalid);
 }
 
 #[tokio::test]
@@ -210,6 +217,32 @@ async fn one_address_registers_and_logs_in_so_often_and_no_more() {
     log_in(&server, "ben@example.com", "wrong").await;
     let refused = log_in(&server, "ana@example.com", "correct horse").await;
     assert_eq!(code(refused).await, ErrorCode::RateLimited);
+}
+
+/// Found by an attacker: forty sessions of one member that refreshed in a chain made everybody's messages take a second on MongoDB.
+#[tokio::test]
+async fn a_member_exchanges_tokens_so_often_over_all_sessions_and_a_refused_one_stays_good() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_refreshes = 60;
+        settings.rates.rate_refreshes_burst = 2;
+    })
+    .await;
+    assert_eq!(register(&server, ana()).await.status(), 201);
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(auth(log_in(&server, "ana@example.com", "correct horse").await).await);
+    }
+    for session in &sessions[..2] {
+        assert_eq!(refresh(&server, &session.refresh_token).await.status(), 200);
+    }
+    let refused = refresh(&server, &sessions[2].refresh_token).await;
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(code(refused).await, ErrorCode::RateLimited);
+    let again = async || (refresh(&server, &sessions[2].refresh_token).await.status() == 200).then_some(());
+    eventually("an allowance", again).await;
+    let ben = json!({ "name": "Ben", "email": "ben@example.com", "password": "correct horse" });
+    let ben = auth(register(&server, ben).await).await;
+    assert_eq!(refresh(&server, &ben.refresh_token).await.status(), 200, "another member");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use protocol::ErrorCode;
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
@@ -48,11 +49,12 @@ async fn whoever_asks_too_often_is_refused_and_then_closed_whatever_they_ask_for
         settings.rates.rate_address_burst = 5;
     })
     .await;
-    for path in ["/healthz", "/nothing", "/api/members", "/ws"] {
+    let gets = ["/healthz", "/nothing", "/api/members", "/ws"].map(|path| ("GET", path));
+    for (method, path) in gets.into_iter().chain(["/healthz", "/api/members", "/ws"].map(|path| ("OPTIONS", path))) {
         let mut socket = TcpStream::connect(server.addr()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         let mut requests = request.repeat(5_000);
-        if path == "/ws" {
+        if (method, path) == ("GET", "/ws") {
             requests = requests.replace("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n");
         }
         // The server may close while this is still being written.
@@ -70,7 +72,7 @@ async fn whoever_asks_too_often_is_refused_and_then_closed_whatever_they_ask_for
         within("the end of the connection", async { tokio::join!(write, read) }).await;
         let answers = String::from_utf8_lossy(&answers);
         let (all, refused) = (answers.matches("HTTP/1.1 ").count(), answers.matches("HTTP/1.1 429").count());
-        assert!(all < 5_000 && refused <= 11, "{path}: {refused} refused of {all}");
+        assert!(all < 5_000 && refused <= 11, "{method} {path}: {refused} refused of {all}");
     }
 }
 
@@ -221,6 +223,27 @@ async fn an_answer_that_nobody_reads_ends_its_connection() {
         (response.status() == StatusCode::UNAUTHORIZED).then_some(())
     };
     eventually("the end of those who do not read", member).await;
+}
+
+/// Found by an attacker: silent connections to the metrics took all files of the process, and nobody could sign in.
+#[tokio::test]
+async fn silent_connections_to_the_metrics_keep_nobody_out() {
+    let server = Server::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(TcpStream::connect(server.metrics_addr()).await.unwrap());
+    }
+    let metrics = async || {
+        let response = reqwest::Client::new().get(format!("http://{}/metrics", server.metrics_addr())).send().await;
+        response.is_ok_and(|response| response.status() == StatusCode::OK).then_some(())
+    };
+    eventually("a place", metrics).await;
+    let mut ended = 0;
+    for socket in &mut silent {
+        let mut byte = [0];
+        ended += usize::from(matches!(socket.read(&mut byte).now_or_never(), Some(Ok(_) | Err(_))));
+    }
+    assert!(ended >= 60 - 32, "{ended} of them were answered or closed");
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use members_book::store::{
     archive::Part,
     changes::Change,
-    sessions::{NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, USED_TOKENS_OF_SESSION},
+    sessions::{NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION},
     turns::Caller,
 };
-use protocol::{MemberId, SessionId, model::UserType};
+use protocol::{MemberId, SessionId, Timestamp, model::UserType};
 
 use super::{fixture::Fixture, for_every_store};
 
@@ -20,6 +20,10 @@ for_every_store![
     expired_and_unknown_tokens_are_invalid,
     deactivating_a_member_ends_their_sessions,
     revoking_all_leaves_other_members_alone,
+    a_decision_made_again_leaves_later_sessions_alone,
+    a_login_that_a_deactivation_overtook_starts_no_session,
+    a_token_has_an_owner,
+    the_session_of_a_login_is_kept_however_the_clock_goes,
     expired_tokens_and_their_sessions_are_removed,
     so_many_used_tokens_are_kept,
     so_many_sessions_are_kept,
@@ -37,12 +41,15 @@ fn hash(name: u8) -> TokenHash {
 
 async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
     let id = f.ids.session();
-    f.store.sessions.start(id, member, token(f, first_token), f.now()).await.unwrap();
+    assert!(f.store.sessions.start(id, member, token(f, first_token), f.now()).await.unwrap().is_some());
     id
 }
 
 async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
-    f.store.sessions.rotate(hash(used), token(f, next), f.now()).await.unwrap()
+    let owner = f.store.sessions.owner(Caller::System, hash(used)).await.unwrap();
+    // Of one that is unknown it is nobody's.
+    let member = owner.map_or(MemberId::from_bytes([0; 12]), |owner| owner.member);
+    f.store.sessions.rotate(member, hash(used), token(f, next), f.now()).await.unwrap()
 }
 
 async fn revoked(f: &Fixture, session: SessionId) -> bool {
@@ -120,8 +127,53 @@ async fn deactivating_a_member_ends_their_sessions(f: &Fixture) {
 async fn revoking_all_leaves_other_members_alone(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let (one, two, others) = (session(f, ana, 1).await, session(f, ana, 2).await, session(f, ben, 3).await);
-    f.store.sessions.revoke_all(ana, f.now()).await.unwrap();
+    f.store.sessions.revoke_all(ana, None, f.now()).await.unwrap();
     assert!(revoked(f, one).await && revoked(f, two).await && !revoked(f, others).await);
+}
+
+async fn a_decision_made_again_leaves_later_sessions_alone(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let before = session(f, ana, 1).await;
+    let decided = f.now();
+    f.wait(5);
+    let after = session(f, ana, 2).await;
+    f.store.sessions.revoke_all(ana, Some(decided), f.now()).await.unwrap();
+    assert!(revoked(f, before).await && !revoked(f, after).await);
+}
+
+/// Found by an attacker: the session was good once the member was active again, and that of somebody erased stayed.
+async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
+    for (name, change) in [("Ana", Change::Active(false)), ("Ben", Change::Erase)] {
+        let ana = f.member(name).await;
+        f.change(ana, change).await;
+        let id = f.ids.session();
+        assert_eq!(f.store.sessions.start(id, ana, token(f, 1), f.now()).await.unwrap(), None);
+        assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
+    }
+    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 0);
+}
+
+async fn a_token_has_an_owner(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let owner = Some(TokenOwner { session: id, member: ana });
+    rotate(f, 1, 2).await;
+    for name in [1, 2] {
+        assert_eq!(f.store.sessions.owner(Caller::System, hash(name)).await.unwrap(), owner);
+    }
+    assert_eq!(f.store.sessions.owner(Caller::System, hash(3)).await.unwrap(), None);
+}
+
+async fn the_session_of_a_login_is_kept_however_the_clock_goes(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for name in 0..u8::try_from(SESSIONS_OF_MEMBER).unwrap() {
+        session(f, ana, name).await;
+    }
+    f.clock.set(f.now().after(Duration::from_secs(3600)));
+    session(f, ana, 200).await;
+    f.clock.set(Timestamp::from_millis(f.now().as_millis() - 7_200_000));
+    let id = session(f, ana, 201).await;
+    assert!(!revoked(f, id).await, "ids grow with time, and this one is smaller");
 }
 
 async fn expired_tokens_and_their_sessions_are_removed(f: &Fixture) {
@@ -156,7 +208,7 @@ async fn so_many_sessions_are_kept(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let start = async |member, name: u8| {
         let id = f.ids.session();
-        (id, f.store.sessions.start(id, member, token(f, name), f.now()).await.unwrap())
+        (id, f.store.sessions.start(id, member, token(f, name), f.now()).await.unwrap().unwrap())
     };
     let (of_ben, _) = start(ben, 0).await;
     let kept = u8::try_from(SESSIONS_OF_MEMBER).unwrap();

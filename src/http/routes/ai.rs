@@ -16,6 +16,9 @@ use crate::{
     store::recommendations::Decision,
 };
 
+/// Requests that recommendations count as: hundreds of records are read and rated.
+const RECOMMENDATIONS_COST: u32 = 8;
+
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -40,6 +43,7 @@ async fn recommendations(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
 ) -> Result<Json<RecommendationsResponse>, Failure> {
+    state.limits.further(&who.member, RECOMMENDATIONS_COST)?;
     state.advice.recommend(who.member).await.map(Json)
 }
 

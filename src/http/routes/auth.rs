@@ -82,9 +82,10 @@ async fn log_in(
 )]
 async fn refresh(
     State(state): State<AppState>,
+    Peer(peer): Peer,
     Body(request): Body<RefreshRequest>,
 ) -> Result<Json<AuthResponse>, Failure> {
-    state.accounts.refresh(&request.refresh_token).await.map(Json)
+    state.accounts.refresh(&request.refresh_token, peer).await.map(Json)
 }
 
 /// Ends this session, or with `{"all": true}` every session of the member.

@@ -19,7 +19,7 @@ use super::{
 use crate::store::{
     AuditStore, StoreError,
     audit::{AuditPlace, AuditRecord},
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 /// Appends an entry, in a transaction if there is one.
@@ -121,7 +121,7 @@ pub(super) async fn forget_addresses(db: &Db, session: &mut ClientSession, membe
 #[async_trait]
 impl AuditStore for Mongo {
     async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
-        self.call(async move |_, db| append(&db, &entry, None).await).await
+        self.write(Caller::System, async move |_, db| append(&db, &entry, None).await).await
     }
 
     async fn entries(

@@ -20,7 +20,7 @@ const PARTNERS: usize = 50;
 /// Partners of each of these, the newest first.
 const PARTNERS_OF_PARTNERS: i64 = 100;
 /// For each candidate that is wanted, so many documents are looked at, excluded ones among them.
-const DOCUMENTS_FOR_EACH: usize = 4;
+const DOCUMENTS_FOR_EACH: usize = 2;
 
 /// Those who were found, in the order in which they were found.
 struct Found {

@@ -14,16 +14,19 @@ use mongodb::{
 };
 use protocol::{
     ConversationId, MemberId, MessageId, limits,
-    model::{Conversation, ConversationKind, Entry, Message, Watermarks},
+    model::{Conversation, ConversationKind, Message, Watermarks},
     size::conversation_bytes,
 };
 
 use super::{
     Core, Mongo,
     db::Db,
-    document::{ConversationDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
+    document::{ConversationDoc, MessageDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
-    history, log, recovery, unread,
+    history::{self, Order},
+    log, recovery,
+    turns::PARALLEL,
+    unread,
 };
 use crate::store::{
     ConversationStore, StoreError,
@@ -35,8 +38,6 @@ use crate::store::{
     turns::{Caller, Turn},
 };
 
-/// Conversations that are completed at the same time for one answer.
-const PARALLEL: usize = 8;
 /// Bits of a conversation's id that are part of its position in the list, so that no two are at the same place.
 const ID_BITS: u32 = 20;
 
@@ -73,17 +74,10 @@ async fn complete(
 ) -> Result<Conversation, Fault> {
     let last_seq = unsigned(document.last_seq);
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    let mut newest = history::entries(db, document.id, (last_seq.saturating_sub(limit), last_seq)).await?;
-    let (mut taken, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
-    while let Some(message) = newest.pop() {
-        // About: the stamp of an entry is an estimate. A gap shows in `seq`.
-        let is_old = since.is_some_and(|since| message.stamp <= since);
-        let entry = Entry::Message(message.into_message());
-        if is_old || !history::fits(&entry, &mut room, taken.is_empty()) {
-            break;
-        }
-        taken.push(entry);
-    }
+    // About: the stamp of an entry is an estimate. A gap shows in `seq`.
+    let is_new = |message: &MessageDoc| since.is_none_or(|since| message.stamp > since);
+    let range = (last_seq.saturating_sub(limit), last_seq);
+    let mut taken = history::entries(db, document.id, range, Order::NewestFirst, is_new).await?;
     taken.reverse();
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
     Ok(Conversation {

@@ -16,6 +16,9 @@ use super::{StoreError, fault::Fault};
 /// How much longer than a command may take its answer is waited for.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Documents that are fetched together where it is known only afterwards how many are needed.
+const BATCH: u32 = 20;
+
 /// A database, and how long its commands may take.
 #[derive(Clone)]
 pub(super) struct Db {
@@ -50,6 +53,27 @@ impl Db {
     {
         options.max_time = Some(self.max_time);
         Ok(self.collection::<T>(name).find(filter).with_options(options).await?.try_collect().await?)
+    }
+
+    /// Documents that match, in batches, until `take` has had enough: of large ones no more are fetched than are needed.
+    pub(super) async fn some<T>(
+        &self,
+        name: &str,
+        filter: Document,
+        mut options: FindOptions,
+        mut take: impl FnMut(T) -> bool,
+    ) -> Result<(), Fault>
+    where
+        T: DeserializeOwned + Send + Sync + Unpin,
+    {
+        (options.max_time, options.batch_size) = (Some(self.max_time), Some(BATCH));
+        let mut found = self.collection::<T>(name).find(filter).with_options(options).await?;
+        while let Some(document) = found.try_next().await? {
+            if !take(document) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a call, for a little longer than one may take: the driver knows better why it failed. It goes on in a task of its own, also after that: the driver would

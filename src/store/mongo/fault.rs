@@ -24,7 +24,7 @@ pub(super) enum Fault {
     Data(String),
     /// A statement of a bulk command was refused, with this code.
     Refused(i32),
-    /// A bulk command was carried out, but no majority has confirmed it in time.
+    /// It may have been carried out, but no majority has confirmed it in time.
     Undurable,
     /// Another node serves in the place of this one.
     Superseded(ObjectId),
@@ -51,6 +51,14 @@ impl Fault {
             // The server has refused the command as a whole, or what it did is unknown.
             Self::Driver(error) => !was_not_sent(error) && !matches!(&*error.kind, ErrorKind::Command(_)),
             Self::Store(_) | Self::Superseded(_) => false,
+        }
+    }
+
+    /// What it means after a write that was sent: one whose answer was lost may have happened.
+    pub(super) fn of_write(self) -> Self {
+        match &self {
+            Self::Driver(error) if may_have_happened(error) => Self::Undurable,
+            _ => self,
         }
     }
 
@@ -145,6 +153,11 @@ fn was_not_sent(error: &Error) -> bool {
             | ErrorKind::InvalidArgument { .. }
             | ErrorKind::Shutdown
     )
+}
+
+/// Whether a command may have been carried out although it failed: the connection broke, or no majority has confirmed it.
+fn may_have_happened(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Io(_) | ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }
 
 /// Whether asking again can help: the connection or the server was in trouble, rather than the command.

@@ -18,21 +18,43 @@ use super::{
 };
 use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};
 
-/// Entries after a `seq` and up to another one, ascending.
+/// In which order entries are read, until a page has no room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Entries after a `seq` and up to another one, as many as a page has room for, up to the first that is not `wanted`.
 pub(super) async fn entries(
     db: &Db,
     conversation: ObjectId,
     (after, to): (u64, u64),
-) -> Result<Vec<MessageDoc>, Fault> {
+    order: Order,
+    wanted: impl Fn(&MessageDoc) -> bool,
+) -> Result<Vec<Entry>, Fault> {
+    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
     if after >= to {
-        return Ok(Vec::new());
+        return Ok(page);
     }
     let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
-    db.all("messages", filter, FindOptions::builder().sort(doc! { "seq": 1 }).build()).await
+    let direction = if order == Order::OldestFirst { 1 } else { -1 };
+    let options = FindOptions::builder().sort(doc! { "seq": direction }).build();
+    let take = |message: MessageDoc| {
+        let is_wanted = wanted(&message);
+        let entry = Entry::Message(message.into_message());
+        let takes = is_wanted && fits(&entry, &mut room, page.is_empty());
+        if takes {
+            page.push(entry);
+        }
+        takes
+    };
+    db.some("messages", filter, options, take).await?;
+    Ok(page)
 }
 
 /// Whether a page has room for an entry; for its first one it has.
-pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
+fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
     let Entry::Message(message) = entry;
     let bytes = json_length(&message.content);
     let fits = first || bytes <= *room;
@@ -71,18 +93,8 @@ pub(super) async fn history(
         }
         Range::After(seq) => (seq, seq.saturating_add(size).min(last_seq)),
     };
-    let mut found = entries(db, document.id, (after, to)).await?;
-    if !ascending {
-        found.reverse();
-    }
-    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
-    for message in found {
-        let entry = Entry::Message(message.into_message());
-        if !fits(&entry, &mut room, page.is_empty()) {
-            break;
-        }
-        page.push(entry);
-    }
+    let order = if ascending { Order::OldestFirst } else { Order::NewestFirst };
+    let mut page = entries(db, document.id, (after, to), order, |_| true).await?;
     // A log has no holes: what there is beyond the page follows from its ends.
     let more = match page.last().map(Entry::seq) {
         Some(seq) if ascending => seq < last_seq,

@@ -49,6 +49,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a beat a node that serves alone answers. Less than anybody watches it before taking its place.
 const LEASE: Duration = Duration::from_secs(2);
 const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
+/// Connections of the pool when the URI does not say how many; the driver's own 10 are few for a server. Made as they are needed.
+const POOL: u32 = 64;
+/// Connections of the client that only beats.
+const OWN_POOL: u32 = 2;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -77,9 +81,27 @@ enum Attempt {
 
 /// What is known once the database was reached.
 struct Reached {
-    client: Client,
-    db: Db,
+    clients: Clients,
     store_id: StoreId,
+}
+
+/// The way to the database, twice: what members ask for must not make the beat late, which is how a node shows that it is there.
+#[derive(Clone)]
+pub(super) struct Clients {
+    client: Client,
+    /// For the store.
+    pub(super) db: Db,
+    own: Client,
+    /// For the beat.
+    beat: Db,
+}
+
+impl Clients {
+    /// Ends both.
+    pub(super) async fn shutdown(self, at_once: bool) {
+        self.client.shutdown().immediate(at_once).await;
+        self.own.shutdown().immediate(at_once).await;
+    }
 }
 
 /// The connection.
@@ -171,7 +193,10 @@ impl Link {
         if self.stop.is_cancelled() {
             return Err(unavailable("it is closed"));
         }
-        self.reached.get().map(|reached| reached.db.clone()).ok_or_else(|| unavailable("it has not answered yet"))
+        self.reached
+            .get()
+            .map(|reached| reached.clients.db.clone())
+            .ok_or_else(|| unavailable("it has not answered yet"))
     }
 
     /// Which database it is; zeros before it was first reached, when nobody can have signed in.
@@ -209,7 +234,7 @@ impl Link {
 
     /// Takes this node off the list.
     async fn leave(&self) {
-        let Some(Reached { db, .. }) = self.reached.get() else { return };
+        let Some(Reached { clients: Clients { beat: db, .. }, .. }) = self.reached.get() else { return };
         let own = self.identity.filter();
         let gone = async move |db: Db| Ok(db.collection::<Document>("nodes").delete_one(own).await?);
         if let Err(error) = db.within(gone).await {
@@ -220,28 +245,32 @@ impl Link {
     /// Says goodbye, so that nobody has to look after what this node may have left.
     pub(super) async fn close(&self) {
         self.stop.cancel();
-        let Some(Reached { client, .. }) = self.reached.get() else { return };
+        let Some(Reached { clients, .. }) = self.reached.get() else { return };
         let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
         if is_listed {
             self.leave().await;
         }
-        client.clone().shutdown().immediate(true).await;
+        clients.clone().shutdown(true).await;
     }
 
     /// Asks the database now rather than at the next beat.
     pub(super) async fn beat(&self) -> Result<(), Fault> {
+        // Fails like any call while the database is not there.
         let db = self.db().await?;
+        let db = self.reached.get().map_or(db, |reached| reached.clients.beat.clone());
         self.pulse.beat(&db, &self.identity, &self.horizon).await.map(drop)
     }
 
     async fn attempt(&self) -> Result<Attempt, StoreError> {
         if self.reached.get().is_none() {
-            let (client, db) = connect(&self.uri, self.timeout).await?;
-            let store_id = migrations::run(&db).await?;
+            let clients = connect(&self.uri, self.timeout).await?;
+            let store_id = migrations::run(&clients.db).await?;
             // Only this task gets here, one attempt after the other.
-            let _ = self.reached.set(Reached { client, db, store_id });
+            let _ = self.reached.set(Reached { clients, store_id });
         }
-        let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
+        let Some(Reached { clients: Clients { beat: db, .. }, .. }) = self.reached.get() else {
+            return Err(unavailable("it has not answered yet"));
+        };
         match self.pulse.beat(db, &self.identity, &self.horizon).await {
             Ok(beaten) => Ok(self.join(db, beaten).await?),
             Err(Fault::Superseded(by)) => Ok(Attempt::Refused(nodes::superseded(db, &self.identity, by).await)),
@@ -312,12 +341,20 @@ pub(super) fn check_uri(uri: &SecretString) -> Result<(), StoreError> {
     parsed.map(drop).map_err(|_| unavailable("it is not a MongoDB URI such as mongodb://host/database"))
 }
 
-/// Makes a client. Pool, compression, TLS and the like come from the URI; what it leaves out has our defaults.
-pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<(Client, Db), StoreError> {
+/// How many connections the pool of a URI may have.
+pub(super) fn pool(uri: &SecretString) -> usize {
+    let parsed = ConnectionString::parse(uri.expose_secret()).ok().and_then(|parsed| parsed.max_pool_size);
+    // The driver takes 0 for no limit.
+    usize::try_from(parsed.filter(|size| *size > 0).unwrap_or(POOL)).unwrap_or(usize::MAX)
+}
+
+/// Makes the clients. Pool, compression, TLS and the like come from the URI; what it leaves out has our defaults.
+pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<Clients, StoreError> {
     let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(|error| store_error(&error))?;
     options.app_name.get_or_insert_with(|| "members-book".to_owned());
     options.server_selection_timeout.get_or_insert(limit);
     options.connect_timeout.get_or_insert(limit);
+    options.max_pool_size.get_or_insert(POOL);
     // What promises depend on is not left to the URI.
     let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(limit).build();
     let settings = DatabaseOptions::builder()
@@ -326,9 +363,13 @@ pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<(Clie
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
+    let mut own = options.clone();
+    (own.max_pool_size, own.min_pool_size) = (Some(OWN_POOL), None);
     let client = Client::with_options(options).map_err(|error| store_error(&error))?;
-    let database = client.database_with_options(&name, settings);
-    Ok((client, Db { database, max_time: limit }))
+    let own = Client::with_options(own).map_err(|error| store_error(&error))?;
+    let db = |client: &Client| Db { database: client.database_with_options(&name, settings.clone()), max_time: limit };
+    let (db, beat) = (db(&client), db(&own));
+    Ok(Clients { client, db, own, beat })
 }
 
 /// Where a URI leads, without credentials.

@@ -328,7 +328,15 @@ fn admit(
 ) -> Result<Option<Document>, Refusal> {
     let sender = members.get(&append.sender).filter(|sender| sender.is_active);
     let sender = sender.ok_or(Refusal::SenderDeactivated)?;
+    let beginning = |begun| {
+        let (member, user_type) = (append.sender, sender.user_type);
+        let (conversation, client_id) = (append.conversation, append.client_id);
+        Beginning { member, user_type, conversation, client_id, begun }
+    };
+    let admission = append.create.as_ref().and_then(|new| new.admission.as_ref());
+    let admitted = |begun| admission.map_or(Ok(()), |admission| admission.admit(&beginning(begun)));
     if let Some(conversation) = working.get(&append.conversation) {
+        admitted(true)?;
         conversation.place_of(append.sender).ok_or(Refusal::ConversationNotFound)?;
         let others = conversation.state.membership.members.iter().filter(|member| **member != append.sender);
         let can_receive = others.into_iter().any(|member| members.get(member).is_some_and(|member| member.is_active));
@@ -342,11 +350,7 @@ fn admit(
             Some(_) => {}
         }
     }
-    if let Some(admission) = &new.admission {
-        let (member, user_type) = (append.sender, sender.user_type);
-        let (conversation, client_id) = (append.conversation, append.client_id);
-        admission.admit(&Beginning { member, user_type, conversation, client_id })?;
-    }
+    admitted(false)?;
     let (state, statement) = create(append.conversation, new, now);
     working.insert(append.conversation, Working::new(state));
     Ok(Some(statement))

@@ -269,7 +269,7 @@ impl MemberStore for Mongo {
         member: NewMember,
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
-        self.call(async move |_, db| insert(&db, member, created_by).await).await
+        self.write(Caller::System, async move |_, db| insert(&db, member, created_by).await).await
     }
 
     async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
@@ -282,14 +282,14 @@ impl MemberStore for Mongo {
     }
 
     async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
-        let changed = self.call(async move |_, db| change(&db, id, wanted, by, at).await).await;
+        let changed = self.write(Caller::Member(id), async move |_, db| change(&db, id, wanted, by, at).await).await;
         // The log remembers whether a member may be written to.
         self.core.members.remove(&id);
         changed
     }
 
     async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError> {
-        self.call(async move |_, db| {
+        self.write(Caller::Member(id), async move |_, db| {
             let members = db.collection::<Document>("members");
             let still = doc! { "_id": member_oid(id), "password_hash": from };
             let replaced = members.update_one(still, doc! { "$set": { "password_hash": to } }).await?;
@@ -317,7 +317,7 @@ impl MemberStore for Mongo {
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {
-        self.call(async move |_, db| record_last_seen(&db, seen).await).await
+        self.write(Caller::System, async move |_, db| record_last_seen(&db, seen).await).await
     }
 
     async fn last_seen(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<LastSeen>, StoreError> {

@@ -14,7 +14,7 @@
 //! | [`settle`] | what follows from a batch, written beside the messages |
 //! | [`receipts`] | writing watermarks and what follows from them |
 //! | [`conversations`], [`history`], [`unread`] | reading conversations and changes; the log of one; what is unread |
-//! | [`turns`] | no member reads more at a time than the others leave them |
+//! | [`turns`] | whose call goes to the database next |
 //! | [`recovery`] | finishing what a node that died has left |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
@@ -68,9 +68,12 @@ use self::{
     log::{LogState, MemberRef},
     nodes::Identity,
     pulse::Pulse,
-    turns::Turns,
+    turns::{Place, Turns},
 };
-use super::{Backend, Store, StoreError, turns::Turn};
+use super::{
+    Backend, Store, StoreError,
+    turns::{Caller, Turn},
+};
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// Conversations whose state is remembered: about 300 bytes each.
@@ -117,7 +120,9 @@ struct Core {
 pub struct Mongo {
     core: Arc<Core>,
     lanes: usize,
-    turns: Turns,
+    reads: Turns,
+    /// Of what is not the log's.
+    writes: Turns,
     timeout: Duration,
     description: String,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -137,7 +142,7 @@ impl Mongo {
         supervisor: &Supervisor,
     ) -> Result<Store, StoreError> {
         let Options { uri, timeout, window, lanes, nodes } = options;
-        let description = link::describe(&uri);
+        let (description, pool) = (link::describe(&uri), link::pool(&uri));
         let node = ObjectId::from_bytes(*ids.connection().as_bytes());
         let pulse = Pulse::new(Arc::clone(&ids), Arc::clone(&metrics));
         let window = window.unwrap_or(timeout + Duration::from_millis(beats::SKEW));
@@ -148,7 +153,8 @@ impl Mongo {
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
         let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
-        let mongo = Arc::new(Self { core, lanes, turns: Turns::default(), timeout, description, keeper });
+        let (reads, writes) = (Turns::of_reads(pool), Turns::of_writes(pool));
+        let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {
             members: Arc::clone(&mongo) as _,
             sessions: Arc::clone(&mongo) as _,
@@ -195,7 +201,7 @@ impl Mongo {
         self.count_error(done.map_err(StoreError::from))
     }
 
-    /// The same for what only reads, when it is its turn. The turn ends with the read, not with whoever waits for it.
+    /// The same for what only reads, when it is its turn.
     async fn read<T, F, W>(&self, turn: Turn, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -203,23 +209,50 @@ impl Mongo {
         W: FnOnce(Arc<Core>, Db) -> F,
     {
         let started = tokio::time::Instant::now();
-        let answer = match tokio::time::timeout(self.timeout, self.turns.wait(turn)).await {
-            Ok(Ok(place)) => {
-                self.call(|core, db| {
-                    let read = work(core, db);
-                    async move {
-                        let read = read.await;
-                        drop(place);
-                        read
-                    }
-                })
-                .await
-            }
-            Ok(Err(error)) => self.count_error(Err(error)),
-            Err(_) => self.count_error(Err(StoreError::Timeout)),
+        let answer = match self.turn(&self.reads, turn, StoreError::Timeout).await {
+            Ok(place) => self.holding(place, work).await,
+            Err(error) => Err(error),
         };
         self.core.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
+    }
+
+    /// The same for what writes anything but the log, when it is its turn. One whose turn does not come was not tried.
+    async fn write<T, F, W>(&self, caller: Caller, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Arc<Core>, Db) -> F,
+    {
+        let place = self.turn(&self.writes, Turn::of(caller), StoreError::Overloaded).await?;
+        let work = |core, db| {
+            let work = work(core, db);
+            async move { work.await.map_err(Fault::of_write) }
+        };
+        self.holding(place, work).await
+    }
+
+    async fn turn(&self, turns: &Turns, turn: Turn, late: StoreError) -> Result<Place, StoreError> {
+        let place = tokio::time::timeout(self.timeout, turns.wait(turn)).await;
+        self.count_error(place.unwrap_or(Err(late)))
+    }
+
+    /// A turn ends with its work, not with whoever waits for it.
+    async fn holding<T, F, W>(&self, place: Place, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+        W: FnOnce(Arc<Core>, Db) -> F,
+    {
+        self.call(|core, db| {
+            let work = work(core, db);
+            async move {
+                let done = work.await;
+                drop(place);
+                done
+            }
+        })
+        .await
     }
 
     fn count_error<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
@@ -273,12 +306,12 @@ impl Backend for Mongo {
 /// # Errors
 /// When the database cannot be reached, or is from a newer version.
 pub async fn migrate(uri: &SecretString, timeout: Duration, check_only: bool) -> Result<Vec<String>, StoreError> {
-    let (client, db) = link::connect(uri, timeout).await?;
-    let missing = migrations::pending(&db).await?;
+    let clients = link::connect(uri, timeout).await?;
+    let missing = migrations::pending(&clients.db).await?;
     if !check_only {
-        migrations::run(&db).await?;
+        migrations::run(&clients.db).await?;
     }
-    client.shutdown().await;
+    clients.shutdown(false).await;
     Ok(missing.into_iter().map(|name| format!("migration {name}")).collect())
 }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::store::{
     RecommendationStore, StoreError,
     recommendations::{Candidate, Decision, Draft, RecommendationRecord, Wanted},
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 const SOURCES: &[AdviceSource] = &[AdviceSource::Local, AdviceSource::Remote];
@@ -253,7 +253,8 @@ impl RecommendationStore for Mongo {
         drafts: Vec<Draft>,
         forget_before: Timestamp,
     ) -> Result<Vec<RecommendationRecord>, StoreError> {
-        self.call(async move |core, db| keep(&core, &db, member, drafts, forget_before).await).await
+        self.write(Caller::Member(member), async move |core, db| keep(&core, &db, member, drafts, forget_before).await)
+            .await
     }
 
     async fn decide(
@@ -263,11 +264,11 @@ impl RecommendationStore for Mongo {
         decision: Decision,
         at: Timestamp,
     ) -> Result<Option<RecommendationRecord>, StoreError> {
-        self.call(async move |_, db| decide(&db, member, id, decision, at).await).await
+        self.write(Caller::Member(member), async move |_, db| decide(&db, member, id, decision, at).await).await
     }
 
     async fn spend(&self, member: MemberId, day: i64, limit: u32) -> Result<bool, StoreError> {
-        self.call(async move |_, db| spend(&db, member, day, limit).await).await
+        self.write(Caller::Member(member), async move |_, db| spend(&db, member, day, limit).await).await
     }
 
     async fn spent(&self, day: i64) -> Result<u64, StoreError> {

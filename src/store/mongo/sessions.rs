@@ -20,10 +20,10 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     sessions::{
-        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash,
+        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
         USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
     },
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 /// Tokens that are removed at a time.
@@ -53,32 +53,35 @@ async fn start(
     member: MemberId,
     token: NewToken,
     at: Timestamp,
-) -> Result<Vec<SessionId>, Fault> {
+) -> Result<Option<Vec<SessionId>>, Fault> {
     let login = doc! { "$set": { "last_login": date(at) } };
-    let member = member_oid(member);
-    let found = db.collection::<Document>("members").update_one(doc! { "_id": member }, login).await?;
-    if found.matched_count == 0 {
-        return Err(Fault::Data("a session of a member who does not exist".to_owned()));
-    }
-    let id = session_oid(session);
+    let (member, id) = (member_oid(member), session_oid(session));
     let session = doc! { "_id": id, "member_id": member, "created_at": date(at), "revoked_at": null };
     match db.collection::<Document>("sessions").insert_one(session).await {
         Err(error) if !is_duplicate(&error) => return Err(error.into()),
         _ => {}
     }
     store_token(db, id, token).await?;
-    remove_oldest(db, member).await
+    // Last: whoever deactivates the member writes the same document, and either finds the session or is found here.
+    let active = doc! { "_id": member, "is_active": true };
+    if db.collection::<Document>("members").update_one(active, login).await?.matched_count == 0 {
+        db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
+        db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
+        return Ok(None);
+    }
+    remove_oldest(db, member, id).await.map(Some)
 }
 
-/// Removes a member's sessions beyond those that are kept, with their tokens. Returns those that were valid.
-async fn remove_oldest(db: &Db, member: ObjectId) -> Result<Vec<SessionId>, Fault> {
+/// Removes a member's sessions beyond those that are kept, with their tokens, and never the `newest`. Returns those that were
+/// valid.
+async fn remove_oldest(db: &Db, member: ObjectId, newest: ObjectId) -> Result<Vec<SessionId>, Fault> {
     let fields = FindOptions::builder().projection(doc! { "revoked_at": 1 }).build();
     let sessions: Vec<Document> = db.all("sessions", doc! { "member_id": member }, fields).await?;
     let sessions = sessions.iter().filter_map(|session| session.get_object_id("_id").ok().map(|id| (session, id)));
     let is_revoked = |session: &Document| session.get_datetime("revoked_at").is_ok();
     let mut sessions: Vec<(bool, ObjectId)> = sessions.map(|(session, id)| (is_revoked(session), id)).collect();
-    // Valid ones first, and of those the newest: ids grow with time.
-    sessions.sort_unstable_by_key(|(revoked, id)| (*revoked, std::cmp::Reverse(*id)));
+    // Valid ones first, and of those the newest: ids grow with time, unless a clock was put back.
+    sessions.sort_unstable_by_key(|(revoked, id)| (*id != newest, *revoked, std::cmp::Reverse(*id)));
     let beyond: Vec<(bool, ObjectId)> = sessions.into_iter().skip(SESSIONS_OF_MEMBER).take(SESSIONS_REMOVED).collect();
     if beyond.is_empty() {
         return Ok(Vec::new());
@@ -103,6 +106,17 @@ async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
     let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
     let revoked_at = found.get_datetime("revoked_at").ok().copied();
     Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at }))
+}
+
+async fn owner(db: &Db, token: TokenHash) -> Result<Option<TokenOwner>, Fault> {
+    let tokens = db.collection::<Document>("refresh_tokens");
+    let Some(token) = tokens.find_one(doc! { "_id": hash(token) }).max_time(db.max_time).await? else {
+        return Ok(None);
+    };
+    let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
+    let found = find_session(db, session).await?;
+    let session = SessionId::from_bytes(session.bytes());
+    Ok(found.map(|Stored { member, .. }| TokenOwner { session, member }))
 }
 
 async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
@@ -140,6 +154,10 @@ async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) ->
         }
     }
     if reused {
+        if !used {
+            // Nobody was told of this successor.
+            tokens.delete_one(doc! { "_id": hash(next.hash) }).await?;
+        }
         revoke(db, session, at).await?;
         return Ok(Rotation::Reused { session, member: stored.member });
     }
@@ -200,8 +218,11 @@ async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Faul
     Ok(revoked.await?.modified_count > 0)
 }
 
-async fn revoke_all(db: &Db, member: MemberId, at: Timestamp) -> Result<(), Fault> {
-    let (valid, revoked) = revocation(member, at);
+async fn revoke_all(db: &Db, member: MemberId, started_until: Option<Timestamp>, at: Timestamp) -> Result<(), Fault> {
+    let (mut valid, revoked) = revocation(member, at);
+    if let Some(until) = started_until {
+        valid.insert("created_at", doc! { "$lte": date(until) });
+    }
     db.collection::<Document>("sessions").update_many(valid, revoked).await?;
     Ok(())
 }
@@ -245,12 +266,22 @@ impl SessionStore for Mongo {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>, StoreError> {
-        self.call(async move |_, db| start(&db, session, member, token, at).await).await
+    ) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.write(Caller::Member(member), async move |_, db| start(&db, session, member, token, at).await).await
     }
 
-    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError> {
-        self.call(async move |_, db| rotate(&db, used, next, at).await).await
+    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| owner(&db, token).await).await
+    }
+
+    async fn rotate(
+        &self,
+        member: MemberId,
+        used: TokenHash,
+        next: NewToken,
+        at: Timestamp,
+    ) -> Result<Rotation, StoreError> {
+        self.write(Caller::Member(member), async move |_, db| rotate(&db, used, next, at).await).await
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
@@ -262,14 +293,19 @@ impl SessionStore for Mongo {
     }
 
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
-        self.call(async move |_, db| revoke(&db, session, at).await).await
+        self.write(Caller::Session(session), async move |_, db| revoke(&db, session, at).await).await
     }
 
-    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError> {
-        self.call(async move |_, db| revoke_all(&db, member, at).await).await
+    async fn revoke_all(
+        &self,
+        member: MemberId,
+        started_until: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| revoke_all(&db, member, started_until, at).await).await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {
-        self.call(async move |_, db| purge(&db, at).await).await
+        self.write(Caller::System, async move |_, db| purge(&db, at).await).await
     }
 }

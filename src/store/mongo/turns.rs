@@ -1,31 +1,66 @@
-//! No member reads more at a time than the others leave them.
+//! Whose call goes to the database next.
 //!
-//! The database has no queue of ours, so what is bounded is what a member has under way; the rest waits here, in the order
-//! in which it came. The server itself has the places of one member.
+//! The driver hands the connections of its pool to whoever comes first, so without this the calls of one member would stand
+//! before those of all others. A call waits until its caller has few enough under way, in the order in which these came,
+//! and then for its turn among all callers ([`crate::store::queue`]). Reads and writes have places of their own; together
+//! they leave connections of the pool to the log, to the beat and to work that is under way for longer than anybody waits.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::store::{
     StoreError,
+    queue::{Full, Queue},
     turns::{Turn, Weight},
 };
 
-/// Light reads of one caller that are under way at the same time.
-const LIGHT: usize = 8;
-/// Heavy ones.
-const HEAVY: usize = 2;
-/// Those under way and those that wait, for each weight; more are refused.
+/// Commands that one heavy read has under way at the same time.
+pub(super) const PARALLEL: usize = 4;
+/// Calls of one caller under way and waiting, for each weight; more are refused.
 const EACH: usize = 256;
 
-/// Whose reads are under way or wait.
-#[derive(Default)]
+/// How many calls may be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    /// In all.
+    all: usize,
+    /// Heavy ones among them.
+    heavy: usize,
+    /// Light ones of one caller.
+    light_each: usize,
+    /// Heavy ones of one caller.
+    heavy_each: usize,
+}
+
+impl Limits {
+    /// Reads, for a pool of so many connections: half of it, a quarter more for what heavy ones do in parallel.
+    fn reads(pool: usize) -> Self {
+        let (all, heavy) = ((pool / 2).max(2), (pool / 4 / PARALLEL).max(1));
+        Self { all, heavy, light_each: (all / 4).max(1), heavy_each: (heavy / 2).max(1) }
+    }
+
+    /// Writes that are not the log's: an eighth of it.
+    fn writes(pool: usize) -> Self {
+        let all = (pool / 8).max(1);
+        Self { all, heavy: 1, light_each: (all / 4).max(1), heavy_each: 1 }
+    }
+}
+
+/// Whose calls are under way or wait.
 pub(super) struct Turns {
+    limits: Limits,
     callers: Arc<Mutex<HashMap<Turn, Places>>>,
+    gate: Arc<Mutex<Gate>>,
+}
+
+/// What all callers share.
+struct Gate {
+    queue: Queue<oneshot::Sender<Pass>>,
+    free: usize,
 }
 
 struct Places {
@@ -34,13 +69,30 @@ struct Places {
     users: usize,
 }
 
-/// A read under way. Given back when it is dropped.
+/// A call under way. Given back when it is dropped.
 pub(super) struct Place {
+    _pass: Pass,
     _permit: OwnedSemaphorePermit,
     _user: User,
 }
 
-/// Somebody who waits or reads.
+/// A place among all callers.
+struct Pass {
+    gate: Arc<Mutex<Gate>>,
+    weight: Weight,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut gate = lock(&self.gate);
+        gate.free += 1;
+        gate.queue.finished(self.weight);
+        drop(gate);
+        advance(&self.gate);
+    }
+}
+
+/// Somebody who waits or calls.
 struct User {
     callers: Arc<Mutex<HashMap<Turn, Places>>>,
     turn: Turn,
@@ -58,19 +110,39 @@ impl Drop for User {
 }
 
 impl Turns {
-    /// Waits for the turn of a read.
+    /// The turns of reads, for a pool of so many connections.
+    pub(super) fn of_reads(pool: usize) -> Self {
+        Self::new(Limits::reads(pool))
+    }
+
+    /// The turns of writes.
+    pub(super) fn of_writes(pool: usize) -> Self {
+        Self::new(Limits::writes(pool))
+    }
+
+    fn new(limits: Limits) -> Self {
+        let gate = Gate { queue: Queue::with_heavy(limits.heavy), free: limits.all };
+        Self { limits, callers: Arc::default(), gate: Arc::new(Mutex::new(gate)) }
+    }
+
+    /// Waits for the turn of a call.
     pub(super) async fn wait(&self, turn: Turn) -> Result<Place, StoreError> {
         let (free, user) = self.enter(turn)?;
         // It is never closed.
         let permit = free.acquire_owned().await.map_err(|_| StoreError::Overloaded)?;
-        Ok(Place { _permit: permit, _user: user })
+        let (sender, pass) = oneshot::channel();
+        lock(&self.gate).queue.push(turn, sender).map_err(|Full| StoreError::Overloaded)?;
+        advance(&self.gate);
+        // Every sender in the queue is used in the end.
+        let pass = pass.await.map_err(|_| StoreError::Overloaded)?;
+        Ok(Place { _pass: pass, _permit: permit, _user: user })
     }
 
     fn enter(&self, turn: Turn) -> Result<(Arc<Semaphore>, User), StoreError> {
         let mut callers = lock(&self.callers);
         let size = match turn.weight {
-            Weight::Light => LIGHT,
-            Weight::Heavy => HEAVY,
+            Weight::Light => self.limits.light_each,
+            Weight::Heavy => self.limits.heavy_each,
         };
         let places = callers.entry(turn).or_insert_with(|| Places { free: Arc::new(Semaphore::new(size)), users: 0 });
         if places.users >= EACH {
@@ -81,36 +153,124 @@ impl Turns {
     }
 }
 
-/// Nothing under the lock panics.
-fn lock(callers: &Mutex<HashMap<Turn, Places>>) -> MutexGuard<'_, HashMap<Turn, Places>> {
-    callers.lock().unwrap_or_else(PoisonError::into_inner)
+/// Gives the places that are free to those whose turn it is.
+fn advance(gate: &Arc<Mutex<Gate>>) {
+    loop {
+        let mut state = lock(gate);
+        if state.free == 0 {
+            return;
+        }
+        let Some((sender, weight)) = state.queue.pop() else { return };
+        state.free -= 1;
+        drop(state);
+        // That of somebody who waits no more is dropped here, which gives it back.
+        let _ = sender.send(Pass { gate: Arc::clone(gate), weight });
+    }
+}
+
+/// Nothing under the locks panics.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+
     use futures_util::FutureExt as _;
     use protocol::MemberId;
 
     use super::*;
 
+    type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Place, StoreError>> + 'a>>;
+
+    fn heavy(number: u8) -> Turn {
+        Turn::heavy(MemberId::from_bytes([number; 12]))
+    }
+
+    fn light(number: u8) -> Turn {
+        Turn::light(MemberId::from_bytes([number; 12]))
+    }
+
+    fn now(turns: &Turns, turn: Turn) -> Option<Place> {
+        turns.wait(turn).now_or_never().map(Result::unwrap)
+    }
+
+    /// Polls in this order, as those who wait would be woken.
+    fn arrived(waiting: &mut [Waiting<'_>]) -> Vec<usize> {
+        let mut arrived = Vec::new();
+        for (number, waiting) in waiting.iter_mut().enumerate() {
+            if waiting.as_mut().now_or_never().is_some() {
+                arrived.push(number);
+            }
+        }
+        arrived
+    }
+
+    #[test]
+    fn the_calls_of_all_leave_connections_to_the_log() {
+        for pool in [1, 4, 10, 64, 100, 500] {
+            let (reads, writes) = (Limits::reads(pool), Limits::writes(pool));
+            let most = reads.all + reads.heavy * (PARALLEL - 1) + writes.all;
+            assert!(pool < 16 || most <= pool * 7 / 8, "{most} of {pool}");
+            assert!(reads.heavy < reads.all && reads.light_each < reads.all && reads.heavy_each <= reads.heavy);
+        }
+    }
+
     #[tokio::test]
-    async fn a_member_has_so_many_reads_at_a_time_and_others_have_theirs() {
-        let turns = Turns::default();
-        let turn = |number| match number {
-            0 => Turn::HEAVY_SYSTEM,
-            number => Turn::heavy(MemberId::from_bytes([number; 12])),
-        };
-        let system: Vec<_> = (0..HEAVY).map(|_| turns.wait(turn(0)).now_or_never().unwrap().unwrap()).collect();
-        assert!(turns.wait(turn(0)).now_or_never().is_none(), "the server is a caller like others");
-        let mut places: Vec<_> = (0..HEAVY).map(|_| turns.wait(turn(1)).now_or_never().unwrap().unwrap()).collect();
-        let mut waiting: Vec<_> = (HEAVY..EACH).map(|_| Box::pin(turns.wait(turn(1)))).collect();
-        assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
-        assert_eq!(turns.wait(turn(1)).await.err(), Some(StoreError::Overloaded), "too many wait");
-        assert!(turns.wait(turn(2)).now_or_never().unwrap().is_ok(), "another member");
-        assert!(turns.wait(Turn::light(MemberId::from_bytes([1; 12]))).now_or_never().unwrap().is_ok(), "a light one");
+    async fn a_member_has_so_many_calls_at_a_time_and_others_have_theirs() {
+        let turns = Turns::of_reads(64);
+        let Limits { heavy_each, .. } = turns.limits;
+        let mut places: Vec<_> = (0..heavy_each).map(|_| now(&turns, heavy(1)).unwrap()).collect();
+        let mut waiting: Vec<Waiting<'_>> =
+            (heavy_each..EACH).map(|_| Box::pin(turns.wait(heavy(1))) as Waiting<'_>).collect();
+        assert!(arrived(&mut waiting).is_empty());
+        assert_eq!(turns.wait(heavy(1)).await.err(), Some(StoreError::Overloaded), "too many wait");
+        let others: Vec<_> = (0..heavy_each).map(|_| now(&turns, Turn::HEAVY_SYSTEM).unwrap()).collect();
+        assert!(now(&turns, Turn::HEAVY_SYSTEM).is_none(), "the server is a caller like others");
+        assert!(now(&turns, light(1)).is_some(), "a light one");
         places.pop();
-        assert!(waiting[0].as_mut().now_or_never().unwrap().is_ok(), "the first one that waits");
-        drop((places, waiting, system));
+        assert!(waiting[0].as_mut().now_or_never().is_some(), "the first one that waits");
+        drop((places, waiting, others));
         assert!(lock(&turns.callers).is_empty(), "nothing is kept");
+        assert_eq!(lock(&turns.gate).free, turns.limits.all);
+    }
+
+    /// Found by an attacker: fifteen members had all ten connections of the driver's pool, and who came then waited for seconds.
+    #[tokio::test]
+    async fn when_all_places_are_taken_callers_take_turns() {
+        let turns = Turns::of_reads(16);
+        let Limits { all, light_each, .. } = turns.limits;
+        let many = u8::try_from(all / light_each).unwrap();
+        let mut taken: Vec<_> = (0..many)
+            .flat_map(|number| (0..light_each).map(move |_| number))
+            .map(|number| now(&turns, light(number)).unwrap())
+            .collect();
+        let mut waiting: Vec<Waiting<'_>> =
+            vec![Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(101)))];
+        assert!(arrived(&mut waiting).is_empty());
+        taken.pop();
+        assert!(waiting[0].as_mut().now_or_never().is_some());
+        taken.pop();
+        assert!(waiting[2].as_mut().now_or_never().is_some(), "the second one of another comes after this one");
+    }
+
+    #[tokio::test]
+    async fn who_waits_no_more_takes_no_place() {
+        let turns = Turns::of_reads(16);
+        let Limits { all, light_each, .. } = turns.limits;
+        let many = u8::try_from(all / light_each).unwrap();
+        let mut taken: Vec<_> = (0..many)
+            .flat_map(|number| (0..light_each).map(move |_| number))
+            .map(|number| now(&turns, light(number)).unwrap())
+            .collect();
+        let mut gone: Waiting<'_> = Box::pin(turns.wait(light(100)));
+        let mut stays: Waiting<'_> = Box::pin(turns.wait(light(101)));
+        assert!(gone.as_mut().now_or_never().is_none() && stays.as_mut().now_or_never().is_none());
+        drop(gone);
+        taken.pop();
+        assert!(stays.as_mut().now_or_never().is_some());
+        drop((taken, stays));
+        assert_eq!(lock(&turns.gate).free, all);
     }
 }

@@ -185,14 +185,21 @@ fn append_message(
     let Some(sender) = member_ref(tx, append.sender)?.filter(|sender| sender.is_active) else {
         return Ok(Err(Refusal::SenderDeactivated));
     };
-    if load(tx, working, append.conversation)?.is_none() {
+    let begun = load(tx, working, append.conversation)?.is_some();
+    let beginning = Beginning {
+        member: append.sender,
+        user_type: sender.user_type,
+        conversation: append.conversation,
+        client_id: append.client_id,
+        begun,
+    };
+    if begun {
+        let admission = append.create.as_ref().and_then(|new| new.admission.as_ref());
+        if let Some(Err(refusal)) = admission.map(|admission| admission.admit(&beginning)) {
+            return Ok(Err(refusal));
+        }
+    } else {
         let Some(new) = &append.create else { return Ok(Err(Refusal::ConversationNotFound)) };
-        let beginning = Beginning {
-            member: append.sender,
-            user_type: sender.user_type,
-            conversation: append.conversation,
-            client_id: append.client_id,
-        };
         match create(tx, new, &beginning, now)? {
             Ok(state) => working.insert(append.conversation, state),
             Err(refusal) => return Ok(Err(refusal)),

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`writer`] | the one thread that writes; commits what has gathered together |
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
-//! | [`readers`], [`queue`] | the threads that read beside it; whose turn it is |
+//! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
 //! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
@@ -26,7 +26,6 @@ mod history;
 mod log;
 mod members;
 mod migrations;
-mod queue;
 mod readers;
 mod recent;
 mod recommendations;
@@ -209,7 +208,9 @@ impl Backend for Sqlite {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.read(Turn::of(Caller::Health), |connection| connection.query_row("SELECT 1", [], |_| Ok(()))).await?;
-        let Err(failure) = self.writer.health(self.timeout) else { return Ok(()) };
+        // Nothing is put behind a transaction that hangs: whoever asks wants to know now.
+        self.writer.progress(self.timeout)?;
+        let Err(failure) = self.writer.health() else { return Ok(()) };
         if !self.writer.may_probe() {
             return Err(failure);
         }
@@ -219,7 +220,7 @@ impl Backend for Sqlite {
             tx.connection.prepare_cached(sql)?.execute([writer::PROBE_BYTES]).map(drop)
         })
         .await?;
-        self.writer.health(self.timeout)
+        self.writer.health()
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
@@ -411,7 +412,8 @@ mod tests {
         // Of a member's record, that is of no lane of messages.
         let late = store.members.record_last_seen(Vec::new()).await;
         assert_eq!(late, Err(StoreError::Timeout));
-        assert!(store.backend.check().await.is_err());
+        let unwell = store.backend.check().await;
+        assert!(matches!(unwell, Err(StoreError::Unavailable(_))), "it is known, and not waited for: {unwell:?}");
         other.execute_batch("COMMIT").unwrap();
         while store.backend.check().await.is_err() {
             tokio::task::yield_now().await;

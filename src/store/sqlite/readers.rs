@@ -9,13 +9,12 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
-use super::{
-    StoreError, prepare_once,
-    queue::{Full, Queue},
-    row, run, unavailable,
-};
+use super::{StoreError, prepare_once, row, run, unavailable};
 use crate::{
-    store::turns::{Turn, Weight},
+    store::{
+        queue::{Full, Queue},
+        turns::{Turn, Weight},
+    },
     supervisor::Supervisor,
 };
 

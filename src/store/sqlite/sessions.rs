@@ -7,16 +7,16 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     Sqlite,
     members::{USER_TYPES, record},
-    row::{inconsistent, optional_time, time, word},
+    row::{optional_time, time, word},
     writer::Tx,
 };
 use crate::store::{
     SessionStore, StoreError,
     sessions::{
-        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash,
+        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
         USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
     },
-    turns::Turn,
+    turns::{Caller, Turn},
 };
 
 fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqlite::Result<()> {
@@ -31,17 +31,18 @@ fn start(
     member: MemberId,
     token: NewToken,
     at: Timestamp,
-) -> rusqlite::Result<Vec<SessionId>> {
-    let member: Option<i64> = tx
+) -> rusqlite::Result<Option<Vec<SessionId>>> {
+    let active: Option<i64> = tx
         .connection
-        .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? RETURNING key")?
+        .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? AND is_active = 1 RETURNING key")?
         .query_row(params![at.as_millis(), member.as_bytes()], |row| row.get(0))
         .optional()?;
-    let member = member.ok_or_else(|| inconsistent("a session of a member who does not exist"))?;
+    // Deactivated, or gone, since the password was looked at.
+    let Some(member) = active else { return Ok(None) };
     let mut insert = tx.connection.prepare_cached("INSERT INTO sessions (id, member, created_at) VALUES (?, ?, ?)")?;
     let key = insert.insert(params![session.as_bytes(), member, at.as_millis()])?;
     store_token(tx.connection, key, token)?;
-    remove_oldest(tx.connection, member)
+    remove_oldest(tx.connection, member).map(Some)
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens. Returns those that were valid.
@@ -158,12 +159,29 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
     Ok(update.execute(params![at.as_millis(), session.as_bytes()])? > 0)
 }
 
-pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn revoke_all(
+    connection: &Connection,
+    member: MemberId,
+    started_until: Option<Timestamp>,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET revoked_at = ?
-         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL AND created_at <= ?",
     )?;
-    update.execute(params![at.as_millis(), member.as_bytes()]).map(drop)
+    let until = started_until.map_or(i64::MAX, Timestamp::as_millis);
+    update.execute(params![at.as_millis(), member.as_bytes(), until]).map(drop)
+}
+
+fn owner(connection: &Connection, token: TokenHash) -> rusqlite::Result<Option<TokenOwner>> {
+    let mut query = connection.prepare_cached(
+        "SELECT s.id, m.id FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
+         CROSS JOIN members m ON m.key = s.member WHERE t.hash = ?",
+    )?;
+    let owner = query.query_row([token], |row| {
+        Ok(TokenOwner { session: SessionId::from_bytes(row.get(0)?), member: MemberId::from_bytes(row.get(1)?) })
+    });
+    owner.optional()
 }
 
 fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {
@@ -202,11 +220,21 @@ impl SessionStore for Sqlite {
         member: MemberId,
         token: NewToken,
         at: Timestamp,
-    ) -> Result<Vec<SessionId>, StoreError> {
+    ) -> Result<Option<Vec<SessionId>>, StoreError> {
         self.write(move |tx| start(tx, session, member, token, at)).await
     }
 
-    async fn rotate(&self, used: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, StoreError> {
+    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), move |connection| owner(connection, token)).await
+    }
+
+    async fn rotate(
+        &self,
+        _: MemberId,
+        used: TokenHash,
+        next: NewToken,
+        at: Timestamp,
+    ) -> Result<Rotation, StoreError> {
         self.write(move |tx| rotate(tx, used, next, at)).await
     }
 
@@ -222,8 +250,13 @@ impl SessionStore for Sqlite {
         self.write(move |tx| revoke(tx.connection, session, at)).await
     }
 
-    async fn revoke_all(&self, member: MemberId, at: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| revoke_all(tx.connection, member, at)).await
+    async fn revoke_all(
+        &self,
+        member: MemberId,
+        started_until: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| revoke_all(tx.connection, member, started_until, at)).await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {

@@ -159,12 +159,17 @@ impl Writer {
         may
     }
 
-    /// Whether nothing has failed since a transaction wrote something that is on disk, and none takes longer than `patience`.
-    pub(super) fn health(&self, patience: Duration) -> Result<(), StoreError> {
-        let state = self.health.lock();
-        match state.busy_since {
+    /// Whether nothing has failed since a transaction wrote something that is on disk.
+    pub(super) fn health(&self) -> Result<(), StoreError> {
+        self.health.lock().last.clone()
+    }
+
+    /// Whether no transaction, with what follows it, takes longer than `patience`.
+    pub(super) fn progress(&self, patience: Duration) -> Result<(), StoreError> {
+        let begun = self.health.lock().busy_since;
+        match begun {
             Some(since) if since.elapsed() > patience => Err(unavailable("a transaction does not come to its end")),
-            _ => state.last.clone(),
+            _ => Ok(()),
         }
     }
 
@@ -196,7 +201,7 @@ struct Health(Mutex<Wellbeing>);
 struct Wellbeing {
     /// The first failure since which nothing that was written has come to the disk.
     last: Result<(), StoreError>,
-    /// When the transaction that is under way began.
+    /// When the transaction that is under way, or is followed by a checkpoint, began.
     busy_since: Option<Instant>,
 }
 
@@ -216,7 +221,6 @@ impl Health {
     /// says nothing about the disk.
     fn note(&self, failure: Option<&StoreError>, wrote: bool) {
         let mut state = self.lock();
-        state.busy_since = None;
         match (failure, &state.last) {
             (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
             (None, Err(_)) if wrote => tracing::info!("the store can be written again"),
@@ -236,6 +240,7 @@ impl WriterThread {
             batch.extend(queue.try_iter().take(BATCH - 1));
             self.commit(&mut batch);
             self.checkpoints.after_commit(&self.connection);
+            self.health.lock().busy_since = None;
             if std::mem::take(&mut self.memory.erased) {
                 // Whoever asked may be gone: it happens all the same.
                 self.checkpoints.scrubber().scrub();

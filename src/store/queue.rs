@@ -1,21 +1,21 @@
-//! Reads that wait for a thread, fair between those whose they are.
+//! Calls that wait for a place, fair between those whose they are: for a thread that reads SQLite, for a connection to MongoDB.
 //!
-//! Callers take turns, whatever each has waiting; light and heavy reads take turns as well, and of several threads
-//! heavy ones never have all. So whoever comes waits for one read of each of the others at most, and never for everything of
+//! Callers take turns, whatever each has waiting; light and heavy calls take turns as well, and of several places
+//! heavy ones never have all. So whoever comes waits for one call of each of the others at most, and never for everything of
 //! one.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::store::turns::{Caller, Turn, Weight};
+use super::turns::{Caller, Turn, Weight};
 
 /// Reads of one caller that wait, for each weight; more are refused.
-pub(super) const EACH: usize = 256;
+pub(in crate::store) const EACH: usize = 256;
 /// Reads that wait in all, for each weight. From half of it on only those are taken whose caller has none waiting yet.
-pub(super) const ALL: usize = 8_192;
+pub(in crate::store) const ALL: usize = 8_192;
 
 /// There is no room for the read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::store) struct Full;
 
 /// Reads of one weight.
 struct Waiting<J> {
@@ -58,8 +58,8 @@ impl<J> Waiting<J> {
     }
 }
 
-/// The reads that wait for one of a number of threads.
-pub(super) struct Queue<J> {
+/// The calls that wait for one of a number of places.
+pub(in crate::store) struct Queue<J> {
     light: Waiting<J>,
     heavy: Waiting<J>,
     /// Heavy reads that are running, and how many may.
@@ -70,14 +70,18 @@ pub(super) struct Queue<J> {
 }
 
 impl<J> Queue<J> {
-    /// An empty queue for a number of threads.
-    pub(super) fn new(threads: usize) -> Self {
-        let places = threads.saturating_sub(1).max(1);
+    /// An empty queue for a number of places, all but one of which heavy reads may have.
+    pub(in crate::store) fn new(places: usize) -> Self {
+        Self::with_heavy(places.saturating_sub(1).max(1))
+    }
+
+    /// An empty queue with so many places for heavy reads.
+    pub(in crate::store) fn with_heavy(places: usize) -> Self {
         Self { light: Waiting::new(), heavy: Waiting::new(), running: 0, places, next: Weight::Light }
     }
 
     /// Takes a read.
-    pub(super) fn push(&mut self, turn: Turn, job: J) -> Result<(), Full> {
+    pub(in crate::store) fn push(&mut self, turn: Turn, job: J) -> Result<(), Full> {
         match turn.weight {
             Weight::Light => self.light.push(turn.caller, job),
             Weight::Heavy => self.heavy.push(turn.caller, job),
@@ -85,7 +89,7 @@ impl<J> Queue<J> {
     }
 
     /// The read whose turn it is. A heavy one has to be [`Queue::finished`].
-    pub(super) fn pop(&mut self) -> Option<(J, Weight)> {
+    pub(in crate::store) fn pop(&mut self) -> Option<(J, Weight)> {
         let may_be_heavy = self.running < self.places && self.heavy.count > 0;
         let weight = if may_be_heavy && (self.next == Weight::Heavy || self.light.count == 0) {
             Weight::Heavy
@@ -105,12 +109,12 @@ impl<J> Queue<J> {
     }
 
     /// A read has ended.
-    pub(super) fn finished(&mut self, weight: Weight) {
+    pub(in crate::store) fn finished(&mut self, weight: Weight) {
         self.running -= usize::from(weight == Weight::Heavy);
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::store) fn is_empty(&self) -> bool {
         self.light.count + self.heavy.count == 0
     }
 }
