@@ -241,11 +241,11 @@ impl App {
     }
 }
 
-/// Creates an administrator beside a server that may be running.
+/// Creates an administrator beside a server that may be running. Returns the member, and in which store, in words.
 ///
 /// # Errors
 /// When the store cannot be opened, or the address is taken.
-pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<MemberRecord, StartError> {
+pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
     let base = Foundation::lay(settings, World::default(), false)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
     // Nothing is signed: no session is started.
@@ -254,8 +254,9 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
         .create(request, UserType::Admin, Some(Actor::default()), here)
         .await
         .map_err(|Failure { message, .. }| StartError(message));
+    let store = base.store.backend.describe();
     base.store.backend.close().await;
-    created
+    created.map(|admin| (admin, store))
 }
 
 async fn bind(settings: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {

@@ -16,7 +16,6 @@ use members_book::{
 };
 use protocol::{SUBPROTOCOL, rest::RegisterRequest};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Chosen by measurement: see `docs/performance.md`.
 #[global_allocator]
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
 fn run() -> Result<ExitCode, String> {
     config::read_dotenv()?;
     let Cli { settings, command } = Cli::parse();
-    let filter = EnvFilter::try_new(&settings.telemetry.log).map_err(|error| format!("LOG: {error}"))?;
+    let filter = logs::filter(&settings.telemetry.log).map_err(|error| format!("LOG: {error}"))?;
     logs::init(filter, settings.telemetry.log_format);
     if let Err(error) = allocator::give_back_soon() {
         tracing::warn!(%error, "the allocator keeps memory for longer than it should");
@@ -110,8 +109,8 @@ async fn create_admin(settings: Settings, name: String, email: String) -> Result
         let problems: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
         problems.join("; ")
     })?;
-    let admin = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
-    println!("{} is an administrator now, with the id {}.", admin.profile.email, admin.profile.id);
+    let (admin, store) = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
+    println!("{} is an administrator now, with the id {}, in {store}.", admin.profile.email, admin.profile.id);
     Ok(ExitCode::SUCCESS)
 }
 

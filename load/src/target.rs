@@ -1,6 +1,13 @@
 //! The server under load, over REST.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use protocol::{
     MemberId, Problem,
@@ -17,6 +24,8 @@ pub(crate) struct Target {
     base: String,
     /// Where it listens.
     pub(crate) addr: SocketAddr,
+    /// Whether it was told that the server makes us wait.
+    told: Arc<AtomicBool>,
 }
 
 /// A member who is signed in.
@@ -44,7 +53,7 @@ impl Target {
         let addr = tokio::net::lookup_host(host).await.map_err(|error| format!("{url}: {error}"))?.next();
         let addr = addr.ok_or_else(|| format!("{url}: no such host"))?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
-        Ok(Self { http: http.map_err(|error| error.to_string())?, base, addr })
+        Ok(Self { http: http.map_err(|error| error.to_string())?, base, addr, told: Arc::default() })
     }
 
     /// Registers a member; waits when the server asks to.
@@ -68,6 +77,11 @@ impl Target {
                 response.json::<Problem>().await.map_or_else(|_| status.to_string(), |problem| problem.detail);
             match wait.map(Duration::from_secs) {
                 Some(wait) if waited + wait <= PATIENCE => {
+                    if !self.told.swap(true, Ordering::Relaxed) {
+                        eprintln!(
+                            "waiting: the server lets only so many register from one address (RATE_REGISTRATIONS; 0 is no limit)"
+                        );
+                    }
                     tokio::time::sleep(wait).await;
                     waited += wait;
                 }

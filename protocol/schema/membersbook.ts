@@ -82,7 +82,11 @@ export const ERROR_STATUS = {
   timeout: 504,
 } as const;
 
-/** Whether a request that failed with an error code is sent again. */
+/**
+ * Whether a request that failed with an error code is sent again: `never` as it is; `later`, after
+ * `retry_after_ms` or with backoff; `after_refresh` and `after_login` with a new access token; `after_reading`
+ * once the newer version was read.
+ */
 export const ERROR_RETRY = {
   malformed: "never",
   unknown_type: "never",

@@ -171,11 +171,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             dispatch::stop_typing(&context, connection, typing);
         }
         outbox.end();
-        // What the socket has half written is held until that is closed, unless that memory is needed: then it ends at once.
-        let end = if outbox.is_cut() && socket.unwritten() > 0 { End::Gone } else { end };
-        if !matches!(end, End::Gone) {
-            outbox.hold(socket.unwritten());
-        }
         let code = match end {
             End::Close(close) => Some(close.code),
             End::Left | End::Gone => None,
@@ -190,6 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             tracing::info!(%connection, %member, %peer, code = number, received, sent, seconds, "connection closed");
         } else {
             tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
+        }
+        // What the socket has half written is held until that is closed, unless that memory is needed: then it ends at once.
+        let end = if outbox.is_cut() && socket.unwritten() > 0 { End::Gone } else { end };
+        if !matches!(end, End::Gone) {
+            outbox.hold(socket.unwritten());
         }
         let closed = async {
             match end {

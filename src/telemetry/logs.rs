@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -13,6 +15,20 @@ pub enum LogFormat {
     Pretty,
     /// For machines.
     Json,
+}
+
+/// What is logged, in tracing's filter syntax.
+///
+/// # Errors
+/// What is wrong with it, for people: a word that is no level would be taken for the name of a module, and leave nothing to be
+/// seen.
+pub fn filter(directives: &str) -> Result<EnvFilter, String> {
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let is_module = |word: &str| word.contains(['=', '[', ':']);
+    match directives.split(',').map(str::trim).find(|word| !word.is_empty() && !is_level(word) && !is_module(word)) {
+        Some(word) => Err(format!("{word} is no level: error, warn, info, debug, trace or off, or module=level")),
+        None => EnvFilter::try_new(directives).map_err(|error| error.to_string()),
+    }
 }
 
 /// Starts logging to standard error. A second call in one process changes nothing.
@@ -30,4 +46,19 @@ pub fn init(filter: EnvFilter, format: LogFormat) {
     } else {
         registry.with(layer.with_target(false)).try_init()
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for good in ["info", "WARN", "off", "warn,members_book=debug", "members_book::http=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["verbose", "warning", "info,loud", "members_book=loud"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+    }
 }

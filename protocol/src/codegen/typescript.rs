@@ -109,7 +109,10 @@ fn error_statuses(module: &mut String) {
         let _ = writeln!(module, "  {code}: {},", code.http_status());
     }
     let _ = writeln!(module, "}} as const;\n");
-    let _ = writeln!(module, "/** Whether a request that failed with an error code is sent again. */");
+    let _ = writeln!(
+        module,
+        "/**\n * Whether a request that failed with an error code is sent again: `never` as it is; `later`, after\n * `retry_after_ms` or with backoff; `after_refresh` and `after_login` with a new access token; `after_reading`\n * once the newer version was read.\n */"
+    );
     let _ = writeln!(module, "export const ERROR_RETRY = {{");
     for code in ErrorCode::ALL {
         let retry = serde_json::to_value(code.retry()).unwrap_or_default();

@@ -42,6 +42,10 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/api/openapi.json", get(async |request: HeaderMap| document(&OPENAPI, &request)))
         .route("/api/asyncapi.json", get(async |request: HeaderMap| document(&ASYNCAPI, &request)))
+        // Whoever opens what the server prints, or the beginning of it.
+        .route("/", get(async || Redirect::to("/api/docs/")))
+        .route("/api", get(async || Redirect::to("/api/docs/")))
+        .route("/api/", get(async || Redirect::to("/api/docs/")))
         // Relative links on the page need the slash.
         .route("/api/docs", get(async || Redirect::permanent("/api/docs/")))
         .route("/api/docs/", get(async || page(include_str!("../assets/pages/docs.html"), policy!("'self'", ""))))

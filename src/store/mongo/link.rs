@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LEASE: Duration = Duration::from_secs(2);
 const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
 /// Connections of the pool when the URI does not say how many; the driver's own 10 are few for a server. Made as they are needed.
-const POOL: u32 = 64;
+const POOL: u32 = 100;
 /// Connections of the client that only beats.
 const OWN_POOL: u32 = 2;
 /// The database when the URI names none.

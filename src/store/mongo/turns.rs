@@ -20,6 +20,10 @@ use crate::store::{
 
 /// Commands that one heavy read has under way at the same time.
 pub(super) const PARALLEL: usize = 4;
+/// Light calls of one caller under way, at most, however large the pool is.
+const LIGHT_EACH: usize = 8;
+/// Heavy ones.
+const HEAVY_EACH: usize = 2;
 /// Calls of one caller under way and waiting, for each weight; more are refused.
 const EACH: usize = 256;
 
@@ -37,16 +41,16 @@ struct Limits {
 }
 
 impl Limits {
-    /// Reads, for a pool of so many connections: half of it, a quarter more for what heavy ones do in parallel.
+    /// Reads, for a pool of so many connections: half of it, and more for what heavy ones do in parallel.
     fn reads(pool: usize) -> Self {
-        let (all, heavy) = ((pool / 2).max(2), (pool / 4 / PARALLEL).max(1));
-        Self { all, heavy, light_each: (all / 4).max(1), heavy_each: (heavy / 2).max(1) }
+        let (all, heavy) = ((pool / 2).max(2), (pool * 3 / 8 / PARALLEL).max(1));
+        Self { all, heavy, light_each: (all / 4).clamp(1, LIGHT_EACH), heavy_each: (heavy / 2).clamp(1, HEAVY_EACH) }
     }
 
     /// Writes that are not the log's: an eighth of it.
     fn writes(pool: usize) -> Self {
         let all = (pool / 8).max(1);
-        Self { all, heavy: 1, light_each: (all / 4).max(1), heavy_each: 1 }
+        Self { all, heavy: 1, light_each: (all / 4).clamp(1, LIGHT_EACH), heavy_each: 1 }
     }
 }
 
@@ -212,7 +216,7 @@ mod tests {
         for pool in [1, 4, 10, 64, 100, 500] {
             let (reads, writes) = (Limits::reads(pool), Limits::writes(pool));
             let most = reads.all + reads.heavy * (PARALLEL - 1) + writes.all;
-            assert!(pool < 16 || most <= pool * 7 / 8, "{most} of {pool}");
+            assert!(pool < 16 || most <= pool * 15 / 16, "{most} of {pool}");
             assert!(reads.heavy < reads.all && reads.light_each < reads.all && reads.heavy_each <= reads.heavy);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{HookResult, M, Migrations};
 
-use super::{StoreError, history, members, search, tally, unavailable};
+use super::{StoreError, history, members, row, search, tally, unavailable};
 
 /// In their order. A released one is never edited: a change is a new one.
 fn all() -> Vec<M<'static>> {
@@ -81,9 +81,17 @@ pub(super) fn count() -> usize {
 }
 
 /// How many are missing.
-pub(super) fn pending(connection: &Connection) -> rusqlite::Result<usize> {
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok(all().len().saturating_sub(version))
+///
+/// # Errors
+/// When the file is from a newer version of the server, or cannot be read.
+pub(super) fn pending(connection: &Connection) -> Result<usize, StoreError> {
+    let version: usize =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(row::store_error)?;
+    all().len().checked_sub(version).ok_or_else(|| {
+        unavailable(
+            "its schema is from a newer version of the server: start that one, or go back to a backup from before",
+        )
+    })
 }
 
 /// Applies what is missing, each in a transaction.
@@ -91,6 +99,7 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<usize> {
 /// # Errors
 /// When one fails, or when the file is from a newer version of the server.
 pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
+    pending(connection)?;
     Migrations::new(all())
         .to_latest(connection)
         .map_err(|error| unavailable(&format!("the schema cannot be brought up to date: {error}")))

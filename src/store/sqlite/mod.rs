@@ -246,9 +246,9 @@ impl Backend for Sqlite {
 pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
     let is_there = path.exists();
     let pending = if is_there {
-        migrations::pending(&Connection::open(path).map_err(row::store_error)?).map_err(row::store_error)?
+        migrations::pending(&Connection::open(path).map_err(row::store_error)?)?
     } else {
-        migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?).map_err(row::store_error)?
+        migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?)?
     };
     if !check_only && pending > 0 {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -264,7 +264,7 @@ pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError>
 
 /// Brings the schema up to date for a command that may run beside a server: only while no server has the file open.
 fn update_schema(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
-    if migrations::pending(connection).map_err(row::store_error)? == 0 {
+    if migrations::pending(connection)? == 0 {
         // Refuses a file from a newer version.
         return migrations::run(connection);
     }
