@@ -51,8 +51,6 @@ const LEASE: Duration = Duration::from_secs(2);
 const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
 /// Connections of the pool when the URI does not say how many; the driver's own 10 are few for a server. Made as they are needed.
 const POOL: u32 = 100;
-/// Connections of the client that only beats.
-const OWN_POOL: u32 = 2;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
 
@@ -81,27 +79,9 @@ enum Attempt {
 
 /// What is known once the database was reached.
 struct Reached {
-    clients: Clients,
-    store_id: StoreId,
-}
-
-/// The way to the database, twice: what members ask for must not make the beat late, which is how a node shows that it is there.
-#[derive(Clone)]
-pub(super) struct Clients {
     client: Client,
-    /// For the store.
-    pub(super) db: Db,
-    own: Client,
-    /// For the beat.
-    beat: Db,
-}
-
-impl Clients {
-    /// Ends both.
-    pub(super) async fn shutdown(self, at_once: bool) {
-        self.client.shutdown().immediate(at_once).await;
-        self.own.shutdown().immediate(at_once).await;
-    }
+    db: Db,
+    store_id: StoreId,
 }
 
 /// The connection.
@@ -193,10 +173,7 @@ impl Link {
         if self.stop.is_cancelled() {
             return Err(unavailable("it is closed"));
         }
-        self.reached
-            .get()
-            .map(|reached| reached.clients.db.clone())
-            .ok_or_else(|| unavailable("it has not answered yet"))
+        self.reached.get().map(|reached| reached.db.clone()).ok_or_else(|| unavailable("it has not answered yet"))
     }
 
     /// Which database it is; zeros before it was first reached, when nobody can have signed in.
@@ -234,7 +211,7 @@ impl Link {
 
     /// Takes this node off the list.
     async fn leave(&self) {
-        let Some(Reached { clients: Clients { beat: db, .. }, .. }) = self.reached.get() else { return };
+        let Some(Reached { db, .. }) = self.reached.get() else { return };
         let own = self.identity.filter();
         let gone = async move |db: Db| Ok(db.collection::<Document>("nodes").delete_one(own).await?);
         if let Err(error) = db.within(gone).await {
@@ -245,32 +222,28 @@ impl Link {
     /// Says goodbye, so that nobody has to look after what this node may have left.
     pub(super) async fn close(&self) {
         self.stop.cancel();
-        let Some(Reached { clients, .. }) = self.reached.get() else { return };
+        let Some(Reached { client, .. }) = self.reached.get() else { return };
         let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
         if is_listed {
             self.leave().await;
         }
-        clients.clone().shutdown(true).await;
+        client.clone().shutdown().immediate(true).await;
     }
 
     /// Asks the database now rather than at the next beat.
     pub(super) async fn beat(&self) -> Result<(), Fault> {
-        // Fails like any call while the database is not there.
         let db = self.db().await?;
-        let db = self.reached.get().map_or(db, |reached| reached.clients.beat.clone());
         self.pulse.beat(&db, &self.identity, &self.horizon).await.map(drop)
     }
 
     async fn attempt(&self) -> Result<Attempt, StoreError> {
         if self.reached.get().is_none() {
-            let clients = connect(&self.uri, self.timeout).await?;
-            let store_id = migrations::run(&clients.db).await?;
+            let (client, db) = connect(&self.uri, self.timeout).await?;
+            let store_id = migrations::run(&db).await?;
             // Only this task gets here, one attempt after the other.
-            let _ = self.reached.set(Reached { clients, store_id });
+            let _ = self.reached.set(Reached { client, db, store_id });
         }
-        let Some(Reached { clients: Clients { beat: db, .. }, .. }) = self.reached.get() else {
-            return Err(unavailable("it has not answered yet"));
-        };
+        let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
         match self.pulse.beat(db, &self.identity, &self.horizon).await {
             Ok(beaten) => Ok(self.join(db, beaten).await?),
             Err(Fault::Superseded(by)) => Ok(Attempt::Refused(nodes::superseded(db, &self.identity, by).await)),
@@ -348,8 +321,8 @@ pub(super) fn pool(uri: &SecretString) -> usize {
     usize::try_from(parsed.filter(|size| *size > 0).unwrap_or(POOL)).unwrap_or(usize::MAX)
 }
 
-/// Makes the clients. Pool, compression, TLS and the like come from the URI; what it leaves out has our defaults.
-pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<Clients, StoreError> {
+/// Makes a client. Pool, compression, TLS and the like come from the URI; what it leaves out has our defaults.
+pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<(Client, Db), StoreError> {
     let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(|error| store_error(&error))?;
     options.app_name.get_or_insert_with(|| "members-book".to_owned());
     options.server_selection_timeout.get_or_insert(limit);
@@ -363,13 +336,9 @@ pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<Clien
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build();
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
-    let mut own = options.clone();
-    (own.max_pool_size, own.min_pool_size) = (Some(OWN_POOL), None);
     let client = Client::with_options(options).map_err(|error| store_error(&error))?;
-    let own = Client::with_options(own).map_err(|error| store_error(&error))?;
-    let db = |client: &Client| Db { database: client.database_with_options(&name, settings.clone()), max_time: limit };
-    let (db, beat) = (db(&client), db(&own));
-    Ok(Clients { client, db, own, beat })
+    let database = client.database_with_options(&name, settings);
+    Ok((client, Db { database, max_time: limit }))
 }
 
 /// Where a URI leads, without credentials.

@@ -306,12 +306,12 @@ impl Backend for Mongo {
 /// # Errors
 /// When the database cannot be reached, or is from a newer version.
 pub async fn migrate(uri: &SecretString, timeout: Duration, check_only: bool) -> Result<Vec<String>, StoreError> {
-    let clients = link::connect(uri, timeout).await?;
-    let missing = migrations::pending(&clients.db).await?;
+    let (client, db) = link::connect(uri, timeout).await?;
+    let missing = migrations::pending(&db).await?;
     if !check_only {
-        migrations::run(&clients.db).await?;
+        migrations::run(&db).await?;
     }
-    clients.shutdown(false).await;
+    client.shutdown().await;
     Ok(missing.into_iter().map(|name| format!("migration {name}")).collect())
 }
 

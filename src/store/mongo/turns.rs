@@ -41,9 +41,9 @@ struct Limits {
 }
 
 impl Limits {
-    /// Reads, for a pool of so many connections: half of it, and more for what heavy ones do in parallel.
+    /// Reads, for a pool of so many connections: two fifths of it, and a fifth more for what heavy ones do in parallel.
     fn reads(pool: usize) -> Self {
-        let (all, heavy) = ((pool / 2).max(2), (pool * 3 / 8 / PARALLEL).max(1));
+        let (all, heavy) = ((pool * 2 / 5).max(2), (pool / 4 / PARALLEL).max(1));
         Self { all, heavy, light_each: (all / 4).clamp(1, LIGHT_EACH), heavy_each: (heavy / 2).clamp(1, HEAVY_EACH) }
     }
 
@@ -216,7 +216,7 @@ mod tests {
         for pool in [1, 4, 10, 64, 100, 500] {
             let (reads, writes) = (Limits::reads(pool), Limits::writes(pool));
             let most = reads.all + reads.heavy * (PARALLEL - 1) + writes.all;
-            assert!(pool < 16 || most <= pool * 15 / 16, "{most} of {pool}");
+            assert!(pool < 10 || most <= pool * 4 / 5, "{most} of {pool}");
             assert!(reads.heavy < reads.all && reads.light_each < reads.all && reads.heavy_each <= reads.heavy);
         }
     }
