@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Files that are kept for the store, logs, listeners and connections that are being closed when connections are counted.
-const RESERVED_FILES: u64 = 256 + (LEAVING_MAX + background::METRICS_CONNECTIONS) as u64;
+const RESERVED_FILES: u64 = 256 + (2 * LEAVING_MAX + background::METRICS_CONNECTIONS) as u64;
 
 /// Why a server did not start. Names the setting, if it is one.
 #[derive(Debug, thiserror::Error)]

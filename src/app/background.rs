@@ -147,7 +147,9 @@ async fn serve_metrics_on(listener: TcpListener, metrics: Arc<Metrics>, stop: Ca
         Err(_) => Failure::of(ErrorCode::Internal).into_response(),
     };
     let router = Router::new().route("/metrics", get(render)).with_state(Arc::clone(&metrics));
-    let limits = admission::Limits { total: METRICS_CONNECTIONS, per_address: 0, per_network: 0 };
+    // A quarter of all is kept for members, and nobody is one here.
+    let total = METRICS_CONNECTIONS + METRICS_CONNECTIONS / 3;
+    let limits = admission::Limits { total, per_address: 0, per_network: 0 };
     let server = Server {
         router,
         refusing: Router::new().fallback(async || Failure::overloaded()),

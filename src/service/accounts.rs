@@ -198,10 +198,14 @@ impl Accounts {
         let next = NewToken { hash: successor.hash, expires_at: now.after(self.refresh_lifetime) };
         let used = refresh::hash(token);
         let by = Caller::Address(subscriber(from));
-        let Some(TokenOwner { member, .. }) = self.sessions.owner(by, used).await? else {
+        // What is of no use to anybody spends nothing of its member's.
+        let Some(TokenOwner { member, used: is_used, .. }) = self.sessions.owner(by, used, now).await? else {
             return Err(self.denied(ErrorCode::RefreshTokenInvalid));
         };
-        self.refreshes.check(&member)?;
+        // One that was used before ends its session, once.
+        if !is_used {
+            self.refreshes.check(&member)?;
+        }
         match until_known(|| true, |_| self.sessions.rotate(member, used, next, now)).await?.outcome {
             Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
@@ -221,25 +225,24 @@ impl Accounts {
     pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
         let now = self.clock.now();
         let session = (!all).then_some(who.session);
+        // The same ones at each attempt, and none that is started while it is made.
+        let sessions = match session {
+            Some(session) => vec![session],
+            None => {
+                let of_member = self.sessions.of_member(who.member).await?;
+                of_member.iter().filter(|known| known.revoked_at.is_none()).map(|known| known.id).collect()
+            }
+        };
         let close = |code| self.hub.close(who.member, session, Close::with(code));
         // It may have happened. Whoever may still sign in comes back.
         let mut overdue = Overdue::new(|| {
             close(CloseCode::Disconnected);
         });
-        let revoked = if all {
-            let revoke = |late: bool| {
-                overdue.look();
-                // A later attempt leaves the sessions alone that were started since.
-                self.sessions.revoke_all(who.member, late.then_some(now), now)
-            };
-            until_known(|| true, revoke).await.map(drop)
-        } else {
-            let revoke = |_| {
-                overdue.look();
-                self.sessions.revoke(who.session, now)
-            };
-            until_known(|| true, revoke).await.map(drop)
+        let revoke = |_| {
+            overdue.look();
+            self.sessions.revoke_many(who.member, sessions.clone(), now)
         };
+        let revoked = until_known(|| true, revoke).await.map(drop);
         if revoked.is_ok() {
             self.stale.remember(who.session);
             close(CloseCode::Unauthorized);

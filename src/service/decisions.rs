@@ -3,10 +3,7 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -55,47 +52,72 @@ pub(super) struct Known<T> {
     pub(super) late: bool,
 }
 
-/// The decisions that are being made, by what they decide: a newer one ends the attempts of an older one, which would undo it.
+/// The decisions that are being made, by what they decide: one that was made ends the attempts of those that began before it,
+/// which would undo it. One that is refused ends nothing.
 pub struct UnderWay<K: Eq + Hash + Clone> {
-    newest: Arc<Mutex<HashMap<K, u64>>>,
-    next: AtomicU64,
+    subjects: Arc<Mutex<HashMap<K, Subject>>>,
+}
+
+/// What is being decided.
+#[derive(Debug, Default)]
+struct Subject {
+    /// Decisions about it, by their numbers.
+    begun: u64,
+    under_way: usize,
+    /// The newest that was made.
+    made: Option<u64>,
 }
 
 impl<K: Eq + Hash + Clone> Default for UnderWay<K> {
     fn default() -> Self {
-        Self { newest: Arc::default(), next: AtomicU64::new(0) }
+        Self { subjects: Arc::default() }
     }
 }
 
 impl<K: Eq + Hash + Clone> UnderWay<K> {
-    /// Begins a decision; it is the newest one about its subject.
-    pub(super) fn begin(&self, subject: K) -> Ticket<K> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        lock(&self.newest).insert(subject.clone(), number);
-        Ticket { newest: Arc::clone(&self.newest), subject, number }
+    /// Begins a decision.
+    pub(super) fn begin(&self, about: K) -> Ticket<K> {
+        let mut subjects = lock(&self.subjects);
+        let subject = subjects.entry(about.clone()).or_default();
+        subject.begun += 1;
+        subject.under_way += 1;
+        let (number, contested) = (subject.begun, subject.under_way > 1);
+        Ticket { subjects: Arc::clone(&self.subjects), about, number, contested }
     }
 }
 
 /// A decision that is being made.
 pub(super) struct Ticket<K: Eq + Hash> {
-    newest: Arc<Mutex<HashMap<K, u64>>>,
-    subject: K,
+    subjects: Arc<Mutex<HashMap<K, Subject>>>,
+    about: K,
     number: u64,
+    /// Whether another one about the same was being made when it began: that may have changed what this one finds.
+    pub(super) contested: bool,
 }
 
 impl<K: Eq + Hash> Ticket<K> {
-    /// Whether no other decision about the same has begun since.
-    pub(super) fn is_newest(&self) -> bool {
-        lock(&self.newest).get(&self.subject) == Some(&self.number)
+    /// Whether no decision about the same that began later was made.
+    pub(super) fn is_wanted(&self) -> bool {
+        lock(&self.subjects).get(&self.about).and_then(|subject| subject.made).is_none_or(|made| made <= self.number)
+    }
+
+    /// It was made.
+    pub(super) fn made(&self) {
+        if let Some(subject) = lock(&self.subjects).get_mut(&self.about) {
+            subject.made = subject.made.max(Some(self.number));
+        }
     }
 }
 
 impl<K: Eq + Hash> Drop for Ticket<K> {
-    /// The newest one forgets the subject: those before it are then not the newest either.
     fn drop(&mut self) {
-        let mut newest = lock(&self.newest);
-        if newest.get(&self.subject) == Some(&self.number) {
-            newest.remove(&self.subject);
+        let mut subjects = lock(&self.subjects);
+        let is_last = subjects.get_mut(&self.about).is_none_or(|subject| {
+            subject.under_way -= 1;
+            subject.under_way == 0
+        });
+        if is_last {
+            subjects.remove(&self.about);
         }
     }
 }
@@ -173,27 +195,27 @@ mod tests {
 
     /// Found by reading: after a disk that hung for a minute, the tenth attempt to deactivate undid that the member was activated.
     #[tokio::test(start_paused = true)]
-    async fn a_newer_decision_about_the_same_ends_the_attempts_of_an_older_one() {
+    async fn a_newer_decision_that_was_made_ends_the_attempts_of_an_older_one_about_the_same() {
         let under_way = UnderWay::default();
-        let older = under_way.begin("ana");
-        let made = Cell::new(0);
+        let (older, other) = (under_way.begin("ana"), under_way.begin("ben"));
+        assert!(!older.contested && !other.contested);
+        let attempts = Cell::new(0);
         let newer = RefCell::new(None);
-        let attempt = |late: bool| {
-            made.set(made.get() + 1);
-            if late {
-                newer.replace(Some(under_way.begin("ana")));
+        let attempt = |_| {
+            attempts.set(attempts.get() + 1);
+            match attempts.get() {
+                2 => drop(newer.replace(Some(under_way.begin("ana")))),
+                4 => newer.borrow().as_ref().map(Ticket::made).unwrap_or_default(),
+                _ => {}
             }
             async { Err::<(), _>(StoreError::Timeout) }
         };
-        let other = under_way.begin("ben");
-        assert_eq!(until_known(|| older.is_newest(), attempt).await, Err(StoreError::Timeout));
-        assert_eq!(made.get(), 2);
+        assert_eq!(until_known(|| older.is_wanted(), attempt).await, Err(StoreError::Timeout));
+        assert_eq!(attempts.get(), 4, "as long as the newer one is not made the older one goes on");
         let newer = newer.take().unwrap();
-        assert!(newer.is_newest() && other.is_newest());
-        drop(newer);
-        assert!(!older.is_newest(), "nor when the newer one is over");
-        drop((older, other));
-        assert!(lock(&under_way.newest).is_empty(), "nothing is kept");
+        assert!(newer.is_wanted() && newer.contested && other.is_wanted());
+        drop((older, newer, other));
+        assert!(lock(&under_way.subjects).is_empty(), "nothing is kept");
     }
 
     #[tokio::test(start_paused = true)]

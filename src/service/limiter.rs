@@ -97,8 +97,10 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     /// # Errors
     /// `rate_limited` with the time to wait.
     pub fn check_further(&self, key: &K, cost: u32) -> Result<(), Failure> {
-        let one = self.quota.map_or(Duration::ZERO, |quota| quota.replenish_interval());
-        self.check_many(key, cost.saturating_sub(1)).map_err(|refused| {
+        let (one, burst) =
+            self.quota.map_or((Duration::ZERO, 1), |quota| (quota.replenish_interval(), quota.burst_size().get()));
+        // Never more than a whole allowance: of that one was taken.
+        self.check_many(key, cost.min(burst).saturating_sub(1)).map_err(|refused| {
             let rest = refused.retry_after.unwrap_or_default();
             refused.retry_after(rest + one)
         })
@@ -163,6 +165,7 @@ mod tests {
         let wait = limiter.check_further(&1, 3).unwrap_err().retry_after.unwrap();
         assert!(wait > Duration::from_secs(175) && wait <= Duration::from_secs(181), "{wait:?}");
         assert!(limiter.check_further(&2, 1).is_ok(), "nothing further");
+        assert!(limiter.check(&3).is_ok() && limiter.check_further(&3, 8).is_ok(), "all of it is enough for anything");
     }
 
     #[test]

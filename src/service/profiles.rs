@@ -44,8 +44,8 @@ pub struct Profiles {
     pub events: Events,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Limiter<MemberId>,
-    /// The changes that are being made: of one kind and member the newest counts.
-    pub under_way: UnderWay<(MemberId, Discriminant<Change>)>,
+    /// The changes that are being made, by member, kind, and whether they are about the photo: the newest that is made counts.
+    pub under_way: UnderWay<(MemberId, Discriminant<Change>, bool)>,
     /// The live connections of members who leave.
     pub hub: Arc<Hub>,
     /// The wall clock.
@@ -163,7 +163,7 @@ impl Profiles {
             Change::Profile { .. } => Some(self.present(member).await?),
             _ => None,
         };
-        let ticket = self.under_way.begin((member, std::mem::discriminant(&change)));
+        let ticket = self.under_way.begin((member, std::mem::discriminant(&change), change.is_about_the_photo()));
         // It may have happened. Whoever may still sign in comes back.
         let disconnect = || {
             if ends_sessions {
@@ -175,11 +175,13 @@ impl Profiles {
             overdue.look();
             self.members.change(member, change.clone(), by, at)
         };
-        let known = until_known(|| ticket.is_newest(), attempt).await;
+        let known = until_known(|| ticket.is_wanted(), attempt).await;
         if matches!(known, Err(StoreError::Timeout)) {
             disconnect();
         }
         let Known { outcome, late } = known?;
+        // One before it about the same may have been confirmed to nobody.
+        let late = late || ticket.contested;
         let (before, after) = match outcome {
             Changed::Done { before, after } => (*before, *after),
             Changed::Stale if late => self.as_wanted(member, &change, at).await?,
@@ -187,6 +189,7 @@ impl Profiles {
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
         };
+        ticket.made();
         if ends_sessions {
             self.hub.close(member, None, Close::with(CloseCode::Deactivated));
         }

@@ -44,6 +44,17 @@ impl<J> Waiting<J> {
         Ok(())
     }
 
+    fn retain(&mut self, caller: Caller, keep: impl Fn(&J) -> bool) {
+        let Some(jobs) = self.jobs.get_mut(&caller) else { return };
+        let before = jobs.len();
+        jobs.retain(keep);
+        self.count -= before - jobs.len();
+        if jobs.is_empty() {
+            self.jobs.remove(&caller);
+            self.turns.retain(|other| *other != caller);
+        }
+    }
+
     fn pop(&mut self) -> Option<J> {
         let caller = self.turns.pop_front()?;
         let jobs = self.jobs.get_mut(&caller)?;
@@ -106,6 +117,14 @@ impl<J> Queue<J> {
         };
         self.running += usize::from(weight == Weight::Heavy);
         Some((job, weight))
+    }
+
+    /// Keeps of the jobs of a caller that wait only some.
+    pub(in crate::store) fn retain(&mut self, turn: Turn, keep: impl Fn(&J) -> bool) {
+        match turn.weight {
+            Weight::Light => self.light.retain(turn.caller, keep),
+            Weight::Heavy => self.heavy.retain(turn.caller, keep),
+        }
     }
 
     /// A read has ended.

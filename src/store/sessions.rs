@@ -29,13 +29,15 @@ pub struct NewToken {
     pub expires_at: Timestamp,
 }
 
-/// Whose a refresh token is.
+/// Whose a refresh token is that can still tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenOwner {
-    /// Its session.
+    /// Its session, which is valid.
     pub session: SessionId,
     /// The member of that.
     pub member: MemberId,
+    /// Whether it was used before, so that using it again gives a thief away.
+    pub used: bool,
 }
 
 /// A session as a request or a connection needs it.
@@ -101,11 +103,11 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<Vec<SessionId>>, StoreError>;
 
-    /// Whose a refresh token is, used or not; `None` for one that is unknown.
+    /// Whose a refresh token is, used or not; `None` for one that is unknown, expired or of a session that was revoked.
     ///
     /// # Errors
     /// The store.
-    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError>;
+    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError>;
 
     /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
     /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
@@ -141,16 +143,11 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Revokes every session of a member, or those that were started until a time.
+    /// Revokes sessions of a member.
     ///
     /// # Errors
     /// The store.
-    async fn revoke_all(
-        &self,
-        member: MemberId,
-        started_until: Option<Timestamp>,
-        at: Timestamp,
-    ) -> Result<(), StoreError>;
+    async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError>;
 
     /// Removes refresh tokens that expired before `at`, and sessions that have none left. Returns how many tokens.
     ///

@@ -19,8 +19,7 @@ for_every_store![
     two_uses_at_the_same_moment_are_a_reuse,
     expired_and_unknown_tokens_are_invalid,
     deactivating_a_member_ends_their_sessions,
-    revoking_all_leaves_other_members_alone,
-    a_decision_made_again_leaves_later_sessions_alone,
+    only_the_sessions_that_are_meant_are_revoked,
     a_login_that_a_deactivation_overtook_starts_no_session,
     a_token_has_an_owner,
     the_session_of_a_login_is_kept_however_the_clock_goes,
@@ -46,7 +45,7 @@ async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
 }
 
 async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
-    let owner = f.store.sessions.owner(Caller::System, hash(used)).await.unwrap();
+    let owner = f.store.sessions.owner(Caller::System, hash(used), f.now()).await.unwrap();
     // Of one that is unknown it is nobody's.
     let member = owner.map_or(MemberId::from_bytes([0; 12]), |owner| owner.member);
     f.store.sessions.rotate(member, hash(used), token(f, next), f.now()).await.unwrap()
@@ -124,21 +123,12 @@ async fn deactivating_a_member_ends_their_sessions(f: &Fixture) {
     assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a session stays revoked");
 }
 
-async fn revoking_all_leaves_other_members_alone(f: &Fixture) {
+async fn only_the_sessions_that_are_meant_are_revoked(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let (one, two, others) = (session(f, ana, 1).await, session(f, ana, 2).await, session(f, ben, 3).await);
-    f.store.sessions.revoke_all(ana, None, f.now()).await.unwrap();
-    assert!(revoked(f, one).await && revoked(f, two).await && !revoked(f, others).await);
-}
-
-async fn a_decision_made_again_leaves_later_sessions_alone(f: &Fixture) {
-    let ana = f.member("Ana").await;
-    let before = session(f, ana, 1).await;
-    let decided = f.now();
-    f.wait(5);
-    let after = session(f, ana, 2).await;
-    f.store.sessions.revoke_all(ana, Some(decided), f.now()).await.unwrap();
-    assert!(revoked(f, before).await && !revoked(f, after).await);
+    let later = session(f, ana, 4).await;
+    f.store.sessions.revoke_many(ana, vec![one, two], f.now()).await.unwrap();
+    assert!(revoked(f, one).await && revoked(f, two).await && !revoked(f, others).await && !revoked(f, later).await);
 }
 
 /// Found by an attacker: the session was good once the member was active again, and that of somebody erased stayed.
@@ -156,12 +146,16 @@ async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
 async fn a_token_has_an_owner(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
-    let owner = Some(TokenOwner { session: id, member: ana });
     rotate(f, 1, 2).await;
-    for name in [1, 2] {
-        assert_eq!(f.store.sessions.owner(Caller::System, hash(name)).await.unwrap(), owner);
-    }
-    assert_eq!(f.store.sessions.owner(Caller::System, hash(3)).await.unwrap(), None);
+    let owner = async |name| f.store.sessions.owner(Caller::System, hash(name), f.now()).await.unwrap();
+    assert_eq!(owner(1).await, Some(TokenOwner { session: id, member: ana, used: true }));
+    assert_eq!(owner(2).await, Some(TokenOwner { session: id, member: ana, used: false }));
+    assert_eq!(owner(3).await, None);
+    assert!(f.store.sessions.revoke(id, f.now()).await.unwrap());
+    assert_eq!((owner(1).await, owner(2).await), (None, None), "whoever has it spends nothing of its member's");
+    session(f, ana, 4).await;
+    f.wait(LIFETIME.as_secs());
+    assert_eq!(owner(4).await, None);
 }
 
 async fn the_session_of_a_login_is_kept_however_the_clock_goes(f: &Fixture) {

@@ -157,7 +157,12 @@ fn was_not_sent(error: &Error) -> bool {
 
 /// Whether a command may have been carried out although it failed: the connection broke, or no majority has confirmed it.
 fn may_have_happened(error: &Error) -> bool {
-    matches!(&*error.kind, ErrorKind::Io(_) | ErrorKind::Write(WriteFailure::WriteConcernError(_)))
+    match &*error.kind {
+        ErrorKind::Io(_) | ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
+        // Some of what writes many documents, which nobody repeats.
+        ErrorKind::Command(command) => PASSING_CODES.contains(&command.code),
+        _ => false,
+    }
 }
 
 /// Whether asking again can help: the connection or the server was in trouble, rather than the command.

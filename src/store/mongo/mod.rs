@@ -233,6 +233,8 @@ impl Mongo {
     }
 
     async fn turn(&self, turns: &Turns, turn: Turn, late: StoreError) -> Result<Place, StoreError> {
+        // While the database is known to be gone nobody waits for those who do not know it yet.
+        self.count_error(self.core.link.db().await)?;
         let place = tokio::time::timeout(self.timeout, turns.wait(turn)).await;
         self.count_error(place.unwrap_or(Err(late)))
     }

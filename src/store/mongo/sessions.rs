@@ -108,15 +108,15 @@ async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
     Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at }))
 }
 
-async fn owner(db: &Db, token: TokenHash) -> Result<Option<TokenOwner>, Fault> {
+async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, Fault> {
+    let good = doc! { "_id": hash(token), "expires_at": { "$gt": date(at) } };
     let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(doc! { "_id": hash(token) }).max_time(db.max_time).await? else {
-        return Ok(None);
-    };
+    let Some(token) = tokens.find_one(good).max_time(db.max_time).await? else { return Ok(None) };
+    let used = token.get_datetime("used_at").is_ok();
     let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
-    let found = find_session(db, session).await?;
+    let found = find_session(db, session).await?.filter(|found| found.revoked_at.is_none());
     let session = SessionId::from_bytes(session.bytes());
-    Ok(found.map(|Stored { member, .. }| TokenOwner { session, member }))
+    Ok(found.map(|Stored { member, .. }| TokenOwner { session, member, used }))
 }
 
 async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
@@ -161,7 +161,10 @@ async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) ->
         revoke(db, session, at).await?;
         return Ok(Rotation::Reused { session, member: stored.member });
     }
-    forget_used(db, stored.member, session_id).await?;
+    // The token is used up: whatever fails from here on must not let its client believe that it is not.
+    if let Err(fault) = forget_used(db, stored.member, session_id).await {
+        tracing::debug!(%session, error = %StoreError::from(fault), "used tokens are kept for longer");
+    }
     Ok(Rotation::Rotated { session, member: Box::new(member) })
 }
 
@@ -218,11 +221,10 @@ async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Faul
     Ok(revoked.await?.modified_count > 0)
 }
 
-async fn revoke_all(db: &Db, member: MemberId, started_until: Option<Timestamp>, at: Timestamp) -> Result<(), Fault> {
+async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let (mut valid, revoked) = revocation(member, at);
-    if let Some(until) = started_until {
-        valid.insert("created_at", doc! { "$lte": date(until) });
-    }
+    let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
+    valid.insert("_id", doc! { "$in": sessions });
     db.collection::<Document>("sessions").update_many(valid, revoked).await?;
     Ok(())
 }
@@ -270,8 +272,8 @@ impl SessionStore for Mongo {
         self.write(Caller::Member(member), async move |_, db| start(&db, session, member, token, at).await).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| owner(&db, token).await).await
+    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| owner(&db, token, at).await).await
     }
 
     async fn rotate(
@@ -296,16 +298,12 @@ impl SessionStore for Mongo {
         self.write(Caller::Session(session), async move |_, db| revoke(&db, session, at).await).await
     }
 
-    async fn revoke_all(
-        &self,
-        member: MemberId,
-        started_until: Option<Timestamp>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(Caller::Member(member), async move |_, db| revoke_all(&db, member, started_until, at).await).await
+    async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| revoke_many(&db, member, sessions, at).await).await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {
-        self.write(Caller::System, async move |_, db| purge(&db, at).await).await
+        // Without a turn: it is long, and there is one of it.
+        self.call(async move |_, db| purge(&db, at).await).await
     }
 }

@@ -49,7 +49,7 @@ impl Limits {
 
     /// Writes that are not the log's: an eighth of it.
     fn writes(pool: usize) -> Self {
-        let all = (pool / 8).max(1);
+        let all = (pool / 8).max(3);
         Self { all, heavy: 1, light_each: (all / 4).clamp(1, LIGHT_EACH), heavy_each: 1 }
     }
 }
@@ -82,17 +82,38 @@ pub(super) struct Place {
 
 /// A place among all callers.
 struct Pass {
-    gate: Arc<Mutex<Gate>>,
+    /// Nothing once it was given back.
+    gate: Option<Arc<Mutex<Gate>>>,
     weight: Weight,
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut gate = lock(&self.gate);
-        gate.free += 1;
-        gate.queue.finished(self.weight);
-        drop(gate);
-        advance(&self.gate);
+        let Some(gate) = self.gate.take() else { return };
+        lock(&gate).give_back(self.weight);
+        advance(&gate);
+    }
+}
+
+impl Gate {
+    fn give_back(&mut self, weight: Weight) {
+        self.free += 1;
+        self.queue.finished(weight);
+    }
+}
+
+/// Somebody in the queue; who leaves it without a place leaves nothing in there.
+struct Queued<'a> {
+    gate: &'a Mutex<Gate>,
+    turn: Turn,
+    left: bool,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if !self.left {
+            lock(self.gate).queue.retain(self.turn, |sender| !sender.is_closed());
+        }
     }
 }
 
@@ -134,11 +155,14 @@ impl Turns {
         let (free, user) = self.enter(turn)?;
         // It is never closed.
         let permit = free.acquire_owned().await.map_err(|_| StoreError::Overloaded)?;
+        // Dropped after the receiver, whose sender is closed by then.
+        let mut queued = Queued { gate: &self.gate, turn, left: false };
         let (sender, pass) = oneshot::channel();
         lock(&self.gate).queue.push(turn, sender).map_err(|Full| StoreError::Overloaded)?;
         advance(&self.gate);
         // Every sender in the queue is used in the end.
         let pass = pass.await.map_err(|_| StoreError::Overloaded)?;
+        queued.left = true;
         Ok(Place { _pass: pass, _permit: permit, _user: user })
     }
 
@@ -167,8 +191,12 @@ fn advance(gate: &Arc<Mutex<Gate>>) {
         let Some((sender, weight)) = state.queue.pop() else { return };
         state.free -= 1;
         drop(state);
-        // That of somebody who waits no more is dropped here, which gives it back.
-        let _ = sender.send(Pass { gate: Arc::clone(gate), weight });
+        let pass = Pass { gate: Some(Arc::clone(gate)), weight };
+        if let Err(mut pass) = sender.send(pass) {
+            // Somebody who waits no more. Not dropped: that would come back here, once for each of them.
+            pass.gate = None;
+            lock(gate).give_back(weight);
+        }
     }
 }
 
@@ -216,7 +244,8 @@ mod tests {
         for pool in [1, 4, 10, 64, 100, 500] {
             let (reads, writes) = (Limits::reads(pool), Limits::writes(pool));
             let most = reads.all + reads.heavy * (PARALLEL - 1) + writes.all;
-            assert!(pool < 10 || most <= pool * 4 / 5, "{most} of {pool}");
+            assert!(pool < 24 || most <= pool * 4 / 5, "{most} of {pool}");
+            assert!(pool < 10 || most <= pool, "{most} of {pool}");
             assert!(reads.heavy < reads.all && reads.light_each < reads.all && reads.heavy_each <= reads.heavy);
         }
     }
@@ -259,8 +288,9 @@ mod tests {
         assert!(waiting[2].as_mut().now_or_never().is_some(), "the second one of another comes after this one");
     }
 
-    #[tokio::test]
-    async fn who_waits_no_more_takes_no_place() {
+    /// Outside of a runtime, where a task that polls that much would be made to pause.
+    #[test]
+    fn who_waits_no_more_takes_no_place() {
         let turns = Turns::of_reads(16);
         let Limits { all, light_each, .. } = turns.limits;
         let many = u8::try_from(all / light_each).unwrap();
@@ -272,6 +302,12 @@ mod tests {
         let mut stays: Waiting<'_> = Box::pin(turns.wait(light(101)));
         assert!(gone.as_mut().now_or_never().is_none() && stays.as_mut().now_or_never().is_none());
         drop(gone);
+        // A long hang leaves nothing behind either: neither in the queue, nor on the stack of who gives the first place back.
+        for number in 0..20_000_u32 {
+            let mut member = [7; 12];
+            member[..4].copy_from_slice(&number.to_be_bytes());
+            assert!(turns.wait(Turn::light(MemberId::from_bytes(member))).now_or_never().is_none());
+        }
         taken.pop();
         assert!(stays.as_mut().now_or_never().is_some());
         drop((taken, stays));

@@ -137,7 +137,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     write(tx.connection, &after)?;
     tx.memory.erased |= after.is_erased;
     if change.revokes_sessions() {
-        super::sessions::revoke_all(tx.connection, id, None, at)?;
+        super::sessions::revoke_all(tx.connection, id, at)?;
     }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;

@@ -159,27 +159,22 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
     Ok(update.execute(params![at.as_millis(), session.as_bytes()])? > 0)
 }
 
-pub(super) fn revoke_all(
-    connection: &Connection,
-    member: MemberId,
-    started_until: Option<Timestamp>,
-    at: Timestamp,
-) -> rusqlite::Result<()> {
+pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET revoked_at = ?
-         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL AND created_at <= ?",
+         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
     )?;
-    let until = started_until.map_or(i64::MAX, Timestamp::as_millis);
-    update.execute(params![at.as_millis(), member.as_bytes(), until]).map(drop)
+    update.execute(params![at.as_millis(), member.as_bytes()]).map(drop)
 }
 
-fn owner(connection: &Connection, token: TokenHash) -> rusqlite::Result<Option<TokenOwner>> {
+fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {
     let mut query = connection.prepare_cached(
-        "SELECT s.id, m.id FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
-         CROSS JOIN members m ON m.key = s.member WHERE t.hash = ?",
+        "SELECT s.id, m.id, t.used_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
+         CROSS JOIN members m ON m.key = s.member WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
     )?;
-    let owner = query.query_row([token], |row| {
-        Ok(TokenOwner { session: SessionId::from_bytes(row.get(0)?), member: MemberId::from_bytes(row.get(1)?) })
+    let owner = query.query_row(params![token, at.as_millis()], |row| {
+        let (session, member) = (SessionId::from_bytes(row.get(0)?), MemberId::from_bytes(row.get(1)?));
+        Ok(TokenOwner { session, member, used: row.get(2)? })
     });
     owner.optional()
 }
@@ -224,8 +219,8 @@ impl SessionStore for Sqlite {
         self.write(move |tx| start(tx, session, member, token, at)).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), move |connection| owner(connection, token)).await
+    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), move |connection| owner(connection, token, at)).await
     }
 
     async fn rotate(
@@ -250,13 +245,14 @@ impl SessionStore for Sqlite {
         self.write(move |tx| revoke(tx.connection, session, at)).await
     }
 
-    async fn revoke_all(
-        &self,
-        member: MemberId,
-        started_until: Option<Timestamp>,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(move |tx| revoke_all(tx.connection, member, started_until, at)).await
+    async fn revoke_many(&self, _: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for session in &sessions {
+                revoke(tx.connection, *session, at)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {
