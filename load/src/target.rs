@@ -90,17 +90,20 @@ impl Target {
         }
     }
 
-    /// Logs a member in with the password that they all have. `Ok(false)` when the server asks to come back later.
-    pub(crate) async fn log_in(&self, account: &Account) -> Result<bool, String> {
+    /// Logs a member in with the password that they all have. Returns how long to wait when the server asks to come back later.
+    pub(crate) async fn log_in(&self, account: &Account) -> Result<Option<Duration>, String> {
         let request = LoginRequest { email: account.email.clone(), password: crate::seed::PASSWORD.to_owned() };
         let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
         let response = sent.map_err(|error| error.to_string())?;
         match response.status().as_u16() {
             200 => {
                 let auth: AuthResponse = response.json().await.map_err(|error| error.to_string())?;
-                if auth.member.id == account.id { Ok(true) } else { Err("somebody else is logged in".to_owned()) }
+                if auth.member.id == account.id { Ok(None) } else { Err("somebody else is logged in".to_owned()) }
             }
-            429 | 503 => Ok(false),
+            429 | 503 => {
+                let wait = response.headers().get("retry-after").and_then(|wait| wait.to_str().ok()?.parse().ok());
+                Ok(Some(Duration::from_secs(wait.unwrap_or(1))))
+            }
             status => Err(format!("a login was answered {status}")),
         }
     }

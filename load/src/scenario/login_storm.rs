@@ -89,14 +89,18 @@ impl Logins {
                 while !stop.load(Ordering::Relaxed) {
                     let started = Instant::now();
                     match target.log_in(&account).await {
-                        Ok(true) => {
+                        Ok(None) => {
                             tally.time(Timing::Login, started.elapsed());
                             tally.count(Count::Logins);
                             tokio::time::sleep(pause).await;
                         }
-                        Ok(false) => {
+                        Ok(Some(wait)) => {
                             tally.count(Count::PutOff);
-                            tokio::time::sleep(LATER).await;
+                            // As a client does that wants to be let in, but for the end of the trial.
+                            let until = Instant::now() + wait;
+                            while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+                                tokio::time::sleep(LATER.min(wait)).await;
+                            }
                         }
                         Err(problem) => {
                             tally.broken(problem);
