@@ -102,7 +102,7 @@ impl Target {
             }
             429 | 503 => {
                 let wait = response.headers().get("retry-after").and_then(|wait| wait.to_str().ok()?.parse().ok());
-                Ok(Some(Duration::from_secs(wait.unwrap_or(1))))
+                Ok(Some(Duration::from_secs(wait.unwrap_or(1).max(1))))
             }
             status => Err(format!("a login was answered {status}")),
         }

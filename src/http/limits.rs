@@ -69,8 +69,6 @@ pub async fn limit(State(state): State<AppState>, request: Request, next: Next) 
             // Whoever is not let in has nothing else to ask here.
             return if response.status() == StatusCode::SWITCHING_PROTOCOLS { response } else { closing(response) };
         }
-        // Was charged before it came here.
-        _ if request.method() == Method::OPTIONS => next.run(request).await,
         _ => match outside(&state, &request) {
             Ok(()) => next.run(request).await,
             Err(failure) => failure.into_response(),

@@ -199,7 +199,7 @@ impl Accounts {
         let used = refresh::hash(token);
         let by = Caller::Address(subscriber(from));
         // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, used: is_used, .. }) = self.sessions.owner(by, used, now).await? else {
+        let Some(TokenOwner { member, used: is_used }) = self.sessions.owner(by, used, now).await? else {
             return Err(self.denied(ErrorCode::RefreshTokenInvalid));
         };
         // One that was used before ends its session, once.

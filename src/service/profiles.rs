@@ -180,8 +180,9 @@ impl Profiles {
             disconnect();
         }
         let Known { outcome, late } = known?;
-        // One before it about the same may have been confirmed to nobody.
+        // One before it about the same may have been made and confirmed to nobody, before or after we looked.
         let late = late || ticket.contested;
+        let known_before = former.as_ref().filter(|_| !ticket.contested);
         let (before, after) = match outcome {
             Changed::Done { before, after } => (*before, *after),
             Changed::Stale if late => self.as_wanted(member, &change, at).await?,
@@ -195,7 +196,7 @@ impl Profiles {
         }
         if late {
             // An attempt before may have changed what this one found changed already.
-            self.announce(former.as_ref(), &after);
+            self.announce(known_before, &after);
             return Ok((former.unwrap_or(before), after));
         }
         self.announce(Some(&before), &after);

@@ -32,9 +32,7 @@ pub struct NewToken {
 /// Whose a refresh token is that can still tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenOwner {
-    /// Its session, which is valid.
-    pub session: SessionId,
-    /// The member of that.
+    /// The member.
     pub member: MemberId,
     /// Whether it was used before, so that using it again gives a thief away.
     pub used: bool,
@@ -137,13 +135,7 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Revokes a session; false if it was revoked already or does not exist.
-    ///
-    /// # Errors
-    /// The store.
-    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError>;
-
-    /// Revokes sessions of a member.
+    /// Revokes sessions of a member, those that are not revoked already.
     ///
     /// # Errors
     /// The store.

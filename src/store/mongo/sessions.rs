@@ -115,8 +115,7 @@ async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenO
     let used = token.get_datetime("used_at").is_ok();
     let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
     let found = find_session(db, session).await?.filter(|found| found.revoked_at.is_none());
-    let session = SessionId::from_bytes(session.bytes());
-    Ok(found.map(|Stored { member, .. }| TokenOwner { session, member, used }))
+    Ok(found.map(|Stored { member, .. }| TokenOwner { member, used }))
 }
 
 async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
@@ -214,11 +213,12 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
     Ok(sessions.collect())
 }
 
-async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<bool, Fault> {
+async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<(), Fault> {
     let valid = doc! { "_id": session_oid(session), "revoked_at": null };
     let sessions = db.collection::<Document>("sessions");
     let revoked = sessions.update_one(valid, doc! { "$set": { "revoked_at": date(at) } });
-    Ok(revoked.await?.modified_count > 0)
+    revoked.await?;
+    Ok(())
 }
 
 async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
@@ -292,10 +292,6 @@ impl SessionStore for Mongo {
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
         self.read(Turn::light(member), async move |_, db| of_member(&db, member).await).await
-    }
-
-    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
-        self.write(Caller::Session(session), async move |_, db| revoke(&db, session, at).await).await
     }
 
     async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {

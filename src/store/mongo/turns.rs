@@ -228,6 +228,16 @@ mod tests {
         turns.wait(turn).now_or_never().map(Result::unwrap)
     }
 
+    /// Takes all light places, each caller as many as it may have.
+    fn taken(turns: &Turns) -> Vec<Place> {
+        let Limits { all, light_each, .. } = turns.limits;
+        let callers =
+            (0..u8::try_from(all / light_each).unwrap()).flat_map(|number| (0..light_each).map(move |_| number));
+        let taken: Vec<_> = callers.map(|number| now(turns, light(number)).unwrap()).collect();
+        assert_eq!(lock(&turns.gate).free, 0);
+        taken
+    }
+
     /// Polls in this order, as those who wait would be woken.
     fn arrived(waiting: &mut [Waiting<'_>]) -> Vec<usize> {
         let mut arrived = Vec::new();
@@ -273,12 +283,7 @@ mod tests {
     #[tokio::test]
     async fn when_all_places_are_taken_callers_take_turns() {
         let turns = Turns::of_reads(16);
-        let Limits { all, light_each, .. } = turns.limits;
-        let many = u8::try_from(all / light_each).unwrap();
-        let mut taken: Vec<_> = (0..many)
-            .flat_map(|number| (0..light_each).map(move |_| number))
-            .map(|number| now(&turns, light(number)).unwrap())
-            .collect();
+        let mut taken = taken(&turns);
         let mut waiting: Vec<Waiting<'_>> =
             vec![Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(101)))];
         assert!(arrived(&mut waiting).is_empty());
@@ -292,12 +297,7 @@ mod tests {
     #[test]
     fn who_waits_no_more_takes_no_place() {
         let turns = Turns::of_reads(16);
-        let Limits { all, light_each, .. } = turns.limits;
-        let many = u8::try_from(all / light_each).unwrap();
-        let mut taken: Vec<_> = (0..many)
-            .flat_map(|number| (0..light_each).map(move |_| number))
-            .map(|number| now(&turns, light(number)).unwrap())
-            .collect();
+        let mut taken = taken(&turns);
         let mut gone: Waiting<'_> = Box::pin(turns.wait(light(100)));
         let mut stays: Waiting<'_> = Box::pin(turns.wait(light(101)));
         assert!(gone.as_mut().now_or_never().is_none() && stays.as_mut().now_or_never().is_none());
@@ -311,6 +311,6 @@ mod tests {
         taken.pop();
         assert!(stays.as_mut().now_or_never().is_some());
         drop((taken, stays));
-        assert_eq!(lock(&turns.gate).free, all);
+        assert_eq!(lock(&turns.gate).free, turns.limits.all);
     }
 }

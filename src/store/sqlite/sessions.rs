@@ -153,10 +153,10 @@ fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<
     view.optional()
 }
 
-fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlite::Result<bool> {
+fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlite::Result<()> {
     let mut update =
         connection.prepare_cached("UPDATE sessions SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")?;
-    Ok(update.execute(params![at.as_millis(), session.as_bytes()])? > 0)
+    update.execute(params![at.as_millis(), session.as_bytes()]).map(drop)
 }
 
 pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
@@ -169,12 +169,11 @@ pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestam
 
 fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {
     let mut query = connection.prepare_cached(
-        "SELECT s.id, m.id, t.used_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
+        "SELECT m.id, t.used_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
          CROSS JOIN members m ON m.key = s.member WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
     )?;
     let owner = query.query_row(params![token, at.as_millis()], |row| {
-        let (session, member) = (SessionId::from_bytes(row.get(0)?), MemberId::from_bytes(row.get(1)?));
-        Ok(TokenOwner { session, member, used: row.get(2)? })
+        Ok(TokenOwner { member: MemberId::from_bytes(row.get(0)?), used: row.get(1)? })
     });
     owner.optional()
 }
@@ -239,10 +238,6 @@ impl SessionStore for Sqlite {
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
         self.read(Turn::light(member), move |connection| of_member(connection, member)).await
-    }
-
-    async fn revoke(&self, session: SessionId, at: Timestamp) -> Result<bool, StoreError> {
-        self.write(move |tx| revoke(tx.connection, session, at)).await
     }
 
     async fn revoke_many(&self, _: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
