@@ -32,7 +32,7 @@ use crate::{
         announcements::Announcements,
         connections::Connections,
         cursor,
-        decisions::UnderWay,
+        decisions::InOrder,
         directory::Directory,
         documents::Documents,
         events::Events,
@@ -278,7 +278,7 @@ impl Foundation {
             announcements: Arc::new(announcements),
             events: session.events.clone(),
             limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
-            under_way: UnderWay::default(),
+            in_order: InOrder::default(),
             hub: Arc::clone(&self.hub),
             clock: Arc::clone(clock),
         });

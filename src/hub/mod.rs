@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_found_nobody_is_counted_before_it_looks() {
+    fn an_order_that_found_nobody_is_counted() {
         let hub = Hub::new(1, Arc::new(Metrics::new()));
         let before = hub.orders_to_close();
         assert_eq!(hub.close(MemberId::from_bytes([9; 12]), None, Close::with(CloseCode::Deactivated)), 0);

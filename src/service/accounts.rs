@@ -9,10 +9,10 @@ use protocol::{
     shown,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
-    decisions::{Overdue, until_known},
+    decisions::{or_when_unknown, until_known},
     limiter::Limiter,
 };
 use crate::{
@@ -206,7 +206,7 @@ impl Accounts {
         if !is_used {
             self.refreshes.check(&member)?;
         }
-        match until_known(|| true, |_| self.sessions.rotate(member, used, next, now)).await?.outcome {
+        match until_known(|_| self.sessions.rotate(member, used, next, now)).await?.outcome {
             Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
@@ -226,30 +226,28 @@ impl Accounts {
         let now = self.clock.now();
         let session = (!all).then_some(who.session);
         // The same ones at each attempt, and none that is started while it is made.
-        let sessions = match session {
-            Some(session) => vec![session],
-            None => {
-                let of_member = self.sessions.of_member(who.member).await?;
-                of_member.iter().filter(|known| known.revoked_at.is_none()).map(|known| known.id).collect()
-            }
+        let sessions = OnceCell::new_with(session.map(|session| vec![session]));
+        let revoke = async |_| {
+            let sessions = sessions.get_or_try_init(|| self.valid_sessions(who.member)).await?;
+            self.sessions.revoke_many(who.member, sessions.clone(), now).await
         };
         let close = |code| self.hub.close(who.member, session, Close::with(code));
         // It may have happened. Whoever may still sign in comes back.
-        let mut overdue = Overdue::new(|| {
+        let disconnect = || {
             close(CloseCode::Disconnected);
-        });
-        let revoke = |_| {
-            overdue.look();
-            self.sessions.revoke_many(who.member, sessions.clone(), now)
         };
-        let revoked = until_known(|| true, revoke).await.map(drop);
-        if revoked.is_ok() {
-            self.stale.remember(who.session);
-            close(CloseCode::Unauthorized);
-        } else if matches!(revoked, Err(StoreError::Timeout)) {
-            close(CloseCode::Disconnected);
+        or_when_unknown(until_known(revoke), disconnect).await?;
+        for session in sessions.into_inner().unwrap_or_default() {
+            self.stale.remember(session);
         }
-        Ok(revoked?)
+        // All of them: whose session was started in the meantime comes back with a new token.
+        close(CloseCode::Unauthorized);
+        Ok(())
+    }
+
+    async fn valid_sessions(&self, member: MemberId) -> Result<Vec<SessionId>, StoreError> {
+        let of_member = self.sessions.of_member(member).await?;
+        Ok(of_member.iter().filter(|known| known.revoked_at.is_none()).map(|known| known.id).collect())
     }
 
     /// Checks an access token: who it speaks for, and that its session and member are still good.

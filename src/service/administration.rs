@@ -142,7 +142,7 @@ impl Administration {
             let found = audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
             if found { Ok(()) } else { Err(StoreError::Timeout) }
         };
-        until_known(|| true, attempt).await.map(drop)
+        until_known(attempt).await.map(drop)
     }
 
     /// What the server and its store have at the moment.

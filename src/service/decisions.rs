@@ -3,11 +3,15 @@
 use std::{
     collections::HashMap,
     hash::Hash,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::store::StoreError;
 
@@ -22,24 +26,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// as long as nobody knows.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 
-/// Does something once, when it has been unknown for too long whether a decision was made.
-pub(super) struct Overdue<F: Fn()> {
-    begun: Instant,
-    act: Option<F>,
-}
-
-impl<F: Fn()> Overdue<F> {
-    /// From now on.
-    pub(super) fn new(act: F) -> Self {
-        Self { begun: Instant::now(), act: Some(act) }
+/// Makes a decision, and does something once, before its outcome is known, when that takes too long or stays unknown.
+pub(super) async fn or_when_unknown<T>(
+    decision: impl Future<Output = Result<T, StoreError>>,
+    act: impl Fn(),
+) -> Result<T, StoreError> {
+    let mut decision = pin!(decision);
+    if let Ok(known) = timeout(UNKNOWN_MAX, &mut decision).await {
+        return known.inspect_err(|error| {
+            if *error == StoreError::Timeout {
+                act();
+            }
+        });
     }
-
-    /// To be called before each attempt.
-    pub(super) fn look(&mut self) {
-        if let Some(act) = self.act.take_if(|_| self.begun.elapsed() >= UNKNOWN_MAX) {
-            act();
-        }
-    }
+    act();
+    decision.await
 }
 
 /// A decision whose outcome is known.
@@ -52,69 +53,62 @@ pub(super) struct Known<T> {
     pub(super) late: bool,
 }
 
-/// The decisions that are being made, by what they decide: one that was made ends the attempts of those that began before it,
-/// which would undo it. One that is refused ends nothing.
-pub struct UnderWay<K: Eq + Hash + Clone> {
+/// Decisions about one subject are made one after the other, in the order in which they begin: otherwise an attempt of an older
+/// one that comes late would undo a newer one that was acknowledged.
+pub struct InOrder<K: Eq + Hash + Clone> {
     subjects: Arc<Mutex<HashMap<K, Subject>>>,
 }
 
 /// What is being decided.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Subject {
-    /// Decisions about it, by their numbers.
-    begun: u64,
-    under_way: usize,
-    /// The newest that was made.
-    made: Option<u64>,
+    /// Held by the decision that is being made. Who waits gets it in the order of coming.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Decisions that are made or wait: without any the entry is gone.
+    decisions: usize,
 }
 
-impl<K: Eq + Hash + Clone> Default for UnderWay<K> {
+impl<K: Eq + Hash + Clone> Default for InOrder<K> {
     fn default() -> Self {
         Self { subjects: Arc::default() }
     }
 }
 
-impl<K: Eq + Hash + Clone> UnderWay<K> {
-    /// Begins a decision.
-    pub(super) fn begin(&self, about: K) -> Ticket<K> {
-        let mut subjects = lock(&self.subjects);
-        let subject = subjects.entry(about.clone()).or_default();
-        subject.begun += 1;
-        subject.under_way += 1;
-        let (number, contested) = (subject.begun, subject.under_way > 1);
-        Ticket { subjects: Arc::clone(&self.subjects), about, number, contested }
+impl<K: Eq + Hash + Clone> InOrder<K> {
+    /// Waits until no decision about the same that began earlier is being made.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] when that takes longer than a decision may; nothing was done.
+    pub(super) async fn begin(&self, about: K) -> Result<Decision<K>, StoreError> {
+        let (turn, entered) = {
+            let mut subjects = lock(&self.subjects);
+            let subject = subjects.entry(about.clone()).or_default();
+            subject.decisions += 1;
+            (Arc::clone(&subject.turn), Entered { subjects: Arc::clone(&self.subjects), about })
+        };
+        let turn = timeout(DEADLINE, turn.lock_owned()).await.map_err(|_| StoreError::Overloaded)?;
+        Ok(Decision { _turn: turn, _entered: entered })
     }
 }
 
 /// A decision that is being made.
-pub(super) struct Ticket<K: Eq + Hash> {
+#[must_use = "it is over when this is dropped"]
+pub(super) struct Decision<K: Eq + Hash> {
+    _turn: OwnedMutexGuard<()>,
+    _entered: Entered<K>,
+}
+
+struct Entered<K: Eq + Hash> {
     subjects: Arc<Mutex<HashMap<K, Subject>>>,
     about: K,
-    number: u64,
-    /// Whether another one about the same was being made when it began: that may have changed what this one finds.
-    pub(super) contested: bool,
 }
 
-impl<K: Eq + Hash> Ticket<K> {
-    /// Whether no decision about the same that began later was made.
-    pub(super) fn is_wanted(&self) -> bool {
-        lock(&self.subjects).get(&self.about).and_then(|subject| subject.made).is_none_or(|made| made <= self.number)
-    }
-
-    /// It was made.
-    pub(super) fn made(&self) {
-        if let Some(subject) = lock(&self.subjects).get_mut(&self.about) {
-            subject.made = subject.made.max(Some(self.number));
-        }
-    }
-}
-
-impl<K: Eq + Hash> Drop for Ticket<K> {
+impl<K: Eq + Hash> Drop for Entered<K> {
     fn drop(&mut self) {
         let mut subjects = lock(&self.subjects);
         let is_last = subjects.get_mut(&self.about).is_none_or(|subject| {
-            subject.under_way -= 1;
-            subject.under_way == 0
+            subject.decisions -= 1;
+            subject.decisions == 0
         });
         if is_last {
             subjects.remove(&self.about);
@@ -129,16 +123,12 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Makes a decision again while its outcome is unknown ([`StoreError::Timeout`]): what follows from it, such as closing
 /// the connections of who was deactivated, must not be lost because the store confirmed it late. `attempt` is idempotent.
-/// Once an attempt may have succeeded, that a later one is refused tells nothing, and it is made again too, as long as it is
-/// `still_wanted`. Each attempt is told whether it is a later one.
+/// Once an attempt may have succeeded, that a later one is refused tells nothing, and it is made again too. Each attempt is
+/// told whether it is a later one.
 ///
 /// # Errors
-/// That of the first attempt; [`StoreError::Timeout`] when the outcome is not known after ten minutes, or another decision has
-/// taken the place of this one.
-pub(super) async fn until_known<T, F>(
-    still_wanted: impl Fn() -> bool,
-    mut attempt: impl FnMut(bool) -> F,
-) -> Result<Known<T>, StoreError>
+/// That of the first attempt; [`StoreError::Timeout`] when the outcome is not known after ten minutes.
+pub(super) async fn until_known<T, F>(mut attempt: impl FnMut(bool) -> F) -> Result<Known<T>, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
@@ -154,9 +144,6 @@ where
             return Err(StoreError::Timeout);
         }
         sleep(pause).await;
-        if !still_wanted() {
-            return Err(StoreError::Timeout);
-        }
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
@@ -170,14 +157,11 @@ mod tests {
     /// Attempts with these outcomes, the last one again and again.
     async fn decide(outcomes: &[Result<u32, StoreError>]) -> (Result<Known<u32>, StoreError>, usize) {
         let made = Cell::new(0);
-        let decided = until_known(
-            || true,
-            |_| {
-                let outcome = outcomes[made.get().min(outcomes.len() - 1)].clone();
-                made.set(made.get() + 1);
-                async move { outcome }
-            },
-        )
+        let decided = until_known(|_| {
+            let outcome = outcomes[made.get().min(outcomes.len() - 1)].clone();
+            made.set(made.get() + 1);
+            async move { outcome }
+        })
         .await;
         (decided, made.get())
     }
@@ -193,47 +177,64 @@ mod tests {
         assert_eq!(decide(&[unknown(), Err(StoreError::Overloaded)]).await.0, Err(StoreError::Timeout));
     }
 
-    /// Found by reading: after a disk that hung for a minute, the tenth attempt to deactivate undid that the member was activated.
+    /// Found by reading: on a disk that hung, the second attempt to activate stood behind the first one to deactivate, which
+    /// was acknowledged, and undid it.
     #[tokio::test(start_paused = true)]
-    async fn a_newer_decision_that_was_made_ends_the_attempts_of_an_older_one_about_the_same() {
-        let under_way = UnderWay::default();
-        let (older, other) = (under_way.begin("ana"), under_way.begin("ben"));
-        assert!(!older.contested && !other.contested);
-        let attempts = Cell::new(0);
-        let newer = RefCell::new(None);
-        let attempt = |_| {
-            attempts.set(attempts.get() + 1);
-            match attempts.get() {
-                2 => drop(newer.replace(Some(under_way.begin("ana")))),
-                4 => newer.borrow().as_ref().map(Ticket::made).unwrap_or_default(),
-                _ => {}
-            }
-            async { Err::<(), _>(StoreError::Timeout) }
+    async fn decisions_about_the_same_are_made_in_the_order_in_which_they_begin() {
+        let in_order = InOrder::default();
+        let log = RefCell::new(Vec::new());
+        let decide = async |about: &'static str, name: &'static str, unknown: usize| {
+            let _turn = in_order.begin(about).await.unwrap();
+            let attempts = Cell::new(0);
+            let attempt = |_| {
+                attempts.set(attempts.get() + 1);
+                log.borrow_mut().push((name, attempts.get()));
+                let outcome = if attempts.get() > unknown { Ok(()) } else { Err(StoreError::Timeout) };
+                async move { outcome }
+            };
+            until_known(attempt).await.unwrap();
         };
-        assert_eq!(until_known(|| older.is_wanted(), attempt).await, Err(StoreError::Timeout));
-        assert_eq!(attempts.get(), 4, "as long as the newer one is not made the older one goes on");
-        let newer = newer.take().unwrap();
-        assert!(newer.is_wanted() && newer.contested && other.is_wanted());
-        drop((older, newer, other));
-        assert!(lock(&under_way.subjects).is_empty(), "nothing is kept");
+        tokio::join!(decide("ana", "first", 2), decide("ana", "second", 1), decide("ben", "other", 0));
+        let made = log.take();
+        assert_eq!(
+            made,
+            [("first", 1), ("other", 1), ("first", 2), ("first", 3), ("second", 1), ("second", 2)],
+            "and one about another subject waits for nobody"
+        );
+        assert!(lock(&in_order.subjects).is_empty(), "nothing is kept");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_too_long_or_leaves_is_no_longer_in_the_way() {
+        let in_order = InOrder::default();
+        let first = in_order.begin("ana").await.unwrap();
+        assert_eq!(in_order.begin("ana").await.err(), Some(StoreError::Overloaded));
+        assert!(timeout(PAUSE, in_order.begin("ana")).await.is_err());
+        drop(first);
+        assert!(lock(&in_order.subjects).is_empty(), "nothing is kept");
+        drop(in_order.begin("ana").await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_unknown_for_long_is_acted_upon_once() {
-        let acted = Cell::new(Vec::new());
         let started = Instant::now();
-        let mut overdue = Overdue::new(|| {
-            let mut times = acted.take();
-            times.push(started.elapsed());
-            acted.set(times);
-        });
-        let attempt = |_| {
-            overdue.look();
-            async { Err::<(), _>(StoreError::Timeout) }
-        };
-        assert!(until_known(|| started.elapsed() < UNKNOWN_MAX * 4, attempt).await.is_err());
-        let [at] = acted.take()[..] else { panic!("not once") };
-        assert!(at >= UNKNOWN_MAX && at < UNKNOWN_MAX * 3, "{at:?}");
+        let acted = RefCell::new(Vec::new());
+        let act = || acted.borrow_mut().push(started.elapsed());
+        // Longer than that, known in the end or not; known at once; never known, but soon given up.
+        for (outcomes, times) in [(9, 1), (usize::MAX, 1), (0, 0), (1, 0)] {
+            let left = Cell::new(outcomes);
+            let attempt = |_| {
+                let outcome = if left.get() == 0 { Ok(()) } else { Err(StoreError::Timeout) };
+                left.set(left.get().saturating_sub(1));
+                async move { outcome }
+            };
+            assert_eq!(or_when_unknown(until_known(attempt), act).await.is_ok(), outcomes < usize::MAX);
+            assert_eq!(acted.take().len(), times, "{outcomes}");
+        }
+        assert!(or_when_unknown(async { Err::<(), _>(StoreError::Timeout) }, act).await.is_err());
+        assert_eq!(acted.take().len(), 1);
+        assert!(or_when_unknown(async { Err::<(), _>(StoreError::Overloaded) }, act).await.is_err());
+        assert!(acted.take().is_empty(), "it was refused");
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,13 +251,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_that_was_made_after_its_timeout_is_known_to_be_late() {
         let stored = RefCell::new(1);
-        let known = until_known(
-            || true,
-            |_| {
-                let before = stored.replace(2);
-                async move { if before == 1 { Err(StoreError::Timeout) } else { Ok(before) } }
-            },
-        )
+        let known = until_known(|_| {
+            let before = stored.replace(2);
+            async move { if before == 1 { Err(StoreError::Timeout) } else { Ok(before) } }
+        })
         .await;
         assert_eq!(known, Ok(Known { outcome: 2, late: true }));
     }

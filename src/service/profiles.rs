@@ -1,6 +1,6 @@
 //! A member's record: reading one's own, changing it, leaving.
 
-use std::{mem::Discriminant, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId, ServerFrame, Timestamp,
@@ -13,7 +13,7 @@ use super::{
     accounts::Authorized,
     album::Album,
     announcements::Announcements,
-    decisions::{Known, Overdue, UnderWay, until_known},
+    decisions::{InOrder, Known, or_when_unknown, until_known},
     events::Events,
     limiter::Limiter,
     watching::Watching,
@@ -44,8 +44,8 @@ pub struct Profiles {
     pub events: Events,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Limiter<MemberId>,
-    /// The changes that are being made, by member, kind, and whether they are about the photo: the newest that is made counts.
-    pub under_way: UnderWay<(MemberId, Discriminant<Change>, bool)>,
+    /// The changes of each member.
+    pub in_order: InOrder<MemberId>,
     /// The live connections of members who leave.
     pub hub: Arc<Hub>,
     /// The wall clock.
@@ -158,64 +158,54 @@ impl Profiles {
     ) -> Result<(MemberRecord, MemberRecord), Failure> {
         let ends_sessions = change.revokes_sessions();
         let at = self.clock.now();
-        // What is to be done with a former photo is known only from before the first attempt.
-        let former = match change {
-            Change::Profile { .. } => Some(self.present(member).await?),
-            _ => None,
-        };
-        let ticket = self.under_way.begin((member, std::mem::discriminant(&change), change.is_about_the_photo()));
         // It may have happened. Whoever may still sign in comes back.
         let disconnect = || {
             if ends_sessions {
                 self.hub.close(member, None, Close::with(CloseCode::Disconnected));
             }
         };
-        let mut overdue = Overdue::new(disconnect);
-        let attempt = |_| {
-            overdue.look();
-            self.members.change(member, change.clone(), by, at)
+        let decision = async {
+            let _turn = self.in_order.begin(member).await?;
+            // What is to be done with a former photo is known only from before the first attempt.
+            let former = match change {
+                Change::Profile { .. } => self.members.by_id(Caller::Member(member), member).await?,
+                _ => None,
+            };
+            let known = until_known(|late| self.attempt(member, &change, by, at, late)).await?;
+            if ends_sessions && matches!(known.outcome, Changed::Done { .. }) {
+                self.hub.close(member, None, Close::with(CloseCode::Deactivated));
+            }
+            Ok((former, known))
         };
-        let known = until_known(|| ticket.is_wanted(), attempt).await;
-        if matches!(known, Err(StoreError::Timeout)) {
-            disconnect();
-        }
-        let Known { outcome, late } = known?;
-        // One before it about the same may have been made and confirmed to nobody, before or after we looked.
-        let late = late || ticket.contested;
-        let known_before = former.as_ref().filter(|_| !ticket.contested);
+        let (former, Known { outcome, late }) = or_when_unknown(decision, disconnect).await?;
         let (before, after) = match outcome {
             Changed::Done { before, after } => (*before, *after),
-            Changed::Stale if late => self.as_wanted(member, &change, at).await?,
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
         };
-        ticket.made();
-        if ends_sessions {
-            self.hub.close(member, None, Close::with(CloseCode::Deactivated));
-        }
-        if late {
-            // An attempt before may have changed what this one found changed already.
-            self.announce(known_before, &after);
-            return Ok((former.unwrap_or(before), after));
-        }
-        self.announce(Some(&before), &after);
-        Ok((before, after))
+        // An attempt before may have changed what the last one found changed already.
+        self.announce(if late { former.as_ref() } else { Some(&before) }, &after);
+        Ok((if late { former.unwrap_or(before) } else { before }, after))
     }
 
-    /// The member, if a change of the profile for a version that is past by now has nothing left to change: it was made by
-    /// an attempt that was confirmed too late.
-    async fn as_wanted(
+    /// Makes a change. A `late` one, after an attempt that may have been the one to make it, succeeds when a change of the profile
+    /// for a version that is past by now has nothing left to change.
+    async fn attempt(
         &self,
         member: MemberId,
         change: &Change,
+        by: Actor,
         at: Timestamp,
-    ) -> Result<(MemberRecord, MemberRecord), Failure> {
-        let record = self.present(member).await?;
-        match change.apply(&record, at) {
-            None => Ok((record.clone(), record)),
-            Some(_) => Err(ErrorCode::Stale.into()),
+        late: bool,
+    ) -> Result<Changed, StoreError> {
+        let changed = self.members.change(member, change.clone(), by, at).await?;
+        if !late || !matches!(changed, Changed::Stale) {
+            return Ok(changed);
         }
+        let record = self.members.by_id(Caller::Member(member), member).await?;
+        let record = record.filter(|record| change.apply(record, at).is_none());
+        Ok(record.map_or(changed, |record| Changed::Done { before: Box::new(record.clone()), after: Box::new(record) }))
     }
 
     /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see. When

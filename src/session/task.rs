@@ -187,7 +187,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             tracing::debug!(%peer, code = number, received, sent, seconds, "connection closed before hello");
         }
         // What the socket has half written is held until that is closed, unless that memory is needed: then it ends at once.
-        let end = if outbox.is_cut() && socket.unwritten() > 0 { End::Gone } else { end };
+        let is_cut = outbox.is_cut();
+        let end = if is_cut && socket.unwritten() > 0 { End::Gone } else { end };
         if !matches!(end, End::Gone) {
             outbox.hold(socket.unwritten());
         }
@@ -207,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         tokio::select! {
             () = closed => {}
             () = cut => {}
-            () = outbox.cut_off(), if !outbox.is_cut() => {}
+            () = outbox.cut_off(), if !is_cut => {}
         }
         outbox.written();
         if let Some(connection) = &connection {

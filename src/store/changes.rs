@@ -65,12 +65,6 @@ impl Change {
         matches!(self, Self::Active(false) | Self::Erase)
     }
 
-    /// Whether the change is one of the photo: these take turns among themselves.
-    #[must_use]
-    pub fn is_about_the_photo(&self) -> bool {
-        matches!(self, Self::Profile { patch, .. } if patch.profile_image_url.is_some())
-    }
-
     /// Whether the change takes an administrator away, if `record` is the only active one.
     #[must_use]
     pub fn takes_admin(&self, record: &MemberRecord) -> bool {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use members_book::config::values::DatabaseUrl;
 use protocol::server::MemberPush;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -20,17 +20,50 @@ async fn server() -> Server {
     Server::with(|settings| settings.store.store_timeout = STORE_TIMEOUT).await
 }
 
-/// Makes a request while somebody else holds the write lock of the database.
-async fn late(server: &Server, by: &Member, method: Method, path: String, body: Value) -> reqwest::Response {
+/// Holds the write lock of the database.
+fn locked(server: &Server) -> Connection {
     let DatabaseUrl::Sqlite(file) = server.settings().store.database().unwrap() else { panic!() };
     let other = Connection::open(file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+/// Makes a request while somebody else holds the write lock of the database.
+async fn late(server: &Server, by: &Member, method: Method, path: String, body: Value) -> reqwest::Response {
+    let other = locked(server);
     let release = async {
         // Not to wait for anything: this is how long the store is slow.
         tokio::time::sleep(BLOCKED).await;
         other.execute_batch("ROLLBACK").unwrap();
     };
     tokio::join!(by.request(method, &path, body), release).0
+}
+
+/// Makes two requests, the second one while it is unknown what became of the first one, and nothing can be written.
+async fn one_after_the_other<T, U>(
+    server: &Server,
+    first: impl Future<Output = T>,
+    second: impl Future<Output = U>,
+) -> (T, U) {
+    let timeouts = async || server.metric("store_errors_total{kind=\"timeout\"}").await;
+    let before = timeouts().await;
+    let unknown = async || {
+        let reached = async || (timeouts().await > before).then_some(());
+        eventually("an attempt whose outcome is unknown", reached).await;
+    };
+    let other = locked(server);
+    let second = async {
+        unknown().await;
+        second.await
+    };
+    let release = async {
+        unknown().await;
+        // Not to wait for anything: both have an attempt under way then.
+        tokio::time::sleep(STORE_TIMEOUT / 2).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    let (first, second, ()) = tokio::join!(first, second, release);
+    (first, second)
 }
 
 async fn closes_with(mut client: Client, code: u16) {
@@ -78,6 +111,38 @@ async fn a_profile_is_changed_once_and_pushed_and_the_former_photo_is_deleted() 
     assert_eq!((push.member.name.as_str(), push.member.profile_image_url), ("Anna", None));
     eventually("the former photo is gone", async || {
         let gone = status(&server, &photo).await == 404;
+        gone.then_some(())
+    })
+    .await;
+}
+
+/// Found by reading: the last attempt to be made won, which was as often the older one's.
+#[tokio::test]
+async fn the_newer_of_two_decisions_counts() {
+    let server = server().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let path = format!("/api/admin/members/{}/active", ana.id);
+    for is_active in [false, true, false, true] {
+        let put = |is_active: bool| admin.request(Method::PUT, &path, json!({ "is_active": is_active }));
+        let (older, newer) = one_after_the_other(&server, put(!is_active), put(is_active)).await;
+        assert_eq!((older.status(), newer.status()), (StatusCode::OK, StatusCode::OK));
+        let all: Value = admin.request(Method::GET, "/api/admin/members", Value::Null).await.json().await.unwrap();
+        let now = all["members"].as_array().unwrap().iter().find(|member| member["name"] == "Ana").unwrap();
+        assert_eq!(now["is_active"], is_active, "{now}");
+    }
+}
+
+/// Found by reading: the newer change took the photo for the former one that it had seen when it began.
+#[tokio::test]
+async fn a_photo_that_is_removed_while_it_is_uploaded_is_gone() {
+    let server = server().await;
+    let ana = server.member("Ana").await;
+    let former = own(&server, &ana, [1, 2, 3]).await;
+    let patch = ana.request(Method::PATCH, "/api/members/me", json!({ "profile_image_url": null }));
+    let (uploaded, removed) = one_after_the_other(&server, own(&server, &ana, [4, 5, 6]), patch).await;
+    assert_eq!(removed.status(), 200);
+    eventually("both photos are gone", async || {
+        let gone = status(&server, &former).await == 404 && status(&server, &uploaded).await == 404;
         gone.then_some(())
     })
     .await;

@@ -10,13 +10,17 @@ use members_book::{
     },
     store::{
         StoreError,
+        changes::{Actor, Change},
         conversations::{Append, Command, Mark, MarkKind, Outcome, Range, Refusal},
         mongo::migrations::INDEXES,
         turns::Caller,
     },
 };
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
-use protocol::{MemberId, model::Message};
+use protocol::{
+    MemberId,
+    model::{Message, Tier},
+};
 
 use super::fixture::{Fixture, append, watched};
 use crate::harness::{client_id, database, database::Database, eventually};
@@ -297,6 +301,25 @@ async fn hanging_up_does_not_give_the_place_of_a_read_back() {
     assert!(started.elapsed() < Duration::from_millis(2900), "another member");
     f.store.conversations.unread(ana).await.unwrap();
     assert!(started.elapsed() >= Duration::from_millis(2900), "both places were taken");
+}
+
+/// Found by reading: an attempt that nobody heard of any more undid a newer decision that was acknowledged.
+#[tokio::test]
+async fn a_change_that_nobody_waits_for_any_more_is_not_made() {
+    let server = database::Server::with_fail_points().await;
+    let mut database = server.database();
+    // One write of a member at a time: the second one waits until the first one has ended.
+    database.uri += "&maxPoolSize=10";
+    let f = Fixture::mongodb_with(Arc::new(database), Duration::from_secs(10));
+    let ana = f.member("Ana").await;
+    let slow = doc! { "failCommands": ["find"], "blockConnection": true, "blockTimeMS": 2000 };
+    server.fail(doc! { "times": 100 }, slow.clone()).await;
+    let abandoned = f.store.members.change(ana, Change::Active(false), Actor::default(), f.now());
+    assert!(tokio::time::timeout(Duration::from_millis(500), abandoned).await.is_err(), "it hangs up");
+    server.fail(doc! { "skip": 1_000_000 }, slow).await;
+    f.change(ana, Change::Tier(Tier::Infinity)).await;
+    let profile = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile;
+    assert_eq!((profile.is_active, profile.tier), (true, Tier::Infinity));
 }
 
 /// Down at the start, up by itself; down while running, fails at once, and up by itself again.

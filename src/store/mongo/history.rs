@@ -39,7 +39,8 @@ pub(super) async fn entries(
     }
     let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
     let direction = if order == Order::OldestFirst { 1 } else { -1 };
-    let options = FindOptions::builder().sort(doc! { "seq": direction }).build();
+    // No more than there are, so that the cursor of a short range ends with its first batch.
+    let options = FindOptions::builder().sort(doc! { "seq": direction }).limit(signed(to - after)).build();
     let take = |message: MessageDoc| {
         let is_wanted = wanted(&message);
         let entry = Entry::Message(message.into_message());

@@ -70,7 +70,9 @@ async fn insert(
 /// How often a transaction that met another one is tried.
 const ATTEMPTS: u32 = 20;
 
-/// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster.
+/// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster. Nothing is committed
+/// for which nobody waits any more: what `work` has written is locked against others until then, so that a later decision about
+/// the same comes after this one or instead of it.
 async fn transaction<T, W>(db: &Db, work: W) -> Result<T, Fault>
 where
     W: for<'s> Fn(&'s mut ClientSession) -> BoxFuture<'s, Result<T, Fault>>,
@@ -85,15 +87,17 @@ where
         }
         start.await?;
         let done = match work(&mut session).await {
-            Ok(value) => commit(&mut session).await.map(|()| value).map_err(Fault::from),
-            Err(fault) => {
+            Ok(value) if !db.is_abandoned() => commit(&mut session).await.map(|()| value).map_err(Fault::from),
+            done => {
                 // It ends by itself if this does not reach the server.
                 let _ = session.abort_transaction().await;
-                Err(fault)
+                Err(done.err().unwrap_or(Fault::Store(StoreError::Timeout)))
             }
         };
         match done {
-            Err(Fault::Driver(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS => {
+            Err(Fault::Driver(error))
+                if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS && !db.is_abandoned() =>
+            {
                 attempt += 1;
             }
             done => return done,
