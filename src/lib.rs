@@ -13,6 +13,7 @@ pub mod ai;
 pub mod allocator;
 pub mod app;
 pub mod auth;
+pub mod background;
 pub mod budget;
 pub mod clock;
 pub mod config;

@@ -18,16 +18,12 @@ use tokio::{
 };
 
 use super::turns::{Full, Source, Turns};
-use crate::{supervisor::Supervisor, telemetry::Metrics};
+use crate::{background::lower_priority, supervisor::Supervisor, telemetry::Metrics};
 
 /// When a source that has too many passwords in the queue may try again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The name of the bound of one source in the metrics.
 const LIMIT: &str = "hashing";
-
-/// How much lower the priority of the threads is, from 0 to 19: somebody who logs in waits anyway, somebody who talks not.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 15;
 
 /// Work, and a signal to who waits for its turn.
 struct Job {
@@ -223,10 +219,7 @@ impl Queue {
 
 /// What a thread does.
 fn toil(queue: &Queue) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::warn!(%error, "passwords are worked on with the priority of everything else");
-    }
+    lower_priority();
     while let Some(Job { turn, work }) = queue.next() {
         // Who has stopped waiting costs nothing.
         if turn.send(()).is_ok() {

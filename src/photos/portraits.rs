@@ -1,4 +1,4 @@
-//! The making of portraits, on threads that block, a few at a time.
+//! The making of portraits, a few at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::picture::{self, Unusable};
+use crate::background;
 
 /// Pictures that are decoded at the same time, as far as [`picture::MEMORY_MAX`] allows; more wait.
 const WORKERS: usize = 2;
@@ -55,8 +56,12 @@ impl Portraits {
             drop(turn);
             portrait
         };
-        let portrait = spawn_blocking(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the decoder of pictures failed");
+        let portrait = background::run("picture", work).map_err(|error| {
+            tracing::error!(%error, "no thread for a picture");
+            NoPortrait::TooBusy
+        })?;
+        let portrait = portrait.await.unwrap_or_else(|_| {
+            tracing::error!("the decoder of pictures failed");
             Err(Unusable::Damaged)
         });
         Ok(portrait?.into())
