@@ -4,11 +4,6 @@ use std::time::Duration;
 
 use protocol::{ErrorCode, FieldError};
 
-use crate::{
-    photos::{NoPortrait, StorageError},
-    store::StoreError,
-};
-
 /// Why a request failed. It changed nothing, except where the code says that this is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -109,38 +104,6 @@ impl Failure {
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
         Self::of(code)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            // The reason is the operator's, and is logged where it arises.
-            StoreError::Unavailable(_) => Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5)),
-            StoreError::Overloaded => Self::overloaded(),
-            StoreError::Timeout => Self::of(ErrorCode::Timeout).retry_after(Duration::from_secs(1)),
-            StoreError::Inconsistent(reason) => {
-                tracing::error!(reason, "a fault in the store or its data");
-                Self::of(ErrorCode::Internal)
-            }
-        }
-    }
-}
-
-impl From<StorageError> for Failure {
-    fn from(StorageError: StorageError) -> Self {
-        Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5))
-    }
-}
-
-impl From<NoPortrait> for Failure {
-    fn from(error: NoPortrait) -> Self {
-        match error {
-            NoPortrait::TooBusy => Self::overloaded(),
-            NoPortrait::Unusable(reason) => {
-                Self::new(ErrorCode::ImageInvalid, format!("The picture cannot be used: {reason}."))
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`rest`] | accounts over REST |
 //! | [`ws`] | the protocol over real sockets |
 //! | [`process`] | the server as a process: crashes, a full disk, signals, the command line |
+//! | [`layers`] | who may call whom is what ARCHITECTURE.md says |
 //! | [`documents`] | what is written about settings and metrics is what the code says |
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@
 
 mod documents;
 mod harness;
+mod layers;
 mod process;
 mod rest;
 mod store;

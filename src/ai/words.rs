@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::store::text;
+use crate::text;
 
 /// Words that say nothing about a company or a position.
 const WEIGHTLESS: &[&str] = &[

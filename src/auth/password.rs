@@ -11,17 +11,17 @@ use std::{
 };
 
 use bcrypt::HashParts;
-use protocol::limits::PASSWORD_MAX_BYTES;
+use protocol::{ErrorCode, limits::PASSWORD_MAX_BYTES};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
 
 use super::turns::{Full, Source, Turns};
-use crate::{background::lower_priority, supervisor::Supervisor, telemetry::Metrics};
+use crate::{background::lower_priority, failure::Failure, supervisor::Supervisor, telemetry::Metrics};
 
 /// When a source that has too many passwords in the queue may try again.
-pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The name of the bound of one source in the metrics.
 const LIMIT: &str = "hashing";
 
@@ -40,6 +40,15 @@ pub enum NotHashed {
     /// The queue is full, or it took too long.
     #[error("too many passwords are waiting to be checked")]
     TooBusy,
+}
+
+impl From<NotHashed> for Failure {
+    fn from(error: NotHashed) -> Self {
+        match error {
+            NotHashed::TooMany => Self::of(ErrorCode::RateLimited).retry_after(RETRY_AFTER),
+            NotHashed::TooBusy => Self::overloaded(),
+        }
+    }
 }
 
 /// Why no password can be looked at.

@@ -8,7 +8,7 @@ use std::{
 use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
 
 use super::{Outbox, Watched};
-use crate::store::epochs::Epoch;
+use crate::position::Epoch;
 
 /// A signed-in connection.
 pub struct Connection {

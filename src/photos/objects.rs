@@ -7,7 +7,7 @@ use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutPayload, RetryConfig, aws::AmazonS3Builder,
     local::LocalFileSystem, path::Path,
 };
-use protocol::PhotoName;
+use protocol::{ErrorCode, PhotoName};
 use secrecy::ExposeSecret as _;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         InvalidSetting,
         settings::{Bucket, PhotoSettings},
     },
+    failure::Failure,
     telemetry::Quiet,
 };
 
@@ -29,6 +30,12 @@ const RETRIES: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the photos cannot be read or written at the moment")]
 pub struct StorageError;
+
+impl From<StorageError> for Failure {
+    fn from(StorageError: StorageError) -> Self {
+        Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5))
+    }
+}
 
 /// The files.
 pub struct Objects {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
+use protocol::ErrorCode;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
@@ -10,7 +11,7 @@ use tokio::{
 };
 
 use super::picture::{self, Unusable};
-use crate::background;
+use crate::{background, failure::Failure};
 
 /// Pictures that are decoded at the same time, as far as [`picture::MEMORY_MAX`] allows; more wait.
 const WORKERS: usize = 2;
@@ -26,6 +27,17 @@ pub enum NoPortrait {
     /// The upload is no picture that can be used.
     #[error("the picture cannot be used: {0}")]
     Unusable(#[from] Unusable),
+}
+
+impl From<NoPortrait> for Failure {
+    fn from(error: NoPortrait) -> Self {
+        match error {
+            NoPortrait::TooBusy => Self::overloaded(),
+            NoPortrait::Unusable(reason) => {
+                Self::new(ErrorCode::ImageInvalid, format!("The picture cannot be used: {reason}."))
+            }
+        }
+    }
 }
 
 /// Makes portraits.

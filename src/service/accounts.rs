@@ -16,11 +16,7 @@ use super::{
     limiter::Limiter,
 };
 use crate::{
-    auth::{
-        AccessTokens, Familiar, Passwords, Source, Stale,
-        password::{self, NotHashed, Verdict},
-        refresh,
-    },
+    auth::{AccessTokens, Familiar, Passwords, Source, Stale, password::Verdict, refresh},
     clock::Clock,
     failure::Failure,
     hub::{Close, Hub},
@@ -299,14 +295,5 @@ impl Accounts {
     fn denied(&self, code: ErrorCode) -> Failure {
         self.metrics.auth_failure(code);
         Failure::of(code)
-    }
-}
-
-impl From<NotHashed> for Failure {
-    fn from(error: NotHashed) -> Self {
-        match error {
-            NotHashed::TooMany => Self::of(ErrorCode::RateLimited).retry_after(password::RETRY_AFTER),
-            NotHashed::TooBusy => Self::overloaded(),
-        }
     }
 }

@@ -18,10 +18,8 @@ use protocol::{
 use super::{cursor::Partial, messaging::Messaging};
 use crate::{
     failure::Failure,
-    store::{
-        conversations::{Changes, SyncPart},
-        epochs::Place,
-    },
+    position::StreamPosition,
+    store::conversations::{Changes, SyncPart},
 };
 
 /// Conversations of which a sync remembers what it has sent: 20 bytes each.
@@ -35,7 +33,7 @@ pub enum Start {
     /// With the full state: the cursor was not made here for this member, or the store has gone back behind it.
     Reset,
     /// With what changed after a place.
-    Since(Place),
+    Since(StreamPosition),
     /// Within a list that was begun on an earlier connection.
     Within(Partial),
 }
@@ -61,7 +59,7 @@ struct Round {
     /// Where the walk is, once its first part was read.
     place: Option<Partial>,
     /// What it starts with: what changed after this position, or the full state.
-    since: Option<Place>,
+    since: Option<StreamPosition>,
     /// Entries that there is still room for.
     entries: usize,
     /// Whether everything up to now was read in one snapshot.
@@ -69,7 +67,7 @@ struct Round {
 }
 
 impl Round {
-    fn first(since: Option<Place>) -> Self {
+    fn first(since: Option<StreamPosition>) -> Self {
         Self { place: None, since, entries: limits::SYNC_ENTRIES_TOTAL, whole: true }
     }
 
@@ -92,7 +90,7 @@ pub struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done {
     /// Everything up to here was sent.
-    pub place: Place,
+    pub place: StreamPosition,
     /// Whether it was the full state.
     pub full: bool,
     /// Whether there are conversations that the full state had no room for.
@@ -234,7 +232,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::{conversations::Position, epochs::Epoch};
+    use crate::position::{Epoch, Position};
 
     fn conversation(seqs: std::ops::RangeInclusive<u64>) -> Conversation {
         let (id, at) = (ConversationId::from_bytes([1; 12]), Timestamp::from_millis(0));
@@ -262,7 +260,7 @@ mod tests {
     }
 
     fn changes(position: u64, seqs: std::ops::RangeInclusive<u64>, partial: bool) -> Changes {
-        let place = Place { epoch: Epoch([1; 8]), position: Position(position) };
+        let place = StreamPosition { epoch: Epoch([1; 8]), position: Position(position) };
         let conversations = vec![conversation(seqs)];
         Changes { conversations, places: vec![Position(position)], partial, ..Changes::none(place, true) }
     }

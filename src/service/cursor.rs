@@ -6,16 +6,12 @@
 //! member's. Its key is derived from the secret that signs access tokens, so that every node knows it; cursors under a
 //! former secret are read for as long as that is kept. What is not good in any way is as good as no cursor.
 
+use crate::position::{Epoch, Position, StreamPosition};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac as _};
 use protocol::{Cursor, MemberId};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
-
-use crate::store::{
-    conversations::Position,
-    epochs::{Epoch, Place},
-};
 
 type Hasher = Hmac<Sha256>;
 
@@ -58,8 +54,8 @@ pub struct Partial {
 impl Partial {
     /// Where the list was begun: as long as that place is good, the rest is.
     #[must_use]
-    pub fn start(&self) -> Place {
-        Place { epoch: self.epoch, position: self.begun }
+    pub fn start(&self) -> StreamPosition {
+        StreamPosition { epoch: self.epoch, position: self.begun }
     }
 }
 
@@ -92,7 +88,7 @@ impl Keys {
 
     /// Writes a cursor for a member.
     #[must_use]
-    pub fn encode(&self, member: MemberId, kind: Kind, place: Place) -> Cursor {
+    pub fn encode(&self, member: MemberId, kind: Kind, place: StreamPosition) -> Cursor {
         let mut body = [0; BODY];
         let (head, position) = body.split_at_mut(BODY - 8);
         write_head(head, kind as u8, place.epoch);
@@ -118,10 +114,10 @@ impl Keys {
     /// Reads a member's cursor; nothing if it was not made for them, for this kind, by a server with one of these keys.
     /// Whether its place is still good is the store's to say.
     #[must_use]
-    pub fn decode(&self, member: MemberId, kind: Kind, cursor: &Cursor) -> Option<Place> {
+    pub fn decode(&self, member: MemberId, kind: Kind, cursor: &Cursor) -> Option<StreamPosition> {
         let body = self.verify::<BODY>(member, kind as u8, cursor)?;
         let (epoch, position) = after_kind(&body)?;
-        Some(Place { epoch, position: Position(u64::from_be_bytes(position.try_into().ok()?)) })
+        Some(StreamPosition { epoch, position: Position(u64::from_be_bytes(position.try_into().ok()?)) })
     }
 
     /// Reads a member's cursor that stands for a place within a sync.
@@ -211,7 +207,7 @@ mod tests {
 
     const ANA: MemberId = MemberId::from_bytes([1; 12]);
     const BEN: MemberId = MemberId::from_bytes([2; 12]);
-    const PLACE: Place = Place { epoch: Epoch([7; 8]), position: Position(42) };
+    const PLACE: StreamPosition = StreamPosition { epoch: Epoch([7; 8]), position: Position(42) };
 
     fn keys(secret: &str, former: &[&str]) -> Keys {
         let former: Vec<SecretString> = former.iter().map(|secret| (*secret).into()).collect();

@@ -13,6 +13,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use tokio_util::sync::{CancellationToken, DropGuard};
+
 use crate::store::StoreError;
 
 /// How long after the first attempt another one begins, at most: longer than a disk or a database hangs that comes back.
@@ -26,21 +28,24 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// as long as nobody knows.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 
-/// Makes a decision, and does something once, before its outcome is known, when that takes too long or stays unknown.
+/// Makes a decision, and does something before its outcome is known, when that takes too long, and when it stays unknown.
 pub(super) async fn or_when_unknown<T>(
     decision: impl Future<Output = Result<T, StoreError>>,
     act: impl Fn(),
 ) -> Result<T, StoreError> {
     let mut decision = pin!(decision);
-    if let Ok(known) = timeout(UNKNOWN_MAX, &mut decision).await {
-        return known.inspect_err(|error| {
-            if *error == StoreError::Timeout {
-                act();
-            }
-        });
-    }
-    act();
-    decision.await
+    let known = match timeout(UNKNOWN_MAX, &mut decision).await {
+        Ok(known) => known,
+        Err(_) => {
+            act();
+            decision.await
+        }
+    };
+    known.inspect_err(|error| {
+        if *error == StoreError::Timeout {
+            act();
+        }
+    })
 }
 
 /// A decision whose outcome is known.
@@ -87,15 +92,23 @@ impl<K: Eq + Hash + Clone> InOrder<K> {
             (Arc::clone(&subject.turn), Entered { subjects: Arc::clone(&self.subjects), about })
         };
         let turn = timeout(DEADLINE, turn.lock_owned()).await.map_err(|_| StoreError::Overloaded)?;
-        Ok(Decision { _turn: turn, _entered: entered })
+        Ok(Decision { given_up: CancellationToken::new().drop_guard(), _turn: turn, _entered: entered })
     }
 }
 
 /// A decision that is being made.
 #[must_use = "it is over when this is dropped"]
 pub(super) struct Decision<K: Eq + Hash> {
+    given_up: DropGuard,
     _turn: OwnedMutexGuard<()>,
     _entered: Entered<K>,
+}
+
+impl<K: Eq + Hash> Decision<K> {
+    /// Cancelled when this is dropped, before the next decision begins: an attempt that is still on its way then must not be made.
+    pub(super) fn given_up(&self) -> CancellationToken {
+        self.given_up.token().clone()
+    }
 }
 
 struct Entered<K: Eq + Hash> {
@@ -210,18 +223,21 @@ mod tests {
         let first = in_order.begin("ana").await.unwrap();
         assert_eq!(in_order.begin("ana").await.err(), Some(StoreError::Overloaded));
         assert!(timeout(PAUSE, in_order.begin("ana")).await.is_err());
+        let given_up = first.given_up();
+        assert!(!given_up.is_cancelled());
         drop(first);
+        assert!(given_up.is_cancelled());
         assert!(lock(&in_order.subjects).is_empty(), "nothing is kept");
         drop(in_order.begin("ana").await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_unknown_for_long_is_acted_upon_once() {
+    async fn what_is_unknown_for_long_or_for_good_is_acted_upon() {
         let started = Instant::now();
         let acted = RefCell::new(Vec::new());
         let act = || acted.borrow_mut().push(started.elapsed());
         // Longer than that, known in the end or not; known at once; never known, but soon given up.
-        for (outcomes, times) in [(9, 1), (usize::MAX, 1), (0, 0), (1, 0)] {
+        for (outcomes, times) in [(9, 1), (usize::MAX, 2), (0, 0), (1, 0)] {
             let left = Cell::new(outcomes);
             let attempt = |_| {
                 let outcome = if left.get() == 0 { Ok(()) } else { Err(StoreError::Timeout) };

@@ -15,9 +15,9 @@ use crate::{
     store::{
         MemberStore,
         members::{Filter, MemberRecord, Place},
-        text,
         turns::Caller,
     },
+    text,
 };
 
 /// The directory.

@@ -119,8 +119,8 @@ mod tests {
         auth::access,
         clock::{Clock, SystemClock},
         ids::{Ids, SystemEntropy},
+        position::StreamPosition,
         service::limiter::Rate,
-        store::epochs::Place,
         telemetry::Metrics,
     };
 
@@ -180,7 +180,7 @@ mod tests {
         let tokens = AccessTokens::new(&options, clock, ids);
         let (token, stale) = (tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token, Stale::default());
         let admit = |token: &str, from: &str, full| {
-            let start = if full { Start::Full } else { Start::Since(Place::NOWHERE) };
+            let start = if full { Start::Full } else { Start::Since(StreamPosition::NOWHERE) };
             hellos.admit((&tokens, &stale), token, from.parse().unwrap(), |_| start).is_ok()
         };
         assert!(admit(&token, "192.0.2.1", true), "costs three");

@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{
     failure::{Failure, Input},
+    position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
         conversations::{
             Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Range, SyncPart,
             UnreadCount,
         },
-        epochs::{Epoch, Place},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -291,7 +291,7 @@ impl Messaging {
         };
         let page = self.store.list(member, before, to_usize(limit)).await?;
         // The order of the list is the same in every epoch.
-        let place = |position| Place { epoch: Epoch::NONE, position };
+        let place = |position| StreamPosition { epoch: Epoch::NONE, position };
         let next = page.next.map(|next| self.cursors.encode(member, cursor::Kind::Page, place(next)).to_string());
         Ok(Conversations { conversations: page.conversations, next })
     }
@@ -317,7 +317,11 @@ impl Messaging {
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn changes(&self, member: MemberId, since: Option<Place>) -> Result<Option<Changes>, Failure> {
+    pub(super) async fn changes(
+        &self,
+        member: MemberId,
+        since: Option<StreamPosition>,
+    ) -> Result<Option<Changes>, Failure> {
         let changes = self.store.changes(member, since.map(|since| since.position)).await?;
         // The epoch may have ended meanwhile, and before that position.
         Ok(Some(changes).filter(|_| since.is_none_or(|since| self.store.accepts(since))))
@@ -377,7 +381,7 @@ impl Messaging {
 
     /// A place as a cursor of a member.
     #[must_use]
-    pub fn cursor_at(&self, member: MemberId, place: Place) -> Cursor {
+    pub fn cursor_at(&self, member: MemberId, place: StreamPosition) -> Cursor {
         self.cursors.encode(member, cursor::Kind::Sync, place)
     }
 
@@ -386,7 +390,7 @@ impl Messaging {
     #[must_use]
     pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
         let published = self.sequencer.published();
-        self.cursor_at(member, if published.epoch == synced { published } else { Place::NOWHERE })
+        self.cursor_at(member, if published.epoch == synced { published } else { StreamPosition::NOWHERE })
     }
 
     /// The kind and members of a conversation. `by` is who asks.

@@ -165,13 +165,17 @@ impl Profiles {
             }
         };
         let decision = async {
-            let _turn = self.in_order.begin(member).await?;
+            let turn = self.in_order.begin(member).await?;
             // What is to be done with a former photo is known only from before the first attempt.
             let former = match change {
-                Change::Profile { .. } => self.members.by_id(Caller::Member(member), member).await?,
+                Change::Profile { .. } => self.before(member).await?,
                 _ => None,
             };
-            let known = until_known(|late| self.attempt(member, &change, by, at, late)).await?;
+            let attempt = async |late| {
+                let changed = self.members.change(member, change.clone(), by, at, turn.given_up()).await?;
+                if late { self.as_wanted(member, &change, at, changed).await } else { Ok(changed) }
+            };
+            let known = until_known(attempt).await?;
             if ends_sessions && matches!(known.outcome, Changed::Done { .. }) {
                 self.hub.close(member, None, Close::with(CloseCode::Deactivated));
             }
@@ -183,24 +187,30 @@ impl Profiles {
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
+            // Nobody has, while this waits.
+            Changed::GivenUp => return Err(StoreError::Timeout.into()),
         };
         // An attempt before may have changed what the last one found changed already.
         self.announce(if late { former.as_ref() } else { Some(&before) }, &after);
         Ok((if late { former.unwrap_or(before) } else { before }, after))
     }
 
-    /// Makes a change. A `late` one, after an attempt that may have been the one to make it, succeeds when a change of the profile
-    /// for a version that is past by now has nothing left to change.
-    async fn attempt(
+    /// The record before a change. That it is not known says nothing about the change: that was not tried.
+    async fn before(&self, member: MemberId) -> Result<Option<MemberRecord>, StoreError> {
+        let record = self.members.by_id(Caller::Member(member), member).await;
+        record.map_err(|error| if error == StoreError::Timeout { StoreError::Overloaded } else { error })
+    }
+
+    /// What a change did after an attempt that may have been the one to make it: one of the profile, for a version that is past by
+    /// now, is made when it has nothing left to change.
+    async fn as_wanted(
         &self,
         member: MemberId,
         change: &Change,
-        by: Actor,
         at: Timestamp,
-        late: bool,
+        changed: Changed,
     ) -> Result<Changed, StoreError> {
-        let changed = self.members.change(member, change.clone(), by, at).await?;
-        if !late || !matches!(changed, Changed::Stale) {
+        if !matches!(changed, Changed::Stale) {
             return Ok(changed);
         }
         let record = self.members.by_id(Caller::Member(member), member).await?;

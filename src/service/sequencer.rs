@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Respond, backlog::Backlog, events::Events};
 use crate::{
     failure::Failure,
+    position::StreamPosition,
     store::{
         ConversationStore, StoreError,
         conversations::{Applied, Command, Membership, Outcome, Refusal, Untold},
-        epochs::Place,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -70,7 +70,7 @@ pub struct Sequencer {
 struct Progress {
     /// For each lane, the store's horizon when its batch began: what the batch does gets larger positions, or is of
     /// another epoch. Nothing while it has none.
-    floors: Box<[Mutex<Option<Place>>]>,
+    floors: Box<[Mutex<Option<StreamPosition>>]>,
     /// For each lane, whether the store has not answered it in time; its new commands fail at once until it does.
     stalled: Box<[AtomicBool]>,
 }
@@ -105,11 +105,15 @@ impl Progress {
     /// The horizon is read first. A batch that begins after that gets larger positions, and one that began before
     /// shows in its floor until its events are out. While one is at work that began in another epoch, there is no place
     /// that would be right.
-    fn published(&self, horizon: Place) -> Place {
+    fn published(&self, horizon: StreamPosition) -> StreamPosition {
         let floors = self.floors.iter().filter_map(|floor| *floor.lock().unwrap_or_else(PoisonError::into_inner));
         floors.fold(horizon, |published, floor| {
             let position = published.position.min(floor.position);
-            if floor.epoch == published.epoch { Place { position, ..published } } else { Place::NOWHERE }
+            if floor.epoch == published.epoch {
+                StreamPosition { position, ..published }
+            } else {
+                StreamPosition::NOWHERE
+            }
         })
     }
 }
@@ -178,7 +182,7 @@ impl Sequencer {
 
     /// Everything up to here is durable, and in the outboxes of those who are connected.
     #[must_use]
-    pub fn published(&self) -> Place {
+    pub fn published(&self) -> StreamPosition {
         self.progress.published(self.store.horizon())
     }
 
@@ -286,7 +290,7 @@ impl Lane {
         }
     }
 
-    fn set_floor(&self, floor: Option<Place>) {
+    fn set_floor(&self, floor: Option<StreamPosition>) {
         if let Some(own) = self.progress.floors.get(self.number) {
             *own.lock().unwrap_or_else(PoisonError::into_inner) = floor;
         }
@@ -429,31 +433,15 @@ fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>], askers: &[Asker]) 
     superseded
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            Refusal::TooManyConversations { retry_after } => {
-                return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(retry_after);
-            }
-            Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
-            Refusal::MemberNotFound => ErrorCode::MemberNotFound,
-            Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
-            Refusal::SenderDeactivated => ErrorCode::MemberDeactivated,
-            Refusal::Failed(error) => return error.into(),
-        };
-        Self::of(code)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use protocol::{MemberId, Timestamp, model::ConversationKind};
 
     use super::*;
-    use crate::store::{conversations::Position, epochs::Epoch};
+    use crate::position::{Epoch, Position};
 
-    fn place(epoch: u8, position: u64) -> Place {
-        Place { epoch: Epoch([epoch; 8]), position: Position(position) }
+    fn place(epoch: u8, position: u64) -> StreamPosition {
+        StreamPosition { epoch: Epoch([epoch; 8]), position: Position(position) }
     }
 
     #[test]
@@ -496,14 +484,14 @@ mod tests {
 
     #[test]
     fn what_a_busy_lane_has_not_told_is_not_published() {
-        let progress = |floors: &[Option<Place>]| Progress {
+        let progress = |floors: &[Option<StreamPosition>]| Progress {
             floors: floors.iter().map(|floor| Mutex::new(*floor)).collect(),
             ..Progress::new(0)
         };
         assert_eq!(progress(&[None, None]).published(place(1, 9)), place(1, 9));
         assert_eq!(progress(&[Some(place(1, 4)), Some(place(1, 7))]).published(place(1, 9)), place(1, 4));
         // The clock of the database has gone back: positions of before say nothing about those of now.
-        assert_eq!(progress(&[None, Some(place(1, 40))]).published(place(2, 9)), Place::NOWHERE);
-        assert_eq!(progress(&[Some(place(1, 40)), Some(place(2, 5))]).published(place(2, 9)), Place::NOWHERE);
+        assert_eq!(progress(&[None, Some(place(1, 40))]).published(place(2, 9)), StreamPosition::NOWHERE);
+        assert_eq!(progress(&[Some(place(1, 40)), Some(place(2, 5))]).published(place(2, 9)), StreamPosition::NOWHERE);
     }
 }

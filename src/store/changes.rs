@@ -56,6 +56,8 @@ pub enum Changed {
     Stale,
     /// It would leave the club without an administrator.
     LastAdmin,
+    /// Whoever wanted it had given it up when its turn came.
+    GivenUp,
 }
 
 impl Change {

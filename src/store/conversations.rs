@@ -4,19 +4,15 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    ClientMessageId, ConversationId, ErrorCode, MemberId, MessageId, Timestamp, limits,
     model::{Conversation, ConversationKind, Entry, Message, UserType},
 };
 
-use super::{
-    StoreError,
-    epochs::{Epoch, Place},
-    turns::Caller,
+use super::{StoreError, turns::Caller};
+use crate::{
+    failure::Failure,
+    position::{Epoch, Position, StreamPosition},
 };
-
-/// A place in the order of all durable changes of a store; larger is later. What a cursor carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Position(pub u64);
 
 /// Identifies a database, so that a cursor of another one is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +210,22 @@ pub enum Refusal {
     Failed(StoreError),
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::TooManyConversations { retry_after } => {
+                return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(retry_after);
+            }
+            Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
+            Refusal::MemberNotFound => ErrorCode::MemberNotFound,
+            Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
+            Refusal::SenderDeactivated => ErrorCode::MemberDeactivated,
+            Refusal::Failed(error) => return error.into(),
+        };
+        Self::of(code)
+    }
+}
+
 /// What a batch of commands did.
 #[derive(Debug)]
 pub struct Applied {
@@ -281,7 +293,7 @@ pub struct Changes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncPart {
     /// Where the list was begun: a snapshot of the store has to be at least this far.
-    pub begun: Place,
+    pub begun: StreamPosition,
     /// Entries after this position; without it the latest ones, as the full state has them.
     pub since: Option<Position>,
     /// Only conversations that changed after this position; all without it.
@@ -297,7 +309,7 @@ pub struct SyncPart {
 impl Changes {
     /// Nothing, as of a position.
     #[must_use]
-    pub fn none(Place { epoch, position }: Place, full: bool) -> Self {
+    pub fn none(StreamPosition { epoch, position }: StreamPosition, full: bool) -> Self {
         Self { conversations: Vec::new(), places: Vec::new(), epoch, position, full, more: false, partial: false }
     }
 }
@@ -305,7 +317,7 @@ impl Changes {
 impl SyncPart {
     /// The first part of a sync, in a snapshot: what changed after `since`, or the full state.
     #[must_use]
-    pub fn first(snapshot: Place, since: Option<Position>) -> Self {
+    pub fn first(snapshot: StreamPosition, since: Option<Position>) -> Self {
         let conversations =
             if since.is_none() { limits::SYNC_FULL_CONVERSATIONS } else { limits::SYNC_CHANGED_CONVERSATIONS };
         let entries = limits::SYNC_ENTRIES_TOTAL;
@@ -378,10 +390,10 @@ pub trait ConversationStore: Send + Sync {
 
     /// Everything with a position up to here is durable and visible, and every change that begins from now on gets a
     /// larger one. The epoch changes when that cannot be kept up.
-    fn horizon(&self) -> Place;
+    fn horizon(&self) -> StreamPosition;
 
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
-    fn accepts(&self, place: Place) -> bool;
+    fn accepts(&self, place: StreamPosition) -> bool;
 
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.

@@ -8,30 +8,7 @@
 //! still good; a position beyond it is of a future that the store does not know (any more), and so is one of an epoch
 //! that is not in the list at all.
 
-use super::conversations::Position;
-
-/// Identifies an epoch; drawn at random, so unique among all stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Epoch(pub [u8; 8]);
-
-impl Epoch {
-    /// No epoch of any store: a cursor of it leads to the full state.
-    pub const NONE: Self = Self([0; 8]);
-}
-
-/// A position of a certain epoch. What a cursor carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The position in it.
-    pub position: Position,
-}
-
-impl Place {
-    /// Nowhere: no store accepts it.
-    pub const NOWHERE: Self = Self { epoch: Epoch::NONE, position: Position(0) };
-}
+use crate::position::{Epoch, Position, StreamPosition};
 
 /// A former epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +51,7 @@ impl Epochs {
 
     /// Whether a place is still good: of the current epoch, or of a former one and not beyond its end.
     #[must_use]
-    pub fn accepts(&self, place: Place) -> bool {
+    pub fn accepts(&self, place: StreamPosition) -> bool {
         if place.epoch == Epoch::NONE {
             return false;
         }
@@ -99,8 +76,8 @@ mod tests {
 
     use super::*;
 
-    fn place(epoch: u8, position: u64) -> Place {
-        Place { epoch: Epoch([epoch; 8]), position: Position(position) }
+    fn place(epoch: u8, position: u64) -> StreamPosition {
+        StreamPosition { epoch: Epoch([epoch; 8]), position: Position(position) }
     }
 
     fn first() -> Epochs {
@@ -114,7 +91,7 @@ mod tests {
         assert!(restored.accepts(place(1, 21)) && !restored.accepts(place(1, 22)) && !restored.accepts(place(1, 31)));
         assert!(restored.accepts(place(2, 31)));
         assert!(!restored.accepts(place(3, 1)), "an epoch that began after the backup was taken");
-        assert!(!restored.accepts(Place::NOWHERE));
+        assert!(!restored.accepts(StreamPosition::NOWHERE));
     }
 
     #[test]
@@ -124,7 +101,7 @@ mod tests {
             epochs.with_new(number(each), Position(each as u64))
         });
         assert_eq!(many.former().len(), FORMER_MAX);
-        assert!(!many.accepts(Place { epoch: number(0), position: Position(0) }));
+        assert!(!many.accepts(StreamPosition { epoch: number(0), position: Position(0) }));
     }
 
     proptest! {

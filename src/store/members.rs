@@ -6,13 +6,14 @@ use protocol::{
     model::{MemberCard, Tier, UserType},
     rest::{Audience, ContactInfo, Member, Visibility},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
     changes::{Actor, Change, Changed},
-    text,
     turns::{Caller, Turn, Weight},
 };
+use crate::text;
 
 /// A member as stored: the record of the API and what must never leave the server.
 #[derive(Clone)]
@@ -181,11 +182,18 @@ pub trait MemberStore: Send + Sync {
     async fn by_email(&self, by: Caller, email: &str) -> Result<Option<MemberRecord>, StoreError>;
 
     /// Changes a member; with it, in the same transaction, goes what [`Change`] says about sessions and the audit log.
-    /// Nothing is written, `updated_at` included, when it changes nothing.
+    /// Nothing is written, `updated_at` included, when it changes nothing, and nothing after it was `given_up`.
     ///
     /// # Errors
     /// The store.
-    async fn change(&self, id: MemberId, change: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError>;
+    async fn change(
+        &self,
+        id: MemberId,
+        change: Change,
+        by: Actor,
+        at: Timestamp,
+        given_up: CancellationToken,
+    ) -> Result<Changed, StoreError>;
 
     /// Replaces the hash of a password, if it is still `from`: the same password, hashed at another cost. The version of
     /// the profile stays. False when it was another one.

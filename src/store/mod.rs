@@ -8,7 +8,6 @@
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
-//! | [`text`] | how texts are compared, the same for every store |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
@@ -25,12 +24,12 @@ mod queue;
 pub mod recommendations;
 pub mod sessions;
 pub mod sqlite;
-pub mod text;
 pub mod turns;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use protocol::ErrorCode;
 
 pub use archive::Archive;
 pub use audit::AuditStore;
@@ -38,6 +37,8 @@ pub use conversations::ConversationStore;
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
+
+use crate::failure::Failure;
 
 /// Why the store could not do what was asked. Nothing was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,21 @@ impl StoreError {
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Inconsistent(_) => "inconsistent",
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // The reason is the operator's, and is logged where it arises.
+            StoreError::Unavailable(_) => Self::of(ErrorCode::Unavailable).retry_after(Duration::from_secs(5)),
+            StoreError::Overloaded => Self::overloaded(),
+            StoreError::Timeout => Self::of(ErrorCode::Timeout).retry_after(Duration::from_secs(1)),
+            StoreError::Inconsistent(reason) => {
+                tracing::error!(reason, "a fault in the store or its data");
+                Self::of(ErrorCode::Internal)
+            }
         }
     }
 }

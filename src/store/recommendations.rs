@@ -59,7 +59,7 @@ pub enum Decision {
     Dismiss,
 }
 
-/// What those who could be recommended should have. Words are as in [`super::text::words`].
+/// What those who could be recommended should have. Words are as in [`crate::text::words`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The company that they share has all of these words, or one of them.

@@ -14,6 +14,7 @@ use members_book::{
 };
 use protocol::{MemberId, model::UserType};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{Member, within};
 
@@ -138,7 +139,7 @@ impl Server {
         let by = Actor::default();
         let change = Change::Role(UserType::Admin);
         let now = SystemClock.now();
-        self.app.accounts.members.change(member.id, change, by, now).await.unwrap();
+        self.app.accounts.members.change(member.id, change, by, now, CancellationToken::new()).await.unwrap();
         member
     }
 

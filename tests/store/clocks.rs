@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use members_book::store::{conversations::Position, epochs::Place};
 use protocol::MemberId;
 
 use super::fixture::Fixture;
 use crate::harness::database::Server;
+use members_book::position::{Position, StreamPosition};
 
 /// Everything up to here is known, as a client knows it that has a cursor.
-async fn place(f: &Fixture) -> Place {
+async fn place(f: &Fixture) -> StreamPosition {
     f.settle().await;
     f.store.conversations.horizon()
 }
 
 /// The newest entry that a client learns of from there: it syncs from its cursor, or from nothing if that is not good.
-async fn learns(f: &Fixture, member: MemberId, from: Place) -> u64 {
+async fn learns(f: &Fixture, member: MemberId, from: StreamPosition) -> u64 {
     let store = &f.store.conversations;
     let since = store.accepts(from).then_some(from.position);
     let changes = store.changes(member, since).await.unwrap();
@@ -37,7 +37,7 @@ async fn a_clock_that_goes_back_makes_no_cursor_skip() {
     f.say(ana, ben, "3").await;
     assert_eq!(learns(&f, ben, after).await, 3, "a cursor of after the step");
     assert!(f.store.conversations.accepts(after), "which is good");
-    let long_ago = Place { position: Position(before.position.0 - 120_000), ..before };
+    let long_ago = StreamPosition { position: Position(before.position.0 - 120_000), ..before };
     assert!(f.store.conversations.accepts(long_ago), "the step is behind nothing of two minutes ago");
 }
 

@@ -9,14 +9,14 @@ use std::{
 };
 
 use members_book::{
+    position::{Position, StreamPosition},
     service::messaging::direct_conversation,
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Position, Range, ReceiptRange,
-            ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
+            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Range, ReceiptRange, ReceiptTimes,
+            Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
         },
-        epochs::Place,
         turns::Caller,
     },
 };
@@ -491,7 +491,7 @@ async fn changes_come_in_parts(f: &Fixture) {
     f.settle().await;
     let first = f.store.conversations.changes(ana, None).await.unwrap();
     assert!(first.full && first.partial && !first.more);
-    let begun = Place { epoch: first.epoch, position: first.position };
+    let begun = StreamPosition { epoch: first.epoch, position: first.position };
     let (mut listed, mut place) = (Vec::new(), None);
     let mut part = first.clone();
     loop {
@@ -517,7 +517,7 @@ async fn changes_come_in_parts(f: &Fixture) {
     assert_eq!(entries, [2, 1]);
     let changed = SyncPart { changed: Some(first.position), ..SyncPart::first(begun, None) };
     assert!(f.store.conversations.changes_below(ana, changed).await.unwrap().unwrap().conversations.is_empty());
-    let future = SyncPart::first(Place { position: Position(first.position.0 + 3_600_000), ..begun }, None);
+    let future = SyncPart::first(StreamPosition { position: Position(first.position.0 + 3_600_000), ..begun }, None);
     assert_eq!(f.store.conversations.changes_below(ana, future).await.unwrap(), None, "another state of the store");
 }
 

@@ -1,11 +1,12 @@
 //! Moving everything from one store to another, and back.
 
 use members_book::{
+    position::Position,
     service::transfer::{self, TransferError},
     store::{
         archive::Part,
         changes::Change,
-        conversations::{MarkKind, Position},
+        conversations::MarkKind,
         recommendations::{Decision, Draft},
         sessions::NewToken,
         turns::Caller,

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use members_book::store::{
-    archive::{Part, Row},
-    audit::AuditRecord,
-    changes::{Actor, Change},
-    members::{Filter, Place},
+use members_book::{
+    store::{
+        archive::{Part, Row},
+        audit::AuditRecord,
+        changes::{Actor, Change},
+        members::{Filter, Place},
+        turns::Caller,
+    },
     text,
-    turns::Caller,
 };
 use protocol::{
     MemberId,
@@ -16,6 +18,7 @@ use protocol::{
     rest::{AuditAction, ContactInfoPatch, MemberPatch, SharedWith, VisibilityPatch},
 };
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
 
@@ -132,7 +135,7 @@ async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
         member: Some(member),
         address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))),
     };
-    let change = |id, change, by| f.store.members.change(id, change, by, f.now());
+    let change = |id, change, by| f.store.members.change(id, change, by, f.now(), CancellationToken::new());
     change(root, Change::Tier(Tier::Socio), at(ana, 1)).await.unwrap();
     change(ana, Change::Tier(Tier::Socio), at(root, 2)).await.unwrap();
     let before = f.store.audit.of_member(ana, None, 10).await.unwrap();
@@ -167,7 +170,7 @@ async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
         Change::Profile { patch, expected: None }
     };
-    let change = |change, by| f.store.members.change(ana, change, by, f.now());
+    let change = |change, by| f.store.members.change(ana, change, by, f.now(), CancellationToken::new());
     change(Change::Tier(Tier::Socio), by).await.unwrap();
     change(Change::Tier(Tier::Socio), by).await.unwrap();
     change(rename("Ana Lima"), Actor { member: Some(ana), ..by }).await.unwrap();

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 use members_book::{
     clock::{Clock, ManualClock},
     ids::{Ids, SystemEntropy},
+    position::Position,
     service::messaging::direct_conversation,
     store::{
         Store, StoreError,
         changes::{Actor, Change, Changed},
         conversations::{
-            Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, Position, ReceiptRange, ReceiptTimes,
-            Refusal, UnreadCount,
+            Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, ReceiptRange, ReceiptTimes, Refusal,
+            UnreadCount,
         },
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
@@ -150,10 +151,10 @@ impl Fixture {
 
     /// Changes a member, as nobody in particular; they must exist and may be changed.
     pub async fn change(&self, id: MemberId, change: Change) -> MemberRecord {
-        match self.store.members.change(id, change, Actor::default(), self.now()).await.unwrap() {
-            Changed::Done { after, .. } => *after,
-            Changed::NotFound | Changed::Stale | Changed::LastAdmin => panic!("the change was refused"),
-        }
+        let members = &self.store.members;
+        let changed = members.change(id, change, Actor::default(), self.now(), CancellationToken::new()).await;
+        let Changed::Done { after, .. } = changed.unwrap() else { panic!("the change was refused") };
+        *after
     }
 
     /// Applies one command.

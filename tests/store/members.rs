@@ -10,6 +10,7 @@ use protocol::{
     model::{Tier, UserType},
     rest::{Audience, ContactInfoPatch, MemberPatch, VisibilityPatch},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
 
@@ -22,6 +23,7 @@ for_every_store![
     who_may_see_a_presence_is_kept,
     deactivating_is_kept,
     a_change_for_an_older_version_is_refused,
+    a_change_that_was_given_up_is_not_made,
     who_has_left_is_only_a_name,
     the_last_administrator_stays,
 ];
@@ -90,8 +92,22 @@ async fn a_patch_changes_what_it_names(f: &Fixture) {
     let changed = f.change(id, profile(patch)).await;
     assert_eq!(changed.profile.contact_info.phone, None);
     let nobody = f.ids.member();
-    let nobody = f.store.members.change(nobody, Change::Active(true), Actor::default(), f.now()).await.unwrap();
+    let nobody = f
+        .store
+        .members
+        .change(nobody, Change::Active(true), Actor::default(), f.now(), CancellationToken::new())
+        .await
+        .unwrap();
     assert!(matches!(nobody, Changed::NotFound));
+}
+
+async fn a_change_that_was_given_up_is_not_made(f: &Fixture) {
+    let id = f.member("Ana").await;
+    let given_up = CancellationToken::new();
+    given_up.cancel();
+    let changed = f.store.members.change(id, Change::Active(false), Actor::default(), f.now(), given_up).await.unwrap();
+    assert!(matches!(changed, Changed::GivenUp));
+    assert!(f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().profile.is_active);
 }
 
 async fn a_change_for_an_older_version_is_refused(f: &Fixture) {
@@ -99,7 +115,7 @@ async fn a_change_for_an_older_version_is_refused(f: &Fixture) {
     let rename = |name: &str, expected| {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
         let change = Change::Profile { patch, expected: Some(expected) };
-        f.store.members.change(id, change, Actor::default(), f.now())
+        f.store.members.change(id, change, Actor::default(), f.now(), CancellationToken::new())
     };
     // Two at the same moment, made for the same version: one of them is refused.
     let (one, other) = tokio::join!(rename("One", 1), rename("Other", 1));
@@ -120,7 +136,8 @@ async fn who_has_left_is_only_a_name(f: &Fixture) {
     // Whoever asks again, because the first answer was lost, is told what is true.
     assert!(f.change(ana, Change::Erase).await.is_erased);
     for change in [Change::Active(true), Change::Tier(Tier::Infinity)] {
-        let changed = f.store.members.change(ana, change, Actor::default(), f.now()).await.unwrap();
+        let changed =
+            f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new()).await.unwrap();
         assert!(matches!(changed, Changed::NotFound));
     }
     assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 1, active: 0 });
@@ -130,7 +147,7 @@ async fn who_has_left_is_only_a_name(f: &Fixture) {
 async fn the_last_administrator_stays(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     f.change(ana, Change::Role(UserType::Admin)).await;
-    let attempt = |id, change| f.store.members.change(id, change, Actor::default(), f.now());
+    let attempt = |id, change| f.store.members.change(id, change, Actor::default(), f.now(), CancellationToken::new());
     for change in [Change::Role(UserType::Member), Change::Active(false), Change::Erase] {
         assert!(matches!(attempt(ana, change).await.unwrap(), Changed::LastAdmin));
     }

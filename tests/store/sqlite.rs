@@ -2,7 +2,10 @@
 
 use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
-use members_book::store::{StoreError, changes::Change, conversations::Position, turns::Caller};
+use members_book::{
+    position::Position,
+    store::{StoreError, changes::Change, turns::Caller},
+};
 use protocol::rest::{ContactInfoPatch, MemberPatch};
 use rusqlite::{Connection, ErrorCode, params};
 

@@ -28,14 +28,16 @@ use super::{
     turns::PARALLEL,
     unread,
 };
-use crate::store::{
-    ConversationStore, StoreError,
-    conversations::{
-        Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished, UnreadCount,
+use crate::{
+    position::{Position, StreamPosition},
+    store::{
+        ConversationStore, StoreError,
+        conversations::{
+            Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
+            ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished, UnreadCount,
+        },
+        turns::{Caller, Turn},
     },
-    epochs::Place,
-    turns::{Caller, Turn},
 };
 
 /// Bits of a conversation's id that are part of its position in the list, so that no two are at the same place.
@@ -159,24 +161,24 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
 async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Changes, Fault> {
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
-    let Place { epoch, position } = horizon.now();
+    let StreamPosition { epoch, position } = horizon.now();
     // Of another time than ours: no node of this database can have given it yet.
-    if let Some(Position(since)) = since.filter(|since| horizon.accepts(Place { epoch, position: *since })) {
+    if let Some(Position(since)) = since.filter(|since| horizon.accepts(StreamPosition { epoch, position: *since })) {
         let changed = DateTime::from_millis(signed(since));
         let found = conversations_of(db, member, Some(changed)).await?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             // Another node's horizon may be ahead of ours by a beat.
-            let begun = Place { epoch, position: position.max(Position(since)) };
+            let begun = StreamPosition { epoch, position: position.max(Position(since)) };
             return complete_part(core, db, member, found, &SyncPart::first(begun, Some(Position(since)))).await;
         }
     }
     let found = conversations_of(db, member, None).await?;
-    complete_part(core, db, member, found, &SyncPart::first(Place { epoch, position }, None)).await
+    complete_part(core, db, member, found, &SyncPart::first(StreamPosition { epoch, position }, None)).await
 }
 
 async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Changes>, Fault> {
     let horizon = &core.link.horizon;
-    let Place { epoch, position } = horizon.now();
+    let StreamPosition { epoch, position } = horizon.now();
     if !horizon.accepts(part.begun) {
         return Ok(None);
     }
@@ -185,7 +187,7 @@ async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) 
     if let Some(Position(below)) = part.below {
         found.retain(|conversation| place_of(conversation) < below);
     }
-    let begun = Place { epoch, position: position.max(part.begun.position) };
+    let begun = StreamPosition { epoch, position: position.max(part.begun.position) };
     complete_part(core, db, member, found, &SyncPart { begun, ..*part }).await.map(Some)
 }
 
@@ -258,7 +260,7 @@ impl ConversationStore for Mongo {
         self.core.link.store_id()
     }
 
-    fn accepts(&self, place: Place) -> bool {
+    fn accepts(&self, place: StreamPosition) -> bool {
         self.core.link.horizon.accepts(place)
     }
 
@@ -266,7 +268,7 @@ impl ConversationStore for Mongo {
         self.lanes
     }
 
-    fn horizon(&self) -> Place {
+    fn horizon(&self) -> StreamPosition {
         self.core.link.horizon.now()
     }
 

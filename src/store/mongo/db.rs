@@ -1,9 +1,6 @@
 //! A database, and the calls that everything in the store is made of: with their deadlines and concerns.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use mongodb::{
@@ -27,21 +24,9 @@ const BATCH: u32 = 20;
 pub(super) struct Db {
     pub(super) database: Database,
     pub(super) max_time: Duration,
-    /// Held by whoever waits for what is done here; nothing when that does not matter.
-    pub(super) waiter: Option<Weak<()>>,
 }
 
 impl Db {
-    /// The same, for a call that somebody waits for as long as `waiter` is held.
-    pub(super) fn awaited_by(self, waiter: &Arc<()>) -> Self {
-        Self { waiter: Some(Arc::downgrade(waiter)), ..self }
-    }
-
-    /// Whether nobody waits any more. What has not been made by then must not be made: by now a later decision may have been.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.waiter.as_ref().is_some_and(|waiter| waiter.strong_count() == 0)
-    }
-
     /// A collection. Reads are of the primary and see what a majority has; writes wait for a majority and its journals.
     pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> mongodb::Collection<T> {
         self.database.collection(name)

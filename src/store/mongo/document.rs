@@ -11,8 +11,8 @@ use protocol::{
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
-use crate::store::{
-    members::{MemberRecord, email_key},
+use crate::{
+    store::members::{MemberRecord, email_key},
     text,
 };
 

@@ -29,9 +29,9 @@ use mongodb::bson::DateTime;
 use tokio::time::Instant;
 
 use super::document::signed;
-use crate::store::{
-    conversations::Position,
-    epochs::{Epoch, Epochs, Place},
+use crate::{
+    position::{Epoch, Position, StreamPosition},
+    store::epochs::Epochs,
 };
 
 /// How far the past is complete, and in which epoch.
@@ -77,14 +77,14 @@ impl Horizon {
     }
 
     /// Everything stamped up to here is visible.
-    pub(super) fn now(&self) -> Place {
+    pub(super) fn now(&self) -> StreamPosition {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let position = Position(known.believed.saturating_sub(self.window));
-        Place { epoch: known.epochs.current(), position }
+        StreamPosition { epoch: known.epochs.current(), position }
     }
 
     /// Whether a place is one that a node of this database can have given, and that is still good.
-    pub(super) fn accepts(&self, place: Place) -> bool {
+    pub(super) fn accepts(&self, place: StreamPosition) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // Another node's latest beat may be later than ours by a little.
         let beyond = known.believed.saturating_add(self.window + BEYOND);
@@ -122,17 +122,17 @@ mod tests {
         let horizon = Horizon::new(Duration::from_secs(8));
         let (one, two) = (Epoch([1; 8]), Epoch([2; 8]));
         horizon.enter(Epochs::new(one, Vec::new()), 0);
-        assert_eq!(horizon.now(), Place { epoch: one, position: Position(0) });
+        assert_eq!(horizon.now(), StreamPosition { epoch: one, position: Position(0) });
         horizon.advance(one, 100_000);
         horizon.advance(one, 99_000);
-        assert_eq!(horizon.now(), Place { epoch: one, position: Position(92_000) });
-        let at = |epoch, position| horizon.accepts(Place { epoch, position: Position(position) });
+        assert_eq!(horizon.now(), StreamPosition { epoch: one, position: Position(92_000) });
+        let at = |epoch, position| horizon.accepts(StreamPosition { epoch, position: Position(position) });
         assert!(at(one, 101_000) && !at(one, 200_000) && !at(two, 1));
         horizon.enter(horizon.epochs().with_new(two, Position(60_000)), 70_000);
         horizon.advance(one, 110_000);
         assert_eq!(
             horizon.now(),
-            Place { epoch: two, position: Position(62_000) },
+            StreamPosition { epoch: two, position: Position(62_000) },
             "never a new epoch with an old time"
         );
         assert!(at(one, 60_000) && !at(one, 60_001) && at(two, 61_000));

@@ -338,7 +338,7 @@ pub(super) async fn connect(uri: &SecretString, limit: Duration) -> Result<(Clie
     let name = options.default_database.clone().unwrap_or_else(|| DATABASE.to_owned());
     let client = Client::with_options(options).map_err(|error| store_error(&error))?;
     let database = client.database_with_options(&name, settings);
-    Ok((client, Db { database, max_time: limit, waiter: None }))
+    Ok((client, Db { database, max_time: limit }))
 }
 
 /// Where a URI leads, without credentials.

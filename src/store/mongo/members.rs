@@ -11,6 +11,7 @@ use mongodb::{
     options::{FindOneOptions, FindOptions, ReadConcern},
 };
 use protocol::{MemberId, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Mongo, audit,
@@ -47,7 +48,8 @@ async fn insert(
         Some(by) => {
             let entry = creation(record.profile.id, by, record.profile.created_at);
             let own = db.clone();
-            transaction(db, move |session| {
+            let never = CancellationToken::new();
+            let made = transaction(db, &never, move |session| {
                 let (db, document, entry) = (own.clone(), document.clone(), entry.clone());
                 async move {
                     let members = db.collection::<MemberDoc>("members");
@@ -55,8 +57,8 @@ async fn insert(
                     audit::append(&db, &entry, Some(session)).await
                 }
                 .boxed()
-            })
-            .await
+            });
+            made.await.map(drop)
         }
     };
     match inserted {
@@ -71,9 +73,9 @@ async fn insert(
 const ATTEMPTS: u32 = 20;
 
 /// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster. Nothing is committed
-/// for which nobody waits any more: what `work` has written is locked against others until then, so that a later decision about
-/// the same comes after this one or instead of it.
-async fn transaction<T, W>(db: &Db, work: W) -> Result<T, Fault>
+/// once it was `given_up`: what `work` has written is locked against others until then, so that a later decision about the same
+/// comes after this one or instead of it.
+async fn transaction<T, W>(db: &Db, given_up: &CancellationToken, work: W) -> Result<Option<T>, Fault>
 where
     W: for<'s> Fn(&'s mut ClientSession) -> BoxFuture<'s, Result<T, Fault>>,
 {
@@ -87,17 +89,17 @@ where
         }
         start.await?;
         let done = match work(&mut session).await {
-            Ok(value) if !db.is_abandoned() => commit(&mut session).await.map(|()| value).map_err(Fault::from),
+            Ok(value) if !given_up.is_cancelled() => {
+                commit(&mut session).await.map(|()| Some(value)).map_err(Fault::from)
+            }
             done => {
                 // It ends by itself if this does not reach the server.
                 let _ = session.abort_transaction().await;
-                Err(done.err().unwrap_or(Fault::Store(StoreError::Timeout)))
+                done.map(|_| None)
             }
         };
         match done {
-            Err(Fault::Driver(error))
-                if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS && !db.is_abandoned() =>
-            {
+            Err(Fault::Driver(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS => {
                 attempt += 1;
             }
             done => return done,
@@ -116,13 +118,20 @@ async fn commit(session: &mut ClientSession) -> mongodb::error::Result<()> {
     }
 }
 
-async fn change(db: &Db, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, Fault> {
+async fn change(
+    db: &Db,
+    id: MemberId,
+    wanted: Change,
+    by: Actor,
+    at: Timestamp,
+    given_up: &CancellationToken,
+) -> Result<Changed, Fault> {
     let own = db.clone();
-    transaction(db, move |session| {
+    let changed = transaction(db, given_up, move |session| {
         let (db, wanted) = (own.clone(), wanted.clone());
         async move { change_in(&db, session, id, &wanted, by, at).await }.boxed()
-    })
-    .await
+    });
+    Ok(changed.await?.unwrap_or(Changed::GivenUp))
 }
 
 async fn change_in(
@@ -285,8 +294,16 @@ impl MemberStore for Mongo {
         self.read(Turn::of(by), async move |_, db| find(&db, filter).await).await
     }
 
-    async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
-        let changed = self.write(Caller::Member(id), async move |_, db| change(&db, id, wanted, by, at).await).await;
+    async fn change(
+        &self,
+        id: MemberId,
+        wanted: Change,
+        by: Actor,
+        at: Timestamp,
+        given_up: CancellationToken,
+    ) -> Result<Changed, StoreError> {
+        let change = async move |_, db| change(&db, id, wanted, by, at, &given_up).await;
+        let changed = self.write(Caller::Member(id), change).await;
         // The log remembers whether a member may be written to.
         self.core.members.remove(&id);
         changed

@@ -166,7 +166,7 @@ impl Mongo {
         })
     }
 
-    /// Runs `work` in a task, and waits for it until the timeout. It may go on after that; `Db::is_abandoned` tells.
+    /// Runs `work` in a task, and waits for it until the timeout. It may go on after that.
     async fn call<T, F, W>(&self, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -176,8 +176,7 @@ impl Mongo {
         let db = self.core.link.db().await;
         let answer = match db {
             Ok(db) => {
-                let waiter = Arc::new(());
-                let task = tokio::spawn(work(Arc::clone(&self.core), db.awaited_by(&waiter)));
+                let task = tokio::spawn(work(Arc::clone(&self.core), db));
                 match tokio::time::timeout(self.timeout, task).await {
                     Ok(Ok(answer)) => answer.map_err(StoreError::from),
                     Ok(Err(_)) => Err(StoreError::Inconsistent("a call panicked".to_owned())),

@@ -29,11 +29,8 @@ use super::{
 };
 use crate::{
     ids::Ids,
-    store::{
-        StoreError,
-        conversations::Position,
-        epochs::{Epoch, Epochs},
-    },
+    position::{Epoch, Position},
+    store::{StoreError, epochs::Epochs},
     telemetry::Metrics,
 };
 

@@ -16,9 +16,9 @@ use super::{
     document::{signed, unsigned},
     fault::{Fault, is_duplicate},
 };
-use crate::store::{
-    conversations::Position,
-    epochs::{Epoch, Epochs, Former},
+use crate::{
+    position::{Epoch, Position},
+    store::epochs::{Epochs, Former},
 };
 
 /// The `_id` of the document.

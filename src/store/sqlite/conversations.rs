@@ -17,14 +17,16 @@ use super::{
     unread::{self, Log},
     wait,
 };
-use crate::store::{
-    ConversationStore, StoreError,
-    conversations::{
-        Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Position, Range,
-        ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, UnreadCount,
+use crate::{
+    position::{Epoch, Position, StreamPosition},
+    store::{
+        ConversationStore, StoreError,
+        conversations::{
+            Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
+            ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, UnreadCount,
+        },
+        turns::{Caller, Turn},
     },
-    epochs::{Epoch, Place},
-    turns::{Caller, Turn},
 };
 
 /// A row of `conversations`, as one of its members reads it.
@@ -165,11 +167,11 @@ fn changes(
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
-            let begun = Place { epoch, position };
+            let begun = StreamPosition { epoch, position };
             return complete_part(connection, &found, &SyncPart::first(begun, Some(Position(since))));
         }
     }
-    let part = SyncPart::first(Place { epoch, position }, None);
+    let part = SyncPart::first(StreamPosition { epoch, position }, None);
     let found = rows(connection, member, 0, history::NEVER, part.conversations + 1)?;
     complete_part(connection, &found, &part)
 }
@@ -187,7 +189,7 @@ fn changes_below(
     let bound = |place: Option<Position>, none: u64| place.map_or(none, |Position(place)| place.min(history::NEVER));
     let (changed, below) = (bound(part.changed, 0), bound(part.below, history::NEVER));
     let found = rows(connection, member, changed, below, part.conversations + 1)?;
-    let begun = Place { epoch, position };
+    let begun = StreamPosition { epoch, position };
     complete_part(connection, &found, &SyncPart { begun, ..*part }).map(Some)
 }
 
@@ -272,11 +274,11 @@ impl ConversationStore for Sqlite {
         1
     }
 
-    fn horizon(&self) -> Place {
-        Place { epoch: self.epochs.current(), position: Position(self.horizon.load(Ordering::Acquire)) }
+    fn horizon(&self) -> StreamPosition {
+        StreamPosition { epoch: self.epochs.current(), position: Position(self.horizon.load(Ordering::Acquire)) }
     }
 
-    fn accepts(&self, place: Place) -> bool {
+    fn accepts(&self, place: StreamPosition) -> bool {
         self.epochs.accepts(place)
     }
 

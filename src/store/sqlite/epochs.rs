@@ -8,10 +8,8 @@ use rusqlite::{Connection, params};
 
 use crate::{
     ids::Ids,
-    store::{
-        conversations::Position,
-        epochs::{Epoch, Epochs, FORMER_MAX, Former},
-    },
+    position::{Epoch, Position},
+    store::epochs::{Epochs, FORMER_MAX, Former},
 };
 
 /// The epochs that are recorded; without one nothing is accepted.

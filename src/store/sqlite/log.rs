@@ -22,9 +22,11 @@ use super::{
     tally,
     writer::Tx,
 };
-use crate::store::conversations::{
-    Append, Applied, Beginning, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Position, Refusal,
-    UnreadCount,
+use crate::{
+    position::Position,
+    store::conversations::{
+        Append, Applied, Beginning, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Refusal, UnreadCount,
+    },
 };
 
 /// A member, as the log needs them.

@@ -7,6 +7,7 @@ use protocol::{
     rest::{Audience, ContactInfo, Member, SharedWith, Visibility},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Sqlite, audit, recommendations,
@@ -279,9 +280,19 @@ impl MemberStore for Sqlite {
         self.read(Turn::of(by), move |connection| by_email(connection, &key)).await
     }
 
-    async fn change(&self, id: MemberId, wanted: Change, by: Actor, at: Timestamp) -> Result<Changed, StoreError> {
+    async fn change(
+        &self,
+        id: MemberId,
+        wanted: Change,
+        by: Actor,
+        at: Timestamp,
+        given_up: CancellationToken,
+    ) -> Result<Changed, StoreError> {
         let erases = matches!(wanted, Change::Erase);
-        let changed = self.write(move |tx| change(tx, id, &wanted, by, at)).await?;
+        let change = move |tx: &mut Tx<'_>| {
+            if given_up.is_cancelled() { Ok(Changed::GivenUp) } else { change(tx, id, &wanted, by, at) }
+        };
+        let changed = self.write(change).await?;
         if erases {
             self.scrub().await;
         }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use super::members::record;
-use crate::store::{members::MemberRecord, text};
+use crate::{store::members::MemberRecord, text};
 
 /// Puts a member into the index as they are now, or takes them out.
 pub(super) fn index(connection: &Connection, key: i64, record: &MemberRecord) -> rusqlite::Result<()> {

@@ -1,0 +1,155 @@
+//! Who may call whom: the table in ARCHITECTURE.md is what the imports say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use syn::{
+    Attribute, ItemMod, ItemUse, UseTree,
+    visit::{self, Visit},
+};
+
+type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// What every module may use: the heading of the table says so.
+const FOR_ALL: [&str; 5] = ["telemetry", "clock", "ids", "failure", "position"];
+/// What wires everything together may use everything.
+const WIRING: [&str; 2] = ["app", "main"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Collects the paths of a file that begin with `crate`, those of tests left out.
+#[derive(Default)]
+struct Paths {
+    found: Vec<Vec<String>>,
+}
+
+fn is_test(attributes: &[Attribute]) -> bool {
+    let is_test = |attribute: &Attribute| {
+        attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    };
+    attributes.iter().any(is_test)
+}
+
+impl Paths {
+    fn tree(&mut self, before: &[String], tree: &UseTree) {
+        let with = |name: String| [before, &[name]].concat();
+        match tree {
+            UseTree::Path(path) => self.tree(&with(path.ident.to_string()), &path.tree),
+            UseTree::Name(name) => self.found.push(with(name.ident.to_string())),
+            UseTree::Rename(rename) => self.found.push(with(rename.ident.to_string())),
+            UseTree::Glob(_) => self.found.push(before.to_vec()),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.found.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The paths into this crate, by the module that has them: the first folder or file below `src`.
+fn imports() -> BTreeMap<String, Vec<Vec<String>>> {
+    let mut imports = BTreeMap::<_, Vec<_>>::new();
+    for file in files(&root().join("src")).into_iter().filter(|file| file.extension().is_some_and(|of| of == "rs")) {
+        let below = file.strip_prefix(root().join("src")).unwrap();
+        let module = Path::new(below.components().next().unwrap().as_os_str()).file_stem().unwrap();
+        let mut paths = Paths::default();
+        paths.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
+        let ours = paths.found.into_iter().filter(|path| path.len() > 1 && path[0] == "crate");
+        let ours = ours.map(|path| path[1..].to_vec());
+        imports.entry(module.to_str().unwrap().to_owned()).or_default().extend(ours);
+    }
+    imports
+}
+
+fn used() -> Uses {
+    let modules = imports().into_iter().filter(|(module, _)| !WIRING.contains(&module.as_str()) && module != "lib");
+    let uses = modules.map(|(module, paths)| {
+        let others = paths.into_iter().map(|path| path[0].clone());
+        let others = others.filter(|other| *other != module && !FOR_ALL.contains(&other.as_str())).collect();
+        (module, others)
+    });
+    uses.collect()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// What the table says.
+fn documented() -> Uses {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, section) = page.split_once("## Where things live").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut uses = Uses::new();
+    for line in section.lines().filter(|line| line.starts_with("| `src/")) {
+        let [_, modules, _, others, _] = line.split('|').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        for module in words(modules) {
+            let module = module.trim_start_matches("src/").trim_end_matches(".rs").to_owned();
+            uses.insert(module, words(others).map(str::to_owned).collect());
+        }
+    }
+    uses
+}
+
+#[test]
+fn the_table_of_who_uses_whom_is_what_the_imports_say() {
+    let (used, mut documented) = (used(), documented());
+    for module in WIRING {
+        documented.remove(module);
+    }
+    assert_eq!(used, documented, "left: the imports; right: ARCHITECTURE.md, \"Where things live\"");
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let mut left = used();
+    while !left.is_empty() {
+        // Those that use nothing that is left stand below all others.
+        let lowest: Vec<String> = left
+            .iter()
+            .filter(|(_, uses)| !uses.iter().any(|other| left.contains_key(other)))
+            .map(|(m, _)| m.clone())
+            .collect();
+        assert!(!lowest.is_empty(), "they use each other: {left:?}");
+        left.retain(|module, _| !lowest.contains(module));
+    }
+}
+
+/// What calls a store is `service`; what translates for clients only speaks of what is stored.
+#[test]
+fn only_the_service_calls_a_store() {
+    const STORES: [&str; 7] =
+        ["Store", "MemberStore", "SessionStore", "ConversationStore", "AuditStore", "RecommendationStore", "Archive"];
+    let imports = imports();
+    for (module, paths) in
+        imports.iter().filter(|(module, _)| !["service", "store", "app", "main"].contains(&module.as_str()))
+    {
+        let calls: Vec<_> =
+            paths.iter().filter(|path| path[0] == "store" && STORES.contains(&path[path.len() - 1].as_str())).collect();
+        assert!(calls.is_empty(), "{module}: {calls:?}");
+    }
+}
