@@ -135,6 +135,14 @@ pub struct Membership {
     pub members: Arc<[MemberId]>,
 }
 
+impl Membership {
+    /// Where a member stands among the members.
+    #[must_use]
+    pub fn place_of(&self, member: MemberId) -> Option<usize> {
+        self.members.iter().position(|id| *id == member)
+    }
+}
+
 /// What a command did. Durable.
 #[derive(Debug, Clone)]
 pub enum Outcome {

@@ -8,6 +8,8 @@
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
+//! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
+//! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
@@ -20,8 +22,10 @@ pub mod conversations;
 pub mod epochs;
 pub mod members;
 pub mod mongo;
+mod pages;
 mod queue;
 pub mod recommendations;
+mod rules;
 pub mod sessions;
 pub mod sqlite;
 pub mod turns;

@@ -198,18 +198,9 @@ fn number(
             return Err(StoreError::Inconsistent("a message has no conversation".to_owned()));
         };
         let state = &conversation.state;
-        let (last_seq, last_at) = newest.entry(append.conversation).or_insert((state.last_seq, state.last_at));
-        *last_seq += 1;
-        *last_at = now.max(*last_at);
-        let message = Message {
-            id: *id,
-            conversation: append.conversation,
-            seq: *last_seq,
-            sender: append.sender,
-            client_id: append.client_id,
-            content: append.content.clone(),
-            at: *last_at,
-        };
+        let end = newest.entry(append.conversation).or_insert(state.end);
+        let message = end.next(*id, append, append.content.clone(), now);
+        end.reach(message.seq, message.at);
         let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
         documents.push(document(&message, others.next().copied(), core));
         places.push((place, message));
@@ -258,10 +249,7 @@ async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> 
 fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut WorkingSet) {
     let Done { message, duplicate, .. } = &done;
     if let Some(conversation) = working.get_mut(&message.conversation) {
-        let state = &mut conversation.state;
-        if message.seq > state.last_seq {
-            (state.last_seq, state.last_at) = (message.seq, message.at);
-        }
+        conversation.state.end.reach(message.seq, message.at);
         conversation.appended |= !duplicate;
         conversation.behind |= duplicate;
     }
@@ -287,7 +275,7 @@ async fn resolve(
         until_known(core, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.last_seq)).collect();
+    let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.end.seq)).collect();
     for (place, message) in found {
         let Some(message) = message else { continue };
         // Ours, if the attempt that we do not know of succeeded; else it was there before.
@@ -333,10 +321,9 @@ pub(super) async fn ahead(db: &Db, id: ConversationId, known: u64) -> Result<Ahe
 pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
     let Ahead { newest, untold } = ahead;
     conversation.untold.extend(untold);
-    let Some((seq, at)) = newest.filter(|(seq, _)| *seq > conversation.state.last_seq) else { return false };
-    conversation.behind = true;
-    (conversation.state.last_seq, conversation.state.last_at) = (seq, at);
-    true
+    let is_ahead = newest.is_some_and(|(seq, at)| conversation.state.end.reach(seq, at));
+    conversation.behind |= is_ahead;
+    is_ahead
 }
 
 /// The newest entry that a conversation knows of.

@@ -7,14 +7,14 @@ use mongodb::{
     bson::{Binary, Bson, Document, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ConversationId, MemberId, MessageId, SessionId, model::ConversationKind};
+use protocol::{ConversationId, MemberId, MessageId, SessionId};
 
 use super::{
     Mongo, audit,
     db::Db,
     document::{
-        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date, kind_word, member_oid,
-        signed, time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date, member_oid, signed,
+        time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
     receipts,
@@ -24,6 +24,7 @@ use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    rules,
 };
 
 const fn collection(part: Part) -> &'static str {
@@ -71,20 +72,20 @@ fn budget(document: &Document) -> Option<Row> {
     Some(Row::Budget(member, document.get_i64("day").ok()?, document.get_i64("spent").ok()?.try_into().ok()?))
 }
 
-fn conversation(document: &ConversationDoc) -> Row {
+fn conversation(document: &ConversationDoc) -> Result<Row, Fault> {
     let participants = document
         .participants
         .iter()
         .map(|each| (MemberId::from_bytes(each.member_id.bytes()), unsigned(each.delivered), unsigned(each.read)));
     let mut participants: Vec<_> = participants.collect();
     participants.sort_unstable();
-    Row::Conversation(ConversationRow {
+    Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(document.id.bytes()),
-        kind: ConversationKind::Direct,
+        kind: document.kind()?,
         participants,
         last_seq: unsigned(document.last_seq),
         last_at: time(document.last_at),
-    })
+    }))
 }
 
 fn receipt(document: &ReceiptDoc) -> Row {
@@ -123,7 +124,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
         }
         Part::Conversations => {
             let found: Vec<ConversationDoc> = db.all("conversations", filter, options).await?;
-            Ok(found.iter().map(conversation).collect())
+            found.iter().map(conversation).collect()
         }
         _ => {
             let found: Vec<Document> = db.all(collection(part), filter, options).await?;
@@ -271,7 +272,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
                 .collect();
             let conversation = doc! {
                 "_id": conversation_oid(id),
-                "kind": kind_word(kind),
+                "kind": rules::kind_word(kind),
                 "participants": participants,
                 "last_seq": signed(last_seq),
                 "last_at": date(last_at),

@@ -14,8 +14,7 @@ use mongodb::{
 };
 use protocol::{
     ConversationId, MemberId, MessageId, limits,
-    model::{Conversation, ConversationKind, Message, Watermarks},
-    size::conversation_bytes,
+    model::{Conversation, Message, Watermarks},
 };
 
 use super::{
@@ -34,8 +33,9 @@ use crate::{
         ConversationStore, StoreError,
         conversations::{
             Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, Unfinished, UnreadCount,
+            ReceiptRange, ReceiptTimes, StoreId, SyncPart, Unfinished, UnreadCount,
         },
+        pages::{List, Part},
         turns::{Caller, Turn},
     },
 };
@@ -84,7 +84,7 @@ async fn complete(
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
     Ok(Conversation {
         id: ConversationId::from_bytes(document.id.bytes()),
-        kind: ConversationKind::Direct,
+        kind: document.kind()?,
         members: document
             .participants
             .iter()
@@ -112,28 +112,19 @@ async fn complete_part(
 ) -> Result<Changes, Fault> {
     let since = part.since.map(|Position(since)| since.saturating_sub(core.link.horizon.window()));
     let since = since.map(|since| DateTime::from_millis(signed(since)));
-    let mut changes = Changes::none(part.begun, part.since.is_none());
-    changes.more = found.len() > part.conversations;
+    let (each, mut filled) = (part.entries_each(), Part::new(part, found.len()));
     found.truncate(part.conversations);
     let places: Vec<_> = found.iter().map(|conversation| Position(place_of(conversation))).collect();
-    let each = part.entries_each();
     let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, since, each)).collect();
     let mut completed = stream::iter(completed).buffered(PARALLEL);
-    let (mut room, mut bytes) = (part.entries, 0);
-    while bytes < SYNC_PART_BYTES
-        && let Some(mut conversation) = completed.try_next().await?
-    {
-        let surplus = conversation.entries.len().saturating_sub(room);
-        conversation.entries.drain(..surplus);
-        room -= conversation.entries.len();
-        bytes += conversation_bytes(&conversation);
-        changes.conversations.push(conversation);
+    for place in places {
+        if filled.next().is_none() {
+            break;
+        }
+        let Some(conversation) = completed.try_next().await? else { break };
+        filled.push(place, conversation);
     }
-    drop(completed);
-    changes.partial = changes.conversations.len() < places.len();
-    changes.places = places;
-    changes.places.truncate(changes.conversations.len());
-    Ok(changes)
+    Ok(filled.into_changes())
 }
 
 async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize) -> Result<ConversationPage, Fault> {
@@ -145,14 +136,13 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
     found.truncate(limit);
     let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, None, 1)).collect();
     let mut completed = stream::iter(completed).buffered(PARALLEL);
-    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    let mut list = List::default();
     while let Some(conversation) = completed.try_next().await? {
-        bytes += conversation_bytes(&conversation);
-        if bytes > limits::LIST_BYTES && !conversations.is_empty() {
+        if !list.push(conversation) {
             break;
         }
-        conversations.push(conversation);
     }
+    let conversations = list.into_vec();
     let last = conversations.len().checked_sub(1).and_then(|last| places.get(last));
     let next = last.filter(|_| conversations.len() < places.len()).map(|place| Position(*place));
     Ok(ConversationPage { conversations, next })
@@ -219,11 +209,8 @@ async fn count(db: &Db) -> Result<ConversationCounts, Fault> {
 
 async fn membership(db: &Db, conversation: ConversationId) -> Result<Option<Membership>, Fault> {
     let filter = doc! { "_id": conversation_oid(conversation) };
-    let found = db.one("conversations", filter, FindOneOptions::default()).await?;
-    Ok(found.map(|found: ConversationDoc| Membership {
-        kind: ConversationKind::Direct,
-        members: found.participants.iter().map(|each| MemberId::from_bytes(each.member_id.bytes())).collect(),
-    }))
+    let found: Option<ConversationDoc> = db.one("conversations", filter, FindOneOptions::default()).await?;
+    found.map(|found| found.membership()).transpose()
 }
 
 async fn begun(db: &Db, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, Fault> {

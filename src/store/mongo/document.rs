@@ -12,7 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
 use crate::{
-    store::members::{MemberRecord, email_key},
+    store::{
+        conversations::Membership,
+        members::{MemberRecord, email_key},
+        rules,
+    },
     text,
 };
 
@@ -223,6 +227,19 @@ pub(super) struct ConversationDoc {
     pub(super) changed: Option<DateTime>,
 }
 
+impl ConversationDoc {
+    /// What it is.
+    pub(super) fn kind(&self) -> Result<ConversationKind, Fault> {
+        rules::kind_of(&self.kind).ok_or_else(|| Fault::Data(format!("a conversation is of kind {:?}", self.kind)))
+    }
+
+    /// What it is, and who is in it.
+    pub(super) fn membership(&self) -> Result<Membership, Fault> {
+        let members = self.participants.iter().map(|each| MemberId::from_bytes(each.member_id.bytes()));
+        Ok(Membership { kind: self.kind()?, members: members.collect() })
+    }
+}
+
 /// A member of a conversation, with their watermarks.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ParticipantDoc {
@@ -242,13 +259,6 @@ pub(super) struct ReceiptDoc {
     pub(super) kind: i32,
     pub(super) seq: i64,
     pub(super) at: DateTime,
-}
-
-/// The word for a kind of conversation.
-pub(super) fn kind_word(kind: ConversationKind) -> &'static str {
-    match kind {
-        ConversationKind::Direct => "direct",
-    }
 }
 
 pub(super) fn member_oid(id: MemberId) -> ObjectId {

@@ -5,9 +5,8 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{
-    ConversationId, MemberId, MessageId, limits,
+    ConversationId, MemberId, MessageId,
     model::{Entry, Message},
-    size::json_length,
 };
 
 use super::{
@@ -16,7 +15,10 @@ use super::{
     fault::Fault,
     receipts,
 };
-use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};
+use crate::store::{
+    conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
+    pages::Entries,
+};
 
 /// In which order entries are read, until a page has no room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,34 +35,17 @@ pub(super) async fn entries(
     order: Order,
     wanted: impl Fn(&MessageDoc) -> bool,
 ) -> Result<Vec<Entry>, Fault> {
-    let (mut page, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
+    let mut page = Entries::new();
     if after >= to {
-        return Ok(page);
+        return Ok(page.into_vec());
     }
     let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
     let direction = if order == Order::OldestFirst { 1 } else { -1 };
     // No more than there are, so that the cursor of a short range ends with its first batch.
     let options = FindOptions::builder().sort(doc! { "seq": direction }).limit(signed(to - after)).build();
-    let take = |message: MessageDoc| {
-        let is_wanted = wanted(&message);
-        let entry = Entry::Message(message.into_message());
-        let takes = is_wanted && fits(&entry, &mut room, page.is_empty());
-        if takes {
-            page.push(entry);
-        }
-        takes
-    };
+    let take = |message: MessageDoc| wanted(&message) && page.push(Entry::Message(message.into_message()));
     db.some("messages", filter, options, take).await?;
-    Ok(page)
-}
-
-/// Whether a page has room for an entry; for its first one it has.
-fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
-    let Entry::Message(message) = entry;
-    let bytes = json_length(&message.content);
-    let fits = first || bytes <= *room;
-    *room = room.saturating_sub(bytes);
-    fits
+    Ok(page.into_vec())
 }
 
 /// A conversation, if the member is in it.

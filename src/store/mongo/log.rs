@@ -18,7 +18,7 @@ use mongodb::{
 };
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message, UserType},
+    model::{Message, UserType},
 };
 use tokio::time::Instant;
 
@@ -26,13 +26,14 @@ use super::{
     Core,
     append::{self, Appending},
     db::Db,
-    document::{ConversationDoc, among, conversation_oid, date, kind_word, member_oid, time, unsigned, user_type},
+    document::{ConversationDoc, ParticipantDoc, among, conversation_oid, date, member_oid, time, unsigned, user_type},
     fault::Fault,
     receipts, settle,
 };
 use crate::store::{
     StoreError,
-    conversations::{Append, Applied, Beginning, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+    conversations::{Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+    rules::{self, End, MemberFacts, Reached, Verdict},
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
@@ -40,22 +41,20 @@ const MEMBER_TTL: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts at something whose outcome has to be known.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A member, as the log needs them.
+/// A member, as they were when they were asked for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemberRef {
-    pub(super) is_active: bool,
-    pub(super) user_type: UserType,
-    pub(super) since: Instant,
+    facts: MemberFacts,
+    since: Instant,
 }
 
 /// The state of a conversation. May be behind what other nodes did: the unique indexes tell.
 #[derive(Debug, Clone)]
 pub(super) struct LogState {
     pub(super) membership: Membership,
-    pub(super) last_seq: u64,
-    pub(super) last_at: Timestamp,
-    /// Delivered and read, in the order of the members.
-    pub(super) watermarks: Vec<(u64, u64)>,
+    pub(super) end: End,
+    /// In the order of the members.
+    pub(super) watermarks: Vec<Reached>,
 }
 
 /// A conversation in a batch.
@@ -70,18 +69,14 @@ pub(super) struct Working {
     /// Those entries of others that nobody may have been told of.
     pub(super) untold: Vec<Message>,
     /// The watermarks that moved in this batch, by place, as they were before.
-    pub(super) moved: HashMap<usize, (u64, u64)>,
+    pub(super) moved: HashMap<usize, Reached>,
     pub(super) marked_at: Timestamp,
 }
 
 impl Working {
     fn new(state: LogState) -> Self {
-        let (base_seq, marked_at) = (state.last_seq, state.last_at);
+        let End { seq: base_seq, at: marked_at } = state.end;
         Self { state, base_seq, appended: false, behind: false, untold: Vec::new(), moved: HashMap::new(), marked_at }
-    }
-
-    pub(super) fn place_of(&self, member: MemberId) -> Option<usize> {
-        self.state.membership.members.iter().position(|id| *id == member)
     }
 }
 
@@ -186,10 +181,10 @@ async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, Sto
     let found: Vec<ConversationDoc> = db.all("conversations", wanted, FindOptions::default()).await?;
     for document in found {
         let id = ConversationId::from_bytes(document.id.bytes());
-        let mut state = state_of(&document);
+        let mut state = state_of(&document)?;
         // What is remembered of the log is never behind the document by what this node did.
-        if let Some(known) = core.conversations.get(&id).filter(|known| known.last_seq > state.last_seq) {
-            (state.last_seq, state.last_at) = (known.last_seq, known.last_at);
+        if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
+            state.end.reach(seq, at);
         }
         working.insert(id, Working::new(state));
     }
@@ -198,17 +193,13 @@ async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, Sto
 }
 
 /// The state that a document tells.
-fn state_of(document: &ConversationDoc) -> LogState {
-    let participants = &document.participants;
-    LogState {
-        membership: Membership {
-            kind: ConversationKind::Direct,
-            members: participants.iter().map(|each| MemberId::from_bytes(each.member_id.bytes())).collect(),
-        },
-        last_seq: unsigned(document.last_seq),
-        last_at: time(document.last_at),
-        watermarks: participants.iter().map(|each| (unsigned(each.delivered), unsigned(each.read))).collect(),
-    }
+fn state_of(document: &ConversationDoc) -> Result<LogState, Fault> {
+    let reached = |each: &ParticipantDoc| Reached { delivered: unsigned(each.delivered), read: unsigned(each.read) };
+    Ok(LogState {
+        membership: document.membership()?,
+        end: End { seq: unsigned(document.last_seq), at: time(document.last_at) },
+        watermarks: document.participants.iter().map(reached).collect(),
+    })
 }
 
 /// Looks into the logs of conversations that are to be refreshed, or in which something is marked that we do not know of.
@@ -220,10 +211,10 @@ async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> R
             Command::Refresh(id) => (*id, u64::MAX),
         };
         let Some(conversation) = working.get_mut(&id) else { continue };
-        if seq > conversation.state.last_seq && !conversation.behind {
-            let ahead = append::ahead(db, id, conversation.state.last_seq).await?;
+        if seq > conversation.state.end.seq && !conversation.behind {
+            let ahead = append::ahead(db, id, conversation.state.end.seq).await?;
             append::adopt(conversation, ahead);
-            conversation.base_seq = conversation.state.last_seq;
+            conversation.base_seq = conversation.state.end.seq;
         }
     }
     Ok(())
@@ -258,7 +249,7 @@ async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &Working
             let (Ok(id), Ok(is_active)) = (member.get_object_id("_id"), member.get_bool("is_active")) else { continue };
             let user_type = member.get_str("user_type").ok().and_then(|text| user_type(text).ok());
             let (id, user_type) = (MemberId::from_bytes(id.bytes()), user_type.unwrap_or(UserType::Member));
-            let member = MemberRef { is_active, user_type, since: asked };
+            let member = MemberRef { facts: MemberFacts { is_active, user_type }, since: asked };
             members.insert(id, member);
             core.members.insert(id, member);
         }
@@ -293,67 +284,35 @@ async fn plan(
             }
             Command::Append(append) => append,
         };
-        match admit(&append, working, members, now) {
-            Err(Refusal::RecipientDeactivated) if working.contains_key(&append.conversation) => {
-                // A retry gets the first message again, whatever happened to the recipient since.
-                let first = append::first_message(db, append.conversation, append.sender, append.client_id).await?;
-                planned.push(match first {
-                    Some(first) => {
-                        appending.push(Appending::known(core, append, first));
-                        Planned::Append(appending.len() - 1)
-                    }
-                    None => Planned::Refused(Refusal::RecipientDeactivated),
-                });
+        let known = working.get(&append.conversation).map(|conversation| &conversation.state.membership);
+        let facts = |member| Ok::<_, StoreError>(members.get(&member).map(|known| known.facts));
+        match rules::admit(&append, known, facts)? {
+            Verdict::Refuse(refusal) => {
+                planned.push(Planned::Refused(refusal));
+                continue;
             }
-            Err(refusal) => planned.push(Planned::Refused(refusal)),
-            Ok(new) => {
-                created.extend(new);
-                planned.push(Planned::Append(appending.len()));
+            Verdict::OnlyRetry { refusal, .. } => {
+                let first = append::first_message(db, append.conversation, append.sender, append.client_id).await?;
+                let Some(first) = first else {
+                    planned.push(Planned::Refused(refusal));
+                    continue;
+                };
+                appending.push(Appending::known(core, append, first));
+            }
+            Verdict::Begin(new) => {
+                let (state, statement) = create(append.conversation, new, now);
+                working.insert(append.conversation, Working::new(state));
+                created.push(statement);
                 appending.push(Appending::new(core, append));
             }
+            Verdict::Append { .. } => appending.push(Appending::new(core, append)),
         }
+        planned.push(Planned::Append(appending.len() - 1));
     }
     if !created.is_empty() {
         receipts::run_updates(db, "conversations", created).await?;
     }
     Ok((planned, appending))
-}
-
-/// Whether a message may be appended; with the statement that makes its conversation if there is none yet.
-fn admit(
-    append: &Append,
-    working: &mut WorkingSet,
-    members: &Members,
-    now: Timestamp,
-) -> Result<Option<Document>, Refusal> {
-    let sender = members.get(&append.sender).filter(|sender| sender.is_active);
-    let sender = sender.ok_or(Refusal::SenderDeactivated)?;
-    let beginning = |begun| {
-        let (member, user_type) = (append.sender, sender.user_type);
-        let (conversation, client_id) = (append.conversation, append.client_id);
-        Beginning { member, user_type, conversation, client_id, begun }
-    };
-    let admission = append.create.as_ref().and_then(|new| new.admission.as_ref());
-    let admitted = |begun| admission.map_or(Ok(()), |admission| admission.admit(&beginning(begun)));
-    if let Some(conversation) = working.get(&append.conversation) {
-        admitted(true)?;
-        conversation.place_of(append.sender).ok_or(Refusal::ConversationNotFound)?;
-        let others = conversation.state.membership.members.iter().filter(|member| **member != append.sender);
-        let can_receive = others.into_iter().any(|member| members.get(member).is_some_and(|member| member.is_active));
-        return if can_receive { Ok(None) } else { Err(Refusal::RecipientDeactivated) };
-    }
-    let new = append.create.as_ref().ok_or(Refusal::ConversationNotFound)?;
-    for member in &new.members {
-        match members.get(member) {
-            None => return Err(Refusal::MemberNotFound),
-            Some(member) if !member.is_active => return Err(Refusal::RecipientDeactivated),
-            Some(_) => {}
-        }
-    }
-    admitted(false)?;
-    let (state, statement) = create(append.conversation, new, now);
-    working.insert(append.conversation, Working::new(state));
-    Ok(Some(statement))
 }
 
 /// A new conversation; it is listed only once it has its first entry.
@@ -366,13 +325,13 @@ fn create(id: ConversationId, new: &NewConversation, now: Timestamp) -> (LogStat
         .map(|member| doc! { "member_id": member_oid(*member), "delivered": 0_i64, "read": 0_i64 })
         .collect();
     let document = doc! {
-        "kind": kind_word(new.kind),
+        "kind": rules::kind_word(new.kind),
         "participants": participants,
         "last_seq": 0_i64,
         "last_at": date(now),
     };
     let statement = doc! { "q": { "_id": conversation_oid(id) }, "u": { "$setOnInsert": document }, "upsert": true };
-    let watermarks = vec![(0, 0); members.len()];
+    let watermarks = vec![Reached::default(); members.len()];
     let membership = Membership { kind: new.kind, members: members.into() };
-    (LogState { membership, last_seq: 0, last_at: now, watermarks }, statement)
+    (LogState { membership, end: End { seq: 0, at: now }, watermarks }, statement)
 }

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Mark, MarkKind, Outcome, Refusal, UnreadCount},
+    conversations::{Mark, Outcome, Refusal},
+    rules,
 };
 
 /// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
@@ -63,31 +64,17 @@ pub(super) async fn settle(
 
 /// Moves a watermark in memory.
 fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Timestamp) -> Result<Outcome, Refusal> {
-    let conversation = working.get_mut(&mark.conversation).ok_or(Refusal::ConversationNotFound)?;
-    let place = conversation.place_of(mark.member).ok_or(Refusal::ConversationNotFound)?;
-    let watermark = conversation.state.watermarks.get_mut(place).ok_or(Refusal::ConversationNotFound)?;
-    let (at, seq, before) = (now.max(conversation.state.last_at), mark.seq.min(last_seq), *watermark);
-    watermark.0 = watermark.0.max(seq);
-    if mark.kind == MarkKind::Read {
-        watermark.1 = watermark.1.max(seq);
+    let Working { state, moved, marked_at, .. } =
+        working.get_mut(&mark.conversation).ok_or(Refusal::ConversationNotFound)?;
+    let place = state.membership.place_of(mark.member).ok_or(Refusal::ConversationNotFound)?;
+    let watermarks = state.watermarks.get_mut(place).ok_or(Refusal::ConversationNotFound)?;
+    let (at, before) = (state.end.not_before(now), *watermarks);
+    *watermarks = before.moved(mark.kind, mark.seq, last_seq);
+    if *watermarks != before {
+        moved.entry(place).or_insert(before);
+        *marked_at = at;
     }
-    let (delivered, read) = *watermark;
-    let moved = before != *watermark;
-    if moved {
-        conversation.moved.entry(place).or_insert(before);
-        conversation.marked_at = at;
-    }
-    Ok(Outcome::Marked {
-        conversation: mark.conversation,
-        member: mark.member,
-        delivered,
-        read,
-        moved,
-        unread: (read >= last_seq).then(UnreadCount::default),
-        last_seq,
-        at,
-        membership: conversation.state.membership.clone(),
-    })
+    Ok(rules::marked(mark, (before, *watermarks), last_seq, at, None, &state.membership))
 }
 
 /// What has to be written beside the messages.
@@ -120,9 +107,9 @@ async fn write(core: &Core, db: &Db, working: &WorkingSet) -> Result<(), StoreEr
 
 fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Writes) {
     let Working { state, appended, behind, moved, marked_at, .. } = conversation;
-    let newest = doc! { "last_seq": signed(state.last_seq), "last_at": date(state.last_at) };
+    let newest = doc! { "last_seq": signed(state.end.seq), "last_at": date(state.end.at) };
     if *behind && !appended {
-        let filter = doc! { "_id": id, "last_seq": { "$lt": signed(state.last_seq) } };
+        let filter = doc! { "_id": id, "last_seq": { "$lt": signed(state.end.seq) } };
         let stamps = doc! { "changed": true, "listed": true };
         writes.conversations.push(doc! { "q": filter, "u": { "$max": newest.clone(), "$currentDate": stamps } });
     }
@@ -140,8 +127,10 @@ fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Write
             continue;
         };
         let (member, at) = (member_oid(member), date(*marked_at));
-        let moves =
-            [(receipts::DELIVERED, "delivered", before.0, after.0), (receipts::READ, "read", before.1, after.1)];
+        let moves = [
+            (receipts::DELIVERED, "delivered", before.delivered, after.delivered),
+            (receipts::READ, "read", before.read, after.read),
+        ];
         for (kind, field, before, after) in moves.into_iter().filter(|(.., before, after)| before < after) {
             let (before, after) = (signed(before), signed(after));
             writes.receipts.push(ReceiptDoc {

@@ -3,13 +3,13 @@
 use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, SessionId,
-    model::{ConversationKind, Entry, Message},
+    model::{Entry, Message},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
     Sqlite, audit, history, members, recommendations,
-    row::{optional_time, time},
+    row::{kind, optional_time, time},
     tally,
     writer::Tx,
 };
@@ -80,7 +80,7 @@ fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<R
         query.query_map([key], |row| Ok((MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?;
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(row.get("id")?),
-        kind: ConversationKind::Direct,
+        kind: kind(row)?,
         participants: participants.collect::<rusqlite::Result<_>>()?,
         last_seq: row.get("last_seq")?,
         last_at: time(row, "last_at")?,

@@ -6,14 +6,13 @@ use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp, limits,
     model::{Conversation, ConversationKind, Message, Watermarks},
-    size::conversation_bytes,
 };
 use rusqlite::{Connection, Row, params};
 
 use super::{
     Sqlite, history, log,
     readers::snapshot,
-    row::time,
+    row::{kind, time},
     unread::{self, Log},
     wait,
 };
@@ -23,8 +22,9 @@ use crate::{
         ConversationStore, StoreError,
         conversations::{
             Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, SYNC_PART_BYTES, StoreId, SyncPart, UnreadCount,
+            ReceiptRange, ReceiptTimes, StoreId, SyncPart, UnreadCount,
         },
+        pages::{Entries, List, Part},
         turns::{Caller, Turn},
     },
 };
@@ -33,6 +33,7 @@ use crate::{
 struct ConversationRow {
     key: i64,
     id: ConversationId,
+    kind: ConversationKind,
     last_seq: u64,
     last_at: Timestamp,
     last_position: u64,
@@ -50,6 +51,7 @@ impl ConversationRow {
         Ok(Self {
             key: row.get("key")?,
             id: ConversationId::from_bytes(row.get("id")?),
+            kind: kind(row)?,
             last_seq: row.get("last_seq")?,
             last_at: time(row, "last_at")?,
             last_position: row.get("last_position")?,
@@ -79,23 +81,22 @@ impl ConversationRow {
         let members = members.collect::<rusqlite::Result<_>>()?;
         let mut newest_first = connection.prepare_cached(history::BEFORE)?;
         let mut rows = newest_first.query(params![self.key, history::NEVER, limit])?;
-        let (mut entries, mut room) = (Vec::new(), limits::PAGE_CONTENT_BYTES);
+        let mut entries = Entries::new();
         while let Some(row) = rows.next()? {
             // Within a conversation positions grow with `seq`, so the first old entry ends the new ones.
             if row.get::<_, u64>("position")? <= since {
                 break;
             }
-            let entry = history::entry(row, self.id)?;
-            if !history::fits(&entry, &mut room, entries.is_empty()) {
+            if !entries.push(history::entry(row, self.id)?) {
                 break;
             }
-            entries.push(entry);
         }
+        let mut entries = entries.into_vec();
         entries.reverse();
         let unread = self.unread(connection)?;
         Ok(Conversation {
             id: self.id,
-            kind: ConversationKind::Direct,
+            kind: self.kind,
             members,
             last_seq: self.last_seq,
             unread: unread.count,
@@ -108,7 +109,7 @@ impl ConversationRow {
 
 /// The conversations of a member, from the index of participants on: a `CROSS JOIN` takes that order from the planner's choice.
 pub(super) const ROWS: &str =
-    "SELECT c.key, c.id, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
+    "SELECT c.key, c.id, c.kind, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
     FROM participants p CROSS JOIN conversations c ON c.key = p.conversation
     WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
     ORDER BY c.last_position DESC LIMIT ?";
@@ -143,15 +144,13 @@ fn list(
 ) -> rusqlite::Result<ConversationPage> {
     let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
     let found = rows(connection, member, 0, before, limit + 1)?;
-    let (mut conversations, mut bytes) = (Vec::new(), 0);
+    let mut list = List::default();
     for row in found.iter().take(limit) {
-        let conversation = row.complete(connection, 0, 1)?;
-        bytes += conversation_bytes(&conversation);
-        if bytes > limits::LIST_BYTES && !conversations.is_empty() {
+        if !list.push(row.complete(connection, 0, 1)?) {
             break;
         }
-        conversations.push(conversation);
     }
+    let conversations = list.into_vec();
     let last = conversations.len().checked_sub(1).and_then(|last| found.get(last));
     let next = last.filter(|_| conversations.len() < found.len()).map(|last| Position(last.last_position));
     Ok(ConversationPage { conversations, next })
@@ -196,22 +195,12 @@ fn changes_below(
 /// Completes conversations with their entries, as many as a part of a sync holds.
 fn complete_part(connection: &Connection, found: &[ConversationRow], part: &SyncPart) -> rusqlite::Result<Changes> {
     let since = part.since.map_or(0, |Position(since)| since);
-    let mut room = part.entries;
-    let mut changes = Changes::none(part.begun, part.since.is_none());
-    changes.more = found.len() > part.conversations;
-    let mut bytes = 0;
-    for row in found.iter().take(part.conversations) {
-        if bytes >= SYNC_PART_BYTES {
-            changes.partial = true;
-            break;
-        }
-        let conversation = row.complete(connection, since, part.entries_each().min(room))?;
-        room -= conversation.entries.len();
-        bytes += conversation_bytes(&conversation);
-        changes.places.push(Position(row.last_position));
-        changes.conversations.push(conversation);
+    let mut filled = Part::new(part, found.len());
+    for row in found {
+        let Some(limit) = filled.next() else { break };
+        filled.push(Position(row.last_position), row.complete(connection, since, limit)?);
     }
-    Ok(changes)
+    Ok(filled.into_changes())
 }
 
 fn position(connection: &Connection) -> rusqlite::Result<Position> {
@@ -221,13 +210,14 @@ fn position(connection: &Connection) -> rusqlite::Result<Position> {
 
 fn membership(connection: &Connection, conversation: ConversationId) -> rusqlite::Result<Option<Membership>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id FROM conversations c JOIN participants p ON p.conversation = c.key
+        "SELECT c.kind, m.id FROM conversations c JOIN participants p ON p.conversation = c.key
          JOIN members m ON m.key = p.member WHERE c.id = ? ORDER BY p.member",
     )?;
-    let members = query.query_map([conversation.as_bytes()], |row| row.get(0).map(MemberId::from_bytes))?;
-    let members: Vec<MemberId> = members.collect::<rusqlite::Result<_>>()?;
+    let rows =
+        query.query_map([conversation.as_bytes()], |row| Ok((kind(row)?, MemberId::from_bytes(row.get("id")?))))?;
+    let (kinds, members): (Vec<_>, Vec<_>) = rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
     // A conversation without members cannot be.
-    Ok((!members.is_empty()).then(|| Membership { kind: ConversationKind::Direct, members: members.into() }))
+    Ok(kinds.first().map(|kind| Membership { kind: *kind, members: members.into() }))
 }
 
 fn begun(connection: &Connection, conversations: Vec<ConversationId>) -> rusqlite::Result<Vec<ConversationId>> {

@@ -1,14 +1,16 @@
 //! Reading the log of a conversation: pages of entries, single messages, and when they were delivered and read.
 
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
     model::{Entry, Message},
-    size::json_length,
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::row::time;
-use crate::store::conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes};
+use crate::store::{
+    conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
+    pages::Entries,
+};
 
 /// Larger than every `seq`: SQLite's largest integer.
 pub(super) const NEVER: u64 = i64::MAX as u64;
@@ -26,15 +28,6 @@ pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Re
         content: row.get("content")?,
         at: time(row, "at")?,
     }))
-}
-
-/// Whether a page has room for an entry; for its first one it has.
-pub(super) fn fits(entry: &Entry, room: &mut usize, first: bool) -> bool {
-    let Entry::Message(message) = entry;
-    let bytes = json_length(&message.content);
-    let fits = first || bytes <= *room;
-    *room = room.saturating_sub(bytes);
-    fits
 }
 
 /// The key of a conversation, if the member is in it.
@@ -68,15 +61,15 @@ pub(super) fn history(
     };
     let mut query = connection.prepare_cached(sql)?;
     let mut rows = query.query(params![key, bound, last])?;
-    let (mut entries, mut room, mut more) = (Vec::new(), limits::PAGE_CONTENT_BYTES, false);
+    let (mut entries, mut more) = (Entries::new(), false);
     while let Some(row) = rows.next()? {
         let entry = entry(row, conversation)?;
-        if entries.len() == limit || !fits(&entry, &mut room, entries.is_empty()) {
+        if entries.len() == limit || !entries.push(entry) {
             more = true;
             break;
         }
-        entries.push(entry);
     }
+    let mut entries = entries.into_vec();
     if !matches!(range, Range::After(_)) {
         entries.reverse();
     }

@@ -10,7 +10,7 @@ use std::{
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message, UserType},
+    model::{Message, UserType},
 };
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -18,14 +18,15 @@ use super::{
     history,
     members::USER_TYPES,
     recent::Recent,
-    row::{inconsistent, time, word},
+    row::{inconsistent, kind, time, word},
     tally,
     writer::Tx,
 };
 use crate::{
     position::Position,
-    store::conversations::{
-        Append, Applied, Beginning, Command, Mark, MarkKind, Membership, NewConversation, Outcome, Refusal, UnreadCount,
+    store::{
+        conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, UnreadCount},
+        rules::{self, End, MemberFacts, Reached, Verdict},
     },
 };
 
@@ -37,12 +38,17 @@ pub(super) struct MemberRef {
     pub(super) user_type: UserType,
 }
 
+impl MemberRef {
+    fn facts(self) -> MemberFacts {
+        MemberFacts { is_active: self.is_active, user_type: self.user_type }
+    }
+}
+
 /// A participant of a conversation.
 #[derive(Debug, Clone, Copy)]
 struct Participant {
     key: i64,
-    delivered: u64,
-    read: u64,
+    reached: Reached,
     /// Entries that they have sent.
     sent: u64,
     /// Which watermarks moved in this batch.
@@ -52,8 +58,7 @@ struct Participant {
 /// The state of a conversation.
 pub(super) struct LogState {
     key: i64,
-    last_seq: u64,
-    last_at: Timestamp,
+    end: End,
     last_position: u64,
     /// The position of the newest entry.
     newest: Option<u64>,
@@ -70,10 +75,6 @@ pub(super) struct LogState {
 }
 
 impl LogState {
-    fn place_of(&self, member: MemberId) -> Option<usize> {
-        self.membership.members.iter().position(|id| *id == member)
-    }
-
     /// How many entries each participant has sent.
     fn tally(&self) -> Vec<u8> {
         tally::encode(self.participants.iter().map(|participant| (participant.key, participant.sent)))
@@ -125,14 +126,13 @@ fn load<'a>(
 
 fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<LogState>> {
     let mut conversation = connection.prepare_cached(
-        "SELECT key, last_seq, last_at, last_position, newest, changed, tally FROM conversations WHERE id = ?",
+        "SELECT key, kind, last_seq, last_at, last_position, newest, changed, tally FROM conversations WHERE id = ?",
     )?;
     let found = conversation
         .query_row([id.as_bytes()], |row| {
             let state = LogState {
                 key: row.get("key")?,
-                last_seq: row.get("last_seq")?,
-                last_at: time(row, "last_at")?,
+                end: End { seq: row.get("last_seq")?, at: time(row, "last_at")? },
                 last_position: row.get("last_position")?,
                 newest: row.get("newest")?,
                 changed: row.get("changed")?,
@@ -140,7 +140,7 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
                 marked_at: Timestamp::from_millis(0),
                 recent: Recent::default(),
                 participants: Box::default(),
-                membership: Membership { kind: ConversationKind::Direct, members: Arc::default() },
+                membership: Membership { kind: kind(row)?, members: Arc::default() },
             };
             Ok((state, row.get::<_, Option<Vec<u8>>>("tally")?))
         })
@@ -153,7 +153,8 @@ fn read_state(connection: &Connection, id: ConversationId) -> rusqlite::Result<O
     let rows = participants.query_map([state.key], |row| {
         let key = row.get(1)?;
         let sent = tally::of(sent.as_deref(), key)?;
-        let participant = Participant { key, delivered: row.get(2)?, read: row.get(3)?, sent, moved: (false, false) };
+        let reached = Reached { delivered: row.get(2)?, read: row.get(3)? };
+        let participant = Participant { key, reached, sent, moved: (false, false) };
         Ok((MemberId::from_bytes(row.get(0)?), participant))
     })?;
     let (members, participants): (Vec<_>, Vec<_>) = rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().unzip();
@@ -181,53 +182,34 @@ pub(super) fn member_ref(tx: &mut Tx<'_>, id: MemberId) -> rusqlite::Result<Opti
 fn append_message(
     tx: &mut Tx<'_>,
     working: &mut Working,
-    append: Append,
+    mut append: Append,
     now: Timestamp,
 ) -> rusqlite::Result<Result<Outcome, Refusal>> {
-    let Some(sender) = member_ref(tx, append.sender)?.filter(|sender| sender.is_active) else {
-        return Ok(Err(Refusal::SenderDeactivated));
-    };
-    let begun = load(tx, working, append.conversation)?.is_some();
-    let beginning = Beginning {
-        member: append.sender,
-        user_type: sender.user_type,
-        conversation: append.conversation,
-        client_id: append.client_id,
-        begun,
-    };
-    if begun {
-        let admission = append.create.as_ref().and_then(|new| new.admission.as_ref());
-        if let Some(Err(refusal)) = admission.map(|admission| admission.admit(&beginning)) {
-            return Ok(Err(refusal));
+    let known = load(tx, working, append.conversation)?.map(|state| &state.membership);
+    let facts = |member| member_ref(tx, member).map(|found| found.map(MemberRef::facts));
+    let verdict = rules::admit(&append, known, facts)?;
+    let (may_append, refusal) = match verdict {
+        Verdict::Refuse(refusal) => return Ok(Err(refusal)),
+        Verdict::Begin(new) => {
+            let state = create(tx, append.conversation, new, now)?;
+            working.insert(append.conversation, state);
+            (None, None)
         }
-    } else {
-        let Some(new) = &append.create else { return Ok(Err(Refusal::ConversationNotFound)) };
-        match create(tx, new, &beginning, now)? {
-            Ok(state) => working.insert(append.conversation, state),
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-    }
+        Verdict::Append { sender } => (Some(sender), None),
+        Verdict::OnlyRetry { sender, refusal } => (Some(sender), Some(refusal)),
+    };
     // It was loaded or made above.
     let Some(state) = working.get_mut(&append.conversation) else { return Ok(Err(Refusal::ConversationNotFound)) };
-    let Some((place, sender)) =
-        state.place_of(append.sender).and_then(|place| Some((place, state.participants.get(place)?.key)))
-    else {
+    let place = may_append.or_else(|| state.membership.place_of(append.sender));
+    let Some((place, sender)) = place.and_then(|place| Some((place, state.participants.get(place)?.key))) else {
         return Ok(Err(Refusal::ConversationNotFound));
     };
-    if !can_receive(tx, state, append.sender)? {
-        // A retry gets the first message again, whatever happened to the recipient since.
+    if let Some(refusal) = refusal {
         let first = first_message(tx.connection, state, &append, sender)?;
-        return Ok(first.map(|message| duplicate(message, state)).ok_or(Refusal::RecipientDeactivated));
+        return Ok(first.map(|message| duplicate(message, state)).ok_or(refusal));
     }
-    let message = Message {
-        id: tx.ids.message(),
-        conversation: append.conversation,
-        seq: state.last_seq + 1,
-        sender: append.sender,
-        client_id: append.client_id,
-        content: append.content,
-        at: now.max(state.last_at),
-    };
+    let content = std::mem::take(&mut append.content);
+    let message = state.end.next(tx.ids.message(), &append, content, now);
     let position = tx.memory.position + 1;
     let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
     let mut insert = tx.connection.prepare_cached(
@@ -247,7 +229,7 @@ fn append_message(
         tally,
     ])?;
     if inserted == 0 {
-        let first = first_message(tx.connection, state, &Append { content: String::new(), ..append }, sender)?;
+        let first = first_message(tx.connection, state, &append, sender)?;
         let first = first.ok_or_else(|| inconsistent("a message conflicts with one that is not there"))?;
         return Ok(Ok(duplicate(first, state)));
     }
@@ -256,8 +238,7 @@ fn append_message(
         sender.sent += 1;
     }
     state.recent.push(place);
-    state.last_seq = message.seq;
-    state.last_at = message.at;
+    state.end.reach(message.seq, message.at);
     state.last_position = position;
     state.newest = Some(position);
     state.changed = position;
@@ -267,16 +248,6 @@ fn append_message(
 
 fn duplicate(message: Message, state: &LogState) -> Outcome {
     Outcome::Appended { message, duplicate: true, membership: state.membership.clone() }
-}
-
-/// Whether anybody but the sender can receive a message.
-fn can_receive(tx: &mut Tx<'_>, state: &LogState, sender: MemberId) -> rusqlite::Result<bool> {
-    for member in state.membership.members.iter().filter(|member| **member != sender) {
-        if member_ref(tx, *member)?.is_some_and(|member| member.is_active) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn first_message(
@@ -302,42 +273,31 @@ fn first_message(
     found.optional()
 }
 
-/// Makes a conversation, if whoever begins it may; it is listed only once it has its first entry.
-fn create(
-    tx: &mut Tx<'_>,
-    new: &NewConversation,
-    beginning: &Beginning,
-    now: Timestamp,
-) -> rusqlite::Result<Result<LogState, Refusal>> {
+/// Makes a conversation; it is listed only once it has its first entry.
+fn create(tx: &mut Tx<'_>, id: ConversationId, new: &NewConversation, now: Timestamp) -> rusqlite::Result<LogState> {
     let mut members = Vec::with_capacity(new.members.len());
     for member in &new.members {
-        match member_ref(tx, *member)? {
-            None => return Ok(Err(Refusal::MemberNotFound)),
-            Some(MemberRef { is_active: false, .. }) => return Ok(Err(Refusal::RecipientDeactivated)),
-            Some(found) => members.push((found.key, *member)),
-        }
-    }
-    if let Some(Err(refusal)) = new.admission.as_ref().map(|admission| admission.admit(beginning)) {
-        return Ok(Err(refusal));
+        let found = member_ref(tx, *member)?.ok_or_else(|| inconsistent("a member of a conversation is not there"))?;
+        members.push((found.key, *member));
     }
     members.sort_unstable();
-    let kind = match new.kind {
-        ConversationKind::Direct => "direct",
-    };
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed) VALUES (?, ?, 0, ?, 0, 0)",
     )?;
-    let key = insert.insert(params![beginning.conversation.as_bytes(), kind, now.as_millis()])?;
+    let key = insert.insert(params![id.as_bytes(), rules::kind_word(new.kind), now.as_millis()])?;
     let mut insert = tx.connection.prepare_cached("INSERT INTO participants (conversation, member) VALUES (?, ?)")?;
     for (member, _) in &members {
         insert.execute([key, *member])?;
     }
-    let participant =
-        |(key, _): &(i64, MemberId)| Participant { key: *key, delivered: 0, read: 0, sent: 0, moved: (false, false) };
-    Ok(Ok(LogState {
+    let participant = |(key, _): &(i64, MemberId)| Participant {
+        key: *key,
+        reached: Reached::default(),
+        sent: 0,
+        moved: (false, false),
+    };
+    Ok(LogState {
         key,
-        last_seq: 0,
-        last_at: now,
+        end: End { seq: 0, at: now },
         last_position: 0,
         newest: None,
         changed: 0,
@@ -346,7 +306,7 @@ fn create(
         recent: Recent::default(),
         participants: members.iter().map(participant).collect(),
         membership: Membership { kind: new.kind, members: members.iter().map(|(_, id)| *id).collect() },
-    }))
+    })
 }
 
 fn move_watermark(
@@ -356,38 +316,25 @@ fn move_watermark(
     now: Timestamp,
 ) -> rusqlite::Result<Result<Outcome, Refusal>> {
     let Some(state) = load(tx, working, mark.conversation)? else { return Ok(Err(Refusal::ConversationNotFound)) };
-    let at = now.max(state.last_at);
-    let seq = mark.seq.min(state.last_seq);
+    let (end, at) = (state.end, state.end.not_before(now));
     let Some((place, participant)) =
-        state.place_of(mark.member).and_then(|place| Some((place, state.participants.get_mut(place)?)))
+        state.membership.place_of(mark.member).and_then(|place| Some((place, state.participants.get_mut(place)?)))
     else {
         return Ok(Err(Refusal::ConversationNotFound));
     };
-    let before = (participant.delivered, participant.read);
-    participant.delivered = participant.delivered.max(seq);
-    if mark.kind == MarkKind::Read {
-        participant.read = participant.read.max(seq);
-    }
-    let moved = (participant.delivered > before.0, participant.read > before.1);
-    participant.moved = (participant.moved.0 || moved.0, participant.moved.1 || moved.1);
-    let Participant { delivered, read, .. } = *participant;
-    if moved.0 || moved.1 {
+    let before = participant.reached;
+    let after = before.moved(mark.kind, mark.seq, end.seq);
+    participant.reached = after;
+    participant.moved.0 |= after.delivered > before.delivered;
+    participant.moved.1 |= after.read > before.read;
+    if after != before {
         tx.memory.position += 1;
         state.changed = tx.memory.position;
         state.dirty = true;
         state.marked_at = at;
     }
-    Ok(Ok(Outcome::Marked {
-        conversation: mark.conversation,
-        member: mark.member,
-        delivered,
-        read,
-        moved: moved.0 || moved.1,
-        unread: state.recent.of_others(place, state.last_seq.saturating_sub(read)).map(UnreadCount::of),
-        last_seq: state.last_seq,
-        at,
-        membership: state.membership.clone(),
-    }))
+    let unread = state.recent.of_others(place, end.seq.saturating_sub(after.read)).map(UnreadCount::of);
+    Ok(Ok(rules::marked(&mark, (before, after), end.seq, at, unread, &state.membership)))
 }
 
 /// Writes every conversation that changed, and gives it back to the writer's memory.
@@ -404,13 +351,13 @@ fn flush(tx: &mut Tx<'_>, working: Working) -> rusqlite::Result<()> {
         .prepare_cached("INSERT INTO receipts (conversation, member, kind, seq, at) VALUES (?, ?, ?, ?, ?)")?;
     for (id, mut state) in working {
         if state.dirty {
-            let (last_at, tally) = (state.last_at.as_millis(), state.tally());
-            let LogState { key, last_seq, last_position, newest, changed, .. } = state;
-            conversation.execute(params![last_seq, last_at, last_position, newest, changed, tally, key])?;
+            let tally = state.tally();
+            let LogState { key, end: End { seq, at }, last_position, newest, changed, .. } = state;
+            conversation.execute(params![seq, at.as_millis(), last_position, newest, changed, tally, key])?;
             state.dirty = false;
         }
         for participant in state.participants.iter_mut().filter(|participant| participant.moved != (false, false)) {
-            let Participant { key, delivered, read, moved, .. } = *participant;
+            let Participant { key, reached: Reached { delivered, read }, moved, .. } = *participant;
             watermarks.execute(params![delivered, read, state.key, key])?;
             let at = state.marked_at.as_millis();
             if moved.0 {

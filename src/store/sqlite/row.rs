@@ -1,9 +1,10 @@
 //! Columns to types and back.
 
-use protocol::Timestamp;
+use protocol::{Timestamp, model::ConversationKind};
 use rusqlite::{Row, types::Type};
 
 use super::StoreError;
+use crate::store::rules;
 
 /// A time column.
 pub(super) fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
@@ -23,6 +24,12 @@ pub(super) fn word<T: Copy>(row: &Row<'_>, column: &str, known: &[(&str, T)]) ->
         .find(|(name, _)| *name == text)
         .map(|(_, value)| *value)
         .ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, format!("{column} is {text:?}").into()))
+}
+
+/// The kind of a conversation.
+pub(super) fn kind(row: &Row<'_>) -> rusqlite::Result<ConversationKind> {
+    let word: String = row.get("kind")?;
+    rules::kind_of(&word).ok_or_else(|| inconsistent("a conversation is of no kind that we know"))
 }
 
 /// The data contradicts itself: a fault of ours.
