@@ -139,7 +139,7 @@ fn commit(criterion: &mut Criterion) {
         group.bench_function(format!("{batch} messages in 200 conversations"), |bencher| {
             bencher.iter_batched(
                 || (0..batch).map(|number| append(&members, usize::try_from(number).unwrap())).collect::<Vec<_>>(),
-                |commands| runtime.block_on(store.conversations.apply(commands)).unwrap(),
+                |commands| runtime.block_on(store.log.apply(commands)).unwrap(),
                 BatchSize::SmallInput,
             );
         });

@@ -176,7 +176,7 @@ impl Seed {
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<(), String> {
-        let applied = self.store.conversations.apply(batch).await.map_err(|error| error.to_string())?;
+        let applied = self.store.log.apply(batch).await.map_err(|error| error.to_string())?;
         match applied.outcomes.into_iter().find(Result::is_err) {
             Some(Err(refusal)) => Err(format!("a prepared message was refused: {refusal:?}")),
             _ => Ok(()),

@@ -106,7 +106,7 @@ async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         // Store calls run in tasks of their own: whoever stops waiting interrupts none.
-        let finishing = stop.run_until_cancelled(timeout(PATIENCE, messaging.finish_what_others_left()));
+        let finishing = stop.run_until_cancelled(timeout(PATIENCE, messaging.recover()));
         let problem = match finishing.await {
             None | Some(Ok(Ok(()))) => continue,
             Some(Ok(Err(failure))) => failure.message,

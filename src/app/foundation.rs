@@ -211,7 +211,8 @@ impl Foundation {
             events.clone().with_met(move |members| watching.met(members))
         };
         let (sequencer, lanes) = Sequencer::start(
-            Arc::clone(&conversations),
+            Arc::clone(&self.store.log),
+            self.store.recovery.clone(),
             &of_lanes,
             store.store_timeout,
             &self.metrics,

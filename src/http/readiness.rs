@@ -68,7 +68,10 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::store::StoreError;
+    use crate::store::{
+        StoreError,
+        conversations::{ConversationCounts, StoreId},
+    };
 
     /// A store that takes a second to answer.
     #[derive(Default)]
@@ -84,6 +87,14 @@ mod tests {
             self.0.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_secs(1)).await;
             Err(StoreError::Overloaded)
+        }
+
+        fn store_id(&self) -> StoreId {
+            StoreId([0; 8])
+        }
+
+        async fn count(&self) -> Result<ConversationCounts, StoreError> {
+            Ok(ConversationCounts::default())
         }
 
         async fn size(&self) -> Result<u64, StoreError> {

@@ -151,7 +151,7 @@ impl Administration {
     /// The store.
     pub async fn stats(&self, _: Admin) -> Result<ServerStats, Failure> {
         let members = self.store.members.count().await?;
-        let conversations = self.store.conversations.count().await?;
+        let conversations = self.store.backend.count().await?;
         let number = |value: i64| u64::try_from(value).unwrap_or(0);
         Ok(ServerStats {
             version: env!("CARGO_PKG_VERSION").to_owned(),

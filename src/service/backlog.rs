@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use protocol::{ConnectionId, ConversationId, MessageId};
 
 use super::sequencer::Asker;
-use crate::store::conversations::{Outcome, Refusal, Untold};
+use crate::store::conversations::{Appended, Outcome, Refusal, Untold};
 
 /// The entries of each conversation, ascending by `seq`.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Backlog {
             backlog.entries.entry(each.message.conversation).or_default().push_back(each);
         }
         for (outcome, asker) in outcomes.iter().zip(askers) {
-            if let (Ok(Outcome::Appended { message, .. }), Some(origin)) = (outcome, asker.origin) {
+            if let (Ok(Outcome::Appended(Appended { message, .. })), Some(origin)) = (outcome, asker.origin) {
                 backlog.origins.insert(message.id, origin);
             }
         }

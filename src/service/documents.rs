@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Mark, MarkKind, Outcome, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        conversations::{Appended, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
         turns::Caller,
     },
 };
@@ -66,11 +66,8 @@ impl Documents {
         };
         self.limit.check(&sender)?;
         let send = Send { sender, origin: None, target, client_id, content }.validate()?;
-        let outcome = super::answer(|respond| self.messaging.send(send, respond)).await?;
-        match outcome {
-            Outcome::Appended { message, duplicate, .. } => Ok((self.document(sender, message).await?, duplicate)),
-            Outcome::Marked { .. } | Outcome::Refreshed => Err(ErrorCode::Internal.into()),
-        }
+        let Appended { message, duplicate, .. } = super::answer(|respond| self.messaging.send(send, respond)).await?;
+        Ok((self.document(sender, message).await?, duplicate))
     }
 
     /// A page of the direct conversation with another member, the newest message first.

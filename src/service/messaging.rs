@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Respond, answer,
+    Respond,
     beginnings::Beginnings,
     catch_up::Start,
     cursor::{self, Partial},
@@ -26,7 +26,7 @@ use crate::{
     store::{
         ConversationStore, MemberStore,
         conversations::{
-            Admission, Append, Changes, Command, Mark, Membership, NewConversation, Outcome, Range, SyncPart,
+            Admission, Append, Appended, Changes, Mark, Marked, Membership, NewConversation, Range, SyncPart,
             UnreadCount,
         },
         turns::Caller,
@@ -183,33 +183,29 @@ impl Messaging {
     }
 
     /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
-    pub fn send(&self, send: ValidSend, respond: Respond<Outcome>) {
+    pub fn send(&self, send: ValidSend, respond: Respond<Appended>) {
         let ValidSend { conversation, to, sender, origin, client_id, content } = send;
         let create = to.map(|to| {
             let admission = Some(self.admission.clone());
             NewConversation { admission, ..NewConversation::direct(sender, to) }
         });
-        let command = Command::Append(Append { conversation, create, sender, client_id, content });
-        self.sequencer.submit(conversation, Submission { command, origin, respond });
+        let append = Append { conversation, create, sender, client_id, content };
+        self.sequencer.submit(Submission::Append { append, origin, respond });
     }
 
     /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
-    pub fn mark(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Outcome>) {
-        let conversation = mark.conversation;
-        self.sequencer.submit(conversation, Submission { command: Command::Mark(mark), origin, respond });
+    pub fn mark(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Marked>) {
+        self.sequencer.submit(Submission::Mark { mark, origin, respond });
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know
     /// at once is counted by a reader, after the lane has gone on. If the counting fails, the watermark has moved all the same.
     pub fn read(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Unread>) {
         let store = Arc::clone(&self.store);
-        let counted = Box::new(move |outcome: Result<Outcome, Failure>| {
-            let (read, last_seq) = match outcome {
-                Ok(Outcome::Marked { unread: Some(count), last_seq, .. }) => {
-                    return respond(Ok(Unread { count, last_seq }));
-                }
-                Ok(Outcome::Marked { read, last_seq, .. }) => (read, last_seq),
-                Ok(Outcome::Appended { .. } | Outcome::Refreshed) => return respond(Err(ErrorCode::Internal.into())),
+        let counted = Box::new(move |marked: Result<Marked, Failure>| {
+            let (read, last_seq) = match marked {
+                Ok(Marked { unread: Some(count), last_seq, .. }) => return respond(Ok(Unread { count, last_seq })),
+                Ok(Marked { read, last_seq, .. }) => (read, last_seq),
                 Err(failure) => return respond(Err(failure)),
             };
             let asked = Asked(Some(respond));
@@ -324,7 +320,7 @@ impl Messaging {
     ) -> Result<Option<Changes>, Failure> {
         let changes = self.store.changes(member, since.map(|since| since.position)).await?;
         // The epoch may have ended meanwhile, and before that position.
-        Ok(Some(changes).filter(|_| since.is_none_or(|since| self.store.accepts(since))))
+        Ok(Some(changes).filter(|_| since.is_none_or(|since| self.sequencer.accepts(since))))
     }
 
     /// A further part of what changed for a member; `None` if the store has gone back behind where it was begun.
@@ -334,7 +330,7 @@ impl Messaging {
     pub(super) async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, Failure> {
         let start = part.begun;
         let changes = self.store.changes_below(member, part).await?;
-        Ok(changes.filter(|_| self.store.accepts(start)))
+        Ok(changes.filter(|_| self.sequencer.accepts(start)))
     }
 
     /// Where the sync of a member's client with this cursor starts.
@@ -348,7 +344,7 @@ impl Messaging {
             // What the client has may be of another server or member, or of a state that is gone together with its secret.
             Some(Start::Full | Start::Reset) | None => return Start::Reset,
         };
-        start.filter(|_| self.store.accepts(place)).unwrap_or(Start::Reset)
+        start.filter(|_| self.sequencer.accepts(place)).unwrap_or(Start::Reset)
     }
 
     /// A place within a sync as a cursor of a member.
@@ -369,14 +365,8 @@ impl Messaging {
     ///
     /// # Errors
     /// The store; then it is found once more.
-    pub async fn finish_what_others_left(&self) -> Result<(), Failure> {
-        let unfinished = self.store.unfinished().await?;
-        for &conversation in &unfinished.conversations {
-            let command = Command::Refresh(conversation);
-            let submit = |respond| self.sequencer.submit(conversation, Submission { command, origin: None, respond });
-            answer(submit).await?;
-        }
-        Ok(self.store.finished(unfinished).await?)
+    pub async fn recover(&self) -> Result<(), Failure> {
+        self.sequencer.recover().await
     }
 
     /// A place as a cursor of a member.

@@ -27,13 +27,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Respond, backlog::Backlog, events::Events};
+use super::{Respond, answer, backlog::Backlog, events::Events};
 use crate::{
     failure::Failure,
     position::StreamPosition,
     store::{
-        ConversationStore, StoreError,
-        conversations::{Applied, Command, Membership, Outcome, Refusal, Untold},
+        ConversationLog, Recovery, StoreError,
+        conversations::{Append, Appended, Applied, Command, Mark, Marked, Membership, Outcome, Refusal, Untold},
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -44,14 +44,55 @@ const LANE: usize = 16_384;
 /// Commands in one commit.
 const BATCH: usize = 4_096;
 
-/// A command on its way.
-pub struct Submission {
-    /// What to do.
-    pub command: Command,
-    /// The connection that asked. It gets the answer and not the event.
-    pub origin: Option<ConnectionId>,
-    /// Takes the answer.
-    pub respond: Respond<Outcome>,
+/// A command on its way, and who takes the answer. `origin` is the connection that asked: it gets the answer and not the event.
+pub enum Submission {
+    /// A message.
+    Append {
+        /// It.
+        append: Append,
+        /// Who asked.
+        origin: Option<ConnectionId>,
+        /// Takes the answer.
+        respond: Respond<Appended>,
+    },
+    /// A move of a watermark.
+    Mark {
+        /// It.
+        mark: Mark,
+        /// Who asked.
+        origin: Option<ConnectionId>,
+        /// Takes the answer.
+        respond: Respond<Marked>,
+    },
+    /// A look for what others have left untold.
+    Refresh {
+        /// Where.
+        conversation: ConversationId,
+        /// Takes the answer.
+        respond: Respond<()>,
+    },
+}
+
+impl Submission {
+    fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Append { append, .. } => append.conversation,
+            Self::Mark { mark, .. } => mark.conversation,
+            Self::Refresh { conversation, .. } => *conversation,
+        }
+    }
+
+    /// What the store does, and who asked.
+    fn split(self, since: Instant) -> (Command, Asker) {
+        let (command, origin, reply) = match self {
+            Self::Append { append, origin, respond } => (Command::Append(append), origin, Reply::Appended(respond)),
+            Self::Mark { mark, origin, respond } => (Command::Mark(mark), origin, Reply::Marked(respond)),
+            Self::Refresh { conversation, respond } => {
+                (Command::Refresh(conversation), None, Reply::Refreshed(respond))
+            }
+        };
+        (command, Asker { origin, reply: Some(reply), since })
+    }
 }
 
 struct Queued {
@@ -61,7 +102,8 @@ struct Queued {
 
 /// The lanes.
 pub struct Sequencer {
-    store: Arc<dyn ConversationStore>,
+    log: Arc<dyn ConversationLog>,
+    recovery: Option<Arc<dyn Recovery>>,
     lanes: Box<[mpsc::Sender<Queued>]>,
     progress: Arc<Progress>,
 }
@@ -139,20 +181,21 @@ impl Sequencer {
     /// Starts the lanes.
     #[must_use]
     pub fn start(
-        store: Arc<dyn ConversationStore>,
+        log: Arc<dyn ConversationLog>,
+        recovery: Option<Arc<dyn Recovery>>,
         events: &Events,
         deadline: Duration,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> (Self, Lanes) {
-        let count = store.lanes().max(1);
+        let count = log.lanes().max(1);
         let (progress, stop) = (Arc::new(Progress::new(count)), CancellationToken::new());
         let (lanes, tasks) = (0..count)
             .map(|number| {
                 let (sender, receiver) = mpsc::channel(LANE);
                 let lane = Lane {
                     number,
-                    store: Arc::clone(&store),
+                    log: Arc::clone(&log),
                     events: events.clone(),
                     progress: Arc::clone(&progress),
                     deadline,
@@ -161,29 +204,49 @@ impl Sequencer {
                 (sender, supervisor.until(stop.clone(), "lane", lane.run(receiver, stop.clone())))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        (Self { store, lanes: lanes.into(), progress }, Lanes { tasks, stop })
+        (Self { log, recovery, lanes: lanes.into(), progress }, Lanes { tasks, stop })
     }
 
-    /// Takes a command; never waits. The answer comes through `respond`, with a failure too.
-    pub fn submit(&self, conversation: ConversationId, submission: Submission) {
-        let Some((number, lane)) = self.lane_of(conversation) else { return };
+    /// Takes a command; never waits. Its answer comes when it is durable, or when it failed.
+    pub fn submit(&self, submission: Submission) {
+        let Some((number, lane)) = self.lane_of(submission.conversation()) else { return };
+        let since = Instant::now();
         if self.progress.is_stalled(number) {
-            (submission.respond)(Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
+            submission.split(since).1.fail(StoreError::Unavailable("it does not answer".to_owned()).into());
             return;
         }
-        if let Err(error) = lane.try_send(Queued { submission, since: Instant::now() }) {
+        if let Err(error) = lane.try_send(Queued { submission, since }) {
             let (queued, failure) = match error {
                 mpsc::error::TrySendError::Full(queued) => (queued, Failure::overloaded()),
                 mpsc::error::TrySendError::Closed(queued) => (queued, Failure::of(ErrorCode::Draining)),
             };
-            (queued.submission.respond)(Err(failure));
+            queued.submission.split(since).1.fail(failure);
         }
+    }
+
+    /// Finishes what nodes that are gone have left half done, and tells those who are connected.
+    ///
+    /// # Errors
+    /// The store; then it is found once more.
+    pub async fn recover(&self) -> Result<(), Failure> {
+        let Some(recovery) = &self.recovery else { return Ok(()) };
+        let unfinished = recovery.unfinished().await?;
+        for &conversation in &unfinished.conversations {
+            answer(|respond| self.submit(Submission::Refresh { conversation, respond })).await?;
+        }
+        Ok(recovery.finished(unfinished).await?)
+    }
+
+    /// Whether a sync may start from a place: it is of an epoch of the store, and not beyond what is known of that.
+    #[must_use]
+    pub fn accepts(&self, place: StreamPosition) -> bool {
+        self.log.accepts(place)
     }
 
     /// Everything up to here is durable, and in the outboxes of those who are connected.
     #[must_use]
     pub fn published(&self) -> StreamPosition {
-        self.progress.published(self.store.horizon())
+        self.progress.published(self.log.horizon())
     }
 
     /// Whether the store commits in time, as far as is known.
@@ -206,7 +269,7 @@ impl Sequencer {
 
 struct Lane {
     number: usize,
-    store: Arc<dyn ConversationStore>,
+    log: Arc<dyn ConversationLog>,
     events: Events,
     progress: Arc<Progress>,
     deadline: Duration,
@@ -216,9 +279,44 @@ struct Lane {
 /// Who asked, for one command of a batch.
 pub(super) struct Asker {
     pub(super) origin: Option<ConnectionId>,
-    respond: Option<Respond<Outcome>>,
-    is_message: bool,
+    reply: Option<Reply>,
     since: Instant,
+}
+
+/// Takes the answer to a command.
+enum Reply {
+    Appended(Respond<Appended>),
+    Marked(Respond<Marked>),
+    Refreshed(Respond<()>),
+}
+
+impl Asker {
+    fn fail(self, failure: Failure) {
+        if let Some(reply) = self.reply {
+            reply.give(Err(failure));
+        }
+    }
+}
+
+impl Reply {
+    fn give(self, answer: Result<Outcome, Failure>) {
+        match (self, answer) {
+            (Self::Appended(respond), Ok(Outcome::Appended(appended))) => respond(Ok(appended)),
+            (Self::Marked(respond), Ok(Outcome::Marked(marked))) => respond(Ok(marked)),
+            (Self::Refreshed(respond), Ok(Outcome::Refreshed)) => respond(Ok(())),
+            (reply, Err(failure)) => reply.fail(failure),
+            // A store has done something else than it was asked for.
+            (reply, Ok(_)) => reply.fail(ErrorCode::Internal.into()),
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        match self {
+            Self::Appended(respond) => respond(Err(failure)),
+            Self::Marked(respond) => respond(Err(failure)),
+            Self::Refreshed(respond) => respond(Err(failure)),
+        }
+    }
 }
 
 impl Lane {
@@ -256,18 +354,18 @@ impl Lane {
             }
             let mut askers = Vec::with_capacity(queued.len());
             let mut commands = Vec::with_capacity(queued.len());
-            for Queued { submission: Submission { command, origin, respond }, since } in queued.drain(..) {
-                let is_message = matches!(command, Command::Append(_));
-                askers.push(Asker { origin, respond: Some(respond), is_message, since });
+            for Queued { submission, since } in queued.drain(..) {
+                let (command, asker) = submission.split(since);
+                askers.push(asker);
                 commands.push(command);
             }
             // Before anything of the batch gets its position. While the last batch is not told yet, its floor stands: it is
             // the lower one.
-            let floor = self.store.horizon();
+            let floor = self.log.horizon();
             if committed.is_none() {
                 self.set_floor(Some(floor));
             }
-            let mut applying = self.store.apply(commands);
+            let mut applying = self.log.apply(commands);
             // The first poll hands the batch over.
             let first = futures_util::poll!(&mut applying);
             if let Some((applied, askers)) = committed.take() {
@@ -318,9 +416,7 @@ impl Lane {
             tokio::select! {
                 applied = &mut applying => break applied,
                 Some(queued) = queue.recv() => {
-                    let Submission { command, origin, respond } = queued.submission;
-                    let is_message = matches!(command, Command::Append(_));
-                    let mut asker = Asker { origin, respond: Some(respond), is_message, since: queued.since };
+                    let (_, mut asker) = queued.submission.split(queued.since);
                     self.answer(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
                 }
                 else => break applying.await,
@@ -372,13 +468,13 @@ impl Lane {
 
     fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
         match outcome {
-            Outcome::Appended { duplicate: true, .. } => self.metrics.messages_duplicate.inc(),
-            Outcome::Appended { message, membership, .. } => {
+            Outcome::Appended(Appended { duplicate: true, .. }) => self.metrics.messages_duplicate.inc(),
+            Outcome::Appended(Appended { message, membership, .. }) => {
                 self.push(message, membership, origin);
                 self.metrics.messages_stored.inc()
             }
-            Outcome::Marked { moved: false, .. } | Outcome::Refreshed => 0,
-            Outcome::Marked { conversation, member, delivered, read, at, membership, .. } => {
+            Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => 0,
+            Outcome::Marked(Marked { conversation, member, delivered, read, at, membership, .. }) => {
                 let receipt = Receipt {
                     conversation: *conversation,
                     member: *member,
@@ -393,23 +489,23 @@ impl Lane {
     }
 
     fn answer(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
-        let Some(respond) = asker.respond.take() else { return };
-        if asker.is_message {
+        let Some(reply) = asker.reply.take() else { return };
+        if matches!(reply, Reply::Appended(_)) {
             match &answer {
                 Ok(_) => self.metrics.message_seconds.observe(asker.since.elapsed().as_secs_f64()),
                 Err(failure) if failure.code.http_status() < 500 => drop(self.metrics.messages_refused.inc()),
                 Err(_) => drop(self.metrics.messages_failed.inc()),
             }
         }
-        respond(answer);
+        reply.give(answer);
     }
 }
 
 /// The conversation of an outcome, and up to which `seq` its members have to know of entries when it is told.
 fn place_of(outcome: &Outcome) -> Option<(ConversationId, u64)> {
     match outcome {
-        Outcome::Appended { message, .. } => Some((message.conversation, message.seq)),
-        Outcome::Marked { conversation, delivered, .. } => Some((*conversation, *delivered)),
+        Outcome::Appended(Appended { message, .. }) => Some((message.conversation, message.seq)),
+        Outcome::Marked(Marked { conversation, delivered, .. }) => Some((*conversation, *delivered)),
         Outcome::Refreshed => None,
     }
 }
@@ -423,7 +519,7 @@ fn superseded_receipts(outcomes: &[Result<Outcome, Refusal>], askers: &[Asker]) 
         .zip(askers)
         .rev()
         .map(|(outcome, asker)| match outcome {
-            Ok(Outcome::Marked { conversation, member, moved: true, .. }) => {
+            Ok(Outcome::Marked(Marked { conversation, member, moved: true, .. })) => {
                 !later.insert((*conversation, *member, asker.origin))
             }
             _ => false,
@@ -464,7 +560,7 @@ mod tests {
         let membership = Membership { kind: ConversationKind::Direct, members: [member].into() };
         let marked = |delivered, read| {
             let (membership, at) = (membership.clone(), Timestamp::from_millis(1));
-            Ok(Outcome::Marked {
+            Ok(Outcome::Marked(Marked {
                 conversation,
                 member,
                 delivered,
@@ -474,9 +570,9 @@ mod tests {
                 last_seq: 11,
                 at,
                 membership,
-            })
+            }))
         };
-        let asker = |origin| Asker { origin: Some(origin), respond: None, is_message: false, since: Instant::now() };
+        let asker = |origin| Asker { origin: Some(origin), reply: None, since: Instant::now() };
         let outcomes = [marked(9, 9), marked(10, 10), marked(11, 10), marked(11, 11)];
         let askers = [phone, phone, tablet, tablet].map(asker);
         assert_eq!(superseded_receipts(&outcomes, &askers), [true, false, true, false]);

@@ -69,8 +69,8 @@ pub async fn copy(
     // Reached first, so that they know who they are.
     from.backend.check().await?;
     to.backend.check().await?;
-    let source = from.conversations.store_id();
-    if source == to.conversations.store_id() {
+    let source = from.backend.store_id();
+    if source == to.backend.store_id() {
         return Err(TransferError::Same);
     }
     to.archive.begin_copy(source).await?.ok_or(TransferError::NotEmpty)?;

@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
     service::messaging::{Send, Target, Unread},
-    store::conversations::{Mark, MarkKind, Outcome, UnreadCount},
+    store::conversations::{Appended, Mark, MarkKind, UnreadCount},
 };
 
 fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
@@ -82,7 +82,7 @@ pub(super) fn dispatch(
                 context.messaging.read(mark, Some(connection.id), Box::new(respond));
             } else {
                 // A request without an id gets no reply, so nothing need be counted.
-                let respond = move |outcome: Result<_, _>| answer(&outbox, id, outcome.map(outcome_frame));
+                let respond = move |marked: Result<_, _>| answer(&outbox, id, marked.map(|_| okay()));
                 context.messaging.mark(mark, Some(connection.id), Box::new(respond));
             }
         }
@@ -143,10 +143,10 @@ fn send_message(context: &Context, connection: &Connection, order: &mut Order, i
         return connection.outbox.push(Delivery::Reply(Box::new(reply)));
     }
     let outbox = Arc::clone(&connection.outbox);
-    let respond = move |outcome: Result<Outcome, Failure>| {
-        let limited = outcome.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
+    let respond = move |appended: Result<Appended, Failure>| {
+        let limited = appended.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
         let refused = limited.then_some(message);
-        let result = outcome.map(outcome_frame);
+        let result = appended.map(accepted);
         outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused, held: false })));
     };
     context.messaging.send(send, Box::new(respond));
@@ -210,14 +210,8 @@ pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Targ
     });
 }
 
-fn outcome_frame(outcome: Outcome) -> ServerFrame {
-    match outcome {
-        Outcome::Appended { message, duplicate, .. } => {
-            ServerFrame::MessageAccepted(MessageAccepted { message, duplicate })
-        }
-        // No client asks for a refresh.
-        Outcome::Marked { .. } | Outcome::Refreshed => okay(),
-    }
+fn accepted(Appended { message, duplicate, .. }: Appended) -> ServerFrame {
+    ServerFrame::MessageAccepted(MessageAccepted { message, duplicate })
 }
 
 fn unread_frame(Unread { count, last_seq }: Unread) -> ServerFrame {

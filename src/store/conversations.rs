@@ -143,40 +143,48 @@ impl Membership {
     }
 }
 
+/// A message is in the log. Durable.
+#[derive(Debug, Clone)]
+pub struct Appended {
+    /// The message; of a duplicate, the first one.
+    pub message: Message,
+    /// Whether it was in the log before.
+    pub duplicate: bool,
+    /// Who is in the conversation.
+    pub membership: Membership,
+}
+
+/// A watermark is where it should be. Durable.
+#[derive(Debug, Clone)]
+pub struct Marked {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose watermark.
+    pub member: MemberId,
+    /// The watermark `delivered` now.
+    pub delivered: u64,
+    /// The watermark `read` now.
+    pub read: u64,
+    /// Whether it moved.
+    pub moved: bool,
+    /// What is unread then, if it is known without reading; otherwise [`ConversationStore::count_unread`] tells.
+    pub unread: Option<UnreadCount>,
+    /// The newest entry at that moment: up to where what is unread is counted.
+    pub last_seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who is in the conversation.
+    pub membership: Membership,
+}
+
 /// What a command did. Durable.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// A message is in the log.
-    Appended {
-        /// The message; of a duplicate, the first one.
-        message: Message,
-        /// Whether it was in the log before.
-        duplicate: bool,
-        /// Who is in the conversation.
-        membership: Membership,
-    },
-    /// A watermark is where it should be.
-    Marked {
-        /// The conversation.
-        conversation: ConversationId,
-        /// Whose watermark.
-        member: MemberId,
-        /// The watermark `delivered` now.
-        delivered: u64,
-        /// The watermark `read` now.
-        read: u64,
-        /// Whether it moved.
-        moved: bool,
-        /// What is unread then, if it is known without reading; otherwise [`ConversationStore::count_unread`] tells.
-        unread: Option<UnreadCount>,
-        /// The newest entry at that moment: up to where what is unread is counted.
-        last_seq: u64,
-        /// When.
-        at: Timestamp,
-        /// Who is in the conversation.
-        membership: Membership,
-    },
-    /// What was found is in [`Applied::untold`].
+    /// Of [`Command::Append`].
+    Appended(Appended),
+    /// Of [`Command::Mark`].
+    Marked(Marked),
+    /// Of [`Command::Refresh`]: what was found is in [`Applied::untold`].
     Refreshed,
 }
 
@@ -195,7 +203,7 @@ pub struct Unfinished {
     /// Conversations whose logs have entries that the conversation does not know of.
     pub conversations: Vec<ConversationId>,
     /// The nodes, and when they were last seen, in milliseconds; the store's own business.
-    pub nodes: Vec<([u8; 12], i64)>,
+    pub(super) nodes: Vec<([u8; 12], i64)>,
 }
 
 /// Why a command was refused. It changed nothing.
@@ -387,18 +395,21 @@ pub struct ConversationCounts {
     pub messages: u64,
 }
 
-/// Conversations.
+/// The logs of conversations, as the sequencer writes them.
 #[async_trait]
-pub trait ConversationStore: Send + Sync {
-    /// Which database this is.
-    fn store_id(&self) -> StoreId;
-
+pub trait ConversationLog: Send + Sync {
     /// How many batches may be applied at the same time. Commands of one conversation must never be in two of them.
     fn lanes(&self) -> usize;
 
     /// Everything with a position up to here is durable and visible, and every change that begins from now on gets a
     /// larger one. The epoch changes when that cannot be kept up.
     fn horizon(&self) -> StreamPosition;
+
+    /// The position of the horizon, looked up afresh.
+    ///
+    /// # Errors
+    /// The store.
+    async fn position(&self) -> Result<Position, StoreError>;
 
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
     fn accepts(&self, place: StreamPosition) -> bool;
@@ -409,24 +420,28 @@ pub trait ConversationStore: Send + Sync {
     /// # Errors
     /// The store; then no command took effect, except where the error says that this is unknown.
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError>;
+}
 
+/// What is to be finished after nodes that are gone. A store that only one process writes has none.
+#[async_trait]
+pub trait Recovery: Send + Sync {
     /// What nodes that are gone have left half done. Each conversation has to be refreshed ([`Command::Refresh`]), then
-    /// [`ConversationStore::finished`] is told. A store that only one process writes has nothing.
+    /// [`Recovery::finished`] is told.
     ///
     /// # Errors
     /// The store.
-    async fn unfinished(&self) -> Result<Unfinished, StoreError> {
-        Ok(Unfinished::default())
-    }
+    async fn unfinished(&self) -> Result<Unfinished, StoreError>;
 
     /// What was left is finished now.
     ///
     /// # Errors
     /// The store; then it is found once more.
-    async fn finished(&self, _: Unfinished) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError>;
+}
 
+/// Conversations, as they are read.
+#[async_trait]
+pub trait ConversationStore: Send + Sync {
     /// The kind and members of a conversation. Here and below, `by` is whose request the read belongs to.
     ///
     /// # Errors
@@ -505,12 +520,6 @@ pub trait ConversationStore: Send + Sync {
         last: u64,
     ) -> Result<UnreadCount, StoreError>;
 
-    /// How many conversations and messages there are.
-    ///
-    /// # Errors
-    /// The store.
-    async fn count(&self) -> Result<ConversationCounts, StoreError>;
-
     /// When members received and read entries: for each range the times of its entries, in their order. `asking` is who
     /// wants to know.
     ///
@@ -536,10 +545,4 @@ pub trait ConversationStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError>;
-
-    /// The horizon, looked up afresh.
-    ///
-    /// # Errors
-    /// The store.
-    async fn position(&self) -> Result<Position, StoreError>;
 }

@@ -37,12 +37,13 @@ use protocol::ErrorCode;
 
 pub use archive::Archive;
 pub use audit::AuditStore;
-pub use conversations::ConversationStore;
+pub use conversations::{ConversationLog, ConversationStore, Recovery};
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
 use crate::failure::Failure;
+use conversations::{ConversationCounts, StoreId};
 
 /// Why the store could not do what was asked. Nothing was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +110,15 @@ pub trait Backend: Send + Sync {
     /// The reason why not.
     async fn check(&self) -> Result<(), StoreError>;
 
+    /// Which database this is.
+    fn store_id(&self) -> StoreId;
+
+    /// How many conversations and messages there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<ConversationCounts, StoreError>;
+
     /// How large it is, in bytes.
     ///
     /// # Errors
@@ -126,8 +136,12 @@ pub struct Store {
     pub members: Arc<dyn MemberStore>,
     /// Sessions and their refresh tokens.
     pub sessions: Arc<dyn SessionStore>,
-    /// Conversations with their logs, watermarks and receipts.
+    /// Conversations with their watermarks and receipts, to be read.
     pub conversations: Arc<dyn ConversationStore>,
+    /// Their logs, to be written.
+    pub log: Arc<dyn ConversationLog>,
+    /// What is to be finished after others; nothing where there are no others.
+    pub recovery: Option<Arc<dyn Recovery>>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
     /// Everything, as rows.

@@ -10,7 +10,7 @@ use protocol::{
 };
 
 use super::conversations::{
-    Append, Beginning, Mark, MarkKind, Membership, NewConversation, Outcome, Refusal, UnreadCount,
+    Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount,
 };
 
 /// A member, as the rules see them.
@@ -155,8 +155,8 @@ pub(super) fn marked(
     at: Timestamp,
     unread: Option<UnreadCount>,
     membership: &Membership,
-) -> Outcome {
-    Outcome::Marked {
+) -> Marked {
+    Marked {
         conversation: mark.conversation,
         member: mark.member,
         delivered: after.delivered,

@@ -11,13 +11,13 @@ use members_book::position::{Position, StreamPosition};
 /// Everything up to here is known, as a client knows it that has a cursor.
 async fn place(f: &Fixture) -> StreamPosition {
     f.settle().await;
-    f.store.conversations.horizon()
+    f.store.log.horizon()
 }
 
 /// The newest entry that a client learns of from there: it syncs from its cursor, or from nothing if that is not good.
 async fn learns(f: &Fixture, member: MemberId, from: StreamPosition) -> u64 {
     let store = &f.store.conversations;
-    let since = store.accepts(from).then_some(from.position);
+    let since = f.store.log.accepts(from).then_some(from.position);
     let changes = store.changes(member, since).await.unwrap();
     changes.conversations.first().map_or(0, |conversation| conversation.last_seq)
 }
@@ -36,9 +36,9 @@ async fn a_clock_that_goes_back_makes_no_cursor_skip() {
     assert_eq!(learns(&f, ben, before).await, 2, "a cursor of before the step");
     f.say(ana, ben, "3").await;
     assert_eq!(learns(&f, ben, after).await, 3, "a cursor of after the step");
-    assert!(f.store.conversations.accepts(after), "which is good");
+    assert!(f.store.log.accepts(after), "which is good");
     let long_ago = StreamPosition { position: Position(before.position.0 - 120_000), ..before };
-    assert!(f.store.conversations.accepts(long_ago), "the step is behind nothing of two minutes ago");
+    assert!(f.store.log.accepts(long_ago), "the step is behind nothing of two minutes ago");
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_cursor_from_before_a_restored_backup_is_recognised() {
     let f = Fixture::sqlite();
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     f.say(ana, ben, "1").await;
-    let in_the_backup = f.store.conversations.horizon();
+    let in_the_backup = f.store.log.horizon();
     f.store.backend.close().await;
     let folder = Arc::clone(&f.folder);
     let (file, backup) = (folder.path().join("store.db"), folder.path().join("backup.db"));
@@ -78,20 +78,20 @@ async fn a_cursor_from_before_a_restored_backup_is_recognised() {
     for content in ["vanished 2", "vanished 3"] {
         f.say(ana, ben, content).await;
     }
-    let lost = f.store.conversations.horizon();
+    let lost = f.store.log.horizon();
     f.store.backend.close().await;
     drop(f);
     std::fs::copy(&backup, &file).unwrap();
 
     let f = Fixture::sqlite_in(folder).unwrap();
-    assert!(!f.store.conversations.accepts(lost));
+    assert!(!f.store.log.accepts(lost));
     for content in ["2", "3", "4"] {
         f.say(ana, ben, content).await;
     }
-    let horizon = f.store.conversations.horizon();
+    let horizon = f.store.log.horizon();
     assert!(lost.position < horizon.position, "the position is one of this store again");
-    assert!(!f.store.conversations.accepts(lost), "and the cursor is not");
-    assert!(f.store.conversations.accepts(in_the_backup) && f.store.conversations.accepts(horizon));
+    assert!(!f.store.log.accepts(lost), "and the cursor is not");
+    assert!(f.store.log.accepts(in_the_backup) && f.store.log.accepts(horizon));
 }
 
 /// Nobody syncs in full because of a restart.
@@ -103,7 +103,7 @@ async fn a_restart_keeps_cursors() {
         let cursor = place(&f).await;
         let f = f.reopened().await;
         f.store.backend.opened().await.unwrap();
-        assert!(f.store.conversations.accepts(cursor));
+        assert!(f.store.log.accepts(cursor));
         f.say(ana, ben, "2").await;
         assert_eq!(learns(&f, ben, cursor).await, 2);
     }

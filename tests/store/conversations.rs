@@ -14,8 +14,8 @@ use members_book::{
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Command, Mark, MarkKind, NewConversation, Outcome, Range, ReceiptRange, ReceiptTimes,
-            Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
+            Admission, Append, Appended, Command, Mark, MarkKind, NewConversation, Outcome, Range, ReceiptRange,
+            ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
         },
         turns::Caller,
     },
@@ -118,13 +118,15 @@ async fn a_log_counts_from_one(f: &Fixture) {
 async fn a_retry_returns_the_first_message(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let id = client_id();
-    let Ok(Outcome::Appended { message: first, duplicate: false, .. }) = f.apply(append(ana, ben, id, "once")).await
+    let Ok(Outcome::Appended(Appended { message: first, duplicate: false, .. })) =
+        f.apply(append(ana, ben, id, "once")).await
     else {
         panic!()
     };
     f.say(ben, ana, "between").await;
     f.wait(1_000_000);
-    let Ok(Outcome::Appended { message, duplicate: true, .. }) = f.apply(append(ana, ben, id, "twice")).await else {
+    let Ok(Outcome::Appended(Appended { message, duplicate: true, .. })) = f.apply(append(ana, ben, id, "twice")).await
+    else {
         panic!()
     };
     assert_eq!(message, first);
@@ -141,7 +143,7 @@ async fn a_retry_within_one_batch_too(f: &Fixture) {
         .outcomes
         .into_iter()
         .map(|outcome| match outcome {
-            Ok(Outcome::Appended { message, duplicate, .. }) => (message.seq, duplicate),
+            Ok(Outcome::Appended(Appended { message, duplicate, .. })) => (message.seq, duplicate),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -153,7 +155,7 @@ async fn a_client_id_counts_per_conversation_and_sender(f: &Fixture) {
     let id = client_id();
     for (from, to) in [(ana, ben), (ana, eva), (ben, ana)] {
         let outcome = f.apply(append(from, to, id, "mine")).await;
-        assert!(matches!(outcome, Ok(Outcome::Appended { duplicate: false, .. })), "{outcome:?}");
+        assert!(matches!(outcome, Ok(Outcome::Appended(Appended { duplicate: false, .. }))), "{outcome:?}");
     }
 }
 
@@ -182,7 +184,10 @@ async fn a_retry_to_somebody_deactivated_returns_the_first_message(f: &Fixture) 
     let id = client_id();
     f.apply(append(ana, ben, id, "once")).await.unwrap();
     f.change(ben, Change::Active(false)).await;
-    assert!(matches!(f.apply(append(ana, ben, id, "once")).await, Ok(Outcome::Appended { duplicate: true, .. })));
+    assert!(matches!(
+        f.apply(append(ana, ben, id, "once")).await,
+        Ok(Outcome::Appended(Appended { duplicate: true, .. }))
+    ));
     assert_eq!(f.apply(append(ana, ben, client_id(), "new")).await.unwrap_err(), Refusal::RecipientDeactivated);
 }
 
@@ -559,7 +564,7 @@ async fn partners_are_those_with_a_conversation(f: &Fixture) {
 async fn many_writers_leave_no_hole(f: &Fixture) {
     let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
     let writers = (0..8).map(|writer| {
-        let store = f.store.conversations.clone();
+        let store = f.store.log.clone();
         tokio::spawn(async move {
             for _ in 0..50 {
                 let (from, to) = [(ana, ben), (ben, ana), (eva, ana)][writer % 3];

@@ -133,7 +133,7 @@ async fn an_interrupted_copy_goes_on_where_it_was() {
     let (file, database) = (Fixture::sqlite(), Fixture::mongodb().await);
     let members = fill(&file).await;
     // As if it had been stopped in the middle of the messages.
-    let source = file.store.conversations.store_id();
+    let source = file.store.backend.store_id();
     assert_eq!(database.store.archive.begin_copy(source).await.unwrap(), Some(false));
     for part in [Part::Members, Part::Sessions, Part::RefreshTokens, Part::Conversations] {
         let rows = file.store.archive.rows(part, None, 100).await.unwrap();

@@ -11,8 +11,8 @@ use members_book::{
         Store, StoreError,
         changes::{Actor, Change, Changed},
         conversations::{
-            Append, Applied, Command, Mark, MarkKind, NewConversation, Outcome, ReceiptRange, ReceiptTimes, Refusal,
-            UnreadCount,
+            Append, Appended, Applied, Command, Mark, MarkKind, Marked, NewConversation, Outcome, ReceiptRange,
+            ReceiptTimes, Refusal, UnreadCount,
         },
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
@@ -114,7 +114,7 @@ impl Fixture {
             // Entries are taken to be as old as the window allows.
             tokio::time::sleep(2 * WINDOW + Duration::from_millis(20)).await;
         }
-        self.store.conversations.position().await.unwrap()
+        self.store.log.position().await.unwrap()
     }
 
     /// The time now.
@@ -164,13 +164,13 @@ impl Fixture {
 
     /// Applies commands together.
     pub async fn apply_all(&self, commands: Vec<Command>) -> Applied {
-        self.store.conversations.apply(commands).await.unwrap()
+        self.store.log.apply(commands).await.unwrap()
     }
 
     /// Stores a message from one member to another.
     pub async fn say(&self, from: MemberId, to: MemberId, content: &str) -> Message {
         match self.apply(append(from, to, crate::harness::client_id(), content)).await {
-            Ok(Outcome::Appended { message, duplicate: false, .. }) => message,
+            Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) => message,
             other => panic!("{other:?}"),
         }
     }
@@ -184,7 +184,7 @@ impl Fixture {
         seq: u64,
     ) -> (u64, u64, Option<u64>, bool) {
         match self.apply(Command::Mark(Mark { conversation, member, kind, seq })).await {
-            Ok(Outcome::Marked { delivered, read, last_seq, moved, unread, .. }) => {
+            Ok(Outcome::Marked(Marked { delivered, read, last_seq, moved, unread, .. })) => {
                 let counted = self.unread_between(conversation, member, read, last_seq).await;
                 assert!(unread.is_none_or(|unread| unread == counted), "{unread:?} and {counted:?}");
                 (delivered, read, (kind == MarkKind::Read).then_some(counted.count), moved)

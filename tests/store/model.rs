@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use members_book::{
     service::messaging::direct_conversation,
-    store::conversations::{Command, Mark, MarkKind, Outcome, Range, UnreadCount},
+    store::conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
 };
 use proptest::prelude::*;
 use protocol::{
@@ -128,7 +128,7 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
             Step::Say { from, to, client_id, content } => {
                 let model = models.entry(direct_conversation(members[*from], members[*to])).or_default();
                 let (seq, known, content) = model.say(members[*from], id(*client_id), content);
-                let Ok(Outcome::Appended { message, duplicate, .. }) = outcome else { panic!("{outcome:?}") };
+                let Ok(Outcome::Appended(Appended { message, duplicate, .. })) = outcome else { panic!("{outcome:?}") };
                 assert_eq!((message.seq, duplicate, message.content), (seq, known, content));
             }
             Step::Mark { from, to, kind, seq } => {
@@ -139,9 +139,16 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 let before = model.watermarks(members[*from]);
                 model.mark(members[*from], *kind, *seq, f.now());
                 let after = model.watermarks(members[*from]);
-                let Ok(Outcome::Marked {
-                    conversation, member, delivered, read, moved, unread: known, last_seq, ..
-                }) = outcome
+                let Ok(Outcome::Marked(Marked {
+                    conversation,
+                    member,
+                    delivered,
+                    read,
+                    moved,
+                    unread: known,
+                    last_seq,
+                    ..
+                })) = outcome
                 else {
                     panic!("{outcome:?}")
                 };

@@ -11,7 +11,7 @@ use members_book::{
     store::{
         StoreError,
         changes::{Actor, Change},
-        conversations::{Append, Command, Mark, MarkKind, Outcome, Range, Refusal},
+        conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, Refusal},
         mongo::migrations::INDEXES,
         turns::Caller,
     },
@@ -67,7 +67,7 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
                         batch.extend([append(ben, ana, client_id(), "back"), append(ana, ben, client_id(), "again")]);
                     }
                     for outcome in node_of.apply_all(batch).await.outcomes {
-                        let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+                        let Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) = outcome else {
                             panic!("{outcome:?}")
                         };
                         acknowledged.push(message);
@@ -116,7 +116,7 @@ async fn a_retry_on_other_nodes_at_the_same_moment_is_one_message() {
     for _ in 0..10 {
         let id = client_id();
         let send = |node: &Fixture| {
-            let store = Arc::clone(&node.store.conversations);
+            let store = Arc::clone(&node.store.log);
             tokio::spawn(
                 async move { store.apply(vec![append(ana, ben, id, "once")]).await.unwrap().outcomes.remove(0) },
             )
@@ -124,7 +124,7 @@ async fn a_retry_on_other_nodes_at_the_same_moment_is_one_message() {
         let mut firsts = 0;
         let mut messages = Vec::new();
         for sent in nodes.iter().map(send).collect::<Vec<_>>() {
-            let Ok(Outcome::Appended { message, duplicate, .. }) = sent.await.unwrap() else { panic!() };
+            let Ok(Outcome::Appended(Appended { message, duplicate, .. })) = sent.await.unwrap() else { panic!() };
             firsts += usize::from(!duplicate);
             messages.push(message);
         }
@@ -141,7 +141,7 @@ async fn a_cursor_is_good_on_every_node() {
     let (one, other) = (Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(database));
     let (ana, ben) = (one.member("Ana").await, one.member("Ben").await);
     one.say(ana, ben, "1").await;
-    assert_eq!(one.store.conversations.store_id(), other.store.conversations.store_id());
+    assert_eq!(one.store.backend.store_id(), other.store.backend.store_id());
     for (from, to) in [(&one, &other), (&other, &one)] {
         from.settle().await;
         let since = from.store.conversations.changes(ben, None).await.unwrap().position;
@@ -173,7 +173,7 @@ async fn cursors_taken_during_writes_skip_nothing() {
     let mut done = false;
     while !done {
         done = writing.is_finished();
-        reader.store.conversations.position().await.unwrap();
+        reader.store.log.position().await.unwrap();
         let changes = reader.store.conversations.changes(ben, cursor).await.unwrap();
         for conversation in changes.conversations {
             known = known.max(conversation.last_seq);
@@ -224,7 +224,7 @@ async fn on_a_server_with_fail_points() -> (Arc<database::Server>, Fixture) {
 
 /// What a batch did; one that was refused because the database was away did nothing, and is tried again.
 async fn applied(f: &Fixture, batch: Vec<Command>) -> Vec<Result<Outcome, Refusal>> {
-    let apply = async || f.store.conversations.apply(batch.clone()).await.ok();
+    let apply = async || f.store.log.apply(batch.clone()).await.ok();
     eventually("the database", apply).await.outcomes
 }
 
@@ -247,7 +247,7 @@ async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
         server.fail(doc! { "times": 1 }, fault.clone()).await;
         let batch = vec![append(ana, ben, client_id(), "one"), append(ben, ana, client_id(), "two")];
         for (place, outcome) in (0..).zip(applied(&f, batch).await) {
-            let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else {
+            let Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) = outcome else {
                 panic!("{fault}: {outcome:?}")
             };
             assert_eq!(message.seq, round * 2 - 2 + place, "{fault}");
@@ -255,7 +255,7 @@ async fn an_insert_whose_outcome_is_unknown_is_looked_up() {
         let seq = round * 2 - 1;
         let mark = Mark { conversation: direct_conversation(ana, ben), member: ben, kind: MarkKind::Read, seq };
         let marked = applied(&f, vec![Command::Mark(mark)]).await.remove(0);
-        let Ok(Outcome::Marked { delivered, read, last_seq, moved, .. }) = marked else {
+        let Ok(Outcome::Marked(Marked { delivered, read, last_seq, moved, .. })) = marked else {
             panic!("{fault}: {marked:?}")
         };
         assert_eq!((delivered, read, last_seq, moved), (seq, seq, seq, true));
@@ -345,7 +345,7 @@ async fn it_starts_without_the_database_and_survives_its_loss() {
     let started = std::time::Instant::now();
     for _ in 0..20 {
         let batch = vec![append(ana, ben, client_id(), "lost")];
-        assert!(matches!(f.store.conversations.apply(batch).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(f.store.log.apply(batch).await, Err(StoreError::Unavailable(_))));
         assert!(matches!(f.store.members.by_id(Caller::System, ana).await, Err(StoreError::Unavailable(_))));
     }
     assert!(started.elapsed() < Duration::from_secs(1), "it fails fast");
@@ -361,13 +361,13 @@ async fn what_was_under_way_when_the_database_died_is_known_when_it_is_back() {
     let server = database::Server::start(&[]).await;
     let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(2));
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
-    let store = Arc::clone(&f.store.conversations);
+    let store = Arc::clone(&f.store.log);
     let (sender, mut acknowledged) = tokio::sync::mpsc::channel(1000);
     let writer = tokio::spawn(async move {
         for _ in 0..300 {
             // Refused while it is down: then nothing was stored.
             if let Ok(applied) = store.apply(vec![append(ana, ben, client_id(), "x")]).await
-                && let Some(Ok(Outcome::Appended { message, .. })) = applied.outcomes.into_iter().next()
+                && let Some(Ok(Outcome::Appended(Appended { message, .. }))) = applied.outcomes.into_iter().next()
             {
                 sender.send(message.seq).await.unwrap();
             } else {
@@ -407,17 +407,17 @@ async fn a_dead_node_is_looked_after() {
     database.collection::<Document>("nodes").insert_one(dead).await.unwrap();
     let another = Fixture::mongodb_in(Arc::clone(f.database.as_ref().unwrap()));
     let store = &another.store.conversations;
-    let unfinished = store.unfinished().await.unwrap();
+    let recovery = another.store.recovery.as_ref().unwrap();
+    let unfinished = recovery.unfinished().await.unwrap();
     assert_eq!(unfinished.conversations, [direct_conversation(ana, ben)]);
     let applied = another.apply_all(vec![Command::Refresh(unfinished.conversations[0])]).await;
     assert!(matches!(&*applied.outcomes, [Ok(Outcome::Refreshed)]));
     assert_eq!(applied.untold.iter().map(|untold| untold.message.seq).collect::<Vec<_>>(), [1]);
-    store.finished(unfinished).await.unwrap();
+    recovery.finished(unfinished).await.unwrap();
     assert_eq!(store.changes(ben, None).await.unwrap().conversations.remove(0).last_seq, 1);
     let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
     assert_eq!(nodes, 2, "the dead node is off the list");
-    let nothing = store.unfinished().await.unwrap();
-    assert!(nothing.conversations.is_empty() && nothing.nodes.is_empty());
+    assert!(recovery.unfinished().await.unwrap().conversations.is_empty());
     let applied = another.apply_all(vec![Command::Refresh(direct_conversation(ana, ben))]).await;
     assert!(applied.untold.is_empty(), "it is told once");
 }
@@ -430,7 +430,7 @@ async fn nodes_that_start_at_once_make_one_schema() {
     let ana = nodes[0].member("Ana").await;
     for node in &nodes {
         assert!(node.store.members.by_id(Caller::System, ana).await.unwrap().is_some());
-        assert_eq!(node.store.conversations.store_id(), nodes[0].store.conversations.store_id());
+        assert_eq!(node.store.backend.store_id(), nodes[0].store.backend.store_id());
     }
 }
 
@@ -611,9 +611,9 @@ async fn gathering_messages_into_batches_pays() {
     let metrics = Arc::new(members_book::telemetry::Metrics::new());
     let hub = Arc::new(members_book::hub::Hub::new(10, Arc::clone(&metrics)));
     let events = members_book::service::events::Events::new(hub, Arc::clone(&metrics));
-    let store = Arc::clone(&f.store.conversations);
+    let store = Arc::clone(&f.store.log);
     let (sequencer, lanes) =
-        Sequencer::start(Arc::clone(&store), &events, Duration::from_secs(60), &metrics, &watched().1);
+        Sequencer::start(Arc::clone(&store), None, &events, Duration::from_secs(60), &metrics, &watched().1);
     let sequencer = Arc::new(sequencer);
     let command = move |sender: usize| {
         let from = members[sender % 32];
@@ -626,10 +626,10 @@ async fn gathering_messages_into_batches_pays() {
         let (of_gathered, sequencer) = (Arc::clone(&command), Arc::clone(&sequencer));
         let gathered = pace(senders, count, move |sender| {
             let command = of_gathered(sender);
-            let Command::Append(Append { conversation, .. }) = &command else { unreachable!() };
+            let Command::Append(append) = command else { unreachable!() };
             let (answer, answered) = tokio::sync::oneshot::channel();
-            let respond = Box::new(move |outcome: Result<Outcome, _>| answer.send(outcome.is_ok()).unwrap());
-            sequencer.submit(*conversation, Submission { command: command.clone(), origin: None, respond });
+            let respond = Box::new(move |appended: Result<Appended, _>| answer.send(appended.is_ok()).unwrap());
+            sequencer.submit(Submission::Append { append, origin: None, respond });
             async move { assert!(answered.await.unwrap()) }
         });
         gathered_at_256 = gathered.await;

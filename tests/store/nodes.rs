@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use members_book::store::{
     StoreError,
-    conversations::{Command, Outcome, Refusal},
+    conversations::{Appended, Command, Outcome, Refusal},
     mongo::Nodes,
     turns::Caller,
 };
@@ -58,14 +58,14 @@ async fn a_node_whose_place_was_taken_moves_no_cursor_and_serves_nobody() {
     let meta = database.open().await.collection::<Document>("meta");
     let taken = doc! { "$set": { "holder": ObjectId::new() } };
     assert_eq!(meta.update_one(doc! { "_id": "epochs" }, taken).await.unwrap().modified_count, 1);
-    let before = f.store.conversations.horizon();
-    assert!(f.store.conversations.position().await.is_err(), "it asks at once");
+    let before = f.store.log.horizon();
+    assert!(f.store.log.position().await.is_err(), "it asks at once");
     let refused = async || f.store.members.by_id(Caller::System, ana).await.err();
     let StoreError::Unavailable(why) = eventually("the end", refused).await else { panic!() };
     assert!(why.contains("has taken the place of this one"), "{why}");
-    assert!(f.store.conversations.apply(vec![append(ana, ben, client_id(), "2")]).await.is_err());
+    assert!(f.store.log.apply(vec![append(ana, ben, client_id(), "2")]).await.is_err());
     // One beat may have come back just before.
-    let moved = f.store.conversations.horizon().position.0 - before.position.0;
+    let moved = f.store.log.horizon().position.0 - before.position.0;
     assert!(moved < 1_500, "{moved}");
     f.store.backend.close().await;
 }
@@ -89,7 +89,7 @@ async fn a_batch_that_is_refused_half_way_has_an_outcome_for_each_message() {
     let Some(Err(Refusal::Failed(why))) = outcomes.pop() else { panic!() };
     assert_eq!(members_book::failure::Failure::from(why).code, ErrorCode::Internal);
     for (seq, outcome) in (2_u64..).zip(&outcomes) {
-        let Ok(Outcome::Appended { message, duplicate: false, .. }) = outcome else { panic!("{outcome:?}") };
+        let Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) = outcome else { panic!("{outcome:?}") };
         assert_eq!((message.seq, message.content.as_str()), (seq, "stored"));
     }
     let next = f.say(ben, ana, "next").await.seq;

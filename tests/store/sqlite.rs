@@ -32,17 +32,17 @@ async fn everything_is_there_after_a_reopening() {
     let f = Fixture::sqlite();
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let message = f.say(ana, ben, "hello").await;
-    let position = f.store.conversations.position().await.unwrap();
-    let id = f.store.conversations.store_id();
+    let position = f.store.log.position().await.unwrap();
+    let id = f.store.backend.store_id();
     f.store.backend.close().await;
     let folder = Arc::clone(&f.folder);
     drop(f);
 
     let f = Fixture::sqlite_in(folder).unwrap();
-    assert_eq!(f.store.conversations.store_id(), id);
-    assert_eq!(f.store.conversations.position().await.unwrap(), position);
+    assert_eq!(f.store.backend.store_id(), id);
+    assert_eq!(f.store.log.position().await.unwrap(), position);
     assert_eq!(f.say(ben, ana, "hi").await.seq, message.seq + 1);
-    assert_eq!(f.store.conversations.position().await.unwrap(), Position(position.0 + 1));
+    assert_eq!(f.store.log.position().await.unwrap(), Position(position.0 + 1));
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_closed_store_says_so() {
     let f = Fixture::sqlite();
     f.store.backend.close().await;
     assert!(matches!(f.store.members.by_id(Caller::System, f.ids.member()).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(f.store.conversations.apply(Vec::new()).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(f.store.log.apply(Vec::new()).await, Err(StoreError::Unavailable(_))));
     assert!(f.store.backend.check().await.is_err());
 }
 

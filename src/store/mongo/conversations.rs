@@ -30,10 +30,10 @@ use super::{
 use crate::{
     position::{Position, StreamPosition},
     store::{
-        ConversationStore, StoreError,
+        ConversationLog, ConversationStore, Recovery, StoreError,
         conversations::{
             Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, StoreId, SyncPart, Unfinished, UnreadCount,
+            ReceiptRange, ReceiptTimes, SyncPart, Unfinished, UnreadCount,
         },
         pages::{List, Part},
         turns::{Caller, Turn},
@@ -202,7 +202,7 @@ fn unread_range(document: &ConversationDoc, member: MemberId) -> (u64, u64) {
 }
 
 /// From what the database knows of its collections, without looking at every document.
-async fn count(db: &Db) -> Result<ConversationCounts, Fault> {
+pub(super) async fn count(db: &Db) -> Result<ConversationCounts, Fault> {
     let count = async |name| db.collection::<Document>(name).estimated_document_count().max_time(db.max_time).await;
     Ok(ConversationCounts { conversations: count("conversations").await?, messages: count("messages").await? })
 }
@@ -242,11 +242,7 @@ async fn partners(db: &Db, member: MemberId) -> Result<Vec<MemberId>, Fault> {
 }
 
 #[async_trait]
-impl ConversationStore for Mongo {
-    fn store_id(&self) -> StoreId {
-        self.core.link.store_id()
-    }
-
+impl ConversationLog for Mongo {
     fn accepts(&self, place: StreamPosition) -> bool {
         self.core.link.horizon.accepts(place)
     }
@@ -269,6 +265,17 @@ impl ConversationStore for Mongo {
         self.count_error(applied)
     }
 
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.read(Turn::SYSTEM, async move |core, _| {
+            core.link.beat().await?;
+            Ok(core.link.horizon.now().position)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Recovery for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
         let own = self.core.link.identity.node;
@@ -280,7 +287,10 @@ impl ConversationStore for Mongo {
         self.core.looked.store(true, Ordering::Relaxed);
         Ok(())
     }
+}
 
+#[async_trait]
+impl ConversationStore for Mongo {
     async fn membership(&self, by: Caller, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
         self.read(Turn::of(by), async move |_, db| membership(&db, conversation).await).await
     }
@@ -359,10 +369,6 @@ impl ConversationStore for Mongo {
         .await
     }
 
-    async fn count(&self) -> Result<ConversationCounts, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, async move |_, db| count(&db).await).await
-    }
-
     async fn receipt_times(
         &self,
         asking: MemberId,
@@ -381,13 +387,5 @@ impl ConversationStore for Mongo {
 
     async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
         self.read(Turn::heavy(member), async move |core, db| changes_below(&core, &db, member, &part).await).await
-    }
-
-    async fn position(&self) -> Result<Position, StoreError> {
-        self.read(Turn::SYSTEM, async move |core, _| {
-            core.link.beat().await?;
-            Ok(core.link.horizon.now().position)
-        })
-        .await
     }
 }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+    conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
     rules::{self, End, MemberFacts, Reached, Verdict},
 };
 
@@ -130,7 +130,7 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
 /// The message that a command of this batch has stored.
 fn stored(outcome: &Result<Outcome, Refusal>) -> Option<MessageId> {
     match outcome {
-        Ok(Outcome::Appended { message, duplicate: false, .. }) => Some(message.id),
+        Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) => Some(message.id),
         _ => None,
     }
 }

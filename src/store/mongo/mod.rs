@@ -72,6 +72,7 @@ use self::{
 };
 use super::{
     Backend, Store, StoreError,
+    conversations::{ConversationCounts, StoreId},
     turns::{Caller, Turn},
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
@@ -159,6 +160,8 @@ impl Mongo {
             members: Arc::clone(&mongo) as _,
             sessions: Arc::clone(&mongo) as _,
             conversations: Arc::clone(&mongo) as _,
+            log: Arc::clone(&mongo) as _,
+            recovery: Some(Arc::clone(&mongo) as _),
             audit: Arc::clone(&mongo) as _,
             archive: Arc::clone(&mongo) as _,
             recommendations: Arc::clone(&mongo) as _,
@@ -277,6 +280,14 @@ impl Backend for Mongo {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.core.link.db().await.map(drop)
+    }
+
+    fn store_id(&self) -> StoreId {
+        self.core.link.store_id()
+    }
+
+    async fn count(&self) -> Result<ConversationCounts, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, async move |_, db| conversations::count(&db).await).await
     }
 
     async fn size(&self) -> Result<u64, StoreError> {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    conversations::{Mark, Outcome, Refusal},
+    conversations::{Appended, Mark, Outcome, Refusal},
     rules,
 };
 
@@ -46,7 +46,7 @@ pub(super) async fn settle(
                         let newest = newest.entry(message.conversation).or_default();
                         *newest = message.seq.max(*newest);
                         let membership = conversation.state.membership.clone();
-                        Ok(Outcome::Appended { message, duplicate, membership })
+                        Ok(Outcome::Appended(Appended { message, duplicate, membership }))
                     }
                     Err(error) => Err(Refusal::Failed(error)),
                 }
@@ -74,7 +74,7 @@ fn move_watermark(working: &mut WorkingSet, mark: &Mark, last_seq: u64, now: Tim
         moved.entry(place).or_insert(before);
         *marked_at = at;
     }
-    Ok(rules::marked(mark, (before, *watermarks), last_seq, at, None, &state.membership))
+    Ok(Outcome::Marked(rules::marked(mark, (before, *watermarks), last_seq, at, None, &state.membership)))
 }
 
 /// What has to be written beside the messages.

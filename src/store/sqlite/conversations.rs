@@ -19,10 +19,10 @@ use super::{
 use crate::{
     position::{Epoch, Position, StreamPosition},
     store::{
-        ConversationStore, StoreError,
+        ConversationLog, ConversationStore, StoreError,
         conversations::{
             Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, StoreId, SyncPart, UnreadCount,
+            ReceiptRange, ReceiptTimes, SyncPart, UnreadCount,
         },
         pages::{Entries, List, Part},
         turns::{Caller, Turn},
@@ -248,18 +248,14 @@ fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec
 }
 
 /// Logs have no holes, so the last numbers add up to the number of messages.
-fn count(connection: &Connection) -> rusqlite::Result<ConversationCounts> {
+pub(super) fn count(connection: &Connection) -> rusqlite::Result<ConversationCounts> {
     let mut query =
         connection.prepare_cached("SELECT count(*), ifnull(sum(last_seq), 0) FROM conversations WHERE last_seq > 0")?;
     query.query_row([], |row| Ok(ConversationCounts { conversations: row.get(0)?, messages: row.get(1)? }))
 }
 
 #[async_trait]
-impl ConversationStore for Sqlite {
-    fn store_id(&self) -> StoreId {
-        self.store_id
-    }
-
+impl ConversationLog for Sqlite {
     fn lanes(&self) -> usize {
         1
     }
@@ -282,6 +278,13 @@ impl ConversationStore for Sqlite {
         applied
     }
 
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.read(Turn::SYSTEM, position).await
+    }
+}
+
+#[async_trait]
+impl ConversationStore for Sqlite {
     async fn membership(&self, by: Caller, conversation: ConversationId) -> Result<Option<Membership>, StoreError> {
         self.read(Turn::of(by), move |connection| membership(connection, conversation)).await
     }
@@ -359,10 +362,6 @@ impl ConversationStore for Sqlite {
         .await
     }
 
-    async fn count(&self) -> Result<ConversationCounts, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, count).await
-    }
-
     async fn receipt_times(
         &self,
         asking: MemberId,
@@ -386,9 +385,5 @@ impl ConversationStore for Sqlite {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| changes_below(connection, epoch, member, &part);
         self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
-    }
-
-    async fn position(&self) -> Result<Position, StoreError> {
-        self.read(Turn::SYSTEM, position).await
     }
 }

@@ -25,7 +25,9 @@ use super::{
 use crate::{
     position::Position,
     store::{
-        conversations::{Append, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, UnreadCount},
+        conversations::{
+            Append, Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, UnreadCount,
+        },
         rules::{self, End, MemberFacts, Reached, Verdict},
     },
 };
@@ -243,11 +245,11 @@ fn append_message(
     state.newest = Some(position);
     state.changed = position;
     state.dirty = true;
-    Ok(Ok(Outcome::Appended { message, duplicate: false, membership: state.membership.clone() }))
+    Ok(Ok(Outcome::Appended(Appended { message, duplicate: false, membership: state.membership.clone() })))
 }
 
 fn duplicate(message: Message, state: &LogState) -> Outcome {
-    Outcome::Appended { message, duplicate: true, membership: state.membership.clone() }
+    Outcome::Appended(Appended { message, duplicate: true, membership: state.membership.clone() })
 }
 
 fn first_message(
@@ -334,7 +336,7 @@ fn move_watermark(
         state.marked_at = at;
     }
     let unread = state.recent.of_others(place, end.seq.saturating_sub(after.read)).map(UnreadCount::of);
-    Ok(Ok(rules::marked(&mark, (before, after), end.seq, at, unread, &state.membership)))
+    Ok(Ok(Outcome::Marked(rules::marked(&mark, (before, after), end.seq, at, unread, &state.membership))))
 }
 
 /// Writes every conversation that changed, and gives it back to the writer's memory.

@@ -55,7 +55,7 @@ use self::{
 };
 use super::{
     Backend, Store, StoreError,
-    conversations::StoreId,
+    conversations::{ConversationCounts, StoreId},
     epochs::Epochs,
     turns::{Caller, Turn},
 };
@@ -145,6 +145,8 @@ impl Sqlite {
             members: Arc::clone(&sqlite) as _,
             sessions: Arc::clone(&sqlite) as _,
             conversations: Arc::clone(&sqlite) as _,
+            log: Arc::clone(&sqlite) as _,
+            recovery: None,
             audit: Arc::clone(&sqlite) as _,
             archive: Arc::clone(&sqlite) as _,
             recommendations: Arc::clone(&sqlite) as _,
@@ -221,6 +223,14 @@ impl Backend for Sqlite {
         })
         .await?;
         self.writer.health()
+    }
+
+    fn store_id(&self) -> StoreId {
+        self.store_id
+    }
+
+    async fn count(&self) -> Result<ConversationCounts, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, conversations::count).await
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
