@@ -8,13 +8,13 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use members_book::{
     budget::Budget,
     clock::SystemClock,
+    connection::{
+        Timing,
+        machine::{Machine, Moment},
+    },
     hub::{Connection, Frame, Hub, Outbox, OutboxLimits},
     ids::{Ids, SystemEntropy},
     service::connections::SignedIn,
-    session::{
-        Timing,
-        machine::{Moment, Session},
-    },
     store::{
         Store,
         conversations::{Append, Command, NewConversation},
@@ -78,14 +78,14 @@ fn machine(criterion: &mut Criterion) {
     criterion.bench_function("state machine, message.send", |bencher| {
         bencher.iter_batched_ref(
             || {
-                let mut session = Session::new(&timing, Instant::now());
+                let mut machine = Machine::new(&timing, Instant::now());
                 let mut effects = Vec::with_capacity(4);
-                session.text(now(), hello, &mut effects);
-                session.signed_in(now(), None, &signed_in, &mut effects);
+                machine.text(now(), hello, &mut effects);
+                machine.signed_in(now(), None, &signed_in, &mut effects);
                 effects.clear();
-                (session, effects)
+                (machine, effects)
             },
-            |(session, effects)| session.text(now(), black_box(&text), effects),
+            |(machine, effects)| machine.text(now(), black_box(&text), effects),
             BatchSize::SmallInput,
         );
     });

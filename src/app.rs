@@ -32,11 +32,11 @@ use crate::{
     admission::LEAVING_MAX,
     auth::Source,
     config::Settings,
+    connection,
     failure::Failure,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
-    session,
     store::{Backend, changes::Actor, members::MemberRecord},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -68,7 +68,7 @@ pub struct App {
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
     pub accounts: Arc<Accounts>,
-    session: Arc<session::Context>,
+    connection: Arc<connection::Context>,
     backend: Arc<dyn Backend>,
     lanes: Lanes,
     http_tasks: TaskTracker,
@@ -118,8 +118,8 @@ impl App {
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let metrics_listener = metrics_listener.map(TcpListener::into_std).transpose().map_err(start_error)?;
 
-        let (session, lanes) = base.session(&accounts, cursors);
-        let services = base.services(&session, photos, advice);
+        let (connection, lanes) = base.connection(&accounts, cursors);
+        let services = base.services(&connection, photos, advice);
         let limits = Arc::new(base.request_limits());
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
@@ -131,7 +131,7 @@ impl App {
             documents: services.documents,
             exports: services.exports,
             administration: services.administration,
-            session: Arc::clone(&session),
+            connection: Arc::clone(&connection),
             readiness: Arc::new(Readiness::new(Arc::clone(&base.store.backend))),
             supervisor: base.supervisor.clone(),
             metrics: Arc::clone(&base.metrics),
@@ -160,7 +160,7 @@ impl App {
         };
         let mut background = vec![base.supervisor.essential("http", server.run(listener))];
         let beside = background::Beside {
-            session: Arc::clone(&session),
+            connection: Arc::clone(&connection),
             accounts: Arc::clone(&accounts),
             profiles,
             limits,
@@ -181,7 +181,7 @@ impl App {
             photos: photo_place,
             generated_secret,
             accounts,
-            session,
+            connection,
             backend: Arc::clone(&base.store.backend),
             lanes,
             http_tasks,
@@ -204,8 +204,10 @@ impl App {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = session::socket::accept(stream, Vec::new()).await;
-        self.session.tasks.spawn(session::task::open(stream, peer, None, Arc::clone(&self.session)).run_to_end());
+        let stream = connection::socket::accept(stream, Vec::new()).await;
+        self.connection
+            .tasks
+            .spawn(connection::task::open(stream, peer, None, Arc::clone(&self.connection)).run_to_end());
     }
 
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,
@@ -214,16 +216,16 @@ impl App {
         let started = Instant::now();
         tracing::info!("shutting down");
         self.shutdown.cancel();
-        self.session.connections.drain();
+        self.connection.connections.drain();
         self.http_tasks.close();
-        self.session.tasks.close();
+        self.connection.tasks.close();
         // A quarter of the time is for the store.
         let for_connections = started + self.shutdown_timeout * 3 / 4;
         let connections = async {
-            self.session.tasks.wait().await;
+            self.connection.tasks.wait().await;
             self.http_tasks.wait().await;
             // Request handlers that the last HTTP connections have started.
-            self.session.tasks.wait().await;
+            self.connection.tasks.wait().await;
         };
         let mut complete = timeout_at(for_connections, connections).await.is_ok();
         let store = async {
@@ -232,7 +234,7 @@ impl App {
                 // A task that panicked has nothing left to finish.
                 let _ = task.await;
             }
-            self.session.watching.finish().await;
+            self.connection.watching.finish().await;
             self.backend.close().await;
         };
         complete &= timeout_at(started + self.shutdown_timeout, store).await.is_ok();

@@ -3,10 +3,10 @@
 //! The road of every change, whether it comes from a socket or over REST:
 //!
 //! ```text
-//! session, http  ->  service  ->  store (durable)  ->  event  ->  hub  ->  outbox of each live connection
+//! connection, http  ->  service  ->  store (durable)  ->  event  ->  hub  ->  outbox of each live connection
 //! ```
 //!
-//! Dependencies point one way: `session, http -> service -> store, hub -> protocol`. `ARCHITECTURE.md` draws it.
+//! Dependencies point one way: `connection, http -> service -> store, hub -> protocol`. `ARCHITECTURE.md` draws it.
 
 pub mod admission;
 pub mod ai;
@@ -17,6 +17,7 @@ pub mod background;
 pub mod budget;
 pub mod clock;
 pub mod config;
+pub mod connection;
 pub mod failure;
 pub mod http;
 pub mod hub;
@@ -25,7 +26,6 @@ pub mod photos;
 pub mod position;
 pub mod presence;
 pub mod service;
-pub mod session;
 pub mod sources;
 pub mod store;
 pub mod supervisor;

@@ -11,11 +11,11 @@ use super::relief;
 use crate::{
     admission::{self, Places},
     budget::Budget,
+    connection,
     failure::Failure,
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
     service::{accounts::Accounts, messaging::Messaging, profiles::Profiles},
-    session,
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
@@ -38,7 +38,7 @@ const SOON: Duration = Duration::from_millis(250);
 /// What the tasks that come round now and then work on.
 #[derive(Clone)]
 pub(super) struct Beside {
-    pub(super) session: Arc<session::Context>,
+    pub(super) connection: Arc<connection::Context>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) profiles: Arc<Profiles>,
     pub(super) limits: Arc<RequestLimits>,
@@ -51,8 +51,8 @@ pub(super) struct Beside {
 impl Beside {
     /// Starts them. Each begins from the start when it is started again.
     pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> [JoinHandle<()>; 5] {
-        let messaging = Arc::clone(&self.session.messaging);
-        let watching = Arc::clone(&self.session.watching);
+        let messaging = Arc::clone(&self.connection.messaging);
+        let watching = Arc::clone(&self.connection.watching);
         let announcements = Arc::clone(&self.profiles.announcements);
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let [one, two, three, four, five] = [(); 5].map(|()| stop.clone());
@@ -76,17 +76,17 @@ impl Beside {
 
 /// What has to be done now and then.
 async fn maintain(beside: Beside, stop: CancellationToken) {
-    let Beside { session, accounts, profiles, limits, quiet, .. } = beside;
+    let Beside { connection, accounts, profiles, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
-        session.frames.tidy();
-        session.messages.tidy();
-        session.typing.tidy();
-        session.statuses.tidy();
-        session.messaging.tidy();
+        connection.frames.tidy();
+        connection.messages.tidy();
+        connection.typing.tidy();
+        connection.statuses.tidy();
+        connection.messaging.tidy();
         profiles.limit.tidy();
-        session.hellos.tidy();
+        connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
         accounts.refreshes.tidy();

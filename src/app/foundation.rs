@@ -19,6 +19,7 @@ use crate::{
         settings::{Auth, Rates, SeveralNodes},
         values::DatabaseUrl,
     },
+    connection::{self, Timing},
     http::limits::{OUTSIDE, RequestLimits},
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy},
@@ -45,7 +46,6 @@ use crate::{
         sequencer::{Lanes, Sequencer},
         watching::Watching,
     },
-    session::{self, Timing},
     store::{
         Store, StoreError,
         mongo::{self, Mongo, Nodes},
@@ -199,7 +199,11 @@ impl Foundation {
         cursor::Keys::new(secret, &self.settings.auth.jwt_secret_previous)
     }
 
-    pub(super) fn session(&self, accounts: &Arc<Accounts>, cursors: cursor::Keys) -> (Arc<session::Context>, Lanes) {
+    pub(super) fn connection(
+        &self,
+        accounts: &Arc<Accounts>,
+        cursors: cursor::Keys,
+    ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
         let conversations = Arc::clone(&self.store.conversations);
@@ -225,7 +229,7 @@ impl Foundation {
         let messaging =
             Messaging::new(conversations, members(), sequencer, events.clone(), cursors, beginnings, metrics);
         let messaging = Arc::new(messaging);
-        let context = session::Context {
+        let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
@@ -258,16 +262,16 @@ impl Foundation {
     }
 
     /// What REST needs beside accounts and sessions.
-    pub(super) fn services(&self, session: &session::Context, photos: Objects, advice: Advice) -> Services {
+    pub(super) fn services(&self, connection: &connection::Context, photos: Objects, advice: Advice) -> Services {
         let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
-        let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), session.tasks.clone());
+        let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), connection.tasks.clone());
         let album = Arc::new(album);
         let announcements = Announcements::new(
             Arc::clone(conversations),
-            Arc::clone(&session.watching),
-            session.events.clone(),
+            Arc::clone(&connection.watching),
+            connection.events.clone(),
             self.settings.connections.profile_interval,
         );
         let rates = &self.settings.rates;
@@ -275,19 +279,19 @@ impl Foundation {
         let profiles = Arc::new(Profiles {
             members: Arc::clone(members),
             album: Arc::clone(&album),
-            watching: Arc::clone(&session.watching),
+            watching: Arc::clone(&connection.watching),
             announcements: Arc::new(announcements),
-            events: session.events.clone(),
+            events: connection.events.clone(),
             limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
             in_order: InOrder::default(),
             hub: Arc::clone(&self.hub),
             clock: Arc::clone(clock),
         });
         let documents = Arc::new(Documents {
-            messaging: Arc::clone(&session.messaging),
+            messaging: Arc::clone(&connection.messaging),
             conversations: Arc::clone(conversations),
             members: Arc::clone(members),
-            limit: Arc::clone(&session.messages),
+            limit: Arc::clone(&connection.messages),
         });
         let exports = Exports::new(
             Arc::clone(members),

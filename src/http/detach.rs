@@ -86,7 +86,7 @@ pub async fn detach(State(state): State<AppState>, request: Request, next: Next)
         Ok(slot) => slot,
         Err(failure) => return failure.into_response(),
     };
-    let handler = state.session.tasks.spawn(async move {
+    let handler = state.connection.tasks.spawn(async move {
         let response = next.run(request).await;
         drop((slot, held));
         response

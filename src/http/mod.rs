@@ -62,13 +62,13 @@ use tower_http::{
 use self::{detach::Detached, limits::RequestLimits, negotiate::Shared, readiness::Readiness};
 use crate::{
     budget::Budget,
+    connection,
     failure::Failure,
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
         export::Exports, photos::Photos, profiles::Profiles,
     },
-    session,
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
@@ -95,7 +95,7 @@ pub struct Context {
     /// Advice.
     pub advice: Arc<Advice>,
     /// What WebSocket connections need.
-    pub session: Arc<session::Context>,
+    pub connection: Arc<connection::Context>,
     /// Whether the store answers.
     pub readiness: Arc<Readiness>,
     /// Watches over the tasks of the server.

@@ -16,8 +16,8 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_
 use super::{AppState, extract::Peer, progress::Progress};
 use crate::{
     admission::Place,
+    connection::{self, reading::Reading, socket},
     failure::Failure,
-    session::{self, reading::Reading, socket},
 };
 
 /// The WebSocket, with the subprotocol `membersbook.v1`.
@@ -57,13 +57,13 @@ pub async fn upgrade(
     if place.belongs_to(peer, Instant::now()).is_err() {
         return Err(Failure::overloaded().into_response());
     }
-    let context = Arc::clone(&state.session);
+    let context = Arc::clone(&state.connection);
     // The task of the connection, from here to its end. It keeps its place among the connections.
-    state.session.tasks.spawn(async move {
+    state.connection.tasks.spawn(async move {
         // Boxed: what is only passed on would take its room in the future of every idle connection.
         let opening = Box::pin(async move {
             let stream = websocket(upgrading, peer).await?;
-            Some(session::task::open(stream, peer, Some(place), context))
+            Some(connection::task::open(stream, peer, Some(place), context))
         });
         if let Some(task) = opening.await {
             task.run_to_end().await;

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     limiter::Limiter,
-    messaging::{Messaging, Send, Target, direct_conversation},
+    messaging::{Messaging, NewMessage, Target, direct_conversation},
 };
 use crate::{
     failure::Failure,
@@ -65,8 +65,9 @@ impl Documents {
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
         self.limit.check(&sender)?;
-        let send = Send { sender, origin: None, target, client_id, content }.validate()?;
-        let Appended { message, duplicate, .. } = super::answer(|respond| self.messaging.send(send, respond)).await?;
+        let message = NewMessage { sender, origin: None, target, client_id, content }.validate()?;
+        let Appended { message, duplicate, .. } =
+            super::answer(|respond| self.messaging.send(message, respond)).await?;
         Ok((self.document(sender, message).await?, duplicate))
     }
 

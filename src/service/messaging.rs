@@ -48,7 +48,7 @@ pub enum Target {
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
-pub struct Send {
+pub struct NewMessage {
     /// Who sends it.
     pub sender: MemberId,
     /// The connection that it comes from; it gets the answer and not the event.
@@ -61,12 +61,12 @@ pub struct Send {
     pub content: String,
 }
 
-impl Send {
+impl NewMessage {
     /// Checks what can be told from the message itself.
     ///
     /// # Errors
     /// A text that is empty or too long, or a message to oneself.
-    pub fn validate(self) -> Result<ValidSend, Failure> {
+    pub fn validate(self) -> Result<ValidMessage, Failure> {
         let Self { sender, origin, target, client_id, content } = self;
         let content = trim(content)?;
         let (conversation, to) = match target {
@@ -74,13 +74,13 @@ impl Send {
             Target::Member(to) if to == sender => return Err(message_to_self()),
             Target::Member(to) => (direct_conversation(sender, to), Some(to)),
         };
-        Ok(ValidSend { conversation, to, sender, origin, client_id, content })
+        Ok(ValidMessage { conversation, to, sender, origin, client_id, content })
     }
 }
 
 /// A message that may be stored, as far as it can be told from itself.
 #[derive(Debug, Clone)]
-pub struct ValidSend {
+pub struct ValidMessage {
     conversation: ConversationId,
     /// The member whom it begins the conversation with, if there is none yet.
     to: Option<MemberId>,
@@ -90,7 +90,7 @@ pub struct ValidSend {
     content: String,
 }
 
-impl ValidSend {
+impl ValidMessage {
     /// Which message of which conversation it is.
     #[must_use]
     pub fn key(&self) -> (ConversationId, ClientMessageId) {
@@ -183,8 +183,8 @@ impl Messaging {
     }
 
     /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
-    pub fn send(&self, send: ValidSend, respond: Respond<Appended>) {
-        let ValidSend { conversation, to, sender, origin, client_id, content } = send;
+    pub fn send(&self, message: ValidMessage, respond: Respond<Appended>) {
+        let ValidMessage { conversation, to, sender, origin, client_id, content } = message;
         let create = to.map(|to| {
             let admission = Some(self.admission.clone());
             NewConversation { admission, ..NewConversation::direct(sender, to) }

@@ -64,7 +64,7 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
     let accounts = Arc::new(base.accounts(secret).unwrap());
-    let (context, _lanes) = base.session(&accounts, cursors);
+    let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let ana = accounts.register(RegisterRequest { name, email, password }, peer).await.unwrap();
@@ -129,7 +129,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
     let accounts = Arc::new(base.accounts(secret).unwrap());
-    let (context, _lanes) = base.session(&accounts, cursors);
+    let (context, _lanes) = base.connection(&accounts, cursors);
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),
         conversations: Arc::clone(&base.store.conversations),

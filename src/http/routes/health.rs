@@ -54,7 +54,7 @@ async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
         let message = format!("These tasks do not run: {}.", down.join(", "));
         return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY));
     }
-    state.session.messaging.check()?;
+    state.connection.messaging.check()?;
     state.readiness.check().await?;
     Ok(OK)
 }

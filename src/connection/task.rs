@@ -23,7 +23,7 @@ use super::{
     Context,
     charge::Charge,
     dispatch,
-    machine::{Effect, Moment, Session},
+    machine::{Effect, Machine, Moment},
     order::Order,
     reading::Reading,
     socket::{Gone, Socket, close_code},
@@ -77,7 +77,7 @@ pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
     }
     Box::new(Task {
         socket: Socket::new(stream, context.timing, Arc::clone(&context.metrics)),
-        session: Session::new(&context.timing, started),
+        machine: Machine::new(&context.timing, started),
         outbox,
         place,
         connection: None,
@@ -98,7 +98,7 @@ pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
 /// only now and then is boxed when it is.
 pub struct Task<S> {
     socket: Socket<S>,
-    session: Session,
+    machine: Machine,
     outbox: Arc<Outbox>,
     /// Among the connections that there is room for; nothing for one that is not counted.
     place: Option<Place>,
@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     async fn serve(&mut self) -> End {
-        let timer = sleep_until(self.session.deadline());
+        let timer = sleep_until(self.machine.deadline());
         tokio::pin!(timer);
         let Err(end) = self.run(timer).await;
         end
@@ -136,24 +136,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     async fn run(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Infallible, End> {
         loop {
             // Deadlines mostly move away, and then the timer need not be touched: it finds out when it fires.
-            let deadline = self.session.deadline();
+            let deadline = self.machine.deadline();
             if deadline < timer.deadline() {
                 timer.as_mut().reset(deadline);
             }
             let signed_in = self.connection.is_some();
             tokio::select! {
                 () = self.outbox.ready() => self.send_queued().await?,
-                message = self.socket.next(), if self.session.can_read() => self.hear(message).await?,
+                message = self.socket.next(), if self.machine.can_read() => self.hear(message).await?,
                 () = timer.as_mut() => {
                     // What has arrived counts, although the timer was looked at first.
-                    let waiting = if self.session.can_read() { self.socket.next().now_or_never() } else { None };
+                    let waiting = if self.machine.can_read() { self.socket.next().now_or_never() } else { None };
                     if let Some(message) = waiting {
                         self.hear(message).await?;
                     }
                     let now = Instant::now();
-                    self.session.tick(now, &mut self.effects);
+                    self.machine.tick(now, &mut self.effects);
                     self.perform().await?;
-                    timer.as_mut().reset(self.session.deadline().max(now));
+                    timer.as_mut().reset(self.machine.deadline().max(now));
                 }
                 () = self.context.shutdown.cancelled(), if !signed_in => {
                     return Err(End::Close(Close::with(CloseCode::GoingAway)));
@@ -164,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     /// Signs out, says how it was, and closes.
     async fn finish(mut self: Box<Self>, end: End) {
-        let typing = self.session.end();
+        let typing = self.machine.end();
         let Self { socket, connection, outbox, peer, started, received, sent, context, place, .. } = *self;
         if let Some(connection) = &connection {
             context.connections.sign_out(connection);
@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     fn read(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
         self.message(first)?;
         for _ in 0..READ_BUDGET {
-            if !self.session.can_read() {
+            if !self.machine.can_read() {
                 break;
             }
             match self.socket.next().now_or_never() {
@@ -248,13 +248,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     fn message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
         match message {
             Some(Ok(Message::Text(text))) => self.text(&text),
-            Some(Ok(Message::Binary(_))) => self.session.violation(CloseCode::UnsupportedData, &mut self.effects),
+            Some(Ok(Message::Binary(_))) => self.machine.violation(CloseCode::UnsupportedData, &mut self.effects),
             // The library answers pings of the WebSocket layer; they do not count as heartbeats.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) => return Err(End::Left),
             None => return Err(End::Gone),
             Some(Err(error)) => match close_code(&error) {
-                Some(code) => self.session.violation(code, &mut self.effects),
+                Some(code) => self.machine.violation(code, &mut self.effects),
                 None => return Err(End::Gone),
             },
         }
@@ -269,9 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             self.charge.frame(|| self.context.frames.check(&member))
         });
         if let Some(Err(failure)) = limited {
-            return self.session.too_much(now, text, failure, &mut self.effects);
+            return self.machine.too_much(now, text, failure, &mut self.effects);
         }
-        match self.session.text(now, text, &mut self.effects) {
+        match self.machine.text(now, text, &mut self.effects) {
             Some(frame) => {
                 if frame.is_mark {
                     self.charge.was_mark();
@@ -350,14 +350,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
         let member = signed_in.connection.member;
         self.connection = Some(Arc::clone(&signed_in.connection));
-        self.session.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);
+        self.machine.signed_in(self.now(), id.as_ref(), &signed_in, &mut self.effects);
         // If the order to go away went round before this connection was registered, it did not hear it.
         if self.context.shutdown.is_cancelled() {
             self.outbox.close(Close::with(CloseCode::GoingAway));
         }
         self.catch_up(member, start).await?;
         self.context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-        self.session.synced(Instant::now());
+        self.machine.synced(Instant::now());
         Ok(())
     }
 
@@ -417,7 +417,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     }
 
     async fn refuse(&mut self, id: Option<&RequestId>, failure: Failure) -> Result<(), End> {
-        self.session.refused(id, failure, &mut self.effects);
+        self.machine.refused(id, failure, &mut self.effects);
         self.act().await.map(drop)
     }
 
@@ -433,7 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// Before a close: what is under way is finished and answered, unless the client does not take it anyway.
     async fn finish_requests(&mut self, close: Close) -> Result<(), End> {
         let patience = Instant::now() + self.context.timing.close;
-        while self.session.is_busy() && close.code != CloseCode::SlowConsumer {
+        while self.machine.is_busy() && close.code != CloseCode::SlowConsumer {
             let further = async {
                 self.outbox.filled().await;
                 self.forward().await
@@ -458,7 +458,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                     if let (Some(message), Err(failure)) = (reply.refused, &reply.result) {
                         self.order.refused(message, now.instant, failure);
                     }
-                    self.session.reply(now, *reply, &mut self.effects);
+                    self.machine.reply(now, *reply, &mut self.effects);
                     for effect in std::mem::take(&mut self.effects) {
                         match effect {
                             Effect::Send(frame) => frames.push_back(frame),

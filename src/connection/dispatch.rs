@@ -16,7 +16,7 @@ use super::{
 use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
-    service::messaging::{Send, Target, Unread},
+    service::messaging::{NewMessage, Target, Unread},
     store::conversations::{Appended, Mark, MarkKind, UnreadCount},
 };
 
@@ -71,8 +71,9 @@ pub(super) fn dispatch(
 ) {
     match call {
         Call::Send { target, client_id, content } => {
-            let send = Send { sender: connection.member, origin: Some(connection.id), target, client_id, content };
-            send_message(context, connection, order, id, send);
+            let message =
+                NewMessage { sender: connection.member, origin: Some(connection.id), target, client_id, content };
+            send_message(context, connection, order, id, message);
         }
         Call::Mark { conversation, kind, seq } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };
@@ -127,14 +128,20 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
 }
 
 /// Hands a message on to be stored, if it is valid and its turn.
-fn send_message(context: &Context, connection: &Connection, order: &mut Order, id: Option<RequestId>, send: Send) {
+fn send_message(
+    context: &Context,
+    connection: &Connection,
+    order: &mut Order,
+    id: Option<RequestId>,
+    message: NewMessage,
+) {
     // Before its order is looked at: only what is handed on takes the place of the message that is waited for.
-    let send = match send.validate() {
-        Ok(send) => send,
+    let message = match message.validate() {
+        Ok(message) => message,
         Err(failure) => return answer(&connection.outbox, id, Err(failure)),
     };
-    let message = send.key();
-    if let Err(refusal) = order.check(message, Instant::now(), || context.messages.check(&connection.member)) {
+    let key = message.key();
+    if let Err(refusal) = order.check(key, Instant::now(), || context.messages.check(&connection.member)) {
         let (failure, held) = match refusal {
             Refusal::Limited(failure) => (failure, false),
             Refusal::Held(failure) => (failure, true),
@@ -145,11 +152,11 @@ fn send_message(context: &Context, connection: &Connection, order: &mut Order, i
     let outbox = Arc::clone(&connection.outbox);
     let respond = move |appended: Result<Appended, Failure>| {
         let limited = appended.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
-        let refused = limited.then_some(message);
+        let refused = limited.then_some(key);
         let result = appended.map(accepted);
         outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused, held: false })));
     };
-    context.messaging.send(send, Box::new(respond));
+    context.messaging.send(message, Box::new(respond));
 }
 
 /// Does what may have to wait for the store.

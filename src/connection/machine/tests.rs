@@ -22,9 +22,9 @@ const OTHER: MemberId = MemberId::from_bytes([2; 12]);
 const CONVERSATION: ConversationId = ConversationId::from_bytes([3; 12]);
 const HELLO: &str = r#"{"type":"hello","id":"h","token":"t","device":{"id":"d","platform":"ios"}}"#;
 
-/// A session with a clock of its own.
+/// A state machine with a clock of its own.
 struct Bench {
-    session: Session,
+    machine: Machine,
     now: Moment,
     effects: Vec<Effect>,
 }
@@ -32,10 +32,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let now = Moment { instant: Instant::now(), time: Timestamp::from_millis(1_795_370_633_000) };
-        Self { session: Session::new(&TIMING, now.instant), now, effects: Vec::new() }
+        Self { machine: Machine::new(&TIMING, now.instant), now, effects: Vec::new() }
     }
 
-    /// A session that is signed in, with a token that lives for an hour.
+    /// One that is signed in, with a token that lives for an hour.
     fn open() -> Self {
         let mut bench = Self::new();
         bench.text(HELLO);
@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn text(&mut self, text: &str) -> Vec<Seen> {
-        self.session.text(self.now, text, &mut self.effects);
+        self.machine.text(self.now, text, &mut self.effects);
         self.seen()
     }
 
@@ -61,13 +61,13 @@ impl Bench {
             Arc::new(outbox),
         );
         let signed_in = SignedIn { connection: Arc::new(connection), expires_at: self.now.time.after(lifetime) };
-        self.session.signed_in(self.now, Some(&"h".parse().unwrap()), &signed_in, &mut self.effects);
+        self.machine.signed_in(self.now, Some(&"h".parse().unwrap()), &signed_in, &mut self.effects);
         self.seen()
     }
 
     fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let id = id.map(|id| id.parse().unwrap());
-        self.session.reply(
+        self.machine.reply(
             self.now,
             Reply { id, to_query: false, result, refused: None, held: false },
             &mut self.effects,
@@ -79,9 +79,9 @@ impl Bench {
     fn wait(&mut self, duration: Duration) -> Vec<Seen> {
         let until = self.now.instant + duration;
         let mut seen = Vec::new();
-        while self.session.deadline() <= until && !seen.iter().any(|seen| matches!(seen, Seen::Close(_))) {
-            self.pass_to(self.session.deadline());
-            self.session.tick(self.now.instant, &mut self.effects);
+        while self.machine.deadline() <= until && !seen.iter().any(|seen| matches!(seen, Seen::Close(_))) {
+            self.pass_to(self.machine.deadline());
+            self.machine.tick(self.now.instant, &mut self.effects);
             seen.extend(self.seen());
         }
         self.pass_to(until);
@@ -187,7 +187,7 @@ fn a_refused_hello_closes_with_the_code_of_its_error() {
     ] {
         let mut bench = Bench::new();
         bench.text(HELLO);
-        bench.session.refused(Some(&"h".parse().unwrap()), code.into(), &mut bench.effects);
+        bench.machine.refused(Some(&"h".parse().unwrap()), code.into(), &mut bench.effects);
         let seen = bench.seen();
         assert_eq!(error_code(&seen[0]), code);
         assert_eq!(seen[1], Seen::Close(close), "{code}");
@@ -209,16 +209,16 @@ fn silence_closes_with_4408_after_two_and_a_half_heartbeats_and_any_frame_breaks
     bench.text("even nonsense is a sign of life");
     assert_eq!(bench.wait(Duration::from_secs(74)), []);
     assert_eq!(bench.wait(Duration::from_secs(1)), [Seen::Close(4408)]);
-    assert!(!bench.session.can_read());
+    assert!(!bench.machine.can_read());
 }
 
 #[test]
 fn after_a_stall_of_the_process_what_waits_in_the_socket_is_read_before_the_connection_is_given_up() {
     let mut bench = Bench::open();
     bench.pass_to(bench.now.instant + Duration::from_secs(120));
-    bench.session.tick(bench.now.instant, &mut bench.effects);
+    bench.machine.tick(bench.now.instant, &mut bench.effects);
     assert_eq!(bench.seen(), [], "its heartbeats may be there already");
-    assert!(bench.session.can_read());
+    assert!(bench.machine.can_read());
     bench.text(r#"{"type":"ping"}"#);
     assert_eq!(bench.wait(Duration::from_secs(74)), []);
     assert_eq!(bench.wait(Duration::from_secs(1)), [Seen::Close(4408)]);
@@ -264,25 +264,25 @@ fn a_heartbeat_is_answered_even_without_an_id() {
 fn no_more_is_read_while_too_many_requests_are_being_worked_on() {
     let mut bench = Bench::open();
     for _ in 0..IN_FLIGHT_MAX {
-        assert!(bench.session.can_read());
+        assert!(bench.machine.can_read());
         bench.text(r#"{"type":"ping","id":"1"}"#);
     }
-    assert!(!bench.session.can_read() && bench.session.is_busy());
+    assert!(!bench.machine.can_read() && bench.machine.is_busy());
     bench.reply(Some("1"), Ok(pong()));
-    assert!(bench.session.can_read());
+    assert!(bench.machine.can_read());
 }
 
 #[test]
 fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
     let mut bench = Bench::open();
     for _ in 0..QUERIES_IN_FLIGHT_MAX {
-        assert!(bench.session.can_read());
+        assert!(bench.machine.can_read());
         bench.text(r#"{"type":"conversations.list","id":"1"}"#);
     }
-    assert!(!bench.session.can_read());
+    assert!(!bench.machine.can_read());
     let reply = Reply { id: None, to_query: true, result: Ok(okay()), refused: None, held: false };
-    bench.session.reply(bench.now, reply, &mut bench.effects);
-    assert!(bench.session.can_read());
+    bench.machine.reply(bench.now, reply, &mut bench.effects);
+    assert!(bench.machine.can_read());
 }
 
 #[test]
@@ -335,12 +335,12 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
     let mut bench = Bench::open();
     let limited = || Failure::of(ErrorCode::RateLimited).retry_after(Duration::from_millis(1_500));
     for _ in 0..RATE_LIMITED_MAX {
-        bench.session.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.effects);
+        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.effects);
         let seen = bench.seen();
         let [Seen::Sent(Some(id), ServerFrame::Error(error))] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((id.as_str(), error.code, error.retry_after_ms), ("9", ErrorCode::RateLimited, Some(1_500)));
     }
-    bench.session.too_much(bench.now, "{}", limited(), &mut bench.effects);
+    bench.machine.too_much(bench.now, "{}", limited(), &mut bench.effects);
     assert_eq!(bench.seen()[1], Seen::Close(4429));
 }
 
@@ -350,7 +350,7 @@ fn messages_that_only_wait_for_an_earlier_one_never_close_the_connection() {
     for _ in 0..2 * RATE_LIMITED_MAX {
         let result = Err(Failure::of(ErrorCode::RateLimited));
         let reply = Reply { id: None, to_query: false, result, refused: None, held: true };
-        bench.session.reply(bench.now, reply, &mut bench.effects);
+        bench.machine.reply(bench.now, reply, &mut bench.effects);
         let seen = bench.seen();
         assert_eq!((error_code(&seen[0]), seen.len()), (ErrorCode::RateLimited, 1));
     }
@@ -384,7 +384,7 @@ fn a_message_ends_typing_and_so_does_the_end_of_the_connection() {
     bench.text(&format!(r#"{{"type":"typing","conversation":"{CONVERSATION}","active":true}}"#));
     let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
     bench.text(&format!(r#"{{"type":"message.send","to":"{OTHER}","client_id":"{uuid}","content":"hi"}}"#));
-    assert_eq!(bench.session.end(), [Target::Conversation(CONVERSATION)]);
+    assert_eq!(bench.machine.end(), [Target::Conversation(CONVERSATION)]);
 }
 
 #[test]
@@ -402,10 +402,10 @@ fn typing_in_too_many_places_stops_the_oldest() {
 #[test]
 fn after_the_order_to_close_nothing_is_taken() {
     let mut bench = Bench::open();
-    bench.session.violation(CloseCode::UnsupportedData, &mut bench.effects);
+    bench.machine.violation(CloseCode::UnsupportedData, &mut bench.effects);
     assert_eq!(bench.seen(), [Seen::Close(1003)]);
     assert_eq!(bench.text(r#"{"type":"ping","id":"1"}"#), []);
-    bench.session.violation(CloseCode::TooLarge, &mut bench.effects);
+    bench.machine.violation(CloseCode::TooLarge, &mut bench.effects);
     assert_eq!(bench.seen(), [], "the first reason counts");
 }
 

@@ -91,9 +91,9 @@ pub enum Query {
 pub enum Effect {
     /// Send a frame.
     Send(Frame),
-    /// Sign the connection in; the answer comes as [`Session::signed_in`] or [`Session::refused`].
+    /// Sign the connection in; the answer comes as [`Machine::signed_in`] or [`Machine::refused`].
     SignIn(Option<RequestId>, Box<Hello>),
-    /// Do something; exactly one answer comes as [`Session::reply`].
+    /// Do something; exactly one answer comes as [`Machine::reply`].
     Call(Option<RequestId>, Call),
     /// Tell the others that the member has stopped typing; no answer.
     StopTyping(Target),
@@ -140,7 +140,7 @@ struct Expiry {
 }
 
 /// One connection.
-pub struct Session {
+pub struct Machine {
     phase: Phase,
     silence: Duration,
     heartbeat: Duration,
@@ -157,7 +157,7 @@ pub struct Session {
     typing: Typing,
 }
 
-impl Session {
+impl Machine {
     /// A connection that was just made.
     #[must_use]
     pub fn new(timing: &Timing, now: Instant) -> Self {
