@@ -5,7 +5,7 @@
 //! to make room when places run out. Members are limited by `MAX_CONNECTIONS_PER_MEMBER`; only when hardly any place is
 //! left, an address or a network that holds many more than others do gives some of them up to who signs in from elsewhere.
 //!
-//! Called by `http` (to admit) and `session` (when somebody signs in). Nothing here waits.
+//! Called by `http` (to admit) and `connection` (when somebody signs in). Nothing here waits.
 
 mod members;
 mod stranger;

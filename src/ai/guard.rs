@@ -23,7 +23,7 @@ pub struct Guard {
 }
 
 /// A place for one question. Dropping it without asking is no failure.
-pub struct Place<'a> {
+pub struct Permit<'a> {
     guard: &'a Guard,
     leave: Option<Leave>,
     _permit: SemaphorePermit<'a>,
@@ -40,11 +40,11 @@ impl Guard {
     ///
     /// # Errors
     /// `Busy` when none is free, `CircuitOpen` while the service is left alone.
-    pub fn admit(&self) -> Result<Place<'_>, AdviceFallback> {
+    pub fn admit(&self) -> Result<Permit<'_>, AdviceFallback> {
         let permit = self.places.try_acquire().map_err(|_| AdviceFallback::Busy)?;
         let leave = self.breaker.admit(Instant::now()).ok_or(AdviceFallback::CircuitOpen)?;
         self.show();
-        Ok(Place { guard: self, leave: Some(leave), _permit: permit })
+        Ok(Permit { guard: self, leave: Some(leave), _permit: permit })
     }
 
     fn show(&self) {
@@ -56,7 +56,7 @@ impl Guard {
     }
 }
 
-impl Place<'_> {
+impl Permit<'_> {
     /// Asks, and waits until the deadline.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.settle(Outcome::Abandoned);
     }

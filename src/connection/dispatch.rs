@@ -29,13 +29,13 @@ fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFra
 }
 
 /// The place of a query among those in flight: it is given back with the answer, and with an answer whatever happens.
-struct Asked {
+struct OwedReply {
     outbox: Arc<Outbox>,
     id: Option<RequestId>,
     answered: bool,
 }
 
-impl Asked {
+impl OwedReply {
     fn answer(mut self, result: Result<ServerFrame, Failure>) {
         self.answered = true;
         answer_query(&self.outbox, self.id.take(), result);
@@ -48,7 +48,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for OwedReply {
     fn drop(&mut self) {
         if !self.answered {
             // Its task panicked.
@@ -162,7 +162,7 @@ fn send_message(
 /// Does what may have to wait for the store.
 async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<RequestId>, query: Query) {
     let member = connection.member;
-    let asked = Asked { outbox: Arc::clone(&connection.outbox), id, answered: false };
+    let asked = OwedReply { outbox: Arc::clone(&connection.outbox), id, answered: false };
     let result = match query {
         Query::Watch(members) => return watch(&context, &connection, asked, members).await,
         Query::Typing { target, active } => {
@@ -186,7 +186,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<Requ
     asked.answer(result);
 }
 
-async fn watch(context: &Context, connection: &Arc<Connection>, asked: Asked, members: Vec<MemberId>) {
+async fn watch(context: &Context, connection: &Arc<Connection>, asked: OwedReply, members: Vec<MemberId>) {
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };
@@ -235,7 +235,7 @@ mod tests {
     async fn a_query_whose_task_panics_is_answered_and_gives_its_place_back() {
         let budget = Arc::new(Budget::new(1_000_000, Arc::default()));
         let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, budget));
-        let asked = Asked { outbox: Arc::clone(&outbox), id: Some("7".parse().unwrap()), answered: false };
+        let asked = OwedReply { outbox: Arc::clone(&outbox), id: Some("7".parse().unwrap()), answered: false };
         let task = tokio::spawn(async move {
             let _asked = asked;
             panic!("on purpose")

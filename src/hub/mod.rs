@@ -1,6 +1,6 @@
 //! The hub: which connections of which member are on this node, and the way into each of them.
 //!
-//! Called by `service` (to deliver) and by `session` (to empty its own outbox). It knows no rules: who may get what was
+//! Called by `service` (to deliver) and by `connection` (to empty its own outbox). It knows no rules: who may get what was
 //! decided before. Delivering never waits: an [`Outbox`] takes a frame or cuts its connection.
 
 mod connection;

@@ -6,7 +6,7 @@ use protocol::MemberId;
 
 /// A member who is watched, or about whom the store is being asked.
 #[derive(Debug)]
-struct Place {
+struct Entry {
     /// Tells it from a place that the same member had before.
     number: u64,
     /// Requests that are not answered yet.
@@ -17,18 +17,18 @@ struct Place {
 
 /// The members of one request, with their places.
 #[derive(Debug)]
-pub struct Asked(Vec<(MemberId, u64)>);
+pub struct WatchRequest(Vec<(MemberId, u64)>);
 
 /// The members that a connection watches. Requests may overlap: a place is kept as long as one of them needs it.
 #[derive(Debug, Default)]
 pub struct Watched {
-    places: HashMap<MemberId, Place>,
+    places: HashMap<MemberId, Entry>,
     last_number: u64,
 }
 
 impl Watched {
     /// Takes places for the members of a request; none if there were more than `max` then.
-    pub fn ask(&mut self, members: &[MemberId], max: usize) -> Option<Asked> {
+    pub fn ask(&mut self, members: &[MemberId], max: usize) -> Option<WatchRequest> {
         let members: HashSet<MemberId> = members.iter().copied().collect();
         let new = members.iter().filter(|member| !self.places.contains_key(member)).count();
         if self.places.len() + new > max {
@@ -37,15 +37,15 @@ impl Watched {
         self.last_number += 1;
         let number = self.last_number;
         let asked = members.into_iter().map(|member| {
-            let place = self.places.entry(member).or_insert(Place { number, asking: 0, answered: false });
+            let place = self.places.entry(member).or_insert(Entry { number, asking: 0, answered: false });
             place.asking += 1;
             (member, place.number)
         });
-        Some(Asked(asked.collect()))
+        Some(WatchRequest(asked.collect()))
     }
 
     /// A request is answered with those of its members who are in `found`. Returns those whose places nobody needs any more.
-    pub fn settle(&mut self, Asked(asked): Asked, found: &HashSet<MemberId>) -> Vec<MemberId> {
+    pub fn settle(&mut self, WatchRequest(asked): WatchRequest, found: &HashSet<MemberId>) -> Vec<MemberId> {
         let gone = asked.into_iter().filter_map(|(member, number)| {
             let place = self.places.get_mut(&member).filter(|place| place.number == number)?;
             place.asking = place.asking.saturating_sub(1);

@@ -174,7 +174,7 @@ impl Accounts {
             self.end(id, session);
         }
         member.profile.last_login = Some(now);
-        self.answer(member, session, token.token, next.expires_at)
+        self.auth_response(member, session, token.token, next.expires_at)
     }
 
     /// A session is over: its connections close, and its access tokens spend nothing of its member's.
@@ -203,7 +203,9 @@ impl Accounts {
             self.refreshes.check(&member)?;
         }
         match until_known(|_| self.sessions.rotate(member, used, next, now)).await?.outcome {
-            Rotation::Rotated { session, member } => self.answer(*member, session, successor.token, next.expires_at),
+            Rotation::Rotated { session, member } => {
+                self.auth_response(*member, session, successor.token, next.expires_at)
+            }
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Rotation::Reused { session, member } => {
@@ -274,7 +276,7 @@ impl Accounts {
         })
     }
 
-    fn answer(
+    fn auth_response(
         &self,
         member: MemberRecord,
         session: SessionId,

@@ -24,7 +24,7 @@ use crate::store::ConversationStore;
 const LOOK_UPS: usize = 8;
 
 /// A member whose profile changed lately.
-struct Slot {
+struct PendingCard {
     /// The newest profile, if others have not been told of it.
     next: Option<MemberCard>,
     /// When the newest profile that came was stored.
@@ -35,13 +35,13 @@ struct Slot {
 
 /// Members whose profiles changed lately: one slot each, until an interval has passed in which nothing changed.
 #[derive(Default)]
-struct Slots {
-    members: HashMap<MemberId, Slot>,
+struct Pending {
+    members: HashMap<MemberId, PendingCard>,
     /// The same members in the order in which they are due.
     order: BTreeSet<(Instant, MemberId)>,
 }
 
-impl Slots {
+impl Pending {
     /// A profile has changed. Returns whether that is due at once. Of two that change it at the same time the later one may
     /// come first; what it replaced is not told after it.
     fn submit(&mut self, card: MemberCard, now: Instant) -> bool {
@@ -50,7 +50,7 @@ impl Slots {
         let slot = self.members.entry(member).or_insert_with(|| {
             at_once = true;
             self.order.insert((now, member));
-            Slot { next: None, newest: card.updated_at, due: now }
+            PendingCard { next: None, newest: card.updated_at, due: now }
         });
         if card.updated_at >= slot.newest {
             slot.newest = card.updated_at;
@@ -85,7 +85,7 @@ pub struct Announcements {
     watching: Arc<Watching>,
     events: Events,
     interval: Duration,
-    slots: Mutex<Slots>,
+    slots: Mutex<Pending>,
     submitted: Notify,
 }
 
@@ -142,7 +142,7 @@ impl Announcements {
         self.events.to_members(&partners, None, &push);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots> {
+    fn lock(&self) -> MutexGuard<'_, Pending> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_change_is_told_at_once_and_then_the_newest_once_per_interval() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut slots = Slots::default();
+        let mut slots = Pending::default();
         let mut told = Vec::new();
         // A change every 10 ms for 10 s.
         for step in 0..1_000_u32 {
@@ -187,8 +187,8 @@ mod tests {
     fn what_was_replaced_is_not_told_after_what_replaced_it() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let at = |name, millis| MemberCard { updated_at: Timestamp::from_millis(millis), ..card(name) };
-        let mut slots = Slots::default();
-        let told = |slots: &mut Slots, now| slots.take_due(now, second).pop().map(|card| card.name);
+        let mut slots = Pending::default();
+        let told = |slots: &mut Pending, now| slots.take_due(now, second).pop().map(|card| card.name);
         slots.submit(at("newer", 2), now);
         slots.submit(at("older", 1), now);
         assert_eq!(told(&mut slots, now).as_deref(), Some("newer"));
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn without_an_interval_every_change_is_told() {
         let mut now = Instant::now();
-        let mut slots = Slots::default();
+        let mut slots = Pending::default();
         for name in ["a", "b"] {
             slots.submit(card(name), now);
             now += Duration::from_millis(1);

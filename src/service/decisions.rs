@@ -84,7 +84,7 @@ impl<K: Eq + Hash + Clone> InOrder<K> {
     ///
     /// # Errors
     /// [`StoreError::Overloaded`] when that takes longer than a decision may; nothing was done.
-    pub(super) async fn begin(&self, about: K) -> Result<Decision<K>, StoreError> {
+    pub(super) async fn begin(&self, about: K) -> Result<DecisionTurn<K>, StoreError> {
         let (turn, entered) = {
             let mut subjects = lock(&self.subjects);
             let subject = subjects.entry(about.clone()).or_default();
@@ -92,19 +92,19 @@ impl<K: Eq + Hash + Clone> InOrder<K> {
             (Arc::clone(&subject.turn), Entered { subjects: Arc::clone(&self.subjects), about })
         };
         let turn = timeout(DEADLINE, turn.lock_owned()).await.map_err(|_| StoreError::Overloaded)?;
-        Ok(Decision { given_up: CancellationToken::new().drop_guard(), _turn: turn, _entered: entered })
+        Ok(DecisionTurn { given_up: CancellationToken::new().drop_guard(), _turn: turn, _entered: entered })
     }
 }
 
 /// A decision that is being made.
 #[must_use = "it is over when this is dropped"]
-pub(super) struct Decision<K: Eq + Hash> {
+pub(super) struct DecisionTurn<K: Eq + Hash> {
     given_up: DropGuard,
     _turn: OwnedMutexGuard<()>,
     _entered: Entered<K>,
 }
 
-impl<K: Eq + Hash> Decision<K> {
+impl<K: Eq + Hash> DecisionTurn<K> {
     /// Cancelled when this is dropped, before the next decision begins: an attempt that is still on its way then must not be made.
     pub(super) fn given_up(&self) -> CancellationToken {
         self.given_up.token().clone()

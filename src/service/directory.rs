@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore,
-        members::{Filter, MemberRecord, Place},
+        members::{DirectoryPosition, Filter, MemberRecord},
         turns::Caller,
     },
     text,
@@ -80,7 +80,7 @@ pub(super) async fn page_of(
 ) -> Result<(Vec<MemberRecord>, Option<String>), Failure> {
     let limit = page_size(page.limit);
     let after: Option<(String, MemberId)> = pages::decode(page.cursor.as_deref())?;
-    let after = after.map(|(name_key, id)| Place { name_key, id });
+    let after = after.map(|(name_key, id)| DirectoryPosition { name_key, id });
     let mut found = members.list(by, filter, after, limit + 1).await?;
     let next = pages::cut(&mut found, limit, |last| (last.name_key(), last.profile.id));
     Ok((found, next))

@@ -124,17 +124,17 @@ pub struct Messaging {
 }
 
 /// An answer that is owed: it is given whatever happens.
-struct Asked<T>(Option<Respond<T>>);
+struct OwedAnswer<T>(Option<Respond<T>>);
 
-impl<T> Asked<T> {
-    fn answer(mut self, result: Result<T, Failure>) {
+impl<T> OwedAnswer<T> {
+    fn give(mut self, result: Result<T, Failure>) {
         if let Some(respond) = self.0.take() {
             respond(result);
         }
     }
 }
 
-impl<T> Drop for Asked<T> {
+impl<T> Drop for OwedAnswer<T> {
     fn drop(&mut self) {
         if let Some(respond) = self.0.take() {
             // Its task panicked.
@@ -208,11 +208,11 @@ impl Messaging {
                 Ok(Marked { read, last_seq, .. }) => (read, last_seq),
                 Err(failure) => return respond(Err(failure)),
             };
-            let asked = Asked(Some(respond));
+            let asked = OwedAnswer(Some(respond));
             // The number of these tasks is bounded by the requests that a connection may have in flight.
             tokio::spawn(async move {
                 let count = store.count_unread(mark.conversation, mark.member, read, last_seq).await;
-                asked.answer(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
+                asked.give(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
             });
         });
         self.mark(mark, origin, counted);
@@ -465,7 +465,7 @@ mod tests {
     #[tokio::test]
     async fn a_count_whose_task_panics_is_answered() {
         let (answered, answer) = tokio::sync::oneshot::channel();
-        let asked = Asked::<Unread>(Some(Box::new(move |result| answered.send(result).unwrap())));
+        let asked = OwedAnswer::<Unread>(Some(Box::new(move |result| answered.send(result).unwrap())));
         let task = tokio::spawn(async move {
             let _asked = asked;
             panic!("on purpose")

@@ -1,6 +1,6 @@
 //! The rules of the club: everything that can be done, each in one function, whoever asks.
 //!
-//! `session` and `http` translate requests into calls of these and answers back; they decide nothing. Only these call
+//! `connection` and `http` translate requests into calls of these and answers back; they decide nothing. Only these call
 //! the store, and only [`events`] hands an event to the hub.
 //!
 //! | module | what lives there |

@@ -380,7 +380,7 @@ impl Lane {
                 Ok(applied) => committed = Some((applied, askers)),
                 Err(error) => {
                     for asker in &mut askers {
-                        self.answer(asker, Err(error.clone().into()));
+                        self.reply(asker, Err(error.clone().into()));
                     }
                     self.set_floor(None);
                 }
@@ -408,7 +408,7 @@ impl Lane {
         tracing::error!("the store has not committed in time");
         self.progress.set_stalled(self.number, true);
         for asker in askers {
-            self.answer(asker, Err(StoreError::Timeout.into()));
+            self.reply(asker, Err(StoreError::Timeout.into()));
             // Whoever was told that it is unknown is told like everybody else when it happens after all.
             asker.origin = None;
         }
@@ -417,7 +417,7 @@ impl Lane {
                 applied = &mut applying => break applied,
                 Some(queued) = queue.recv() => {
                     let (_, mut asker) = queued.submission.split(queued.since);
-                    self.answer(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
+                    self.reply(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
                 }
                 else => break applying.await,
             }
@@ -441,9 +441,9 @@ impl Lane {
                     if !superseded {
                         self.publish(&outcome, asker.origin);
                     }
-                    self.answer(asker, Ok(outcome));
+                    self.reply(asker, Ok(outcome));
                 }
-                Err(refusal) => self.answer(asker, Err(refusal.into())),
+                Err(refusal) => self.reply(asker, Err(refusal.into())),
             }
         }
         untold.rest(|untold, origin| self.tell(&untold, origin));
@@ -488,7 +488,7 @@ impl Lane {
         };
     }
 
-    fn answer(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
+    fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
         let Some(reply) = asker.reply.take() else { return };
         if matches!(reply, Reply::Appended(_)) {
             match &answer {

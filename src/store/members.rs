@@ -140,7 +140,7 @@ impl Filter {
 
 /// A place in the list of members: after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DirectoryPosition {
     /// Their [`MemberRecord::name_key`].
     pub name_key: String,
     /// Their id.
@@ -210,7 +210,7 @@ pub trait MemberStore: Send + Sync {
         &self,
         by: Caller,
         filter: Filter,
-        after: Option<Place>,
+        after: Option<DirectoryPosition>,
         limit: usize,
     ) -> Result<Vec<MemberRecord>, StoreError>;
 

@@ -7,7 +7,7 @@ use members_book::{
         archive::{Part, Row},
         audit::AuditRecord,
         changes::{Actor, Change},
-        members::{Filter, Place},
+        members::{DirectoryPosition, Filter},
         turns::Caller,
     },
     text,
@@ -47,7 +47,7 @@ async fn the_directory_is_ordered_by_name_without_accents_and_case(f: &Fixture) 
     // Page by page, one at a time, it is the same list.
     let (mut paged, mut after) = (Vec::new(), None);
     while let Some(next) = f.store.members.list(Caller::System, Filter::default(), after, 1).await.unwrap().pop() {
-        after = Some(Place { name_key: next.name_key(), id: next.profile.id });
+        after = Some(DirectoryPosition { name_key: next.name_key(), id: next.profile.id });
         paged.push(next.profile.name);
     }
     assert_eq!(paged, all);

@@ -24,7 +24,7 @@ use super::{
     db::Db,
     document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned},
     fault::{DUPLICATE_KEY, Fault},
-    log::{Working, WorkingSet, until_known},
+    log::{Working, WorkingSet, retry_until_known},
     receipts::check,
 };
 use crate::store::{StoreError, conversations::Append};
@@ -272,7 +272,7 @@ async fn resolve(
     conversations.dedup();
     let found = keys.into_iter().map(|(place, (conversation, sender, client_id))| async move {
         let look = || first_message(db, conversation, sender, client_id);
-        until_known(core, "looking a message up", look).await.map(|found| (place, found))
+        retry_until_known(core, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
     let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.end.seq)).collect();
@@ -284,7 +284,7 @@ async fn resolve(
     }
     for (id, known) in conversations.into_iter().zip(known) {
         let (Some(conversation), Some(known)) = (working.get_mut(&id), known) else { continue };
-        let ahead = until_known(core, "looking for what others have stored", || ahead(db, id, known)).await?;
+        let ahead = retry_until_known(core, "looking for what others have stored", || ahead(db, id, known)).await?;
         if adopt(conversation, ahead) {
             core.metrics.seq_collisions.inc();
         }

@@ -136,7 +136,11 @@ fn stored(outcome: &Result<Outcome, Refusal>) -> Option<MessageId> {
 }
 
 /// Repeats a step until its outcome is known, while this node is the one that may write.
-pub(super) async fn until_known<T, F>(core: &Core, what: &'static str, step: impl Fn() -> F) -> Result<T, StoreError>
+pub(super) async fn retry_until_known<T, F>(
+    core: &Core,
+    what: &'static str,
+    step: impl Fn() -> F,
+) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, Fault>>,
 {

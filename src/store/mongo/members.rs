@@ -23,7 +23,7 @@ use super::{
 use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
-    members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
+    members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
     turns::{Caller, Turn},
 };
 
@@ -187,14 +187,19 @@ async fn change_in(
 }
 
 /// Members by name. Those of the same name as the last one come first, then the names after it: each along the index.
-async fn list(db: &Db, filter: Filter, after: Option<Place>, limit: usize) -> Result<Vec<MemberRecord>, Fault> {
+async fn list(
+    db: &Db,
+    filter: Filter,
+    after: Option<DirectoryPosition>,
+    limit: usize,
+) -> Result<Vec<MemberRecord>, Fault> {
     let mut wanted = doc! { "is_erased": { "$ne": true } };
     wanted.extend(filter.tier.map(|tier| ("tier".to_owned(), tier.as_str().into())));
     wanted.extend(filter.user_type.map(|user_type| ("user_type".to_owned(), user_type.as_str().into())));
     wanted.extend(filter.is_active.map(|is_active| ("is_active".to_owned(), is_active.into())));
     let mut ranges = Vec::new();
     match after {
-        Some(Place { name_key, id }) => {
+        Some(DirectoryPosition { name_key, id }) => {
             ranges.push(doc! { "name_key": &name_key, "_id": { "$gt": member_oid(id) } });
             ranges.push(doc! { "name_key": { "$gt": name_key } });
         }
@@ -323,7 +328,7 @@ impl MemberStore for Mongo {
         &self,
         by: Caller,
         filter: Filter,
-        after: Option<Place>,
+        after: Option<DirectoryPosition>,
         limit: usize,
     ) -> Result<Vec<MemberRecord>, StoreError> {
         self.read(filter.turn(by), async move |_, db| list(&db, filter, after, limit).await).await

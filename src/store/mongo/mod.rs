@@ -68,7 +68,7 @@ use self::{
     log::{LogState, MemberRef},
     nodes::Identity,
     pulse::Pulse,
-    turns::{Place, Turns},
+    turns::{CallGate, Permit},
 };
 use super::{
     Backend, Store, StoreError,
@@ -121,9 +121,9 @@ struct Core {
 pub struct Mongo {
     core: Arc<Core>,
     lanes: usize,
-    reads: Turns,
+    reads: CallGate,
     /// Of what is not the log's.
-    writes: Turns,
+    writes: CallGate,
     timeout: Duration,
     description: String,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -154,7 +154,7 @@ impl Mongo {
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
         let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
-        let (reads, writes) = (Turns::of_reads(pool), Turns::of_writes(pool));
+        let (reads, writes) = (CallGate::of_reads(pool), CallGate::of_writes(pool));
         let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {
             members: Arc::clone(&mongo) as _,
@@ -235,7 +235,7 @@ impl Mongo {
         self.holding(place, work).await
     }
 
-    async fn turn(&self, turns: &Turns, turn: Turn, late: StoreError) -> Result<Place, StoreError> {
+    async fn turn(&self, turns: &CallGate, turn: Turn, late: StoreError) -> Result<Permit, StoreError> {
         // While the database is known to be gone nobody waits for those who do not know it yet.
         self.count_error(self.core.link.db().await)?;
         let place = tokio::time::timeout(self.timeout, turns.wait(turn)).await;
@@ -243,7 +243,7 @@ impl Mongo {
     }
 
     /// A turn ends with its work, not with whoever waits for it.
-    async fn holding<T, F, W>(&self, place: Place, work: W) -> Result<T, StoreError>
+    async fn holding<T, F, W>(&self, place: Permit, work: W) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,

@@ -10,7 +10,7 @@ use super::{
     append::{self, Appending},
     db::Db,
     document::{ReceiptDoc, conversation_oid, date, member_oid, signed},
-    log::{Planned, Working, WorkingSet, until_known},
+    log::{Planned, Working, WorkingSet, retry_until_known},
     receipts,
 };
 use crate::store::{
@@ -93,14 +93,14 @@ async fn write(core: &Core, db: &Db, working: &WorkingSet) -> Result<(), StoreEr
     }
     let Writes { receipts, conversations, statuses } = writes;
     if !receipts.is_empty() {
-        until_known(core, "storing receipts", || receipts::insert(db, &receipts)).await?;
+        retry_until_known(core, "storing receipts", || receipts::insert(db, &receipts)).await?;
     }
     // Statuses are in other documents, so both go at once.
-    let stamped = until_known(core, "stamping conversations", || {
+    let stamped = retry_until_known(core, "stamping conversations", || {
         receipts::run_updates(db, "conversations", conversations.clone())
     });
     let corrected =
-        until_known(core, "correcting statuses", || receipts::run_updates(db, "messages", statuses.clone()));
+        retry_until_known(core, "correcting statuses", || receipts::run_updates(db, "messages", statuses.clone()));
     let (stamped, corrected) = tokio::join!(stamped, corrected);
     stamped.and(corrected)
 }

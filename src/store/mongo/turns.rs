@@ -55,9 +55,9 @@ impl Limits {
 }
 
 /// Whose calls are under way or wait.
-pub(super) struct Turns {
+pub(super) struct CallGate {
     limits: Limits,
-    callers: Arc<Mutex<HashMap<Turn, Places>>>,
+    callers: Arc<Mutex<HashMap<Turn, CallerCalls>>>,
     gate: Arc<Mutex<Gate>>,
 }
 
@@ -67,17 +67,17 @@ struct Gate {
     free: usize,
 }
 
-struct Places {
+struct CallerCalls {
     free: Arc<Semaphore>,
     /// Those under way and those that wait: without any the entry is gone.
     users: usize,
 }
 
 /// A call under way. Given back when it is dropped.
-pub(super) struct Place {
+pub(super) struct Permit {
     _pass: Pass,
     _permit: OwnedSemaphorePermit,
-    _user: User,
+    _user: CallerUse,
 }
 
 /// A place among all callers.
@@ -118,12 +118,12 @@ impl Drop for Queued<'_> {
 }
 
 /// Somebody who waits or calls.
-struct User {
-    callers: Arc<Mutex<HashMap<Turn, Places>>>,
+struct CallerUse {
+    callers: Arc<Mutex<HashMap<Turn, CallerCalls>>>,
     turn: Turn,
 }
 
-impl Drop for User {
+impl Drop for CallerUse {
     fn drop(&mut self) {
         if let Entry::Occupied(mut places) = lock(&self.callers).entry(self.turn) {
             places.get_mut().users -= 1;
@@ -134,7 +134,7 @@ impl Drop for User {
     }
 }
 
-impl Turns {
+impl CallGate {
     /// The turns of reads, for a pool of so many connections.
     pub(super) fn of_reads(pool: usize) -> Self {
         Self::new(Limits::reads(pool))
@@ -151,7 +151,7 @@ impl Turns {
     }
 
     /// Waits for the turn of a call.
-    pub(super) async fn wait(&self, turn: Turn) -> Result<Place, StoreError> {
+    pub(super) async fn wait(&self, turn: Turn) -> Result<Permit, StoreError> {
         let (free, user) = self.enter(turn)?;
         // It is never closed.
         let permit = free.acquire_owned().await.map_err(|_| StoreError::Overloaded)?;
@@ -163,21 +163,22 @@ impl Turns {
         // Every sender in the queue is used in the end.
         let pass = pass.await.map_err(|_| StoreError::Overloaded)?;
         queued.left = true;
-        Ok(Place { _pass: pass, _permit: permit, _user: user })
+        Ok(Permit { _pass: pass, _permit: permit, _user: user })
     }
 
-    fn enter(&self, turn: Turn) -> Result<(Arc<Semaphore>, User), StoreError> {
+    fn enter(&self, turn: Turn) -> Result<(Arc<Semaphore>, CallerUse), StoreError> {
         let mut callers = lock(&self.callers);
         let size = match turn.weight {
             Weight::Light => self.limits.light_each,
             Weight::Heavy => self.limits.heavy_each,
         };
-        let places = callers.entry(turn).or_insert_with(|| Places { free: Arc::new(Semaphore::new(size)), users: 0 });
+        let places =
+            callers.entry(turn).or_insert_with(|| CallerCalls { free: Arc::new(Semaphore::new(size)), users: 0 });
         if places.users >= EACH {
             return Err(StoreError::Overloaded);
         }
         places.users += 1;
-        Ok((Arc::clone(&places.free), User { callers: Arc::clone(&self.callers), turn }))
+        Ok((Arc::clone(&places.free), CallerUse { callers: Arc::clone(&self.callers), turn }))
     }
 }
 
@@ -214,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Place, StoreError>> + 'a>>;
+    type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Permit, StoreError>> + 'a>>;
 
     fn heavy(number: u8) -> Turn {
         Turn::heavy(MemberId::from_bytes([number; 12]))
@@ -224,12 +225,12 @@ mod tests {
         Turn::light(MemberId::from_bytes([number; 12]))
     }
 
-    fn now(turns: &Turns, turn: Turn) -> Option<Place> {
+    fn now(turns: &CallGate, turn: Turn) -> Option<Permit> {
         turns.wait(turn).now_or_never().map(Result::unwrap)
     }
 
     /// Takes all light places, each caller as many as it may have.
-    fn taken(turns: &Turns) -> Vec<Place> {
+    fn taken(turns: &CallGate) -> Vec<Permit> {
         let Limits { all, light_each, .. } = turns.limits;
         let callers =
             (0..u8::try_from(all / light_each).unwrap()).flat_map(|number| (0..light_each).map(move |_| number));
@@ -262,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_member_has_so_many_calls_at_a_time_and_others_have_theirs() {
-        let turns = Turns::of_reads(64);
+        let turns = CallGate::of_reads(64);
         let Limits { heavy_each, .. } = turns.limits;
         let mut places: Vec<_> = (0..heavy_each).map(|_| now(&turns, heavy(1)).unwrap()).collect();
         let mut waiting: Vec<Waiting<'_>> =
@@ -282,7 +283,7 @@ mod tests {
     /// Found by an attacker: fifteen members had all ten connections of the driver's pool, and who came then waited for seconds.
     #[tokio::test]
     async fn when_all_places_are_taken_callers_take_turns() {
-        let turns = Turns::of_reads(16);
+        let turns = CallGate::of_reads(16);
         let mut taken = taken(&turns);
         let mut waiting: Vec<Waiting<'_>> =
             vec![Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(100))), Box::pin(turns.wait(light(101)))];
@@ -296,7 +297,7 @@ mod tests {
     /// Outside of a runtime, where a task that polls that much would be made to pause.
     #[test]
     fn who_waits_no_more_takes_no_place() {
-        let turns = Turns::of_reads(16);
+        let turns = CallGate::of_reads(16);
         let mut taken = taken(&turns);
         let mut gone: Waiting<'_> = Box::pin(turns.wait(light(100)));
         let mut stays: Waiting<'_> = Box::pin(turns.wait(light(101)));

@@ -18,7 +18,7 @@ use super::{
 use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
-    members::{EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, Place, email_key},
+    members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
     turns::{Caller, Turn},
 };
 
@@ -222,7 +222,7 @@ pub(super) fn restore(tx: &Tx<'_>, record: &MemberRecord, last_seen: Option<Time
 fn list(
     connection: &Connection,
     filter: Filter,
-    after: Option<&Place>,
+    after: Option<&DirectoryPosition>,
     limit: usize,
 ) -> rusqlite::Result<Vec<MemberRecord>> {
     let (index, of_tier) = match filter.tier {
@@ -312,7 +312,7 @@ impl MemberStore for Sqlite {
         &self,
         by: Caller,
         filter: Filter,
-        after: Option<Place>,
+        after: Option<DirectoryPosition>,
         limit: usize,
     ) -> Result<Vec<MemberRecord>, StoreError> {
         self.read(filter.turn(by), move |connection| list(connection, filter, after.as_ref(), limit)).await
