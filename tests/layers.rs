@@ -153,3 +153,30 @@ fn only_the_service_calls_a_store() {
         assert!(calls.is_empty(), "{module}: {calls:?}");
     }
 }
+
+/// Every `module::item` that the page names is there.
+#[test]
+fn what_the_page_names_is_there() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let modules: Vec<String> = imports().into_keys().collect();
+    let named = words(&page).filter(|word| word.contains("::") && !word.contains(char::is_whitespace));
+    for named in named.filter(|named| modules.iter().any(|module| named.split("::").next() == Some(module))) {
+        assert!(is_there(named), "{named}");
+    }
+}
+
+/// Whether a path leads to a file, or to a file that has the item in it.
+fn is_there(named: &str) -> bool {
+    let (mut at, mut rest) = (root().join("src"), named.split("::"));
+    let mut file = None;
+    for part in rest.by_ref() {
+        let (below, beside) = (at.join(part), at.join(format!("{part}.rs")));
+        let module = [beside, below.join("mod.rs")].into_iter().find(|file| file.exists());
+        if module.is_none() {
+            let Some(file) = &file else { return false };
+            return fs::read_to_string(file).unwrap().contains(part);
+        }
+        (file, at) = (module, below);
+    }
+    true
+}

@@ -10,10 +10,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{
-    ConversationId, ErrorCode, MemberId, limits,
-    model::{Conversation, Entry},
-};
+use protocol::{ConversationId, ErrorCode, MemberId, limits, model::Conversation};
 
 use super::{cursor::Partial, messaging::Messaging};
 use crate::{
@@ -177,7 +174,7 @@ impl CatchUp {
 
     fn leave_out_what_was_sent(&mut self, conversation: &mut Conversation) {
         if let Some(sent) = self.sent.get(&conversation.id) {
-            conversation.entries.retain(|Entry::Message(message)| message.seq > *sent);
+            conversation.entries.retain(|entry| entry.seq() > *sent);
         }
         if self.sent.len() < SENT_MAX || self.sent.contains_key(&conversation.id) {
             self.sent.insert(conversation.id, conversation.last_seq);
@@ -228,7 +225,7 @@ fn part_after(place: &Partial, entries: usize) -> SyncPart {
 mod tests {
     use protocol::{
         ClientMessageId, MessageId, Timestamp,
-        model::{ConversationKind, Message},
+        model::{ConversationKind, Entry, Message},
     };
 
     use super::*;
@@ -268,9 +265,7 @@ mod tests {
     #[test]
     fn a_later_round_brings_only_what_came_after_what_was_sent() {
         let mut sync = CatchUp::new(MemberId::from_bytes([2; 12]), Start::Full);
-        let seqs = |part: &Part| -> Vec<u64> {
-            part.conversations[0].entries.iter().map(|Entry::Message(message)| message.seq).collect()
-        };
+        let seqs = |part: &Part| -> Vec<u64> { part.conversations[0].entries.iter().map(Entry::seq).collect() };
         assert_eq!(seqs(&sync.take(changes(20, 1..=20, true))), (1..=20).collect::<Vec<_>>());
         sync.again();
         let again = sync.take(changes(22, 3..=22, false));

@@ -171,7 +171,7 @@ impl Reader {
         self.tally.time(Timing::Page, started.elapsed());
         self.tally.count(Count::Pages);
         let ServerFrame::History(page) = reply else { return Err(format!("{} for a page", reply.frame_type())) };
-        let seqs: Vec<u64> = page.entries.iter().map(|Entry::Message(message)| message.seq).collect();
+        let seqs: Vec<u64> = page.entries.iter().map(Entry::seq).collect();
         let end = before.min(conversation.last_seq + 1);
         let first = end.saturating_sub(u64::from(self.page)).max(1);
         let expected: Vec<u64> = (first..end).collect();
