@@ -16,7 +16,7 @@ use super::{cursor::Partial, messaging::Messaging};
 use crate::{
     failure::Failure,
     position::StreamPosition,
-    store::conversations::{Changes, SyncPart},
+    store::sync::{Changes, SyncPart},
 };
 
 /// Conversations of which a sync remembers what it has sent: 20 bytes each.

@@ -18,17 +18,16 @@ use super::{
     cursor::{self, Partial},
     events::Events,
     limiter::{Limiter, Rate},
-    sequencer::{Sequencer, Submission},
+    sequencer::Sequencer,
+    submission::Submission,
 };
 use crate::{
     failure::{Failure, Input},
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{
-            Admission, Append, Appended, Changes, Mark, Marked, Membership, NewConversation, Range, SyncPart,
-            UnreadCount,
-        },
+        conversations::{Admission, Append, Appended, Mark, Marked, Membership, NewConversation, Range, UnreadCount},
+        sync::{Changes, SyncPart},
         turns::Caller,
     },
     telemetry::Metrics,

@@ -19,7 +19,7 @@
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
 //! | [`beginnings`] | who may begin a conversation now, in the order of their messages |
 //! | [`catch_up`] | the sync after hello, part by part |
-//! | [`sequencer`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
+//! | [`sequencer`], [`submission`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
 //! | [`transfer`] | moving everything from one store to another |
@@ -51,6 +51,7 @@ pub mod photos;
 pub mod profiles;
 pub mod sequencer;
 pub mod slots;
+pub mod submission;
 pub mod transfer;
 pub mod watching;
 

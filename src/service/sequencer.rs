@@ -27,13 +27,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Respond, answer, backlog::Backlog, events::Events};
+use super::{
+    answer,
+    backlog::Backlog,
+    events::Events,
+    submission::{Asker, Submission},
+};
 use crate::{
     failure::Failure,
     position::StreamPosition,
     store::{
         ConversationLog, Recovery, StoreError,
-        conversations::{Append, Appended, Applied, Command, Mark, Marked, Membership, Outcome, Refusal, Untold},
+        conversations::{Appended, Applied, Marked, Membership, Outcome, Refusal, Untold},
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -43,57 +48,6 @@ use crate::{
 const LANE: usize = 16_384;
 /// Commands in one commit.
 const BATCH: usize = 4_096;
-
-/// A command on its way, and who takes the answer. `origin` is the connection that asked: it gets the answer and not the event.
-pub enum Submission {
-    /// A message.
-    Append {
-        /// It.
-        append: Append,
-        /// Who asked.
-        origin: Option<ConnectionId>,
-        /// Takes the answer.
-        respond: Respond<Appended>,
-    },
-    /// A move of a watermark.
-    Mark {
-        /// It.
-        mark: Mark,
-        /// Who asked.
-        origin: Option<ConnectionId>,
-        /// Takes the answer.
-        respond: Respond<Marked>,
-    },
-    /// A look for what others have left untold.
-    Refresh {
-        /// Where.
-        conversation: ConversationId,
-        /// Takes the answer.
-        respond: Respond<()>,
-    },
-}
-
-impl Submission {
-    fn conversation(&self) -> ConversationId {
-        match self {
-            Self::Append { append, .. } => append.conversation,
-            Self::Mark { mark, .. } => mark.conversation,
-            Self::Refresh { conversation, .. } => *conversation,
-        }
-    }
-
-    /// What the store does, and who asked.
-    fn split(self, since: Instant) -> (Command, Asker) {
-        let (command, origin, reply) = match self {
-            Self::Append { append, origin, respond } => (Command::Append(append), origin, Reply::Appended(respond)),
-            Self::Mark { mark, origin, respond } => (Command::Mark(mark), origin, Reply::Marked(respond)),
-            Self::Refresh { conversation, respond } => {
-                (Command::Refresh(conversation), None, Reply::Refreshed(respond))
-            }
-        };
-        (command, Asker { origin, reply: Some(reply), since })
-    }
-}
 
 struct Queued {
     submission: Submission,
@@ -276,49 +230,6 @@ struct Lane {
     metrics: Arc<Metrics>,
 }
 
-/// Who asked, for one command of a batch.
-pub(super) struct Asker {
-    pub(super) origin: Option<ConnectionId>,
-    reply: Option<Reply>,
-    since: Instant,
-}
-
-/// Takes the answer to a command.
-enum Reply {
-    Appended(Respond<Appended>),
-    Marked(Respond<Marked>),
-    Refreshed(Respond<()>),
-}
-
-impl Asker {
-    fn fail(self, failure: Failure) {
-        if let Some(reply) = self.reply {
-            reply.give(Err(failure));
-        }
-    }
-}
-
-impl Reply {
-    fn give(self, answer: Result<Outcome, Failure>) {
-        match (self, answer) {
-            (Self::Appended(respond), Ok(Outcome::Appended(appended))) => respond(Ok(appended)),
-            (Self::Marked(respond), Ok(Outcome::Marked(marked))) => respond(Ok(marked)),
-            (Self::Refreshed(respond), Ok(Outcome::Refreshed)) => respond(Ok(())),
-            (reply, Err(failure)) => reply.fail(failure),
-            // A store has done something else than it was asked for.
-            (reply, Ok(_)) => reply.fail(ErrorCode::Internal.into()),
-        }
-    }
-
-    fn fail(self, failure: Failure) {
-        match self {
-            Self::Appended(respond) => respond(Err(failure)),
-            Self::Marked(respond) => respond(Err(failure)),
-            Self::Refreshed(respond) => respond(Err(failure)),
-        }
-    }
-}
-
 impl Lane {
     /// Round and round: gathers, lets the store commit, and tells what the commit before did *while* it commits. The store
     /// has the next batch before anything else is done with the last one, so that it never waits for us.
@@ -490,9 +401,9 @@ impl Lane {
 
     fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
         let Some(reply) = asker.reply.take() else { return };
-        if matches!(reply, Reply::Appended(_)) {
+        if reply.is_to_a_message() {
             match &answer {
-                Ok(_) => self.metrics.message_seconds.observe(asker.since.elapsed().as_secs_f64()),
+                Ok(_) => self.metrics.message_seconds.observe(asker.since().elapsed().as_secs_f64()),
                 Err(failure) if failure.code.http_status() < 500 => drop(self.metrics.messages_refused.inc()),
                 Err(_) => drop(self.metrics.messages_failed.inc()),
             }
@@ -572,7 +483,7 @@ mod tests {
                 membership,
             }))
         };
-        let asker = |origin| Asker { origin: Some(origin), reply: None, since: Instant::now() };
+        let asker = |origin| Asker::answered(origin);
         let outcomes = [marked(9, 9), marked(10, 10), marked(11, 10), marked(11, 11)];
         let askers = [phone, phone, tablet, tablet].map(asker);
         assert_eq!(superseded_receipts(&outcomes, &askers), [true, false, true, false]);

@@ -9,6 +9,7 @@
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
+//! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
 //! | [`archive`] | a store as rows, to move everything to another one |
@@ -28,6 +29,7 @@ pub mod recommendations;
 mod rules;
 pub mod sessions;
 pub mod sqlite;
+pub mod sync;
 pub mod turns;
 
 use std::{sync::Arc, time::Duration};

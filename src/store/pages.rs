@@ -7,7 +7,7 @@ use protocol::{
     size::{conversation_bytes, json_length},
 };
 
-use super::conversations::{Changes, SYNC_PART_BYTES, SyncPart};
+use super::sync::{Changes, SYNC_PART_BYTES, SyncPart};
 use crate::position::Position;
 
 /// The entries of a page, in the order in which they are put in.

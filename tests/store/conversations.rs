@@ -15,8 +15,9 @@ use members_book::{
         changes::Change,
         conversations::{
             Admission, Append, Appended, Command, Mark, MarkKind, NewConversation, Outcome, Range, ReceiptRange,
-            ReceiptTimes, Refusal, SYNC_PART_BYTES, SyncPart, UnreadCount,
+            ReceiptTimes, Refusal, UnreadCount,
         },
+        sync::{SYNC_PART_BYTES, SyncPart},
         turns::Caller,
     },
 };

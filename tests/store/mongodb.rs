@@ -13,10 +13,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use members_book::{
     position::{Position, StreamPosition},
-    service::{
-        messaging::direct_conversation,
-        sequencer::{Sequencer, Submission},
-    },
+    service::{messaging::direct_conversation, sequencer::Sequencer, submission::Submission},
     store::{
         ConversationLog, StoreError,
         changes::{Actor, Change},

@@ -32,10 +32,11 @@ use crate::{
     store::{
         ConversationLog, ConversationStore, Recovery, StoreError,
         conversations::{
-            Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, SyncPart, Unfinished, UnreadCount,
+            Applied, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range, ReceiptRange,
+            ReceiptTimes, Unfinished, UnreadCount,
         },
         pages::{List, Part},
+        sync::{Changes, SyncPart},
         turns::{Caller, Turn},
     },
 };

@@ -21,10 +21,11 @@ use crate::{
     store::{
         ConversationLog, ConversationStore, StoreError,
         conversations::{
-            Applied, Changes, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, SyncPart, UnreadCount,
+            Applied, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range, ReceiptRange,
+            ReceiptTimes, UnreadCount,
         },
         pages::{Entries, List, Part},
+        sync::{Changes, SyncPart},
         turns::{Caller, Turn},
     },
 };
