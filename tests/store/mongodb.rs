@@ -331,6 +331,23 @@ async fn a_change_that_was_given_up_is_not_made_though_it_is_under_way() {
     assert_eq!((profile.is_active, profile.tier), (true, Tier::Infinity));
 }
 
+/// Found by reading: what was wanted was so already, for as long as the older decision was on its way.
+#[tokio::test]
+async fn a_decision_that_changes_nothing_is_not_undone_by_an_older_one_on_its_way() {
+    let server = database::Server::with_fail_points().await;
+    let f = Fixture::mongodb_with(Arc::new(server.database()), Duration::from_secs(10));
+    let ana = f.member("Ana").await;
+    let slow = doc! { "failCommands": ["commitTransaction"], "blockConnection": true, "blockTimeMS": 1000 };
+    server.fail(doc! { "times": 1 }, slow).await;
+    let older = f.store.members.change(ana, Change::Active(false), Actor::default(), f.now(), CancellationToken::new());
+    assert!(tokio::time::timeout(Duration::from_millis(400), older).await.is_err(), "it is being committed");
+    f.change(ana, Change::Active(true)).await;
+    // It writes, and so it comes after whatever is on its way.
+    f.change(ana, Change::Tier(Tier::Infinity)).await;
+    let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
+    assert!(record.profile.is_active, "the newer one stands");
+}
+
 /// Down at the start, up by itself; down while running, fails at once, and up by itself again.
 #[tokio::test]
 async fn it_starts_without_the_database_and_survives_its_loss() {

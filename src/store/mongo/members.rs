@@ -1,6 +1,9 @@
 //! Members.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
@@ -11,6 +14,7 @@ use mongodb::{
     options::{FindOneOptions, FindOptions, ReadConcern},
 };
 use protocol::{MemberId, Timestamp};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -71,6 +75,8 @@ async fn insert(
 
 /// How often a transaction that met another one is tried.
 const ATTEMPTS: u32 = 20;
+/// How long it waits before that, once more for each time.
+const MET_PAUSE: Duration = Duration::from_millis(10);
 
 /// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster. Nothing is committed
 /// once it was `given_up`: what `work` has written is locked against others until then, so that a later decision about the same
@@ -100,6 +106,7 @@ where
         };
         match done {
             Err(Fault::Driver(error)) if error.contains_label(TRANSIENT_TRANSACTION_ERROR) && attempt < ATTEMPTS => {
+                sleep(MET_PAUSE * attempt).await;
                 attempt += 1;
             }
             done => return done,
@@ -167,6 +174,9 @@ async fn change_in(
         }
     }
     let Some(after) = change.apply(&before, at) else {
+        // A decision that is being committed must meet this one, or it would undo what was acknowledged here.
+        let meet = doc! { "$inc": { "met": 1_i64 } };
+        members.update_one(doc! { "_id": member_oid(id) }, meet).session(&mut *session).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
     };
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
