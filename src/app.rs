@@ -102,11 +102,12 @@ impl App {
         opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
-        let accounts = Arc::new(base.accounts(secret)?);
         let quiet = Arc::<Quiet>::default();
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
             .map_err(start_error)?;
         let photo_place = photos.describe();
+        let effects = base.effects(photos);
+        let accounts = Arc::new(base.accounts(secret, &effects)?);
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
@@ -119,7 +120,7 @@ impl App {
         let metrics_listener = metrics_listener.map(TcpListener::into_std).transpose().map_err(start_error)?;
 
         let (connection, lanes) = base.connection(&accounts, cursors);
-        let services = base.services(&connection, photos, advice);
+        let services = base.services(&connection, &effects, advice);
         let limits = Arc::new(base.request_limits());
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
@@ -163,6 +164,7 @@ impl App {
             connection: Arc::clone(&connection),
             accounts: Arc::clone(&accounts),
             profiles,
+            effects,
             limits,
             quiet,
             budget: Arc::clone(&base.budget),
@@ -250,9 +252,8 @@ impl App {
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
     let base = Foundation::lay(settings, World::default(), false)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
-    // Nothing is signed: no session is started.
-    let accounts = base.accounts(secrecy::SecretString::default())?;
-    let created = accounts
+    let created = base
+        .enrolment()?
         .create(request, UserType::Admin, Some(Actor::default()), here)
         .await
         .map_err(|Failure { message, .. }| StartError(message));

@@ -142,8 +142,18 @@ fn dependencies_point_one_way() {
 /// What calls a store is `service`; what translates for clients only speaks of what is stored.
 #[test]
 fn only_the_service_calls_a_store() {
-    const STORES: [&str; 7] =
-        ["Store", "MemberStore", "SessionStore", "ConversationStore", "AuditStore", "RecommendationStore", "Archive"];
+    const STORES: [&str; 10] = [
+        "Store",
+        "MemberStore",
+        "SessionStore",
+        "ConversationStore",
+        "ConversationLog",
+        "Recovery",
+        "AuditStore",
+        "RecommendationStore",
+        "JobStore",
+        "Archive",
+    ];
     let imports = imports();
     for (module, paths) in
         imports.iter().filter(|(module, _)| !["service", "store", "app", "main"].contains(&module.as_str()))
@@ -151,6 +161,18 @@ fn only_the_service_calls_a_store() {
         let calls: Vec<_> =
             paths.iter().filter(|path| path[0] == "store" && STORES.contains(&path[path.len() - 1].as_str())).collect();
         assert!(calls.is_empty(), "{module}: {calls:?}");
+    }
+}
+
+/// What follows from a change goes through `service::effects`.
+#[test]
+fn only_effects_close_connections_and_tell_of_profiles() {
+    for path in files(&root().join("src/service")).into_iter().filter(|path| !path.ends_with("effects.rs")) {
+        let code: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
+        for call in ["hub.close(", "announcements.submit(", "stale.remember(", "watching.set_audience("] {
+            let sees = call == "stale.remember(" && path.ends_with("accounts.rs");
+            assert!(sees || !code.contains(call), "{}: {call}", path.display());
+        }
     }
 }
 

@@ -33,6 +33,7 @@ macro_rules! serde_as_string {
         }
     };
 }
+pub(crate) use serde_as_string;
 
 /// Describes an id to the schema generators: a string with a pattern.
 macro_rules! describe_as_string {

@@ -1,8 +1,10 @@
 //! The names of the photos that members upload.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
-use crate::ids::InvalidId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::ids::{InvalidId, serde_as_string};
 
 /// The folder of all photos, below the address of the API.
 const FOLDER: &str = "/api/photos/";
@@ -11,8 +13,10 @@ const SUFFIX: &str = ".jpg";
 
 /// The name of a photo: a hash over its member and its content, so a name stands for one content for ever, and no two
 /// members share one. 64 lower-case hexadecimal digits and `.jpg` on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhotoName([u8; 32]);
+
+serde_as_string!(PhotoName);
 
 impl PhotoName {
     /// Wraps a hash.

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
-    service::{accounts::Accounts, messaging::Messaging, profiles::Profiles},
+    service::{accounts::Accounts, effects::Effects, messaging::Messaging, profiles::Profiles},
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
 };
@@ -41,6 +41,7 @@ pub(super) struct Beside {
     pub(super) connection: Arc<connection::Context>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) profiles: Arc<Profiles>,
+    pub(super) effects: Arc<Effects>,
     pub(super) limits: Arc<RequestLimits>,
     pub(super) quiet: Arc<Quiet>,
     pub(super) budget: Arc<Budget>,
@@ -50,12 +51,12 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Starts them. Each begins from the start when it is started again.
-    pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> [JoinHandle<()>; 5] {
+    pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> [JoinHandle<()>; 6] {
         let messaging = Arc::clone(&self.connection.messaging);
         let watching = Arc::clone(&self.connection.watching);
-        let announcements = Arc::clone(&self.profiles.announcements);
+        let (announcements, jobs) = (Arc::clone(&self.effects.announcements), Arc::clone(&self.effects.jobs));
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
-        let [one, two, three, four, five] = [(); 5].map(|()| stop.clone());
+        let [one, two, three, four, five, six] = [(); 6].map(|()| stop.clone());
         [
             supervisor.restarting("purge", move || maintain(self.clone(), one.clone())),
             supervisor.restarting("recovery", move || look_after_others(Arc::clone(&messaging), two.clone())),
@@ -66,6 +67,10 @@ impl Beside {
             supervisor.restarting("announcements", move || {
                 let (announcements, stop) = (Arc::clone(&announcements), four.clone());
                 async move { announcements.run(stop).await }
+            }),
+            supervisor.restarting("jobs", move || {
+                let (jobs, stop) = (Arc::clone(&jobs), six.clone());
+                async move { jobs.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())

@@ -4,14 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{StartError, start_error};
 use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, Familiar, Passwords, Stale, access},
+    auth::{AccessTokens, Familiar, Passwords, access},
     budget::Budget,
     clock::{Clock, SystemClock},
     config::{
@@ -36,9 +36,12 @@ use crate::{
         decisions::InOrder,
         directory::Directory,
         documents::Documents,
+        effects::Effects,
+        enrolment::Enrolment,
         events::Events,
         export::Exports,
         hellos::Hellos,
+        jobs::Jobs,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
@@ -122,8 +125,57 @@ impl Foundation {
         Ok((secret, Some(path)))
     }
 
-    pub(super) fn accounts(&self, secret: SecretString) -> Result<Accounts, StartError> {
-        let Settings { auth, rates, listen, .. } = &self.settings;
+    /// What makes members.
+    pub(super) fn enrolment(&self) -> Result<Enrolment, StartError> {
+        let Settings { auth, listen, .. } = &self.settings;
+        // Half of a request's time at most is spent waiting for the turn to hash.
+        let passwords =
+            Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
+        Ok(Enrolment {
+            members: Arc::clone(&self.store.members),
+            passwords: passwords.map_err(start_error)?,
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+        })
+    }
+
+    /// What follows from changes, and what that takes.
+    pub(super) fn effects(&self, photos: Objects) -> Arc<Effects> {
+        let Settings { connections, listen, .. } = &self.settings;
+        let Store { members, conversations, jobs, .. } = &self.store;
+        let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
+        let watching = Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone());
+        let watching = Arc::new(watching);
+        let announcements = Announcements::new(
+            Arc::clone(conversations),
+            Arc::clone(&watching),
+            events.clone(),
+            connections.profile_interval,
+        );
+        let album = Album::new(photos, listen.public_url.clone());
+        let jobs = Jobs {
+            store: Arc::clone(jobs),
+            members: Arc::clone(members),
+            album: Arc::clone(&album),
+            clock: Arc::clone(&self.world.clock),
+            metrics: Arc::clone(&self.metrics),
+            wanted: Notify::new(),
+        };
+        Arc::new(Effects {
+            hub: Arc::clone(&self.hub),
+            stale: Arc::default(),
+            watching,
+            events,
+            announcements: Arc::new(announcements),
+            album,
+            jobs: Arc::new(jobs),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    pub(super) fn accounts(&self, secret: SecretString, effects: &Arc<Effects>) -> Result<Accounts, StartError> {
+        let Settings { auth, rates, .. } = &self.settings;
         let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
         let options = access::Options {
             secret,
@@ -133,17 +185,14 @@ impl Foundation {
             lifetime: access_token_ttl,
         };
         let clock = Arc::clone(&self.world.clock);
-        // Half of a request's time at most is spent waiting for the turn to hash.
-        let passwords =
-            Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
         let minute = Duration::from_secs(60);
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
             sessions: Arc::clone(&self.store.sessions),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
-            passwords: passwords.map_err(start_error)?,
+            enrolment: self.enrolment()?,
             familiar: Familiar::default(),
-            stale: Stale::default(),
+            stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: self.limiter(
@@ -154,7 +203,7 @@ impl Foundation {
             ),
             logins: self.limiter("logins", rates.rate_logins, rates.rate_logins_burst, minute),
             refreshes: self.limiter("refreshes", rates.rate_refreshes, rates.rate_refreshes_burst, minute),
-            hub: Arc::clone(&self.hub),
+            effects: Arc::clone(effects),
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
@@ -205,11 +254,9 @@ impl Foundation {
         cursors: cursor::Keys,
     ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
-        let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let (events, watching) = (accounts.effects.events.clone(), Arc::clone(&accounts.effects.watching));
         let conversations = Arc::clone(&self.store.conversations);
         let members = || Arc::clone(&self.store.members);
-        let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
-        let watching = Arc::new(Watching::new(pace, members(), Arc::clone(&conversations), events.clone()));
         let of_lanes = {
             let watching = Arc::clone(&watching);
             events.clone().with_met(move |members| watching.met(members))
@@ -262,29 +309,23 @@ impl Foundation {
     }
 
     /// What REST needs beside accounts and sessions.
-    pub(super) fn services(&self, connection: &connection::Context, photos: Objects, advice: Advice) -> Services {
+    pub(super) fn services(
+        &self,
+        connection: &connection::Context,
+        effects: &Arc<Effects>,
+        advice: Advice,
+    ) -> Services {
         let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
-        let album = Album::new(photos, Arc::clone(members), listen.public_url.clone(), connection.tasks.clone());
-        let album = Arc::new(album);
-        let announcements = Announcements::new(
-            Arc::clone(conversations),
-            Arc::clone(&connection.watching),
-            connection.events.clone(),
-            self.settings.connections.profile_interval,
-        );
         let rates = &self.settings.rates;
         let minute = Duration::from_secs(60);
         let profiles = Arc::new(Profiles {
             members: Arc::clone(members),
-            album: Arc::clone(&album),
-            watching: Arc::clone(&connection.watching),
-            announcements: Arc::new(announcements),
-            events: connection.events.clone(),
+            album: Arc::clone(&effects.album),
+            effects: Arc::clone(effects),
             limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
             in_order: InOrder::default(),
-            hub: Arc::clone(&self.hub),
             clock: Arc::clone(clock),
         });
         let documents = Arc::new(Documents {
@@ -310,7 +351,8 @@ impl Foundation {
             started_at: clock.now(),
         };
         // Half of a request's time at most is spent waiting for the turn to decode.
-        let photos = Photos::new(Arc::clone(&profiles), album, listen.request_timeout / 2);
+        let (album, jobs) = (Arc::clone(&effects.album), Arc::clone(&effects.jobs));
+        let photos = Photos::new(Arc::clone(&profiles), album, jobs, listen.request_timeout / 2);
         Services {
             profiles,
             photos: Arc::new(photos),

@@ -6,26 +6,25 @@ use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
     rest::{AuthResponse, LoginRequest, RegisterRequest, TokenType},
-    shown,
 };
 
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     decisions::{or_when_unknown, until_known},
+    effects::{Effect, Effects},
+    enrolment::Enrolment,
     limiter::Limiter,
 };
 use crate::{
-    auth::{AccessTokens, Familiar, Passwords, Source, Stale, password::Verdict, refresh},
+    auth::{AccessTokens, Familiar, Source, Stale, password::Verdict, refresh},
     clock::Clock,
     failure::Failure,
-    hub::{Close, Hub},
     ids::Ids,
     sources::subscriber,
     store::{
         MemberStore, SessionStore, StoreError,
-        changes::Actor,
-        members::{EmailTaken, MemberRecord, NewMember},
+        members::MemberRecord,
         sessions::{NewToken, Rotation, TokenOwner},
         turns::Caller,
     },
@@ -56,12 +55,12 @@ pub struct Accounts {
     pub sessions: Arc<dyn SessionStore>,
     /// Access tokens.
     pub tokens: AccessTokens,
-    /// Passwords.
-    pub passwords: Passwords,
+    /// Makes members, with their passwords.
+    pub enrolment: Enrolment,
     /// Who has logged in from where.
     pub familiar: Familiar,
     /// Sessions that are over although their tokens are not.
-    pub stale: Stale,
+    pub stale: Arc<Stale>,
     /// Places for hashing passwords anew.
     pub rehashing: Arc<Semaphore>,
     /// How long a refresh token lives.
@@ -72,8 +71,8 @@ pub struct Accounts {
     pub logins: Limiter<IpAddr>,
     /// Exchanges of refresh tokens by one member.
     pub refreshes: Limiter<MemberId>,
-    /// The live connections of revoked sessions.
-    pub hub: Arc<Hub>,
+    /// What follows from changes.
+    pub effects: Arc<Effects>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Makes ids and tokens.
@@ -90,32 +89,9 @@ impl Accounts {
     pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.registrations.check(&subscriber(from))?;
         let source = Source { address: subscriber(from), familiar: false };
-        let member = self.create(request, UserType::Member, None, source).await?;
+        let member = self.enrolment.create(request, UserType::Member, None, source).await?;
         tracing::info!(member = %member.profile.id, "member registered");
         self.log_in_as(member).await
-    }
-
-    /// Creates a member of any type; for [`Self::register`] and for the command that makes the first administrator.
-    ///
-    /// # Errors
-    /// `email_taken`, or the store.
-    pub async fn create(
-        &self,
-        request: RegisterRequest,
-        user_type: UserType,
-        created_by: Option<Actor>,
-        from: Source,
-    ) -> Result<MemberRecord, Failure> {
-        let RegisterRequest { name, email, password } = request;
-        let member = NewMember {
-            id: self.ids.member(),
-            name: shown::normalized(name.trim()),
-            email: email.trim().to_owned(),
-            password_hash: self.passwords.hash(password, from).await?,
-            user_type,
-            created_at: self.clock.now(),
-        };
-        self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
     }
 
     /// Logs a member in.
@@ -129,7 +105,7 @@ impl Accounts {
         let address = subscriber(from);
         let source = Source { address, familiar: self.familiar.knows(&request.email, address) };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let verdict = self.passwords.verify(request.password.clone(), hash, source).await?;
+        let verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
         let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
@@ -150,7 +126,7 @@ impl Accounts {
         let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
         tokio::spawn(async move {
             let _place = place;
-            let Ok(hash) = accounts.passwords.hash(password, source).await else { return };
+            let Ok(hash) = accounts.enrolment.passwords.hash(password, source).await else { return };
             if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
                 tracing::warn!(member = %id, %error, "a password keeps its former hash");
             }
@@ -165,7 +141,7 @@ impl Accounts {
         let started = self.sessions.start(session, id, next, now).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
                 // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
-                self.hub.close(id, None, Close::with(CloseCode::Disconnected));
+                self.effects.close(id, None, CloseCode::Disconnected);
             }
         });
         // Deactivated while the password was looked at.
@@ -179,8 +155,8 @@ impl Accounts {
 
     /// A session is over: its connections close, and its access tokens spend nothing of its member's.
     fn end(&self, member: MemberId, session: SessionId) {
-        self.stale.remember(session);
-        self.hub.close(member, Some(session), Close::with(CloseCode::Unauthorized));
+        let close = Effect::Close { member, session: Some(session), code: CloseCode::Unauthorized };
+        self.effects.apply([Effect::EndSession(session), close]);
     }
 
     /// Exchanges a refresh token for a new pair of tokens.
@@ -229,15 +205,10 @@ impl Accounts {
             let sessions = sessions.get_or_try_init(|| self.valid_sessions(who.member)).await?;
             self.sessions.revoke_many(who.member, sessions.clone(), now).await
         };
-        let close = |code| self.hub.close(who.member, session, Close::with(code));
+        let close = |code| self.effects.close(who.member, session, code);
         // It may have happened. Whoever may still sign in comes back.
-        let disconnect = || {
-            close(CloseCode::Disconnected);
-        };
-        or_when_unknown(until_known(revoke), disconnect).await?;
-        for session in sessions.into_inner().unwrap_or_default() {
-            self.stale.remember(session);
-        }
+        or_when_unknown(until_known(revoke), || close(CloseCode::Disconnected)).await?;
+        self.effects.apply(sessions.into_inner().unwrap_or_default().into_iter().map(Effect::EndSession));
         // All of them: whose session was started in the meantime comes back with a new token.
         close(CloseCode::Unauthorized);
         Ok(())

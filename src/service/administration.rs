@@ -16,7 +16,7 @@ use super::{accounts::Authorized, decisions::until_known, directory::page_of, pa
 use crate::{
     clock::Clock,
     failure::Failure,
-    hub::{Close, Hub},
+    hub::Hub,
     store::{
         Store, StoreError,
         audit::{AuditPlace, AuditRecord},
@@ -127,8 +127,8 @@ impl Administration {
             address: by.address,
         };
         self.record(&entry).await?;
-        let closed = self.hub.close(member, None, Close::with(CloseCode::Disconnected));
-        Ok(Disconnected { connections: count(closed) })
+        self.profiles.effects.close(member, None, CloseCode::Disconnected);
+        Ok(Disconnected { connections })
     }
 
     /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest

@@ -1,45 +1,49 @@
-//! The photos that members have: which file is whose, and what becomes of it.
+//! The photos that members have: which file is whose, and who can see it.
 //!
 //! The name of a file is a hash over its member and its content. So a name never changes its content, and whose a file is
-//! follows from the file itself: a member who names the photo of another as their own cannot have it deleted.
+//! follows from the file itself: a member who names the photo of another as their own can have it neither hidden nor deleted.
 
-use std::sync::Arc;
-
-use axum::body::Bytes;
-use protocol::{ErrorCode, MemberId, PhotoName};
-use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, MutexGuard};
-use tokio_util::task::TaskTracker;
-
-use crate::{
-    failure::Failure,
-    photos::{Objects, StorageError},
-    store::{MemberStore, turns::Caller},
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Members whose photos can change at the same time, at most.
-const TURNS: usize = 256;
+use axum::body::Bytes;
+use protocol::{MemberId, PhotoName};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::decisions::{DecisionTurn, InOrder};
+use crate::{
+    photos::{Objects, StorageError},
+    store::StoreError,
+};
 
 /// The photos of all members.
 pub struct Album {
     objects: Objects,
-    members: Arc<dyn MemberStore>,
     /// What the addresses of photos begin with.
     public_url: String,
     /// Held while a member's photo changes, so that no file is deleted that has just become theirs again.
-    turns: [Mutex<()>; TURNS],
-    /// What goes on after the answer.
-    tasks: TaskTracker,
+    turns: InOrder<MemberId>,
+    hidden: Mutex<Hidden>,
 }
 
-/// A photo that was taken out of the album.
-pub struct Taken(PhotoName, Bytes);
+/// Photos that are their members' no more while their files are still there: as many as members have given up since files could
+/// be deleted.
+#[derive(Default)]
+struct Hidden {
+    /// Since when.
+    photos: BTreeMap<(PhotoName, MemberId), Instant>,
+    /// When one was shown again.
+    last_shown: Option<Instant>,
+}
 
 impl Album {
-    /// An album of these files. `public_url`: where the API is reached, or nothing. `tasks`: waited for at a shutdown.
+    /// An album of these files. `public_url`: where the API is reached, or nothing.
     #[must_use]
-    pub fn new(objects: Objects, members: Arc<dyn MemberStore>, public_url: String, tasks: TaskTracker) -> Self {
-        Self { objects, members, public_url, turns: std::array::from_fn(|_| Mutex::default()), tasks }
+    pub fn new(objects: Objects, public_url: String) -> Arc<Self> {
+        Arc::new(Self { objects, public_url, turns: InOrder::default(), hidden: Mutex::default() })
     }
 
     /// Whether an address leads to a photo of this server: a path, or one that begins with `PUBLIC_URL`.
@@ -48,88 +52,181 @@ impl Album {
         url.strip_prefix(&self.public_url).or(Some(url)).and_then(PhotoName::from_path).is_some()
     }
 
-    /// Waits for the turn to change a member's photo.
-    pub async fn turn(&self, member: MemberId) -> MutexGuard<'_, ()> {
-        let [.., last] = member.as_bytes();
-        #[expect(clippy::indexing_slicing, reason = "there is one for each value of a byte")]
-        self.turns[usize::from(*last)].lock().await
+    /// The address of a photo.
+    #[must_use]
+    pub fn url(&self, photo: PhotoName) -> String {
+        format!("{}{}", self.public_url, photo.path())
     }
 
-    /// The content of a photo, if there is such a photo.
+    /// Waits for the turn to change a member's photo.
+    ///
+    /// # Errors
+    /// [`StoreError::Overloaded`] when that takes too long.
+    pub(super) async fn turn(&self, member: MemberId) -> Result<DecisionTurn<MemberId>, StoreError> {
+        self.turns.begin(member).await
+    }
+
+    /// The content of a photo, if there is such a photo and it is still its member's.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn read(&self, name: PhotoName) -> Result<Option<Bytes>, StorageError> {
-        self.objects.get(name).await
+    pub async fn read(&self, photo: PhotoName) -> Result<Option<Bytes>, StorageError> {
+        // Looked at before as well: a file that is deleted while it is read here is not hidden any more afterwards.
+        let mut hidden_for = self.hidden_for(photo);
+        let Some(content) = self.objects.get(photo).await? else { return Ok(None) };
+        hidden_for.extend(self.hidden_for(photo));
+        let is_hidden = hidden_for.into_iter().any(|member| name(member, &content) == photo);
+        Ok(if is_hidden { None } else { Some(content) })
     }
 
-    /// Whether there is such a photo.
+    /// Whether there is such a photo, and it is still its member's.
     ///
     /// # Errors
     /// When that cannot be found out.
-    pub async fn has(&self, name: PhotoName) -> Result<bool, StorageError> {
-        self.objects.exists(name).await
+    pub async fn has(&self, photo: PhotoName) -> Result<bool, StorageError> {
+        if self.hidden_for(photo).is_empty() {
+            return self.objects.exists(photo).await;
+        }
+        Ok(self.read(photo).await?.is_some())
     }
 
-    /// Adds a photo of a member, durably. Returns its address.
+    /// Stores a photo of a member, durably, under its [`name`].
     ///
     /// # Errors
     /// When it cannot be stored.
-    pub async fn add(&self, member: MemberId, content: Bytes) -> Result<String, StorageError> {
-        let name = name(member, &content);
-        self.objects.put(name, content).await?;
-        Ok(format!("{}{}", self.public_url, name.path()))
+    pub async fn add(&self, photo: PhotoName, content: Bytes) -> Result<(), StorageError> {
+        self.objects.put(photo, content).await
     }
 
-    /// Deletes the photo at this address, if it is a photo of this member.
+    /// Deletes a photo, if it is one of this member. To be called in their turn.
     ///
     /// # Errors
     /// When it cannot be read or deleted; then it is still there, as far as is known.
-    pub async fn take(&self, member: MemberId, url: Option<&str>) -> Result<Option<Taken>, StorageError> {
-        let Some(named) = url.and_then(PhotoName::from_url) else { return Ok(None) };
-        let Some(content) = self.objects.get(named).await? else { return Ok(None) };
-        if name(member, &content) != named {
-            return Ok(None);
-        }
-        self.objects.delete(named).await?;
-        Ok(Some(Taken(named, content)))
-    }
-
-    /// Puts a photo back, because what it was taken for has failed. If it cannot be, the member has none any more.
-    pub async fn restore(&self, taken: Option<Taken>, failure: &Failure) {
-        // It may have happened after all. Then a photo that is put back would be there for ever.
-        if failure.code == ErrorCode::Timeout {
-            return;
-        }
-        if let Some(Taken(name, content)) = taken {
-            // A failure was logged where it arose.
-            let _ = self.objects.put(name, content).await;
+    pub async fn delete(&self, member: MemberId, photo: PhotoName) -> Result<(), StorageError> {
+        match self.objects.get(photo).await? {
+            Some(content) if name(member, &content) == photo => self.objects.delete(photo).await,
+            _ => Ok(()),
         }
     }
 
-    /// Deletes a photo that a member had before, if that can be done. To be called in their turn.
-    pub async fn discard(&self, member: MemberId, former: &str) {
-        if self.take(member, Some(former)).await.is_err() {
-            // Whoever knows the address can still see it.
-            tracing::error!(%member, photo = former, "a photo that is not used any more could not be deleted");
-        }
+    /// A photo is the member's no more, if it ever was: from now on nobody sees it.
+    pub fn hide(&self, member: MemberId, photo: PhotoName) {
+        self.lock().photos.insert((photo, member), Instant::now());
     }
 
-    /// Deletes the photo that a member had before a change of their profile, without waiting.
-    pub fn discard_later(self: &Arc<Self>, member: MemberId, former: String) {
-        let album = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let _turn = album.turn(member).await;
-            let record = album.members.by_id(Caller::Member(member), member).await;
-            let now = record.map(|record| record.and_then(|record| record.profile.profile_image_url));
-            // It may be theirs again by now.
-            if now.is_ok_and(|now| now.as_deref().and_then(PhotoName::from_url) != PhotoName::from_url(&former)) {
-                album.discard(member, &former).await;
+    /// A photo is the member's again, or its file is gone.
+    pub fn show(&self, member: MemberId, photo: PhotoName) {
+        let mut hidden = self.lock();
+        hidden.photos.remove(&(photo, member));
+        hidden.last_shown = Some(Instant::now());
+    }
+
+    /// Exactly these were gone at `since` or later, or some of them if these are not `all`. What was hidden or shown since then is
+    /// newer.
+    pub fn hide_exactly(&self, gone: &HashSet<(MemberId, PhotoName)>, all: bool, since: Instant) {
+        let mut hidden = self.lock();
+        if all {
+            hidden.photos.retain(|(photo, member), at| *at >= since || gone.contains(&(*member, *photo)));
+        }
+        // One of them may have been shown: it is asked again soon.
+        if hidden.last_shown.is_none_or(|shown| shown < since) {
+            for &(member, photo) in gone {
+                hidden.photos.entry((photo, member)).or_insert(since);
             }
-        });
+        }
+    }
+
+    /// Who has given a photo up, rightly or not.
+    fn hidden_for(&self, photo: PhotoName) -> Vec<MemberId> {
+        let (first, last) = (MemberId::from_bytes([0; 12]), MemberId::from_bytes([0xff; 12]));
+        self.lock().photos.range((photo, first)..=(photo, last)).map(|((_, member), _)| *member).collect()
+    }
+
+    /// Held for a few instructions, and nothing under it panics.
+    fn lock(&self) -> MutexGuard<'_, Hidden> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn name(member: MemberId, content: &[u8]) -> PhotoName {
+/// The name of a photo.
+#[must_use]
+pub fn name(member: MemberId, content: &[u8]) -> PhotoName {
     PhotoName::from_bytes(Sha256::new().chain_update(member.as_bytes()).chain_update(content).finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::Cli;
+
+    const ANA: MemberId = MemberId::from_bytes([1; 12]);
+    const BEN: MemberId = MemberId::from_bytes([2; 12]);
+
+    fn album(folder: &Path) -> Arc<Album> {
+        let folder = folder.display().to_string();
+        let settings = Cli::parse_from(["members-book", "--photo-dir", &folder]).settings.photos;
+        Album::new(Objects::open(&settings, Duration::from_secs(5), Arc::default()).unwrap(), String::new())
+    }
+
+    async fn add(album: &Album, member: MemberId, content: &'static [u8]) -> PhotoName {
+        let photo = name(member, content);
+        album.add(photo, Bytes::from_static(content)).await.unwrap();
+        photo
+    }
+
+    async fn is_seen(album: &Album, photo: PhotoName) -> bool {
+        let seen = album.read(photo).await.unwrap().is_some();
+        assert_eq!(album.has(photo).await.unwrap(), seen);
+        seen
+    }
+
+    #[tokio::test]
+    async fn only_whose_photo_it_is_can_have_it_hidden_or_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let album = album(folder.path());
+        let photo = add(&album, ANA, b"a picture").await;
+        assert_ne!(photo, name(BEN, b"a picture"));
+        album.hide(BEN, photo);
+        album.delete(BEN, photo).await.unwrap();
+        assert!(is_seen(&album, photo).await);
+        album.hide(ANA, photo);
+        assert!(!is_seen(&album, photo).await);
+        album.show(ANA, photo);
+        assert!(is_seen(&album, photo).await);
+        album.delete(ANA, photo).await.unwrap();
+        album.delete(ANA, photo).await.unwrap();
+        assert!(!is_seen(&album, photo).await);
+    }
+
+    #[tokio::test]
+    async fn what_happened_since_it_was_looked_is_newer_than_what_was_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let album = album(folder.path());
+        let photos = [add(&album, ANA, b"1").await, add(&album, ANA, b"2").await, add(&album, ANA, b"3").await];
+        let seen = async || {
+            let mut seen = Vec::new();
+            for photo in photos {
+                seen.push(is_seen(&album, photo).await);
+            }
+            seen
+        };
+        let gone = |of: &[usize]| of.iter().map(|at| (ANA, photos[*at])).collect::<HashSet<_>>();
+        let before = Instant::now();
+        album.hide_exactly(&gone(&[0, 1]), true, before);
+        assert_eq!(seen().await, [false, false, true]);
+        // Hidden and shown after it was looked.
+        album.hide(ANA, photos[2]);
+        album.show(ANA, photos[0]);
+        album.hide_exactly(&gone(&[0, 1]), true, before);
+        assert_eq!(seen().await, [true, false, false]);
+        // What is not among some may still be among all.
+        album.hide_exactly(&gone(&[]), false, Instant::now());
+        assert_eq!(seen().await, [true, false, false]);
+        album.hide_exactly(&gone(&[0]), true, Instant::now());
+        assert_eq!(seen().await, [false, true, true]);
+    }
 }

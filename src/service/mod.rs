@@ -5,10 +5,12 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`] | register, log in, refresh, log out |
+//! | [`accounts`], [`enrolment`] | register, log in, refresh, log out; making a member |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
+//! | [`effects`] | what follows from a change besides what is stored |
+//! | [`jobs`] | what follows from a change though the process ends |
 //! | [`announcements`] | telling others of changed profiles, not too often |
-//! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose |
+//! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose, and who can see it |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`] | what administrators do |
 //! | [`advice`] | whom to meet, and how to word one's profile better |
@@ -41,9 +43,12 @@ pub mod cursor;
 pub mod decisions;
 pub mod directory;
 pub mod documents;
+pub mod effects;
+pub mod enrolment;
 pub mod events;
 pub mod export;
 pub mod hellos;
+pub mod jobs;
 pub mod limiter;
 pub mod messaging;
 pub mod pages;

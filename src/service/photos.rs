@@ -10,7 +10,9 @@ use protocol::{
 
 use super::{
     accounts::Authorized,
-    album::Album,
+    album::{self, Album},
+    decisions::until_known,
+    jobs::Jobs,
     profiles::{Profiles, may_change},
     slots::{Slot, Slots},
 };
@@ -34,6 +36,7 @@ const UPLOADS_PER_NETWORK: usize = UPLOADS / 2;
 pub struct Photos {
     profiles: Arc<Profiles>,
     album: Arc<Album>,
+    jobs: Arc<Jobs>,
     uploads: Slots<MemberId>,
     addresses: Slots<IpAddr>,
     networks: Slots<IpAddr>,
@@ -50,10 +53,11 @@ pub struct Upload {
 impl Photos {
     /// Photos of these members. `patience`: how long an upload waits for its turn to be decoded.
     #[must_use]
-    pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, patience: Duration) -> Self {
+    pub fn new(profiles: Arc<Profiles>, album: Arc<Album>, jobs: Arc<Jobs>, patience: Duration) -> Self {
         Self {
             profiles,
             album,
+            jobs,
             uploads: Slots::new(UPLOADS, UPLOADS_PER_MEMBER),
             addresses: Slots::new(UPLOADS, UPLOADS_PER_ADDRESS),
             networks: Slots::new(UPLOADS, UPLOADS_PER_NETWORK),
@@ -87,41 +91,25 @@ impl Photos {
     pub async fn replace(&self, upload: Upload, content: Bytes) -> Result<(Member, u64), Failure> {
         let Upload { member, by, _slots } = upload;
         let portrait = self.portraits.make(content).await?;
-        let _turn = self.album.turn(member).await;
-        let url = self.album.add(member, portrait).await?;
-        match self.profiles.commit(member, points_to(Some(url.clone())), by).await {
-            Ok((before, after)) => {
-                if let Some(former) = before.profile.profile_image_url.filter(|former| *former != url) {
-                    self.album.discard(member, &former).await;
-                }
-                Ok((after.profile, after.version))
-            }
-            Err(failure) => {
-                // The member has left in the meantime. Otherwise it may be their photo already, or become it.
-                if failure.code == ErrorCode::MemberNotFound {
-                    self.album.discard(member, &url).await;
-                }
-                Err(failure)
-            }
-        }
+        let photo = album::name(member, &portrait);
+        let _turn = self.album.turn(member).await?;
+        // Before the file: whatever happens from here on, none stays that nobody names.
+        until_known(|_| self.jobs.check_later(member, photo)).await?;
+        self.album.add(photo, portrait).await?;
+        let change = points_to(Some(self.album.url(photo)));
+        let (_, after) = self.profiles.commit(member, change, by).await?;
+        Ok((after.profile, after.version))
     }
 
-    /// Removes the photo of a member, if they have one. When this returns, its file is gone.
+    /// Removes the photo of a member, if they have one. When this returns, nobody can see it, and its file is deleted soon.
     ///
     /// # Errors
-    /// `forbidden` for the photo of somebody else, except for administrators; a rate limit; `member_not_found`;
-    /// `unavailable` when it cannot be deleted; or the store.
+    /// `forbidden` for the photo of somebody else, except for administrators; a rate limit; `member_not_found`; or the store.
     pub async fn remove(&self, who: &Authorized, from: IpAddr, member: MemberId) -> Result<(), Failure> {
         let by = may_change(who, from, member)?;
         self.profiles.charge(who)?;
-        let _turn = self.album.turn(member).await;
-        let url = self.profiles.present(member).await?.profile.profile_image_url;
-        let taken = self.album.take(member, url.as_deref()).await?;
-        if let Err(failure) = self.profiles.commit(member, points_to(None), by).await {
-            self.album.restore(taken, &failure).await;
-            return Err(failure);
-        }
-        Ok(())
+        let _turn = self.album.turn(member).await?;
+        self.profiles.commit(member, points_to(None), by).await.map(drop)
     }
 
     /// The content of a photo.

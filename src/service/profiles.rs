@@ -3,25 +3,21 @@
 use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, ServerFrame, Timestamp,
-    model::{MemberCard, UserType},
+    CloseCode, ErrorCode, MemberId, Timestamp,
+    model::UserType,
     rest::{Member, MemberPatch},
-    server::MemberPush,
 };
 
 use super::{
     accounts::Authorized,
     album::Album,
-    announcements::Announcements,
     decisions::{InOrder, Known, or_when_unknown, until_known},
-    events::Events,
+    effects::{self, Effects},
     limiter::Limiter,
-    watching::Watching,
 };
 use crate::{
     clock::Clock,
     failure::Failure,
-    hub::{Close, Hub},
     store::{
         MemberStore, StoreError,
         changes::{Actor, Change, Changed},
@@ -36,18 +32,12 @@ pub struct Profiles {
     pub members: Arc<dyn MemberStore>,
     /// The photos of members who change or leave.
     pub album: Arc<Album>,
-    /// Who may see the presence of whom.
-    pub watching: Arc<Watching>,
-    /// Tells others of changes.
-    pub announcements: Arc<Announcements>,
-    /// Tells the member's own devices.
-    pub events: Events,
+    /// What follows from changes.
+    pub effects: Arc<Effects>,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Limiter<MemberId>,
     /// The changes of each member.
     pub in_order: InOrder<MemberId>,
-    /// The live connections of members who leave.
-    pub hub: Arc<Hub>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -80,11 +70,11 @@ impl Profiles {
         if let Some(Some(url)) = &patch.profile_image_url {
             self.check_picture(member, url).await?;
         }
-        let (before, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
-        let (former, now) = (before.profile.profile_image_url, &after.profile.profile_image_url);
-        if let Some(former) = former.filter(|former| Some(former) != now.as_ref()) {
-            self.album.discard_later(member, former);
-        }
+        let _turn = match patch.profile_image_url {
+            Some(_) => Some(self.album.turn(member).await?),
+            None => None,
+        };
+        let (_, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
         Ok((after.profile, after.version))
     }
 
@@ -118,21 +108,16 @@ impl Profiles {
         record.ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 
-    /// The member leaves for ever: the profile and the photo are gone, and their messages are a former member's.
+    /// The member leaves for ever: the profile is gone and nobody can see the photo, whose file is deleted soon; their messages
+    /// are a former member's.
     ///
     /// # Errors
-    /// `last_admin`, `unavailable` when the photo cannot be deleted, or the store.
+    /// `last_admin`, or the store.
     pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
         let member = who.member;
         let by = Actor { member: Some(member), address: Some(from) };
-        let _turn = self.album.turn(member).await;
-        let url = self.present(member).await?.profile.profile_image_url;
-        // Before the record that knows of it: what is acknowledged is gone.
-        let taken = self.album.take(member, url.as_deref()).await?;
-        if let Err(failure) = self.commit(member, Change::Erase, by).await {
-            self.album.restore(taken, &failure).await;
-            return Err(failure);
-        }
+        let _turn = self.album.turn(member).await?;
+        self.commit(member, Change::Erase, by).await?;
         tracing::info!(%member, "member left");
         Ok(())
     }
@@ -145,8 +130,8 @@ impl Profiles {
         self.commit(member, change, by).await.map(|(_, after)| after)
     }
 
-    /// Applies a change and makes it felt: connections of who may no longer sign in are closed, and those who should
-    /// know are told. Returns the member before and after it; photos are the caller's.
+    /// Applies a change, with what follows from it ([`effects::of_change`]); the connections of who may no longer sign in are
+    /// closed. Returns the member before and after it. Whoever changes a photo has its turn.
     ///
     /// # Errors
     /// `member_not_found`, `stale`, `last_admin`, or the store.
@@ -161,15 +146,15 @@ impl Profiles {
         // It may have happened. Whoever may still sign in comes back.
         let disconnect = || {
             if ends_sessions {
-                self.hub.close(member, None, Close::with(CloseCode::Disconnected));
+                self.effects.close(member, None, CloseCode::Disconnected);
             }
         };
         let decision = async {
             let turn = self.in_order.begin(member).await?;
-            // What is to be done with a former photo is known only from before the first attempt.
+            // Which photo is to be hidden is known only from before the first attempt.
             let former = match change {
-                Change::Profile { .. } => self.before(member).await?,
-                _ => None,
+                Change::Profile { .. } | Change::Erase => self.before(member).await?,
+                Change::Tier(_) | Change::Role(_) | Change::Active(_) => None,
             };
             let attempt = async |late| {
                 let changed = self.members.change(member, change.clone(), by, at, turn.given_up()).await?;
@@ -177,7 +162,7 @@ impl Profiles {
             };
             let known = until_known(attempt).await?;
             if ends_sessions && matches!(known.outcome, Changed::Done { .. }) {
-                self.hub.close(member, None, Close::with(CloseCode::Deactivated));
+                self.effects.close(member, None, CloseCode::Deactivated);
             }
             Ok((former, known))
         };
@@ -191,7 +176,7 @@ impl Profiles {
             Changed::GivenUp => return Err(StoreError::Timeout.into()),
         };
         // An attempt before may have changed what the last one found changed already.
-        self.announce(if late { former.as_ref() } else { Some(&before) }, &after);
+        self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
         Ok((if late { former.unwrap_or(before) } else { before }, after))
     }
 
@@ -217,21 +202,6 @@ impl Profiles {
         let record = record.filter(|record| change.apply(record, at).is_none());
         Ok(record.map_or(changed, |record| Changed::Done { before: Box::new(record.clone()), after: Box::new(record) }))
     }
-
-    /// Tells the member's own devices of any change, and those who watch them or talk to them of what they can see. When
-    /// it is not known what was before, they are told of everything.
-    fn announce(&self, before: Option<&MemberRecord>, after: &MemberRecord) {
-        if before.is_some_and(|before| before.version == after.version) {
-            return;
-        }
-        let member = after.profile.id;
-        self.watching.set_audience(member, after.version, after.profile.visibility.presence);
-        let push = ServerFrame::MemberPush(MemberPush { member: after.card() });
-        self.events.to_members(&[member], None, &push);
-        if before.is_none_or(|before| visibly_differ(before, after)) {
-            self.announcements.submit(after.card());
-        }
-    }
 }
 
 /// Who makes a change to a profile: its owner, or an administrator.
@@ -243,13 +213,4 @@ pub(super) fn may_change(who: &Authorized, from: IpAddr, member: MemberId) -> Re
         return Err(ErrorCode::Forbidden.into());
     }
     Ok(Actor { member: Some(who.member), address: Some(from) })
-}
-
-/// Whether other members can see a difference. The time of the change alone is none.
-fn visibly_differ(before: &MemberRecord, after: &MemberRecord) -> bool {
-    let card = after.card();
-    let (old, new) = (before.profile.shared(), after.profile.shared());
-    card != (MemberCard { updated_at: card.updated_at, ..before.card() })
-        || old.contact_info != new.contact_info
-        || old.email != new.email
 }

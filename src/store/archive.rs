@@ -14,6 +14,7 @@ use super::{
     StoreError,
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
+    jobs::Job,
     members::MemberRecord,
     recommendations::RecommendationRecord,
     sessions::TokenHash,
@@ -40,6 +41,8 @@ pub enum Part {
     Recommendations,
     /// What members have cost the AI service, by member.
     Budgets,
+    /// Jobs, by key.
+    Jobs,
 }
 
 impl Part {
@@ -54,6 +57,7 @@ impl Part {
         Self::Audit,
         Self::Recommendations,
         Self::Budgets,
+        Self::Jobs,
     ];
 
     /// Its name, for people.
@@ -69,6 +73,7 @@ impl Part {
             Self::Audit => "audit entries",
             Self::Recommendations => "recommendations",
             Self::Budgets => "AI budgets",
+            Self::Jobs => "jobs",
         }
     }
 }
@@ -86,6 +91,8 @@ pub enum Key {
     Receipt(ConversationId, MemberId, u8, u64),
     /// Of an entry of the audit log.
     Place(u64),
+    /// Of a job.
+    Job(String),
 }
 
 /// A row.
@@ -109,6 +116,8 @@ pub enum Row {
     Recommendation(Box<RecommendationRecord>),
     /// What a member has cost: whom, on which day, how many questions.
     Budget(MemberId, i64, u32),
+    /// A job.
+    Job(JobRow),
 }
 
 /// A member.
@@ -176,6 +185,17 @@ pub struct ReceiptRow {
     pub at: Timestamp,
 }
 
+/// A job.
+#[derive(Clone)]
+pub struct JobRow {
+    /// What is to be done.
+    pub job: Job,
+    /// When.
+    pub due: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 impl Row {
     /// Its place.
     #[must_use]
@@ -190,6 +210,7 @@ impl Row {
             Self::Audit(AuditPlace(place), _) => Key::Place(*place),
             Self::Recommendation(record) => Key::Id(*record.recommendation.id.as_bytes()),
             Self::Budget(member, ..) => Key::Id(*member.as_bytes()),
+            Self::Job(row) => Key::Job(row.job.key()),
         }
     }
 
@@ -212,6 +233,7 @@ impl Row {
             }
             Self::Recommendation(record) => json!([record.recommendation, record.basis, record.refreshed_at]),
             Self::Budget(member, day, spent) => json!([member, day, spent]),
+            Self::Job(row) => json!([row.job, row.due, row.attempts]),
         }
     }
 }

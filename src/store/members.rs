@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use protocol::{
-    MemberId, Timestamp,
+    MemberId, PhotoName, Timestamp,
     model::{MemberCard, Tier, UserType},
     rest::{Audience, ContactInfo, Member, Visibility},
 };
@@ -33,6 +33,12 @@ impl MemberRecord {
     #[must_use]
     pub fn name_key(&self) -> String {
         text::fold(&self.profile.name)
+    }
+
+    /// The photo of this server that the profile names.
+    #[must_use]
+    pub fn photo(&self) -> Option<PhotoName> {
+        self.profile.profile_image_url.as_deref().and_then(PhotoName::from_url)
     }
 
     /// What other members see.

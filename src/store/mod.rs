@@ -5,7 +5,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`] | the trait of each aggregate and its records |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
@@ -21,6 +21,7 @@ pub mod audit;
 pub mod changes;
 pub mod conversations;
 pub mod epochs;
+pub mod jobs;
 pub mod members;
 pub mod mongo;
 mod pages;
@@ -40,6 +41,7 @@ use protocol::ErrorCode;
 pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::{ConversationLog, ConversationStore, Recovery};
+pub use jobs::JobStore;
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
@@ -150,6 +152,8 @@ pub struct Store {
     pub archive: Arc<dyn Archive>,
     /// Recommendations.
     pub recommendations: Arc<dyn RecommendationStore>,
+    /// What is to be done after changes.
+    pub jobs: Arc<dyn JobStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

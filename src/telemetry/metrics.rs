@@ -113,6 +113,12 @@ metrics! {
     SeqCollisions = "seq_collisions", Counter, [];
     /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
     ClockSteps = "clock_steps", Counter, ["direction"];
+    /// What followed from changes (closing connections, telling others), by effect.
+    Effects = "effects", Counter, ["effect"];
+    /// Jobs that were tried, by kind and outcome: `done` or `failed`, which is tried again.
+    Jobs = "jobs", Counter, ["job", "outcome"];
+    /// Jobs that wait to be done or tried again, 10,000 at most.
+    JobsWaiting = "jobs_waiting", Gauge, [];
     /// Long-lived tasks and threads that ended although they should run, by name.
     TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
@@ -161,6 +167,17 @@ struct KindLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabels {
     direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EffectLabels {
+    effect: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    job: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -242,6 +259,10 @@ pub struct Metrics {
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
+    effects: Family<EffectLabels, Counter>,
+    jobs: Family<JobLabels, Counter>,
+    /// [`Metric::JobsWaiting`]
+    pub jobs_waiting: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
@@ -316,6 +337,9 @@ impl Metrics {
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
+            effects: register(r, Metric::Effects, Family::default()),
+            jobs: register(r, Metric::Jobs, Family::default()),
+            jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
             task_failures: register(r, Metric::TaskFailures, Family::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
@@ -377,6 +401,16 @@ impl Metrics {
         self.clock_steps.get_or_create(&DirectionLabels { direction }).inc();
     }
 
+    /// Counts something that followed from a change.
+    pub fn effect(&self, effect: &'static str) {
+        self.effects.get_or_create(&EffectLabels { effect }).inc();
+    }
+
+    /// Counts a job that was tried.
+    pub fn job(&self, job: &'static str, outcome: &'static str) {
+        self.jobs.get_or_create(&JobLabels { job, outcome }).inc();
+    }
+
     /// Counts a task or thread that ended although it should run.
     pub fn task_failure(&self, task: &'static str) {
         self.task_failures.get_or_create(&TaskLabels { task }).inc();
@@ -434,6 +468,8 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
+        metrics.effect("close");
+        metrics.job("delete_photo", "done");
         metrics.task_failure("lane");
         metrics.store_error("timeout");
         metrics.connection_refused("address");

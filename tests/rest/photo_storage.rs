@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use members_book::config::Settings;
 use protocol::ErrorCode;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     code,
-    photos::{jpeg, own, remove, status, upload, url_of},
+    photos::{jpeg, keeps, own, remove, status, upload, url_of},
 };
 use crate::harness::{
     Member, Server, eventually,
@@ -30,20 +30,34 @@ fn in_bucket(endpoint: String, secret: &str) -> impl FnOnce(&mut Settings) {
     }
 }
 
-/// While the storage fails: nothing is acknowledged, and nothing has changed.
-async fn nothing_changes(server: &Server, member: &Member) {
+/// While the storage fails no photo is stored, and none can be seen.
+async fn is_unavailable(server: &Server, member: &Member) {
     let before = url_of(member).await;
     let refused = upload(server, member, member.id, "image/jpeg", jpeg([7, 7, 7])).await;
     assert_eq!(refused.headers()["retry-after"], "5");
     assert_eq!(code(refused).await, ErrorCode::Unavailable);
     if let Some(url) = &before {
-        assert_eq!(code(remove(member, member.id).await).await, ErrorCode::Unavailable);
-        let leave = member.request(Method::DELETE, "/api/members/me", Value::Null).await;
-        assert_eq!(code(leave).await, ErrorCode::Unavailable);
         let get = server.http().get(server.url(url)).send().await.unwrap();
         assert_eq!(code(get).await, ErrorCode::Unavailable);
     }
     assert_eq!(url_of(member).await, before);
+}
+
+/// Puts a file where the folder should be, until [`mend`].
+fn break_folder(server: &Server) {
+    let folder = &server.settings().photos.photo_dir;
+    fs::rename(folder, folder.with_extension("aside")).unwrap();
+    fs::write(folder, "").unwrap();
+}
+
+fn mend_folder(server: &Server) {
+    let folder = &server.settings().photos.photo_dir;
+    fs::remove_file(folder).unwrap();
+    fs::rename(folder.with_extension("aside"), folder).unwrap();
+}
+
+async fn tried(server: &Server, outcome: &str) -> f64 {
+    server.metric(&format!("jobs_total{{job=\"delete_photo\",outcome=\"{outcome}\"}}")).await
 }
 
 #[tokio::test]
@@ -51,16 +65,33 @@ async fn a_folder_that_fails_changes_nothing_and_is_used_again_when_it_is_back()
     let server = Server::start().await;
     let ana = server.member("Ana").await;
     let url = own(&server, &ana, [1, 1, 1]).await;
-    // A file where the folder should be.
-    let folder = &server.settings().photos.photo_dir;
-    let aside = folder.with_extension("aside");
-    fs::rename(folder, &aside).unwrap();
-    fs::write(folder, "").unwrap();
-    nothing_changes(&server, &ana).await;
-    fs::remove_file(folder).unwrap();
-    fs::rename(&aside, folder).unwrap();
+    break_folder(&server);
+    is_unavailable(&server, &ana).await;
+    mend_folder(&server);
     assert_eq!(status(&server, &url).await, 200);
     assert_eq!(remove(&ana, ana.id).await.status(), 204);
+    keeps(&server, 0).await;
+}
+
+#[tokio::test]
+async fn who_leaves_while_the_folder_fails_is_gone_and_the_photo_is_deleted_later() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let (anas, bens) = (own(&server, &ana, [1, 1, 1]).await, own(&server, &ben, [2, 2, 2]).await);
+    break_folder(&server);
+    assert_eq!(ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
+    assert_eq!(remove(&ben, ben.id).await.status(), 204);
+    eventually("both jobs to fail", async || (tried(&server, "failed").await >= 2.0).then_some(())).await;
+    mend_folder(&server);
+    assert_eq!(
+        (status(&server, &anas).await, status(&server, &bens).await),
+        (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND),
+        "whether the files are there or not"
+    );
+    // The jobs are in the store.
+    let server = server.restart().await;
+    keeps(&server, 0).await;
+    assert_eq!((status(&server, &anas).await, tried(&server, "failed").await), (StatusCode::NOT_FOUND, 0.0));
 }
 
 #[tokio::test]
@@ -79,7 +110,7 @@ async fn photos_can_be_in_a_bucket() {
     let last = own(&server, &ana, [1, 1, 1]).await;
     assert_eq!(ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
     assert_eq!(status(&server, &last).await, 404);
-    assert_eq!(s3.objects("club/photos"), [""; 0]);
+    eventually("all objects to be deleted", async || s3.objects("club/photos").is_empty().then_some(())).await;
 }
 
 #[tokio::test]
@@ -87,12 +118,12 @@ async fn a_bucket_that_refuses_or_is_gone_changes_nothing() {
     let s3 = S3::start("club").await;
     let server = Server::with(in_bucket(s3.url(), "another secret")).await;
     let ana = server.member("Ana").await;
-    nothing_changes(&server, &ana).await;
+    is_unavailable(&server, &ana).await;
     let server = server.restart_with(in_bucket(s3.url(), SECRET_KEY)).await;
     let ana = ana.at(server.addr());
     own(&server, &ana, [1, 1, 1]).await;
     drop(s3);
-    nothing_changes(&server, &ana).await;
+    is_unavailable(&server, &ana).await;
 }
 
 #[tokio::test]
@@ -100,7 +131,7 @@ async fn a_bucket_that_does_not_answer_is_not_waited_for_long() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = Server::with(in_bucket(format!("http://{}", silent.local_addr().unwrap()), SECRET_KEY)).await;
     let ana = server.member("Ana").await;
-    nothing_changes(&server, &ana).await;
+    is_unavailable(&server, &ana).await;
 }
 
 #[tokio::test]

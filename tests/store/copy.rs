@@ -7,6 +7,7 @@ use members_book::{
         archive::Part,
         changes::Change,
         conversations::MarkKind,
+        jobs::Job,
         recommendations::{Decision, Draft},
         sessions::NewToken,
         turns::Caller,
@@ -14,12 +15,16 @@ use members_book::{
 };
 use mongodb::bson::{Document, doc};
 use protocol::{
-    MemberId, RecommendationId,
+    MemberId, PhotoName, RecommendationId,
     model::{Conversation, Tier},
     rest::ai::{Advice, AdviceSource, Introduction},
 };
 
 use super::fixture::Fixture;
+
+fn deletion(member: MemberId, byte: u8) -> Job {
+    Job::DeletePhoto { member, photo: PhotoName::from_bytes([byte; 32]) }
+}
 
 async fn fill(f: &Fixture) -> Vec<MemberId> {
     let members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
@@ -52,6 +57,10 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.recommendations.decide(members[2], draft.id, Decision::Dismiss, f.now()).await.unwrap();
     assert!(f.store.recommendations.spend(members[0], 20_000, 3).await.unwrap());
     f.store.members.record_last_seen(vec![(members[1], f.now())]).await.unwrap();
+    for byte in [1, 2] {
+        f.store.jobs.add(deletion(members[1], byte), f.now()).await.unwrap();
+    }
+    f.store.jobs.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     members
 }
 
@@ -93,6 +102,8 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
         let of = async |f: &Fixture| f.store.recommendations.all_of(member).await.unwrap();
         assert_eq!(of(one).await, of(other).await);
     }
+    let jobs = async |f: &Fixture| f.store.jobs.waiting(10).await.unwrap();
+    assert_eq!((jobs(one).await, jobs(one).await.len()), (jobs(other).await, 2));
     let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
     assert_eq!(audit(one).await, audit(other).await);
 }

@@ -5,6 +5,7 @@ mod conversations;
 mod copy;
 mod directory;
 mod fixture;
+mod jobs;
 mod members;
 mod model;
 mod mongodb;

@@ -55,15 +55,16 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let url = format!("sqlite:{}", path("test.db"));
-    let flags =
-        ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
+    let (data, photo_dir) = (path(""), path("photos"));
+    let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
+    let flags = flags.into_iter().chain(["--photo-dir", &photo_dir]).map(String::from);
     let clock =
         Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0), closing: OnceLock::new() });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
-    let accounts = Arc::new(base.accounts(secret).unwrap());
+    let accounts = Arc::new(base.accounts(secret, &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -91,14 +92,19 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     assert_eq!(stored[0].at, None, "who was refused was not seen");
 }
 
+fn photos(base: &Foundation) -> Objects {
+    Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap()
+}
+
 /// A conversation that gets a message moves to the top of the list, past the page that the export reads next.
 #[tokio::test]
 async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let url = format!("sqlite:{}", path("test.db"));
-    let flags =
-        ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &path("")].map(String::from);
+    let (data, photo_dir) = (path(""), path("photos"));
+    let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
+    let flags = flags.into_iter().chain(["--photo-dir", &photo_dir]).map(String::from);
     let base = Foundation::lay(Cli::parse_from(flags).settings, World::default(), true).unwrap();
     let mut members = Vec::new();
     for number in 0..=PAGE_MAX + 1 {
@@ -128,7 +134,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     }
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
-    let accounts = Arc::new(base.accounts(secret).unwrap());
+    let accounts = Arc::new(base.accounts(secret, &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),

@@ -17,7 +17,7 @@ use super::{
         time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    receipts,
+    jobs, receipts,
     recommendations::RecommendationDoc,
 };
 use crate::store::{
@@ -38,6 +38,7 @@ const fn collection(part: Part) -> &'static str {
         Part::Audit => "audit",
         Part::Recommendations => "ai_recommendations",
         Part::Budgets => "ai_budgets",
+        Part::Jobs => "jobs",
     }
 }
 
@@ -104,6 +105,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
         Some(Key::Id(id)) => doc! { "_id": { "$gt": ObjectId::from_bytes(id) } },
         Some(Key::Hash(hash)) => doc! { "_id": { "$gt": binary(&hash) } },
         Some(Key::Place(place)) => doc! { "_id": { "$gt": signed(place) } },
+        Some(Key::Job(key)) => doc! { "_id": { "$gt": key } },
         _ => doc! {},
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -132,6 +134,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
                 Part::Sessions => session(document),
                 Part::RefreshTokens => token(document),
                 Part::Budgets => budget(document),
+                Part::Jobs => jobs::record(document).map(Row::Job),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -200,6 +203,7 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
         Part::Receipts => Some(receipt(&read::<ReceiptDoc>(last)?).key()),
         Part::RefreshTokens => token(&last).map(|row| row.key()),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
+        Part::Jobs => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
         _ => last.get_object_id("_id").ok().map(|id| Key::Id(id.bytes())),
     })
 }
@@ -322,6 +326,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             (Part::Budgets, doc! { "_id": member_oid(member), "day": day, "spent": i64::from(spent) })
         }
         Row::Audit(place, entry) => (Part::Audit, audit::document(signed(place.0), &entry)),
+        Row::Job(row) => (Part::Jobs, jobs::document(&row)?),
     })
 }
 

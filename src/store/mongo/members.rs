@@ -22,11 +22,12 @@ use super::{
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    receipts, recommendations, sessions,
+    jobs, receipts, recommendations, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
+    jobs::of_change,
     members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
     turns::{Caller, Turn},
 };
@@ -191,8 +192,9 @@ async fn change_in(
         db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
     }
     if let Some(entry) = change.audit(&before, &after, by, at) {
-        audit::append(db, &entry, Some(session)).await?;
+        audit::append(db, &entry, Some(&mut *session)).await?;
     }
+    jobs::apply(db, session, &of_change(&before, &after), at).await?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
 }
 

@@ -7,7 +7,7 @@
 //! | [`nodes`] | which nodes use the database, and whether this one may |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`] | sequence numbers by optimistic insert |
@@ -33,6 +33,7 @@ mod document;
 mod fault;
 mod history;
 mod horizon;
+mod jobs;
 mod link;
 mod log;
 mod members;
@@ -165,6 +166,7 @@ impl Mongo {
             audit: Arc::clone(&mongo) as _,
             archive: Arc::clone(&mongo) as _,
             recommendations: Arc::clone(&mongo) as _,
+            jobs: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }

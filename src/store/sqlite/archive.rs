@@ -8,7 +8,7 @@ use protocol::{
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, members, recommendations,
+    Sqlite, audit, history, jobs, members, recommendations,
     row::{kind, optional_time, time},
     tally,
     writer::Tx,
@@ -31,6 +31,7 @@ const fn table(part: Part) -> &'static str {
         Part::Audit => "audit",
         Part::Recommendations => "recommendations",
         Part::Budgets => "ai_budgets",
+        Part::Jobs => "jobs",
     }
 }
 
@@ -47,6 +48,7 @@ const RECOMMENDATIONS: &str = "SELECT r.*, m.id AS user_id FROM recommendations 
 const BUDGETS: &str = "SELECT m.id, b.day, b.spent FROM members m CROSS JOIN ai_budgets b ON b.member = m.key
     WHERE m.id > ? ORDER BY m.id LIMIT ?";
 const AUDIT: &str = "SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?";
+const JOBS: &str = "SELECT * FROM jobs WHERE key > ? ORDER BY key LIMIT ?";
 
 fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row::Member(Box::new(MemberRow { record: members::record(row)?, last_seen: optional_time(row, "last_seen")? })))
@@ -143,7 +145,7 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
         Some(Key::Id(id)) => id.to_vec(),
         Some(Key::Hash(hash)) => hash.to_vec(),
         Some(Key::Message(conversation, _) | Key::Receipt(conversation, ..)) => conversation.as_bytes().to_vec(),
-        Some(Key::Place(_)) | None => Vec::new(),
+        Some(Key::Place(_) | Key::Job(_)) | None => Vec::new(),
     };
     let one = params![after_id, limit];
     match part {
@@ -178,6 +180,10 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
             let entry = |row: &SqlRow<'_>| audit::record(row).map(|(place, entry)| Row::Audit(place, entry));
             collect(connection, AUDIT, params![place, limit], entry)
         }
+        Part::Jobs => {
+            let key = if let Some(Key::Job(key)) = after { key.as_str() } else { "" };
+            collect(connection, JOBS, params![key, limit], |row| jobs::record(row).map(Row::Job))
+        }
     }
 }
 
@@ -210,6 +216,10 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
         Part::Audit => {
             let found: Option<u64> = connection.query_row("SELECT max(place) FROM audit", [], |row| row.get(0))?;
             Ok(found.map(Key::Place))
+        }
+        Part::Jobs => {
+            let found: Option<String> = connection.query_row("SELECT max(key) FROM jobs", [], |row| row.get(0))?;
+            Ok(found.map(Key::Job))
         }
     }
 }
@@ -265,6 +275,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
             params![day, spent, member.as_bytes()],
         )?,
         Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
+        Row::Job(row) => return jobs::restore(tx.connection, &row),
     };
     Ok(())
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, recommendations,
+    Sqlite, audit, jobs, recommendations,
     row::{optional_time, time, word},
     search,
     writer::Tx,
@@ -18,6 +18,7 @@ use super::{
 use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
+    jobs::of_change,
     members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
     turns::{Caller, Turn},
 };
@@ -143,6 +144,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }
+    jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
 }
 

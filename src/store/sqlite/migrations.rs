@@ -19,6 +19,7 @@ fn all() -> Vec<M<'static>> {
         M::up_with_hook(include_str!("migrations/0007_tally.sql"), tally_logs),
         M::up(include_str!("migrations/0008_erasure.sql")),
         M::up(include_str!("migrations/0009_plans.sql")),
+        M::up(include_str!("migrations/0010_jobs.sql")),
     ]
 }
 

@@ -7,7 +7,7 @@
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
 //! | [`epochs`] | which cursors are still good |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`] | appending messages and moving watermarks |
@@ -23,6 +23,7 @@ mod checkpoint;
 mod conversations;
 mod epochs;
 mod history;
+mod jobs;
 mod log;
 mod members;
 mod migrations;
@@ -150,6 +151,7 @@ impl Sqlite {
             audit: Arc::clone(&sqlite) as _,
             archive: Arc::clone(&sqlite) as _,
             recommendations: Arc::clone(&sqlite) as _,
+            jobs: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }
@@ -376,7 +378,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         open(&path, true).unwrap().backend.close().await;
-        let older = "DROP INDEX members_by_tier_and_name; PRAGMA user_version = 8;";
+        let older = "DROP TABLE jobs; PRAGMA user_version = 9;";
         Connection::open(&path).unwrap().execute_batch(older).unwrap();
         let server = lock(&path).unwrap();
         let refused = open(&path, false).err().unwrap().to_string();

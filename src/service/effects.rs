@@ -1,0 +1,240 @@
+//! What follows from a change besides what is stored: connections close, others are told, a photo cannot be seen any more.
+//!
+//! All of it happens here, one [`Effect`] after the other, none of which waits for anything. What a crash may not lose is not an
+//! effect but a job, which is stored with the change ([`crate::store::jobs`]); [`Effect::DoJobs`] only makes it happen soon. The
+//! events of a conversation are not here: they follow from entries, in their order (`service::sequencer`).
+
+use std::sync::Arc;
+
+use protocol::{
+    CloseCode, MemberId, PhotoName, ServerFrame, SessionId, model::MemberCard, rest::Audience, server::MemberPush,
+};
+
+use super::{album::Album, announcements::Announcements, events::Events, jobs::Jobs, watching::Watching};
+use crate::{
+    auth::Stale,
+    hub::{Close, Hub},
+    store::members::MemberRecord,
+    telemetry::Metrics,
+};
+
+/// Something that follows from a change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Connections of a member close: those of one session, or all.
+    Close {
+        /// The member.
+        member: MemberId,
+        /// The session.
+        session: Option<SessionId>,
+        /// Why.
+        code: CloseCode,
+    },
+    /// A session is over: what its access tokens still ask for is not charged to its member.
+    EndSession(SessionId),
+    /// The presence of a member is for others than before.
+    SetAudience {
+        /// The member.
+        member: MemberId,
+        /// The [`MemberRecord::version`] that says so.
+        version: u64,
+        /// For whom.
+        audience: Audience,
+    },
+    /// The member's own devices are told of the profile.
+    TellSelf(MemberCard),
+    /// Those who watch a member or talk to them are told of the profile.
+    TellOthers(MemberCard),
+    /// A photo is its member's no more, and cannot be seen although its file may still be there.
+    HidePhoto(MemberId, PhotoName),
+    /// A photo is its member's again.
+    ShowPhoto(MemberId, PhotoName),
+    /// There is a job to be done.
+    DoJobs,
+}
+
+impl Effect {
+    /// Its name, for the metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Close { .. } => "close",
+            Self::EndSession(_) => "end_session",
+            Self::SetAudience { .. } => "set_audience",
+            Self::TellSelf(_) => "tell_self",
+            Self::TellOthers(_) => "tell_others",
+            Self::HidePhoto(..) => "hide_photo",
+            Self::ShowPhoto(..) => "show_photo",
+            Self::DoJobs => "do_jobs",
+        }
+    }
+}
+
+/// What follows from a change of a member's record; nothing if it is the same. When it is not known what was before, everybody
+/// is told of everything.
+#[must_use]
+pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Effect> {
+    if before.is_some_and(|before| before.version == after.version) {
+        return Vec::new();
+    }
+    let (member, version, card) = (after.profile.id, after.version, after.card());
+    let mut effects = vec![Effect::SetAudience { member, version, audience: after.profile.visibility.presence }];
+    let (former, now) = (before.and_then(MemberRecord::photo), after.photo());
+    if former != now {
+        effects.extend(former.map(|photo| Effect::HidePhoto(member, photo)));
+        effects.extend(now.map(|photo| Effect::ShowPhoto(member, photo)));
+    }
+    if former != now || before.is_none() {
+        effects.push(Effect::DoJobs);
+    }
+    if before.is_none_or(|before| visibly_differ(before, after)) {
+        effects.push(Effect::TellOthers(card.clone()));
+    }
+    effects.push(Effect::TellSelf(card));
+    effects
+}
+
+/// Whether other members can see a difference. The time of the change alone is none.
+fn visibly_differ(before: &MemberRecord, after: &MemberRecord) -> bool {
+    let card = after.card();
+    let (old, new) = (before.profile.shared(), after.profile.shared());
+    card != (MemberCard { updated_at: card.updated_at, ..before.card() })
+        || old.contact_info != new.contact_info
+        || old.email != new.email
+}
+
+/// Makes effects happen.
+pub struct Effects {
+    /// Connections.
+    pub hub: Arc<Hub>,
+    /// Sessions that are over although their tokens are not.
+    pub stale: Arc<Stale>,
+    /// Who may see the presence of whom.
+    pub watching: Arc<Watching>,
+    /// Tells the member's own devices.
+    pub events: Events,
+    /// Tells others.
+    pub announcements: Arc<Announcements>,
+    /// Photos.
+    pub album: Arc<Album>,
+    /// What is to be done though the process ends.
+    pub jobs: Arc<Jobs>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Effects {
+    /// Makes effects happen, in their order. Never waits.
+    pub fn apply(&self, effects: impl IntoIterator<Item = Effect>) {
+        for effect in effects {
+            self.metrics.effect(effect.name());
+            match effect {
+                Effect::Close { member, session, code } => {
+                    self.hub.close(member, session, Close::with(code));
+                }
+                Effect::EndSession(session) => self.stale.remember(session),
+                Effect::SetAudience { member, version, audience } => {
+                    self.watching.set_audience(member, version, audience);
+                }
+                Effect::TellSelf(card) => {
+                    let member = card.id;
+                    self.events.to_members(&[member], None, &ServerFrame::MemberPush(MemberPush { member: card }));
+                }
+                Effect::TellOthers(card) => self.announcements.submit(card),
+                Effect::HidePhoto(member, photo) => self.album.hide(member, photo),
+                Effect::ShowPhoto(member, photo) => self.album.show(member, photo),
+                Effect::DoJobs => self.jobs.wake(),
+            }
+        }
+    }
+
+    /// Closes all connections of a member, or those of a session.
+    pub fn close(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) {
+        self.apply([Effect::Close { member, session, code }]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::{
+        Timestamp,
+        model::UserType,
+        rest::{ContactInfoPatch, MemberPatch, VisibilityPatch},
+    };
+
+    use super::*;
+    use crate::store::{changes::Change, members::NewMember};
+
+    const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
+
+    fn ana() -> MemberRecord {
+        let created_at = Timestamp::from_millis(0);
+        let (name, email, user_type) = ("Ana".to_owned(), "ana@example.com".to_owned(), UserType::Member);
+        NewMember { id: MEMBER, name, email, password_hash: String::new(), user_type, created_at }.into_record()
+    }
+
+    fn photo(byte: u8) -> PhotoName {
+        PhotoName::from_bytes([byte; 32])
+    }
+
+    fn patched(before: &MemberRecord, patch: MemberPatch) -> MemberRecord {
+        let at = before.profile.updated_at.after(Duration::from_secs(1));
+        Change::Profile { patch, expected: None }.apply(before, at).unwrap()
+    }
+
+    fn with_photo(before: &MemberRecord, url: Option<PhotoName>) -> MemberRecord {
+        let url = url.map(|photo| photo.path());
+        patched(before, MemberPatch { profile_image_url: Some(url), ..MemberPatch::default() })
+    }
+
+    fn names(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<&'static str> {
+        of_change(before, after).iter().map(Effect::name).collect()
+    }
+
+    #[test]
+    fn what_changes_nothing_has_no_effect() {
+        assert_eq!(of_change(Some(&ana()), &ana()), []);
+    }
+
+    #[test]
+    fn others_hear_of_what_they_can_see_and_the_member_of_everything() {
+        let before = ana();
+        let renamed = patched(&before, MemberPatch { name: Some("Anna".to_owned()), ..MemberPatch::default() });
+        assert_eq!(names(Some(&before), &renamed), ["set_audience", "tell_others", "tell_self"]);
+        // Nobody sees a phone number that is not shared.
+        let contact_info = Some(ContactInfoPatch { phone: Some(Some("+1".to_owned())), ..ContactInfoPatch::default() });
+        let unseen = patched(&before, MemberPatch { contact_info, ..MemberPatch::default() });
+        assert_eq!(names(Some(&before), &unseen), ["set_audience", "tell_self"]);
+        let visibility = Some(VisibilityPatch { presence: Some(Audience::Nobody), ..VisibilityPatch::default() });
+        let hidden = patched(&before, MemberPatch { visibility, ..MemberPatch::default() });
+        let set = Effect::SetAudience { member: MEMBER, version: 2, audience: Audience::Nobody };
+        assert_eq!(of_change(Some(&before), &hidden).first(), Some(&set));
+    }
+
+    #[test]
+    fn a_photo_is_hidden_when_it_goes_and_shown_when_it_comes_back() {
+        let none = ana();
+        let first = with_photo(&none, Some(photo(1)));
+        let second = with_photo(&first, Some(photo(2)));
+        let photos = |before: &MemberRecord, after: &MemberRecord| {
+            let effects = of_change(Some(before), after);
+            assert!(effects.contains(&Effect::DoJobs) && effects.contains(&Effect::TellOthers(after.card())));
+            let is_photo = |effect: &Effect| matches!(effect, Effect::HidePhoto(..) | Effect::ShowPhoto(..));
+            effects.into_iter().filter(is_photo).collect::<Vec<_>>()
+        };
+        let (hide, show) =
+            (|byte| Effect::HidePhoto(MEMBER, photo(byte)), |byte| Effect::ShowPhoto(MEMBER, photo(byte)));
+        assert_eq!(photos(&none, &first), [show(1)]);
+        assert_eq!(photos(&first, &second), [hide(1), show(2)]);
+        assert_eq!(photos(&second, &with_photo(&second, None)), [hide(2)]);
+        let left = Change::Erase.apply(&second, Timestamp::from_millis(9)).unwrap();
+        assert_eq!(photos(&second, &left), [hide(2)]);
+    }
+
+    #[test]
+    fn when_it_is_not_known_what_was_before_everybody_is_told_and_jobs_are_looked_for() {
+        assert_eq!(names(None, &ana()), ["set_audience", "do_jobs", "tell_others", "tell_self"]);
+    }
+}

@@ -1,0 +1,150 @@
+//! The worker that does jobs: what has to follow from a change and is stored with it ([`crate::store::jobs`]).
+//!
+//! One job after the other, the one that has been due for longest first. One that fails is tried again, later each time, for
+//! ever: what it is about is in the store, and nobody else would do it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use protocol::{MemberId, PhotoName};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::album::Album;
+use crate::{
+    clock::Clock,
+    failure::Failure,
+    store::{
+        JobStore, MemberStore, StoreError,
+        jobs::{Job, TakenJob},
+        turns::Caller,
+    },
+    telemetry::Metrics,
+};
+
+/// How often it is looked for jobs that nobody told of: those whose time has come, and those of other nodes.
+const LOOK: Duration = Duration::from_secs(10);
+/// How long a job may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When a job that was taken is due again, if whoever took it does not tell: longer than it may take.
+const LEASE: Duration = Duration::from_secs(60);
+/// When a job is tried again after it failed once; twice as long each time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest time until then.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Jobs that are looked through to know which photos are to be hidden.
+const KNOWN: usize = 10_000;
+
+/// After how long it is looked whether an upload has become a photo: longer than a decision may take to be made.
+pub(super) const UPLOAD_CHECK: Duration = Duration::from_secs(15 * 60);
+
+/// Does jobs.
+pub struct Jobs {
+    /// Where they are.
+    pub store: Arc<dyn JobStore>,
+    /// Members.
+    pub members: Arc<dyn MemberStore>,
+    /// Their photos.
+    pub album: Arc<Album>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// There is something to do.
+    pub wanted: Notify,
+}
+
+impl Jobs {
+    /// A job was written. Never waits.
+    pub fn wake(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Writes the job to look after an upload, before its file is stored.
+    ///
+    /// # Errors
+    /// The store.
+    pub(super) async fn check_later(&self, member: MemberId, photo: PhotoName) -> Result<(), StoreError> {
+        self.store.add(Job::CheckUpload { member, photo }, self.clock.now().after(UPLOAD_CHECK)).await
+    }
+
+    /// Does jobs until `stop`. For one task only.
+    pub async fn run(&self, stop: CancellationToken) {
+        let _: Option<()> = stop.run_until_cancelled(self.work()).await;
+    }
+
+    async fn work(&self) {
+        loop {
+            // Whatever fails was logged and counted where it arose, and is found again.
+            let mut rest = self.look().await.unwrap_or(LOOK);
+            while let Ok(Some(taken)) = self.take().await {
+                rest = rest.min(self.attempt(taken).await.unwrap_or(LOOK));
+            }
+            let _ = timeout(rest, self.wanted.notified()).await;
+        }
+    }
+
+    /// Learns of photos that are to be hidden: those of before a restart, and those of other nodes. Returns for how long nothing
+    /// else becomes due, or when to look again.
+    async fn look(&self) -> Result<Duration, StoreError> {
+        let (since, now) = (Instant::now(), self.clock.now());
+        let waiting = self.store.waiting(KNOWN).await?;
+        self.metrics.jobs_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
+        let gone: HashSet<(MemberId, PhotoName)> = waiting.iter().filter_map(|(job, _)| gone(job)).collect();
+        self.album.hide_exactly(&gone, waiting.len() < KNOWN, since);
+        let next = waiting.iter().map(|(_, due)| *due).find(|due| *due > now);
+        Ok(next.map_or(LOOK, |due| due.since(now)).min(LOOK))
+    }
+
+    async fn take(&self) -> Result<Option<TakenJob>, StoreError> {
+        let now = self.clock.now();
+        self.store.take(now, now.after(LEASE)).await
+    }
+
+    /// Tries a job. Returns in how long to try it again, if it failed.
+    async fn attempt(&self, taken: TakenJob) -> Option<Duration> {
+        let (kind, attempts) = (taken.job.kind(), taken.attempts);
+        let outcome = timeout(PATIENCE, self.perform(taken.job)).await;
+        let problem = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure.message),
+            Err(_) => Some("it took too long".to_owned()),
+        };
+        self.metrics.job(kind, if problem.is_none() { "done" } else { "failed" });
+        let pause = problem.map(|problem| {
+            tracing::debug!(job = kind, attempts, problem, "a job is tried again");
+            PAUSE.saturating_mul(1 << attempts.min(16).saturating_sub(1)).min(PAUSE_MAX)
+        });
+        let told = match pause {
+            None => self.store.finish(taken).await,
+            Some(pause) => self.store.postpone(taken, self.clock.now().after(pause)).await,
+        };
+        if let Err(error) = told {
+            // It is due again when its lease ends.
+            tracing::debug!(job = kind, %error, "what became of a job was not stored");
+        }
+        pause
+    }
+
+    async fn perform(&self, job: Job) -> Result<(), Failure> {
+        let (Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo }) = job;
+        let _turn = self.album.turn(member).await?;
+        let record = self.members.by_id(Caller::System, member).await?;
+        // It may be theirs again by now.
+        if record.and_then(|record| record.photo()) != Some(photo) {
+            self.album.delete(member, photo).await?;
+        }
+        self.album.show(member, photo);
+        Ok(())
+    }
+}
+
+/// The photo that cannot be seen any more while a job waits.
+fn gone(job: &Job) -> Option<(MemberId, PhotoName)> {
+    match job {
+        Job::DeletePhoto { member, photo } => Some((*member, *photo)),
+        Job::CheckUpload { .. } => None,
+    }
+}
