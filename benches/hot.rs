@@ -67,7 +67,6 @@ fn machine(criterion: &mut Criterion) {
     let second = Duration::from_secs(1);
     let timing = Timing { hello: second, heartbeat: second * 30, write: second, close: second };
     let now = || Moment { instant: Instant::now(), time: Timestamp::from_millis(0) };
-    let hello = r#"{"type":"hello","token":"t","device":{"id":"d","platform":"other"}}"#;
     let text = send(7);
     let limits = OutboxLimits { frames: 1_000, bytes: 1_000_000 };
     let outbox = Arc::new(Outbox::new(limits, Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())))));
@@ -78,12 +77,8 @@ fn machine(criterion: &mut Criterion) {
     criterion.bench_function("state machine, message.send", |bencher| {
         bencher.iter_batched_ref(
             || {
-                let mut machine = Machine::new(&timing, Instant::now());
-                let mut effects = Vec::with_capacity(4);
-                machine.text(now(), hello, &mut effects);
-                machine.signed_in(now(), None, &signed_in, &mut effects);
-                effects.clear();
-                (machine, effects)
+                let (machine, _) = Machine::welcome(&timing, now(), None, &signed_in);
+                (machine, Vec::with_capacity(4))
             },
             |(machine, effects)| machine.text(now(), black_box(&text), effects),
             BatchSize::SmallInput,

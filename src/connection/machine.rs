@@ -1,23 +1,30 @@
-//! The protocol as a plain state machine, without I/O: frames, answers, orders and ticks in, effects out.
+//! The protocol of a signed-in connection as a plain state machine, without I/O: frames, answers, orders and ticks in, effects
+//! out. What comes before is [`Stranger`](super::stranger::Stranger)'s, which has no way to ask for anything.
 
 use std::time::Duration;
 
 use protocol::{
     ClientFrame, CloseCode, DecodeError, ErrorCode, MemberId, Request, RequestId, ServerFrame, Timestamp,
-    client::{Hello, HistoryGet},
+    client::HistoryGet,
     limits::{
         AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, QUERIES_IN_FLIGHT_MAX, RATE_LIMITED_MAX,
         TOO_MUCH_WAIT_MS,
     },
     model::DeviceStatus,
     peek_id,
-    server::{AuthExpiring, Error, Okay, Welcome},
+    server::{AuthExpiring, Okay, Welcome},
 };
 use tokio::time::Instant;
 
-use super::{Timing, typing::Typing, window::Window};
+use super::{
+    Timing, millis,
+    silence::Silence,
+    stranger::{decode_error, error, violation},
+    typing::Typing,
+    window::Window,
+};
 use crate::{
-    failure::{Failure, Surface},
+    failure::Failure,
     hub::{Close, Frame, Reply},
     service::{connections::SignedIn, messaging::Target},
     store::conversations::{MarkKind, Range},
@@ -91,8 +98,6 @@ pub enum Query {
 pub enum Effect {
     /// Send a frame.
     Send(Frame),
-    /// Sign the connection in; the answer comes as [`Machine::signed_in`] or [`Machine::refused`].
-    SignIn(Option<RequestId>, Box<Hello>),
     /// Do something; exactly one answer comes as [`Machine::reply`].
     Call(Option<RequestId>, Call),
     /// Tell the others that the member has stopped typing; no answer.
@@ -119,18 +124,6 @@ pub struct Received {
     pub is_mark: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Waiting for hello.
-    New,
-    /// Hello is being looked at.
-    SigningIn,
-    /// Signed in.
-    Open,
-    /// To be closed; whatever comes is ignored.
-    Closing,
-}
-
 /// The token of a connection.
 #[derive(Debug, Clone, Copy)]
 struct Expiry {
@@ -139,16 +132,24 @@ struct Expiry {
     told: bool,
 }
 
-/// One connection.
+impl Expiry {
+    fn new(time: Timestamp, now: Moment) -> Self {
+        Self { at: now.instant + time.since(now.time), time, told: false }
+    }
+
+    /// When the client is told, and then when it is over.
+    fn deadline(&self) -> Instant {
+        let warning = Duration::from_millis(AUTH_EXPIRING_MS);
+        if self.told { self.at } else { self.at.checked_sub(warning).unwrap_or(self.at) }
+    }
+}
+
+/// One signed-in connection.
 pub struct Machine {
-    phase: Phase,
-    silence: Duration,
-    heartbeat: Duration,
-    /// Until when the next frame has to come; the first of all is hello.
-    frame_due: Instant,
-    /// No frame came until shortly before: what waits in the socket is read before the connection is given up.
-    last_look: bool,
-    expiry: Option<Expiry>,
+    /// It is to be closed; whatever comes is ignored.
+    closing: bool,
+    silence: Silence,
+    expiry: Expiry,
     in_flight: usize,
     /// Of those, the ones that read: their answers may be large.
     queries_in_flight: usize,
@@ -158,30 +159,34 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A connection that was just made.
+    /// Hello was good: welcomes the client, as the answer to the request `id`.
     #[must_use]
-    pub fn new(timing: &Timing, now: Instant) -> Self {
-        Self {
-            phase: Phase::New,
-            silence: timing.silence(),
-            heartbeat: timing.heartbeat,
-            frame_due: now + before_last_look(timing.hello),
-            last_look: false,
-            expiry: None,
+    pub fn welcome(timing: &Timing, now: Moment, id: Option<&RequestId>, signed_in: &SignedIn) -> (Self, Frame) {
+        let welcome = Welcome {
+            connection: signed_in.connection.id,
+            member: signed_in.connection.member,
+            time: now.time,
+            heartbeat_ms: u32::try_from(timing.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            limits: Limits::V1,
+            expires_at: signed_in.expires_at,
+        };
+        let machine = Self {
+            closing: false,
+            silence: Silence::new(timing.silence(), timing.silence(), now.instant),
+            expiry: Expiry::new(signed_in.expires_at, now),
             in_flight: 0,
             queries_in_flight: 0,
-            bad_frames: Window::new(now),
-            rate_limited: Window::new(now),
+            bad_frames: Window::new(now.instant),
+            rate_limited: Window::new(now.instant),
             typing: Typing::default(),
-        }
+        };
+        (machine, Frame::encode(&ServerFrame::Welcome(welcome), id))
     }
 
     /// Whether a further frame may be read: not while too many requests are being worked on.
     #[must_use]
     pub fn can_read(&self) -> bool {
-        self.in_flight < IN_FLIGHT_MAX
-            && self.queries_in_flight < QUERIES_IN_FLIGHT_MAX
-            && matches!(self.phase, Phase::New | Phase::Open)
+        self.in_flight < IN_FLIGHT_MAX && self.queries_in_flight < QUERIES_IN_FLIGHT_MAX && !self.closing
     }
 
     /// Whether requests are being worked on.
@@ -193,10 +198,8 @@ impl Machine {
     /// When [`Self::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let warning = Duration::from_millis(AUTH_EXPIRING_MS);
-        let expiry = self.expiry.map(|expiry| if expiry.told { expiry.at } else { earlier(expiry.at, warning) });
-        let others = [expiry, self.typing.deadline()];
-        others.into_iter().flatten().fold(self.frame_due, Instant::min)
+        let due = self.silence.due().min(self.expiry.deadline());
+        self.typing.deadline().map_or(due, |typing| typing.min(due))
     }
 
     /// A text frame came. Returns what it was; nothing for one that is not valid.
@@ -206,64 +209,31 @@ impl Machine {
             index: request.frame.index(),
             is_mark: matches!(request.frame, ClientFrame::MessageDelivered(_) | ClientFrame::MessageRead(_)),
         });
-        match self.phase {
-            Phase::New => self.first_frame(request, effects),
-            Phase::Open => {
-                self.heard(now.instant);
-                match request {
-                    Ok(request) => self.request(request, now.instant, effects),
-                    Err(error) => self.bad_frame(error, now.instant, effects),
-                }
+        if !self.closing {
+            self.silence.heard(now.instant);
+            match request {
+                Ok(request) => self.request(request, now.instant, effects),
+                Err(error) => self.bad_frame(error, now.instant, effects),
             }
-            Phase::SigningIn | Phase::Closing => {}
         }
         received
     }
 
     /// A text frame came, and was one too many for the member's rate limit.
     pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, effects: &mut Vec<Effect>) {
-        self.heard(now.instant);
+        self.silence.heard(now.instant);
         // It is not decoded: refusing must not cost more than doing.
         self.fail(peek_id(text).as_ref(), failure, now.instant, effects);
     }
 
     /// The sync was sent. What the client has said meanwhile waits in the socket.
     pub fn synced(&mut self, now: Instant) {
-        self.heard(now);
+        self.silence.heard(now);
     }
 
     /// Something came that no client of this protocol sends.
     pub fn violation(&mut self, code: CloseCode, effects: &mut Vec<Effect>) {
-        let retry_after_ms = (code == CloseCode::TooMuch).then_some(TOO_MUCH_WAIT_MS);
-        self.close(Close { code, retry_after_ms }, effects);
-    }
-
-    /// Hello was good.
-    pub fn signed_in(&mut self, now: Moment, id: Option<&RequestId>, signed_in: &SignedIn, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Open;
-        self.heard(now.instant);
-        self.expires(signed_in.expires_at, now);
-        let welcome = Welcome {
-            connection: signed_in.connection.id,
-            member: signed_in.connection.member,
-            time: now.time,
-            heartbeat_ms: u32::try_from(self.heartbeat.as_millis()).unwrap_or(u32::MAX),
-            limits: Limits::V1,
-            expires_at: signed_in.expires_at,
-        };
-        effects.push(Effect::Send(Frame::encode(&ServerFrame::Welcome(welcome), id)));
-    }
-
-    /// Hello was refused, or what has to follow it failed.
-    pub fn refused(&mut self, id: Option<&RequestId>, failure: Failure, effects: &mut Vec<Effect>) {
-        let code = failure.code.close_code().unwrap_or(match failure.code {
-            ErrorCode::RateLimited => CloseCode::TooMuch,
-            ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::Timeout => CloseCode::TryAgainLater,
-            _ => CloseCode::Internal,
-        });
-        let retry_after_ms = failure.retry_after.map(millis);
-        effects.push(Effect::Send(error(id, failure)));
-        self.close(Close { code, retry_after_ms }, effects);
+        self.close(violation(code), effects);
     }
 
     /// The answer to a call.
@@ -273,7 +243,7 @@ impl Machine {
         match reply.result {
             Ok(frame) => {
                 if let ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. }) = frame {
-                    self.expires(expires_at, now);
+                    self.expiry = Expiry::new(expires_at, now);
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
                 if reply.id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
@@ -288,58 +258,30 @@ impl Machine {
 
     /// The connection is to close.
     pub fn close(&mut self, close: Close, effects: &mut Vec<Effect>) {
-        if self.phase == Phase::Closing {
-            return;
+        if !std::mem::replace(&mut self.closing, true) {
+            effects.push(Effect::Close(close));
         }
-        self.phase = Phase::Closing;
-        effects.push(Effect::Close(close));
     }
 
     /// The connection has ended: where the member has to stop typing.
     pub fn end(&mut self) -> Vec<Target> {
-        self.phase = Phase::Closing;
+        self.closing = true;
         self.typing.end()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         effects.extend(self.typing.expire(now).into_iter().map(Effect::StopTyping));
-        if let Some(expiry) = &mut self.expiry {
-            if expiry.at <= now {
-                return self.close(Close::with(CloseCode::Unauthorized), effects);
-            }
-            if !expiry.told && earlier(expiry.at, Duration::from_millis(AUTH_EXPIRING_MS)) <= now {
-                expiry.told = true;
-                let expiring = AuthExpiring { expires_at: expiry.time };
-                effects.push(Effect::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
-            }
+        if self.expiry.at <= now {
+            return self.close(Close::with(CloseCode::Unauthorized), effects);
         }
-        if self.frame_due <= now && matches!(self.phase, Phase::New | Phase::Open) {
-            if std::mem::replace(&mut self.last_look, true) {
-                return self.close(Close::with(CloseCode::TimedOut), effects);
-            }
-            // If the whole process stood still, the tick is late, and the frames that came in time are not read yet.
-            self.frame_due = now + last_look(self.silence);
+        if self.expiry.deadline() <= now {
+            self.expiry.told = true;
+            let expiring = AuthExpiring { expires_at: self.expiry.time };
+            effects.push(Effect::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
         }
-    }
-
-    /// A frame came.
-    fn heard(&mut self, now: Instant) {
-        self.frame_due = now + before_last_look(self.silence);
-        self.last_look = false;
-    }
-
-    fn first_frame(&mut self, request: Result<Request, DecodeError>, effects: &mut Vec<Effect>) {
-        match request {
-            Ok(Request { id, frame: ClientFrame::Hello(hello) }) => {
-                self.phase = Phase::SigningIn;
-                effects.push(Effect::SignIn(id, Box::new(hello)));
-            }
-            Ok(Request { id, .. }) => self.refused(id.as_ref(), ErrorCode::HelloRequired.into(), effects),
-            Err(bad) => {
-                effects.push(Effect::Send(decode_error(bad)));
-                self.close(Close::with(CloseCode::NotTheProtocol), effects);
-            }
+        if !self.closing && self.silence.is_over(now) {
+            self.close(Close::with(CloseCode::TimedOut), effects);
         }
     }
 
@@ -406,10 +348,6 @@ impl Machine {
             self.close(Close { code: CloseCode::TooMuch, retry_after_ms }, effects);
         }
     }
-
-    fn expires(&mut self, time: Timestamp, now: Moment) {
-        self.expiry = Some(Expiry { at: now.instant + time.since(now.time), time, told: false });
-    }
 }
 
 fn target(to: Option<MemberId>, conversation: Option<protocol::ConversationId>) -> Option<Target> {
@@ -423,35 +361,6 @@ fn range(get: &HistoryGet) -> Range {
         (None, Some(after)) => Range::After(after),
         (None, None) => Range::Newest,
     }
-}
-
-/// The part of a wait for a frame that is kept for reading what has arrived.
-fn last_look(allowed: Duration) -> Duration {
-    (allowed / 10).min(Duration::from_secs(1))
-}
-
-fn before_last_look(allowed: Duration) -> Duration {
-    allowed.saturating_sub(last_look(allowed))
-}
-
-fn earlier(instant: Instant, by: Duration) -> Instant {
-    instant.checked_sub(by).unwrap_or(instant)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn error(id: Option<&RequestId>, failure: Failure) -> Frame {
-    let Failure { code, message, fields, retry_after, .. } = failure.worded_for(Surface::Socket);
-    let field = fields.into_iter().next().map(|error| error.field);
-    let error = Error { code, message, field, retry_after_ms: retry_after.map(millis) };
-    Frame::encode(&ServerFrame::Error(error), id)
-}
-
-fn decode_error(bad: DecodeError) -> Frame {
-    let DecodeError { id, code, field, message } = bad;
-    Frame::encode(&ServerFrame::Error(Error { code, message, field, retry_after_ms: None }), id.as_ref())
 }
 
 #[cfg(test)]

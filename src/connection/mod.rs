@@ -2,11 +2,15 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`machine`] | the protocol as a plain state machine: frames, answers and ticks in, effects out |
+//! | [`stranger`] | what can be said before hello, without I/O: hello |
+//! | [`machine`] | the protocol after it as a plain state machine: frames, answers and ticks in, effects out |
+//! | [`silence`] | how long the other side may say nothing |
 //! | [`typing`] | what a connection is typing in, and until when |
 //! | [`order`] | keeping the order of messages of which one was refused |
 //! | [`window`] | counting events within a minute |
-//! | [`task`] | the task: a `select!` over the socket, the outbox and one timer |
+//! | [`task`] | the task: waiting for hello, signing in, closing |
+//! | [`open`] | the task of a signed-in connection: a `select!` over the socket, the outbox and one timer |
+//! | [`link`] | what both have: the socket, the outbox, the place |
 //! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
 //! | [`meter`] | counting frames below the WebSocket library |
 //! | [`pace`] | when a slow client is too slow |
@@ -18,12 +22,16 @@
 
 mod charge;
 pub mod dispatch;
+mod link;
 pub mod machine;
 mod meter;
+mod open;
 mod order;
 mod pace;
 pub mod reading;
+mod silence;
 pub mod socket;
+mod stranger;
 mod sync;
 pub mod task;
 mod typing;
@@ -65,6 +73,10 @@ impl Timing {
     pub fn silence(&self) -> Duration {
         self.heartbeat * 5 / 2
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What every connection needs.

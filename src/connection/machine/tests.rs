@@ -30,25 +30,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let now = Moment { instant: Instant::now(), time: Timestamp::from_millis(1_795_370_633_000) };
-        Self { machine: Machine::new(&TIMING, now.instant), now, effects: Vec::new() }
-    }
-
-    /// One that is signed in, with a token that lives for an hour.
+    /// With a token that lives for an hour.
     fn open() -> Self {
-        let mut bench = Self::new();
-        bench.text(HELLO);
-        bench.sign_in(Duration::from_secs(3600));
-        bench
+        Self::welcome(Duration::from_secs(3600)).0
     }
 
-    fn text(&mut self, text: &str) -> Vec<Seen> {
-        self.machine.text(self.now, text, &mut self.effects);
-        self.seen()
-    }
-
-    fn sign_in(&mut self, lifetime: Duration) -> Vec<Seen> {
+    /// With a token that lives for so long, and its welcome.
+    fn welcome(lifetime: Duration) -> (Self, Envelope) {
+        let now = Moment { instant: Instant::now(), time: Timestamp::from_millis(1_795_370_633_000) };
         let outbox = Outbox::new(
             OutboxLimits { frames: 1, bytes: 1 },
             Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new()))),
@@ -60,8 +49,13 @@ impl Bench {
             "d".parse().unwrap(),
             Arc::new(outbox),
         );
-        let signed_in = SignedIn { connection: Arc::new(connection), expires_at: self.now.time.after(lifetime) };
-        self.machine.signed_in(self.now, Some(&"h".parse().unwrap()), &signed_in, &mut self.effects);
+        let signed_in = SignedIn { connection: Arc::new(connection), expires_at: now.time.after(lifetime) };
+        let (machine, welcome) = Machine::welcome(&TIMING, now, Some(&"h".parse().unwrap()), &signed_in);
+        (Self { machine, now, effects: Vec::new() }, Envelope::decode(welcome.text()).unwrap())
+    }
+
+    fn text(&mut self, text: &str) -> Vec<Seen> {
+        self.machine.text(self.now, text, &mut self.effects);
         self.seen()
     }
 
@@ -102,7 +96,6 @@ impl Bench {
 #[derive(Debug, PartialEq)]
 enum Seen {
     Sent(Option<String>, ServerFrame),
-    SignIn,
     Call(Option<String>, Call),
     StopTyping(Target),
     Close(u16),
@@ -116,7 +109,6 @@ impl From<Effect> for Seen {
                 let Envelope { id, frame } = Envelope::decode(frame.text()).unwrap();
                 Self::Sent(id.map(text), frame)
             }
-            Effect::SignIn(..) => Self::SignIn,
             Effect::Call(id, call) => Self::Call(id.map(text), call),
             Effect::StopTyping(target) => Self::StopTyping(target),
             Effect::Close(close) => Self::Close(close.code.number()),
@@ -141,57 +133,10 @@ fn pong() -> ServerFrame {
 
 #[test]
 fn hello_is_answered_with_welcome() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.text(HELLO), [Seen::SignIn]);
-    let seen = bench.sign_in(Duration::from_secs(900));
-    let [Seen::Sent(Some(id), ServerFrame::Welcome(welcome))] = &seen[..] else { panic!("{seen:?}") };
-    assert_eq!((id.as_str(), welcome.member, welcome.heartbeat_ms), ("h", MEMBER, 30_000));
-}
-
-#[test]
-fn anything_but_hello_first_closes_with_4400() {
-    let send = format!(r#"{{"type":"message.read","id":"1","conversation":"{CONVERSATION}","seq":1}}"#);
-    for (first, code) in [
-        (r#"{"type":"ping"}"#, ErrorCode::HelloRequired),
-        (send.as_str(), ErrorCode::HelloRequired),
-        ("nonsense", ErrorCode::Malformed),
-        (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
-        (r#"{"type":"hello","token":"t"}"#, ErrorCode::ValidationFailed),
-    ] {
-        let seen = Bench::new().text(first);
-        assert_eq!(error_code(&seen[0]), code, "{first}");
-        assert_eq!(seen[1], Seen::Close(4400), "{first}");
-    }
-}
-
-#[test]
-fn without_hello_in_time_it_closes_with_4408() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.wait(Duration::from_millis(9_999)), []);
-    assert_eq!(bench.wait(Duration::from_millis(1)), [Seen::Close(4408)]);
-}
-
-#[test]
-fn a_refused_hello_closes_with_the_code_of_its_error() {
-    for (code, close) in [
-        (ErrorCode::TokenExpired, 4401),
-        (ErrorCode::TokenMissing, 4401),
-        (ErrorCode::SessionRevoked, 4401),
-        (ErrorCode::MemberDeactivated, 4403),
-        (ErrorCode::TooManyConnections, 4429),
-        (ErrorCode::RateLimited, 4429),
-        (ErrorCode::Overloaded, 1013),
-        (ErrorCode::Unavailable, 1013),
-        (ErrorCode::Timeout, 1013),
-        (ErrorCode::Internal, 4500),
-    ] {
-        let mut bench = Bench::new();
-        bench.text(HELLO);
-        bench.machine.refused(Some(&"h".parse().unwrap()), code.into(), &mut bench.effects);
-        let seen = bench.seen();
-        assert_eq!(error_code(&seen[0]), code);
-        assert_eq!(seen[1], Seen::Close(close), "{code}");
-    }
+    let (_, Envelope { id, frame }) = Bench::welcome(Duration::from_secs(900));
+    let ServerFrame::Welcome(welcome) = frame else { panic!("{frame:?}") };
+    let id = id.as_ref().map(RequestId::as_str);
+    assert_eq!((id, welcome.member, welcome.heartbeat_ms), (Some("h"), MEMBER, 30_000));
 }
 
 #[test]
@@ -287,9 +232,7 @@ fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
 
 #[test]
 fn the_end_of_the_token_is_announced_and_a_renewal_puts_it_off() {
-    let mut bench = Bench::new();
-    bench.text(HELLO);
-    bench.sign_in(Duration::from_secs(100));
+    let (mut bench, _) = Bench::welcome(Duration::from_secs(100));
     assert_eq!(bench.wait(Duration::from_secs(39)), []);
     let seen = bench.wait(Duration::from_secs(1));
     assert!(matches!(seen[..], [Seen::Sent(None, ServerFrame::AuthExpiring(_))]), "{seen:?}");
