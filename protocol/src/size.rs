@@ -3,7 +3,7 @@
 use crate::model::{Conversation, Entry};
 
 /// Bytes of an entry beside its content: ids, times, names of fields.
-const ENTRY_BYTES: usize = 320;
+pub const ENTRY_BYTES: usize = 320;
 /// Bytes of a conversation beside its members and entries.
 const CONVERSATION_BYTES: usize = 240;
 /// Bytes of the watermarks of one member.
@@ -30,8 +30,13 @@ pub fn entry_bytes(entry: &Entry) -> usize {
 /// The encoded size of a conversation with its entries, in bytes: never less than it has.
 #[must_use]
 pub fn conversation_bytes(conversation: &Conversation) -> usize {
-    let entries = conversation.entries.iter().map(entry_bytes).sum::<usize>();
-    CONVERSATION_BYTES + WATERMARKS_BYTES * conversation.members.len() + entries
+    conversation_head_bytes(conversation.members.len()) + conversation.entries.iter().map(entry_bytes).sum::<usize>()
+}
+
+/// The encoded size of a conversation of so many members without its entries, in bytes: never less than it has.
+#[must_use]
+pub const fn conversation_head_bytes(members: usize) -> usize {
+    CONVERSATION_BYTES + WATERMARKS_BYTES * members
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ use super::{
 use crate::{
     failure::Failure,
     hub::{Connection, Delivery, Outbox, Reply},
-    service::messaging::{NewMessage, Target, Unread},
+    service::{
+        messaging::{NewMessage, Target, Unread},
+        views,
+    },
     store::conversations::{Appended, Mark, MarkKind, UnreadCount},
 };
 
@@ -218,7 +221,7 @@ pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Targ
 }
 
 fn accepted(Appended { message, duplicate, .. }: Appended) -> ServerFrame {
-    ServerFrame::MessageAccepted(MessageAccepted { message, duplicate })
+    ServerFrame::MessageAccepted(MessageAccepted { message: views::message(message), duplicate })
 }
 
 fn unread_frame(Unread { count, last_seq }: Unread) -> ServerFrame {

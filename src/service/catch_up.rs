@@ -12,11 +12,14 @@ use std::collections::HashMap;
 
 use protocol::{ConversationId, ErrorCode, MemberId, limits, model::Conversation};
 
-use super::{cursor::Partial, messaging::Messaging};
+use super::{cursor::Partial, messaging::Messaging, views};
 use crate::{
     failure::Failure,
     position::StreamPosition,
-    store::sync::{Changes, SyncPart},
+    store::{
+        conversations::ConversationState,
+        sync::{Changes, SyncPart},
+    },
 };
 
 /// Conversations of which a sync remembers what it has sent: 20 bytes each.
@@ -172,9 +175,9 @@ impl CatchUp {
         Some(rest)
     }
 
-    fn leave_out_what_was_sent(&mut self, conversation: &mut Conversation) {
+    fn leave_out_what_was_sent(&mut self, conversation: &mut ConversationState) {
         if let Some(sent) = self.sent.get(&conversation.id) {
-            conversation.entries.retain(|entry| entry.seq() > *sent);
+            conversation.entries.retain(|entry| entry.seq > *sent);
         }
         if self.sent.len() < SENT_MAX || self.sent.contains_key(&conversation.id) {
             self.sent.insert(conversation.id, conversation.last_seq);
@@ -206,6 +209,7 @@ impl CatchUp {
         let entries: usize = conversations.iter().map(|conversation| conversation.entries.len()).sum();
         self.round.entries = self.round.entries.saturating_sub(entries);
         self.round.place = Some(place);
+        let conversations = conversations.into_iter().map(views::conversation).collect();
         Part { conversations, places: after, ends_round: !partial }
     }
 }
@@ -225,32 +229,35 @@ fn part_after(place: &Partial, entries: usize) -> SyncPart {
 mod tests {
     use protocol::{
         ClientMessageId, MessageId, Timestamp,
-        model::{ConversationKind, Entry, Message},
+        model::{ConversationKind, Entry},
     };
 
     use super::*;
-    use crate::position::{Epoch, Position};
+    use crate::{
+        position::{Epoch, Position},
+        store::{
+            conversations::UnreadCount,
+            entries::{Body, StoredEntry},
+        },
+    };
 
-    fn conversation(seqs: std::ops::RangeInclusive<u64>) -> Conversation {
+    fn conversation(seqs: std::ops::RangeInclusive<u64>) -> ConversationState {
         let (id, at) = (ConversationId::from_bytes([1; 12]), Timestamp::from_millis(0));
-        let message = |seq| {
-            Entry::Message(Message {
-                id: MessageId::from_bytes([1; 12]),
-                conversation: id,
-                seq,
-                sender: MemberId::from_bytes([2; 12]),
-                client_id: ClientMessageId::from_bytes([1; 16]),
-                content: "x".to_owned(),
-                at,
-            })
+        let message = |seq| StoredEntry {
+            id: MessageId::from_bytes([1; 12]),
+            conversation: id,
+            seq,
+            sender: MemberId::from_bytes([2; 12]),
+            client_id: ClientMessageId::from_bytes([1; 16]),
+            at,
+            body: Body::Text("x".to_owned()),
         };
-        Conversation {
+        ConversationState {
             id,
             kind: ConversationKind::Direct,
             members: Vec::new(),
             last_seq: *seqs.end(),
-            unread: 0,
-            unread_more: false,
+            unread: UnreadCount::default(),
             last_at: at,
             entries: seqs.map(message).collect(),
         }

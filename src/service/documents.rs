@@ -16,12 +16,14 @@ use sha2::{Digest as _, Sha256};
 use super::{
     limiter::Limiter,
     messaging::{Messaging, NewMessage, Target, direct_conversation},
+    views,
 };
 use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
         conversations::{Appended, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        entries::StoredEntry,
         turns::Caller,
     },
 };
@@ -94,7 +96,11 @@ impl Documents {
             self.members.by_id(Caller::Member(me), other).await?.ok_or(ErrorCode::MemberNotFound)?;
             return Ok(MessagePage { conversation_id, messages: Vec::new(), more: false });
         };
-        let part = LogPart { conversation: conversation_id, pair: [me, other], entries: page.entries };
+        let part = LogPart {
+            conversation: conversation_id,
+            pair: [me, other],
+            entries: page.entries.into_iter().map(views::entry).collect(),
+        };
         let mut messages = self.one_part(me, part).await?;
         messages.reverse();
         Ok(MessagePage { conversation_id, messages, more: page.more })
@@ -112,7 +118,8 @@ impl Documents {
     ) -> Result<Vec<(Vec<MessageDocument>, bool)>, Failure> {
         let after = wanted.iter().map(|(conversation, _, seq)| (*conversation, *seq)).collect();
         let pages = self.conversations.logs(me, after, page_size(Some(PAGE_MAX))).await?;
-        let (entries, more): (Vec<_>, Vec<_>) = pages.into_iter().map(|page| (page.entries, page.more)).unzip();
+        let (entries, more): (Vec<_>, Vec<_>) =
+            pages.into_iter().map(|page| (page.entries.into_iter().map(views::entry).collect(), page.more)).unzip();
         let parts = wanted.iter().zip(entries);
         let parts = parts.map(|(&(conversation, pair, _), entries)| LogPart { conversation, pair, entries });
         let documents = self.documents(me, parts.collect()).await?;
@@ -152,7 +159,7 @@ impl Documents {
         if message.sender == me {
             return Err(Failure::new(ErrorCode::Forbidden, "Only the receiver of a message reads it."));
         }
-        let Message { conversation, seq, .. } = message;
+        let StoredEntry { conversation, seq, .. } = message;
         let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq };
         super::answer(|respond| self.messaging.mark(mark, None, respond)).await?;
         self.document(me, message).await
@@ -175,10 +182,10 @@ impl Documents {
         Ok(Unread { total, unread_more, conversations })
     }
 
-    async fn document(&self, me: MemberId, message: Message) -> Result<MessageDocument, Failure> {
+    async fn document(&self, me: MemberId, message: StoredEntry) -> Result<MessageDocument, Failure> {
         let conversation = message.conversation;
         let pair = self.pair(me, conversation).await?;
-        let part = LogPart { conversation, pair, entries: vec![Entry::Message(message)] };
+        let part = LogPart { conversation, pair, entries: vec![views::entry(message)] };
         self.one_part(me, part).await?.pop().ok_or_else(|| ErrorCode::Internal.into())
     }
 

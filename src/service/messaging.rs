@@ -20,6 +20,7 @@ use super::{
     limiter::{Limiter, Rate},
     sequencer::Sequencer,
     submission::Submission,
+    views,
 };
 use crate::{
     failure::{Failure, Input},
@@ -288,7 +289,7 @@ impl Messaging {
         // The order of the list is the same in every epoch.
         let place = |position| StreamPosition { epoch: Epoch::NONE, position };
         let next = page.next.map(|next| self.cursors.encode(member, cursor::Kind::Page, place(next)).to_string());
-        Ok(Conversations { conversations: page.conversations, next })
+        Ok(Conversations { conversations: page.conversations.into_iter().map(views::conversation).collect(), next })
     }
 
     /// Entries of a conversation of the member.
@@ -304,7 +305,7 @@ impl Messaging {
     ) -> Result<History, Failure> {
         let page = self.store.history(member, conversation, range, to_usize(limit)).await?;
         let page = page.ok_or(ErrorCode::ConversationNotFound)?;
-        Ok(History { conversation, entries: page.entries, more: page.more })
+        Ok(History { conversation, entries: page.entries.into_iter().map(views::entry).collect(), more: page.more })
     }
 
     /// What changed for a member since a position, or the first part of it; the full state without one. `None` if the store

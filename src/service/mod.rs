@@ -24,6 +24,7 @@
 //! | [`sequencer`], [`submission`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
+//! | [`views`] | what is stored, as clients see it |
 //! | [`transfer`] | moving everything from one store to another |
 //! | [`limiter`] | rate limits |
 //! | [`slots`] | bounded concurrency, in all and of one member or address |
@@ -58,6 +59,7 @@ pub mod sequencer;
 pub mod slots;
 pub mod submission;
 pub mod transfer;
+pub mod views;
 pub mod watching;
 
 use protocol::ErrorCode;

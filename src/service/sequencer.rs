@@ -17,7 +17,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use protocol::{
     ConnectionId, ConversationId, ErrorCode, ServerFrame,
-    model::{ConversationInfo, Message},
+    model::ConversationInfo,
     server::{MessagePush, Receipt},
 };
 use tokio::{
@@ -32,6 +32,7 @@ use super::{
     backlog::Backlog,
     events::Events,
     submission::{Asker, Submission},
+    views,
 };
 use crate::{
     failure::Failure,
@@ -39,6 +40,7 @@ use crate::{
     store::{
         ConversationLog, Recovery, StoreError,
         conversations::{Appended, Applied, Marked, Membership, Outcome, Refusal, Untold},
+        entries::StoredEntry,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -366,11 +368,11 @@ impl Lane {
         self.push(message, membership, origin);
     }
 
-    fn push(&self, message: &Message, membership: &Membership, origin: Option<ConnectionId>) {
+    fn push(&self, message: &StoredEntry, membership: &Membership, origin: Option<ConnectionId>) {
         let first = message.seq == 1;
         let conversation =
             first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
-        let push = ServerFrame::MessagePush(MessagePush { message: message.clone(), conversation });
+        let push = ServerFrame::MessagePush(MessagePush { message: views::message(message.clone()), conversation });
         self.events.to_members(&membership.members, origin, &push);
         if first {
             self.events.met(&membership.members);

@@ -4,16 +4,14 @@
 //! last key that arrived, and two stores can be compared row by row.
 
 use async_trait::async_trait;
-use protocol::{
-    ConversationId, MemberId, SessionId, Timestamp,
-    model::{ConversationKind, Message},
-};
+use protocol::{ConversationId, MemberId, SessionId, Timestamp, model::ConversationKind};
 use serde_json::{Value, json};
 
 use super::{
     StoreError,
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
+    entries::StoredEntry,
     jobs::Job,
     members::MemberRecord,
     recommendations::RecommendationRecord,
@@ -107,7 +105,7 @@ pub enum Row {
     /// A conversation.
     Conversation(ConversationRow),
     /// A message.
-    Message(Message),
+    Message(StoredEntry),
     /// A move of a watermark.
     Receipt(ReceiptRow),
     /// An entry of the audit log.
@@ -225,7 +223,10 @@ impl Row {
             Self::Session(row) => json!([row.id, row.member, row.created_at, row.revoked_at]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
             Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
-            Self::Message(message) => json!(message),
+            Self::Message(entry) => {
+                let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
+                json!([id, conversation, seq, sender, client_id, at, body.format().0, body.content()])
+            }
             Self::Receipt(row) => json!([row.conversation, row.member, row.kind, row.seq, row.at]),
             Self::Audit(AuditPlace(place), entry) => {
                 let AuditRecord { at, actor, action, target, details, address } = entry;

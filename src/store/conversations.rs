@@ -5,11 +5,13 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use protocol::{
     ClientMessageId, ConversationId, ErrorCode, MemberId, MessageId, Timestamp, limits,
-    model::{Conversation, ConversationKind, Entry, Message, UserType},
+    model::{ConversationKind, UserType, Watermarks},
+    size,
 };
 
 use super::{
     StoreError,
+    entries::StoredEntry,
     sync::{Changes, SyncPart},
     turns::Caller,
 };
@@ -151,7 +153,7 @@ impl Membership {
 #[derive(Debug, Clone)]
 pub struct Appended {
     /// The message; of a duplicate, the first one.
-    pub message: Message,
+    pub message: StoredEntry,
     /// Whether it was in the log before.
     pub duplicate: bool,
     /// Who is in the conversation.
@@ -196,7 +198,7 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Untold {
     /// It.
-    pub message: Message,
+    pub message: StoredEntry,
     /// Who is in the conversation.
     pub membership: Membership,
 }
@@ -273,16 +275,43 @@ pub enum Range {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryPage {
     /// The entries, ascending by `seq`.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<StoredEntry>,
     /// Whether there are further ones in the direction of the range.
     pub more: bool,
+}
+
+/// A conversation as one of its members sees it, with some of its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationState {
+    /// Its id.
+    pub id: ConversationId,
+    /// What it is.
+    pub kind: ConversationKind,
+    /// Its members, and how far each has got.
+    pub members: Vec<Watermarks>,
+    /// The newest entry.
+    pub last_seq: u64,
+    /// What the member has not read.
+    pub unread: UnreadCount,
+    /// When the newest entry was stored.
+    pub last_at: Timestamp,
+    /// Entries, ascending by `seq`.
+    pub entries: Vec<StoredEntry>,
+}
+
+impl ConversationState {
+    /// Bytes of it in a frame: never less than it has.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size::conversation_head_bytes(self.members.len()) + self.entries.iter().map(StoredEntry::bytes).sum::<usize>()
+    }
 }
 
 /// A page of conversations, those with the newest entry first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationPage {
     /// The conversations, each with its newest entry.
-    pub conversations: Vec<Conversation>,
+    pub conversations: Vec<ConversationState>,
     /// Where the next page starts.
     pub next: Option<Position>,
 }
@@ -438,7 +467,7 @@ pub trait ConversationStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError>;
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<StoredEntry>, StoreError>;
 
     /// How many messages of others a member has not read, by conversation; those without are left out. What a count
     /// costs does not depend on how many there are.

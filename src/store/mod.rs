@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`] | the trait of each aggregate and its records |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
+//! | [`entries`] | entries of a log as they are stored, and the versions of that form |
 //! | [`changes`] | what can be changed of a member, the same for every store |
 //! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
 //! | [`sync`] | what is read for a sync |
@@ -20,6 +21,7 @@ pub mod archive;
 pub mod audit;
 pub mod changes;
 pub mod conversations;
+pub mod entries;
 pub mod epochs;
 pub mod jobs;
 pub mod members;

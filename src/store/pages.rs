@@ -1,19 +1,19 @@
 //! How much a page, a list and a sync hold, the same for every store. A store reads one after the other and puts it in, until there
 //! is no room.
 
-use protocol::{
-    limits,
-    model::{Conversation, Entry},
-    size::{conversation_bytes, json_length},
-};
+use protocol::limits;
 
-use super::sync::{Changes, SYNC_PART_BYTES, SyncPart};
+use super::{
+    conversations::ConversationState,
+    entries::StoredEntry,
+    sync::{Changes, SYNC_PART_BYTES, SyncPart},
+};
 use crate::position::Position;
 
 /// The entries of a page, in the order in which they are put in.
 #[derive(Debug)]
 pub(super) struct Entries {
-    page: Vec<Entry>,
+    page: Vec<StoredEntry>,
     /// Bytes of content that there is room for.
     room: usize,
 }
@@ -30,9 +30,8 @@ impl Entries {
     }
 
     /// Puts an entry in, if there is room; for the first one there is. Without room the page is complete.
-    pub(super) fn push(&mut self, entry: Entry) -> bool {
-        let Entry::Message(message) = &entry;
-        let bytes = json_length(&message.content);
+    pub(super) fn push(&mut self, entry: StoredEntry) -> bool {
+        let bytes = entry.body.content_bytes();
         let fits = self.page.is_empty() || bytes <= self.room;
         self.room = self.room.saturating_sub(bytes);
         if fits {
@@ -42,7 +41,7 @@ impl Entries {
     }
 
     /// What is in it.
-    pub(super) fn into_vec(self) -> Vec<Entry> {
+    pub(super) fn into_vec(self) -> Vec<StoredEntry> {
         self.page
     }
 }
@@ -50,14 +49,14 @@ impl Entries {
 /// A page of the list of conversations.
 #[derive(Debug, Default)]
 pub(super) struct List {
-    conversations: Vec<Conversation>,
+    conversations: Vec<ConversationState>,
     bytes: usize,
 }
 
 impl List {
     /// Puts a conversation in, if there is room; for the first one there is.
-    pub(super) fn push(&mut self, conversation: Conversation) -> bool {
-        self.bytes += conversation_bytes(&conversation);
+    pub(super) fn push(&mut self, conversation: ConversationState) -> bool {
+        self.bytes += conversation.bytes();
         let fits = self.conversations.is_empty() || self.bytes <= limits::LIST_BYTES;
         if fits {
             self.conversations.push(conversation);
@@ -66,7 +65,7 @@ impl List {
     }
 
     /// What is in it.
-    pub(super) fn into_vec(self) -> Vec<Conversation> {
+    pub(super) fn into_vec(self) -> Vec<ConversationState> {
         self.conversations
     }
 }
@@ -104,11 +103,11 @@ impl Part {
 
     /// Puts the next conversation in, which is at this place of the list. Entries that there is no room for are left out, the oldest
     /// ones first.
-    pub(super) fn push(&mut self, place: Position, mut conversation: Conversation) {
+    pub(super) fn push(&mut self, place: Position, mut conversation: ConversationState) {
         let surplus = conversation.entries.len().saturating_sub(self.entries);
         conversation.entries.drain(..surplus);
         self.entries -= conversation.entries.len();
-        self.bytes += conversation_bytes(&conversation);
+        self.bytes += conversation.bytes();
         self.changes.places.push(place);
         self.changes.conversations.push(conversation);
     }

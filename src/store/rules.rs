@@ -6,11 +6,12 @@
 
 use protocol::{
     MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message, UserType},
+    model::{ConversationKind, UserType},
 };
 
-use super::conversations::{
-    Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount,
+use super::{
+    conversations::{Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount},
+    entries::{Body, StoredEntry},
 };
 
 /// A member, as the rules see them.
@@ -101,15 +102,15 @@ pub(super) struct End {
 
 impl End {
     /// The message that comes next: its number is the next one, without a hole, and its time is not before that of the last one.
-    pub(super) fn next(self, id: MessageId, append: &Append, content: String, now: Timestamp) -> Message {
-        Message {
+    pub(super) fn next(self, id: MessageId, append: &Append, body: Body, now: Timestamp) -> StoredEntry {
+        StoredEntry {
             id,
             conversation: append.conversation,
             seq: self.seq + 1,
             sender: append.sender,
             client_id: append.client_id,
-            content,
             at: self.not_before(now),
+            body,
         }
     }
 
@@ -279,7 +280,12 @@ mod tests {
         let mut end = End { seq: 0, at: Timestamp::from_millis(500) };
         for (now, at) in [(400, 500), (600, 600), (550, 600)] {
             let (before, append) = (end, append(None));
-            let message = end.next(MessageId::from_bytes([1; 12]), &append, String::new(), Timestamp::from_millis(now));
+            let message = end.next(
+                MessageId::from_bytes([1; 12]),
+                &append,
+                Body::Text(String::new()),
+                Timestamp::from_millis(now),
+            );
             assert_eq!((message.seq, message.at), (before.seq + 1, Timestamp::from_millis(at)));
             assert!(end.reach(message.seq, message.at) && !end.reach(message.seq, message.at));
         }

@@ -1,7 +1,8 @@
 //! What is read for a sync, part by part.
 
-use protocol::{limits, model::Conversation};
+use protocol::limits;
 
+use super::conversations::ConversationState;
 use crate::position::{Epoch, Position, StreamPosition};
 
 /// Encoded conversations that are read for a sync at once, in bytes: with more, it is read in parts.
@@ -11,7 +12,7 @@ pub const SYNC_PART_BYTES: usize = 128 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// The conversations, those with the newest entry first, with the latest entries that were missed.
-    pub conversations: Vec<Conversation>,
+    pub conversations: Vec<ConversationState>,
     /// The place of each in the list of all conversations: smaller further down.
     pub places: Vec<Position>,
     /// The epoch of `position`.

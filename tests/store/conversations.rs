@@ -14,17 +14,17 @@ use members_book::{
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Appended, Command, Mark, MarkKind, NewConversation, Outcome, Range, ReceiptRange,
-            ReceiptTimes, Refusal, UnreadCount,
+            Admission, Append, Appended, Command, ConversationState, Mark, MarkKind, NewConversation, Outcome, Range,
+            ReceiptRange, ReceiptTimes, Refusal, UnreadCount,
         },
+        entries::StoredEntry,
         sync::{SYNC_PART_BYTES, SyncPart},
         turns::Caller,
     },
 };
 use protocol::{
     ConversationId, MemberId, limits,
-    model::{Entry, UserType, Watermarks},
-    size::conversation_bytes,
+    model::{UserType, Watermarks},
 };
 
 use super::{
@@ -63,8 +63,8 @@ for_every_store![
     many_writers_leave_no_hole,
 ];
 
-fn seqs(entries: &[Entry]) -> Vec<u64> {
-    entries.iter().map(Entry::seq).collect()
+fn seqs(entries: &[StoredEntry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.seq).collect()
 }
 
 async fn conversations_that_exist_are_told_from_others(f: &Fixture) {
@@ -237,8 +237,9 @@ async fn unread_counts_the_messages_of_others(f: &Fixture) {
     for (from, to) in [(ana, ben), (ben, ana), (ana, ben), (ana, ben)] {
         f.say(from, to, "x").await;
     }
-    let unread =
-        async |member: MemberId| f.store.conversations.changes(member, None).await.unwrap().conversations[0].unread;
+    let unread = async |member: MemberId| {
+        f.store.conversations.changes(member, None).await.unwrap().conversations[0].unread.count
+    };
     assert_eq!((unread(ana).await, unread(ben).await), (1, 3));
     assert_eq!(f.mark(conversation, ben, MarkKind::Delivered, 4).await.2, None);
     assert_eq!(unread(ben).await, 3, "delivered is not read");
@@ -273,10 +274,10 @@ async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     let more = UnreadCount { count: limits::UNREAD_MAX, more: true };
     assert_eq!(f.store.conversations.unread(ben).await.unwrap(), [(conversation, more)]);
     let listed = f.store.conversations.list(ben, None, 10).await.unwrap().conversations.remove(0);
-    assert_eq!((listed.unread, listed.unread_more), (limits::UNREAD_MAX, true));
+    assert_eq!((listed.unread.count, listed.unread.more), (limits::UNREAD_MAX, true));
     // Ana has 143 of Ben's left, and 1,007 of her own.
     let listed = f.store.conversations.changes(ana, None).await.unwrap().conversations.remove(0);
-    assert_eq!((listed.unread, listed.unread_more), (143, false));
+    assert_eq!((listed.unread.count, listed.unread.more), (143, false));
     f.mark(conversation, ben, MarkKind::Read, 8).await;
     assert_eq!(
         f.store.conversations.unread(ben).await.unwrap(),
@@ -367,8 +368,8 @@ async fn every_page_of_a_long_log_is_right(f: &Fixture) {
         assert_eq!(page(Range::After(bound)).await, (after[..oldest].to_vec(), after.len() > 5), "after {bound}");
     }
     let page = f.store.conversations.history(ben, conversation, Range::After(0), 100).await.unwrap().unwrap();
-    for Entry::Message(message) in &page.entries {
-        assert_eq!(message.content, message.seq.to_string(), "each in its own conversation");
+    for message in &page.entries {
+        assert_eq!(message.body.content(), message.seq.to_string(), "each in its own conversation");
     }
     for read in [0, 1, 31, 32, 33, 64, 100, LAST, LAST + 5] {
         let (.., unread, _) = f.mark(conversation, ben, MarkKind::Read, read).await;
@@ -415,7 +416,7 @@ async fn pages_of_large_messages_are_shorter(f: &Fixture) {
     assert_eq!(page(Range::Newest).await, (vec![6], true));
     assert_eq!(page(Range::Before(5)).await, (vec![3, 4], true));
     let state = f.store.conversations.changes(ben, None).await.unwrap().conversations.remove(0);
-    assert_eq!((seqs(&state.entries), state.last_seq, state.unread), (vec![6], 6, 6));
+    assert_eq!((seqs(&state.entries), state.last_seq, state.unread.count), (vec![6], 6, 6));
 }
 
 async fn conversations_are_listed_newest_first(f: &Fixture) {
@@ -480,7 +481,7 @@ async fn missed_entries_are_bounded(f: &Fixture) {
     let changes = since(start.position).await;
     let last = u64::try_from(missed + 1).unwrap();
     assert_eq!(changes.conversations.len(), 1);
-    assert_eq!((changes.conversations[0].last_seq, changes.conversations[0].unread), (last, last));
+    assert_eq!((changes.conversations[0].last_seq, changes.conversations[0].unread.count), (last, last));
     assert_eq!(seqs(&changes.conversations[0].entries), (12..=last).collect::<Vec<_>>(), "the latest, bounded");
     assert_eq!(since(start.position).await.conversations, changes.conversations, "state: asking twice changes nothing");
     assert!(since(changes.position).await.conversations.is_empty());
@@ -504,7 +505,7 @@ async fn changes_come_in_parts(f: &Fixture) {
         assert_eq!(part.conversations.len(), part.places.len());
         assert!(part.places.is_sorted_by(|higher, lower| higher > lower));
         assert!(part.conversations.iter().all(|conversation| seqs(&conversation.entries) == [1, 2]));
-        let bytes: usize = part.conversations.iter().map(conversation_bytes).sum();
+        let bytes: usize = part.conversations.iter().map(ConversationState::bytes).sum();
         assert!(bytes < SYNC_PART_BYTES + 65_536, "{bytes}");
         listed.extend(part.conversations.iter().map(|conversation| conversation.id));
         place = part.places.last().copied().or(place);

@@ -6,7 +6,7 @@ use members_book::{
     store::{
         archive::Part,
         changes::Change,
-        conversations::MarkKind,
+        conversations::{ConversationState, MarkKind},
         jobs::Job,
         recommendations::{Decision, Draft},
         sessions::NewToken,
@@ -16,7 +16,7 @@ use members_book::{
 use mongodb::bson::{Document, doc};
 use protocol::{
     MemberId, PhotoName, RecommendationId,
-    model::{Conversation, Tier},
+    model::Tier,
     rest::ai::{Advice, AdviceSource, Introduction},
 };
 
@@ -65,10 +65,10 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
 }
 
 /// What a member sees of everything.
-async fn view(f: &Fixture, member: MemberId) -> (Vec<Conversation>, Vec<Conversation>) {
+async fn view(f: &Fixture, member: MemberId) -> (Vec<ConversationState>, Vec<ConversationState>) {
     let changes = f.store.conversations.changes(member, None).await.unwrap();
     let listed = f.store.conversations.list(member, None::<Position>, 10).await.unwrap();
-    let sorted = |mut conversations: Vec<Conversation>| {
+    let sorted = |mut conversations: Vec<ConversationState>| {
         for conversation in &mut conversations {
             conversation.members.sort_by_key(|state| state.member);
         }

@@ -14,6 +14,7 @@ use members_book::{
             Append, Appended, Applied, Command, Mark, MarkKind, Marked, NewConversation, Outcome, ReceiptRange,
             ReceiptTimes, Refusal, UnreadCount,
         },
+        entries::StoredEntry,
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
         sqlite::{Options, Sqlite},
@@ -21,10 +22,7 @@ use members_book::{
     supervisor::Supervisor,
     telemetry::Metrics,
 };
-use protocol::{
-    ClientMessageId, ConversationId, MemberId, Timestamp,
-    model::{Message, UserType},
-};
+use protocol::{ClientMessageId, ConversationId, MemberId, Timestamp, model::UserType};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -168,7 +166,7 @@ impl Fixture {
     }
 
     /// Stores a message from one member to another.
-    pub async fn say(&self, from: MemberId, to: MemberId, content: &str) -> Message {
+    pub async fn say(&self, from: MemberId, to: MemberId, content: &str) -> StoredEntry {
         match self.apply(append(from, to, crate::harness::client_id(), content)).await {
             Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) => message,
             other => panic!("{other:?}"),

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use members_book::{
     service::messaging::direct_conversation,
-    store::conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
+    store::{
+        conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
+        entries::{Body, StoredEntry},
+    },
 };
 use proptest::prelude::*;
-use protocol::{
-    ClientMessageId, ConversationId, MemberId, Timestamp,
-    model::{Entry, Message},
-};
+use protocol::{ClientMessageId, ConversationId, MemberId, Timestamp};
 
 use super::fixture::{Fixture, append};
 
@@ -129,7 +129,7 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 let model = models.entry(direct_conversation(members[*from], members[*to])).or_default();
                 let (seq, known, content) = model.say(members[*from], id(*client_id), content);
                 let Ok(Outcome::Appended(Appended { message, duplicate, .. })) = outcome else { panic!("{outcome:?}") };
-                assert_eq!((message.seq, duplicate, message.content), (seq, known, content));
+                assert_eq!((message.seq, duplicate, message.body), (seq, known, Body::Text(content)));
             }
             Step::Mark { from, to, kind, seq } => {
                 let Some(model) = models.get_mut(&direct_conversation(members[*from], members[*to])) else {
@@ -186,7 +186,7 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
         for conversation in changes.conversations {
             let model = &models[&conversation.id];
             assert_eq!(conversation.last_seq, model.log.len() as u64);
-            assert_eq!(conversation.unread, model.unread(member));
+            assert_eq!(conversation.unread.count, model.unread(member));
             for state in &conversation.members {
                 assert_eq!((state.delivered, state.read), model.watermarks(state.member));
                 assert!(state.read <= state.delivered && state.delivered <= conversation.last_seq);
@@ -202,8 +202,8 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
     }
 }
 
-fn parts(entry: Entry) -> (u64, MemberId, ClientMessageId, String) {
-    let Entry::Message(Message { seq, sender, client_id, content, .. }) = entry;
+fn parts(entry: StoredEntry) -> (u64, MemberId, ClientMessageId, String) {
+    let StoredEntry { seq, sender, client_id, body: Body::Text(content), .. } = entry;
     (seq, sender, client_id, content)
 }
 

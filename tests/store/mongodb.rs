@@ -18,15 +18,13 @@ use members_book::{
         ConversationLog, StoreError,
         changes::{Actor, Change},
         conversations::{Appended, Applied, Command, Mark, MarkKind, Marked, Outcome, Range, Refusal},
+        entries::StoredEntry,
         mongo::migrations::INDEXES,
         turns::Caller,
     },
 };
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
-use protocol::{
-    MemberId,
-    model::{Message, Tier},
-};
+use protocol::{MemberId, model::Tier};
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, append, watched};
@@ -37,17 +35,17 @@ fn oid(id: MemberId) -> ObjectId {
 }
 
 /// Everything in a log, in its order.
-async fn log(f: &Fixture, one: MemberId, other: MemberId) -> Vec<Message> {
-    let mut log: Vec<Message> = Vec::new();
+async fn log(f: &Fixture, one: MemberId, other: MemberId) -> Vec<StoredEntry> {
+    let mut log: Vec<StoredEntry> = Vec::new();
     loop {
         let after = Range::After(log.last().map_or(0, |message| message.seq));
         let page = f.store.conversations.history(one, direct_conversation(one, other), after, 100).await.unwrap();
         let Some(page) = page.filter(|page| !page.entries.is_empty()) else { return log };
-        log.extend(page.entries.into_iter().map(|protocol::model::Entry::Message(message)| message));
+        log.extend(page.entries);
     }
 }
 
-fn seqs(log: &[Message]) -> Vec<u64> {
+fn seqs(log: &[StoredEntry]) -> Vec<u64> {
     log.iter().map(|message| message.seq).collect()
 }
 
@@ -85,7 +83,7 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
         })
         .collect();
     // What a reader sees is at every moment a beginning of the log.
-    let mut seen: Vec<Message> = Vec::new();
+    let mut seen: Vec<StoredEntry> = Vec::new();
     while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
         let now = log(&reader, ana, ben).await;
         assert_eq!(seqs(&now), (1..=now.len() as u64).collect::<Vec<_>>());
@@ -158,7 +156,7 @@ async fn a_cursor_is_good_on_every_node() {
         let mark = Mark { conversation: written.conversation, member: ben, kind: MarkKind::Read, seq: written.seq };
         to.apply(Command::Mark(mark)).await.unwrap();
         let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
-        assert_eq!(changes.conversations[0].unread, 0);
+        assert_eq!(changes.conversations[0].unread.count, 0);
     }
 }
 

@@ -90,7 +90,7 @@ async fn a_batch_that_is_refused_half_way_has_an_outcome_for_each_message() {
     assert_eq!(members_book::failure::Failure::from(why).code, ErrorCode::Internal);
     for (seq, outcome) in (2_u64..).zip(&outcomes) {
         let Ok(Outcome::Appended(Appended { message, duplicate: false, .. })) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((message.seq, message.content.as_str()), (seq, "stored"));
+        assert_eq!((message.seq, message.body.content()), (seq, "stored"));
     }
     let next = f.say(ben, ana, "next").await.seq;
     assert_eq!(next, outcomes.len() as u64 + 2, "without a hole");

@@ -17,7 +17,7 @@ use mongodb::{
     bson::{Document, RawArrayBuf, RawDocumentBuf, doc, oid::ObjectId, rawdoc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, model::Message};
+use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp};
 
 use super::{
     Core,
@@ -27,7 +27,11 @@ use super::{
     log::{Working, WorkingSet, retry_until_known},
     receipts::check,
 };
-use crate::store::{StoreError, conversations::Append};
+use crate::store::{
+    StoreError,
+    conversations::Append,
+    entries::{Body, StoredEntry},
+};
 
 /// Messages in one insert.
 const MESSAGES: usize = 500;
@@ -51,7 +55,7 @@ pub(super) struct Appending {
 #[derive(Clone)]
 pub(super) struct Done {
     /// It, as it is in the log.
-    pub(super) message: Message,
+    pub(super) message: StoredEntry,
     /// Whether it was there before.
     pub(super) duplicate: bool,
 }
@@ -63,7 +67,7 @@ impl Appending {
     }
 
     /// A message that is in the log already.
-    pub(super) fn known(core: &Core, append: Append, first: Message) -> Self {
+    pub(super) fn known(core: &Core, append: Append, first: StoredEntry) -> Self {
         Self { done: Some(Ok(Done { message: first, duplicate: true })), ..Self::new(core, append) }
     }
 
@@ -176,7 +180,7 @@ fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
     Ok(())
 }
 
-type Numbered = (Vec<MessageDoc>, Vec<(usize, Message)>);
+type Numbered = (Vec<MessageDoc>, Vec<(usize, StoredEntry)>);
 
 /// Gives as many messages as fit into one command the numbers after what is known of their logs.
 fn number(
@@ -199,7 +203,7 @@ fn number(
         };
         let state = &conversation.state;
         let end = newest.entry(append.conversation).or_insert(state.end);
-        let message = end.next(*id, append, append.content.clone(), now);
+        let message = end.next(*id, append, Body::Text(append.content.clone()), now);
         end.reach(message.seq, message.at);
         let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
         documents.push(document(&message, others.next().copied(), core));
@@ -208,7 +212,7 @@ fn number(
     Ok((documents, places))
 }
 
-fn document(message: &Message, receiver: Option<MemberId>, core: &Core) -> MessageDoc {
+fn document(message: &StoredEntry, receiver: Option<MemberId>, core: &Core) -> MessageDoc {
     MessageDoc {
         id: ObjectId::from_bytes(*message.id.as_bytes()),
         conversation_id: conversation_oid(message.conversation),
@@ -216,7 +220,8 @@ fn document(message: &Message, receiver: Option<MemberId>, core: &Core) -> Messa
         sender_id: member_oid(message.sender),
         receiver_id: receiver.map(member_oid),
         client_id: client_uuid(message.client_id),
-        content: message.content.clone(),
+        format: i32::from(message.body.format().0),
+        content: message.body.content().to_owned(),
         created_at: date(message.at),
         status: "sent".to_owned(),
         delivered_at: None,
@@ -297,7 +302,7 @@ pub(super) struct Ahead {
     /// Its newest entry, if that is one.
     newest: Option<(u64, Timestamp)>,
     /// The entries that the conversation does not know of.
-    untold: Vec<Message>,
+    untold: Vec<StoredEntry>,
 }
 
 /// Looks for entries after the newest one that is known.
@@ -313,7 +318,7 @@ pub(super) async fn ahead(db: &Db, id: ConversationId, known: u64) -> Result<Ahe
     };
     let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(UNTOLD).build();
     let untold: Vec<MessageDoc> = if recorded < seq { db.all("messages", filter, options).await? } else { Vec::new() };
-    let untold = untold.into_iter().map(MessageDoc::into_message).collect();
+    let untold = untold.into_iter().map(MessageDoc::into_entry).collect::<Result<_, _>>()?;
     Ok(Ahead { newest: Some((seq, at)), untold })
 }
 
@@ -349,14 +354,14 @@ pub(super) async fn first_message(
     conversation: ConversationId,
     sender: MemberId,
     client_id: ClientMessageId,
-) -> Result<Option<Message>, Fault> {
+) -> Result<Option<StoredEntry>, Fault> {
     let filter = doc! {
         "conversation_id": conversation_oid(conversation),
         "sender_id": member_oid(sender),
         "client_id": client_uuid(client_id),
     };
     let found = db.one("messages", filter, FindOneOptions::default()).await?;
-    Ok(found.map(MessageDoc::into_message))
+    found.map(MessageDoc::into_entry).transpose()
 }
 
 /// Lets other nodes go first, longer and longer, by chance.

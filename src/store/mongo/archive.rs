@@ -160,7 +160,9 @@ async fn by_conversation(db: &Db, part: Part, after: Option<Key>, limit: usize) 
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
             let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(limit).build();
             let messages: Vec<MessageDoc> = db.all("messages", filter, options).await?;
-            found.extend(messages.into_iter().map(|message| Row::Message(message.into_message())));
+            for message in messages {
+                found.push(Row::Message(message.into_entry()?));
+            }
         } else {
             let filter = doc! { "conversation_id": conversation };
             let documents: Vec<ReceiptDoc> = db.all("receipts", filter, FindOptions::default()).await?;
@@ -199,7 +201,7 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
     let last = FindOneOptions::builder().sort(sort).build();
     let Some(last) = db.one::<Document>(collection(part), doc! {}, last).await? else { return Ok(None) };
     Ok(match part {
-        Part::Messages => Some(Row::Message(read::<MessageDoc>(last)?.into_message()).key()),
+        Part::Messages => Some(Row::Message(read::<MessageDoc>(last)?.into_entry()?).key()),
         Part::Receipts => Some(receipt(&read::<ReceiptDoc>(last)?).key()),
         Part::RefreshTokens => token(&last).map(|row| row.key()),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
@@ -296,7 +298,8 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
                 sender_id: member_oid(message.sender),
                 receiver_id: others.next(),
                 client_id: client_uuid(message.client_id),
-                content: message.content,
+                format: i32::from(message.body.format().0),
+                content: message.body.content().to_owned(),
                 created_at: date(message.at),
                 // What the receipts say follows at the end.
                 status: "sent".to_owned(),

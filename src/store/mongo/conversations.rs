@@ -12,10 +12,7 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{
-    ConversationId, MemberId, MessageId, limits,
-    model::{Conversation, Message, Watermarks},
-};
+use protocol::{ConversationId, MemberId, MessageId, limits, model::Watermarks};
 
 use super::{
     Core, Mongo,
@@ -32,9 +29,10 @@ use crate::{
     store::{
         ConversationLog, ConversationStore, Recovery, StoreError,
         conversations::{
-            Applied, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range, ReceiptRange,
-            ReceiptTimes, Unfinished, UnreadCount,
+            Applied, Command, ConversationCounts, ConversationPage, ConversationState, HistoryPage, Membership, Range,
+            ReceiptRange, ReceiptTimes, Unfinished, UnreadCount,
         },
+        entries::StoredEntry,
         pages::{List, Part},
         sync::{Changes, SyncPart},
         turns::{Caller, Turn},
@@ -74,7 +72,7 @@ async fn complete(
     document: ConversationDoc,
     since: Option<DateTime>,
     limit: usize,
-) -> Result<Conversation, Fault> {
+) -> Result<ConversationState, Fault> {
     let last_seq = unsigned(document.last_seq);
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     // About: the stamp of an entry is an estimate. A gap shows in `seq`.
@@ -83,7 +81,7 @@ async fn complete(
     let mut taken = history::entries(db, document.id, range, Order::NewestFirst, is_new).await?;
     taken.reverse();
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
-    Ok(Conversation {
+    Ok(ConversationState {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
         members: document
@@ -96,8 +94,7 @@ async fn complete(
             })
             .collect(),
         last_seq,
-        unread: unread.count,
-        unread_more: unread.more,
+        unread,
         last_at: time(document.last_at),
         entries: taken,
     })
@@ -345,7 +342,7 @@ impl ConversationStore for Mongo {
         .await
     }
 
-    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError> {
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<StoredEntry>, StoreError> {
         self.read(Turn::of(by), async move |_, db| history::message(&db, id).await).await
     }
 

@@ -5,7 +5,7 @@
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Message, Tier, UserType},
+    model::{ConversationKind, Tier, UserType},
     rest::{ContactInfo, Member, Visibility},
 };
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,7 @@ use super::fault::Fault;
 use crate::{
     store::{
         conversations::Membership,
+        entries::{Body, Format, StoredEntry},
         members::{MemberRecord, email_key},
         rules,
     },
@@ -173,6 +174,15 @@ pub(super) fn word<T: Copy>(field: &str, text: &str, known: &[T], name: fn(T) ->
     found.ok_or_else(|| Fault::Data(format!("{field} is {text:?}")))
 }
 
+const fn first_format() -> i32 {
+    Format::TEXT.0 as i32
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "made for serde")]
+const fn is_first_format(format: &i32) -> bool {
+    *format == first_format()
+}
+
 /// A document of `messages`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct MessageDoc {
@@ -184,6 +194,9 @@ pub(super) struct MessageDoc {
     /// Of a direct conversation.
     pub(super) receiver_id: Option<ObjectId>,
     pub(super) client_id: mongodb::bson::Uuid,
+    /// In which form the content is stored; not there for a text as it is.
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub(super) format: i32,
     pub(super) content: String,
     pub(super) created_at: DateTime,
     /// `sent`, `delivered` or `read`, as far as the receiver's watermarks have come.
@@ -195,17 +208,19 @@ pub(super) struct MessageDoc {
 }
 
 impl MessageDoc {
-    /// The message that it is.
-    pub(super) fn into_message(self) -> Message {
-        Message {
+    /// The entry that it is.
+    pub(super) fn into_entry(self) -> Result<StoredEntry, Fault> {
+        let body = u8::try_from(self.format).ok().and_then(|format| Body::read(Format(format), self.content));
+        let newer = || Fault::Data("an entry has a form of a newer version of the server".to_owned());
+        Ok(StoredEntry {
             id: MessageId::from_bytes(self.id.bytes()),
             conversation: ConversationId::from_bytes(self.conversation_id.bytes()),
             seq: unsigned(self.seq),
             sender: MemberId::from_bytes(self.sender_id.bytes()),
             client_id: ClientMessageId::from_bytes(self.client_id.bytes()),
-            content: self.content,
             at: time(self.created_at),
-        }
+            body: body.ok_or_else(newer)?,
+        })
     }
 }
 

@@ -4,10 +4,7 @@ use mongodb::{
     bson::{DateTime, doc, oid::ObjectId},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{
-    ConversationId, MemberId, MessageId,
-    model::{Entry, Message},
-};
+use protocol::{ConversationId, MemberId, MessageId};
 
 use super::{
     db::Db,
@@ -17,6 +14,7 @@ use super::{
 };
 use crate::store::{
     conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
+    entries::StoredEntry,
     pages::Entries,
 };
 
@@ -34,7 +32,7 @@ pub(super) async fn entries(
     (after, to): (u64, u64),
     order: Order,
     wanted: impl Fn(&MessageDoc) -> bool,
-) -> Result<Vec<Entry>, Fault> {
+) -> Result<Vec<StoredEntry>, Fault> {
     let mut page = Entries::new();
     if after >= to {
         return Ok(page.into_vec());
@@ -43,9 +41,19 @@ pub(super) async fn entries(
     let direction = if order == Order::OldestFirst { 1 } else { -1 };
     // No more than there are, so that the cursor of a short range ends with its first batch.
     let options = FindOptions::builder().sort(doc! { "seq": direction }).limit(signed(to - after)).build();
-    let take = |message: MessageDoc| wanted(&message) && page.push(Entry::Message(message.into_message()));
+    let mut unreadable = None;
+    let take = |message: MessageDoc| {
+        wanted(&message)
+            && match message.into_entry() {
+                Ok(entry) => page.push(entry),
+                Err(fault) => {
+                    unreadable = Some(fault);
+                    false
+                }
+            }
+    };
     db.some("messages", filter, options, take).await?;
-    Ok(page.into_vec())
+    unreadable.map_or_else(|| Ok(page.into_vec()), Err)
 }
 
 /// A conversation, if the member is in it.
@@ -82,7 +90,7 @@ pub(super) async fn history(
     let order = if ascending { Order::OldestFirst } else { Order::NewestFirst };
     let mut page = entries(db, document.id, (after, to), order, |_| true).await?;
     // A log has no holes: what there is beyond the page follows from its ends.
-    let more = match page.last().map(Entry::seq) {
+    let more = match page.last().map(|entry| entry.seq) {
         Some(seq) if ascending => seq < last_seq,
         Some(seq) => seq > 1,
         None => false,
@@ -140,8 +148,8 @@ async fn times(
 }
 
 /// The message with this id.
-pub(super) async fn message(db: &Db, id: MessageId) -> Result<Option<Message>, Fault> {
+pub(super) async fn message(db: &Db, id: MessageId) -> Result<Option<StoredEntry>, Fault> {
     let filter = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
     let found = db.one("messages", filter, FindOneOptions::default()).await?;
-    Ok(found.map(MessageDoc::into_message))
+    found.map(MessageDoc::into_entry).transpose()
 }

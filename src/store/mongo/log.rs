@@ -16,10 +16,7 @@ use mongodb::{
     bson::{Document, doc},
     options::FindOptions,
 };
-use protocol::{
-    ConversationId, MemberId, MessageId, Timestamp,
-    model::{Message, UserType},
-};
+use protocol::{ConversationId, MemberId, MessageId, Timestamp, model::UserType};
 use tokio::time::Instant;
 
 use super::{
@@ -33,6 +30,7 @@ use super::{
 use crate::store::{
     StoreError,
     conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+    entries::StoredEntry,
     rules::{self, End, MemberFacts, Reached, Verdict},
 };
 
@@ -67,7 +65,7 @@ pub(super) struct Working {
     /// Whether it has entries by others, or of before, that its document may not know of.
     pub(super) behind: bool,
     /// Those entries of others that nobody may have been told of.
-    pub(super) untold: Vec<Message>,
+    pub(super) untold: Vec<StoredEntry>,
     /// The watermarks that moved in this batch, by place, as they were before.
     pub(super) moved: HashMap<usize, Reached>,
     pub(super) marked_at: Timestamp,

@@ -1,10 +1,7 @@
 //! Everything as rows, in the order of their keys.
 
 use async_trait::async_trait;
-use protocol::{
-    ConversationId, MemberId, SessionId,
-    model::{Entry, Message},
-};
+use protocol::{ConversationId, MemberId, SessionId};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
@@ -17,6 +14,7 @@ use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    entries::StoredEntry,
     turns::Turn,
 };
 
@@ -104,8 +102,7 @@ fn messages(connection: &Connection, after: Option<&Key>, limit: usize) -> rusql
             let key: Option<i64> = key_of.query_row([conversation.as_bytes()], |row| row.get(0)).optional()?;
             let room = u64::try_from(limit - found.len()).unwrap_or(history::NEVER);
             let rows = between.query_map(params![key, seq.saturating_add(room).saturating_add(1), seq], |row| {
-                let Entry::Message(message) = history::entry(row, conversation)?;
-                Ok(Row::Message(message))
+                history::entry(row, conversation).map(Row::Message)
             })?;
             for row in rows {
                 found.push(row?);
@@ -281,7 +278,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
 }
 
 /// Appends a message of another store to its log, unless it is there. They come in the order of `seq`.
-fn insert_message(tx: &mut Tx<'_>, message: &Message) -> rusqlite::Result<()> {
+fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()> {
     let mut log = tx.connection.prepare_cached(
         "SELECT c.key, c.newest, c.tally, m.key FROM conversations c, members m WHERE c.id = ? AND m.id = ?",
     )?;
@@ -293,8 +290,8 @@ fn insert_message(tx: &mut Tx<'_>, message: &Message) -> rusqlite::Result<()> {
     let Some((conversation, newest, tally, sender)) = found else { return Ok(()) };
     let (position, tally) = (tx.memory.position + 1, tally::add(tally.as_deref(), sender)?);
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous, tally)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         position,
@@ -304,7 +301,8 @@ fn insert_message(tx: &mut Tx<'_>, message: &Message) -> rusqlite::Result<()> {
         message.id.as_bytes(),
         message.client_id.as_bytes(),
         message.at.as_millis(),
-        message.content,
+        message.body.format().0,
+        message.body.content(),
         newest,
         message.seq.is_multiple_of(history::INDEXED).then_some(&tally),
     ])?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp, limits,
-    model::{Conversation, ConversationKind, Message, Watermarks},
+    model::{ConversationKind, Watermarks},
 };
 use rusqlite::{Connection, Row, params};
 
@@ -21,9 +21,10 @@ use crate::{
     store::{
         ConversationLog, ConversationStore, StoreError,
         conversations::{
-            Applied, Command, ConversationCounts, ConversationPage, HistoryPage, Membership, Range, ReceiptRange,
-            ReceiptTimes, UnreadCount,
+            Applied, Command, ConversationCounts, ConversationPage, ConversationState, HistoryPage, Membership, Range,
+            ReceiptRange, ReceiptTimes, UnreadCount,
         },
+        entries::StoredEntry,
         pages::{Entries, List, Part},
         sync::{Changes, SyncPart},
         turns::{Caller, Turn},
@@ -71,7 +72,7 @@ impl ConversationRow {
     }
 
     /// The whole conversation with the newest `limit` of its entries that came after position `since`.
-    fn complete(&self, connection: &Connection, since: u64, limit: usize) -> rusqlite::Result<Conversation> {
+    fn complete(&self, connection: &Connection, since: u64, limit: usize) -> rusqlite::Result<ConversationState> {
         let mut participants = connection.prepare_cached(
             "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
              WHERE p.conversation = ? ORDER BY p.member",
@@ -95,13 +96,12 @@ impl ConversationRow {
         let mut entries = entries.into_vec();
         entries.reverse();
         let unread = self.unread(connection)?;
-        Ok(Conversation {
+        Ok(ConversationState {
             id: self.id,
             kind: self.kind,
             members,
             last_seq: self.last_seq,
-            unread: unread.count,
-            unread_more: unread.more,
+            unread,
             last_at: self.last_at,
             entries,
         })
@@ -339,7 +339,7 @@ impl ConversationStore for Sqlite {
         .await
     }
 
-    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<Message>, StoreError> {
+    async fn message(&self, by: Caller, id: MessageId) -> Result<Option<StoredEntry>, StoreError> {
         self.read(Turn::of(by), move |connection| history::message(connection, id)).await
     }
 

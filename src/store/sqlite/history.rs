@@ -1,14 +1,12 @@
 //! Reading the log of a conversation: pages of entries, single messages, and when they were delivered and read.
 
-use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{Entry, Message},
-};
+use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::row::time;
+use super::row::{inconsistent, time};
 use crate::store::{
     conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
+    entries::{Body, Format, StoredEntry},
     pages::Entries,
 };
 
@@ -18,16 +16,22 @@ pub(super) const NEVER: u64 = i64::MAX as u64;
 pub(super) const INDEXED: u64 = 32;
 
 /// A row of `entries`, with the sender's id.
-pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<Entry> {
-    Ok(Entry::Message(Message {
+pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Result<StoredEntry> {
+    Ok(StoredEntry {
         id: MessageId::from_bytes(row.get("id")?),
         conversation,
         seq: row.get("seq")?,
         sender: MemberId::from_bytes(row.get("sender_id")?),
         client_id: ClientMessageId::from_bytes(row.get("client_id")?),
-        content: row.get("content")?,
         at: time(row, "at")?,
-    }))
+        body: body(row)?,
+    })
+}
+
+/// What a row of `entries` says.
+pub(super) fn body(row: &Row<'_>) -> rusqlite::Result<Body> {
+    let body = Body::read(Format(row.get("format")?), row.get("content")?);
+    body.ok_or_else(|| inconsistent("an entry has a form of a newer version of the server"))
 }
 
 /// The key of a conversation, if the member is in it.
@@ -140,14 +144,11 @@ pub(super) fn receipt_times(connection: &Connection, range: ReceiptRange) -> rus
 }
 
 /// The message with this id.
-pub(super) fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<Message>> {
+pub(super) fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<StoredEntry>> {
     let mut query = connection.prepare_cached(
         "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e JOIN members m ON m.key = e.sender
          JOIN conversations c ON c.key = e.conversation WHERE e.id = ?",
     )?;
-    let found = query.query_row([id.as_bytes()], |row| {
-        let Entry::Message(message) = entry(row, ConversationId::from_bytes(row.get("conversation_id")?))?;
-        Ok(message)
-    });
-    found.optional()
+    let of_row = |row: &Row<'_>| entry(row, ConversationId::from_bytes(row.get("conversation_id")?));
+    query.query_row([id.as_bytes()], of_row).optional()
 }

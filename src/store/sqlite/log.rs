@@ -8,10 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-    model::{Message, UserType},
-};
+use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, model::UserType};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
@@ -28,6 +25,7 @@ use crate::{
         conversations::{
             Append, Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, UnreadCount,
         },
+        entries::{Body, StoredEntry},
         rules::{self, End, MemberFacts, Reached, Verdict},
     },
 };
@@ -210,13 +208,13 @@ fn append_message(
         let first = first_message(tx.connection, state, &append, sender)?;
         return Ok(first.map(|message| duplicate(message, state)).ok_or(refusal));
     }
-    let content = std::mem::take(&mut append.content);
-    let message = state.end.next(tx.ids.message(), &append, content, now);
+    let body = Body::Text(std::mem::take(&mut append.content));
+    let message = state.end.next(tx.ids.message(), &append, body, now);
     let position = tx.memory.position + 1;
     let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content, previous, tally)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id, sender, conversation) DO NOTHING",
     )?;
     let inserted = insert.execute(params![
         position,
@@ -226,7 +224,8 @@ fn append_message(
         message.id.as_bytes(),
         message.client_id.as_bytes(),
         message.at.as_millis(),
-        message.content,
+        message.body.format().0,
+        message.body.content(),
         state.newest,
         tally,
     ])?;
@@ -248,7 +247,7 @@ fn append_message(
     Ok(Ok(Outcome::Appended(Appended { message, duplicate: false, membership: state.membership.clone() })))
 }
 
-fn duplicate(message: Message, state: &LogState) -> Outcome {
+fn duplicate(message: StoredEntry, state: &LogState) -> Outcome {
     Outcome::Appended(Appended { message, duplicate: true, membership: state.membership.clone() })
 }
 
@@ -257,19 +256,19 @@ fn first_message(
     state: &LogState,
     append: &Append,
     sender: i64,
-) -> rusqlite::Result<Option<Message>> {
+) -> rusqlite::Result<Option<StoredEntry>> {
     let mut query = connection.prepare_cached(
-        "SELECT id, seq, at, content FROM entries WHERE client_id = ? AND sender = ? AND conversation = ?",
+        "SELECT id, seq, at, format, content FROM entries WHERE client_id = ? AND sender = ? AND conversation = ?",
     )?;
     let found = query.query_row(params![append.client_id.as_bytes(), sender, state.key], |row| {
-        Ok(Message {
+        Ok(StoredEntry {
             id: MessageId::from_bytes(row.get("id")?),
             conversation: append.conversation,
             seq: row.get("seq")?,
             sender: append.sender,
             client_id: ClientMessageId::from_bytes(*append.client_id.as_bytes()),
-            content: row.get("content")?,
             at: time(row, "at")?,
+            body: history::body(row)?,
         })
     });
     found.optional()

@@ -20,6 +20,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0008_erasure.sql")),
         M::up(include_str!("migrations/0009_plans.sql")),
         M::up(include_str!("migrations/0010_jobs.sql")),
+        M::up(include_str!("migrations/0011_formats.sql")),
     ]
 }
 

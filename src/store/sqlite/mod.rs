@@ -378,7 +378,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
         open(&path, true).unwrap().backend.close().await;
-        let older = "DROP TABLE jobs; PRAGMA user_version = 9;";
+        let older = "ALTER TABLE entries DROP COLUMN format; PRAGMA user_version = 10;";
         Connection::open(&path).unwrap().execute_batch(older).unwrap();
         let server = lock(&path).unwrap();
         let refused = open(&path, false).err().unwrap().to_string();
