@@ -22,7 +22,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Collects the paths of a file that begin with `crate`, those of tests left out.
+/// Collects the paths of a file, those of tests left out.
 #[derive(Default)]
 struct Paths {
     found: Vec<Vec<String>>,
@@ -70,15 +70,20 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+/// The paths that a file names, those of tests left out.
+fn paths(file: &Path) -> Vec<Vec<String>> {
+    let mut paths = Paths::default();
+    paths.visit_file(&syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap());
+    paths.found
+}
+
 /// The paths into this crate, by the module that has them: the first folder or file below `src`.
 fn imports() -> BTreeMap<String, Vec<Vec<String>>> {
     let mut imports = BTreeMap::<_, Vec<_>>::new();
     for file in files(&root().join("src")).into_iter().filter(|file| file.extension().is_some_and(|of| of == "rs")) {
         let below = file.strip_prefix(root().join("src")).unwrap();
         let module = Path::new(below.components().next().unwrap().as_os_str()).file_stem().unwrap();
-        let mut paths = Paths::default();
-        paths.visit_file(&syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap());
-        let ours = paths.found.into_iter().filter(|path| path.len() > 1 && path[0] == "crate");
+        let ours = paths(&file).into_iter().filter(|path| path.len() > 1 && path[0] == "crate");
         let ours = ours.map(|path| path[1..].to_vec());
         imports.entry(module.to_str().unwrap().to_owned()).or_default().extend(ours);
     }
@@ -161,6 +166,30 @@ fn only_the_service_calls_a_store() {
         let calls: Vec<_> =
             paths.iter().filter(|path| path[0] == "store" && STORES.contains(&path[path.len() - 1].as_str())).collect();
         assert!(calls.is_empty(), "{module}: {calls:?}");
+    }
+}
+
+/// What a client sees of it is made by `service::views`; so the two can change apart.
+#[test]
+fn what_is_stored_is_not_what_goes_over_the_wire() {
+    const WIRE: [&str; 10] = [
+        "Member",
+        "Profile",
+        "ContactInfo",
+        "MemberPatch",
+        "ContactInfoPatch",
+        "VisibilityPatch",
+        "MemberCard",
+        "Message",
+        "Entry",
+        "Conversation",
+    ];
+    for file in
+        files(&root().join("src/store")).into_iter().filter(|file| file.extension().is_some_and(|of| of == "rs"))
+    {
+        let wire = |path: &Vec<String>| path[0] == "protocol" && WIRE.contains(&path[path.len() - 1].as_str());
+        let spoken: Vec<_> = paths(&file).into_iter().filter(wire).collect();
+        assert!(spoken.is_empty(), "{}: {spoken:?}", file.display());
     }
 }
 

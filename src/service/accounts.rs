@@ -15,6 +15,7 @@ use super::{
     effects::{Effect, Effects},
     enrolment::Enrolment,
     limiter::Limiter,
+    views,
 };
 use crate::{
     auth::{AccessTokens, Familiar, Source, Stale, password::Verdict, refresh},
@@ -256,7 +257,7 @@ impl Accounts {
     ) -> Result<AuthResponse, Failure> {
         let access = self.tokens.issue(member.profile.id, session)?;
         Ok(AuthResponse {
-            member: member.profile,
+            member: views::member(member.profile),
             access_token: access.token,
             token_type: TokenType::Bearer,
             expires_at: access.expires_at,

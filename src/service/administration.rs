@@ -12,7 +12,7 @@ use protocol::{
 };
 use serde_json::json;
 
-use super::{accounts::Authorized, decisions::until_known, directory::page_of, pages, profiles::Profiles};
+use super::{accounts::Authorized, decisions::until_known, directory::page_of, pages, profiles::Profiles, views};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -190,7 +190,7 @@ impl Administration {
 
     fn with_connections(&self, record: MemberRecord) -> AdminMember {
         let connections = count(self.hub.connections_of(record.profile.id).len());
-        AdminMember { member: record.profile, connections }
+        AdminMember { member: views::member(record.profile), connections }
     }
 }
 

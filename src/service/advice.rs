@@ -12,7 +12,7 @@ use protocol::{
     limits::INTRODUCTIONS_MAX,
     model::MemberCard,
     rest::{
-        Member, Profile,
+        Profile,
         ai::{
             Advice as Advised, AdviceFallback, AdviceSource, Completion, FieldSuggestion, Introduction,
             OptimizeResponse, ProfileField, Recommendation, RecommendationsResponse,
@@ -22,13 +22,14 @@ use protocol::{
 use sha2::{Digest as _, Sha256};
 
 pub use self::asking::{ClubBudget, Service};
+use super::views;
 use crate::{
     ai::{Candidate, Circle, Person, Suggestion, Wording, local::Local, profile, words},
     clock::Clock,
     failure::Failure,
     store::{
         MemberStore, RecommendationStore,
-        members::MemberRecord,
+        members::{MemberRecord, StoredProfile},
         recommendations::{Basis, Decision, Draft, RecommendationRecord, Wanted},
         turns::Caller,
     },
@@ -62,8 +63,8 @@ pub struct Advice {
 /// What everybody may see of a member, as far as advice is concerned: the one place where it is taken from a profile,
 /// for the ranking that others are shown and for the AI service alike.
 #[must_use]
-pub fn person(member: &Member) -> Person {
-    only(member.shared())
+pub fn person(member: &StoredProfile) -> Person {
+    only(views::shared(member))
 }
 
 fn only(profile: Profile) -> Person {
@@ -93,7 +94,7 @@ impl Advice {
         let (circle, cards) = self.circle(&own).await?;
         let ranking = self.local.rank(&circle);
         let shortlist = shortlist(&circle, &ranking);
-        let completions: Vec<ProfileField> = profile::missing(&own).collect();
+        let completions: Vec<ProfileField> = profile::missing(&views::member(own.clone())).collect();
         let of_members = shortlist.candidates.iter().map(|candidate| meeting(member, candidate.person.id));
         let ids = of_members.chain(completions.iter().map(|field| completing(member, *field))).collect();
         let stored = self.recommendations.find(member, ids).await?;
@@ -131,7 +132,8 @@ impl Advice {
     pub async fn optimize(&self, member: MemberId) -> Result<OptimizeResponse, Failure> {
         let own = self.member(member).await?;
         // The member may see all of their own; the service what everybody may.
-        let (whole, public) = (only(own.whole()), person(&own));
+        let (whole, public) = (only(views::whole(&own)), person(&own));
+        let own = views::member(own);
         let mut wordings = self.local.wordings(&whole);
         let mut told = (AdviceSource::Local, None);
         if let Some(service) = self.service.as_ref().filter(|_| public.company.is_some() || public.position.is_some()) {
@@ -162,19 +164,20 @@ impl Advice {
         Ok(OptimizeResponse { suggestions, completeness: profile::completeness(&own), source, fallback })
     }
 
-    async fn member(&self, member: MemberId) -> Result<Member, Failure> {
+    async fn member(&self, member: MemberId) -> Result<StoredProfile, Failure> {
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         Ok(record.profile)
     }
 
     /// A member and those who could be recommended to them, with what everybody may see of these.
-    async fn circle(&self, own: &Member) -> Result<(Circle, HashMap<MemberId, MemberCard>), Failure> {
+    async fn circle(&self, own: &StoredProfile) -> Result<(Circle, HashMap<MemberId, MemberCard>), Failure> {
         let person_of = |record: &MemberRecord| person(&record.profile);
         let me = person(own);
         let of = |text: &Option<String>| text.iter().flat_map(|text| words::words(text)).take(WORDS).collect();
         let wanted = Wanted { company: of(&me.company), position: of(&me.position), tier: Some(me.tier) };
         let found = self.recommendations.candidates(own.id, wanted, CANDIDATES).await?;
-        let cards = found.iter().map(|candidate| (candidate.record.profile.id, candidate.record.card())).collect();
+        let cards =
+            found.iter().map(|candidate| (candidate.record.profile.id, views::card(&candidate.record))).collect();
         let candidates = found
             .iter()
             .map(|found| Candidate { person: person_of(&found.record), contacts_in_common: found.contacts_in_common });

@@ -9,12 +9,12 @@ use protocol::{
     rest::{Directory as Page, PageQuery, Profile, page_size},
 };
 
-use super::{accounts::Authorized, pages};
+use super::{accounts::Authorized, pages, views};
 use crate::{
     failure::Failure,
     store::{
         MemberStore,
-        members::{DirectoryPosition, Filter, MemberRecord},
+        members::{Contact, DirectoryPosition, Filter, MemberRecord},
         turns::Caller,
     },
     text,
@@ -30,7 +30,7 @@ pub struct Directory {
 #[must_use]
 pub fn seen_by(who: &Authorized, record: &MemberRecord) -> Profile {
     let everything = who.user_type == UserType::Admin || who.member == record.profile.id;
-    if everything { record.profile.whole() } else { record.profile.shared() }
+    if everything { views::whole(&record.profile) } else { views::shared(&record.profile) }
 }
 
 impl Directory {
@@ -88,11 +88,11 @@ pub(super) async fn page_of(
 
 /// How well a member matches, the smaller the better: the sum over the words of where each is found.
 fn rank(record: &MemberRecord, words: &[String]) -> u32 {
-    let shared = record.profile.shared();
+    let Contact { company, position, .. } = record.profile.shared_contact();
     let fields = [
-        (0, text::words(&shared.name)),
-        (2, text::words(&shared.contact_info.company.unwrap_or_default())),
-        (4, text::words(&shared.contact_info.position.unwrap_or_default())),
+        (0, text::words(&record.profile.name)),
+        (2, text::words(&company.unwrap_or_default())),
+        (4, text::words(&position.unwrap_or_default())),
     ];
     let of_word = |word: &String| {
         let places = fields.iter().flat_map(|(weight, found)| found.iter().map(move |found| (*weight, found)));

@@ -10,7 +10,7 @@ use protocol::{
     CloseCode, MemberId, PhotoName, ServerFrame, SessionId, model::MemberCard, rest::Audience, server::MemberPush,
 };
 
-use super::{album::Album, announcements::Announcements, events::Events, jobs::Jobs, watching::Watching};
+use super::{album::Album, announcements::Announcements, events::Events, jobs::Jobs, views, watching::Watching};
 use crate::{
     auth::Stale,
     hub::{Close, Hub},
@@ -77,7 +77,7 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
     if before.is_some_and(|before| before.version == after.version) {
         return Vec::new();
     }
-    let (member, version, card) = (after.profile.id, after.version, after.card());
+    let (member, version, card) = (after.profile.id, after.version, views::card(after));
     let mut effects = vec![Effect::SetAudience { member, version, audience: after.profile.visibility.presence }];
     let (former, now) = (before.and_then(MemberRecord::photo), after.photo());
     if former != now {
@@ -96,11 +96,11 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
 
 /// Whether other members can see a difference. The time of the change alone is none.
 fn visibly_differ(before: &MemberRecord, after: &MemberRecord) -> bool {
-    let card = after.card();
-    let (old, new) = (before.profile.shared(), after.profile.shared());
-    card != (MemberCard { updated_at: card.updated_at, ..before.card() })
-        || old.contact_info != new.contact_info
-        || old.email != new.email
+    let card = views::card(after);
+    let (old, new) = (&before.profile, &after.profile);
+    card != (MemberCard { updated_at: card.updated_at, ..views::card(before) })
+        || old.shared_contact() != new.shared_contact()
+        || old.shared_email() != new.shared_email()
 }
 
 /// Makes effects happen.
@@ -158,14 +158,13 @@ impl Effects {
 mod tests {
     use std::time::Duration;
 
-    use protocol::{
-        Timestamp,
-        model::UserType,
-        rest::{ContactInfoPatch, MemberPatch, VisibilityPatch},
-    };
+    use protocol::{Timestamp, model::UserType};
 
     use super::*;
-    use crate::store::{changes::Change, members::NewMember};
+    use crate::store::{
+        changes::{Change, ProfileEdit},
+        members::NewMember,
+    };
 
     const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
 
@@ -179,14 +178,14 @@ mod tests {
         PhotoName::from_bytes([byte; 32])
     }
 
-    fn patched(before: &MemberRecord, patch: MemberPatch) -> MemberRecord {
+    fn edited(before: &MemberRecord, edit: ProfileEdit) -> MemberRecord {
         let at = before.profile.updated_at.after(Duration::from_secs(1));
-        Change::Profile { patch, expected: None }.apply(before, at).unwrap()
+        Change::Profile { edit, expected: None }.apply(before, at).unwrap()
     }
 
     fn with_photo(before: &MemberRecord, url: Option<PhotoName>) -> MemberRecord {
         let url = url.map(|photo| photo.path());
-        patched(before, MemberPatch { profile_image_url: Some(url), ..MemberPatch::default() })
+        edited(before, ProfileEdit { profile_image_url: Some(url), ..ProfileEdit::default() })
     }
 
     fn names(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<&'static str> {
@@ -201,14 +200,12 @@ mod tests {
     #[test]
     fn others_hear_of_what_they_can_see_and_the_member_of_everything() {
         let before = ana();
-        let renamed = patched(&before, MemberPatch { name: Some("Anna".to_owned()), ..MemberPatch::default() });
+        let renamed = edited(&before, ProfileEdit { name: Some("Anna".to_owned()), ..ProfileEdit::default() });
         assert_eq!(names(Some(&before), &renamed), ["set_audience", "tell_others", "tell_self"]);
         // Nobody sees a phone number that is not shared.
-        let contact_info = Some(ContactInfoPatch { phone: Some(Some("+1".to_owned())), ..ContactInfoPatch::default() });
-        let unseen = patched(&before, MemberPatch { contact_info, ..MemberPatch::default() });
+        let unseen = edited(&before, ProfileEdit { phone: Some(Some("+1".to_owned())), ..ProfileEdit::default() });
         assert_eq!(names(Some(&before), &unseen), ["set_audience", "tell_self"]);
-        let visibility = Some(VisibilityPatch { presence: Some(Audience::Nobody), ..VisibilityPatch::default() });
-        let hidden = patched(&before, MemberPatch { visibility, ..MemberPatch::default() });
+        let hidden = edited(&before, ProfileEdit { presence_to: Some(Audience::Nobody), ..ProfileEdit::default() });
         let set = Effect::SetAudience { member: MEMBER, version: 2, audience: Audience::Nobody };
         assert_eq!(of_change(Some(&before), &hidden).first(), Some(&set));
     }
@@ -220,7 +217,7 @@ mod tests {
         let second = with_photo(&first, Some(photo(2)));
         let photos = |before: &MemberRecord, after: &MemberRecord| {
             let effects = of_change(Some(before), after);
-            assert!(effects.contains(&Effect::DoJobs) && effects.contains(&Effect::TellOthers(after.card())));
+            assert!(effects.contains(&Effect::DoJobs) && effects.contains(&Effect::TellOthers(views::card(after))));
             let is_photo = |effect: &Effect| matches!(effect, Effect::HidePhoto(..) | Effect::ShowPhoto(..));
             effects.into_iter().filter(is_photo).collect::<Vec<_>>()
         };

@@ -23,6 +23,7 @@ use super::{
     administration::entry,
     documents::{Documents, pair_of},
     slots::Slots,
+    views,
 };
 use crate::{
     clock::Clock,
@@ -158,7 +159,7 @@ impl Exports {
             self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
         let head = json!({
             "exported_at": self.clock.now(),
-            "member": record.profile,
+            "member": views::member(record.profile),
             "last_seen": last_seen,
             "sessions": sessions,
             "recommendations": recommendations,

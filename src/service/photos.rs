@@ -3,10 +3,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
-use protocol::{
-    ErrorCode, MemberId, PhotoName,
-    rest::{Member, MemberPatch},
-};
+use protocol::{ErrorCode, MemberId, PhotoName, rest::Member};
 
 use super::{
     accounts::Authorized,
@@ -15,12 +12,13 @@ use super::{
     jobs::Jobs,
     profiles::{Profiles, may_change},
     slots::{Slot, Slots},
+    views,
 };
 use crate::{
     failure::Failure,
     photos::Portraits,
     sources::{network, subscriber},
-    store::changes::{Actor, Change},
+    store::changes::{Actor, Change, ProfileEdit},
 };
 
 /// Uploads that are held in memory at the same time; more are refused. Each has up to 5 MiB.
@@ -98,7 +96,7 @@ impl Photos {
         self.album.add(photo, portrait).await?;
         let change = points_to(Some(self.album.url(photo)));
         let (_, after) = self.profiles.commit(member, change, by).await?;
-        Ok((after.profile, after.version))
+        Ok((views::member(after.profile), after.version))
     }
 
     /// Removes the photo of a member, if they have one. When this returns, nobody can see it, and its file is deleted soon.
@@ -130,6 +128,5 @@ impl Photos {
 }
 
 fn points_to(url: Option<String>) -> Change {
-    let patch = MemberPatch { profile_image_url: Some(url), ..MemberPatch::default() };
-    Change::Profile { patch, expected: None }
+    Change::Profile { edit: ProfileEdit { profile_image_url: Some(url), ..ProfileEdit::default() }, expected: None }
 }

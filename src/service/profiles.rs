@@ -14,6 +14,7 @@ use super::{
     decisions::{InOrder, Known, or_when_unknown, until_known},
     effects::{self, Effects},
     limiter::Limiter,
+    views,
 };
 use crate::{
     clock::Clock,
@@ -49,7 +50,7 @@ impl Profiles {
     /// `member_not_found`, or the store.
     pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
-        Ok((record.profile, record.version))
+        Ok((views::member(record.profile), record.version))
     }
 
     /// Changes a profile: one's own, or anybody's as an administrator. Returns it with its version.
@@ -74,8 +75,8 @@ impl Profiles {
             Some(_) => Some(self.album.turn(member).await?),
             None => None,
         };
-        let (_, after) = self.commit(member, Change::Profile { patch, expected }, by).await?;
-        Ok((after.profile, after.version))
+        let (_, after) = self.commit(member, Change::Profile { edit: views::edit(patch), expected }, by).await?;
+        Ok((views::member(after.profile), after.version))
     }
 
     /// Charges a change of a profile or of its photo to the member who makes it; administrators are exempt.

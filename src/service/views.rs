@@ -1,10 +1,17 @@
-//! What is stored, as clients see it.
+//! What is stored, as clients see it, and what they want to change, as it is stored.
 
-use protocol::model::{Conversation, Entry, Message};
+use protocol::{
+    PhotoName,
+    model::{Conversation, Entry, MemberCard, Message},
+    rest::{ContactInfo, ContactInfoPatch, Member, MemberPatch, Profile, Visibility, VisibilityPatch},
+    shown,
+};
 
 use crate::store::{
+    changes::ProfileEdit,
     conversations::ConversationState,
     entries::{Body, StoredEntry},
+    members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
 };
 
 /// An entry that is a message.
@@ -36,5 +43,95 @@ pub fn conversation(state: ConversationState) -> Conversation {
         unread_more: unread.more,
         last_at,
         entries: entries.into_iter().map(entry).collect(),
+    }
+}
+
+fn contact_info(Contact { phone, company, position }: Contact) -> ContactInfo {
+    ContactInfo { phone, company, position }
+}
+
+/// The picture that others are shown: a photo that was uploaded. An address of another host, as earlier versions took, would tell
+/// that host who looks.
+fn picture(profile: &StoredProfile) -> Option<String> {
+    profile.profile_image_url.clone().filter(|url| PhotoName::from_url(url).is_some())
+}
+
+/// The whole record of a member, as they see themselves.
+#[must_use]
+pub fn member(profile: StoredProfile) -> Member {
+    let StoredVisibility { email, phone, company, position, presence } = profile.visibility;
+    Member {
+        id: profile.id,
+        name: profile.name,
+        email: profile.email,
+        tier: profile.tier,
+        contact_info: contact_info(profile.contact),
+        visibility: Visibility { email, phone, company, position, presence },
+        profile_image_url: profile.profile_image_url,
+        user_type: profile.user_type,
+        created_at: profile.created_at,
+        updated_at: profile.updated_at,
+        last_login: profile.last_login,
+        is_active: profile.is_active,
+    }
+}
+
+/// What a member and the administrators see of a profile.
+#[must_use]
+pub fn whole(profile: &StoredProfile) -> Profile {
+    Profile {
+        id: profile.id,
+        name: profile.name.clone(),
+        email: Some(profile.email.clone()),
+        tier: profile.tier,
+        contact_info: contact_info(profile.contact.clone()),
+        profile_image_url: picture(profile),
+        user_type: profile.user_type,
+        created_at: profile.created_at,
+        updated_at: profile.updated_at,
+        is_active: profile.is_active,
+    }
+}
+
+/// What another member sees of it.
+#[must_use]
+pub fn shared(profile: &StoredProfile) -> Profile {
+    let contact_info = contact_info(profile.shared_contact());
+    Profile { email: profile.shared_email(), contact_info, ..whole(profile) }
+}
+
+/// What goes with everything that a member does.
+#[must_use]
+pub fn card(MemberRecord { profile, .. }: &MemberRecord) -> MemberCard {
+    MemberCard {
+        id: profile.id,
+        name: profile.name.clone(),
+        tier: profile.tier,
+        profile_image_url: picture(profile),
+        user_type: profile.user_type,
+        is_active: profile.is_active,
+        updated_at: profile.updated_at,
+    }
+}
+
+/// What a client wants to change of a profile, checked.
+#[must_use]
+pub fn edit(patch: MemberPatch) -> ProfileEdit {
+    let MemberPatch { name, contact_info, visibility, profile_image_url } = patch;
+    let ContactInfoPatch { phone, company, position } = contact_info.unwrap_or_default();
+    let VisibilityPatch { email, phone: phone_to, company: company_to, position: position_to, presence } =
+        visibility.unwrap_or_default();
+    let normalized = |value: Option<Option<String>>| value.map(|value| value.map(|value| shown::normalized(&value)));
+    ProfileEdit {
+        name: name.map(|name| shown::normalized(name.trim())),
+        phone: normalized(phone),
+        company: normalized(company),
+        position: normalized(position),
+        profile_image_url: normalized(profile_image_url),
+        email_to: email,
+        phone_to,
+        company_to,
+        position_to,
+        presence_to: presence,
     }
 }

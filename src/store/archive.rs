@@ -13,7 +13,7 @@ use super::{
     conversations::StoreId,
     entries::StoredEntry,
     jobs::Job,
-    members::MemberRecord,
+    members::{Contact, MemberRecord, StoredProfile},
     recommendations::RecommendationRecord,
     sessions::TokenHash,
 };
@@ -218,7 +218,15 @@ impl Row {
         match self {
             Self::Member(row) => {
                 let MemberRecord { profile, password_hash, version, is_erased } = &row.record;
-                json!([profile, password_hash, version, is_erased, row.last_seen])
+                let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
+                    profile;
+                let Contact { phone, company, position } = contact;
+                let StoredProfile { created_at, updated_at, last_login, is_active, .. } = profile;
+                json!([
+                    [id, name, email, tier, user_type, created_at, updated_at, last_login, is_active],
+                    [phone, company, position, visibility, profile_image_url],
+                    [password_hash, version, is_erased, row.last_seen],
+                ])
             }
             Self::Session(row) => json!([row.id, row.member, row.created_at, row.revoked_at]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),

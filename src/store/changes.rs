@@ -5,12 +5,15 @@ use std::{net::IpAddr, time::Duration};
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{AuditAction, ContactInfo, MemberPatch, Visibility},
+    rest::{Audience, AuditAction, SharedWith},
     shown::FORMER_MEMBER,
 };
 use serde_json::{Value, json};
 
-use super::{audit::AuditRecord, members::MemberRecord};
+use super::{
+    audit::AuditRecord,
+    members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
+};
 
 /// A change to a member.
 #[derive(Debug, Clone)]
@@ -18,7 +21,7 @@ pub enum Change {
     /// The profile; refused if its version is not the expected one.
     Profile {
         /// What to change, checked.
-        patch: MemberPatch,
+        edit: ProfileEdit,
         /// The version that it was made for.
         expected: Option<u64>,
     },
@@ -30,6 +33,52 @@ pub enum Change {
     Active(bool),
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
+}
+
+/// What to change of a profile. What is not there stays as it is; of what can be removed, `None` within removes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProfileEdit {
+    /// The name to show.
+    pub name: Option<String>,
+    /// The phone number.
+    pub phone: Option<Option<String>>,
+    /// Where they work.
+    pub company: Option<Option<String>>,
+    /// What they do there.
+    pub position: Option<Option<String>>,
+    /// Where the picture is.
+    pub profile_image_url: Option<Option<String>>,
+    /// Who sees the e-mail address.
+    pub email_to: Option<SharedWith>,
+    /// Who sees the phone number.
+    pub phone_to: Option<SharedWith>,
+    /// Who sees where they work.
+    pub company_to: Option<SharedWith>,
+    /// Who sees what they do there.
+    pub position_to: Option<SharedWith>,
+    /// Who sees the presence.
+    pub presence_to: Option<Audience>,
+}
+
+impl ProfileEdit {
+    fn apply(&self, profile: &mut StoredProfile) {
+        set(&mut profile.name, self.name.as_ref());
+        set(&mut profile.contact.phone, self.phone.as_ref());
+        set(&mut profile.contact.company, self.company.as_ref());
+        set(&mut profile.contact.position, self.position.as_ref());
+        set(&mut profile.profile_image_url, self.profile_image_url.as_ref());
+        set(&mut profile.visibility.email, self.email_to.as_ref());
+        set(&mut profile.visibility.phone, self.phone_to.as_ref());
+        set(&mut profile.visibility.company, self.company_to.as_ref());
+        set(&mut profile.visibility.position, self.position_to.as_ref());
+        set(&mut profile.visibility.presence, self.presence_to.as_ref());
+    }
+}
+
+fn set<T: Clone>(field: &mut T, value: Option<&T>) {
+    if let Some(value) = value {
+        field.clone_from(value);
+    }
 }
 
 /// Who makes a change.
@@ -80,7 +129,7 @@ impl Change {
         let mut after = before.clone();
         let profile = &mut after.profile;
         match self {
-            Self::Profile { patch, .. } => profile.apply(patch.clone()),
+            Self::Profile { edit, .. } => edit.apply(profile),
             Self::Tier(tier) => profile.tier = *tier,
             Self::Role(user_type) => profile.user_type = *user_type,
             Self::Active(is_active) => profile.is_active = *is_active,
@@ -127,8 +176,8 @@ fn erase(record: &mut MemberRecord) {
     FORMER_MEMBER.clone_into(&mut profile.name);
     // Unique, and nobody's: the domain is reserved (RFC 6761, section 6.4).
     profile.email = format!("{}@erased.invalid", profile.id);
-    profile.contact_info = ContactInfo::default();
-    profile.visibility = Visibility::default();
+    profile.contact = Contact::default();
+    profile.visibility = StoredVisibility::default();
     profile.profile_image_url = None;
     profile.user_type = UserType::Member;
     profile.last_login = None;
@@ -142,9 +191,9 @@ fn changed_fields(before: &MemberRecord, after: &MemberRecord) -> Vec<&'static s
     let (old, new) = (&before.profile, &after.profile);
     let differences = [
         ("name", old.name != new.name),
-        ("contact_info.phone", old.contact_info.phone != new.contact_info.phone),
-        ("contact_info.company", old.contact_info.company != new.contact_info.company),
-        ("contact_info.position", old.contact_info.position != new.contact_info.position),
+        ("contact_info.phone", old.contact.phone != new.contact.phone),
+        ("contact_info.company", old.contact.company != new.contact.company),
+        ("contact_info.position", old.contact.position != new.contact.position),
         ("visibility", old.visibility != new.visibility),
         ("profile_image_url", old.profile_image_url != new.profile_image_url),
     ];

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use protocol::{
     MemberId, PhotoName, Timestamp,
-    model::{MemberCard, Tier, UserType},
-    rest::{Audience, ContactInfo, Member, Visibility},
+    model::{Tier, UserType},
+    rest::{Audience, SharedWith, Visibility},
 };
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,17 +16,101 @@ use super::{
 };
 use crate::text;
 
-/// A member as stored: the record of the API and what must never leave the server.
+/// A member as they are stored, apart from how clients see them, which is `service::views`'.
 #[derive(Clone)]
 pub struct MemberRecord {
-    /// What the member may see of themselves.
-    pub profile: Member,
+    /// Who they are.
+    pub profile: StoredProfile,
     /// The bcrypt hash of the password.
     pub password_hash: String,
     /// Grows with every change of the profile.
     pub version: u64,
     /// Whether the member has left for ever; only the record that messages refer to remains.
     pub is_erased: bool,
+}
+
+/// Who a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredProfile {
+    /// Their id.
+    pub id: MemberId,
+    /// The name to show.
+    pub name: String,
+    /// The e-mail address, as it was given.
+    pub email: String,
+    /// The kind of membership.
+    pub tier: Tier,
+    /// How to reach them.
+    pub contact: Contact,
+    /// Which of their details others see, and who sees the presence.
+    pub visibility: StoredVisibility,
+    /// Where the picture is.
+    pub profile_image_url: Option<String>,
+    /// What they may do.
+    pub user_type: UserType,
+    /// When they registered.
+    pub created_at: Timestamp,
+    /// When the profile changed last.
+    pub updated_at: Timestamp,
+    /// When they logged in last.
+    pub last_login: Option<Timestamp>,
+    /// Whether they may sign in.
+    pub is_active: bool,
+}
+
+impl StoredProfile {
+    /// How to reach them, as far as other members may know; so what they are found by as well.
+    #[must_use]
+    pub fn shared_contact(&self) -> Contact {
+        let visible = |value: &Option<String>, to| value.clone().filter(|_| to == SharedWith::Members);
+        let Self { contact, visibility, .. } = self;
+        Contact {
+            phone: visible(&contact.phone, visibility.phone),
+            company: visible(&contact.company, visibility.company),
+            position: visible(&contact.position, visibility.position),
+        }
+    }
+
+    /// The e-mail address, if other members may know it.
+    #[must_use]
+    pub fn shared_email(&self) -> Option<String> {
+        (self.visibility.email == SharedWith::Members).then(|| self.email.clone())
+    }
+}
+
+/// How to reach a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// The phone number.
+    pub phone: Option<String>,
+    /// Where they work.
+    pub company: Option<String>,
+    /// What they do there.
+    pub position: Option<String>,
+}
+
+/// Which details of a member others see, and who sees the presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoredVisibility {
+    /// The e-mail address.
+    pub email: SharedWith,
+    /// The phone number.
+    pub phone: SharedWith,
+    /// Where they work.
+    pub company: SharedWith,
+    /// What they do there.
+    pub position: SharedWith,
+    /// The presence, and when they were last seen.
+    pub presence: Audience,
+}
+
+impl Default for StoredVisibility {
+    /// Of a member who has not chosen: see [`protocol::rest::Visibility`].
+    fn default() -> Self {
+        let Visibility { email, phone, company, position, presence } = Visibility::default();
+        Self { email, phone, company, position, presence }
+    }
 }
 
 impl MemberRecord {
@@ -39,21 +124,6 @@ impl MemberRecord {
     #[must_use]
     pub fn photo(&self) -> Option<PhotoName> {
         self.profile.profile_image_url.as_deref().and_then(PhotoName::from_url)
-    }
-
-    /// What other members see.
-    #[must_use]
-    pub fn card(&self) -> MemberCard {
-        let profile = &self.profile;
-        MemberCard {
-            id: profile.id,
-            name: profile.name.clone(),
-            tier: profile.tier,
-            profile_image_url: profile.picture(),
-            user_type: profile.user_type,
-            is_active: profile.is_active,
-            updated_at: profile.updated_at,
-        }
     }
 }
 
@@ -79,13 +149,13 @@ impl NewMember {
     #[must_use]
     pub fn into_record(self) -> MemberRecord {
         MemberRecord {
-            profile: Member {
+            profile: StoredProfile {
                 id: self.id,
                 name: self.name,
                 email: self.email,
                 tier: Tier::Disruption,
-                contact_info: ContactInfo::default(),
-                visibility: Visibility::default(),
+                contact: Contact::default(),
+                visibility: StoredVisibility::default(),
                 profile_image_url: None,
                 user_type: self.user_type,
                 created_at: self.created_at,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use members_book::{
+    service::views,
     store::{
         archive::{Part, Row},
         audit::AuditRecord,
@@ -75,7 +76,7 @@ async fn works_at(f: &Fixture, id: MemberId, company: &str, position: &str) {
         ..Default::default()
     };
     let patch = MemberPatch { contact_info: Some(contact_info), ..Default::default() };
-    f.change(id, Change::Profile { patch, expected: None }).await;
+    f.change(id, Change::Profile { edit: views::edit(patch), expected: None }).await;
 }
 
 async fn search(f: &Fixture, q: &str) -> Vec<String> {
@@ -107,7 +108,7 @@ async fn what_is_not_shared_is_not_found(f: &Fixture) {
     works_at(f, ana, "Acme", "Spy").await;
     let visibility = VisibilityPatch { position: Some(SharedWith::Nobody), ..Default::default() };
     let patch = MemberPatch { visibility: Some(visibility), ..Default::default() };
-    f.change(ana, Change::Profile { patch, expected: None }).await;
+    f.change(ana, Change::Profile { edit: views::edit(patch), expected: None }).await;
     assert_eq!(search(f, "acme").await, ["Ana"]);
     assert_eq!(search(f, "spy").await, [""; 0]);
 }
@@ -168,7 +169,7 @@ async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
     let by = Actor { member: Some(root), address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))) };
     let rename = |name: &str| {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
-        Change::Profile { patch, expected: None }
+        Change::Profile { edit: views::edit(patch), expected: None }
     };
     let change = |change, by| f.store.members.change(ana, change, by, f.now(), CancellationToken::new());
     change(Change::Tier(Tier::Socio), by).await.unwrap();

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use members_book::store::{
-    changes::Change,
-    jobs::{Job, TakenJob},
+use members_book::{
+    service::views,
+    store::{
+        changes::Change,
+        jobs::{Job, TakenJob},
+    },
 };
 use protocol::{MemberId, PhotoName, Timestamp, rest::MemberPatch};
 
@@ -85,7 +88,7 @@ async fn a_change_of_a_photo_writes_its_jobs(f: &Fixture) {
     let point_to = async |to: Option<u8>| {
         let profile_image_url = Some(to.map(|byte| photo(byte).path()));
         let patch = MemberPatch { profile_image_url, ..MemberPatch::default() };
-        f.change(member, Change::Profile { patch, expected: None }).await;
+        f.change(member, Change::Profile { edit: views::edit(patch), expected: None }).await;
         waiting(f).await
     };
     f.store

@@ -1,9 +1,12 @@
 //! Members.
 
-use members_book::store::{
-    changes::{Actor, Change, Changed},
-    members::{EmailTaken, LastSeen, MemberCounts},
-    turns::Caller,
+use members_book::{
+    service::views,
+    store::{
+        changes::{Actor, Change, Changed},
+        members::{EmailTaken, LastSeen, MemberCounts},
+        turns::Caller,
+    },
 };
 use protocol::{
     MemberId, Timestamp,
@@ -71,7 +74,7 @@ async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {
 }
 
 fn profile(patch: MemberPatch) -> Change {
-    Change::Profile { patch, expected: None }
+    Change::Profile { edit: views::edit(patch), expected: None }
 }
 
 async fn a_patch_changes_what_it_names(f: &Fixture) {
@@ -81,7 +84,7 @@ async fn a_patch_changes_what_it_names(f: &Fixture) {
     let patch = MemberPatch { name: Some(" Ana Lima ".into()), contact_info: Some(contact_info), ..Default::default() };
     let changed = f.change(id, profile(patch.clone())).await;
     assert_eq!(changed.profile.name, "Ana Lima");
-    assert_eq!(changed.profile.contact_info.phone.as_deref(), Some("1"));
+    assert_eq!(changed.profile.contact.phone.as_deref(), Some("1"));
     assert_eq!((changed.profile.updated_at, changed.version), (f.now(), 2));
     assert_eq!(f.store.members.by_id(Caller::System, id).await.unwrap().unwrap().profile, changed.profile);
     f.wait(10);
@@ -90,7 +93,7 @@ async fn a_patch_changes_what_it_names(f: &Fixture) {
     let removed = ContactInfoPatch { phone: Some(None), ..Default::default() };
     let patch = MemberPatch { contact_info: Some(removed), ..Default::default() };
     let changed = f.change(id, profile(patch)).await;
-    assert_eq!(changed.profile.contact_info.phone, None);
+    assert_eq!(changed.profile.contact.phone, None);
     let nobody = f.ids.member();
     let nobody = f
         .store
@@ -114,7 +117,7 @@ async fn a_change_for_an_older_version_is_refused(f: &Fixture) {
     let id = f.member("Ana").await;
     let rename = |name: &str, expected| {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
-        let change = Change::Profile { patch, expected: Some(expected) };
+        let change = Change::Profile { edit: views::edit(patch), expected: Some(expected) };
         f.store.members.change(id, change, Actor::default(), f.now(), CancellationToken::new())
     };
     // Two at the same moment, made for the same version: one of them is refused.

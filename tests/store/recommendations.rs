@@ -1,8 +1,11 @@
 //! Recommendations, budgets, and whom one could recommend.
 
-use members_book::store::{
-    changes::Change,
-    recommendations::{Decision, Draft, RecommendationRecord, Wanted},
+use members_book::{
+    service::views,
+    store::{
+        changes::Change,
+        recommendations::{Decision, Draft, RecommendationRecord, Wanted},
+    },
 };
 use protocol::{
     MemberId, RecommendationId, Timestamp,
@@ -161,7 +164,7 @@ async fn works_at(f: &Fixture, name: &str, company: &str, position: &str) -> Mem
     let some = |text: &str| (!text.is_empty()).then(|| Some(text.to_owned()));
     let contact = ContactInfoPatch { company: some(company), position: some(position), ..ContactInfoPatch::default() };
     let patch = MemberPatch { contact_info: Some(contact), ..MemberPatch::default() };
-    f.change(member, Change::Profile { patch, expected: None }).await;
+    f.change(member, Change::Profile { edit: views::edit(patch), expected: None }).await;
     member
 }
 
@@ -197,7 +200,7 @@ async fn what_is_not_shared_is_not_looked_up(f: &Fixture) {
     works_at(f, "Dora", "Globex", "").await;
     let visibility = VisibilityPatch { company: Some(SharedWith::Nobody), ..VisibilityPatch::default() };
     let patch = MemberPatch { visibility: Some(visibility), ..MemberPatch::default() };
-    f.change(shy, Change::Profile { patch, expected: None }).await;
+    f.change(shy, Change::Profile { edit: views::edit(patch), expected: None }).await;
     assert_eq!(ids(f, ana, wanted(&["acme"], &[]), 10).await[0], open);
     assert_eq!(ids(f, ana, wanted(&["acme"], &[]), 2).await.len(), 2);
     assert_ne!(ids(f, ana, wanted(&["acme"], &[]), 2).await[1], shy);

@@ -4,6 +4,7 @@ use std::{os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use members_book::{
     position::Position,
+    service::views,
     store::{StoreError, changes::Change, turns::Caller},
 };
 use protocol::rest::{ContactInfoPatch, MemberPatch};
@@ -120,7 +121,7 @@ async fn an_erased_member_leaves_no_bytes() {
             position: Some(Some(format!("{company} position"))),
         };
         let patch = MemberPatch { contact_info: Some(contact_info), ..Default::default() };
-        Change::Profile { patch, expected: None }
+        Change::Profile { edit: views::edit(patch), expected: None }
     };
     // Records grow, so that rows move between pages.
     for round in 0..3 {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{not_null, object, present};
 use crate::{
-    MemberId, PhotoName, Timestamp, limits,
+    MemberId, Timestamp, limits,
     model::{Tier, UserType},
-    rules, shown,
+    rules,
 };
 
 /// How to reach a member.
@@ -147,76 +147,6 @@ pub struct Member {
     pub last_login: Option<Timestamp>,
     /// Whether the member may sign in.
     pub is_active: bool,
-}
-
-impl Member {
-    /// Applies a patch that was checked.
-    pub fn apply(&mut self, patch: MemberPatch) {
-        let set = |field: &mut Option<String>, change: Option<Option<String>>| {
-            if let Some(value) = change {
-                *field = value.map(|value| shown::normalized(&value));
-            }
-        };
-        if let Some(name) = patch.name {
-            self.name = shown::normalized(name.trim());
-        }
-        if let Some(contact) = patch.contact_info {
-            set(&mut self.contact_info.phone, contact.phone);
-            set(&mut self.contact_info.company, contact.company);
-            set(&mut self.contact_info.position, contact.position);
-        }
-        if let Some(change) = patch.visibility {
-            let Visibility { email, phone, company, position, presence } = self.visibility;
-            self.visibility = Visibility {
-                email: change.email.unwrap_or(email),
-                phone: change.phone.unwrap_or(phone),
-                company: change.company.unwrap_or(company),
-                position: change.position.unwrap_or(position),
-                presence: change.presence.unwrap_or(presence),
-            };
-        }
-        set(&mut self.profile_image_url, patch.profile_image_url);
-    }
-
-    /// What another member sees.
-    #[must_use]
-    pub fn shared(&self) -> Profile {
-        let visible = |value: &Option<String>, shared| value.clone().filter(|_| shared == SharedWith::Members);
-        let Self { contact_info, visibility, .. } = self;
-        Profile {
-            email: Some(self.email.clone()).filter(|_| visibility.email == SharedWith::Members),
-            contact_info: ContactInfo {
-                phone: visible(&contact_info.phone, visibility.phone),
-                company: visible(&contact_info.company, visibility.company),
-                position: visible(&contact_info.position, visibility.position),
-            },
-            ..self.whole()
-        }
-    }
-
-    /// The picture that others are shown: a photo that was uploaded. An address of another host, as earlier versions
-    /// took, would tell that host who looks.
-    #[must_use]
-    pub fn picture(&self) -> Option<String> {
-        self.profile_image_url.clone().filter(|url| PhotoName::from_url(url).is_some())
-    }
-
-    /// What the member and the administrators see.
-    #[must_use]
-    pub fn whole(&self) -> Profile {
-        Profile {
-            id: self.id,
-            name: self.name.clone(),
-            email: Some(self.email.clone()),
-            tier: self.tier,
-            contact_info: self.contact_info.clone(),
-            profile_image_url: self.picture(),
-            user_type: self.user_type,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            is_active: self.is_active,
-        }
-    }
 }
 
 /// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.

@@ -6,7 +6,6 @@ use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Tier, UserType},
-    rest::{ContactInfo, Member, Visibility},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +14,7 @@ use crate::{
     store::{
         conversations::Membership,
         entries::{Body, Format, StoredEntry},
-        members::{MemberRecord, email_key},
+        members::{Contact, MemberRecord, StoredProfile, StoredVisibility, email_key},
         rules,
     },
     text,
@@ -46,7 +45,7 @@ pub(super) struct MemberDoc {
     #[serde(default)]
     contact_info: ContactDoc,
     #[serde(default)]
-    visibility: Visibility,
+    visibility: StoredVisibility,
     #[serde(default)]
     profile_image_url: Option<String>,
     user_type: String,
@@ -72,7 +71,7 @@ pub(super) struct SeenDoc {
     pub(super) last_seen: Option<DateTime>,
     pub(super) is_active: bool,
     #[serde(default)]
-    pub(super) visibility: Visibility,
+    pub(super) visibility: StoredVisibility,
     #[serde(default = "first_version")]
     pub(super) version: i64,
 }
@@ -86,10 +85,10 @@ fn words_of(record: &MemberRecord) -> (Vec<String>, Vec<String>, Vec<String>) {
     if !record.profile.is_active {
         return <_>::default();
     }
-    let shared = record.profile.shared();
+    let Contact { company, position, .. } = record.profile.shared_contact();
     let words = |shared: Option<String>| shared.map(|shared| text::words(&shared)).unwrap_or_default();
-    let (company, position) = (words(shared.contact_info.company), words(shared.contact_info.position));
-    let mut all = [words(Some(shared.name)), company.clone(), position.clone()].concat();
+    let (company, position) = (words(company), words(position));
+    let mut all = [text::words(&record.profile.name), company.clone(), position.clone()].concat();
     all.sort_unstable();
     all.dedup();
     (all, company, position)
@@ -113,7 +112,7 @@ impl MemberDoc {
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
         let MemberRecord { profile, password_hash, version, is_erased } = record;
-        let ContactInfo { phone, company, position } = profile.contact_info;
+        let Contact { phone, company, position } = profile.contact;
         Self {
             id: member_oid(profile.id),
             email_key: email_key(&profile.email),
@@ -143,12 +142,12 @@ impl MemberDoc {
     pub(super) fn into_record(self) -> Result<MemberRecord, Fault> {
         let ContactDoc { phone, company, position } = self.contact_info;
         Ok(MemberRecord {
-            profile: Member {
+            profile: StoredProfile {
                 id: MemberId::from_bytes(self.id.bytes()),
                 name: self.name,
                 email: self.email,
                 tier: word("tier", &self.tier, TIERS, Tier::as_str)?,
-                contact_info: ContactInfo { phone, company, position },
+                contact: Contact { phone, company, position },
                 visibility: self.visibility,
                 profile_image_url: self.profile_image_url,
                 user_type: user_type(&self.user_type)?,

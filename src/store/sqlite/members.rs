@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, ContactInfo, Member, SharedWith, Visibility},
+    rest::{Audience, SharedWith},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,10 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     jobs::of_change,
-    members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
+    members::{
+        Contact, DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, StoredProfile,
+        StoredVisibility, email_key,
+    },
     turns::{Caller, Turn},
 };
 
@@ -43,17 +46,13 @@ const AUDIENCES: &[(&str, Audience)] = &[
 /// Reads a member from a row of `SELECT * FROM members`.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
     Ok(MemberRecord {
-        profile: Member {
+        profile: StoredProfile {
             id: MemberId::from_bytes(row.get("id")?),
             name: row.get("name")?,
             email: row.get("email")?,
             tier: word(row, "tier", TIERS)?,
-            contact_info: ContactInfo {
-                phone: row.get("phone")?,
-                company: row.get("company")?,
-                position: row.get("position")?,
-            },
-            visibility: Visibility {
+            contact: Contact { phone: row.get("phone")?, company: row.get("company")?, position: row.get("position")? },
+            visibility: StoredVisibility {
                 email: word(row, "email_to", SHARED_WITH)?,
                 phone: word(row, "phone_to", SHARED_WITH)?,
                 company: word(row, "company_to", SHARED_WITH)?,
@@ -93,7 +92,7 @@ fn insert(
         return Ok(Err(EmailTaken));
     }
     let record = member.into_record();
-    let Member { id, name, email, tier, user_type, created_at, updated_at, is_active, .. } = &record.profile;
+    let StoredProfile { id, name, email, tier, user_type, created_at, updated_at, is_active, .. } = &record.profile;
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO members (id, name, name_key, email, email_key, password_hash, tier, user_type, created_at,
                               updated_at, is_active)
@@ -157,7 +156,7 @@ fn has_other_admin(connection: &Connection, id: MemberId) -> rusqlite::Result<bo
 
 /// Writes everything of a member that can change, except for times of logins and visits.
 fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()> {
-    let Member { contact_info, visibility, .. } = &record.profile;
+    let StoredProfile { contact, visibility, .. } = &record.profile;
     let profile = &record.profile;
     let mut update = connection.prepare_cached(
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
@@ -172,9 +171,9 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         email_key(&profile.email),
         record.password_hash,
         profile.tier.as_str(),
-        contact_info.phone,
-        contact_info.company,
-        contact_info.position,
+        contact.phone,
+        contact.company,
+        contact.position,
         visibility.email.as_str(),
         visibility.phone.as_str(),
         visibility.company.as_str(),

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use rusqlite::{Connection, params};
 
 use super::members::record;
-use crate::{store::members::MemberRecord, text};
+use crate::{
+    store::members::{Contact, MemberRecord},
+    text,
+};
 
 /// Puts a member into the index as they are now, or takes them out.
 pub(super) fn index(connection: &Connection, key: i64, record: &MemberRecord) -> rusqlite::Result<()> {
@@ -13,13 +16,12 @@ pub(super) fn index(connection: &Connection, key: i64, record: &MemberRecord) ->
     if !record.profile.is_active {
         return Ok(());
     }
-    let shared = record.profile.shared();
+    let Contact { company, position, .. } = record.profile.shared_contact();
     let words = |text: &str| text::words(text).join(" ");
     let optional = |text: Option<String>| words(&text.unwrap_or_default());
     let mut insert =
         connection.prepare_cached("INSERT INTO member_search (rowid, name, company, position) VALUES (?, ?, ?, ?)")?;
-    let (company, position) = (shared.contact_info.company, shared.contact_info.position);
-    insert.execute(params![key, words(&shared.name), optional(company), optional(position)]).map(drop)
+    insert.execute(params![key, words(&record.profile.name), optional(company), optional(position)]).map(drop)
 }
 
 /// Members of whom each word is a whole word in the index, then those of whom it is a beginning; no more than `limit`.
