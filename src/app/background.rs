@@ -86,7 +86,6 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         connection.frames.tidy();
-        connection.messages.tidy();
         connection.typing.tidy();
         connection.statuses.tidy();
         connection.messaging.tidy();

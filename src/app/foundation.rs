@@ -272,9 +272,9 @@ impl Foundation {
         let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
         let (beginnings, burst) = (rates.rate_new_conversations, rates.rate_new_conversations_burst);
         let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
-        let metrics = Arc::clone(&self.metrics);
-        let messaging =
-            Messaging::new(conversations, members(), sequencer, events.clone(), cursors, beginnings, metrics);
+        let messages = self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second);
+        let (limits, metrics) = ((messages, beginnings), Arc::clone(&self.metrics));
+        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
         let context = connection::Context {
             connections: Connections {
@@ -288,7 +288,6 @@ impl Foundation {
             watching,
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),
-            messages: Arc::new(self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second)),
             typing: self.limiter("typing", rates.rate_typing, rates.rate_typing_burst, second),
             statuses: self.limiter("statuses", rates.rate_statuses, rates.rate_statuses_burst, minute),
             hellos: self.hellos(),
@@ -332,7 +331,6 @@ impl Foundation {
             messaging: Arc::clone(&connection.messaging),
             conversations: Arc::clone(conversations),
             members: Arc::clone(members),
-            limit: Arc::clone(&connection.messages),
         });
         let exports = Exports::new(
             Arc::clone(members),

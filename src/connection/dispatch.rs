@@ -3,59 +3,48 @@
 use std::sync::Arc;
 
 use protocol::{
-    ErrorCode, MemberId, RequestId, ServerFrame, limits,
+    ErrorCode, MemberId, ServerFrame, limits,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
 use tokio::time::Instant;
 
 use super::{
     Context,
-    machine::{Call, Query},
-    order::{Order, Refusal},
+    machine::{Call, Machine, Query},
 };
 use crate::{
     failure::Failure,
-    hub::{Connection, Delivery, Outbox, Reply},
+    hub::{Connection, Delivery, Outbox, Reply, Ticket},
     service::{
-        messaging::{NewMessage, Target, Unread},
+        messaging::{Draft, Target, Unread},
         views,
     },
-    store::conversations::{Appended, Mark, MarkKind, UnreadCount},
+    store::conversations::{Appended, Mark, UnreadCount},
 };
 
-fn answer(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused: None, held: false })));
-}
-
-fn answer_query(outbox: &Outbox, id: Option<RequestId>, result: Result<ServerFrame, Failure>) {
-    outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: true, result, refused: None, held: false })));
+fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<ServerFrame>, Failure>) {
+    outbox.push(Delivery::Reply(Box::new(Reply { ticket, result })));
 }
 
 /// The place of a query among those in flight: it is given back with the answer, and with an answer whatever happens.
 struct OwedReply {
     outbox: Arc<Outbox>,
-    id: Option<RequestId>,
-    answered: bool,
+    ticket: Ticket,
+    given: bool,
 }
 
 impl OwedReply {
-    fn answer(mut self, result: Result<ServerFrame, Failure>) {
-        self.answered = true;
-        answer_query(&self.outbox, self.id.take(), result);
-    }
-
-    /// Ends a query to which there is no reply, whether it has an id or not.
-    fn end(mut self) {
-        self.id = None;
-        self.answer(Ok(okay()));
+    fn give(mut self, result: Result<Option<ServerFrame>, Failure>) {
+        self.given = true;
+        reply(&self.outbox, self.ticket, result);
     }
 }
 
 impl Drop for OwedReply {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.given {
             // Its task panicked.
-            answer_query(&self.outbox, self.id.take(), Err(ErrorCode::Internal.into()));
+            reply(&self.outbox, self.ticket, Err(ErrorCode::Internal.into()));
         }
     }
 }
@@ -68,51 +57,49 @@ fn okay() -> ServerFrame {
 pub(super) fn dispatch(
     context: &Arc<Context>,
     connection: &Arc<Connection>,
-    order: &mut Order,
-    id: Option<RequestId>,
+    machine: &mut Machine,
+    ticket: Ticket,
     call: Call,
 ) {
+    let outbox = &connection.outbox;
     match call {
-        Call::Send { target, client_id, content } => {
-            let message =
-                NewMessage { sender: connection.member, origin: Some(connection.id), target, client_id, content };
-            send_message(context, connection, order, id, message);
-        }
-        Call::Mark { conversation, kind, seq } => {
+        Call::Send(draft) => send_message(context, connection, machine, ticket, draft),
+        Call::Mark { conversation, kind, seq, count } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };
-            let outbox = Arc::clone(&connection.outbox);
-            if kind == MarkKind::Read && id.is_some() {
-                let respond = move |unread: Result<Unread, _>| answer(&outbox, id, unread.map(unread_frame));
+            let outbox = Arc::clone(outbox);
+            if count {
+                let respond = move |unread: Result<Unread, _>| {
+                    reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
+                };
                 context.messaging.read(mark, Some(connection.id), Box::new(respond));
             } else {
-                // A request without an id gets no reply, so nothing need be counted.
-                let respond = move |marked: Result<_, _>| answer(&outbox, id, marked.map(|_| okay()));
+                let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
                 context.messaging.mark(mark, Some(connection.id), Box::new(respond));
             }
         }
         Call::SetStatus(status) => {
             if let Err(failure) = context.statuses.check(&connection.member) {
-                return answer(&connection.outbox, id, Err(failure));
+                return reply(outbox, ticket, Err(failure));
             }
             context.watching.set_status(connection, status);
-            answer(&connection.outbox, id, Ok(okay()));
+            reply(outbox, ticket, Ok(Some(okay())));
         }
         Call::Unwatch(members) => {
             context.watching.unwatch(connection, &members);
-            answer(&connection.outbox, id, Ok(okay()));
+            reply(outbox, ticket, Ok(Some(okay())));
         }
         Call::Ping => {
             // Read before it is queued: everything up to this cursor is in the outbox already, before the pong.
             let cursor = context.messaging.published(connection.member, connection.synced());
             let pong = Pong { cursor, time: context.clock.now() };
-            answer(&connection.outbox, id, Ok(ServerFrame::Pong(pong)));
+            reply(outbox, ticket, Ok(Some(ServerFrame::Pong(pong))));
         }
         Call::Query(query) => {
             if let Err(failure) = charge(context, connection.member, &query) {
-                return answer_query(&connection.outbox, id, Err(failure));
+                return reply(outbox, ticket, Err(failure));
             }
             // The number of these tasks is bounded by the requests that a connection may have in flight.
-            tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), id, query));
+            tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query));
         }
     }
 }
@@ -131,72 +118,58 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
 }
 
 /// Hands a message on to be stored, if it is valid and its turn.
-fn send_message(
-    context: &Context,
-    connection: &Connection,
-    order: &mut Order,
-    id: Option<RequestId>,
-    message: NewMessage,
-) {
+fn send_message(context: &Context, connection: &Connection, machine: &mut Machine, ticket: Ticket, draft: Draft) {
+    let Connection { id, member, outbox, .. } = connection;
     // Before its order is looked at: only what is handed on takes the place of the message that is waited for.
-    let message = match message.validate() {
+    let message = match draft.validate(*member) {
         Ok(message) => message,
-        Err(failure) => return answer(&connection.outbox, id, Err(failure)),
+        Err(failure) => return reply(outbox, ticket, Err(failure)),
     };
-    let key = message.key();
-    if let Err(refusal) = order.check(key, Instant::now(), || context.messages.check(&connection.member)) {
-        let (failure, held) = match refusal {
-            Refusal::Limited(failure) => (failure, false),
-            Refusal::Held(failure) => (failure, true),
-        };
-        let reply = Reply { id, to_query: false, result: Err(failure), refused: None, held };
-        return connection.outbox.push(Delivery::Reply(Box::new(reply)));
+    let charge = || context.messaging.charge(*member);
+    if let Err(failure) = machine.admit(ticket, message.key(), Instant::now(), charge) {
+        return reply(outbox, ticket, Err(failure));
     }
-    let outbox = Arc::clone(&connection.outbox);
+    let outbox = Arc::clone(outbox);
     let respond = move |appended: Result<Appended, Failure>| {
-        let limited = appended.as_ref().is_err_and(|failure| failure.code == ErrorCode::RateLimited);
-        let refused = limited.then_some(key);
-        let result = appended.map(accepted);
-        outbox.push(Delivery::Reply(Box::new(Reply { id, to_query: false, result, refused, held: false })));
+        reply(&outbox, ticket, appended.map(|appended| Some(accepted(appended))));
     };
-    context.messaging.send(message, Box::new(respond));
+    context.messaging.send(message, Some(*id), Box::new(respond));
 }
 
 /// Does what may have to wait for the store.
-async fn ask(context: Arc<Context>, connection: Arc<Connection>, id: Option<RequestId>, query: Query) {
+async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket, query: Query) {
     let member = connection.member;
-    let asked = OwedReply { outbox: Arc::clone(&connection.outbox), id, answered: false };
+    let owed = OwedReply { outbox: Arc::clone(&connection.outbox), ticket, given: false };
     let result = match query {
-        Query::Watch(members) => return watch(&context, &connection, asked, members).await,
+        Query::Watch(members) => return watch(&context, &connection, owed, members).await,
+        // There is no reply to it, whether it has an id or not.
         Query::Typing { target, active } => {
-            let told = context.messaging.typing(member, Some(connection.id), target, active).await;
-            match told {
-                Ok(()) => return asked.end(),
-                Err(failure) => Err(failure),
-            }
+            context.messaging.typing(member, Some(connection.id), target, active).await.map(|()| None)
         }
         Query::List { after, limit } => {
-            context.messaging.list(member, after.as_deref(), limit).await.map(ServerFrame::Conversations)
+            let page = context.messaging.list(member, after.as_deref(), limit).await;
+            page.map(|page| Some(ServerFrame::Conversations(page)))
         }
         Query::History { conversation, range, limit } => {
-            context.messaging.history(member, conversation, range, limit).await.map(ServerFrame::History)
+            let page = context.messaging.history(member, conversation, range, limit).await;
+            page.map(|page| Some(ServerFrame::History(page)))
         }
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
-            renewed.map(|expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() }))
+            renewed.map(|expires_at| Some(ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() })))
         }
     };
-    asked.answer(result);
+    owed.give(result);
 }
 
-async fn watch(context: &Context, connection: &Arc<Connection>, asked: OwedReply, members: Vec<MemberId>) {
+async fn watch(context: &Context, connection: &Arc<Connection>, owed: OwedReply, members: Vec<MemberId>) {
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };
-            asked.answer(Ok(ServerFrame::PresenceSnapshot(snapshot)));
+            owed.give(Ok(Some(ServerFrame::PresenceSnapshot(snapshot))));
             context.watching.catch_up(connection, &members);
         }
-        Err(failure) => asked.answer(Err(failure)),
+        Err(failure) => owed.give(Err(failure)),
     }
 }
 
@@ -226,7 +199,8 @@ fn accepted(Appended { message, duplicate, .. }: Appended) -> ServerFrame {
 
 fn unread_frame(Unread { count, last_seq }: Unread) -> ServerFrame {
     let UnreadCount { count, more } = count;
-    ServerFrame::Okay(Okay { unread: Some(count), unread_more: more, last_seq: Some(last_seq), expires_at: None })
+    let (unread, last_seq) = (Some(count), Some(last_seq));
+    ServerFrame::Okay(Okay { unread, unread_more: more, last_seq, expires_at: None })
 }
 
 #[cfg(test)]
@@ -238,15 +212,14 @@ mod tests {
     async fn a_query_whose_task_panics_is_answered_and_gives_its_place_back() {
         let budget = Arc::new(Budget::new(1_000_000, Arc::default()));
         let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, budget));
-        let asked = OwedReply { outbox: Arc::clone(&outbox), id: Some("7".parse().unwrap()), answered: false };
+        let owed = OwedReply { outbox: Arc::clone(&outbox), ticket: Ticket(7), given: false };
         let task = tokio::spawn(async move {
-            let _asked = asked;
+            let _owed = owed;
             panic!("on purpose")
         });
         assert!(task.await.is_err());
         let [Delivery::Reply(reply)] = &*outbox.take().into_iter().collect::<Vec<_>>() else { panic!() };
         let Err(failure) = &reply.result else { panic!() };
-        assert!(reply.to_query && failure.code == ErrorCode::Internal);
-        assert_eq!(reply.id.as_ref().map(RequestId::as_str), Some("7"));
+        assert_eq!((reply.ticket, failure.code), (Ticket(7), ErrorCode::Internal));
     }
 }

@@ -4,12 +4,10 @@
 use std::time::Duration;
 
 use protocol::{
-    ClientFrame, CloseCode, DecodeError, ErrorCode, MemberId, Request, RequestId, ServerFrame, Timestamp,
+    ClientFrame, ClientMessageId, CloseCode, ConversationId, DecodeError, ErrorCode, MemberId, Request, RequestId,
+    ServerFrame, Timestamp,
     client::HistoryGet,
-    limits::{
-        AUTH_EXPIRING_MS, BAD_FRAMES_MAX, IN_FLIGHT_MAX, Limits, PAGE_DEFAULT, QUERIES_IN_FLIGHT_MAX, RATE_LIMITED_MAX,
-        TOO_MUCH_WAIT_MS,
-    },
+    limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
     model::DeviceStatus,
     peek_id,
     server::{AuthExpiring, Okay, Welcome},
@@ -17,7 +15,10 @@ use protocol::{
 use tokio::time::Instant;
 
 use super::{
-    Timing, millis,
+    Timing,
+    in_flight::{InFlight, Pending},
+    millis,
+    order::{Blocked, Order},
     silence::Silence,
     stranger::{decode_error, error, violation},
     typing::Typing,
@@ -25,8 +26,11 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    hub::{Close, Frame, Reply},
-    service::{connections::SignedIn, messaging::Target},
+    hub::{Close, Frame, Reply, Ticket},
+    service::{
+        connections::SignedIn,
+        messaging::{Draft, Target},
+    },
     store::conversations::{MarkKind, Range},
 };
 
@@ -34,22 +38,17 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
     /// Send a message.
-    Send {
-        /// Where to.
-        target: Target,
-        /// The id that the client gave it.
-        client_id: protocol::ClientMessageId,
-        /// The text.
-        content: String,
-    },
+    Send(Draft),
     /// Move a watermark.
     Mark {
         /// The conversation.
-        conversation: protocol::ConversationId,
+        conversation: ConversationId,
         /// Which watermark.
         kind: MarkKind,
         /// Where to.
         seq: u64,
+        /// Whether to say what is unread then.
+        count: bool,
     },
     /// Set what the device shows.
     SetStatus(DeviceStatus),
@@ -83,7 +82,7 @@ pub enum Query {
     /// A page of entries.
     History {
         /// The conversation.
-        conversation: protocol::ConversationId,
+        conversation: ConversationId,
         /// Which entries.
         range: Range,
         /// How many.
@@ -99,7 +98,7 @@ pub enum Effect {
     /// Send a frame.
     Send(Frame),
     /// Do something; exactly one answer comes as [`Machine::reply`].
-    Call(Option<RequestId>, Call),
+    Call(Ticket, Call),
     /// Tell the others that the member has stopped typing; no answer.
     StopTyping(Target),
     /// Say goodbye and close.
@@ -150,9 +149,8 @@ pub struct Machine {
     closing: bool,
     silence: Silence,
     expiry: Expiry,
-    in_flight: usize,
-    /// Of those, the ones that read: their answers may be large.
-    queries_in_flight: usize,
+    in_flight: InFlight,
+    order: Order,
     bad_frames: Window,
     rate_limited: Window,
     typing: Typing,
@@ -174,8 +172,8 @@ impl Machine {
             closing: false,
             silence: Silence::new(timing.silence(), timing.silence(), now.instant),
             expiry: Expiry::new(signed_in.expires_at, now),
-            in_flight: 0,
-            queries_in_flight: 0,
+            in_flight: InFlight::default(),
+            order: Order::default(),
             bad_frames: Window::new(now.instant),
             rate_limited: Window::new(now.instant),
             typing: Typing::default(),
@@ -186,13 +184,13 @@ impl Machine {
     /// Whether a further frame may be read: not while too many requests are being worked on.
     #[must_use]
     pub fn can_read(&self) -> bool {
-        self.in_flight < IN_FLIGHT_MAX && self.queries_in_flight < QUERIES_IN_FLIGHT_MAX && !self.closing
+        self.in_flight.has_room() && !self.closing
     }
 
     /// Whether requests are being worked on.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.in_flight > 0
+        !self.in_flight.is_empty()
     }
 
     /// When [`Self::tick`] is due.
@@ -236,23 +234,48 @@ impl Machine {
         self.close(violation(code), effects);
     }
 
+    /// Whether a valid message may be handed on now: it is its turn, and the limit allows it.
+    ///
+    /// # Errors
+    /// Why not; the answer to the request.
+    pub fn admit(
+        &mut self,
+        ticket: Ticket,
+        message: (ConversationId, ClientMessageId),
+        now: Instant,
+        limit: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let admitted = self.order.check(message, now, limit);
+        if let Some(pending) = self.in_flight.get_mut(ticket) {
+            pending.message = admitted.is_ok().then_some(message);
+            pending.held = matches!(admitted, Err(Blocked::Held(_)));
+        }
+        admitted.map_err(|(Blocked::Limited(failure) | Blocked::Held(failure))| failure)
+    }
+
     /// The answer to a call.
-    pub fn reply(&mut self, now: Moment, reply: Reply, effects: &mut Vec<Effect>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.queries_in_flight = self.queries_in_flight.saturating_sub(usize::from(reply.to_query));
-        match reply.result {
-            Ok(frame) => {
+    pub fn reply(&mut self, now: Moment, Reply { ticket, result }: Reply, effects: &mut Vec<Effect>) {
+        let Some(Pending { id, message, held, .. }) = self.in_flight.end(ticket) else { return };
+        match result {
+            Ok(None) => {}
+            Ok(Some(frame)) => {
                 if let ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. }) = frame {
                     self.expiry = Expiry::new(expires_at, now);
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
-                if reply.id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
-                    effects.push(Effect::Send(Frame::encode(&frame, reply.id.as_ref())));
+                if id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
+                    effects.push(Effect::Send(Frame::encode(&frame, id.as_ref())));
                 }
             }
             // A client that keeps many messages under way cannot help it.
-            Err(failure) if reply.held => effects.push(Effect::Send(error(reply.id.as_ref(), failure))),
-            Err(failure) => self.fail(reply.id.as_ref(), failure, now.instant, effects),
+            Err(failure) if held => effects.push(Effect::Send(error(id.as_ref(), failure))),
+            Err(failure) => {
+                // Refused after it was handed on: those behind it wait for it.
+                if let Some(message) = message.filter(|_| failure.code == ErrorCode::RateLimited) {
+                    self.order.refused(message, now.instant, &failure);
+                }
+                self.fail(id.as_ref(), failure, now.instant, effects);
+            }
         }
     }
 
@@ -293,13 +316,16 @@ impl Machine {
                 let Some(target) = target(send.to, send.conversation) else { return };
                 // A message ends its sender's typing, at the receivers too.
                 self.typing.stop(target);
-                Call::Send { target, client_id: send.client_id, content: send.content }
+                Call::Send(Draft { target, client_id: send.client_id, content: send.content })
             }
             ClientFrame::MessageDelivered(mark) => {
-                Call::Mark { conversation: mark.conversation, kind: MarkKind::Delivered, seq: mark.seq }
+                let (kind, count) = (MarkKind::Delivered, false);
+                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
             }
             ClientFrame::MessageRead(mark) => {
-                Call::Mark { conversation: mark.conversation, kind: MarkKind::Read, seq: mark.seq }
+                // Without an id there is no reply, so nothing need be counted.
+                let (kind, count) = (MarkKind::Read, id.is_some());
+                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
             }
             ClientFrame::Typing(typing) => {
                 let Some(target) = target(typing.to, typing.conversation) else { return };
@@ -324,9 +350,8 @@ impl Machine {
             ClientFrame::AuthRenew(renew) => Call::Query(Query::Renew(renew.token)),
             ClientFrame::Ping(_) => Call::Ping,
         };
-        self.in_flight += 1;
-        self.queries_in_flight += usize::from(matches!(call, Call::Query(_)));
-        effects.push(Effect::Call(id, call));
+        let ticket = self.in_flight.begin(id, matches!(call, Call::Query(_)));
+        effects.push(Effect::Call(ticket, call));
     }
 
     fn bad_frame(&mut self, bad: DecodeError, now: Instant, effects: &mut Vec<Effect>) {
@@ -350,7 +375,7 @@ impl Machine {
     }
 }
 
-fn target(to: Option<MemberId>, conversation: Option<protocol::ConversationId>) -> Option<Target> {
+fn target(to: Option<MemberId>, conversation: Option<ConversationId>) -> Option<Target> {
     // Decoding has seen to it that it is one of them.
     to.map(Target::Member).or_else(|| conversation.map(Target::Conversation))
 }

@@ -5,6 +5,7 @@
 //! | [`stranger`] | what can be said before hello, without I/O: hello |
 //! | [`machine`] | the protocol after it as a plain state machine: frames, answers and ticks in, effects out |
 //! | [`silence`] | how long the other side may say nothing |
+//! | [`in_flight`] | the requests that are being worked on |
 //! | [`typing`] | what a connection is typing in, and until when |
 //! | [`order`] | keeping the order of messages of which one was refused |
 //! | [`window`] | counting events within a minute |
@@ -22,6 +23,7 @@
 
 mod charge;
 pub mod dispatch;
+mod in_flight;
 mod link;
 pub mod machine;
 mod meter;
@@ -91,8 +93,6 @@ pub struct Context {
     pub events: Events,
     /// Frames of a member, over all their connections.
     pub frames: Limiter<MemberId>,
-    /// Messages of a member, over all their connections and REST.
-    pub messages: Arc<Limiter<MemberId>>,
     /// `typing` of a member, over all their connections.
     pub typing: Limiter<MemberId>,
     /// `presence.set` of a member, over all their connections.

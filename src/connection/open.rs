@@ -18,7 +18,6 @@ use super::{
     dispatch,
     link::{End, Heard, Link, heard},
     machine::{Effect, Machine},
-    order::Order,
     stranger::Refusal,
     sync,
 };
@@ -42,7 +41,6 @@ pub(super) struct Open {
     pub(super) machine: Machine,
     /// What the state machine wants done; empty between two steps.
     effects: Vec<Effect>,
-    order: Order,
     charge: Charge,
 }
 
@@ -50,7 +48,7 @@ impl Open {
     /// A connection that was signed in just now, and is welcomed with the first part of its sync.
     pub(super) fn new(connection: Arc<Connection>, machine: Machine, welcome: Frame) -> Self {
         let effects = vec![Effect::Send(welcome)];
-        Self { connection, machine, effects, order: Order::default(), charge: Charge::default() }
+        Self { connection, machine, effects, charge: Charge::default() }
     }
 }
 
@@ -150,8 +148,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
             match effect {
                 Effect::Send(frame) => frames.push_back(frame),
                 Effect::Close(order) => close = Some(order),
-                Effect::Call(id, call) => {
-                    dispatch::dispatch(&self.link.context, &self.open.connection, &mut self.open.order, id, call);
+                Effect::Call(ticket, call) => {
+                    let Open { connection, machine, .. } = &mut *self.open;
+                    dispatch::dispatch(&self.link.context, connection, machine, ticket, call);
                 }
                 Effect::StopTyping(target) => {
                     dispatch::stop_typing(&self.link.context, &self.open.connection, vec![target]);
@@ -242,9 +241,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
             match delivery {
                 Delivery::Event(frame) => frames.push_back(frame),
                 Delivery::Reply(reply) => {
-                    if let (Some(message), Err(failure)) = (reply.refused, &reply.result) {
-                        self.open.order.refused(message, now.instant, failure);
-                    }
                     self.open.machine.reply(now, *reply, &mut self.open.effects);
                     for effect in std::mem::take(&mut self.open.effects) {
                         match effect {

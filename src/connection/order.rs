@@ -40,7 +40,7 @@ impl Held {
 
 /// Why a message may not be sent now.
 #[derive(Debug, PartialEq)]
-pub(super) enum Refusal {
+pub(super) enum Blocked {
     /// The limit does not allow it.
     Limited(Failure),
     /// One before it is waited for, whatever the limit allows.
@@ -65,27 +65,27 @@ impl Order {
         (conversation, client_id): (ConversationId, ClientMessageId),
         now: Instant,
         limit: impl FnOnce() -> Result<(), Failure>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Blocked> {
         let Some(held) = &mut self.held else {
             return limit().map_err(|failure| {
                 let held = Held { conversation, client_id, ready: now + wait(&failure) };
                 self.held = Some(Box::new(vec![held]));
-                Refusal::Limited(failure)
+                Blocked::Limited(failure)
             });
         };
         held.retain(|held| now < held.ends());
         let place = held.iter().position(|held| held.conversation == conversation);
         let full = held.first().filter(|_| held.len() >= HELD_MAX).map(|first| first.refusal(now));
         let checked = match place.and_then(|place| held.get_mut(place)) {
-            Some(held) if held.client_id != client_id => Err(Refusal::Held(held.refusal(now))),
+            Some(held) if held.client_id != client_id => Err(Blocked::Held(held.refusal(now))),
             Some(held) => limit().map_err(|failure| {
                 held.ready = now + wait(&failure);
-                Refusal::Limited(failure)
+                Blocked::Limited(failure)
             }),
-            None if full.is_some() => full.map_or(Ok(()), |failure| Err(Refusal::Held(failure))),
+            None if full.is_some() => full.map_or(Ok(()), |failure| Err(Blocked::Held(failure))),
             None => limit().map_err(|failure| {
                 held.push(Held { conversation, client_id, ready: now + wait(&failure) });
-                Refusal::Limited(failure)
+                Blocked::Limited(failure)
             }),
         };
         if let (Ok(()), Some(place)) = (&checked, place) {
@@ -140,7 +140,7 @@ mod tests {
         assert!(order.held.is_none(), "nothing is allocated for a client within its limit");
         assert!(order.check(message(1, 2), now, limited).is_err());
         let later = order.check(message(1, 3), now + WAIT * 2, || Ok(())).unwrap_err();
-        let Refusal::Held(later) = later else { panic!("the limit allows it: {later:?}") };
+        let Blocked::Held(later) = later else { panic!("the limit allows it: {later:?}") };
         assert_eq!(later.code, ErrorCode::RateLimited);
         assert_eq!(later.retry_after, Some(LEAST_WAIT), "the refused one may be sent already");
         assert_eq!(order.check(message(2, 4), now, || Ok(())), Ok(()), "into another conversation");

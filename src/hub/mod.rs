@@ -19,7 +19,7 @@ use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
 pub use frame::Frame;
-pub use outbox::{Close, Delivery, Outbox, OutboxLimits, Reply};
+pub use outbox::{Close, Delivery, Outbox, OutboxLimits, Reply, Ticket};
 pub use watched::Watched;
 
 use crate::telemetry::Metrics;

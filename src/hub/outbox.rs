@@ -11,7 +11,7 @@ use std::{
 };
 
 use protocol::{
-    ClientMessageId, CloseCode, ConversationId, RequestId, ServerFrame,
+    CloseCode, ServerFrame,
     size::{conversation_bytes, entry_bytes},
 };
 
@@ -27,28 +27,26 @@ pub enum Delivery {
     Reply(Box<Reply>),
 }
 
+/// A request of a connection that is being worked on; only that connection knows which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(pub u32);
+
 /// The answer to a request.
 #[derive(Debug)]
 pub struct Reply {
-    /// The id of the request, if it had one.
-    pub id: Option<RequestId>,
-    /// Whether the request was one that reads.
-    pub to_query: bool,
-    /// What to say.
-    pub result: Result<ServerFrame, Failure>,
-    /// The message that was refused with `rate_limited` after it was handed on.
-    pub refused: Option<(ConversationId, ClientMessageId)>,
-    /// Whether it refuses a message only because one before it is waited for: no sign of a client that is too fast.
-    pub held: bool,
+    /// Which request.
+    pub ticket: Ticket,
+    /// What to say; of a success there may be nothing to be said.
+    pub result: Result<Option<ServerFrame>, Failure>,
 }
 
 impl Reply {
     /// Bytes that it holds beyond what any answer does: those of a page, never less than it has when it is encoded.
     fn size(&self) -> usize {
         match &self.result {
-            Ok(ServerFrame::Conversations(page)) => page.conversations.iter().map(conversation_bytes).sum(),
-            Ok(ServerFrame::History(page)) => page.entries.iter().map(entry_bytes).sum(),
-            Ok(ServerFrame::PresenceSnapshot(snapshot)) => snapshot.members.len() * PRESENCE_BYTES,
+            Ok(Some(ServerFrame::Conversations(page))) => page.conversations.iter().map(conversation_bytes).sum(),
+            Ok(Some(ServerFrame::History(page))) => page.entries.iter().map(entry_bytes).sum(),
+            Ok(Some(ServerFrame::PresenceSnapshot(snapshot))) => snapshot.members.len() * PRESENCE_BYTES,
             _ => 0,
         }
     }
@@ -340,7 +338,10 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 #[cfg(test)]
 mod tests {
-    use protocol::server::{Okay, TypingPush};
+    use protocol::{
+        ClientMessageId, ConversationId,
+        server::{Okay, TypingPush},
+    };
     use tokio_test::{assert_pending, assert_ready, task::spawn};
 
     use super::*;
@@ -366,13 +367,8 @@ mod tests {
         let mut ready = spawn(outbox.ready());
         assert_pending!(ready.poll());
         outbox.push(event());
-        outbox.push(Delivery::Reply(Box::new(Reply {
-            id: None,
-            to_query: false,
-            result: Ok(ServerFrame::Okay(Okay::default())),
-            refused: None,
-            held: false,
-        })));
+        let result = Ok(Some(ServerFrame::Okay(Okay::default())));
+        outbox.push(Delivery::Reply(Box::new(Reply { ticket: Ticket(1), result })));
         assert!(ready.is_woken());
         assert_ready!(ready.poll());
         let taken = outbox.take();
@@ -400,8 +396,8 @@ mod tests {
             more: false,
         };
         let page = || {
-            let result = Ok(ServerFrame::History(history.clone()));
-            Delivery::Reply(Box::new(Reply { id: None, to_query: true, result, refused: None, held: false }))
+            let result = Ok(Some(ServerFrame::History(history.clone())));
+            Delivery::Reply(Box::new(Reply { ticket: Ticket(1), result }))
         };
         let charged = |outbox: &Outbox| {
             let charged = outbox.budget.metrics().memory_charged.get();

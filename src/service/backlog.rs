@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use protocol::{ConnectionId, ConversationId, MessageId};
 
-use super::submission::Asker;
+use super::asker::Asker;
 use crate::store::conversations::{Appended, Outcome, Refusal, Untold};
 
 /// The entries of each conversation, ascending by `seq`.

@@ -14,8 +14,7 @@ use protocol::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    limiter::Limiter,
-    messaging::{Messaging, NewMessage, Target, direct_conversation},
+    messaging::{Draft, Messaging, Target, direct_conversation},
     views,
 };
 use crate::{
@@ -36,8 +35,6 @@ pub struct Documents {
     pub conversations: Arc<dyn ConversationStore>,
     /// Who exists.
     pub members: Arc<dyn MemberStore>,
-    /// Messages of one member, over REST and their sockets together.
-    pub limit: Arc<Limiter<MemberId>>,
 }
 
 impl Documents {
@@ -66,10 +63,10 @@ impl Documents {
             (None, Some(_)) => return Err(invalid("Idempotency-Key", "1 to 255 characters")),
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
-        self.limit.check(&sender)?;
-        let message = NewMessage { sender, origin: None, target, client_id, content }.validate()?;
+        self.messaging.charge(sender)?;
+        let message = Draft { target, client_id, content }.validate(sender)?;
         let Appended { message, duplicate, .. } =
-            super::answer(|respond| self.messaging.send(message, respond)).await?;
+            super::answered(|respond| self.messaging.send(message, None, respond)).await?;
         Ok((self.document(sender, message).await?, duplicate))
     }
 
@@ -161,7 +158,7 @@ impl Documents {
         }
         let StoredEntry { conversation, seq, .. } = message;
         let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq };
-        super::answer(|respond| self.messaging.mark(mark, None, respond)).await?;
+        super::answered(|respond| self.messaging.mark(mark, None, respond)).await?;
         self.document(me, message).await
     }
 

@@ -13,13 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Respond,
+    asker::{Asker, Responder},
     beginnings::Beginnings,
     catch_up::Start,
     cursor::{self, Partial},
     events::Events,
     limiter::{Limiter, Rate},
     sequencer::Sequencer,
-    submission::Submission,
     views,
 };
 use crate::{
@@ -27,7 +27,9 @@ use crate::{
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Appended, Mark, Marked, Membership, NewConversation, Range, UnreadCount},
+        conversations::{
+            Admission, Append, Appended, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount,
+        },
         sync::{Changes, SyncPart},
         turns::Caller,
     },
@@ -46,55 +48,31 @@ pub enum Target {
     Conversation(ConversationId),
 }
 
-/// A message to be sent.
-#[derive(Debug, Clone)]
-pub struct NewMessage {
-    /// Who sends it.
-    pub sender: MemberId,
-    /// The connection that it comes from; it gets the answer and not the event.
-    pub origin: Option<ConnectionId>,
+/// A message as a client wants it sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
     /// Where to.
     pub target: Target,
-    /// The id that the sender's client gave it.
+    /// The id that the client gave it.
     pub client_id: ClientMessageId,
     /// The text, as it came.
     pub content: String,
 }
 
-impl NewMessage {
-    /// Checks what can be told from the message itself.
+impl Draft {
+    /// Checks what can be told from the message itself: the command to store it as one of `sender`.
     ///
     /// # Errors
     /// A text that is empty or too long, or a message to oneself.
-    pub fn validate(self) -> Result<ValidMessage, Failure> {
-        let Self { sender, origin, target, client_id, content } = self;
+    pub fn validate(self, sender: MemberId) -> Result<Append, Failure> {
+        let Self { target, client_id, content } = self;
         let content = trim(content)?;
-        let (conversation, to) = match target {
+        let (conversation, create) = match target {
             Target::Conversation(conversation) => (conversation, None),
             Target::Member(to) if to == sender => return Err(message_to_self()),
-            Target::Member(to) => (direct_conversation(sender, to), Some(to)),
+            Target::Member(to) => (direct_conversation(sender, to), Some(NewConversation::direct(sender, to))),
         };
-        Ok(ValidMessage { conversation, to, sender, origin, client_id, content })
-    }
-}
-
-/// A message that may be stored, as far as it can be told from itself.
-#[derive(Debug, Clone)]
-pub struct ValidMessage {
-    conversation: ConversationId,
-    /// The member whom it begins the conversation with, if there is none yet.
-    to: Option<MemberId>,
-    sender: MemberId,
-    origin: Option<ConnectionId>,
-    client_id: ClientMessageId,
-    content: String,
-}
-
-impl ValidMessage {
-    /// Which message of which conversation it is.
-    #[must_use]
-    pub fn key(&self) -> (ConversationId, ClientMessageId) {
-        (self.conversation, self.client_id)
+        Ok(Append { conversation, create, sender, client_id, content })
     }
 }
 
@@ -120,6 +98,8 @@ pub struct Messaging {
     memberships: Cache<ConversationId, Membership>,
     beginnings: Arc<Beginnings>,
     admission: Admission,
+    /// Messages of one member.
+    messages: Limiter<MemberId>,
     typing_shown: Limiter<MemberId>,
 }
 
@@ -158,7 +138,8 @@ pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
 }
 
 impl Messaging {
-    /// Conversations in this store. `beginnings` limits how many one member begins; administrators are exempt.
+    /// Conversations in this store. `messages` limits how many one member sends, `beginnings` how many conversations they begin;
+    /// administrators are exempt from the latter.
     #[must_use]
     pub fn new(
         store: Arc<dyn ConversationStore>,
@@ -166,36 +147,43 @@ impl Messaging {
         sequencer: Sequencer,
         events: Events,
         cursors: cursor::Keys,
-        beginnings: Limiter<MemberId>,
+        (messages, beginnings): (Limiter<MemberId>, Limiter<MemberId>),
         metrics: Arc<Metrics>,
     ) -> Self {
         let beginnings = Beginnings::new(beginnings);
         let admission = beginnings.admission();
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);
-        Self { store, members, sequencer, events, cursors, memberships, beginnings, admission, typing_shown }
+        Self { store, members, sequencer, events, cursors, memberships, beginnings, admission, messages, typing_shown }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
     pub fn tidy(&self) {
+        self.messages.tidy();
         self.beginnings.tidy();
         self.typing_shown.tidy();
     }
 
-    /// Sends a message. Never waits; the answer comes through `respond` when the message is durable, or when it failed.
-    pub fn send(&self, message: ValidMessage, respond: Respond<Appended>) {
-        let ValidMessage { conversation, to, sender, origin, client_id, content } = message;
-        let create = to.map(|to| {
-            let admission = Some(self.admission.clone());
-            NewConversation { admission, ..NewConversation::direct(sender, to) }
-        });
-        let append = Append { conversation, create, sender, client_id, content };
-        self.sequencer.submit(Submission::Append { append, origin, respond });
+    /// Charges a message to its sender, over their sockets and REST together.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn charge(&self, sender: MemberId) -> Result<(), Failure> {
+        self.messages.check(&sender)
+    }
+
+    /// Sends a valid message that was charged. Never waits; the answer comes through `respond` when the message is durable, or
+    /// when it failed. The event goes to all connections but `origin`.
+    pub fn send(&self, mut message: Append, origin: Option<ConnectionId>, respond: Respond<Appended>) {
+        if let Some(create) = &mut message.create {
+            create.admission = Some(self.admission.clone());
+        }
+        self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond)));
     }
 
     /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
     pub fn mark(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Marked>) {
-        self.sequencer.submit(Submission::Mark { mark, origin, respond });
+        self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond)));
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know

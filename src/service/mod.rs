@@ -21,7 +21,7 @@
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
 //! | [`beginnings`] | who may begin a conversation now, in the order of their messages |
 //! | [`catch_up`] | the sync after hello, part by part |
-//! | [`sequencer`], [`submission`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
+//! | [`sequencer`], [`asker`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
 //! | [`views`] | what is stored, as clients see it |
@@ -36,6 +36,7 @@ pub mod administration;
 pub mod advice;
 pub mod album;
 pub mod announcements;
+pub mod asker;
 mod backlog;
 mod beginnings;
 pub mod catch_up;
@@ -57,7 +58,6 @@ pub mod photos;
 pub mod profiles;
 pub mod sequencer;
 pub mod slots;
-pub mod submission;
 pub mod transfer;
 pub mod views;
 pub mod watching;
@@ -71,7 +71,7 @@ use crate::failure::Failure;
 pub type Respond<T> = Box<dyn FnOnce(Result<T, Failure>) + Send>;
 
 /// Waits for the answer of something that answers through a callback. What it waits for goes on without it.
-async fn answer<T: Send + 'static>(ask: impl FnOnce(Respond<T>)) -> Result<T, Failure> {
+async fn answered<T: Send + 'static>(ask: impl FnOnce(Respond<T>)) -> Result<T, Failure> {
     let (sender, receiver) = oneshot::channel();
     ask(Box::new(move |outcome| {
         // Whoever stopped waiting needs no answer.

@@ -20,18 +20,14 @@ use protocol::{
     model::ConversationInfo,
     server::{MessagePush, Receipt},
 };
-use tokio::{
-    sync::mpsc,
-    task::JoinHandle,
-    time::{Instant, timeout},
-};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer,
+    answered,
+    asker::{Asker, Responder},
     backlog::Backlog,
     events::Events,
-    submission::{Asker, Submission},
     views,
 };
 use crate::{
@@ -39,7 +35,7 @@ use crate::{
     position::StreamPosition,
     store::{
         ConversationLog, Recovery, StoreError,
-        conversations::{Appended, Applied, Marked, Membership, Outcome, Refusal, Untold},
+        conversations::{Appended, Applied, Command, Marked, Membership, Outcome, Refusal, Untold},
         entries::StoredEntry,
     },
     supervisor::Supervisor,
@@ -51,10 +47,7 @@ const LANE: usize = 16_384;
 /// Commands in one commit.
 const BATCH: usize = 4_096;
 
-struct Queued {
-    submission: Submission,
-    since: Instant,
-}
+type Queued = (Command, Asker);
 
 /// The lanes.
 pub struct Sequencer {
@@ -164,19 +157,16 @@ impl Sequencer {
     }
 
     /// Takes a command; never waits. Its answer comes when it is durable, or when it failed.
-    pub fn submit(&self, submission: Submission) {
-        let Some((number, lane)) = self.lane_of(submission.conversation()) else { return };
-        let since = Instant::now();
+    pub fn submit(&self, command: Command, asker: Asker) {
+        let Some((number, lane)) = self.lane_of(command.conversation()) else { return };
         if self.progress.is_stalled(number) {
-            submission.split(since).1.fail(StoreError::Unavailable("it does not answer".to_owned()).into());
+            asker.fail(StoreError::Unavailable("it does not answer".to_owned()).into());
             return;
         }
-        if let Err(error) = lane.try_send(Queued { submission, since }) {
-            let (queued, failure) = match error {
-                mpsc::error::TrySendError::Full(queued) => (queued, Failure::overloaded()),
-                mpsc::error::TrySendError::Closed(queued) => (queued, Failure::of(ErrorCode::Draining)),
-            };
-            queued.submission.split(since).1.fail(failure);
+        match lane.try_send((command, asker)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full((_, asker))) => asker.fail(Failure::overloaded()),
+            Err(mpsc::error::TrySendError::Closed((_, asker))) => asker.fail(ErrorCode::Draining.into()),
         }
     }
 
@@ -188,7 +178,10 @@ impl Sequencer {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         let unfinished = recovery.unfinished().await?;
         for &conversation in &unfinished.conversations {
-            answer(|respond| self.submit(Submission::Refresh { conversation, respond })).await?;
+            let refresh = |respond| {
+                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond)));
+            };
+            answered(refresh).await?;
         }
         Ok(recovery.finished(unfinished).await?)
     }
@@ -265,13 +258,7 @@ impl Lane {
                     break;
                 }
             }
-            let mut askers = Vec::with_capacity(queued.len());
-            let mut commands = Vec::with_capacity(queued.len());
-            for Queued { submission, since } in queued.drain(..) {
-                let (command, asker) = submission.split(since);
-                askers.push(asker);
-                commands.push(command);
-            }
+            let (commands, mut askers): (Vec<Command>, Vec<Asker>) = queued.drain(..).unzip();
             // Before anything of the batch gets its position. While the last batch is not told yet, its floor stands: it is
             // the lower one.
             let floor = self.log.horizon();
@@ -328,8 +315,7 @@ impl Lane {
         let applied = loop {
             tokio::select! {
                 applied = &mut applying => break applied,
-                Some(queued) = queue.recv() => {
-                    let (_, mut asker) = queued.submission.split(queued.since);
+                Some((_, mut asker)) = queue.recv() => {
                     self.reply(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
                 }
                 else => break applying.await,
@@ -402,15 +388,15 @@ impl Lane {
     }
 
     fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
-        let Some(reply) = asker.reply.take() else { return };
-        if reply.is_to_a_message() {
+        let Some(responder) = asker.responder.take() else { return };
+        if responder.is_to_a_message() {
             match &answer {
                 Ok(_) => self.metrics.message_seconds.observe(asker.since().elapsed().as_secs_f64()),
                 Err(failure) if failure.code.http_status() < 500 => drop(self.metrics.messages_refused.inc()),
                 Err(_) => drop(self.metrics.messages_failed.inc()),
             }
         }
-        reply.give(answer);
+        responder.give(answer);
     }
 }
 

@@ -35,6 +35,18 @@ pub enum Command {
     Refresh(ConversationId),
 }
 
+impl Command {
+    /// Which conversation it is about.
+    #[must_use]
+    pub fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Append(append) => append.conversation,
+            Self::Mark(mark) => mark.conversation,
+            Self::Refresh(conversation) => *conversation,
+        }
+    }
+}
+
 /// Append a message.
 #[derive(Debug, Clone)]
 pub struct Append {
@@ -48,6 +60,14 @@ pub struct Append {
     pub client_id: ClientMessageId,
     /// The content, already trimmed and checked.
     pub content: String,
+}
+
+impl Append {
+    /// Which message of which conversation it is.
+    #[must_use]
+    pub fn key(&self) -> (ConversationId, ClientMessageId) {
+        (self.conversation, self.client_id)
+    }
 }
 
 /// What a conversation is made of.

@@ -13,7 +13,11 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use members_book::{
     position::{Position, StreamPosition},
-    service::{messaging::direct_conversation, sequencer::Sequencer, submission::Submission},
+    service::{
+        asker::{Asker, Responder},
+        messaging::direct_conversation,
+        sequencer::Sequencer,
+    },
     store::{
         ConversationLog, StoreError,
         changes::{Actor, Change},
@@ -667,10 +671,10 @@ async fn messages_of_many_are_gathered_into_batches() {
         let (command, sequencer) = (Arc::clone(&command), Arc::clone(&sequencer));
         let before = counting.batches.load(Ordering::Relaxed);
         let send = move |sender| {
-            let Command::Append(append) = command(sender) else { unreachable!() };
+            let command = command(sender);
             let (answer, answered) = tokio::sync::oneshot::channel();
             let respond = Box::new(move |appended: Result<Appended, _>| answer.send(appended.is_ok()).unwrap());
-            sequencer.submit(Submission::Append { append, origin: None, respond });
+            sequencer.submit(command, Asker::new(None, Responder::Appended(respond)));
             async move { assert!(answered.await.unwrap()) }
         };
         pace(senders, each, send).await;

@@ -140,7 +140,6 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         messaging: Arc::clone(&context.messaging),
         conversations: Arc::clone(&base.store.conversations),
         members: Arc::clone(&base.store.members),
-        limit: Arc::clone(&context.messages),
     });
     let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -1,8 +1,12 @@
 //! The protocol without a network: frames, answers and time in, effects out.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
-use protocol::{ConnectionId, ConversationId, Envelope, SessionId, server::Pong};
+use protocol::{
+    ConnectionId, Envelope, SessionId,
+    limits::{IN_FLIGHT_MAX, QUERIES_IN_FLIGHT_MAX},
+    server::Pong,
+};
 
 use super::*;
 use crate::{
@@ -27,6 +31,7 @@ struct Bench {
     machine: Machine,
     now: Moment,
     effects: Vec<Effect>,
+    tickets: VecDeque<Ticket>,
 }
 
 impl Bench {
@@ -51,7 +56,10 @@ impl Bench {
         );
         let signed_in = SignedIn { connection: Arc::new(connection), expires_at: now.time.after(lifetime) };
         let (machine, welcome) = Machine::welcome(&TIMING, now, Some(&"h".parse().unwrap()), &signed_in);
-        (Self { machine, now, effects: Vec::new() }, Envelope::decode(welcome.text()).unwrap())
+        (
+            Self { machine, now, effects: Vec::new(), tickets: VecDeque::new() },
+            Envelope::decode(welcome.text()).unwrap(),
+        )
     }
 
     fn text(&mut self, text: &str) -> Vec<Seen> {
@@ -59,13 +67,28 @@ impl Bench {
         self.seen()
     }
 
-    fn reply(&mut self, id: Option<&str>, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
-        let id = id.map(|id| id.parse().unwrap());
-        self.machine.reply(
-            self.now,
-            Reply { id, to_query: false, result, refused: None, held: false },
-            &mut self.effects,
-        );
+    /// Sends a message that the limit says this of. It is on its way, or refused with what is seen.
+    fn send(&mut self, number: u8, limit: Result<(), Failure>) -> Result<(), Vec<Seen>> {
+        let client_id = ClientMessageId::from_bytes([number; 16]);
+        let to = format!(r#""conversation":"{CONVERSATION}","client_id":"{client_id}""#);
+        self.text(&format!(r#"{{"type":"message.send",{to},"content":"hi"}}"#));
+        let ticket = self.tickets.pop_back().unwrap();
+        match self.machine.admit(ticket, (CONVERSATION, client_id), self.now.instant, || limit) {
+            Ok(()) => {
+                self.tickets.push_back(ticket);
+                Ok(())
+            }
+            Err(failure) => {
+                self.machine.reply(self.now, Reply { ticket, result: Err(failure) }, &mut self.effects);
+                Err(self.seen())
+            }
+        }
+    }
+
+    /// Answers the oldest request that was not answered yet.
+    fn reply(&mut self, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
+        let ticket = self.tickets.pop_front().unwrap();
+        self.machine.reply(self.now, Reply { ticket, result: result.map(Some) }, &mut self.effects);
         self.seen()
     }
 
@@ -88,6 +111,11 @@ impl Bench {
     }
 
     fn seen(&mut self) -> Vec<Seen> {
+        let tickets = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Call(ticket, _) => Some(*ticket),
+            _ => None,
+        });
+        self.tickets.extend(tickets);
         self.effects.drain(..).map(Seen::from).collect()
     }
 }
@@ -96,7 +124,7 @@ impl Bench {
 #[derive(Debug, PartialEq)]
 enum Seen {
     Sent(Option<String>, ServerFrame),
-    Call(Option<String>, Call),
+    Call(Call),
     StopTyping(Target),
     Close(u16),
 }
@@ -109,7 +137,7 @@ impl From<Effect> for Seen {
                 let Envelope { id, frame } = Envelope::decode(frame.text()).unwrap();
                 Self::Sent(id.map(text), frame)
             }
-            Effect::Call(id, call) => Self::Call(id.map(text), call),
+            Effect::Call(_, call) => Self::Call(call),
             Effect::StopTyping(target) => Self::StopTyping(target),
             Effect::Close(close) => Self::Close(close.code.number()),
         }
@@ -179,7 +207,7 @@ fn an_error_with_a_close_code_closes_whatever_it_answers() {
     for (code, close) in [(ErrorCode::TokenInvalid, 4401), (ErrorCode::MemberDeactivated, 4403)] {
         let mut bench = Bench::open();
         bench.text(r#"{"type":"auth.renew","id":"1","token":"u"}"#);
-        let seen = bench.reply(Some("1"), Err(code.into()));
+        let seen = bench.reply(Err(code.into()));
         assert_eq!((error_code(&seen[0]), &seen[1]), (code, &Seen::Close(close)));
     }
 }
@@ -188,21 +216,21 @@ fn an_error_with_a_close_code_closes_whatever_it_answers() {
 fn a_request_with_an_id_is_answered_and_one_without_only_when_it_fails() {
     let mut bench = Bench::open();
     let read = |id: &str| format!(r#"{{"type":"message.read"{id},"conversation":"{CONVERSATION}","seq":5}}"#);
-    let call = Call::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5 };
-    assert_eq!(bench.text(&read(r#","id":"7""#)), [Seen::Call(Some("7".into()), call.clone())]);
-    assert_eq!(bench.reply(Some("7"), Ok(okay())), [Seen::Sent(Some("7".into()), okay())]);
-    assert_eq!(bench.text(&read("")), [Seen::Call(None, call)]);
-    assert_eq!(bench.reply(None, Ok(okay())), []);
+    let call = |count| Call::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5, count };
+    assert_eq!(bench.text(&read(r#","id":"7""#)), [Seen::Call(call(true))]);
+    assert_eq!(bench.reply(Ok(okay())), [Seen::Sent(Some("7".into()), okay())]);
+    assert_eq!(bench.text(&read("")), [Seen::Call(call(false))], "nobody is told what is unread");
+    assert_eq!(bench.reply(Ok(okay())), []);
     bench.text(&read(""));
-    let seen = bench.reply(None, Err(ErrorCode::ConversationNotFound.into()));
+    let seen = bench.reply(Err(ErrorCode::ConversationNotFound.into()));
     assert_eq!(error_code(&seen[0]), ErrorCode::ConversationNotFound);
 }
 
 #[test]
 fn a_heartbeat_is_answered_even_without_an_id() {
     let mut bench = Bench::open();
-    assert_eq!(bench.text(r#"{"type":"ping"}"#), [Seen::Call(None, Call::Ping)]);
-    assert_eq!(bench.reply(None, Ok(pong())), [Seen::Sent(None, pong())]);
+    assert_eq!(bench.text(r#"{"type":"ping"}"#), [Seen::Call(Call::Ping)]);
+    assert_eq!(bench.reply(Ok(pong())), [Seen::Sent(None, pong())]);
 }
 
 #[test]
@@ -213,7 +241,7 @@ fn no_more_is_read_while_too_many_requests_are_being_worked_on() {
         bench.text(r#"{"type":"ping","id":"1"}"#);
     }
     assert!(!bench.machine.can_read() && bench.machine.is_busy());
-    bench.reply(Some("1"), Ok(pong()));
+    bench.reply(Ok(pong()));
     assert!(bench.machine.can_read());
 }
 
@@ -225,8 +253,7 @@ fn fewer_requests_that_read_are_worked_on_at_the_same_time() {
         bench.text(r#"{"type":"conversations.list","id":"1"}"#);
     }
     assert!(!bench.machine.can_read());
-    let reply = Reply { id: None, to_query: true, result: Ok(okay()), refused: None, held: false };
-    bench.machine.reply(bench.now, reply, &mut bench.effects);
+    bench.reply(Ok(okay()));
     assert!(bench.machine.can_read());
 }
 
@@ -238,7 +265,7 @@ fn the_end_of_the_token_is_announced_and_a_renewal_puts_it_off() {
     assert!(matches!(seen[..], [Seen::Sent(None, ServerFrame::AuthExpiring(_))]), "{seen:?}");
     assert_eq!(bench.text(r#"{"type":"auth.renew","id":"1","token":"u"}"#).len(), 1);
     let expires_at = Some(bench.now.time.after(Duration::from_secs(100)));
-    bench.reply(Some("1"), Ok(ServerFrame::Okay(Okay { expires_at, ..Okay::default() })));
+    bench.reply(Ok(ServerFrame::Okay(Okay { expires_at, ..Okay::default() })));
     assert_eq!(bench.wait(Duration::from_secs(39)), [], "announced anew, a minute before the new end");
     assert_eq!(bench.wait(Duration::from_secs(1)).len(), 1);
     bench.text(r#"{"type":"ping"}"#);
@@ -290,17 +317,44 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
 #[test]
 fn messages_that_only_wait_for_an_earlier_one_never_close_the_connection() {
     let mut bench = Bench::open();
+    let limited = || Err(Failure::of(ErrorCode::RateLimited));
+    let refused = bench.send(1, limited()).unwrap_err();
+    assert_eq!((error_code(&refused[0]), refused.len()), (ErrorCode::RateLimited, 1));
     for _ in 0..2 * RATE_LIMITED_MAX {
-        let result = Err(Failure::of(ErrorCode::RateLimited));
-        let reply = Reply { id: None, to_query: false, result, refused: None, held: true };
-        bench.machine.reply(bench.now, reply, &mut bench.effects);
-        let seen = bench.seen();
-        assert_eq!((error_code(&seen[0]), seen.len()), (ErrorCode::RateLimited, 1));
+        let refused = bench.send(2, Ok(())).unwrap_err();
+        assert_eq!((error_code(&refused[0]), refused.len()), (ErrorCode::RateLimited, 1), "though there is room");
     }
-    for _ in 0..RATE_LIMITED_MAX {
-        assert_eq!(bench.reply(None, Err(Failure::of(ErrorCode::RateLimited))).len(), 1);
+    for _ in 1..RATE_LIMITED_MAX {
+        assert_eq!(bench.send(1, limited()).unwrap_err().len(), 1);
     }
-    assert_eq!(bench.reply(None, Err(Failure::of(ErrorCode::RateLimited)))[1], Seen::Close(4429));
+    assert_eq!(bench.send(1, limited()).unwrap_err()[1], Seen::Close(4429));
+}
+
+#[test]
+fn messages_behind_one_that_was_refused_after_it_was_handed_on_wait_for_it() {
+    let mut bench = Bench::open();
+    bench.send(1, Ok(())).unwrap();
+    bench.send(2, Ok(())).unwrap();
+    let refused = bench.reply(Err(Failure::of(ErrorCode::RateLimited)));
+    assert_eq!(error_code(&refused[0]), ErrorCode::RateLimited);
+    // The second is refused by the same limit, and waits for the first.
+    bench.reply(Err(Failure::of(ErrorCode::RateLimited)));
+    assert!(bench.send(2, Ok(())).is_err());
+    bench.send(1, Ok(())).unwrap();
+    bench.send(2, Ok(())).unwrap();
+}
+
+#[test]
+fn a_success_without_anything_to_be_said_is_not_answered_and_makes_room() {
+    let mut bench = Bench::open();
+    bench.text(&format!(r#"{{"type":"typing","id":"1","to":"{OTHER}","active":true}}"#));
+    assert!(bench.machine.is_busy());
+    let ticket = bench.tickets.pop_front().unwrap();
+    for _ in 0..2 {
+        bench.machine.reply(bench.now, Reply { ticket, result: Ok(None) }, &mut bench.effects);
+        assert_eq!(bench.seen(), []);
+    }
+    assert!(!bench.machine.is_busy());
 }
 
 #[test]
@@ -308,7 +362,7 @@ fn typing_expires_unless_it_is_repeated() {
     let mut bench = Bench::open();
     let typing = |active: bool| format!(r#"{{"type":"typing","to":"{OTHER}","active":{active}}}"#);
     let target = Target::Member(OTHER);
-    let call = |active| Seen::Call(None, Call::Query(Query::Typing { target, active }));
+    let call = |active| Seen::Call(Call::Query(Query::Typing { target, active }));
     assert_eq!(bench.text(&typing(true)), [call(true)]);
     bench.wait(Duration::from_secs(5));
     bench.text(&typing(true));
@@ -362,6 +416,6 @@ fn pages_have_a_default_size() {
         (r#","after":7"#, Range::After(7), PAGE_DEFAULT),
     ] {
         let call = Call::Query(Query::History { conversation: CONVERSATION, range, limit });
-        assert_eq!(bench.text(&get(rest)), [Seen::Call(None, call)]);
+        assert_eq!(bench.text(&get(rest)), [Seen::Call(call)]);
     }
 }

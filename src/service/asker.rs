@@ -1,0 +1,82 @@
+//! Who asked for a command, and how they are answered.
+
+use protocol::{ConnectionId, ErrorCode};
+use tokio::time::Instant;
+
+use super::Respond;
+use crate::{
+    failure::Failure,
+    store::conversations::{Appended, Marked, Outcome},
+};
+
+/// Who asked, for one command.
+pub struct Asker {
+    /// The connection: it gets the answer and not the event.
+    pub(super) origin: Option<ConnectionId>,
+    /// Takes the answer; nothing once it was given.
+    pub(super) responder: Option<Responder>,
+    since: Instant,
+}
+
+/// Takes the answer to a command, which is of another type for each.
+pub enum Responder {
+    /// To a message.
+    Appended(Respond<Appended>),
+    /// To a move of a watermark.
+    Marked(Respond<Marked>),
+    /// To a look for what others have left untold.
+    Refreshed(Respond<()>),
+}
+
+impl Asker {
+    /// Somebody who asks now.
+    #[must_use]
+    pub fn new(origin: Option<ConnectionId>, responder: Responder) -> Self {
+        Self { origin, responder: Some(responder), since: Instant::now() }
+    }
+
+    /// Since when they wait.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// A connection that has its answer.
+    #[cfg(test)]
+    pub(super) fn answered(origin: ConnectionId) -> Self {
+        Self { origin: Some(origin), responder: None, since: Instant::now() }
+    }
+
+    /// Gives a failure to who asked.
+    pub(super) fn fail(self, failure: Failure) {
+        if let Some(responder) = self.responder {
+            responder.give(Err(failure));
+        }
+    }
+}
+
+impl Responder {
+    /// Whether a message is answered.
+    pub(super) fn is_to_a_message(&self) -> bool {
+        matches!(self, Self::Appended(_))
+    }
+
+    /// Gives the answer.
+    pub(super) fn give(self, answer: Result<Outcome, Failure>) {
+        match (self, answer) {
+            (Self::Appended(respond), Ok(Outcome::Appended(appended))) => respond(Ok(appended)),
+            (Self::Marked(respond), Ok(Outcome::Marked(marked))) => respond(Ok(marked)),
+            (Self::Refreshed(respond), Ok(Outcome::Refreshed)) => respond(Ok(())),
+            (responder, Err(failure)) => responder.fail(failure),
+            // A store has done something else than it was asked for.
+            (responder, Ok(_)) => responder.fail(ErrorCode::Internal.into()),
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        match self {
+            Self::Appended(respond) => respond(Err(failure)),
+            Self::Marked(respond) => respond(Err(failure)),
+            Self::Refreshed(respond) => respond(Err(failure)),
+        }
+    }
+}
