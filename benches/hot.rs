@@ -62,7 +62,7 @@ fn frames(criterion: &mut Criterion) {
     criterion.bench_function("encode message", |bencher| bencher.iter(|| Frame::push(black_box(&frame))));
 }
 
-/// A request into the state machine, and its effects out of it.
+/// A request into the state machine, and its actions out of it.
 fn machine(criterion: &mut Criterion) {
     let second = Duration::from_secs(1);
     let timing = Timing { hello: second, heartbeat: second * 30, write: second, close: second };
@@ -80,7 +80,7 @@ fn machine(criterion: &mut Criterion) {
                 let (machine, _) = Machine::welcome(&timing, now(), None, &signed_in);
                 (machine, Vec::with_capacity(4))
             },
-            |(machine, effects)| machine.text(now(), black_box(&text), effects),
+            |(machine, actions)| machine.text(now(), black_box(&text), actions),
             BatchSize::SmallInput,
         );
     });

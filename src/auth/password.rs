@@ -26,7 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const LIMIT: &str = "hashing";
 
 /// Work, and a signal to who waits for its turn.
-struct Job {
+struct Hashing {
     turn: oneshot::Sender<()>,
     work: Box<dyn FnOnce() + Send>,
 }
@@ -94,7 +94,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    turns: Turns<Job>,
+    turns: Turns<Hashing>,
     closed: bool,
 }
 
@@ -180,7 +180,7 @@ impl Passwords {
             // Whoever stopped waiting needs no answer.
             let _ = sender.send(result);
         });
-        self.queue.push(from, Job { turn, work }).map_err(|full| match full {
+        self.queue.push(from, Hashing { turn, work }).map_err(|full| match full {
             Full::Source => {
                 self.metrics.rate_limit_hit(LIMIT);
                 NotHashed::TooMany
@@ -203,7 +203,7 @@ impl Drop for Passwords {
 }
 
 impl Queue {
-    fn push(&self, from: Source, job: Job) -> Result<(), Full> {
+    fn push(&self, from: Source, job: Hashing) -> Result<(), Full> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let pushed = state.turns.push(from, job);
         drop(state);
@@ -212,7 +212,7 @@ impl Queue {
     }
 
     /// The next job; blocks until there is one. `None` when there will be no more.
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<Hashing> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if state.closed {
@@ -229,7 +229,7 @@ impl Queue {
 /// What a thread does.
 fn toil(queue: &Queue) {
     lower_priority();
-    while let Some(Job { turn, work }) = queue.next() {
+    while let Some(Hashing { turn, work }) = queue.next() {
         // Who has stopped waiting costs nothing.
         if turn.send(()).is_ok() {
             // A panic in one password is the end of that password.

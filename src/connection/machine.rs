@@ -1,4 +1,4 @@
-//! The protocol of a signed-in connection as a plain state machine, without I/O: frames, answers, orders and ticks in, effects
+//! The protocol of a signed-in connection as a plain state machine, without I/O: frames, answers, orders and ticks in, actions
 //! out. What comes before is [`Stranger`](super::stranger::Stranger)'s, which has no way to ask for anything.
 
 use std::time::Duration;
@@ -94,7 +94,7 @@ pub enum Query {
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Effect {
+pub enum Action {
     /// Send a frame.
     Send(Frame),
     /// Do something; exactly one answer comes as [`Machine::reply`].
@@ -201,7 +201,7 @@ impl Machine {
     }
 
     /// A text frame came. Returns what it was; nothing for one that is not valid.
-    pub fn text(&mut self, now: Moment, text: &str, effects: &mut Vec<Effect>) -> Option<Received> {
+    pub fn text(&mut self, now: Moment, text: &str, actions: &mut Vec<Action>) -> Option<Received> {
         let request = Request::decode(text);
         let received = request.as_ref().ok().map(|request| Received {
             index: request.frame.index(),
@@ -210,18 +210,18 @@ impl Machine {
         if !self.closing {
             self.silence.heard(now.instant);
             match request {
-                Ok(request) => self.request(request, now.instant, effects),
-                Err(error) => self.bad_frame(error, now.instant, effects),
+                Ok(request) => self.request(request, now.instant, actions),
+                Err(error) => self.bad_frame(error, now.instant, actions),
             }
         }
         received
     }
 
     /// A text frame came, and was one too many for the member's rate limit.
-    pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, effects: &mut Vec<Effect>) {
+    pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, actions: &mut Vec<Action>) {
         self.silence.heard(now.instant);
         // It is not decoded: refusing must not cost more than doing.
-        self.fail(peek_id(text).as_ref(), failure, now.instant, effects);
+        self.fail(peek_id(text).as_ref(), failure, now.instant, actions);
     }
 
     /// The sync was sent. What the client has said meanwhile waits in the socket.
@@ -230,8 +230,8 @@ impl Machine {
     }
 
     /// Something came that no client of this protocol sends.
-    pub fn violation(&mut self, code: CloseCode, effects: &mut Vec<Effect>) {
-        self.close(violation(code), effects);
+    pub fn violation(&mut self, code: CloseCode, actions: &mut Vec<Action>) {
+        self.close(violation(code), actions);
     }
 
     /// Whether a valid message may be handed on now: it is its turn, and the limit allows it.
@@ -254,7 +254,7 @@ impl Machine {
     }
 
     /// The answer to a call.
-    pub fn reply(&mut self, now: Moment, Reply { ticket, result }: Reply, effects: &mut Vec<Effect>) {
+    pub fn reply(&mut self, now: Moment, Reply { ticket, result }: Reply, actions: &mut Vec<Action>) {
         let Some(Pending { id, message, held, .. }) = self.in_flight.end(ticket) else { return };
         match result {
             Ok(None) => {}
@@ -264,25 +264,25 @@ impl Machine {
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
                 if id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
-                    effects.push(Effect::Send(Frame::encode(&frame, id.as_ref())));
+                    actions.push(Action::Send(Frame::encode(&frame, id.as_ref())));
                 }
             }
             // A client that keeps many messages under way cannot help it.
-            Err(failure) if held => effects.push(Effect::Send(error(id.as_ref(), failure))),
+            Err(failure) if held => actions.push(Action::Send(error(id.as_ref(), failure))),
             Err(failure) => {
                 // Refused after it was handed on: those behind it wait for it.
                 if let Some(message) = message.filter(|_| failure.code == ErrorCode::RateLimited) {
                     self.order.refused(message, now.instant, &failure);
                 }
-                self.fail(id.as_ref(), failure, now.instant, effects);
+                self.fail(id.as_ref(), failure, now.instant, actions);
             }
         }
     }
 
     /// The connection is to close.
-    pub fn close(&mut self, close: Close, effects: &mut Vec<Effect>) {
+    pub fn close(&mut self, close: Close, actions: &mut Vec<Action>) {
         if !std::mem::replace(&mut self.closing, true) {
-            effects.push(Effect::Close(close));
+            actions.push(Action::Close(close));
         }
     }
 
@@ -293,25 +293,25 @@ impl Machine {
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        effects.extend(self.typing.expire(now).into_iter().map(Effect::StopTyping));
+    pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        actions.extend(self.typing.expire(now).into_iter().map(Action::StopTyping));
         if self.expiry.at <= now {
-            return self.close(Close::with(CloseCode::Unauthorized), effects);
+            return self.close(Close::with(CloseCode::Unauthorized), actions);
         }
         if self.expiry.deadline() <= now {
             self.expiry.told = true;
             let expiring = AuthExpiring { expires_at: self.expiry.time };
-            effects.push(Effect::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
+            actions.push(Action::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
         }
         if !self.closing && self.silence.is_over(now) {
-            self.close(Close::with(CloseCode::TimedOut), effects);
+            self.close(Close::with(CloseCode::TimedOut), actions);
         }
     }
 
-    fn request(&mut self, request: Request, now: Instant, effects: &mut Vec<Effect>) {
+    fn request(&mut self, request: Request, now: Instant, actions: &mut Vec<Action>) {
         let Request { id, frame } = request;
         let call = match frame {
-            ClientFrame::Hello(_) => return self.fail(id.as_ref(), ErrorCode::HelloRepeated.into(), now, effects),
+            ClientFrame::Hello(_) => return self.fail(id.as_ref(), ErrorCode::HelloRepeated.into(), now, actions),
             ClientFrame::MessageSend(send) => {
                 let Some(target) = target(send.to, send.conversation) else { return };
                 // A message ends its sender's typing, at the receivers too.
@@ -330,7 +330,7 @@ impl Machine {
             ClientFrame::Typing(typing) => {
                 let Some(target) = target(typing.to, typing.conversation) else { return };
                 if typing.active {
-                    effects.extend(self.typing.start(target, now).map(Effect::StopTyping));
+                    actions.extend(self.typing.start(target, now).map(Action::StopTyping));
                 } else {
                     self.typing.stop(target);
                 }
@@ -351,26 +351,26 @@ impl Machine {
             ClientFrame::Ping(_) => Call::Ping,
         };
         let ticket = self.in_flight.begin(id, matches!(call, Call::Query(_)));
-        effects.push(Effect::Call(ticket, call));
+        actions.push(Action::Call(ticket, call));
     }
 
-    fn bad_frame(&mut self, bad: DecodeError, now: Instant, effects: &mut Vec<Effect>) {
+    fn bad_frame(&mut self, bad: DecodeError, now: Instant, actions: &mut Vec<Action>) {
         // A type that we do not know may be from a newer client; what is not JSON is no client of ours.
         let foreign = bad.code == ErrorCode::Malformed;
-        effects.push(Effect::Send(decode_error(bad)));
+        actions.push(Action::Send(decode_error(bad)));
         if foreign && self.bad_frames.exceeds(BAD_FRAMES_MAX, now) {
-            self.close(Close::with(CloseCode::NotTheProtocol), effects);
+            self.close(Close::with(CloseCode::NotTheProtocol), actions);
         }
     }
 
-    fn fail(&mut self, id: Option<&RequestId>, failure: Failure, now: Instant, effects: &mut Vec<Effect>) {
+    fn fail(&mut self, id: Option<&RequestId>, failure: Failure, now: Instant, actions: &mut Vec<Action>) {
         let (code, retry_after_ms) = (failure.code, failure.retry_after.map(millis));
-        effects.push(Effect::Send(error(id, failure)));
+        actions.push(Action::Send(error(id, failure)));
         if let Some(code) = code.close_code() {
-            self.close(Close { code, retry_after_ms }, effects);
+            self.close(Close { code, retry_after_ms }, actions);
         } else if code == ErrorCode::RateLimited && self.rate_limited.exceeds(RATE_LIMITED_MAX, now) {
             let retry_after_ms = Some(retry_after_ms.unwrap_or_default().max(TOO_MUCH_WAIT_MS));
-            self.close(Close { code: CloseCode::TooMuch, retry_after_ms }, effects);
+            self.close(Close { code: CloseCode::TooMuch, retry_after_ms }, actions);
         }
     }
 }

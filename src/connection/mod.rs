@@ -3,7 +3,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`stranger`] | what can be said before hello, without I/O: hello |
-//! | [`machine`] | the protocol after it as a plain state machine: frames, answers and ticks in, effects out |
+//! | [`machine`] | the protocol after it as a plain state machine: frames, answers and ticks in, actions out |
 //! | [`silence`] | how long the other side may say nothing |
 //! | [`in_flight`] | the requests that are being worked on |
 //! | [`typing`] | what a connection is typing in, and until when |
@@ -11,7 +11,7 @@
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: waiting for hello, signing in, closing |
 //! | [`open`] | the task of a signed-in connection: a `select!` over the socket, the outbox and one timer |
-//! | [`link`] | what both have: the socket, the outbox, the place |
+//! | [`transport`] | what both have: the socket, the outbox, the place |
 //! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
 //! | [`meter`] | counting frames below the WebSocket library |
 //! | [`pace`] | when a slow client is too slow |
@@ -24,7 +24,6 @@
 mod charge;
 pub mod dispatch;
 mod in_flight;
-mod link;
 pub mod machine;
 mod meter;
 mod open;
@@ -36,6 +35,7 @@ pub mod socket;
 mod stranger;
 mod sync;
 pub mod task;
+mod transport;
 mod typing;
 mod window;
 mod writing;

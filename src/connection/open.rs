@@ -16,10 +16,10 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use super::{
     charge::Charge,
     dispatch,
-    link::{End, Heard, Link, heard},
-    machine::{Effect, Machine},
-    stranger::Refusal,
+    machine::{Action, Machine},
+    stranger::Farewell,
     sync,
+    transport::{End, Heard, Transport, heard},
 };
 use crate::{
     hub::{Close, Connection, Delivery, Frame},
@@ -40,25 +40,25 @@ pub(super) struct Open {
     pub(super) connection: Arc<Connection>,
     pub(super) machine: Machine,
     /// What the state machine wants done; empty between two steps.
-    effects: Vec<Effect>,
+    actions: Vec<Action>,
     charge: Charge,
 }
 
 impl Open {
     /// A connection that was signed in just now, and is welcomed with the first part of its sync.
     pub(super) fn new(connection: Arc<Connection>, machine: Machine, welcome: Frame) -> Self {
-        let effects = vec![Effect::Send(welcome)];
-        Self { connection, machine, effects, charge: Charge::default() }
+        let actions = vec![Action::Send(welcome)];
+        Self { connection, machine, actions, charge: Charge::default() }
     }
 }
 
 /// A signed-in connection at work.
-pub(super) struct Working<'a, S> {
-    pub(super) link: &'a mut Link<S>,
+pub(super) struct AtWork<'a, S> {
+    pub(super) transport: &'a mut Transport<S>,
     pub(super) open: &'a mut Open,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
     /// Works until the connection ends.
     pub(super) async fn run(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Infallible, End> {
         loop {
@@ -68,16 +68,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
                 timer.as_mut().reset(deadline);
             }
             tokio::select! {
-                () = self.link.outbox.ready() => self.send_queued().await?,
-                message = self.link.socket.next(), if self.open.machine.can_read() => self.hear(message).await?,
+                () = self.transport.outbox.ready() => self.send_queued().await?,
+                message = self.transport.socket.next(), if self.open.machine.can_read() => self.hear(message).await?,
                 () = timer.as_mut() => {
                     // What has arrived counts, although the timer was looked at first.
-                    let waiting = if self.open.machine.can_read() { self.link.socket.next().now_or_never() } else { None };
+                    let waiting = if self.open.machine.can_read() { self.transport.socket.next().now_or_never() } else { None };
                     if let Some(message) = waiting {
                         self.hear(message).await?;
                     }
                     let now = Instant::now();
-                    self.open.machine.tick(now, &mut self.open.effects);
+                    self.open.machine.tick(now, &mut self.open.actions);
                     self.act().await?;
                     timer.as_mut().reset(self.open.machine.deadline().max(now));
                 }
@@ -87,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
 
     /// Reads what has arrived, and does what it asks for.
     async fn hear(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
-        self.link.outbox.attend();
+        self.transport.outbox.attend();
         let end = self.read(first);
         // What came before the end is done even so: a message that arrived is sent.
         let acted = self.act().await;
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
             if !self.open.machine.can_read() {
                 break;
             }
-            match self.link.socket.next().now_or_never() {
+            match self.transport.socket.next().now_or_never() {
                 Some(message) => self.message(message)?,
                 None => break,
             }
@@ -117,19 +117,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
     fn message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
         match heard(message)? {
             Heard::Text(text) => self.text(&text),
-            Heard::Violation(code) => self.open.machine.violation(code, &mut self.open.effects),
+            Heard::Violation(code) => self.open.machine.violation(code, &mut self.open.actions),
             Heard::Nothing => {}
         }
         Ok(())
     }
 
     fn text(&mut self, text: &str) {
-        self.link.received += 1;
-        let (now, context, member) = (self.link.now(), &self.link.context, self.open.connection.member);
+        self.transport.received += 1;
+        let (now, context, member) = (self.transport.now(), &self.transport.context, self.open.connection.member);
         if let Err(failure) = self.open.charge.frame(|| context.frames.check(&member)) {
-            return self.open.machine.too_much(now, text, failure, &mut self.open.effects);
+            return self.open.machine.too_much(now, text, failure, &mut self.open.actions);
         }
-        match self.open.machine.text(now, text, &mut self.open.effects) {
+        match self.open.machine.text(now, text, &mut self.open.actions) {
             Some(frame) => {
                 if frame.is_mark {
                     self.open.charge.was_mark();
@@ -144,27 +144,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
     async fn act(&mut self) -> Result<(), End> {
         let mut frames = VecDeque::new();
         let mut close = None;
-        for effect in std::mem::take(&mut self.open.effects) {
-            match effect {
-                Effect::Send(frame) => frames.push_back(frame),
-                Effect::Close(order) => close = Some(order),
-                Effect::Call(ticket, call) => {
+        for action in std::mem::take(&mut self.open.actions) {
+            match action {
+                Action::Send(frame) => frames.push_back(frame),
+                Action::Close(order) => close = Some(order),
+                Action::Call(ticket, call) => {
                     let Open { connection, machine, .. } = &mut *self.open;
-                    dispatch::dispatch(&self.link.context, connection, machine, ticket, call);
+                    dispatch::dispatch(&self.transport.context, connection, machine, ticket, call);
                 }
-                Effect::StopTyping(target) => {
-                    dispatch::stop_typing(&self.link.context, &self.open.connection, vec![target]);
+                Action::StopTyping(target) => {
+                    dispatch::stop_typing(&self.transport.context, &self.open.connection, vec![target]);
                 }
             }
         }
-        self.link.send(frames).await?;
+        self.transport.send(frames).await?;
         close.map_or(Ok(()), |order| Err(End::Close(order)))
     }
 
     /// Sends the sync, part by part: the next one is read when this one has gone. What there is to be said before, `welcome`,
     /// goes out with the first part, and a sync that is one small part in one piece with it.
     pub(super) async fn catch_up(&mut self, start: Start) -> Result<(), End> {
-        let (context, member) = (Arc::clone(&self.link.context), self.open.connection.member);
+        let (context, member) = (Arc::clone(&self.transport.context), self.open.connection.member);
         let mut catch_up = CatchUp::new(member, start);
         let mut rounds = 0;
         loop {
@@ -172,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
                 Ok(part) => part,
                 Err(failure) => {
                     self.act().await?;
-                    return Err(self.link.refuse(Refusal::new(None, failure)).await);
+                    return Err(self.transport.refuse(Farewell::new(None, failure)).await);
                 }
             };
             let ends_round = part.ends_round;
@@ -180,16 +180,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
             let is_small = frames.iter().map(Frame::len).sum::<usize>() <= SMALL_SYNC_BYTES;
             if !(ends_round && is_small) {
                 self.act().await?;
-                self.link.send_sync(std::mem::take(&mut frames)).await?;
+                self.transport.send_sync(std::mem::take(&mut frames)).await?;
             }
             if !ends_round {
                 continue;
             }
             match catch_up.done() {
-                Some(done) if self.link.outbox.end_sync() => {
+                Some(done) if self.transport.outbox.end_sync() => {
                     self.open.connection.synced_in(done.place.epoch);
                     frames.push_back(sync::done(member, done, &context.messaging));
-                    self.open.effects.extend(frames.drain(..).map(Effect::Send));
+                    self.open.actions.extend(frames.drain(..).map(Action::Send));
                     self.act().await?;
                     self.open.machine.synced(Instant::now());
                     return Ok(());
@@ -198,8 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
                 _ => {
                     rounds += 1;
                     self.act().await?;
-                    self.link.send_sync(frames).await?;
-                    self.link.outbox.begin_sync();
+                    self.transport.send_sync(frames).await?;
+                    self.transport.outbox.begin_sync();
                     catch_up.again();
                 }
             }
@@ -208,7 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
 
     /// Sends everything that is queued, and closes if that is the order.
     async fn send_queued(&mut self) -> Result<(), End> {
-        let closing = self.link.outbox.closing();
+        let closing = self.transport.outbox.closing();
         self.forward().await?;
         let Some(close) = closing else { return Ok(()) };
         Box::pin(self.finish_requests(close)).await?;
@@ -217,9 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
 
     /// Before a close: what is under way is finished and answered, unless the client does not take it anyway.
     async fn finish_requests(&mut self, close: Close) -> Result<(), End> {
-        let patience = Instant::now() + self.link.context.timing.close;
+        let patience = Instant::now() + self.transport.context.timing.close;
         while self.open.machine.is_busy() && close.code != CloseCode::SlowConsumer {
-            let outbox = Arc::clone(&self.link.outbox);
+            let outbox = Arc::clone(&self.transport.outbox);
             let further = async {
                 outbox.filled().await;
                 self.forward().await
@@ -234,24 +234,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Working<'_, S> {
 
     /// Sends everything that is queued, in its order: a pong must not overtake the events before it.
     async fn forward(&mut self) -> Result<(), End> {
-        let now = self.link.now();
-        let queued = self.link.outbox.take();
+        let now = self.transport.now();
+        let queued = self.transport.outbox.take();
         let mut frames = VecDeque::with_capacity(queued.len());
         for delivery in queued {
             match delivery {
                 Delivery::Event(frame) => frames.push_back(frame),
                 Delivery::Reply(reply) => {
-                    self.open.machine.reply(now, *reply, &mut self.open.effects);
-                    for effect in std::mem::take(&mut self.open.effects) {
-                        match effect {
-                            Effect::Send(frame) => frames.push_back(frame),
-                            other => self.open.effects.push(other),
+                    self.open.machine.reply(now, *reply, &mut self.open.actions);
+                    for action in std::mem::take(&mut self.open.actions) {
+                        match action {
+                            Action::Send(frame) => frames.push_back(frame),
+                            other => self.open.actions.push(other),
                         }
                     }
                 }
             }
         }
-        self.link.send(frames).await?;
+        self.transport.send(frames).await?;
         self.act().await
     }
 }

@@ -24,14 +24,14 @@ pub(super) struct Greeting {
 
 /// The end of a connection that cannot be served: what is said last, and how it closes.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Farewell {
     /// Why.
     pub(super) frame: Frame,
     /// How.
     pub(super) close: Close,
 }
 
-impl Refusal {
+impl Farewell {
     /// Hello was refused, or what has to follow it failed.
     pub(super) fn new(id: Option<&RequestId>, failure: Failure) -> Self {
         let code = failure.code.close_code().unwrap_or(match failure.code {
@@ -68,11 +68,11 @@ impl Stranger {
 }
 
 /// The first text frame of a connection, decoded.
-pub(super) fn first_frame(request: Result<Request, DecodeError>) -> Result<Greeting, Refusal> {
+pub(super) fn first_frame(request: Result<Request, DecodeError>) -> Result<Greeting, Farewell> {
     match request {
         Ok(Request { id, frame: ClientFrame::Hello(hello) }) => Ok(Greeting { id, hello: Box::new(hello) }),
-        Ok(Request { id, .. }) => Err(Refusal::new(id.as_ref(), ErrorCode::HelloRequired.into())),
-        Err(bad) => Err(Refusal { frame: decode_error(bad), close: Close::with(CloseCode::NotTheProtocol) }),
+        Ok(Request { id, .. }) => Err(Farewell::new(id.as_ref(), ErrorCode::HelloRequired.into())),
+        Err(bad) => Err(Farewell { frame: decode_error(bad), close: Close::with(CloseCode::NotTheProtocol) }),
     }
 }
 
@@ -110,10 +110,10 @@ mod tests {
         close: Duration::from_secs(2),
     };
 
-    fn said(refusal: &Refusal) -> (ErrorCode, u16) {
-        let frame = Envelope::decode(refusal.frame.text()).unwrap().frame;
+    fn said(farewell: &Farewell) -> (ErrorCode, u16) {
+        let frame = Envelope::decode(farewell.frame.text()).unwrap().frame;
         let ServerFrame::Error(error) = frame else { panic!("not an error: {frame:?}") };
-        (error.code, refusal.close.code.number())
+        (error.code, farewell.close.code.number())
     }
 
     #[test]
@@ -134,8 +134,8 @@ mod tests {
             (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
             (r#"{"type":"hello","token":"t"}"#, ErrorCode::ValidationFailed),
         ] {
-            let refusal = first_frame(Request::decode(first)).unwrap_err();
-            assert_eq!(said(&refusal), (code, 4400), "{first}");
+            let farewell = first_frame(Request::decode(first)).unwrap_err();
+            assert_eq!(said(&farewell), (code, 4400), "{first}");
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
             (ErrorCode::Timeout, 1013),
             (ErrorCode::Internal, 4500),
         ] {
-            assert_eq!(said(&Refusal::new(Some(&"h".parse().unwrap()), code.into())), (code, close));
+            assert_eq!(said(&Farewell::new(Some(&"h".parse().unwrap()), code.into())), (code, close));
         }
     }
 }

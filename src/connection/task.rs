@@ -16,12 +16,12 @@ use tokio_tungstenite::{
 
 use super::{
     Context, dispatch,
-    link::{End, Heard, Link, heard},
     machine::Machine,
-    open::{Open, Working},
+    open::{AtWork, Open},
     reading::Reading,
     socket::Socket,
-    stranger::{Greeting, Refusal, Stranger, first_frame, violation},
+    stranger::{Farewell, Greeting, Stranger, first_frame, violation},
+    transport::{End, Heard, Transport, heard},
 };
 use crate::{
     admission::Place,
@@ -51,7 +51,10 @@ pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let stage = Stage::Stranger(Stranger::new(&context.timing, started));
     let socket = Socket::new(stream, context.timing, Arc::clone(&context.metrics));
-    Box::new(Task { link: Link { socket, outbox, place, peer, started, received: 0, sent: 0, context }, stage })
+    Box::new(Task {
+        transport: Transport { socket, outbox, place, peer, started, received: 0, sent: 0, context },
+        stage,
+    })
 }
 
 /// A connection.
@@ -59,7 +62,7 @@ pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
 /// Its future is small, because there is one for every idle connection: what it owns is in one box, and what is needed
 /// only now and then is boxed when it is.
 pub struct Task<S> {
-    link: Link<S>,
+    transport: Transport<S>,
     stage: Stage,
 }
 
@@ -86,13 +89,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         let served = AssertUnwindSafe(self.serve()).catch_unwind().await;
         // A fault in here must not leave a dead connection in the hub. The panic itself was logged by its hook.
         let end = served.unwrap_or(End::Close(Close::with(CloseCode::Internal)));
-        let context = Arc::clone(&self.link.context);
+        let context = Arc::clone(&self.transport.context);
         Box::pin(self.finish(end)).await;
         context.metrics.connections.dec();
     }
 
     async fn serve(&mut self) -> End {
-        let hello = Instant::now() + self.link.context.timing.hello;
+        let hello = Instant::now() + self.transport.context.timing.hello;
         let timer = sleep_until(hello);
         tokio::pin!(timer);
         // Boxed: it is large, and needed once.
@@ -100,15 +103,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             return end;
         }
         // It is open now: nothing else ends well.
-        let Self { link, stage: Stage::Open(open) } = self else { return End::Gone };
-        let Err(end) = Working { link, open }.run(timer).await;
+        let Self { transport, stage: Stage::Open(open) } = self else { return End::Gone };
+        let Err(end) = AtWork { transport, open }.run(timer).await;
         end
     }
 
     /// Waits for hello, and signs the connection in.
     async fn begin(&mut self, timer: Pin<&mut Sleep>) -> Result<(), End> {
-        let Self { link, stage: Stage::Stranger(stranger) } = self else { return Ok(()) };
-        let greeting = greet(link, stranger, timer).await?;
+        let Self { transport, stage: Stage::Stranger(stranger) } = self else { return Ok(()) };
+        let greeting = greet(transport, stranger, timer).await?;
         self.sign_in(greeting).await
     }
 
@@ -116,38 +119,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
     /// go out after the sync, so nothing falls between.
     async fn sign_in(&mut self, Greeting { id, hello }: Greeting) -> Result<(), End> {
         let started = Instant::now();
-        let link = &mut self.link;
-        let context = Arc::clone(&link.context);
+        let transport = &mut self.transport;
+        let context = Arc::clone(&transport.context);
         let accounts = &context.connections.accounts;
         let start = |member| match &hello.cursor {
             Some(cursor) => context.messaging.start_of(member, cursor),
             None => Start::Full,
         };
-        let start = match context.hellos.admit((&accounts.tokens, &accounts.stale), &hello.token, link.peer, start) {
+        let start = match context.hellos.admit((&accounts.tokens, &accounts.stale), &hello.token, transport.peer, start)
+        {
             Ok(start) => start,
-            Err(failure) => return Err(link.refuse(Refusal::new(id.as_ref(), failure)).await),
+            Err(failure) => return Err(transport.refuse(Farewell::new(id.as_ref(), failure)).await),
         };
-        if link.place.as_ref().is_some_and(|place| place.may_sign_in().is_err()) {
+        if transport.place.as_ref().is_some_and(|place| place.may_sign_in().is_err()) {
             let crowded = Failure::of(ErrorCode::Overloaded).retry_after(CROWDED_RETRY);
-            return Err(link.refuse(Refusal::new(id.as_ref(), crowded)).await);
+            return Err(transport.refuse(Farewell::new(id.as_ref(), crowded)).await);
         }
-        link.outbox.begin_sync();
-        let signed_in = match context.connections.sign_in(*hello, Arc::clone(&link.outbox), link.peer).await {
+        transport.outbox.begin_sync();
+        let signed_in = match context.connections.sign_in(*hello, Arc::clone(&transport.outbox), transport.peer).await {
             Ok(signed_in) => signed_in,
-            Err(failure) => return Err(link.refuse(Refusal::new(id.as_ref(), failure)).await),
+            Err(failure) => return Err(transport.refuse(Farewell::new(id.as_ref(), failure)).await),
         };
-        let (machine, welcome) = Machine::welcome(&context.timing, link.now(), id.as_ref(), &signed_in);
+        let (machine, welcome) = Machine::welcome(&context.timing, transport.now(), id.as_ref(), &signed_in);
         self.stage = Stage::Open(Open::new(signed_in.connection, machine, welcome));
-        if let Some(crowd) = self.link.place.as_ref().and_then(Place::signed_in) {
+        if let Some(crowd) = self.transport.place.as_ref().and_then(Place::signed_in) {
             let is_of_crowd = |connection: &Connection| connection.from.is_some_and(|from| crowd.has(from));
             context.connections.hub.close_newest(is_of_crowd, CROWDED);
         }
         // If the order to go away went round before this connection was registered, it did not hear it.
         if context.shutdown.is_cancelled() {
-            self.link.outbox.close(Close::with(CloseCode::GoingAway));
+            self.transport.outbox.close(Close::with(CloseCode::GoingAway));
         }
-        if let Self { link, stage: Stage::Open(open) } = self {
-            Working { link, open }.catch_up(start).await?;
+        if let Self { transport, stage: Stage::Open(open) } = self {
+            AtWork { transport, open }.catch_up(start).await?;
         }
         context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())
@@ -155,17 +159,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 
     /// Signs out, says how it was, and closes.
     async fn finish(mut self: Box<Self>, end: End) {
-        let Self { link, stage } = &mut *self;
-        let context = Arc::clone(&link.context);
+        let Self { transport, stage } = &mut *self;
+        let context = Arc::clone(&transport.context);
         if let Stage::Open(open) = stage {
             let typing = open.machine.end();
             context.connections.sign_out(&open.connection);
             dispatch::stop_typing(&context, &open.connection, typing);
         }
-        link.outbox.end();
-        report(link, stage.connection(), end);
-        let Self { link, stage } = *self;
-        close(link, end).await;
+        transport.outbox.end();
+        report(transport, stage.connection(), end);
+        let Self { transport, stage } = *self;
+        close(transport, end).await;
         if let Some(connection) = stage.connection() {
             context.connections.hub.forget(connection);
         }
@@ -173,7 +177,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
 }
 
 /// Waits for hello: nothing else can be asked for before it.
-async fn greet<S>(link: &mut Link<S>, stranger: &mut Stranger, mut timer: Pin<&mut Sleep>) -> Result<Greeting, End>
+async fn greet<S>(
+    transport: &mut Transport<S>,
+    stranger: &mut Stranger,
+    mut timer: Pin<&mut Sleep>,
+) -> Result<Greeting, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -182,11 +190,11 @@ where
             timer.as_mut().reset(stranger.deadline());
         }
         let message = tokio::select! {
-            close = link.outbox.ordered_to_close() => return Err(End::Close(close)),
-            message = link.socket.next() => message,
+            close = transport.outbox.ordered_to_close() => return Err(End::Close(close)),
+            message = transport.socket.next() => message,
             () = timer.as_mut() => {
                 // What has arrived counts, although the timer was looked at first.
-                match link.socket.next().now_or_never() {
+                match transport.socket.next().now_or_never() {
                     Some(message) => message,
                     None => {
                         let now = Instant::now();
@@ -198,11 +206,11 @@ where
                     }
                 }
             }
-            () = link.context.shutdown.cancelled() => return Err(End::Close(Close::with(CloseCode::GoingAway))),
+            () = transport.context.shutdown.cancelled() => return Err(End::Close(Close::with(CloseCode::GoingAway))),
         };
-        match first(link, message)? {
+        match first(transport, message)? {
             First::Greeting(greeting) => return Ok(greeting),
-            First::Refusal(refusal) => return Err(Box::pin(link.refuse(refusal)).await),
+            First::Farewell(farewell) => return Err(Box::pin(transport.refuse(farewell)).await),
             First::Nothing => {}
         }
     }
@@ -211,29 +219,29 @@ where
 /// The first thing that is said.
 enum First {
     Greeting(Greeting),
-    Refusal(Refusal),
+    Farewell(Farewell),
     /// It was nothing yet.
     Nothing,
 }
 
-fn first<S>(link: &mut Link<S>, message: Option<Result<Message, tungstenite::Error>>) -> Result<First, End> {
+fn first<S>(transport: &mut Transport<S>, message: Option<Result<Message, tungstenite::Error>>) -> Result<First, End> {
     let text = match heard(message)? {
         Heard::Text(text) => text,
         Heard::Violation(code) => return Err(End::Close(violation(code))),
         Heard::Nothing => return Ok(First::Nothing),
     };
-    link.received += 1;
+    transport.received += 1;
     let request = Request::decode(&text);
     match &request {
-        Ok(request) => link.context.metrics.frame_received(request.frame.index()),
-        Err(_) => link.context.metrics.frame_invalid(),
+        Ok(request) => transport.context.metrics.frame_received(request.frame.index()),
+        Err(_) => transport.context.metrics.frame_invalid(),
     }
-    Ok(first_frame(request).map_or_else(First::Refusal, First::Greeting))
+    Ok(first_frame(request).map_or_else(First::Farewell, First::Greeting))
 }
 
 /// Counts and logs the end of a connection, and keeps out for a while who asked for too much.
-fn report<S>(link: &Link<S>, connection: Option<&Connection>, end: End) {
-    let Link { peer, started, received, sent, context, .. } = link;
+fn report<S>(transport: &Transport<S>, connection: Option<&Connection>, end: End) {
+    let Transport { peer, started, received, sent, context, .. } = transport;
     let code = match end {
         End::Close(close) => Some(close.code),
         End::Left | End::Gone => None,
@@ -252,8 +260,8 @@ fn report<S>(link: &Link<S>, connection: Option<&Connection>, end: End) {
 }
 
 /// Closes the socket, as long as its memory is not needed.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(link: Link<S>, end: End) {
-    let Link { socket, outbox, place, .. } = link;
+async fn close<S: AsyncRead + AsyncWrite + Unpin>(transport: Transport<S>, end: End) {
+    let Transport { socket, outbox, place, .. } = transport;
     // What the socket has half written is held until that is closed, unless that memory is needed: then it ends at once.
     let is_cut = outbox.is_cut();
     let end = if is_cut && socket.unwritten() > 0 { End::Gone } else { end };

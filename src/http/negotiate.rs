@@ -32,7 +32,7 @@ impl Document {
     }
 
     /// The answer for a client with these headers; its content type and caching are the caller's to add.
-    pub(super) fn answer(&self, request: &HeaderMap) -> Response {
+    pub(super) fn response(&self, request: &HeaderMap) -> Response {
         let compressed = if accepts_gzip(request) { (*self.gzip).clone() } else { None };
         compressed.map_or_else(|| shared(self.plain.clone()), gzipped)
     }
@@ -95,11 +95,12 @@ mod tests {
     async fn every_answer_shares_the_same_bytes_in_either_form() {
         let document = Document::new("a text ".repeat(1000));
         for encoding in ["gzip", "identity"] {
-            let bytes = async || to_bytes(document.answer(&accepting(encoding)).into_body(), usize::MAX).await.unwrap();
+            let bytes =
+                async || to_bytes(document.response(&accepting(encoding)).into_body(), usize::MAX).await.unwrap();
             let (one, two) = (bytes().await, bytes().await);
             assert_eq!(one.as_ptr(), two.as_ptr(), "{encoding}");
         }
-        let response = document.answer(&accepting("gzip"));
+        let response = document.response(&accepting("gzip"));
         assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
         let packed = to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let mut text = String::new();

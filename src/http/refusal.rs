@@ -48,7 +48,7 @@ impl Refusals {
         let router = self.router.clone();
         let refusing = tokio::spawn(async move {
             // Whoever does not take it in time gets a closed socket.
-            if let Ok(Err(error)) = timeout(PATIENCE, answer(stream, peer, router)).await {
+            if let Ok(Err(error)) = timeout(PATIENCE, serve_once(stream, peer, router)).await {
                 tracing::debug!(%peer, %error, "a connection that there is no room for was not answered");
             }
         });
@@ -56,7 +56,7 @@ impl Refusals {
     }
 }
 
-async fn answer(
+async fn serve_once(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,

@@ -25,7 +25,7 @@ pub use watched::Watched;
 use crate::telemetry::Metrics;
 
 /// The connections of one member. Nearly always one.
-pub type Connections = SmallVec<[Arc<Connection>; 1]>;
+pub type MemberConnections = SmallVec<[Arc<Connection>; 1]>;
 
 /// The member has as many connections as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct Registered {
 
 /// The connections of this node, by member.
 pub struct Hub {
-    members: DashMap<MemberId, Connections>,
-    /// Connections that were replaced or signed out and have not ended yet: memory is charged for them all the same.
+    members: DashMap<MemberId, MemberConnections>,
+    /// MemberConnections that were replaced or signed out and have not ended yet: memory is charged for them all the same.
     leaving: DashMap<ConnectionId, Arc<Outbox>>,
     /// How often connections of a member or a session were ordered to close.
     orders: AtomicU64,
@@ -118,7 +118,7 @@ impl Hub {
 
     /// The connections of a member.
     #[must_use]
-    pub fn connections_of(&self, member: MemberId) -> Connections {
+    pub fn connections_of(&self, member: MemberId) -> MemberConnections {
         self.members.get(&member).map(|connections| connections.clone()).unwrap_or_default()
     }
 

@@ -18,7 +18,7 @@ use crate::{
     position::StreamPosition,
     store::{
         conversations::ConversationState,
-        sync::{Changes, SyncPart},
+        sync::{Delta, SyncPart},
     },
 };
 
@@ -123,8 +123,8 @@ impl CatchUp {
     pub async fn next(&mut self, messaging: &Messaging) -> Result<Part, Failure> {
         let member = self.member;
         let part = match self.round.place {
-            None => messaging.changes(member, self.round.since).await?,
-            Some(place) => messaging.changes_below(member, part_after(&place, self.round.entries)).await?,
+            None => messaging.delta(member, self.round.since).await?,
+            Some(place) => messaging.delta_below(member, part_after(&place, self.round.entries)).await?,
         };
         let usable = match (part, self.round.place) {
             // What this connection was sent may have vanished, and the client could not tell that from what comes now: it comes
@@ -143,7 +143,7 @@ impl CatchUp {
                 (self.fell_back, self.more) = (true, false);
                 self.round = Round::first(None);
                 // The full state is good in any state of the store.
-                messaging.changes(member, None).await?.ok_or(ErrorCode::Internal)?
+                messaging.delta(member, None).await?.ok_or(ErrorCode::Internal)?
             }
         };
         Ok(self.take(changes))
@@ -167,10 +167,10 @@ impl CatchUp {
 
     /// What of a part can be sent; nothing if the sync has to begin anew with the full state, because more has changed than
     /// a sync of changes may have.
-    fn usable(&self, place: Partial, rest: Changes) -> Option<Changes> {
+    fn usable(&self, place: Partial, rest: Delta) -> Option<Delta> {
         if rest.more && place.changed.is_some() {
             // A sync ends with a cursor that what it had no room for must not lie behind. So it goes on below.
-            return self.fell_back.then_some(Changes { more: false, partial: true, ..rest });
+            return self.fell_back.then_some(Delta { more: false, partial: true, ..rest });
         }
         Some(rest)
     }
@@ -184,8 +184,8 @@ impl CatchUp {
         }
     }
 
-    fn take(&mut self, changes: Changes) -> Part {
-        let Changes { mut conversations, places, epoch, position, full, more, partial } = changes;
+    fn take(&mut self, changes: Delta) -> Part {
+        let Delta { mut conversations, places, epoch, position, full, more, partial } = changes;
         conversations.iter_mut().for_each(|conversation| self.leave_out_what_was_sent(conversation));
         let mut place = match self.round.place {
             // A round begins with the snapshot of its first part.
@@ -237,7 +237,7 @@ mod tests {
         position::{Epoch, Position},
         store::{
             conversations::UnreadCount,
-            entries::{Body, StoredEntry},
+            entries::{EntryBody, StoredEntry},
         },
     };
 
@@ -250,7 +250,7 @@ mod tests {
             sender: MemberId::from_bytes([2; 12]),
             client_id: ClientMessageId::from_bytes([1; 16]),
             at,
-            body: Body::Text("x".to_owned()),
+            body: EntryBody::Text("x".to_owned()),
         };
         ConversationState {
             id,
@@ -263,10 +263,10 @@ mod tests {
         }
     }
 
-    fn changes(position: u64, seqs: std::ops::RangeInclusive<u64>, partial: bool) -> Changes {
+    fn changes(position: u64, seqs: std::ops::RangeInclusive<u64>, partial: bool) -> Delta {
         let place = StreamPosition { epoch: Epoch([1; 8]), position: Position(position) };
         let conversations = vec![conversation(seqs)];
-        Changes { conversations, places: vec![Position(position)], partial, ..Changes::none(place, true) }
+        Delta { conversations, places: vec![Position(position)], partial, ..Delta::none(place, true) }
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         let member = MemberId::from_bytes([2; 12]);
         let mut first = CatchUp::new(member, Start::Full);
         first.take(changes(20, 1..=20, true));
-        first.take(Changes { more: true, ..changes(19, 1..=20, false) });
+        first.take(Delta { more: true, ..changes(19, 1..=20, false) });
         first.again();
         let cut = first.take(changes(22, 21..=22, false));
         let mut rest = CatchUp::new(member, Start::Within(cut.places[0]));
@@ -313,7 +313,7 @@ mod tests {
         sync.fell_back = true;
         sync.take(changes(20, 1..=20, true));
         sync.again();
-        let too_many = Changes { more: true, ..changes(30, 21..=30, false) };
+        let too_many = Delta { more: true, ..changes(30, 21..=30, false) };
         let usable = sync.usable(sync.round.place.unwrap(), too_many.clone()).unwrap();
         let part = sync.take(usable);
         assert!(!part.ends_round && sync.done().is_none(), "some of what changed is still to be sent");

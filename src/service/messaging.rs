@@ -30,7 +30,7 @@ use crate::{
         conversations::{
             Admission, Append, Appended, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount,
         },
-        sync::{Changes, SyncPart},
+        sync::{Delta, SyncPart},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -301,12 +301,12 @@ impl Messaging {
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn changes(
+    pub(super) async fn delta(
         &self,
         member: MemberId,
         since: Option<StreamPosition>,
-    ) -> Result<Option<Changes>, Failure> {
-        let changes = self.store.changes(member, since.map(|since| since.position)).await?;
+    ) -> Result<Option<Delta>, Failure> {
+        let changes = self.store.delta(member, since.map(|since| since.position)).await?;
         // The epoch may have ended meanwhile, and before that position.
         Ok(Some(changes).filter(|_| since.is_none_or(|since| self.sequencer.accepts(since))))
     }
@@ -315,9 +315,9 @@ impl Messaging {
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, Failure> {
+    pub(super) async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, Failure> {
         let start = part.begun;
-        let changes = self.store.changes_below(member, part).await?;
+        let changes = self.store.delta_below(member, part).await?;
         Ok(changes.filter(|_| self.sequencer.accepts(start)))
     }
 

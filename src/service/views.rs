@@ -10,7 +10,7 @@ use protocol::{
 use crate::store::{
     changes::ProfileEdit,
     conversations::ConversationState,
-    entries::{Body, StoredEntry},
+    entries::{EntryBody, StoredEntry},
     members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
 };
 
@@ -18,7 +18,7 @@ use crate::store::{
 #[must_use]
 pub fn message(entry: StoredEntry) -> Message {
     let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
-    let Body::Text(content) = body;
+    let EntryBody::Text(content) = body;
     Message { id, conversation, seq, sender, client_id, content, at }
 }
 
@@ -26,7 +26,7 @@ pub fn message(entry: StoredEntry) -> Message {
 #[must_use]
 pub fn entry(entry: StoredEntry) -> Entry {
     match entry.body {
-        Body::Text(_) => Entry::Message(message(entry)),
+        EntryBody::Text(_) => Entry::Message(message(entry)),
     }
 }
 

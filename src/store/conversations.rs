@@ -12,7 +12,7 @@ use protocol::{
 use super::{
     StoreError,
     entries::StoredEntry,
-    sync::{Changes, SyncPart},
+    sync::{Delta, SyncPart},
     turns::Caller,
 };
 use crate::{
@@ -522,16 +522,16 @@ pub trait ConversationStore: Send + Sync {
 
     /// What changed for a member after a position, and possibly what changed shortly before it: it is state; without one,
     /// or with one that is not of this store, the full state. Bounded by the sync limits of the protocol, and by
-    /// [`SYNC_PART_BYTES`](super::sync::SYNC_PART_BYTES): what is over that is read with [`Self::changes_below`].
+    /// [`SYNC_PART_BYTES`](super::sync::SYNC_PART_BYTES): what is over that is read with [`Self::delta_below`].
     ///
     /// # Errors
     /// The store.
-    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError>;
+    async fn delta(&self, member: MemberId, since: Option<Position>) -> Result<Delta, StoreError>;
 
     /// A further part of what changed for a member. `None` if the store has not come to where the list was begun: it is
     /// another state of it.
     ///
     /// # Errors
     /// The store.
-    async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError>;
+    async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, StoreError>;
 }

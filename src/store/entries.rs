@@ -1,6 +1,6 @@
 //! Entries of a log as they are stored, apart from how they go over the wire.
 //!
-//! What an entry says is its [`Body`], which is stored as a number, its format, and a text. The formats are the versions of the
+//! What an entry says is its [`EntryBody`], which is stored as a number, its format, and a text. The formats are the versions of the
 //! stored form: what a body becomes on the disk, and what the disk becomes, is decided here for every store, and a format that
 //! was once written can be read for ever. What clients see of a body is `service::views`'.
 
@@ -22,12 +22,12 @@ pub struct StoredEntry {
     /// When it was stored. Never goes back within a conversation.
     pub at: Timestamp,
     /// What it says.
-    pub body: Body,
+    pub body: EntryBody,
 }
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
+pub enum EntryBody {
     /// A text, as it is.
     Text(String),
 }
@@ -41,7 +41,7 @@ impl Format {
     pub const TEXT: Self = Self(1);
 }
 
-impl Body {
+impl EntryBody {
     /// The form in which it is stored.
     #[must_use]
     pub const fn format(&self) -> Format {
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_as_it_was_and_what_is_not_known_is_not() {
-        for body in [Body::Text("hello".to_owned()), Body::Text(String::new())] {
-            assert_eq!(Body::read(body.format(), body.content().to_owned()), Some(body));
+        for body in [EntryBody::Text("hello".to_owned()), EntryBody::Text(String::new())] {
+            assert_eq!(EntryBody::read(body.format(), body.content().to_owned()), Some(body));
         }
-        assert_eq!((Format::TEXT.0, Body::read(Format(200), "?".to_owned())), (1, None));
+        assert_eq!((Format::TEXT.0, EntryBody::read(Format(200), "?".to_owned())), (1, None));
     }
 }

@@ -6,7 +6,7 @@ use protocol::limits;
 use super::{
     conversations::ConversationState,
     entries::StoredEntry,
-    sync::{Changes, SYNC_PART_BYTES, SyncPart},
+    sync::{Delta, SYNC_PART_BYTES, SyncPart},
 };
 use crate::position::Position;
 
@@ -73,7 +73,7 @@ impl List {
 /// A part of a sync.
 #[derive(Debug)]
 pub(super) struct Part {
-    changes: Changes,
+    changes: Delta,
     /// Conversations that the sync has room for.
     conversations: usize,
     /// Entries that it has room for.
@@ -85,7 +85,7 @@ pub(super) struct Part {
 impl Part {
     /// An empty one, of a sync for which so many conversations were `found`.
     pub(super) fn new(part: &SyncPart, found: usize) -> Self {
-        let mut changes = Changes::none(part.begun, part.since.is_none());
+        let mut changes = Delta::none(part.begun, part.since.is_none());
         changes.more = found > part.conversations;
         let (conversations, entries) = (part.conversations, part.entries);
         Self { changes, conversations, entries, entries_each: part.entries_each(), bytes: 0 }
@@ -113,7 +113,7 @@ impl Part {
     }
 
     /// What is in it.
-    pub(super) fn into_changes(self) -> Changes {
+    pub(super) fn into_delta(self) -> Delta {
         self.changes
     }
 }

@@ -11,7 +11,7 @@ use protocol::{
 
 use super::{
     conversations::{Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount},
-    entries::{Body, StoredEntry},
+    entries::{EntryBody, StoredEntry},
 };
 
 /// A member, as the rules see them.
@@ -102,7 +102,7 @@ pub(super) struct End {
 
 impl End {
     /// The message that comes next: its number is the next one, without a hole, and its time is not before that of the last one.
-    pub(super) fn next(self, id: MessageId, append: &Append, body: Body, now: Timestamp) -> StoredEntry {
+    pub(super) fn next(self, id: MessageId, append: &Append, body: EntryBody, now: Timestamp) -> StoredEntry {
         StoredEntry {
             id,
             conversation: append.conversation,
@@ -283,7 +283,7 @@ mod tests {
             let message = end.next(
                 MessageId::from_bytes([1; 12]),
                 &append,
-                Body::Text(String::new()),
+                EntryBody::Text(String::new()),
                 Timestamp::from_millis(now),
             );
             assert_eq!((message.seq, message.at), (before.seq + 1, Timestamp::from_millis(at)));

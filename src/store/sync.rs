@@ -10,7 +10,7 @@ pub const SYNC_PART_BYTES: usize = 128 * 1024;
 
 /// What changed for a member, or the first part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
+pub struct Delta {
     /// The conversations, those with the newest entry first, with the latest entries that were missed.
     pub conversations: Vec<ConversationState>,
     /// The place of each in the list of all conversations: smaller further down.
@@ -23,7 +23,7 @@ pub struct Changes {
     pub full: bool,
     /// Whether there are conversations that the limit of the sync had no room for.
     pub more: bool,
-    /// Whether the list goes on below the last conversation of this part: [`ConversationStore::changes_below`](super::ConversationStore::changes_below).
+    /// Whether the list goes on below the last conversation of this part: [`ConversationStore::delta_below`](super::ConversationStore::delta_below).
     pub partial: bool,
 }
 
@@ -44,7 +44,7 @@ pub struct SyncPart {
     pub entries: usize,
 }
 
-impl Changes {
+impl Delta {
     /// Nothing, as of a position.
     #[must_use]
     pub fn none(StreamPosition { epoch, position }: StreamPosition, full: bool) -> Self {

@@ -18,7 +18,7 @@ async fn place(f: &Fixture) -> StreamPosition {
 async fn learns(f: &Fixture, member: MemberId, from: StreamPosition) -> u64 {
     let store = &f.store.conversations;
     let since = f.store.log.accepts(from).then_some(from.position);
-    let changes = store.changes(member, since).await.unwrap();
+    let changes = store.delta(member, since).await.unwrap();
     changes.conversations.first().map_or(0, |conversation| conversation.last_seq)
 }
 

@@ -200,7 +200,7 @@ async fn only_its_members_know_a_conversation(f: &Fixture) {
     let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1 };
     assert_eq!(f.apply(Command::Mark(mark)).await.unwrap_err(), Refusal::ConversationNotFound);
     assert!(f.store.conversations.history(eva, conversation, Range::Newest, 10).await.unwrap().is_none());
-    assert!(f.store.conversations.changes(eva, None).await.unwrap().conversations.is_empty());
+    assert!(f.store.conversations.delta(eva, None).await.unwrap().conversations.is_empty());
     let unknown = ConversationId::from_bytes([9; 12]);
     let append =
         Append { conversation: unknown, create: None, sender: ana, client_id: client_id(), content: "x".into() };
@@ -237,9 +237,8 @@ async fn unread_counts_the_messages_of_others(f: &Fixture) {
     for (from, to) in [(ana, ben), (ben, ana), (ana, ben), (ana, ben)] {
         f.say(from, to, "x").await;
     }
-    let unread = async |member: MemberId| {
-        f.store.conversations.changes(member, None).await.unwrap().conversations[0].unread.count
-    };
+    let unread =
+        async |member: MemberId| f.store.conversations.delta(member, None).await.unwrap().conversations[0].unread.count;
     assert_eq!((unread(ana).await, unread(ben).await), (1, 3));
     assert_eq!(f.mark(conversation, ben, MarkKind::Delivered, 4).await.2, None);
     assert_eq!(unread(ben).await, 3, "delivered is not read");
@@ -276,7 +275,7 @@ async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     let listed = f.store.conversations.list(ben, None, 10).await.unwrap().conversations.remove(0);
     assert_eq!((listed.unread.count, listed.unread.more), (limits::UNREAD_MAX, true));
     // Ana has 143 of Ben's left, and 1,007 of her own.
-    let listed = f.store.conversations.changes(ana, None).await.unwrap().conversations.remove(0);
+    let listed = f.store.conversations.delta(ana, None).await.unwrap().conversations.remove(0);
     assert_eq!((listed.unread.count, listed.unread.more), (143, false));
     f.mark(conversation, ben, MarkKind::Read, 8).await;
     assert_eq!(
@@ -415,7 +414,7 @@ async fn pages_of_large_messages_are_shorter(f: &Fixture) {
     assert_eq!(page(Range::After(5)).await, (vec![6], false));
     assert_eq!(page(Range::Newest).await, (vec![6], true));
     assert_eq!(page(Range::Before(5)).await, (vec![3, 4], true));
-    let state = f.store.conversations.changes(ben, None).await.unwrap().conversations.remove(0);
+    let state = f.store.conversations.delta(ben, None).await.unwrap().conversations.remove(0);
     assert_eq!((seqs(&state.entries), state.last_seq, state.unread.count), (vec![6], 6, 6));
 }
 
@@ -452,10 +451,10 @@ async fn changes_are_complete(f: &Fixture) {
     let with_ben = f.say(ben, ana, "1").await.conversation;
     let with_eva = f.say(eva, ana, "1").await.conversation;
     f.settle().await;
-    let start = f.store.conversations.changes(ana, None).await.unwrap();
+    let start = f.store.conversations.delta(ana, None).await.unwrap();
     assert!(start.full && !start.more);
     assert_eq!(start.conversations.iter().map(|c| c.id).collect::<Vec<_>>(), [with_eva, with_ben]);
-    let since = async |position| f.store.conversations.changes(ana, Some(position)).await.unwrap();
+    let since = async |position| f.store.conversations.delta(ana, Some(position)).await.unwrap();
 
     let nothing = since(start.position).await;
     assert!(!nothing.full && nothing.conversations.is_empty());
@@ -471,8 +470,8 @@ async fn missed_entries_are_bounded(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     f.say(ben, ana, "1").await;
     f.settle().await;
-    let start = f.store.conversations.changes(ana, None).await.unwrap();
-    let since = async |position| f.store.conversations.changes(ana, Some(position)).await.unwrap();
+    let start = f.store.conversations.delta(ana, None).await.unwrap();
+    let since = async |position| f.store.conversations.delta(ana, Some(position)).await.unwrap();
     let missed = limits::SYNC_MISSED_ENTRIES + 10;
     for _ in 0..missed {
         f.say(ben, ana, "x").await;
@@ -496,7 +495,7 @@ async fn changes_come_in_parts(f: &Fixture) {
         newest_first.insert(0, f.say(other, ana, &"x".repeat(30_000)).await.conversation);
     }
     f.settle().await;
-    let first = f.store.conversations.changes(ana, None).await.unwrap();
+    let first = f.store.conversations.delta(ana, None).await.unwrap();
     assert!(first.full && first.partial && !first.more);
     let begun = StreamPosition { epoch: first.epoch, position: first.position };
     let (mut listed, mut place) = (Vec::new(), None);
@@ -513,19 +512,19 @@ async fn changes_come_in_parts(f: &Fixture) {
             break;
         }
         let below = SyncPart { below: place, ..SyncPart::first(begun, None) };
-        part = f.store.conversations.changes_below(ana, below).await.unwrap().unwrap();
+        part = f.store.conversations.delta_below(ana, below).await.unwrap().unwrap();
     }
     assert_eq!(listed, newest_first);
 
     let room = SyncPart { conversations: 2, entries: 3, ..SyncPart::first(begun, None) };
-    let bounded = f.store.conversations.changes_below(ana, room).await.unwrap().unwrap();
+    let bounded = f.store.conversations.delta_below(ana, room).await.unwrap().unwrap();
     assert!(bounded.more && !bounded.partial);
     let entries: Vec<_> = bounded.conversations.iter().map(|conversation| conversation.entries.len()).collect();
     assert_eq!(entries, [2, 1]);
     let changed = SyncPart { changed: Some(first.position), ..SyncPart::first(begun, None) };
-    assert!(f.store.conversations.changes_below(ana, changed).await.unwrap().unwrap().conversations.is_empty());
+    assert!(f.store.conversations.delta_below(ana, changed).await.unwrap().unwrap().conversations.is_empty());
     let future = SyncPart::first(StreamPosition { position: Position(first.position.0 + 3_600_000), ..begun }, None);
-    assert_eq!(f.store.conversations.changes_below(ana, future).await.unwrap(), None, "another state of the store");
+    assert_eq!(f.store.conversations.delta_below(ana, future).await.unwrap(), None, "another state of the store");
 }
 
 async fn a_page_of_conversations_is_bounded_in_bytes(f: &Fixture) {
@@ -549,7 +548,7 @@ async fn a_position_from_the_future_gives_the_full_state(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     f.say(ben, ana, "1").await;
     let position = f.settle().await;
-    let changes = f.store.conversations.changes(ana, Some(Position(position.0 + 3_600_000))).await.unwrap();
+    let changes = f.store.conversations.delta(ana, Some(Position(position.0 + 3_600_000))).await.unwrap();
     assert!(changes.full);
     assert_eq!(changes.conversations.len(), 1);
     assert!(changes.position >= position && changes.position.0 < position.0 + 3_600_000);

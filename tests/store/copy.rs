@@ -66,7 +66,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
 
 /// What a member sees of everything.
 async fn view(f: &Fixture, member: MemberId) -> (Vec<ConversationState>, Vec<ConversationState>) {
-    let changes = f.store.conversations.changes(member, None).await.unwrap();
+    let changes = f.store.conversations.delta(member, None).await.unwrap();
     let listed = f.store.conversations.list(member, None::<Position>, 10).await.unwrap();
     let sorted = |mut conversations: Vec<ConversationState>| {
         for conversation in &mut conversations {
@@ -124,7 +124,7 @@ async fn everything_arrives_and_goes_on_from_there() {
     // At a time of its own: the order of two conversations of the same moment is not kept.
     file.wait(1);
     database.clock.set(file.now());
-    let before = database.store.conversations.changes(members[0], None).await.unwrap().conversations;
+    let before = database.store.conversations.delta(members[0], None).await.unwrap().conversations;
     let next = database.say(members[0], members[1], "on MongoDB").await;
     assert_eq!(next.seq, before.iter().find(|each| each.id == next.conversation).unwrap().last_seq + 1);
     database.change(members[1], Change::Tier(Tier::Infinity)).await;

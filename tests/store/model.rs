@@ -7,7 +7,7 @@ use members_book::{
     service::messaging::direct_conversation,
     store::{
         conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
-        entries::{Body, StoredEntry},
+        entries::{EntryBody, StoredEntry},
     },
 };
 use proptest::prelude::*;
@@ -129,7 +129,7 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 let model = models.entry(direct_conversation(members[*from], members[*to])).or_default();
                 let (seq, known, content) = model.say(members[*from], id(*client_id), content);
                 let Ok(Outcome::Appended(Appended { message, duplicate, .. })) = outcome else { panic!("{outcome:?}") };
-                assert_eq!((message.seq, duplicate, message.body), (seq, known, Body::Text(content)));
+                assert_eq!((message.seq, duplicate, message.body), (seq, known, EntryBody::Text(content)));
             }
             Step::Mark { from, to, kind, seq } => {
                 let Some(model) = models.get_mut(&direct_conversation(members[*from], members[*to])) else {
@@ -180,7 +180,7 @@ fn id(number: u8) -> ClientMessageId {
 
 async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
     for &member in members {
-        let changes = f.store.conversations.changes(member, None).await.unwrap();
+        let changes = f.store.conversations.delta(member, None).await.unwrap();
         let mine = models.keys().filter(|id| members.iter().any(|other| direct_conversation(member, *other) == **id));
         assert_eq!(changes.conversations.len(), mine.count());
         for conversation in changes.conversations {
@@ -203,7 +203,7 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
 }
 
 fn parts(entry: StoredEntry) -> (u64, MemberId, ClientMessageId, String) {
-    let StoredEntry { seq, sender, client_id, body: Body::Text(content), .. } = entry;
+    let StoredEntry { seq, sender, client_id, body: EntryBody::Text(content), .. } = entry;
     (seq, sender, client_id, content)
 }
 

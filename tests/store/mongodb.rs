@@ -108,7 +108,7 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
             acknowledged.iter().filter(|((conversation, _), _)| *conversation == direct_conversation(ana, other));
         assert_eq!(log, of_this.map(|(_, message)| message.clone()).collect::<Vec<_>>());
     }
-    let changes = reader.store.conversations.changes(ana, None).await.unwrap();
+    let changes = reader.store.conversations.delta(ana, None).await.unwrap();
     for conversation in changes.conversations {
         let last = acknowledged.keys().filter(|(id, _)| *id == conversation.id).map(|(_, seq)| *seq).max();
         assert_eq!(Some(conversation.last_seq), last, "the conversation knows of its newest entry");
@@ -152,14 +152,14 @@ async fn a_cursor_is_good_on_every_node() {
     assert_eq!(one.store.backend.store_id(), other.store.backend.store_id());
     for (from, to) in [(&one, &other), (&other, &one)] {
         from.settle().await;
-        let since = from.store.conversations.changes(ben, None).await.unwrap().position;
+        let since = from.store.conversations.delta(ben, None).await.unwrap().position;
         let written = to.say(ana, ben, "more").await;
-        let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
+        let changes = from.store.conversations.delta(ben, Some(since)).await.unwrap();
         assert!(!changes.full);
         assert_eq!(changes.conversations[0].last_seq, written.seq);
         let mark = Mark { conversation: written.conversation, member: ben, kind: MarkKind::Read, seq: written.seq };
         to.apply(Command::Mark(mark)).await.unwrap();
-        let changes = from.store.conversations.changes(ben, Some(since)).await.unwrap();
+        let changes = from.store.conversations.delta(ben, Some(since)).await.unwrap();
         assert_eq!(changes.conversations[0].unread.count, 0);
     }
 }
@@ -182,7 +182,7 @@ async fn cursors_taken_during_writes_skip_nothing() {
     while !done {
         done = writing.is_finished();
         reader.store.log.position().await.unwrap();
-        let changes = reader.store.conversations.changes(ben, cursor).await.unwrap();
+        let changes = reader.store.conversations.delta(ben, cursor).await.unwrap();
         for conversation in changes.conversations {
             known = known.max(conversation.last_seq);
         }
@@ -427,7 +427,7 @@ async fn a_dead_node_is_looked_after() {
     let conversations = database.collection::<Document>("conversations");
     let forget = doc! { "$set": { "last_seq": 0_i64 } };
     conversations.update_one(doc! { "_id": conversation }, forget).await.unwrap();
-    assert!(f.store.conversations.changes(ben, None).await.unwrap().conversations.is_empty());
+    assert!(f.store.conversations.delta(ben, None).await.unwrap().conversations.is_empty());
     let dead = doc! { "_id": ObjectId::new(), "at": mongodb::bson::DateTime::from_millis(f.now().as_millis()) };
     database.collection::<Document>("nodes").insert_one(dead).await.unwrap();
     let another = Fixture::mongodb_in(Arc::clone(f.database.as_ref().unwrap()));
@@ -439,7 +439,7 @@ async fn a_dead_node_is_looked_after() {
     assert!(matches!(&*applied.outcomes, [Ok(Outcome::Refreshed)]));
     assert_eq!(applied.untold.iter().map(|untold| untold.message.seq).collect::<Vec<_>>(), [1]);
     recovery.finished(unfinished).await.unwrap();
-    assert_eq!(store.changes(ben, None).await.unwrap().conversations.remove(0).last_seq, 1);
+    assert_eq!(store.delta(ben, None).await.unwrap().conversations.remove(0).last_seq, 1);
     let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
     assert_eq!(nodes, 2, "the dead node is off the list");
     assert!(recovery.unfinished().await.unwrap().conversations.is_empty());

@@ -94,6 +94,6 @@ async fn a_batch_that_is_refused_half_way_has_an_outcome_for_each_message() {
     }
     let next = f.say(ben, ana, "next").await.seq;
     assert_eq!(next, outcomes.len() as u64 + 2, "without a hole");
-    let changes = f.store.conversations.changes(ben, None).await.unwrap();
+    let changes = f.store.conversations.delta(ben, None).await.unwrap();
     assert_eq!(changes.conversations[0].last_seq, next);
 }

@@ -1,4 +1,4 @@
-//! The protocol without a network: frames, answers and time in, effects out.
+//! The protocol without a network: frames, answers and time in, actions out.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -30,7 +30,7 @@ const HELLO: &str = r#"{"type":"hello","id":"h","token":"t","device":{"id":"d","
 struct Bench {
     machine: Machine,
     now: Moment,
-    effects: Vec<Effect>,
+    actions: Vec<Action>,
     tickets: VecDeque<Ticket>,
 }
 
@@ -57,13 +57,13 @@ impl Bench {
         let signed_in = SignedIn { connection: Arc::new(connection), expires_at: now.time.after(lifetime) };
         let (machine, welcome) = Machine::welcome(&TIMING, now, Some(&"h".parse().unwrap()), &signed_in);
         (
-            Self { machine, now, effects: Vec::new(), tickets: VecDeque::new() },
+            Self { machine, now, actions: Vec::new(), tickets: VecDeque::new() },
             Envelope::decode(welcome.text()).unwrap(),
         )
     }
 
     fn text(&mut self, text: &str) -> Vec<Seen> {
-        self.machine.text(self.now, text, &mut self.effects);
+        self.machine.text(self.now, text, &mut self.actions);
         self.seen()
     }
 
@@ -79,7 +79,7 @@ impl Bench {
                 Ok(())
             }
             Err(failure) => {
-                self.machine.reply(self.now, Reply { ticket, result: Err(failure) }, &mut self.effects);
+                self.machine.reply(self.now, Reply { ticket, result: Err(failure) }, &mut self.actions);
                 Err(self.seen())
             }
         }
@@ -88,7 +88,7 @@ impl Bench {
     /// Answers the oldest request that was not answered yet.
     fn reply(&mut self, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let ticket = self.tickets.pop_front().unwrap();
-        self.machine.reply(self.now, Reply { ticket, result: result.map(Some) }, &mut self.effects);
+        self.machine.reply(self.now, Reply { ticket, result: result.map(Some) }, &mut self.actions);
         self.seen()
     }
 
@@ -98,7 +98,7 @@ impl Bench {
         let mut seen = Vec::new();
         while self.machine.deadline() <= until && !seen.iter().any(|seen| matches!(seen, Seen::Close(_))) {
             self.pass_to(self.machine.deadline());
-            self.machine.tick(self.now.instant, &mut self.effects);
+            self.machine.tick(self.now.instant, &mut self.actions);
             seen.extend(self.seen());
         }
         self.pass_to(until);
@@ -111,16 +111,16 @@ impl Bench {
     }
 
     fn seen(&mut self) -> Vec<Seen> {
-        let tickets = self.effects.iter().filter_map(|effect| match effect {
-            Effect::Call(ticket, _) => Some(*ticket),
+        let tickets = self.actions.iter().filter_map(|action| match action {
+            Action::Call(ticket, _) => Some(*ticket),
             _ => None,
         });
         self.tickets.extend(tickets);
-        self.effects.drain(..).map(Seen::from).collect()
+        self.actions.drain(..).map(Seen::from).collect()
     }
 }
 
-/// An effect in a form that can be compared.
+/// An action in a form that can be compared.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Sent(Option<String>, ServerFrame),
@@ -129,17 +129,17 @@ enum Seen {
     Close(u16),
 }
 
-impl From<Effect> for Seen {
-    fn from(effect: Effect) -> Self {
+impl From<Action> for Seen {
+    fn from(action: Action) -> Self {
         let text = |id: RequestId| id.as_str().to_owned();
-        match effect {
-            Effect::Send(frame) => {
+        match action {
+            Action::Send(frame) => {
                 let Envelope { id, frame } = Envelope::decode(frame.text()).unwrap();
                 Self::Sent(id.map(text), frame)
             }
-            Effect::Call(_, call) => Self::Call(call),
-            Effect::StopTyping(target) => Self::StopTyping(target),
-            Effect::Close(close) => Self::Close(close.code.number()),
+            Action::Call(_, call) => Self::Call(call),
+            Action::StopTyping(target) => Self::StopTyping(target),
+            Action::Close(close) => Self::Close(close.code.number()),
         }
     }
 }
@@ -189,7 +189,7 @@ fn silence_closes_with_4408_after_two_and_a_half_heartbeats_and_any_frame_breaks
 fn after_a_stall_of_the_process_what_waits_in_the_socket_is_read_before_the_connection_is_given_up() {
     let mut bench = Bench::open();
     bench.pass_to(bench.now.instant + Duration::from_secs(120));
-    bench.machine.tick(bench.now.instant, &mut bench.effects);
+    bench.machine.tick(bench.now.instant, &mut bench.actions);
     assert_eq!(bench.seen(), [], "its heartbeats may be there already");
     assert!(bench.machine.can_read());
     bench.text(r#"{"type":"ping"}"#);
@@ -305,12 +305,12 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
     let mut bench = Bench::open();
     let limited = || Failure::of(ErrorCode::RateLimited).retry_after(Duration::from_millis(1_500));
     for _ in 0..RATE_LIMITED_MAX {
-        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.effects);
+        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.actions);
         let seen = bench.seen();
         let [Seen::Sent(Some(id), ServerFrame::Error(error))] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((id.as_str(), error.code, error.retry_after_ms), ("9", ErrorCode::RateLimited, Some(1_500)));
     }
-    bench.machine.too_much(bench.now, "{}", limited(), &mut bench.effects);
+    bench.machine.too_much(bench.now, "{}", limited(), &mut bench.actions);
     assert_eq!(bench.seen()[1], Seen::Close(4429));
 }
 
@@ -351,7 +351,7 @@ fn a_success_without_anything_to_be_said_is_not_answered_and_makes_room() {
     assert!(bench.machine.is_busy());
     let ticket = bench.tickets.pop_front().unwrap();
     for _ in 0..2 {
-        bench.machine.reply(bench.now, Reply { ticket, result: Ok(None) }, &mut bench.effects);
+        bench.machine.reply(bench.now, Reply { ticket, result: Ok(None) }, &mut bench.actions);
         assert_eq!(bench.seen(), []);
     }
     assert!(!bench.machine.is_busy());
@@ -399,10 +399,10 @@ fn typing_in_too_many_places_stops_the_oldest() {
 #[test]
 fn after_the_order_to_close_nothing_is_taken() {
     let mut bench = Bench::open();
-    bench.machine.violation(CloseCode::UnsupportedData, &mut bench.effects);
+    bench.machine.violation(CloseCode::UnsupportedData, &mut bench.actions);
     assert_eq!(bench.seen(), [Seen::Close(1003)]);
     assert_eq!(bench.text(r#"{"type":"ping","id":"1"}"#), []);
-    bench.machine.violation(CloseCode::TooLarge, &mut bench.effects);
+    bench.machine.violation(CloseCode::TooLarge, &mut bench.actions);
     assert_eq!(bench.seen(), [], "the first reason counts");
 }
 

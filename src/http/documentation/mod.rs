@@ -77,7 +77,7 @@ fn headers(content_type: &'static str, cache: &'static str) -> [(HeaderName, Hea
 }
 
 fn document(document: &Document, request: &HeaderMap) -> Response {
-    (headers("application/json", "no-cache"), document.answer(request)).into_response()
+    (headers("application/json", "no-cache"), document.response(request)).into_response()
 }
 
 fn page(html: &'static str, policy: &'static str) -> Response {

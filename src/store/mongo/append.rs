@@ -30,7 +30,7 @@ use super::{
 use crate::store::{
     StoreError,
     conversations::Append,
-    entries::{Body, StoredEntry},
+    entries::{EntryBody, StoredEntry},
 };
 
 /// Messages in one insert.
@@ -203,7 +203,7 @@ fn number(
         };
         let state = &conversation.state;
         let end = newest.entry(append.conversation).or_insert(state.end);
-        let message = end.next(*id, append, Body::Text(append.content.clone()), now);
+        let message = end.next(*id, append, EntryBody::Text(append.content.clone()), now);
         end.reach(message.seq, message.at);
         let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
         documents.push(document(&message, others.next().copied(), core));

@@ -19,7 +19,7 @@ use super::{
     db::Db,
     document::{ConversationDoc, MessageDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
-    history::{self, Order},
+    history::{self, Direction},
     log, recovery,
     turns::PARALLEL,
     unread,
@@ -34,7 +34,7 @@ use crate::{
         },
         entries::StoredEntry,
         pages::{List, Part},
-        sync::{Changes, SyncPart},
+        sync::{Delta, SyncPart},
         turns::{Caller, Turn},
     },
 };
@@ -78,7 +78,7 @@ async fn complete(
     // About: the stamp of an entry is an estimate. A gap shows in `seq`.
     let is_new = |message: &MessageDoc| since.is_none_or(|since| message.stamp > since);
     let range = (last_seq.saturating_sub(limit), last_seq);
-    let mut taken = history::entries(db, document.id, range, Order::NewestFirst, is_new).await?;
+    let mut taken = history::entries(db, document.id, range, Direction::NewestFirst, is_new).await?;
     taken.reverse();
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
     Ok(ConversationState {
@@ -107,7 +107,7 @@ async fn complete_part(
     member: MemberId,
     mut found: Vec<ConversationDoc>,
     part: &SyncPart,
-) -> Result<Changes, Fault> {
+) -> Result<Delta, Fault> {
     let since = part.since.map(|Position(since)| since.saturating_sub(core.link.horizon.window()));
     let since = since.map(|since| DateTime::from_millis(signed(since)));
     let (each, mut filled) = (part.entries_each(), Part::new(part, found.len()));
@@ -122,7 +122,7 @@ async fn complete_part(
         let Some(conversation) = completed.try_next().await? else { break };
         filled.push(place, conversation);
     }
-    Ok(filled.into_changes())
+    Ok(filled.into_delta())
 }
 
 async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize) -> Result<ConversationPage, Fault> {
@@ -146,7 +146,7 @@ async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize)
     Ok(ConversationPage { conversations, next })
 }
 
-async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Changes, Fault> {
+async fn delta(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Delta, Fault> {
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
     let StreamPosition { epoch, position } = horizon.now();
@@ -164,7 +164,7 @@ async fn changes(core: &Core, db: &Db, member: MemberId, since: Option<Position>
     complete_part(core, db, member, found, &SyncPart::first(StreamPosition { epoch, position }, None)).await
 }
 
-async fn changes_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Changes>, Fault> {
+async fn delta_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Delta>, Fault> {
     let horizon = &core.link.horizon;
     let StreamPosition { epoch, position } = horizon.now();
     if !horizon.accepts(part.begun) {
@@ -379,11 +379,11 @@ impl ConversationStore for Mongo {
         .await
     }
 
-    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
-        self.read(Turn::heavy(member), async move |core, db| changes(&core, &db, member, since).await).await
+    async fn delta(&self, member: MemberId, since: Option<Position>) -> Result<Delta, StoreError> {
+        self.read(Turn::heavy(member), async move |core, db| delta(&core, &db, member, since).await).await
     }
 
-    async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
-        self.read(Turn::heavy(member), async move |core, db| changes_below(&core, &db, member, &part).await).await
+    async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, StoreError> {
+        self.read(Turn::heavy(member), async move |core, db| delta_below(&core, &db, member, &part).await).await
     }
 }

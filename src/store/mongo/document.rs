@@ -13,7 +13,7 @@ use super::fault::Fault;
 use crate::{
     store::{
         conversations::Membership,
-        entries::{Body, Format, StoredEntry},
+        entries::{EntryBody, Format, StoredEntry},
         members::{Contact, MemberRecord, StoredProfile, StoredVisibility, email_key},
         rules,
     },
@@ -209,7 +209,7 @@ pub(super) struct MessageDoc {
 impl MessageDoc {
     /// The entry that it is.
     pub(super) fn into_entry(self) -> Result<StoredEntry, Fault> {
-        let body = u8::try_from(self.format).ok().and_then(|format| Body::read(Format(format), self.content));
+        let body = u8::try_from(self.format).ok().and_then(|format| EntryBody::read(Format(format), self.content));
         let newer = || Fault::Data("an entry has a form of a newer version of the server".to_owned());
         Ok(StoredEntry {
             id: MessageId::from_bytes(self.id.bytes()),

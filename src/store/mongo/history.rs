@@ -20,7 +20,7 @@ use crate::store::{
 
 /// In which order entries are read, until a page has no room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Direction {
     OldestFirst,
     NewestFirst,
 }
@@ -30,7 +30,7 @@ pub(super) async fn entries(
     db: &Db,
     conversation: ObjectId,
     (after, to): (u64, u64),
-    order: Order,
+    order: Direction,
     wanted: impl Fn(&MessageDoc) -> bool,
 ) -> Result<Vec<StoredEntry>, Fault> {
     let mut page = Entries::new();
@@ -38,7 +38,7 @@ pub(super) async fn entries(
         return Ok(page.into_vec());
     }
     let filter = doc! { "conversation_id": conversation, "seq": { "$gt": signed(after), "$lte": signed(to) } };
-    let direction = if order == Order::OldestFirst { 1 } else { -1 };
+    let direction = if order == Direction::OldestFirst { 1 } else { -1 };
     // No more than there are, so that the cursor of a short range ends with its first batch.
     let options = FindOptions::builder().sort(doc! { "seq": direction }).limit(signed(to - after)).build();
     let mut unreadable = None;
@@ -87,7 +87,7 @@ pub(super) async fn history(
         }
         Range::After(seq) => (seq, seq.saturating_add(size).min(last_seq)),
     };
-    let order = if ascending { Order::OldestFirst } else { Order::NewestFirst };
+    let order = if ascending { Direction::OldestFirst } else { Direction::NewestFirst };
     let mut page = entries(db, document.id, (after, to), order, |_| true).await?;
     // A log has no holes: what there is beyond the page follows from its ends.
     let more = match page.last().map(|entry| entry.seq) {

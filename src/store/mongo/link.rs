@@ -34,7 +34,7 @@ use super::{
     fault::{Fault, store_error},
     horizon::Horizon,
     migrations,
-    nodes::{self, Admission, Identity, Joining, Nodes},
+    nodes::{self, Identity, Joining, Nodes, Standing},
     pulse::{Beaten, Pulse},
     unavailable,
 };
@@ -265,15 +265,15 @@ impl Link {
             return Err(StoreError::Timeout.into());
         };
         Ok(match joining.look(db, &self.identity, at).await? {
-            Admission::Granted => {
+            Standing::Granted => {
                 if self.identity.nodes == Nodes::Alone {
                     self.pulse.serve_alone(self.identity.node);
                 }
                 self.joined.store(true, Ordering::Release);
                 Attempt::Joined(asked)
             }
-            Admission::Watching(who) => Attempt::Watching(who),
-            Admission::Refused(why) => Attempt::Refused(why),
+            Standing::Watching(who) => Attempt::Watching(who),
+            Standing::Refused(why) => Attempt::Refused(why),
         })
     }
 

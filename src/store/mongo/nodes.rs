@@ -122,7 +122,7 @@ fn began_of(stat: &str) -> Option<i64> {
 
 /// Whether this node may serve.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum Standing {
     /// It may.
     Granted,
     /// Others may be alive; for people.
@@ -143,13 +143,13 @@ impl Joining {
     }
 
     /// Looks once; `at` is our own latest beat.
-    pub(super) async fn look(&mut self, db: &Db, identity: &Identity, at: DateTime) -> Result<Admission, Fault> {
+    pub(super) async fn look(&mut self, db: &Db, identity: &Identity, at: DateTime) -> Result<Standing, Fault> {
         if identity.nodes == Nodes::Alone {
             let asked = Instant::now();
             let own = identity.node;
             let others = db.within(async move |db| others(&db, own).await).await?;
             match self.judge(identity, &others, at, (asked, Instant::now())) {
-                Admission::Granted => db.within(async move |db| record::hold(&db, own).await).await?,
+                Standing::Granted => db.within(async move |db| record::hold(&db, own).await).await?,
                 not_yet => return Ok(not_yet),
             }
         }
@@ -161,7 +161,7 @@ impl Joining {
             };
             db.within(join).await?;
         }
-        Ok(Admission::Granted)
+        Ok(Standing::Granted)
     }
 
     /// Judges what was answered between two moments.
@@ -171,7 +171,7 @@ impl Joining {
         others: &[Document],
         ours: DateTime,
         (asked, answered): (Instant, Instant),
-    ) -> Admission {
+    ) -> Standing {
         let mut watched = None;
         for other in others.iter().filter(|other| identity.may_be_alive(other, ours)) {
             let (Ok(id), Ok(at)) = (other.get_object_id("_id"), other.get_datetime("at")) else { continue };
@@ -182,13 +182,13 @@ impl Joining {
                 if asked.saturating_duration_since(first) < WATCH {
                     watched = Some(who);
                 } else if identity.sees(other) == Some(true) {
-                    return Admission::Refused(format!(
+                    return Standing::Refused(format!(
                         "another server uses this database: {who}. It is silent, but its process exists on this machine; \
                          it may be paused. Stop it first, or set ALLOW_SEVERAL_NODES=experimental"
                     ));
                 }
             } else if other.get_bool("joined").unwrap_or(false) || id < identity.node {
-                return Admission::Refused(format!(
+                return Standing::Refused(format!(
                     "another server uses this database: {who}. With several servers clients miss messages; stop the \
                      other one first, or set ALLOW_SEVERAL_NODES=experimental"
                 ));
@@ -197,7 +197,7 @@ impl Joining {
                 watched = Some(who);
             }
         }
-        watched.map_or(Admission::Granted, Admission::Watching)
+        watched.map_or(Standing::Granted, Standing::Watching)
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// Judges what is answered at once, shortly after the beats of these tests.
-    fn judge(joining: &mut Joining, identity: &Identity, others: &[Document]) -> Admission {
+    fn judge(joining: &mut Joining, identity: &Identity, others: &[Document]) -> Standing {
         let now = Instant::now();
         joining.judge(identity, others, DateTime::from_millis(3_000), (now, now))
     }
@@ -265,8 +265,8 @@ mod tests {
     async fn who_beats_is_alive_and_is_named() {
         let (identity, mut joining) = (identity(), Joining::new());
         let look = |joining: &mut Joining, at| judge(joining, &identity, &[other(9, at, true)]);
-        assert!(matches!(look(&mut joining, 1_000), Admission::Watching(_)));
-        let Admission::Refused(why) = look(&mut joining, 2_000) else { panic!() };
+        assert!(matches!(look(&mut joining, 1_000), Standing::Watching(_)));
+        let Standing::Refused(why) = look(&mut joining, 2_000) else { panic!() };
         for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "ALLOW_SEVERAL_NODES=experimental"] {
             assert!(why.contains(part), "{part} is not in: {why}");
         }
@@ -276,20 +276,20 @@ mod tests {
     async fn who_is_silent_is_dead() {
         let (identity, mut joining) = (identity(), Joining::new());
         let look = |joining: &mut Joining| judge(joining, &identity, &[other(9, 1_000, true)]);
-        assert!(matches!(look(&mut joining), Admission::Watching(_)));
+        assert!(matches!(look(&mut joining), Standing::Watching(_)));
         tokio::time::advance(WATCH).await;
-        assert_eq!(look(&mut joining), Admission::Granted);
+        assert_eq!(look(&mut joining), Standing::Granted);
     }
 
     #[tokio::test(start_paused = true)]
     async fn of_two_that_come_together_one_stays() {
         let (identity, mut joining) = (identity(), Joining::new());
         let look = |joining: &mut Joining, id, at| judge(joining, &identity, &[other(id, at, false)]);
-        assert!(matches!(look(&mut joining, 4, 1_000), Admission::Watching(_)));
-        assert!(matches!(look(&mut joining, 4, 2_000), Admission::Refused(_)));
-        assert!(matches!(look(&mut joining, 6, 1_000), Admission::Watching(_)));
-        assert!(matches!(look(&mut joining, 6, 2_000), Admission::Watching(_)), "the other one gives way");
-        assert_eq!(judge(&mut joining, &identity, &[]), Admission::Granted);
+        assert!(matches!(look(&mut joining, 4, 1_000), Standing::Watching(_)));
+        assert!(matches!(look(&mut joining, 4, 2_000), Standing::Refused(_)));
+        assert!(matches!(look(&mut joining, 6, 1_000), Standing::Watching(_)));
+        assert!(matches!(look(&mut joining, 6, 2_000), Standing::Watching(_)), "the other one gives way");
+        assert_eq!(judge(&mut joining, &identity, &[]), Standing::Granted);
     }
 
     #[tokio::test(start_paused = true)]
@@ -297,10 +297,10 @@ mod tests {
         let identity = identity();
         let mut here = here(&identity, 1_000);
         // Another node in this very process is alive.
-        assert!(matches!(judge(&mut Joining::new(), &identity, &[here.clone()]), Admission::Watching(_)));
+        assert!(matches!(judge(&mut Joining::new(), &identity, &[here.clone()]), Standing::Watching(_)));
         // The process id belongs to another process by now.
         here.insert("began", identity.began + 1);
-        assert_eq!(judge(&mut Joining::new(), &identity, &[here]), Admission::Granted);
+        assert_eq!(judge(&mut Joining::new(), &identity, &[here]), Standing::Granted);
     }
 
     /// One that is paused, for however long.
@@ -308,13 +308,13 @@ mod tests {
     async fn a_process_of_this_machine_that_exists_is_alive_however_silent() {
         let (identity, mut joining) = (identity(), Joining::new());
         let hours_ago = here(&identity, 3_000 - 10_000_000);
-        assert!(matches!(judge(&mut joining, &identity, std::slice::from_ref(&hours_ago)), Admission::Watching(_)));
+        assert!(matches!(judge(&mut joining, &identity, std::slice::from_ref(&hours_ago)), Standing::Watching(_)));
         tokio::time::advance(WATCH).await;
-        let Admission::Refused(why) = judge(&mut joining, &identity, &[hours_ago]) else { panic!() };
+        let Standing::Refused(why) = judge(&mut joining, &identity, &[hours_ago]) else { panic!() };
         assert!(why.contains(&identity.pid.to_string()) && why.contains("paused"), "{why}");
         // Nobody can know that of another machine.
         let elsewhere = other(9, 3_000 - 10_000_000, true);
-        assert_eq!(judge(&mut Joining::new(), &identity, &[elsewhere]), Admission::Granted);
+        assert_eq!(judge(&mut Joining::new(), &identity, &[elsewhere]), Standing::Granted);
     }
 
     /// The answer is late, not the other node.
@@ -323,8 +323,8 @@ mod tests {
         let (identity, mut joining) = (identity(), Joining::new());
         let (others, ours, asked) = ([other(9, 1_000, true)], DateTime::from_millis(3_000), Instant::now());
         let answered = asked + WATCH;
-        assert!(matches!(joining.judge(&identity, &others, ours, (asked, asked)), Admission::Watching(_)));
-        assert!(matches!(joining.judge(&identity, &others, ours, (asked, answered)), Admission::Watching(_)));
+        assert!(matches!(joining.judge(&identity, &others, ours, (asked, asked)), Standing::Watching(_)));
+        assert!(matches!(joining.judge(&identity, &others, ours, (asked, answered)), Standing::Watching(_)));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
         },
         entries::StoredEntry,
         pages::{Entries, List, Part},
-        sync::{Changes, SyncPart},
+        sync::{Delta, SyncPart},
         turns::{Caller, Turn},
     },
 };
@@ -157,12 +157,7 @@ fn list(
     Ok(ConversationPage { conversations, next })
 }
 
-fn changes(
-    connection: &Connection,
-    epoch: Epoch,
-    member: MemberId,
-    since: Option<Position>,
-) -> rusqlite::Result<Changes> {
+fn delta(connection: &Connection, epoch: Epoch, member: MemberId, since: Option<Position>) -> rusqlite::Result<Delta> {
     let position = position(connection)?;
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
@@ -176,12 +171,12 @@ fn changes(
     complete_part(connection, &found, &part)
 }
 
-fn changes_below(
+fn delta_below(
     connection: &Connection,
     epoch: Epoch,
     member: MemberId,
     part: &SyncPart,
-) -> rusqlite::Result<Option<Changes>> {
+) -> rusqlite::Result<Option<Delta>> {
     let position = position(connection)?;
     if part.begun.position > position {
         return Ok(None);
@@ -194,14 +189,14 @@ fn changes_below(
 }
 
 /// Completes conversations with their entries, as many as a part of a sync holds.
-fn complete_part(connection: &Connection, found: &[ConversationRow], part: &SyncPart) -> rusqlite::Result<Changes> {
+fn complete_part(connection: &Connection, found: &[ConversationRow], part: &SyncPart) -> rusqlite::Result<Delta> {
     let since = part.since.map_or(0, |Position(since)| since);
     let mut filled = Part::new(part, found.len());
     for row in found {
         let Some(limit) = filled.next() else { break };
         filled.push(Position(row.last_position), row.complete(connection, since, limit)?);
     }
-    Ok(filled.into_changes())
+    Ok(filled.into_delta())
 }
 
 fn position(connection: &Connection) -> rusqlite::Result<Position> {
@@ -376,15 +371,15 @@ impl ConversationStore for Sqlite {
         .await
     }
 
-    async fn changes(&self, member: MemberId, since: Option<Position>) -> Result<Changes, StoreError> {
+    async fn delta(&self, member: MemberId, since: Option<Position>) -> Result<Delta, StoreError> {
         let epoch = self.epochs.current();
-        let read = move |connection: &Connection| changes(connection, epoch, member, since);
+        let read = move |connection: &Connection| delta(connection, epoch, member, since);
         self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 
-    async fn changes_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Changes>, StoreError> {
+    async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, StoreError> {
         let epoch = self.epochs.current();
-        let read = move |connection: &Connection| changes_below(connection, epoch, member, &part);
+        let read = move |connection: &Connection| delta_below(connection, epoch, member, &part);
         self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use super::row::{inconsistent, time};
 use crate::store::{
     conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
-    entries::{Body, Format, StoredEntry},
+    entries::{EntryBody, Format, StoredEntry},
     pages::Entries,
 };
 
@@ -29,8 +29,8 @@ pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Re
 }
 
 /// What a row of `entries` says.
-pub(super) fn body(row: &Row<'_>) -> rusqlite::Result<Body> {
-    let body = Body::read(Format(row.get("format")?), row.get("content")?);
+pub(super) fn body(row: &Row<'_>) -> rusqlite::Result<EntryBody> {
+    let body = EntryBody::read(Format(row.get("format")?), row.get("content")?);
     body.ok_or_else(|| inconsistent("an entry has a form of a newer version of the server"))
 }
 

@@ -25,7 +25,7 @@ use crate::{
         conversations::{
             Append, Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, UnreadCount,
         },
-        entries::{Body, StoredEntry},
+        entries::{EntryBody, StoredEntry},
         rules::{self, End, MemberFacts, Reached, Verdict},
     },
 };
@@ -208,7 +208,7 @@ fn append_message(
         let first = first_message(tx.connection, state, &append, sender)?;
         return Ok(first.map(|message| duplicate(message, state)).ok_or(refusal));
     }
-    let body = Body::Text(std::mem::take(&mut append.content));
+    let body = EntryBody::Text(std::mem::take(&mut append.content));
     let message = state.end.next(tx.ids.message(), &append, body, now);
     let position = tx.memory.position + 1;
     let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));

@@ -163,7 +163,7 @@ impl Sqlite {
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let answer = self.writer.submit(work);
-        self.count_error(self.answer(answer).await)
+        self.count_error(self.wait_for(answer).await)
     }
 
     /// Runs `work` on a reading connection when it is its turn.
@@ -174,7 +174,7 @@ impl Sqlite {
     {
         let started = tokio::time::Instant::now();
         let answer = self.readers.submit(turn, work);
-        let answer = self.count_error(self.answer(answer).await);
+        let answer = self.count_error(self.wait_for(answer).await);
         self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
     }
@@ -189,7 +189,7 @@ impl Sqlite {
         }
     }
 
-    async fn answer<T>(
+    async fn wait_for<T>(
         &self,
         answer: Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>,
     ) -> Result<T, StoreError> {

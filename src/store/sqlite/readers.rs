@@ -18,7 +18,7 @@ use crate::{
     supervisor::Supervisor,
 };
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 /// A pool of reading connections, each with a thread.
 pub(super) struct Readers {
@@ -34,7 +34,7 @@ struct Waiting {
 }
 
 struct State {
-    queue: Queue<Job>,
+    queue: Queue<ReadJob>,
     /// Threads that sleep: with none there is nobody to be woken, which is a call of the kernel.
     asleep: usize,
     is_closed: bool,
@@ -47,7 +47,7 @@ impl Waiting {
     }
 
     /// The next read for a thread, after one of a weight that it has `finished`; `None` at the end.
-    fn next(&self, finished: Option<Weight>) -> Option<(Job, Weight)> {
+    fn next(&self, finished: Option<Weight>) -> Option<(ReadJob, Weight)> {
         let mut state = self.lock();
         if let Some(weight) = finished {
             state.queue.finished(weight);
@@ -91,7 +91,7 @@ impl Readers {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: ReadJob = Box::new(move |connection| {
             // Whoever stopped waiting needs no answer.
             if !sender.is_closed() {
                 let _ = sender.send(work(connection).map_err(row::store_error));

@@ -71,7 +71,7 @@ impl Memory {
 }
 
 /// Something to be done in a transaction, and somebody to be told.
-trait Job: Send {
+trait Write: Send {
     /// Does it. An error undoes all that this job did.
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     /// Tells whoever waits, after the commit.
@@ -84,7 +84,7 @@ struct Call<T, F> {
     answer: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Call<T, F>
+impl<T, F> Write for Call<T, F>
 where
     T: Send,
     F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send,
@@ -106,7 +106,7 @@ where
 
 /// The handle of the writing thread.
 pub(super) struct Writer {
-    queue: Mutex<Option<Sender<Box<dyn Job>>>>,
+    queue: Mutex<Option<Sender<Box<dyn Write>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     health: Arc<Health>,
     /// When it was last tried whether the file can be written again.
@@ -232,7 +232,7 @@ impl Health {
 }
 
 impl WriterThread {
-    fn run(mut self, queue: &Receiver<Box<dyn Job>>) {
+    fn run(mut self, queue: &Receiver<Box<dyn Write>>) {
         Checkpoints::attach(&self.connection);
         let mut batch = Vec::new();
         while let Ok(first) = queue.recv() {
@@ -252,7 +252,7 @@ impl WriterThread {
     }
 
     /// Commits a batch and tells everybody in it.
-    fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
+    fn commit(&mut self, batch: &mut Vec<Box<dyn Write>>) {
         let mut failures = Vec::new();
         self.health.lock().busy_since = Some(Instant::now());
         let before = self.connection.total_changes();
@@ -272,7 +272,7 @@ impl WriterThread {
     /// Runs every job in one transaction. A job that fails alone is undone alone and listed in `failures`.
     fn transaction(
         &mut self,
-        batch: &mut [Box<dyn Job>],
+        batch: &mut [Box<dyn Write>],
         failures: &mut Vec<(usize, StoreError)>,
     ) -> Result<(), StoreError> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
@@ -369,7 +369,7 @@ mod tests {
             Err(rusqlite::Error::QueryReturnedNoRows)
         };
         let look = move |tx: &mut Tx<'_>| Ok(tx.memory.members.get(&member).is_some());
-        let mut batch: Vec<Box<dyn Job>> = vec![
+        let mut batch: Vec<Box<dyn Write>> = vec![
             Box::new(Call { work: Some(remember), value: None, answer: failed }),
             Box::new(Call { work: Some(look), value: None, answer: good }),
         ];

@@ -13,7 +13,7 @@ use super::{
     Context,
     machine::Moment,
     socket::{Gone, Socket, close_code},
-    stranger::Refusal,
+    stranger::Farewell,
 };
 use crate::{
     admission::Place,
@@ -55,7 +55,7 @@ pub(super) fn heard(message: Option<Result<Message, tungstenite::Error>>) -> Res
 }
 
 /// The socket, and what belongs to it.
-pub(super) struct Link<S> {
+pub(super) struct Transport<S> {
     pub(super) socket: Socket<S>,
     pub(super) outbox: Arc<Outbox>,
     /// Among the connections that there is room for; nothing for one that is not counted.
@@ -69,13 +69,13 @@ pub(super) struct Link<S> {
     pub(super) context: Arc<Context>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
     pub(super) fn now(&self) -> Moment {
         Moment { instant: Instant::now(), time: self.context.clock.now() }
     }
 
     /// Says why a connection cannot be served.
-    pub(super) async fn refuse(&mut self, Refusal { frame, close }: Refusal) -> End {
+    pub(super) async fn refuse(&mut self, Farewell { frame, close }: Farewell) -> End {
         match self.send(VecDeque::from([frame])).await {
             Ok(()) => End::Close(close),
             Err(end) => end,
