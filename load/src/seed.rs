@@ -26,18 +26,22 @@ use protocol::{ClientMessageId, MemberId, SessionId, model::UserType};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    target::Account,
-    trial::{Letters, joined},
-};
+use crate::target::{Account, PASSWORD};
 
-/// The password of every member that is made here.
-pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Writes that are under way at the same time; the store commits them together.
 const TOGETHER: usize = 2_000;
 /// Messages in one commit.
 const BATCH: usize = 4_000;
 const DAY: Duration = Duration::from_secs(86_400);
+
+/// Messages of one member to another, by their numbers among the members.
+#[derive(Debug, Clone)]
+pub(crate) struct Letters {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) count: u64,
+    pub(crate) content: String,
+}
 
 /// An open store that is being filled.
 pub(crate) struct Seed {
@@ -213,4 +217,9 @@ pub(crate) fn access_tokens(secret: &str, clock: &Arc<dyn Clock>, ids: &Arc<Ids>
         lifetime: DAY / 2,
     };
     AccessTokens::new(&options, Arc::clone(clock), Arc::clone(ids))
+}
+
+/// What a task returned; a task of ours that panicked is a fault of ours.
+pub(crate) fn joined<T>(task: Option<Result<Result<T, String>, tokio::task::JoinError>>) -> Result<Option<T>, String> {
+    task.map(|task| task.map_err(|error| error.to_string())?).transpose()
 }

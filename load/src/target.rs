@@ -14,6 +14,8 @@ use protocol::{
     rest::{AuthResponse, LoginRequest, RefreshRequest, RegisterRequest},
 };
 
+/// The password of every member that is made for a run.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// The longest that a server may ask us to wait before we give up.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -62,7 +64,7 @@ impl Target {
         let request = RegisterRequest {
             name: name.to_owned(),
             email: format!("{unique}@load.example.com"),
-            password: crate::seed::PASSWORD.to_owned(),
+            password: PASSWORD.to_owned(),
         };
         let mut waited = Duration::ZERO;
         loop {
@@ -92,7 +94,7 @@ impl Target {
 
     /// Logs a member in with the password that they all have. Returns how long to wait when the server asks to come back later.
     pub(crate) async fn log_in(&self, account: &Account) -> Result<Option<Duration>, String> {
-        let request = LoginRequest { email: account.email.clone(), password: crate::seed::PASSWORD.to_owned() };
+        let request = LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned() };
         let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
         let response = sent.map_err(|error| error.to_string())?;
         match response.status().as_u16() {

@@ -16,7 +16,7 @@ use crate::{
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
-    seed::Seed,
+    seed::{Letters, Seed, joined},
     server::{Launch, Server},
     target::{Account, Target},
 };
@@ -92,15 +92,6 @@ pub(crate) struct Needs {
     pub(crate) defaults: bool,
     /// Settings of the started server.
     pub(crate) settings: Vec<(&'static str, String)>,
-}
-
-/// Messages of one member to another, by their numbers among the members.
-#[derive(Debug, Clone)]
-pub(crate) struct Letters {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    pub(crate) count: u64,
-    pub(crate) content: String,
 }
 
 /// One run of a scenario.
@@ -332,11 +323,6 @@ async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String>
     }
     bar.finish_and_clear();
     Ok(accounts)
-}
-
-/// What a task returned; a task of ours that panicked is a fault of ours.
-pub(crate) fn joined<T>(task: Option<Result<Result<T, String>, tokio::task::JoinError>>) -> Result<Option<T>, String> {
-    task.map(|task| task.map_err(|error| error.to_string())?).transpose()
 }
 
 /// A progress bar; hidden where there is no terminal.

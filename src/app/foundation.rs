@@ -443,4 +443,6 @@ pub(super) fn open(
 }
 
 #[cfg(test)]
+mod offline;
+#[cfg(test)]
 mod tests;

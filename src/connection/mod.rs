@@ -19,7 +19,8 @@
 //! | [`dispatch`] | calls of the machine as calls of `service` |
 //! | [`sync`] | the sync after hello, cut into frames |
 //!
-//! It translates and decides nothing: rules live in `service`.
+//! The rules here are those of a connection: its states and deadlines, its order, what it may ask for at the same time and how
+//! much. The rules of the club live in `service`.
 
 mod charge;
 pub mod dispatch;

@@ -1,7 +1,8 @@
 //! The OpenAPI document: what the annotations of the handlers say, with the errors that every endpoint can answer with.
 //!
 //! A handler names only the errors that are its own, as a response whose description is a list of error codes. What
-//! follows from its form (a body, parameters, an access token) is added here, and every code becomes an example.
+//! follows from its form (a body, parameters) and its path (an access token, an administrator) is added here, and every code
+//! becomes an example.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use utoipa::{
         ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
         example::ExampleBuilder,
         path::Operation,
-        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -44,6 +45,9 @@ struct Base;
 /// The name of the header that every answer has, among the components.
 const REQUEST_ID: &str = "RequestId";
 
+/// What of the API needs no access token.
+const PUBLIC: &[&str] = &["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/photos/{file}"];
+
 /// What the annotations of the handlers are added to.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
     Base::openapi()
@@ -65,6 +69,9 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             tidy::optional(operation);
+            if path.starts_with("/api/") && !PUBLIC.contains(&path.as_str()) {
+                operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
+            }
             add_errors(path, operation);
             add_request_id(operation);
         }
@@ -74,8 +81,9 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
 /// The errors that follow from the form of an operation.
 fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
     use ErrorCode::{
-        Draining, Internal, Malformed, MemberDeactivated, Overloaded, PayloadTooLarge, RateLimited, SessionRevoked,
-        Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable, UnsupportedMediaType, ValidationFailed,
+        Draining, Forbidden, Internal, Malformed, MemberDeactivated, Overloaded, PayloadTooLarge, RateLimited,
+        SessionRevoked, Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable, UnsupportedMediaType,
+        ValidationFailed,
     };
     let mut codes = Vec::new();
     if path.starts_with("/api/") {
@@ -87,6 +95,9 @@ fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
     }
     if operation.security.is_some() {
         codes.extend([TokenMissing, TokenInvalid, TokenExpired, SessionRevoked, MemberDeactivated]);
+    }
+    if path.starts_with("/api/admin/") {
+        codes.push(Forbidden);
     }
     if operation.request_body.is_some() {
         codes.extend([Malformed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed]);

@@ -197,20 +197,79 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
-    #[test]
-    fn what_a_replaced_connection_holds_is_known_until_it_ends() {
+    const ANA: MemberId = MemberId::from_bytes([9; 12]);
+
+    fn hub(max_per_member: usize) -> (Hub, impl Fn(u8, &str) -> Arc<Connection>) {
         let metrics = Arc::new(Metrics::new());
         let budget = Arc::new(Budget::new(usize::MAX, Arc::clone(&metrics)));
-        let hub = Hub::new(1, metrics);
-        let connection = |number: u8| {
+        let connection = move |number: u8, device: &str| {
             let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 10, bytes: 10_000 }, Arc::clone(&budget)));
             let (id, session) = (ConnectionId::from_bytes([number; 12]), SessionId::from_bytes([number; 12]));
-            let member = MemberId::from_bytes([9; 12]);
-            Arc::new(Connection::new(id, member, session, "phone".parse().unwrap(), outbox))
+            Arc::new(Connection::new(id, ANA, session, device.parse().unwrap(), outbox))
         };
-        let (older, newer) = (connection(1), connection(2));
+        (Hub::new(max_per_member, metrics), connection)
+    }
+
+    fn closing(connection: &Connection) -> Option<u16> {
+        connection.outbox.closing().map(|close| close.code.number())
+    }
+
+    fn event() -> Frame {
+        Frame::push(&ServerFrame::Okay(protocol::server::Okay::default()))
+    }
+
+    #[test]
+    fn a_device_has_one_connection_and_a_member_so_many_devices() {
+        let (hub, connection) = hub(2);
+        let (phone, tablet) = (connection(1, "phone"), connection(2, "tablet"));
+        assert_eq!(hub.register(Arc::clone(&phone)), Ok(Registered { first: true, replaced: None }));
+        assert_eq!(hub.register(Arc::clone(&tablet)), Ok(Registered { first: false, replaced: None }));
+        assert_eq!(hub.register(connection(3, "laptop")), Err(TooManyConnections));
+        let again = connection(4, "phone");
+        assert_eq!(hub.register(Arc::clone(&again)), Ok(Registered { first: false, replaced: Some(phone.id) }));
+        assert_eq!([&phone, &tablet, &again].map(|known| closing(known)), [Some(4409), None, None]);
+        // However late the one that was replaced ends, the newer one stays.
+        hub.remove(&phone);
+        let left: Vec<_> = hub.connections_of(ANA).iter().map(|known| known.id).collect();
+        assert_eq!(left, [again.id, tablet.id]);
+        assert_eq!(hub.metrics.members_connected.get(), 1);
+        hub.remove(&again);
+        hub.remove(&tablet);
+        assert_eq!((hub.members(), hub.metrics.members_connected.get(), hub.is_connected(ANA)), (0, 0, false));
+    }
+
+    #[test]
+    fn a_frame_goes_to_all_connections_of_its_member_but_one() {
+        let (hub, connection) = hub(10);
+        let (phone, tablet) = (connection(1, "phone"), connection(2, "tablet"));
+        hub.register(Arc::clone(&phone)).unwrap();
+        hub.register(Arc::clone(&tablet)).unwrap();
+        assert_eq!(hub.deliver(ANA, &event(), Some(phone.id)), 1);
+        assert_eq!(hub.deliver(ANA, &event(), None), 2);
+        assert_eq!(hub.deliver(MemberId::from_bytes([1; 12]), &event(), None), 0);
+        assert_eq!((phone.outbox.take().len(), tablet.outbox.take().len()), (1, 2));
+    }
+
+    #[test]
+    fn an_order_to_close_is_for_a_session_or_for_all_and_the_first_one_counts() {
+        let (hub, connection) = hub(10);
+        let (phone, tablet) = (connection(1, "phone"), connection(2, "tablet"));
+        hub.register(Arc::clone(&phone)).unwrap();
+        hub.register(Arc::clone(&tablet)).unwrap();
+        assert_eq!(hub.close(ANA, Some(phone.session), Close::with(CloseCode::Unauthorized)), 1);
+        assert_eq!((closing(&phone), closing(&tablet)), (Some(4401), None));
+        hub.close_newest(|_| true, Close::with(CloseCode::TryAgainLater));
+        assert_eq!(closing(&tablet), Some(1013), "the newest of those that are not being closed");
+        assert_eq!(hub.close(ANA, None, Close::with(CloseCode::Deactivated)), 2);
+        assert_eq!((closing(&phone), closing(&tablet)), (Some(4401), Some(1013)));
+    }
+
+    #[test]
+    fn what_a_replaced_connection_holds_is_known_until_it_ends() {
+        let (hub, connection) = hub(1);
+        let (older, newer) = (connection(1, "phone"), connection(2, "phone"));
         hub.register(Arc::clone(&older)).unwrap();
-        older.outbox.push(Delivery::Event(Frame::push(&ServerFrame::Okay(protocol::server::Okay::default()))));
+        older.outbox.push(Delivery::Event(event()));
         let taken = older.outbox.take();
         hub.register(Arc::clone(&newer)).unwrap();
         let [(_, outbox)] = &hub.holding()[..] else { panic!("it is being written") };
@@ -227,9 +286,9 @@ mod tests {
 
     #[test]
     fn an_order_that_found_nobody_is_counted() {
-        let hub = Hub::new(1, Arc::new(Metrics::new()));
+        let (hub, _) = hub(1);
         let before = hub.orders_to_close();
-        assert_eq!(hub.close(MemberId::from_bytes([9; 12]), None, Close::with(CloseCode::Deactivated)), 0);
+        assert_eq!(hub.close(ANA, None, Close::with(CloseCode::Deactivated)), 0);
         assert_ne!(hub.orders_to_close(), before);
     }
 }

@@ -66,7 +66,7 @@ impl Jobs {
     ///
     /// # Errors
     /// The store.
-    pub(super) async fn check_later(&self, member: MemberId, photo: PhotoName) -> Result<(), StoreError> {
+    pub async fn check_later(&self, member: MemberId, photo: PhotoName) -> Result<(), StoreError> {
         self.store.add(Job::CheckUpload { member, photo }, self.clock.now().after(UPLOAD_CHECK)).await
     }
 

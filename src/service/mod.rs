@@ -1,7 +1,7 @@
 //! The rules of the club: everything that can be done, each in one function, whoever asks.
 //!
-//! `connection` and `http` translate requests into calls of these and answers back; they decide nothing. Only these call
-//! the store, and only [`events`] hands an event to the hub.
+//! `connection` and `http` translate requests into calls of these and answers back; what they decide is about a connection or a
+//! request as such. Only these call the store, and only [`events`] hands an event to the hub.
 //!
 //! | module | what lives there |
 //! | --- | --- |

@@ -30,6 +30,13 @@ pub struct AuditRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditPlace(pub u64);
 
+impl AuditPlace {
+    /// What a page that ends before a place is bounded by; without one it is the newest.
+    pub(super) fn bound(before: Option<Self>) -> i64 {
+        before.map_or(i64::MAX, |Self(before)| i64::try_from(before).unwrap_or(i64::MAX))
+    }
+}
+
 /// The audit log. What changes a member writes its entry together with the change ([`super::MemberStore::change`]).
 #[async_trait]
 pub trait AuditStore: Send + Sync {

@@ -9,6 +9,11 @@ use protocol::{
 
 use super::{StoreError, members::MemberRecord};
 
+/// Partners of a member, the newest first, whose partners are looked at for candidates.
+pub(super) const PARTNERS: usize = 50;
+/// Partners of each of these, the newest first.
+pub(super) const PARTNERS_OF_PARTNERS: usize = 100;
+
 /// A fingerprint of what a recommendation was made from. When that has changed, its text may tell what nobody may see
 /// any more.
 pub type Basis = [u8; 16];

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Outcome,
-    html::escape,
-    table::{short, table},
+    text::{escape, short, table},
 };
 use crate::trial::millis;
 

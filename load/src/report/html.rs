@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     Outcome, Sample, StageOutcome, attacks,
     plot::{Plot, Scale, Series},
-    table::{costs, short},
+    table::costs,
+    text::{escape, short},
 };
 use crate::trial::millis;
 
@@ -22,11 +23,6 @@ const PLOTTED: &[&str] = &[
     "search",
     "heartbeat",
 ];
-
-/// Text that means nothing to a browser.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
 
 /// The page of some runs.
 pub(crate) fn page(outcomes: &[Outcome]) -> String {

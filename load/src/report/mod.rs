@@ -11,6 +11,7 @@ pub(crate) mod attacks;
 pub(crate) mod html;
 mod plot;
 pub(crate) mod table;
+mod text;
 
 use std::{
     collections::BTreeMap,

@@ -111,7 +111,7 @@ impl Plot {
 
         let mut svg = format!(
             r#"<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}"><title>{0}</title>"#,
-            super::html::escape(&self.title)
+            super::text::escape(&self.title)
         );
         for (at, label) in y.ticks(y_low, y_high) {
             let at = down(at);
@@ -164,7 +164,7 @@ fn draw(svg: &mut String, series: &Series, place: impl Fn((f64, f64)) -> (f64, f
             let _ = write!(
                 svg,
                 r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="5"><title>{}: {} at {}</title></circle>"#,
-                super::html::escape(&series.name),
+                super::text::escape(&series.name),
                 label(point.1),
                 label(point.0)
             );

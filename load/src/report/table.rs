@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
-
-use super::{Outcome, Sample, StageOutcome, attacks};
+use super::{
+    Outcome, Sample, StageOutcome, attacks,
+    text::{short, table},
+};
 use crate::trial::millis;
 
 const YARDSTICK: &str = "relay, fsynced";
@@ -130,23 +131,5 @@ fn median(runs: &[&Outcome], of: impl Fn(&Outcome) -> Option<f64>) -> f64 {
         (Some(upper), 0) => f64::midpoint(*upper, values.get(middle - 1).copied().unwrap_or(*upper)),
         (Some(value), _) => *value,
         (None, _) => 0.0,
-    }
-}
-
-pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-/// A figure with as many digits as say something.
-pub(super) fn short(value: f64) -> String {
-    match value.abs() {
-        large if large >= 100.0 => format!("{value:.0}"),
-        middle if middle >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.3}"),
     }
 }

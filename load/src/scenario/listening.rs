@@ -9,7 +9,7 @@ use protocol::{
 };
 use tokio::{net::TcpStream, time::Instant};
 
-use super::talker::Talker;
+use super::talker::{Talker, Waiting};
 use crate::{
     book::Told,
     link::{Link, decode},
@@ -20,13 +20,6 @@ use crate::{
 
 /// How long to wait before an audit is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
-
-/// What is sent again later.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Waiting {
-    Message(u64),
-    Marks,
-}
 
 impl Talker {
     /// Takes a frame.

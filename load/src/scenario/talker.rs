@@ -16,7 +16,6 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::listening::Waiting;
 use crate::{
     book::{Book, Broken},
     link::{Link, Opening},
@@ -97,6 +96,13 @@ pub(crate) struct Part {
     pub(crate) seed: u64,
     /// Where the connections come from, if that matters.
     pub(crate) from: Option<IpAddr>,
+}
+
+/// What is sent again later.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Waiting {
+    Message(u64),
+    Marks,
 }
 
 /// One member.

@@ -41,11 +41,9 @@ fn given<T>(field: Option<T>) -> Result<T, Failure> {
     path = "/api/admin/members",
     tag = "admin",
     operation_id = "admin_list_members",
-    security(("bearer" = [])),
     params(AdminMembersQuery, PageQuery),
     responses(
         (status = 200, description = "A page of members.", body = AdminMemberPage),
-        (status = 403, description = "forbidden"),
     )
 )]
 async fn members(
@@ -63,12 +61,10 @@ async fn members(
     path = "/api/admin/members/{id}/tier",
     tag = "admin",
     operation_id = "admin_set_tier",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = TierChange,
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
-        (status = 403, description = "forbidden"),
         (status = 404, description = "member_not_found"),
     )
 )]
@@ -90,12 +86,10 @@ async fn set_tier(
     path = "/api/admin/members/{id}/active",
     tag = "admin",
     operation_id = "admin_set_active",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = ActiveChange,
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
-        (status = 403, description = "forbidden"),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
     )
@@ -117,12 +111,10 @@ async fn set_active(
     path = "/api/admin/members/{id}/role",
     tag = "admin",
     operation_id = "admin_set_role",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body = RoleChange,
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
-        (status = 403, description = "forbidden"),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
     )
@@ -142,11 +134,9 @@ async fn set_role(
     path = "/api/admin/members/{id}/disconnect",
     tag = "admin",
     operation_id = "admin_disconnect_member",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
         (status = 200, description = "How many were closed.", body = Disconnected),
-        (status = 403, description = "forbidden"),
         (status = 404, description = "member_not_found"),
     )
 )]
@@ -164,10 +154,8 @@ async fn disconnect(
     path = "/api/admin/stats",
     tag = "admin",
     operation_id = "admin_get_stats",
-    security(("bearer" = [])),
     responses(
         (status = 200, description = "The figures.", body = ServerStats),
-        (status = 403, description = "forbidden"),
     )
 )]
 async fn stats(
@@ -183,11 +171,9 @@ async fn stats(
     path = "/api/admin/audit",
     tag = "admin",
     operation_id = "admin_list_audit",
-    security(("bearer" = [])),
     params(PageQuery),
     responses(
         (status = 200, description = "A page of the log.", body = AuditPage),
-        (status = 403, description = "forbidden"),
     )
 )]
 async fn audit(

@@ -36,7 +36,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
     get,
     path = "/api/ai/recommendations",
     tag = "ai",
-    security(("bearer" = [])),
     responses((status = 200, description = "The recommendations.", body = RecommendationsResponse))
 )]
 async fn recommendations(
@@ -52,7 +51,6 @@ async fn recommendations(
     post,
     path = "/api/ai/recommendations/{id}/apply",
     tag = "ai",
-    security(("bearer" = [])),
     params(("id" = RecommendationId, Path, description = "The recommendation.")),
     responses(
         (status = 200, description = "The recommendation now.", body = Recommendation),
@@ -72,7 +70,6 @@ async fn apply(
     post,
     path = "/api/ai/recommendations/{id}/dismiss",
     tag = "ai",
-    security(("bearer" = [])),
     params(("id" = RecommendationId, Path, description = "The recommendation.")),
     responses(
         (status = 200, description = "The recommendation now.", body = Recommendation),
@@ -94,7 +91,6 @@ async fn dismiss(
     post,
     path = "/api/ai/profile/optimize",
     tag = "ai",
-    security(("bearer" = [])),
     responses((status = 200, description = "The suggestions.", body = OptimizeResponse))
 )]
 async fn optimize(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<OptimizeResponse>, Failure> {

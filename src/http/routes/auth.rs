@@ -96,7 +96,6 @@ async fn refresh(
     path = "/api/auth/logout",
     tag = "auth",
     operation_id = "log_out",
-    security(("bearer" = [])),
     request_body = Option<LogoutRequest>,
     responses((status = 204, description = "The session has ended."))
 )]

@@ -44,7 +44,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
     path = "/api/members",
     tag = "members",
     operation_id = "list_members",
-    security(("bearer" = [])),
     params(DirectoryQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
 )]
@@ -65,7 +64,6 @@ async fn list(
     path = "/api/members/search",
     tag = "members",
     operation_id = "search_members",
-    security(("bearer" = [])),
     params(SearchQuery, PageQuery),
     responses((status = 200, description = "A page of members.", body = Directory))
 )]
@@ -85,7 +83,6 @@ async fn search(
     path = "/api/members/me",
     tag = "members",
     operation_id = "get_own_record",
-    security(("bearer" = [])),
     responses((status = 200, description = "The member.", body = Member, headers(("ETag" = String, description = "The version."))))
 )]
 async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Versioned<Member>, Failure> {
@@ -100,7 +97,6 @@ async fn own(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<V
     path = "/api/members/me",
     tag = "members",
     operation_id = "change_own_record",
-    security(("bearer" = [])),
     request_body = MemberPatch,
     params(("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for.")),
     responses(
@@ -128,7 +124,6 @@ async fn change_own(
     path = "/api/members/me",
     tag = "members",
     operation_id = "erase_own_record",
-    security(("bearer" = [])),
     responses(
         (status = 204, description = "The member has left."),
         (status = 404, description = "member_not_found"),
@@ -153,7 +148,6 @@ async fn erase(
     path = "/api/members/me/export",
     tag = "members",
     operation_id = "export_own_data",
-    security(("bearer" = [])),
     responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(from): Peer) -> Result<Response, Failure> {
@@ -180,7 +174,6 @@ async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(fro
     path = "/api/members/{id}",
     tag = "members",
     operation_id = "get_member",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
         (status = 200, description = "The member.", body = Profile, headers(("ETag" = String, description = "The version."))),
@@ -203,7 +196,6 @@ async fn profile(
     path = "/api/members/{id}",
     tag = "members",
     operation_id = "replace_member",
-    security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for."),
@@ -235,7 +227,6 @@ async fn replace(
     path = "/api/members/{id}",
     tag = "members",
     operation_id = "change_member",
-    security(("bearer" = [])),
     params(
         ("id" = MemberId, Path, description = "The member."),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the change is made for."),

@@ -40,7 +40,6 @@ pub fn routes() -> OpenApiRouter<AppState> {
     path = "/api/messages",
     tag = "messages",
     operation_id = "send_message",
-    security(("bearer" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "Instead of `client_id`: 1 to 255 characters.")),
     request_body = SendRequest,
     responses(
@@ -70,7 +69,6 @@ async fn send(
     path = "/api/messages/conversation/{user_id}",
     tag = "messages",
     operation_id = "get_messages_with",
-    security(("bearer" = [])),
     params(("user_id" = MemberId, Path, description = "The other member."), HistoryQuery),
     responses(
         (status = 200, description = "A page of messages.", body = MessagePage),
@@ -93,7 +91,6 @@ async fn history(
     path = "/api/messages/conversations",
     tag = "messages",
     operation_id = "list_conversations",
-    security(("bearer" = [])),
     params(PageQuery),
     responses((status = 200, description = "A page of conversations.", body = ConversationList))
 )]
@@ -112,7 +109,6 @@ async fn list(
     path = "/api/messages/unread",
     tag = "messages",
     operation_id = "count_unread",
-    security(("bearer" = [])),
     responses((status = 200, description = "In all, and by conversation.", body = Unread))
 )]
 async fn unread(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<Unread>, Failure> {
@@ -126,7 +122,6 @@ async fn unread(State(state): State<AppState>, SignedIn(who): SignedIn) -> Resul
     path = "/api/messages/{id}/read",
     tag = "messages",
     operation_id = "mark_message_read",
-    security(("bearer" = [])),
     params(("id" = MessageId, Path, description = "The message.")),
     responses(
         (status = 200, description = "The message now.", body = MessageDocument),

@@ -56,7 +56,6 @@ struct Picture(Vec<u8>);
     path = "/api/members/{id}/photo",
     operation_id = "upload_photo",
     tag = "members",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     request_body(
         content((Picture = "image/jpeg"), (Picture = "image/png"), (Picture = "image/webp")),
@@ -90,7 +89,6 @@ async fn upload(
     path = "/api/members/{id}/photo",
     operation_id = "remove_photo",
     tag = "members",
-    security(("bearer" = [])),
     params(("id" = MemberId, Path, description = "The member.")),
     responses(
         (status = 204, description = "The member has no photo."),

@@ -13,7 +13,7 @@ use protocol::{MemberId, Timestamp, rest::AuditAction};
 use super::{
     Mongo,
     db::Db,
-    document::{date, member_oid, signed, time, unsigned},
+    document::{date, member_oid, time, unsigned},
     fault::Fault,
 };
 use crate::store::{
@@ -80,11 +80,17 @@ pub(super) fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
     Some((AuditPlace(unsigned(document.get_i64("_id").ok()?)), record))
 }
 
-async fn entries(db: &Db, before: Option<AuditPlace>, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
-    let before = before.map_or(i64::MAX, |AuditPlace(before)| signed(before));
+/// Entries of a filter before a place, the newest first.
+async fn page(
+    db: &Db,
+    mut filter: Document,
+    before: Option<AuditPlace>,
+    limit: usize,
+) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    filter.insert("_id", doc! { "$lt": AuditPlace::bound(before) });
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let newest_first = FindOptions::builder().sort(doc! { "_id": -1 }).limit(limit).build();
-    let found: Vec<Document> = db.all("audit", doc! { "_id": { "$lt": before } }, newest_first).await?;
+    let found: Vec<Document> = db.all("audit", filter, newest_first).await?;
     let entries = found.iter().map(|found| record(found).ok_or_else(|| Fault::Data("an audit entry".to_owned())));
     entries.collect()
 }
@@ -96,18 +102,11 @@ async fn of_member(
     before: Option<AuditPlace>,
     limit: usize,
 ) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
-    let before = before.map_or(i64::MAX, |AuditPlace(before)| signed(before));
-    let room = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut found = BTreeMap::new();
     for field in ["actor_id", "target_id"] {
-        let newest_first = FindOptions::builder().sort(doc! { "_id": -1 }).limit(room).build();
-        let filter = doc! { field: member_oid(member), "_id": { "$lt": before } };
-        for entry in db.all::<Document>("audit", filter, newest_first).await? {
-            let (AuditPlace(place), entry) = record(&entry).ok_or_else(|| Fault::Data("an audit entry".to_owned()))?;
-            found.insert(place, entry);
-        }
+        found.extend(page(db, doc! { field: member_oid(member) }, before, limit).await?);
     }
-    Ok(found.into_iter().rev().take(limit).map(|(place, entry)| (AuditPlace(place), entry)).collect())
+    Ok(found.into_iter().rev().take(limit).collect())
 }
 
 /// Removes the addresses that a member has acted from.
@@ -129,7 +128,7 @@ impl AuditStore for Mongo {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| entries(&db, before, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| page(&db, doc! {}, before, limit).await).await
     }
 
     async fn of_member(

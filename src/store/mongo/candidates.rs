@@ -13,12 +13,8 @@ use super::{
     document::{MemberDoc, member_oid},
     fault::Fault,
 };
-use crate::store::recommendations::{Candidate, Wanted};
+use crate::store::recommendations::{Candidate, PARTNERS, PARTNERS_OF_PARTNERS, Wanted};
 
-/// Partners of a member, the newest first, whose partners are looked at.
-const PARTNERS: usize = 50;
-/// Partners of each of these, the newest first.
-const PARTNERS_OF_PARTNERS: i64 = 100;
 /// For each candidate that is wanted, so many documents are looked at, excluded ones among them.
 const DOCUMENTS_FOR_EACH: usize = 2;
 
@@ -103,9 +99,9 @@ impl Found {
 }
 
 /// Who a member talks to, the newest conversation first.
-async fn partners(db: &Db, member: ObjectId, limit: Option<i64>) -> Result<Vec<ObjectId>, Fault> {
+async fn partners(db: &Db, member: ObjectId, limit: Option<usize>) -> Result<Vec<ObjectId>, Fault> {
     let options = FindOptions::builder().projection(doc! { "participants.member_id": 1 }).sort(doc! { "changed": -1 });
-    let options = options.limit(limit).build();
+    let options = options.limit(limit.and_then(|limit| i64::try_from(limit).ok())).build();
     let found: Vec<Document> = db.all("conversations", doc! { "participants.member_id": member }, options).await?;
     let others = found.iter().flat_map(|conversation| {
         let participants = conversation.get_array("participants").map(Vec::as_slice).unwrap_or_default();

@@ -67,29 +67,22 @@ pub(super) fn restore(connection: &Connection, place: AuditPlace, entry: &AuditR
         .map(drop)
 }
 
+/// Entries before a place, the newest first: all of them, or those about a member or by them.
 fn entries(
     connection: &Connection,
+    member: Option<MemberId>,
     before: Option<AuditPlace>,
     limit: usize,
 ) -> rusqlite::Result<Vec<(AuditPlace, AuditRecord)>> {
-    let before = before.map_or(i64::MAX, |AuditPlace(before)| i64::try_from(before).unwrap_or(i64::MAX));
+    let before = AuditPlace::bound(before);
+    if let Some(member) = member {
+        let mut query = connection.prepare_cached(
+            "SELECT * FROM audit WHERE place < ?1 AND (actor = ?2 OR target = ?2) ORDER BY place DESC LIMIT ?3",
+        )?;
+        return query.query_map(params![before, member.as_bytes(), limit], record)?.collect();
+    }
     let mut query = connection.prepare_cached("SELECT * FROM audit WHERE place < ? ORDER BY place DESC LIMIT ?")?;
-    let rows = query.query_map(params![before, limit], record)?;
-    rows.collect()
-}
-
-fn of_member(
-    connection: &Connection,
-    member: MemberId,
-    before: Option<AuditPlace>,
-    limit: usize,
-) -> rusqlite::Result<Vec<(AuditPlace, AuditRecord)>> {
-    let before = before.map_or(i64::MAX, |AuditPlace(before)| i64::try_from(before).unwrap_or(i64::MAX));
-    let mut query = connection.prepare_cached(
-        "SELECT * FROM audit WHERE place < ?1 AND (actor = ?2 OR target = ?2) ORDER BY place DESC LIMIT ?3",
-    )?;
-    let rows = query.query_map(params![before, member.as_bytes(), limit], record)?;
-    rows.collect()
+    query.query_map(params![before, limit], record)?.collect()
 }
 
 /// Removes the addresses that a member has acted from.
@@ -110,7 +103,7 @@ impl AuditStore for Sqlite {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| entries(connection, before, limit)).await
+        self.read(Turn::SYSTEM, move |connection| entries(connection, None, before, limit)).await
     }
 
     async fn of_member(
@@ -119,6 +112,6 @@ impl AuditStore for Sqlite {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(Turn::light(member), move |connection| of_member(connection, member, before, limit)).await
+        self.read(Turn::light(member), move |connection| entries(connection, Some(member), before, limit)).await
     }
 }

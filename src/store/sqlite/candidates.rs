@@ -6,12 +6,8 @@ use protocol::MemberId;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
 use super::members::record;
-use crate::store::recommendations::{Candidate, Wanted};
+use crate::store::recommendations::{Candidate, PARTNERS, PARTNERS_OF_PARTNERS, Wanted};
 
-/// Partners of a member, the newest first, whose partners are looked at.
-const PARTNERS: usize = 50;
-/// Partners of each of these, the newest first.
-const PARTNERS_OF_PARTNERS: usize = 100;
 /// For each candidate that is wanted, so many rows are looked at, excluded ones among them.
 const ROWS_FOR_EACH: usize = 4;
 

@@ -2,10 +2,7 @@
 
 use std::{net::IpAddr, ops::Range, sync::Arc};
 
-use crate::{
-    target::Account,
-    trial::{Letters, Needs},
-};
+use crate::{seed::Letters, target::Account, trial::Needs};
 
 /// Members who try all the time whether a member can connect and log in.
 const PROBES: usize = 32;

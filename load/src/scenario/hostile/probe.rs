@@ -16,7 +16,11 @@ use super::{
     cast::{Cast, Kind, home},
     http,
 };
-use crate::{link::Opening, report::attacks::Probe, seed::PASSWORD, target::Account};
+use crate::{
+    link::Opening,
+    report::attacks::Probe,
+    target::{Account, PASSWORD},
+};
 
 /// How often a member connects, and how often the health of the server is asked for.
 const EVERY: Duration = Duration::from_millis(400);

@@ -1,7 +1,6 @@
 //! The server in this process, and connections in memory: what a member costs without the kernel.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
@@ -20,6 +19,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 
 use super::{
     Options, Weighed,
+    near::{Near, thread_cpu_seconds},
     pipe::{self, End},
     slope, talk,
 };
@@ -42,12 +42,6 @@ const LOOKS: usize = 20;
 const LAST: Duration = Duration::from_secs(2);
 /// The name of the thread that plays the clients, by which its processor time is found.
 const CLIENTS: &str = "heartbeats";
-
-/// A connection from the side of its client.
-pub(super) struct Near {
-    pub(super) member: MemberId,
-    pub(super) end: End,
-}
 
 /// Opens as many connections as are asked for or there is memory for, and lets them beat.
 pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> {
@@ -251,14 +245,4 @@ fn play(ends: &[Near], heartbeat: Duration, stop: &AtomicBool, beats: &AtomicU64
     }
     pause(LAST);
     ends.iter().zip(&mut asked).filter(|(_, asked)| **asked).for_each(|(near, asked)| say(&near.end, asked, &[]));
-}
-
-/// The processor time of a thread of this process, by its name.
-pub(super) fn thread_cpu_seconds(name: &str) -> Option<f64> {
-    let tasks = fs::read_dir("/proc/self/task").ok()?;
-    let task = tasks
-        .flatten()
-        .map(|task| task.path())
-        .find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name))?;
-    crate::proc::cpu_seconds_of(&task.join("stat"))
 }

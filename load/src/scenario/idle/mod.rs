@@ -1,6 +1,7 @@
 //! Many members are signed in and say nothing but heartbeats.
 
 mod in_process;
+mod near;
 pub(crate) mod part;
 mod pipe;
 mod talk;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use protocol::{ClientFrame, ClientMessageId, Request, client::MessageSend};
 use tokio::time::Instant;
 
-use super::in_process::{Near, thread_cpu_seconds};
+use super::near::{Near, thread_cpu_seconds};
 use crate::{proc::cpu_seconds, recorder::Recorder, wire::write_text};
 
 /// Members that write, each to one other.

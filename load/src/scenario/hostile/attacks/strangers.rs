@@ -20,7 +20,11 @@ use super::{
     check, counted,
     flood::{self, Burst},
 };
-use crate::{report::attacks::Check, seed::PASSWORD, target::Account, wire::write_text};
+use crate::{
+    report::attacks::Check,
+    target::{Account, PASSWORD},
+    wire::write_text,
+};
 
 /// Where it comes from.
 const HOME: usize = 80;
