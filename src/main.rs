@@ -42,7 +42,7 @@ fn run() -> Result<ExitCode, String> {
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             None => serve(settings).await,
             Some(Command::Admin { command: AdminCommand::Create { name, email } }) => {
@@ -51,7 +51,10 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
         }
-    })
+    });
+    // What is to be finished was waited for. A call of the file system that hangs has no deadline.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(settings: Settings) -> Result<ExitCode, String> {

@@ -1,6 +1,6 @@
 //! The files of photos: in a folder, or in an S3 bucket.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, sync::Arc, time::Duration};
+use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use object_store::{
@@ -41,6 +41,8 @@ impl From<StorageError> for Failure {
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     folder: Path,
+    /// The folder on a disk, if they are in one.
+    root: Option<PathBuf>,
     timeout: Duration,
     place: String,
     /// Bounds the log lines about calls that failed: anybody can ask for photos.
@@ -57,14 +59,22 @@ impl Objects {
             let place = format!("s3://{}/{BUCKET_FOLDER}", bucket.name);
             let store = s3(&bucket, timeout)
                 .map_err(|error| InvalidSetting { setting: "AWS_S3_BUCKET", problem: error.to_string() })?;
-            return Ok(Self { store: Arc::new(store), folder: Path::from(BUCKET_FOLDER), timeout, place, quiet });
+            return Ok(Self {
+                store: Arc::new(store),
+                folder: Path::from(BUCKET_FOLDER),
+                root: None,
+                timeout,
+                place,
+                quiet,
+            });
         }
         let folder = &settings.photo_dir;
         let place = folder.display().to_string();
         let problem = |problem: String| InvalidSetting { setting: "PHOTO_DIR", problem: format!("{place}: {problem}") };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| problem(error.to_string()))?;
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| problem(error.to_string()))?;
-        Ok(Self { store: Arc::new(store.with_fsync(true)), folder: Path::default(), timeout, place, quiet })
+        let (store, root) = (Arc::new(store.with_fsync(true)), Some(folder.clone()));
+        Ok(Self { store, folder: Path::default(), root, timeout, place, quiet })
     }
 
     /// Where they are, for people. No credentials.
@@ -78,8 +88,13 @@ impl Objects {
     /// # Errors
     /// When it could not be stored, or not in time.
     pub async fn put(&self, name: PhotoName, content: Bytes) -> Result<(), StorageError> {
-        let payload = PutPayload::from_bytes(content);
-        self.call("written", self.store.put(&self.path(name), payload)).await.map(|_| ())
+        let (path, payload) = (self.path(name), PutPayload::from_bytes(content));
+        let write = async {
+            // Or it would be made anew, and what is in it hidden, while it is away.
+            self.check_root().await?;
+            self.store.put(&path, payload).await
+        };
+        self.call("written", write).await.map(|_| ())
     }
 
     /// Reads a file, if there is one.
@@ -119,12 +134,26 @@ impl Objects {
         self.folder.clone().join(name.to_string())
     }
 
+    /// A folder that is away is no folder without files.
+    async fn check_root(&self) -> object_store::Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let away = |source| object_store::Error::Generic { store: "photos", source };
+        let found = tokio::fs::metadata(root).await.map_err(|error| away(error.into()))?;
+        if found.is_dir() { Ok(()) } else { Err(away("the folder of photos is none".into())) }
+    }
+
     /// Does something in time. `None`: there is no such file.
     async fn call<T>(
         &self,
         what: &'static str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<Option<T>, StorageError> {
+        let call = async {
+            match call.await {
+                Err(missing @ object_store::Error::NotFound { .. }) => self.check_root().await.and(Err(missing)),
+                done => done,
+            }
+        };
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(value)) => Ok(Some(value)),
             Ok(Err(object_store::Error::NotFound { .. })) => Ok(None),

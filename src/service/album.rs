@@ -6,18 +6,25 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::body::Bytes;
 use protocol::{MemberId, PhotoName};
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::decisions::{DecisionTurn, InOrder};
 use crate::{
     photos::{Objects, StorageError},
     store::StoreError,
 };
+
+/// How long whoever asks for a photo waits until it is known which ones are hidden.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The photos of all members.
 pub struct Album {
@@ -27,6 +34,8 @@ pub struct Album {
     /// Held while a member's photo changes, so that no file is deleted that has just become theirs again.
     turns: InOrder<MemberId>,
     hidden: Mutex<Hidden>,
+    /// Whether all that is to be hidden is known: until then nothing is shown.
+    known: watch::Sender<bool>,
 }
 
 /// Photos that are their members' no more while their files are still there: as many as members have given up since files could
@@ -43,7 +52,13 @@ impl Album {
     /// An album of these files. `public_url`: where the API is reached, or nothing.
     #[must_use]
     pub fn new(objects: Objects, public_url: String) -> Arc<Self> {
-        Arc::new(Self { objects, public_url, turns: InOrder::default(), hidden: Mutex::default() })
+        Arc::new(Self {
+            objects,
+            public_url,
+            turns: InOrder::default(),
+            hidden: Mutex::default(),
+            known: watch::Sender::new(false),
+        })
     }
 
     /// Whether an address leads to a photo of this server: a path, or one that begins with `PUBLIC_URL`.
@@ -71,6 +86,7 @@ impl Album {
     /// # Errors
     /// When it cannot be read.
     pub async fn read(&self, photo: PhotoName) -> Result<Option<Bytes>, StorageError> {
+        self.know().await?;
         // Looked at before as well: a file that is deleted while it is read here is not hidden any more afterwards.
         let mut hidden_for = self.hidden_for(photo);
         let Some(content) = self.objects.get(photo).await? else { return Ok(None) };
@@ -84,6 +100,7 @@ impl Album {
     /// # Errors
     /// When that cannot be found out.
     pub async fn has(&self, photo: PhotoName) -> Result<bool, StorageError> {
+        self.know().await?;
         if self.hidden_for(photo).is_empty() {
             return self.objects.exists(photo).await;
         }
@@ -121,8 +138,17 @@ impl Album {
         hidden.last_shown = Some(Instant::now());
     }
 
-    /// Exactly these were gone at `since` or later, or some of them if these are not `all`. What was hidden or shown since then is
-    /// newer.
+    /// Waits until it is known what is to be hidden: after a start that takes one read of the store.
+    async fn know(&self) -> Result<(), StorageError> {
+        let mut known = self.known.subscribe();
+        match timeout(KNOWN_WITHIN, known.wait_for(|known| *known)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(StorageError),
+        }
+    }
+
+    /// Exactly these were gone at `since` or later, or some of them if these are not `all`, and then nothing is shown. What was
+    /// hidden or shown since then is newer.
     pub fn hide_exactly(&self, gone: &HashSet<(MemberId, PhotoName)>, all: bool, since: Instant) {
         let mut hidden = self.lock();
         if all {
@@ -134,6 +160,8 @@ impl Album {
                 hidden.photos.entry((photo, member)).or_insert(since);
             }
         }
+        drop(hidden);
+        self.known.send_replace(all);
     }
 
     /// Who has given a photo up, rightly or not.
@@ -169,7 +197,40 @@ mod tests {
     fn album(folder: &Path) -> Arc<Album> {
         let folder = folder.display().to_string();
         let settings = Cli::parse_from(["members-book", "--photo-dir", &folder]).settings.photos;
-        Album::new(Objects::open(&settings, Duration::from_secs(5), Arc::default()).unwrap(), String::new())
+        let album =
+            Album::new(Objects::open(&settings, Duration::from_secs(5), Arc::default()).unwrap(), String::new());
+        album.hide_exactly(&HashSet::new(), true, Instant::now());
+        album
+    }
+
+    /// Found by trying: what was removed before a restart was served until the first look at the jobs.
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_shown_before_it_is_known_what_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let album = album(folder.path());
+        let photo = add(&album, ANA, b"a picture").await;
+        album.known.send_replace(false);
+        assert!(album.read(photo).await.is_err() && album.has(photo).await.is_err());
+        let (seen, ()) = tokio::join!(album.read(photo), async {
+            album.hide_exactly(&HashSet::from([(ANA, photo)]), true, Instant::now());
+        });
+        assert_eq!(seen.unwrap(), None);
+        album.hide_exactly(&HashSet::new(), false, Instant::now());
+        assert!(album.read(photo).await.is_err(), "there may be more than are known");
+    }
+
+    /// Found by trying: photos were taken for deleted while their folder was not mounted.
+    #[tokio::test]
+    async fn a_folder_that_is_away_has_neither_no_files_nor_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, away) = (folder.path().join("photos"), folder.path().join("away"));
+        let album = album(&here);
+        let photo = add(&album, ANA, b"a picture").await;
+        std::fs::rename(&here, &away).unwrap();
+        assert!(album.delete(ANA, photo).await.is_err() && album.read(photo).await.is_err());
+        assert!(album.add(name(ANA, b"another"), Bytes::from_static(b"another")).await.is_err());
+        std::fs::rename(&away, &here).unwrap();
+        assert!(is_seen(&album, photo).await);
     }
 
     async fn add(album: &Album, member: MemberId, content: &'static [u8]) -> PhotoName {
@@ -225,6 +286,7 @@ mod tests {
         assert_eq!(seen().await, [true, false, false]);
         // What is not among some may still be among all.
         album.hide_exactly(&gone(&[]), false, Instant::now());
+        album.known.send_replace(true);
         assert_eq!(seen().await, [true, false, false]);
         album.hide_exactly(&gone(&[0]), true, Instant::now());
         assert_eq!(seen().await, [false, true, true]);

@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest time until then.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// Jobs that are looked through to know which photos are to be hidden.
-const KNOWN: usize = 10_000;
+const KNOWN: usize = 100_000;
 
 /// After how long it is looked whether an upload has become a photo: longer than a decision may take to be made.
 pub(super) const UPLOAD_CHECK: Duration = Duration::from_secs(15 * 60);
@@ -78,24 +78,42 @@ impl Jobs {
     async fn work(&self) {
         loop {
             // Whatever fails was logged and counted where it arose, and is found again.
-            let mut rest = self.look().await.unwrap_or(LOOK);
-            while let Ok(Some(taken)) = self.take().await {
-                rest = rest.min(self.attempt(taken).await.unwrap_or(LOOK));
-            }
+            let rest = match self.look().await {
+                Ok(rest) if rest.is_zero() => self.do_due().await,
+                Ok(rest) => rest,
+                Err(_) => LOOK,
+            };
             let _ = timeout(rest, self.wanted.notified()).await;
         }
     }
 
+    /// Does what is due. Returns when to look again.
+    async fn do_due(&self) -> Duration {
+        let mut done = 0;
+        loop {
+            match self.take().await {
+                Ok(Some(taken)) => {
+                    self.attempt(taken).await;
+                    done += 1;
+                }
+                // At once, to know what is due next; unless another node was first.
+                Ok(None) => return if done > 0 { Duration::ZERO } else { PAUSE },
+                Err(_) => return LOOK,
+            }
+        }
+    }
+
     /// Learns of photos that are to be hidden: those of before a restart, and those of other nodes. Returns for how long nothing
-    /// else becomes due, or when to look again.
+    /// becomes due, or when to look again; zero if something is due.
     async fn look(&self) -> Result<Duration, StoreError> {
         let (since, now) = (Instant::now(), self.clock.now());
         let waiting = self.store.waiting(KNOWN).await?;
         self.metrics.jobs_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
-        let gone: HashSet<(MemberId, PhotoName)> = waiting.iter().filter_map(|(job, _)| gone(job)).collect();
+        // A photo that somebody has is in none of them: what makes it theirs cancels both kinds.
+        let photo = |(Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo }): &Job| (*member, *photo);
+        let gone: HashSet<(MemberId, PhotoName)> = waiting.iter().map(|(job, _)| photo(job)).collect();
         self.album.hide_exactly(&gone, waiting.len() < KNOWN, since);
-        let next = waiting.iter().map(|(_, due)| *due).find(|due| *due > now);
-        Ok(next.map_or(LOOK, |due| due.since(now)).min(LOOK))
+        Ok(waiting.first().map_or(LOOK, |(_, due)| due.since(now)).min(LOOK))
     }
 
     async fn take(&self) -> Result<Option<TakenJob>, StoreError> {
@@ -103,8 +121,8 @@ impl Jobs {
         self.store.take(now, now.after(LEASE)).await
     }
 
-    /// Tries a job. Returns in how long to try it again, if it failed.
-    async fn attempt(&self, taken: TakenJob) -> Option<Duration> {
+    /// Tries a job; it is tried again later if it fails.
+    async fn attempt(&self, taken: TakenJob) {
         let (kind, attempts) = (taken.job.kind(), taken.attempts);
         let outcome = timeout(PATIENCE, self.perform(taken.job)).await;
         let problem = match outcome {
@@ -125,7 +143,6 @@ impl Jobs {
             // It is due again when its lease ends.
             tracing::debug!(job = kind, %error, "what became of a job was not stored");
         }
-        pause
     }
 
     async fn perform(&self, job: Job) -> Result<(), Failure> {
@@ -138,13 +155,5 @@ impl Jobs {
         }
         self.album.show(member, photo);
         Ok(())
-    }
-}
-
-/// The photo that cannot be seen any more while a job waits.
-fn gone(job: &Job) -> Option<(MemberId, PhotoName)> {
-    match job {
-        Job::DeletePhoto { member, photo } => Some((*member, *photo)),
-        Job::CheckUpload { .. } => None,
     }
 }

@@ -91,8 +91,12 @@ impl Photos {
         let portrait = self.portraits.make(content).await?;
         let photo = album::name(member, &portrait);
         let _turn = self.album.turn(member).await?;
-        // Before the file: whatever happens from here on, none stays that nobody names.
-        until_known(|_| self.jobs.check_later(member, photo)).await?;
+        if self.profiles.present(member).await?.photo() != Some(photo) {
+            // Before the file: whatever happens from here on, none stays that nobody names, and none is seen before it is the
+            // member's, though its address may be known from before.
+            until_known(|_| self.jobs.check_later(member, photo)).await?;
+            self.album.hide(member, photo);
+        }
         self.album.add(photo, portrait).await?;
         let change = points_to(Some(self.album.url(photo)));
         let (_, after) = self.profiles.commit(member, change, by).await?;

@@ -40,6 +40,12 @@ impl Job {
         }
     }
 
+    /// Whether writing it again puts it off.
+    #[must_use]
+    pub(super) const fn is_put_off(&self) -> bool {
+        matches!(self, Self::CheckUpload { .. })
+    }
+
     /// What it is stored under: writing the same job again is writing it once.
     #[must_use]
     pub fn key(&self) -> String {
@@ -86,7 +92,8 @@ pub struct TakenJob {
 /// Jobs. What changes a member writes them together with the change ([`super::MemberStore::change`]).
 #[async_trait]
 pub trait JobStore: Send + Sync {
-    /// Writes a job that belongs to no change. One that waits already is due at the earlier of both times.
+    /// Writes a job that belongs to no change. One that waits already is due at the earlier of both times; a check of an upload at
+    /// the later one, as a new upload begins.
     ///
     /// # Errors
     /// The store.

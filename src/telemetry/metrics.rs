@@ -117,7 +117,7 @@ metrics! {
     Effects = "effects", Counter, ["effect"];
     /// Jobs that were tried, by kind and outcome: `done` or `failed`, which is tried again.
     Jobs = "jobs", Counter, ["job", "outcome"];
-    /// Jobs that wait to be done or tried again, 10,000 at most.
+    /// Jobs that wait to be done or tried again, 100,000 at most.
     JobsWaiting = "jobs_waiting", Gauge, [];
     /// Long-lived tasks and threads that ended although they should run, by name.
     TaskFailures = "task_failures", Counter, ["task"];

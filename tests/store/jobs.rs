@@ -17,6 +17,7 @@ for_every_store![
     a_job_is_taken_when_it_is_due_and_again_if_it_is_not_finished,
     a_job_that_is_written_again_is_due_at_the_earlier_time_and_outlives_the_former_one,
     jobs_are_taken_in_the_order_in_which_they_are_due,
+    a_further_upload_of_the_same_picture_puts_its_check_off,
     a_change_of_a_photo_writes_its_jobs,
 ];
 
@@ -79,6 +80,15 @@ async fn jobs_are_taken_in_the_order_in_which_they_are_due(f: &Fixture) {
         assert_eq!(take(f, 40).await.unwrap().job, job(byte));
     }
     assert_eq!(take(f, 40).await, None);
+}
+
+async fn a_further_upload_of_the_same_picture_puts_its_check_off(f: &Fixture) {
+    let check = Job::CheckUpload { member: MemberId::from_bytes([1; 12]), photo: photo(1) };
+    for due in [10, 30, 20] {
+        f.store.jobs.add(check, at(due)).await.unwrap();
+    }
+    assert_eq!(take(f, 29).await, None);
+    assert_eq!(take(f, 30).await.unwrap().job, check);
 }
 
 /// In the transaction of the change: one that is refused writes none.

@@ -264,7 +264,7 @@ async fn who_is_watched_is_shown_as_far_as_they_let_and_nobody_is_watched_for_ev
 
 /// As a kill between the two leaves it, or a change that was refused.
 #[tokio::test]
-async fn the_file_of_an_upload_that_never_became_a_photo_is_deleted_when_its_time_has_come() {
+async fn the_file_of_an_upload_that_never_became_a_photo_is_not_seen_and_deleted_when_its_time_has_come() {
     let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_370_633_000)));
     let bench = Bench::at(World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() });
     let ana = bench.member("ana").await.member.id;
@@ -282,10 +282,11 @@ async fn the_file_of_an_upload_that_never_became_a_photo_is_deleted_when_its_tim
     while bench.base.metrics.jobs_waiting.get() == 0 {
         tokio::task::yield_now().await;
     }
-    assert!(album.has(photo).await.unwrap());
+    let files = || std::fs::read_dir(&bench.base.settings.photos.photo_dir).unwrap().count();
+    assert_eq!((files(), album.has(photo).await.unwrap()), (1, false), "nobody sees what is nobody's photo");
     clock.advance(Duration::from_secs(16 * 60));
     jobs.wake();
-    while album.has(photo).await.unwrap() {
+    while files() > 0 {
         tokio::task::yield_now().await;
     }
     while !bench.base.store.jobs.waiting(1).await.unwrap().is_empty() {

@@ -35,8 +35,9 @@ fn attempts(document: &Document) -> u32 {
 
 /// Writes a job, in a transaction if there is one.
 async fn add(db: &Db, job: Job, due: Timestamp, session: Option<&mut ClientSession>) -> Result<(), Fault> {
+    let merge = if job.is_put_off() { "$max" } else { "$min" };
     let write = doc! {
-        "$min": { "due": date(due) },
+        merge: { "due": date(due) },
         "$inc": { "revision": 1_i64 },
         "$setOnInsert": { "body": body(job)?, "attempts": 0_i64 },
     };

@@ -27,9 +27,10 @@ fn body(job: Job) -> rusqlite::Result<String> {
 pub(super) fn add(connection: &Connection, job: Job, due: Timestamp) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (key, body, due) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET due = min(due, excluded.due), revision = revision + 1",
+         ON CONFLICT (key) DO UPDATE SET revision = revision + 1,
+             due = CASE WHEN ? THEN max(due, excluded.due) ELSE min(due, excluded.due) END",
     )?;
-    insert.execute(params![job.key(), body(job)?, due.as_millis()]).map(drop)
+    insert.execute(params![job.key(), body(job)?, due.as_millis(), job.is_put_off()]).map(drop)
 }
 
 /// Writes what a change does to the jobs; those that it adds are due at once.
