@@ -70,9 +70,7 @@ impl EntryBody {
     /// Bytes of what it says in a frame: what a page has room for.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        match self {
-            Self::Text(text) => size::json_length(text),
-        }
+        size::json_length(self.content())
     }
 }
 
