@@ -1,6 +1,6 @@
 //! A request that may change something runs in a task of its own.
 //!
-//! What follows a commit (closing connections, pushes, deleting a photo) would be lost if it ran in the future of the
+//! What follows a commit (closing connections, pushes) would be lost if it ran in the future of the
 //! HTTP connection: hyper drops that as soon as the client hangs up, and the request timeout does the same. The connection
 //! only waits for the task; a shutdown waits for it too.
 //!

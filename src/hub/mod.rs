@@ -43,7 +43,7 @@ pub struct Registered {
 /// The connections of this node, by member.
 pub struct Hub {
     members: DashMap<MemberId, MemberConnections>,
-    /// MemberConnections that were replaced or signed out and have not ended yet: memory is charged for them all the same.
+    /// Connections that were replaced or signed out and have not ended yet: memory is charged for them all the same.
     leaving: DashMap<ConnectionId, Arc<Outbox>>,
     /// How often connections of a member or a session were ordered to close.
     orders: AtomicU64,

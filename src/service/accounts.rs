@@ -206,7 +206,9 @@ impl Accounts {
             let sessions = sessions.get_or_try_init(|| self.valid_sessions(who.member)).await?;
             self.sessions.revoke_many(who.member, sessions.clone(), now).await
         };
-        let close = |code| self.effects.close(who.member, session, code);
+        let close = |code| {
+            self.effects.close(who.member, session, code);
+        };
         // It may have happened. Whoever may still sign in comes back.
         or_when_unknown(until_known(revoke), || close(CloseCode::Disconnected)).await?;
         self.effects.apply(sessions.into_inner().unwrap_or_default().into_iter().map(Effect::EndSession));

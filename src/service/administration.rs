@@ -127,8 +127,8 @@ impl Administration {
             address: by.address,
         };
         self.record(&entry).await?;
-        self.profiles.effects.close(member, None, CloseCode::Disconnected);
-        Ok(Disconnected { connections })
+        let closed = self.profiles.effects.close(member, None, CloseCode::Disconnected);
+        Ok(Disconnected { connections: count(closed) })
     }
 
     /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest

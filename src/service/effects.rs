@@ -148,9 +148,10 @@ impl Effects {
         }
     }
 
-    /// Closes all connections of a member, or those of a session.
-    pub fn close(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) {
-        self.apply([Effect::Close { member, session, code }]);
+    /// [`Effect::Close`]. Returns how many connections close.
+    pub fn close(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
+        self.metrics.effect(Effect::Close { member, session, code }.name());
+        self.hub.close(member, session, Close::with(code))
     }
 }
 

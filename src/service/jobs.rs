@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::album::Album;
+use super::{album::Album, decisions::DecisionTurn};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -34,6 +34,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest time until then.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Attempts from which on a failure is worth a line in the log: every five minutes, for each job.
+const LOUD_FROM: u32 = 10;
 /// Jobs that are looked through to know which photos are to be hidden.
 const KNOWN: usize = 100_000;
 
@@ -125,14 +127,16 @@ impl Jobs {
     async fn attempt(&self, taken: TakenJob) {
         let (kind, attempts) = (taken.job.kind(), taken.attempts);
         let outcome = timeout(PATIENCE, self.perform(taken.job)).await;
-        let problem = match outcome {
-            Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(failure.message),
-            Err(_) => Some("it took too long".to_owned()),
+        let (_turn, problem) = match outcome {
+            Ok(Ok(turn)) => (Some(turn), None),
+            Ok(Err(failure)) => (None, Some(failure.message)),
+            Err(_) => (None, Some("it took too long".to_owned())),
         };
         self.metrics.job(kind, if problem.is_none() { "done" } else { "failed" });
         let pause = problem.map(|problem| {
-            tracing::debug!(job = kind, attempts, problem, "a job is tried again");
+            if attempts >= LOUD_FROM {
+                tracing::warn!(job = kind, attempts, problem, "a job fails again and again");
+            }
             PAUSE.saturating_mul(1 << attempts.min(16).saturating_sub(1)).min(PAUSE_MAX)
         });
         let told = match pause {
@@ -145,15 +149,16 @@ impl Jobs {
         }
     }
 
-    async fn perform(&self, job: Job) -> Result<(), Failure> {
+    /// Does a job. The turn is held until it is known to be finished: until then it cannot be written anew.
+    async fn perform(&self, job: Job) -> Result<DecisionTurn<MemberId>, Failure> {
         let (Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo }) = job;
-        let _turn = self.album.turn(member).await?;
+        let turn = self.album.turn(member).await?;
         let record = self.members.by_id(Caller::System, member).await?;
         // It may be theirs again by now.
         if record.and_then(|record| record.photo()) != Some(photo) {
             self.album.delete(member, photo).await?;
         }
         self.album.show(member, photo);
-        Ok(())
+        Ok(turn)
     }
 }

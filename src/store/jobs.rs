@@ -46,6 +46,9 @@ impl Job {
         matches!(self, Self::CheckUpload { .. })
     }
 
+    /// All kinds.
+    pub(super) const KINDS: [&str; 2] = ["delete_photo", "check_upload"];
+
     /// What it is stored under: writing the same job again is writing it once.
     #[must_use]
     pub fn key(&self) -> String {
@@ -85,8 +88,8 @@ pub struct TakenJob {
     pub job: Job,
     /// How often it was taken, this time included.
     pub attempts: u32,
-    /// How often it had been written when it was taken.
-    pub revision: u64,
+    /// Another number each time that it is written, drawn by chance.
+    pub revision: i64,
 }
 
 /// Jobs. What changes a member writes them together with the change ([`super::MemberStore::change`]).

@@ -17,6 +17,7 @@ for_every_store![
     a_job_is_taken_when_it_is_due_and_again_if_it_is_not_finished,
     a_job_that_is_written_again_is_due_at_the_earlier_time_and_outlives_the_former_one,
     jobs_are_taken_in_the_order_in_which_they_are_due,
+    what_is_written_anew_is_not_finished_by_who_took_it_before_it_was_cancelled,
     a_further_upload_of_the_same_picture_puts_its_check_off,
     a_change_of_a_photo_writes_its_jobs,
 ];
@@ -82,6 +83,24 @@ async fn jobs_are_taken_in_the_order_in_which_they_are_due(f: &Fixture) {
     assert_eq!(take(f, 40).await, None);
 }
 
+async fn what_is_written_anew_is_not_finished_by_who_took_it_before_it_was_cancelled(f: &Fixture) {
+    let member = f.member("Ana").await;
+    let point_to = async |to: Option<u8>| {
+        let profile_image_url = Some(to.map(|byte| photo(byte).path()));
+        let patch = MemberPatch { profile_image_url, ..MemberPatch::default() };
+        f.change(member, Change::Profile { edit: views::edit(patch), expected: None }).await;
+    };
+    point_to(Some(1)).await;
+    point_to(None).await;
+    let now = f.now();
+    let taken = f.store.jobs.take(now, now.after(Duration::from_secs(60))).await.unwrap().unwrap();
+    point_to(Some(1)).await;
+    assert_eq!(waiting(f).await, [], "it is the photo again");
+    point_to(None).await;
+    f.store.jobs.finish(taken).await.unwrap();
+    assert_eq!(waiting(f).await, [Job::DeletePhoto { member, photo: photo(1) }]);
+}
+
 async fn a_further_upload_of_the_same_picture_puts_its_check_off(f: &Fixture) {
     let check = Job::CheckUpload { member: MemberId::from_bytes([1; 12]), photo: photo(1) };
     for due in [10, 30, 20] {
@@ -91,7 +110,7 @@ async fn a_further_upload_of_the_same_picture_puts_its_check_off(f: &Fixture) {
     assert_eq!(take(f, 30).await.unwrap().job, check);
 }
 
-/// In the transaction of the change: one that is refused writes none.
+/// In the transaction of the change.
 async fn a_change_of_a_photo_writes_its_jobs(f: &Fixture) {
     let member = f.member("Ana").await;
     let delete = |byte| Job::DeletePhoto { member, photo: photo(byte) };

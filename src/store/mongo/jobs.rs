@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use mongodb::{
     ClientSession,
-    bson::{Document, doc},
+    bson::{Document, doc, oid::ObjectId},
     options::{FindOptions, ReturnDocument},
 };
 use protocol::Timestamp;
@@ -11,7 +11,7 @@ use protocol::Timestamp;
 use super::{
     Mongo,
     db::Db,
-    document::{date, signed, time, unsigned},
+    document::{date, time},
     fault::Fault,
 };
 use crate::store::{
@@ -29,6 +29,17 @@ fn body(job: Job) -> Result<String, Fault> {
     serde_json::to_string(&job).map_err(|error| Fault::Data(error.to_string()))
 }
 
+/// Of a kind that this server knows.
+fn known() -> Document {
+    doc! { "kind": { "$in": Job::KINDS.to_vec() } }
+}
+
+/// A revision: an id that is used once, shortened.
+fn drawn() -> i64 {
+    let [_, _, _, _, rest @ ..] = ObjectId::new().bytes();
+    i64::from_be_bytes(rest)
+}
+
 fn attempts(document: &Document) -> u32 {
     u32::try_from(document.get_i64("attempts").unwrap_or(0)).unwrap_or(u32::MAX)
 }
@@ -38,8 +49,8 @@ async fn add(db: &Db, job: Job, due: Timestamp, session: Option<&mut ClientSessi
     let merge = if job.is_put_off() { "$max" } else { "$min" };
     let write = doc! {
         merge: { "due": date(due) },
-        "$inc": { "revision": 1_i64 },
-        "$setOnInsert": { "body": body(job)?, "attempts": 0_i64 },
+        "$set": { "revision": drawn() },
+        "$setOnInsert": { "kind": job.kind(), "body": body(job)?, "attempts": 0_i64 },
     };
     let jobs = db.collection::<Document>("jobs");
     let update = jobs.update_one(doc! { "_id": job.key() }, write).upsert(true);
@@ -79,27 +90,30 @@ pub(super) fn document(row: &JobRow) -> Result<Document, Fault> {
         "body": body(row.job)?,
         "due": date(row.due),
         "attempts": i64::from(row.attempts),
-        "revision": 0_i64,
+        "kind": row.job.kind(),
+        "revision": drawn(),
     })
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenJob>, Fault> {
+    let mut due = known();
+    due.insert("due", doc! { "$lte": date(now) });
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("jobs")
-        .find_one_and_update(doc! { "due": { "$lte": date(now) } }, take)
+        .find_one_and_update(due, take)
         .sort(doc! { "due": 1 })
         .return_document(ReturnDocument::After)
         .max_time(db.max_time)
         .await?;
     let Some(taken) = taken else { return Ok(None) };
-    let revision = unsigned(taken.get_i64("revision").map_err(|error| Fault::Data(error.to_string()))?);
+    let revision = taken.get_i64("revision").map_err(|error| Fault::Data(error.to_string()))?;
     Ok(job(&taken).map(|job| TakenJob { job, attempts: attempts(&taken), revision }))
 }
 
 /// The same job, unless it was written again since it was taken.
 fn still(taken: &TakenJob) -> Document {
-    doc! { "_id": taken.job.key(), "revision": signed(taken.revision) }
+    doc! { "_id": taken.job.key(), "revision": taken.revision }
 }
 
 #[async_trait]
@@ -133,7 +147,7 @@ impl JobStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let options = FindOptions::builder().sort(doc! { "due": 1 }).limit(limit).build();
-            let found: Vec<Document> = db.all("jobs", doc! {}, options).await?;
+            let found: Vec<Document> = db.all("jobs", known(), options).await?;
             Ok(found.iter().filter_map(record).map(|row| (row.job, row.due)).collect())
         })
         .await

@@ -15,6 +15,9 @@ use crate::store::{
     turns::Turn,
 };
 
+/// Of a kind that this server knows.
+const KNOWN: &str = "substr(key, 1, instr(key, '/') - 1) IN ('delete_photo', 'check_upload')";
+
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     let body: String = row.get("body")?;
     serde_json::from_str(&body).map_err(|_| inconsistent("a job"))
@@ -26,8 +29,8 @@ fn body(job: Job) -> rusqlite::Result<String> {
 
 pub(super) fn add(connection: &Connection, job: Job, due: Timestamp) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO jobs (key, body, due) VALUES (?, ?, ?)
-         ON CONFLICT (key) DO UPDATE SET revision = revision + 1,
+        "INSERT INTO jobs (key, body, due, revision) VALUES (?, ?, ?, random())
+         ON CONFLICT (key) DO UPDATE SET revision = excluded.revision,
              due = CASE WHEN ? THEN max(due, excluded.due) ELSE min(due, excluded.due) END",
     )?;
     insert.execute(params![job.key(), body(job)?, due.as_millis(), job.is_put_off()]).map(drop)
@@ -47,21 +50,22 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 
 /// Stores a job of another store, unless it is there.
 pub(super) fn restore(connection: &Connection, row: &JobRow) -> rusqlite::Result<()> {
-    let mut insert = connection
-        .prepare_cached("INSERT INTO jobs (key, body, due, attempts) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO jobs (key, body, due, attempts, revision) VALUES (?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
+    )?;
     insert.execute(params![row.job.key(), body(row.job)?, row.due.as_millis(), row.attempts]).map(drop)
 }
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenJob>> {
-    let mut take = connection.prepare_cached(
+    let mut take = connection.prepare_cached(&format!(
         "UPDATE jobs SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM jobs WHERE due <= ?1 ORDER BY due LIMIT 1) RETURNING body, attempts, revision",
-    )?;
+         WHERE key = (SELECT key FROM jobs WHERE due <= ?1 AND {KNOWN} ORDER BY due LIMIT 1)
+         RETURNING body, attempts, revision",
+    ))?;
     let taken = take.query_row([now.as_millis(), until.as_millis()], |row| {
-        let Ok(job) = job(row) else { return Ok(None) };
-        Ok(Some(TakenJob { job, attempts: row.get("attempts")?, revision: row.get("revision")? }))
+        Ok(TakenJob { job: job(row)?, attempts: row.get("attempts")?, revision: row.get("revision")? })
     });
-    Ok(taken.optional()?.flatten())
+    taken.optional()
 }
 
 #[async_trait]
@@ -92,10 +96,21 @@ impl JobStore for Sqlite {
 
     async fn waiting(&self, limit: usize) -> Result<Vec<(Job, Timestamp)>, StoreError> {
         self.read(Turn::SYSTEM, move |connection| {
-            let mut query = connection.prepare_cached("SELECT body, due FROM jobs ORDER BY due LIMIT ?")?;
-            let jobs = query.query_map([limit], |row| Ok(job(row).ok().zip(time(row, "due").ok())))?;
-            jobs.filter_map(Result::transpose).collect()
+            let sql = format!("SELECT body, due FROM jobs WHERE {KNOWN} ORDER BY due LIMIT ?");
+            let mut query = connection.prepare_cached(&sql)?;
+            query.query_map([limit], |row| Ok((job(row)?, time(row, "due")?)))?.collect()
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_known() {
+        assert!(Job::KINDS.iter().all(|kind| KNOWN.contains(&format!("'{kind}'"))));
+        assert_eq!(KNOWN.matches('\'').count(), 2 + 2 * Job::KINDS.len());
     }
 }

@@ -6,8 +6,8 @@ CREATE TABLE jobs (
     body TEXT NOT NULL,
     due INTEGER NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
-    -- Grows when the job is written again, so that what finishes the former one leaves this one.
-    revision INTEGER NOT NULL DEFAULT 0
+    -- Drawn when the job is written, so that what finishes a former one leaves this one.
+    revision INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX jobs_by_due ON jobs (due);
