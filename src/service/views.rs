@@ -135,3 +135,39 @@ pub fn edit(patch: MemberPatch) -> ProfileEdit {
         presence_to: presence,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use protocol::{
+        ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
+        model::{ConversationKind, Watermarks},
+        size::{conversation_bytes, entry_bytes},
+    };
+
+    use super::*;
+    use crate::store::conversations::UnreadCount;
+
+    /// A store fills pages by what they will have on the wire.
+    #[test]
+    fn what_is_stored_is_as_large_as_what_clients_see_of_it() {
+        let (id, member, at) =
+            (ConversationId::from_bytes([1; 12]), MemberId::from_bytes([2; 12]), Timestamp::from_millis(0));
+        let stored = |content: &str| StoredEntry {
+            id: MessageId::from_bytes([3; 12]),
+            conversation: id,
+            seq: 1,
+            sender: member,
+            client_id: ClientMessageId::from_bytes([4; 16]),
+            at,
+            body: EntryBody::Text(content.to_owned()),
+        };
+        let entries = ["", "plain", "\u{1}\"é😀\n"].map(stored);
+        for one in &entries {
+            assert_eq!(entry_bytes(&entry(one.clone())), one.bytes());
+        }
+        let members = vec![Watermarks { member, delivered: 1, read: 1 }; 3];
+        let (kind, unread, entries) = (ConversationKind::Direct, UnreadCount::default(), entries.to_vec());
+        let state = ConversationState { id, kind, members, last_seq: 1, unread, last_at: at, entries };
+        assert_eq!(conversation_bytes(&conversation(state.clone())), state.bytes());
+    }
+}
