@@ -95,8 +95,8 @@ pub enum Query {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Action {
-    /// Send a frame.
-    Send(Frame),
+    /// Say something to the client.
+    Say(Frame),
     /// Do something; exactly one answer comes as [`Machine::reply`].
     Call(Ticket, Call),
     /// Tell the others that the member has stopped typing; no answer.
@@ -264,11 +264,11 @@ impl Machine {
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
                 if id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
-                    actions.push(Action::Send(Frame::encode(&frame, id.as_ref())));
+                    actions.push(Action::Say(Frame::encode(&frame, id.as_ref())));
                 }
             }
             // A client that keeps many messages under way cannot help it.
-            Err(failure) if held => actions.push(Action::Send(error(id.as_ref(), failure))),
+            Err(failure) if held => actions.push(Action::Say(error(id.as_ref(), failure))),
             Err(failure) => {
                 // Refused after it was handed on: those behind it wait for it.
                 if let Some(message) = message.filter(|_| failure.code == ErrorCode::RateLimited) {
@@ -301,7 +301,7 @@ impl Machine {
         if self.expiry.deadline() <= now {
             self.expiry.told = true;
             let expiring = AuthExpiring { expires_at: self.expiry.time };
-            actions.push(Action::Send(Frame::push(&ServerFrame::AuthExpiring(expiring))));
+            actions.push(Action::Say(Frame::push(&ServerFrame::AuthExpiring(expiring))));
         }
         if !self.closing && self.silence.is_over(now) {
             self.close(Close::with(CloseCode::TimedOut), actions);
@@ -357,7 +357,7 @@ impl Machine {
     fn bad_frame(&mut self, bad: DecodeError, now: Instant, actions: &mut Vec<Action>) {
         // A type that we do not know may be from a newer client; what is not JSON is no client of ours.
         let foreign = bad.code == ErrorCode::Malformed;
-        actions.push(Action::Send(decode_error(bad)));
+        actions.push(Action::Say(decode_error(bad)));
         if foreign && self.bad_frames.exceeds(BAD_FRAMES_MAX, now) {
             self.close(Close::with(CloseCode::NotTheProtocol), actions);
         }
@@ -365,7 +365,7 @@ impl Machine {
 
     fn fail(&mut self, id: Option<&RequestId>, failure: Failure, now: Instant, actions: &mut Vec<Action>) {
         let (code, retry_after_ms) = (failure.code, failure.retry_after.map(millis));
-        actions.push(Action::Send(error(id, failure)));
+        actions.push(Action::Say(error(id, failure)));
         if let Some(code) = code.close_code() {
             self.close(Close { code, retry_after_ms }, actions);
         } else if code == ErrorCode::RateLimited && self.rate_limited.exceeds(RATE_LIMITED_MAX, now) {

@@ -78,6 +78,15 @@ impl Timing {
     }
 }
 
+/// The waits of tests.
+#[cfg(test)]
+const TIMING: Timing = Timing {
+    hello: Duration::from_secs(10),
+    heartbeat: Duration::from_secs(30),
+    write: Duration::from_secs(10),
+    close: Duration::from_secs(2),
+};
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

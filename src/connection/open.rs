@@ -47,7 +47,7 @@ pub(super) struct Open {
 impl Open {
     /// A connection that was signed in just now, and is welcomed with the first part of its sync.
     pub(super) fn new(connection: Arc<Connection>, machine: Machine, welcome: Frame) -> Self {
-        let actions = vec![Action::Send(welcome)];
+        let actions = vec![Action::Say(welcome)];
         Self { connection, machine, actions, charge: Charge::default() }
     }
 }
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
         let mut close = None;
         for action in std::mem::take(&mut self.open.actions) {
             match action {
-                Action::Send(frame) => frames.push_back(frame),
+                Action::Say(frame) => frames.push_back(frame),
                 Action::Close(order) => close = Some(order),
                 Action::Call(ticket, call) => {
                     let Open { connection, machine, .. } = &mut *self.open;
@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 Some(done) if self.transport.outbox.end_sync() => {
                     self.open.connection.synced_in(done.place.epoch);
                     frames.push_back(sync::done(member, done, &context.messaging));
-                    self.open.actions.extend(frames.drain(..).map(Action::Send));
+                    self.open.actions.extend(frames.drain(..).map(Action::Say));
                     self.act().await?;
                     self.open.machine.synced(Instant::now());
                     return Ok(());
@@ -244,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                     self.open.machine.reply(now, *reply, &mut self.open.actions);
                     for action in std::mem::take(&mut self.open.actions) {
                         match action {
-                            Action::Send(frame) => frames.push_back(frame),
+                            Action::Say(frame) => frames.push_back(frame),
                             other => self.open.actions.push(other),
                         }
                     }

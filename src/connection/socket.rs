@@ -199,13 +199,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, DuplexStream};
 
     use super::*;
+    use crate::connection::TIMING;
 
-    const TIMING: Timing = Timing {
-        hello: Duration::from_secs(10),
-        heartbeat: Duration::from_secs(30),
-        write: Duration::from_secs(10),
-        close: Duration::from_secs(2),
-    };
     /// What the kernel holds, on both sides.
     const KERNEL: usize = 16 * 1024;
 

@@ -102,13 +102,7 @@ mod tests {
     use protocol::Envelope;
 
     use super::*;
-
-    const TIMING: Timing = Timing {
-        hello: Duration::from_secs(10),
-        heartbeat: Duration::from_secs(30),
-        write: Duration::from_secs(10),
-        close: Duration::from_secs(2),
-    };
+    use crate::connection::TIMING;
 
     fn said(farewell: &Farewell) -> (ErrorCode, u16) {
         let frame = Envelope::decode(farewell.frame.text()).unwrap().frame;

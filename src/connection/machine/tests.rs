@@ -11,16 +11,11 @@ use protocol::{
 use super::*;
 use crate::{
     budget::Budget,
+    connection::TIMING,
     hub::{Connection, Outbox, OutboxLimits},
     telemetry::Metrics,
 };
 
-const TIMING: Timing = Timing {
-    hello: Duration::from_secs(10),
-    heartbeat: Duration::from_secs(30),
-    write: Duration::from_secs(10),
-    close: Duration::from_secs(2),
-};
 const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
 const OTHER: MemberId = MemberId::from_bytes([2; 12]);
 const CONVERSATION: ConversationId = ConversationId::from_bytes([3; 12]);
@@ -133,7 +128,7 @@ impl From<Action> for Seen {
     fn from(action: Action) -> Self {
         let text = |id: RequestId| id.as_str().to_owned();
         match action {
-            Action::Send(frame) => {
+            Action::Say(frame) => {
                 let Envelope { id, frame } = Envelope::decode(frame.text()).unwrap();
                 Self::Sent(id.map(text), frame)
             }
