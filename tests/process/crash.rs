@@ -1,8 +1,12 @@
-//! `kill -9` at random moments: what was acknowledged is there afterwards, exactly once.
+//! `kill -9` at random moments: what was acknowledged is there afterwards, exactly once. A kill alone does not show a sync
+//! that is missing, because the kernel keeps what a process has written: so a loss of power, too, after which there is only
+//! what was synced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -25,6 +29,7 @@ use crate::harness::{
 };
 
 const KILLS: usize = 22;
+const LOSSES_OF_POWER: usize = 12;
 /// Each start takes longer there.
 const KILLS_ON_MONGODB: usize = 8;
 const PAIRS: usize = 4;
@@ -174,22 +179,51 @@ async fn retry(writer: &Writer, addr: SocketAddr, random: &mut StdRng) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
-    survive("sqlite:./data/members-book.db", KILLS, 5..120).await;
+    survive("sqlite:./data/members-book.db", KILLS, 5..120, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_loss_of_power() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = keep_synced(folder.path());
+    survive("sqlite:./data/members-book.db", LOSSES_OF_POWER, 20..300, Some(&library)).await;
+}
+
+/// The library that keeps a copy of what was synced.
+fn keep_synced(folder: &Path) -> PathBuf {
+    let (source, library) = ("tests/process/power/keep_synced.c", folder.join("keep_synced.so"));
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([source, "-ldl"]).status();
+    assert!(built.unwrap().success());
+    library
+}
+
+/// Leaves of a database what was synced.
+fn lose_power(folder: &Path) {
+    for name in ["members-book.db", "members-book.db-wal"] {
+        let file = folder.join("data").join(name);
+        let synced = folder.join("data").join(format!("{name}.synced"));
+        assert!(synced.exists(), "{name} was never synced");
+        std::fs::copy(synced, file).unwrap();
+    }
+    // The index of the log is not of what is stored.
+    let _ = std::fs::remove_file(folder.join("data/members-book.db-shm"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9_on_mongodb() {
     let database = Database::new().await;
-    survive(&database.uri, KILLS_ON_MONGODB, 100..900).await;
+    survive(&database.uri, KILLS_ON_MONGODB, 100..900, None).await;
 }
 
-/// Kills the server after times of that many milliseconds.
-async fn survive(database: &str, kills: usize, times: std::ops::Range<u64>) {
+/// Kills the server after times of that many milliseconds. With a library that keeps what was synced, only that is left.
+async fn survive(database: &str, kills: usize, times: std::ops::Range<u64>, keep_synced: Option<&Path>) {
     let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("CRASH_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
-    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", database));
+    let preloaded = keep_synced.map(|library| ("LD_PRELOAD", library));
+    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", database).envs(preloaded));
     let mut server = start();
     let http = http();
     let mut pairs = Vec::new();
@@ -211,6 +245,9 @@ async fn survive(database: &str, kills: usize, times: std::ops::Range<u64>) {
         server.kill();
         for writer in writers {
             writer.await.unwrap();
+        }
+        if keep_synced.is_some() {
+            lose_power(folder.path());
         }
         server = start();
         stored = 0;

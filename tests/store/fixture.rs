@@ -106,6 +106,24 @@ impl Fixture {
         }
     }
 
+    /// The same after a kill: the files as they are on the disk, whatever was still to be done. A MongoDB store is closed.
+    pub async fn killed(self) -> Self {
+        let passed = Duration::from_millis(u64::try_from(self.now().as_millis() - START.as_millis()).unwrap());
+        if self.database.is_some() {
+            let killed = self.reopened().await;
+            killed.clock.advance(passed);
+            return killed;
+        }
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        for name in ["store.db", "store.db-wal"] {
+            std::fs::copy(self.folder.path().join(name), folder.path().join(name)).unwrap();
+        }
+        let killed = Self::sqlite_in(folder).unwrap();
+        killed.clock.advance(passed);
+        self.store.backend.close().await;
+        killed
+    }
+
     /// Lets what was written become older than the cursors from now on.
     pub async fn settle(&self) -> Position {
         if self.database.is_some() {

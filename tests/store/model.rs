@@ -34,6 +34,8 @@ enum Step {
     },
     /// Everything so far is applied together, and time passes.
     Commit,
+    /// The same, and the server is killed.
+    Kill,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -44,7 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (pair.clone(), 0..40_u8, "[a-zé😀 ]{1,12}")
             .prop_map(|((from, to), client_id, content)| Step::Say { from, to, client_id, content }),
         4 => (pair, kind, 0..30_u64).prop_map(|((from, to), kind, seq)| Step::Mark { from, to, kind, seq }),
-        2 => Just(Step::Commit),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Kill),
     ]
 }
 
@@ -108,11 +111,17 @@ async fn run(steps: Vec<Step>, mut f: Fixture) {
     let mut models = Models::new();
     let mut batch = Vec::new();
     for step in steps.into_iter().chain([Step::Commit]) {
-        if matches!(step, Step::Commit) {
-            commit(&f, &mut models, &members, std::mem::take(&mut batch)).await;
-            f.wait(1);
-        } else {
-            batch.push(step);
+        match step {
+            Step::Commit => {
+                commit(&f, &mut models, &members, std::mem::take(&mut batch)).await;
+                f.wait(1);
+            }
+            Step::Kill => {
+                commit(&f, &mut models, &members, std::mem::take(&mut batch)).await;
+                f.wait(1);
+                f = f.killed().await;
+            }
+            step => batch.push(step),
         }
     }
     check(&f, &models, &members).await;
@@ -158,7 +167,7 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 assert_eq!(unread, UnreadCount { count: model.unread(member), more: false });
                 assert!(known.is_none_or(|known| known == unread), "{known:?} at once, {unread:?} counted");
             }
-            Step::Commit => {}
+            Step::Commit | Step::Kill => {}
         }
     }
 }
@@ -170,7 +179,7 @@ fn command(step: &Step, members: &[MemberId]) -> Command {
             let conversation = direct_conversation(members[*from], members[*to]);
             Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
         }
-        Step::Commit => unreachable!("a commit is no command"),
+        Step::Commit | Step::Kill => unreachable!("these are no commands"),
     }
 }
 

@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, jobs, members, recommendations,
+    Sqlite, audit, history, jobs, keys, members, recommendations,
     row::{kind, optional_time, time},
     tally,
     writer::Tx,
@@ -288,12 +288,17 @@ fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()
         })
         .optional()?;
     let Some((conversation, newest, tally, sender)) = found else { return Ok(()) };
+    let client = keys::Key::of_client_id(conversation, sender, message.client_id);
+    let (known, id) = (tx.memory.keys.find(tx.connection, client)?, message.id);
+    if history::message(tx.connection, id, &known)?.is_some() {
+        return Ok(());
+    }
     let (position, tally) = (tx.memory.position + 1, tally::add(tally.as_deref(), sender)?);
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
-    let inserted = insert.execute(params![
+    insert.execute(params![
         position,
         conversation,
         message.seq,
@@ -306,13 +311,10 @@ fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()
         newest,
         message.seq.is_multiple_of(history::INDEXED).then_some(&tally),
     ])?;
-    if inserted > 0 {
-        tx.memory.position = position;
-        let mut update =
-            tx.connection.prepare_cached("UPDATE conversations SET newest = ?, tally = ? WHERE key = ?")?;
-        update.execute(params![position, tally, conversation])?;
-    }
-    Ok(())
+    tx.memory.position = position;
+    tx.memory.keys.insert(position, client, keys::Key::of_message(id));
+    let mut update = tx.connection.prepare_cached("UPDATE conversations SET newest = ?, tally = ? WHERE key = ?")?;
+    update.execute(params![position, tally, conversation]).map(drop)
 }
 
 fn begin(connection: &Connection, source: StoreId) -> rusqlite::Result<Option<bool>> {
@@ -348,15 +350,15 @@ fn finish(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
 impl Archive for Sqlite {
     async fn count(&self, part: Part) -> Result<u64, StoreError> {
         let sql = format!("SELECT count(*) FROM {}", table(part));
-        self.read(Turn::HEAVY_SYSTEM, move |connection| connection.query_row(&sql, [], |row| row.get(0))).await
+        self.read_log(Turn::HEAVY_SYSTEM, move |connection| connection.query_row(&sql, [], |row| row.get(0))).await
     }
 
     async fn rows(&self, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, move |connection| rows(connection, part, after.as_ref(), limit)).await
+        self.read_log(Turn::HEAVY_SYSTEM, move |connection| rows(connection, part, after.as_ref(), limit)).await
     }
 
     async fn last_key(&self, part: Part) -> Result<Option<Key>, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, move |connection| last_key(connection, part)).await
+        self.read_log(Turn::HEAVY_SYSTEM, move |connection| last_key(connection, part)).await
     }
 
     async fn begin_copy(&self, source: StoreId) -> Result<Option<bool>, StoreError> {
@@ -364,7 +366,12 @@ impl Archive for Sqlite {
     }
 
     async fn insert_rows(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        self.write(move |tx| rows.into_iter().try_for_each(|row| insert(tx, row))).await
+        self.write(move |tx| {
+            // What is inserted here are rows: none may be behind the log.
+            tx.memory.flush(tx.connection)?;
+            rows.into_iter().try_for_each(|row| insert(tx, row))
+        })
+        .await
     }
 
     async fn finish_copy(&self) -> Result<(), StoreError> {

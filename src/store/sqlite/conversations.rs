@@ -10,7 +10,9 @@ use protocol::{
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    Sqlite, history, log,
+    Sqlite, history,
+    keys::Key,
+    log,
     readers::snapshot,
     row::{kind, time},
     unread::{self, Log},
@@ -275,7 +277,7 @@ impl ConversationLog for Sqlite {
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
-        self.read(Turn::SYSTEM, position).await
+        self.read_log(Turn::SYSTEM, position).await
     }
 }
 
@@ -286,7 +288,7 @@ impl ConversationStore for Sqlite {
     }
 
     async fn begun(&self, by: Caller, conversations: Vec<ConversationId>) -> Result<Vec<ConversationId>, StoreError> {
-        self.read(Turn::look_ups(by, conversations.len()), move |connection| begun(connection, conversations)).await
+        self.read_log(Turn::look_ups(by, conversations.len()), move |connection| begun(connection, conversations)).await
     }
 
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError> {
@@ -299,7 +301,7 @@ impl ConversationStore for Sqlite {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(Turn::heavy(member), move |connection| {
+        self.read_log(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| list(connection, member, before, limit))
         })
         .await
@@ -312,7 +314,7 @@ impl ConversationStore for Sqlite {
         range: Range,
         limit: usize,
     ) -> Result<Option<HistoryPage>, StoreError> {
-        self.read(Turn::light(member), move |connection| {
+        self.read_log(Turn::light(member), move |connection| {
             snapshot(connection, |connection| history::history(connection, member, conversation, range, limit))
         })
         .await
@@ -324,7 +326,7 @@ impl ConversationStore for Sqlite {
         after: Vec<(ConversationId, u64)>,
         limit: usize,
     ) -> Result<Vec<HistoryPage>, StoreError> {
-        self.read(Turn::heavy(member), move |connection| {
+        self.read_log(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| {
                 let page =
                     |(conversation, seq)| history::history(connection, member, conversation, Range::After(seq), limit);
@@ -335,11 +337,13 @@ impl ConversationStore for Sqlite {
     }
 
     async fn message(&self, by: Caller, id: MessageId) -> Result<Option<StoredEntry>, StoreError> {
-        self.read(Turn::of(by), move |connection| history::message(connection, id)).await
+        // Only the writer knows where the newest ones are.
+        let places = self.write(move |tx| tx.memory.keys.find(tx.connection, Key::of_message(id))).await?;
+        self.read(Turn::of(by), move |connection| history::message(connection, id, &places)).await
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
-        self.read(Turn::heavy(member), move |connection| {
+        self.read_log(Turn::heavy(member), move |connection| {
             snapshot(connection, |connection| all_unread(connection, member))
         })
         .await
@@ -352,7 +356,7 @@ impl ConversationStore for Sqlite {
         read: u64,
         last: u64,
     ) -> Result<UnreadCount, StoreError> {
-        self.read(Turn::light(member), move |connection| {
+        self.read_log(Turn::light(member), move |connection| {
             snapshot(connection, |connection| unread::count_between(connection, conversation, member, (read, last)))
         })
         .await
@@ -363,7 +367,7 @@ impl ConversationStore for Sqlite {
         asking: MemberId,
         ranges: Vec<ReceiptRange>,
     ) -> Result<Vec<Vec<ReceiptTimes>>, StoreError> {
-        self.read(Turn::light(asking), move |connection| {
+        self.read_log(Turn::light(asking), move |connection| {
             snapshot(connection, |connection| {
                 ranges.into_iter().map(|range| history::receipt_times(connection, range)).collect()
             })
@@ -374,12 +378,12 @@ impl ConversationStore for Sqlite {
     async fn delta(&self, member: MemberId, since: Option<Position>) -> Result<Delta, StoreError> {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| delta(connection, epoch, member, since);
-        self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
+        self.read_log(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 
     async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, StoreError> {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| delta_below(connection, epoch, member, &part);
-        self.read(Turn::heavy(member), move |connection| snapshot(connection, read)).await
+        self.read_log(Turn::heavy(member), move |connection| snapshot(connection, read)).await
     }
 }

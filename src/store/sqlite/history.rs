@@ -143,12 +143,21 @@ pub(super) fn receipt_times(connection: &Connection, range: ReceiptRange) -> rus
     Ok(both.map(|(delivered_at, read_at)| ReceiptTimes { delivered_at, read_at }).collect())
 }
 
-/// The message with this id.
-pub(super) fn message(connection: &Connection, id: MessageId) -> rusqlite::Result<Option<StoredEntry>> {
+/// The message with this id, which is at one of these positions.
+pub(super) fn message(
+    connection: &Connection,
+    id: MessageId,
+    positions: &[u64],
+) -> rusqlite::Result<Option<StoredEntry>> {
     let mut query = connection.prepare_cached(
-        "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e JOIN members m ON m.key = e.sender
-         JOIN conversations c ON c.key = e.conversation WHERE e.id = ?",
+        "SELECT e.*, m.id AS sender_id, c.id AS conversation_id FROM entries e CROSS JOIN members m ON m.key = e.sender
+         CROSS JOIN conversations c ON c.key = e.conversation WHERE e.position = ? AND e.id = ?",
     )?;
     let of_row = |row: &Row<'_>| entry(row, ConversationId::from_bytes(row.get("conversation_id")?));
-    query.query_row([id.as_bytes()], of_row).optional()
+    for position in positions {
+        if let Some(found) = query.query_row(params![position, id.as_bytes()], of_row).optional()? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }

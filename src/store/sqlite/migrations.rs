@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{HookResult, M, Migrations};
 
-use super::{StoreError, history, members, row, search, tally, unavailable};
+use super::{StoreError, history, keys, members, row, search, tally, unavailable};
 
 /// In their order. A released one is never edited: a change is a new one.
 fn all() -> Vec<M<'static>> {
@@ -21,6 +21,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0009_plans.sql")),
         M::up(include_str!("migrations/0010_jobs.sql")),
         M::up(include_str!("migrations/0011_formats.sql")),
+        M::up_with_hook(include_str!("migrations/0012_log.sql"), free_entries_of_indexes),
     ]
 }
 
@@ -70,6 +71,25 @@ fn tally_log(tx: &Transaction<'_>, conversation: i64, newest: u64) -> rusqlite::
     Ok(())
 }
 
+/// Makes runs of the keys of all entries, and takes from the table what was there for the same: the index of client ids, and
+/// the one that `UNIQUE` of the id stands for, which SQLite drops only once it is an index like others. The rows stay
+/// where they are, however many there are.
+fn free_entries_of_indexes(tx: &Transaction<'_>) -> HookResult {
+    keys::rebuild(tx)?;
+    tx.execute_batch(
+        "DROP INDEX entries_by_client_id;
+         PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET name = 'entries_by_id', sql = 'CREATE UNIQUE INDEX entries_by_id ON entries (id)'
+         WHERE type = 'index' AND name = 'sqlite_autoindex_entries_1';
+         UPDATE sqlite_schema SET sql = replace(replace(replace(sql, 'NOT NULL UNIQUE CHECK', 'NOT NULL CHECK'),
+             ' REFERENCES conversations (key)', ''), ' REFERENCES members (key)', '')
+         WHERE type = 'table' AND name = 'entries';
+         PRAGMA writable_schema = RESET;
+         DROP INDEX entries_by_id;",
+    )?;
+    Ok(())
+}
+
 /// A log from its newest entry on: its position.
 const BACKWARDS: &str = "WITH RECURSIVE log AS (
     SELECT position, previous, seq, sender FROM entries WHERE position = ?
@@ -105,6 +125,12 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
     Migrations::new(all())
         .to_latest(connection)
         .map_err(|error| unavailable(&format!("the schema cannot be brought up to date: {error}")))
+}
+
+/// A file as a version had it that knew so many of them.
+#[cfg(test)]
+pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migration::Result<()> {
+    Migrations::new(all()[..count].to_vec()).to_latest(connection)
 }
 
 #[cfg(test)]
@@ -187,6 +213,54 @@ mod tests {
             let of_ben = (read + 1..=last).filter(|seq| seq % 3 == 0).count() as u64;
             assert_eq!((count(1), count(2)), (of_ben, last - read - of_ben), "{read} to {last}");
         }
+    }
+
+    /// Made without a copy of the rows, so that it takes as long for few as for many; the file has to be sound after it.
+    #[test]
+    fn entries_of_an_older_file_are_found_by_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let mut connection = Connection::open(&path).unwrap();
+        run_to(&mut connection, 11).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
+                 VALUES (zeroblob(12), 'Ana', 'a', 'a', '', 'Infinity', 'member', 1, 1, 1);
+                 INSERT INTO conversations (id, kind, last_seq, last_at, last_position, changed)
+                 VALUES (zeroblob(12), 'direct', 700, 1, 1400, 1400);
+                 WITH RECURSIVE n(seq) AS (VALUES (1) UNION ALL SELECT seq + 1 FROM n WHERE seq < 700)
+                 INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+                 SELECT 2 * seq, 1, seq, 1, randomblob(12), randomblob(16), 1, 'x' FROM n;",
+            )
+            .unwrap();
+        run(&mut connection).unwrap();
+        let keys = keys::Keys::open(&connection).unwrap();
+        let mut query = connection.prepare("SELECT position, client_id, id FROM entries").unwrap();
+        let mut rows = query.query([]).unwrap();
+        let mut found = 0;
+        while let Some(row) = rows.next().unwrap() {
+            let position: u64 = row.get(0).unwrap();
+            let client = keys::Key::of_client_id(1, 1, protocol::ClientMessageId::from_bytes(row.get(1).unwrap()));
+            let message = keys::Key::of_message(protocol::MessageId::from_bytes(row.get(2).unwrap()));
+            for key in [client, message] {
+                assert_eq!(keys.find(&connection, key).unwrap(), [position]);
+            }
+            found += 1;
+        }
+        assert_eq!(found, 700);
+        let look = |sql: &str| {
+            let connection = Connection::open(&path).unwrap();
+            let mut query = connection.prepare(sql).unwrap();
+            let rows = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            rows.collect::<rusqlite::Result<Vec<_>>>().unwrap()
+        };
+        assert_eq!(look("PRAGMA integrity_check"), ["ok"]);
+        assert_eq!(
+            look("SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'entries'"),
+            ["entries_by_seq"]
+        );
+        let table = look("SELECT sql FROM sqlite_schema WHERE name = 'entries'");
+        assert!(!table.iter().any(|sql| sql.contains("UNIQUE") || sql.contains("REFERENCES")), "{table:?}");
     }
 
     /// What is unread is found by keys too, in a bounded number of steps.

@@ -10,7 +10,9 @@
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
-//! | [`log`] | appending messages and moving watermarks |
+//! | [`log`], [`state`] | appending messages and moving watermarks; what the writer knows of a conversation |
+//! | [`flush`] | bringing the rows that follow from the log up to date, later and in order |
+//! | [`keys`] | where entries are found by what their sender calls them, and by their id |
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
 //! | [`unread`], [`tally`], [`recent`] | what a member has not read; how many entries each participant has sent; who sent the newest |
 //! | [`archive`] | everything as rows |
@@ -22,8 +24,10 @@ mod candidates;
 mod checkpoint;
 mod conversations;
 mod epochs;
+mod flush;
 mod history;
 mod jobs;
+mod keys;
 mod log;
 mod members;
 mod migrations;
@@ -33,6 +37,7 @@ mod recommendations;
 mod row;
 mod search;
 mod sessions;
+mod state;
 mod tally;
 mod unread;
 mod writer;
@@ -41,7 +46,10 @@ use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,8 +59,10 @@ use tokio::sync::oneshot;
 
 use self::{
     checkpoint::{Checkpoints, Scrubber},
+    flush::{Flushed, Stuck},
+    keys::Builder,
     readers::Readers,
-    writer::{Tx, Writer},
+    writer::{Injected, Memory, Tx, Writer},
 };
 use super::{
     Backend, Store, StoreError,
@@ -84,6 +94,7 @@ pub struct Sqlite {
     writer: Writer,
     /// The position of the newest change that was committed.
     horizon: AtomicU64,
+    flushed: Arc<Flushed>,
     readers: Readers,
     scrubber: Scrubber,
     timeout: Duration,
@@ -112,22 +123,27 @@ impl Sqlite {
         create_private(&path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(row::store_error)?;
-        let epochs = if exclusive {
+        let (memory, epochs) = if exclusive {
             migrations::run(&mut connection)?;
+            let memory = recover(&mut connection).map_err(row::store_error)?;
             let epochs = epochs::begin(&mut connection, &ids).map_err(row::store_error)?;
             // A kill may have come between an erasure and the scrub of the log.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(row::store_error)?;
-            epochs
+            (memory, epochs)
         } else {
             update_schema(&path, &mut connection)?;
-            epochs::read(&connection).map_err(row::store_error)?
+            let memory = Memory::open(&connection).map_err(row::store_error)?;
+            (memory, epochs::read(&connection).map_err(row::store_error)?)
         };
-        let (store_id, position) = connection
-            .query_row("SELECT store_id, position FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .map_err(row::store_error)?;
+        let store_id =
+            connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
+        let position = memory.states.flushed;
         let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, supervisor)?;
-        let scrubber = checkpoints.scrubber();
-        let writer = Writer::spawn(connection, checkpoints, clock, ids, Arc::clone(&metrics), supervisor)?;
+        let builder = exclusive.then(|| Builder::spawn(&path, supervisor)).transpose()?;
+        let (scrubber, flushed) = (checkpoints.scrubber(), Arc::new(Flushed::new(position)));
+        let injected = Injected { clock, ids, metrics: Arc::clone(&metrics) };
+        let writing = (connection, memory);
+        let writer = Writer::spawn(writing, checkpoints, builder, Arc::clone(&flushed), injected, supervisor)?;
         let readers = Readers::spawn(&path, readers, supervisor)?;
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
         let sqlite = Arc::new(Self {
@@ -136,6 +152,7 @@ impl Sqlite {
             epochs,
             writer,
             horizon,
+            flushed,
             readers,
             scrubber,
             timeout,
@@ -177,6 +194,45 @@ impl Sqlite {
         let answer = self.count_error(self.wait_for(answer).await);
         self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
         answer
+    }
+
+    /// The same, once the rows that follow from the log have everything that was acknowledged.
+    async fn read_log<T, F>(&self, turn: Turn, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let horizon = self.horizon.load(Ordering::Acquire);
+        if !self.flushed.has(horizon) {
+            // Nobody waits for the answer of what wakes it.
+            let wake = || self.writer.submit(|_| Ok(())).is_ok();
+            let reached = tokio::time::timeout(self.timeout, self.flushed.reach(horizon, wake)).await;
+            match reached {
+                Ok(Ok(())) => {}
+                Ok(Err(Stuck)) => return self.count_error(self.read_unwritten(work).await),
+                Err(_) => return self.count_error(Err(StoreError::Timeout)),
+            }
+        }
+        self.read(turn, work).await
+    }
+
+    /// Runs `work` where the rows are up to date and cannot be written, as on a full disk: in a transaction of the writer that
+    /// is undone then.
+    async fn read_unwritten<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        let undone = self.writer.submit(move |tx| -> rusqlite::Result<()> {
+            tx.memory.flush(tx.connection)?;
+            // Whoever stopped waiting needs no answer.
+            let _ = sender.send(work(tx.connection).map_err(row::store_error));
+            Err(rusqlite::Error::QueryReturnedNoRows)
+        })?;
+        let answered = self.wait_for(Ok(answer)).await;
+        // Without an answer, this is why.
+        if answered.is_err() { self.wait_for(Ok(undone)).await.and(answered) } else { answered }
     }
 
     /// Waits until what was erased is gone from the log too. If that takes too long it happens later.
@@ -232,7 +288,7 @@ impl Backend for Sqlite {
     }
 
     async fn count(&self) -> Result<ConversationCounts, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, conversations::count).await
+        self.read_log(Turn::HEAVY_SYSTEM, conversations::count).await
     }
 
     async fn size(&self) -> Result<u64, StoreError> {
@@ -284,6 +340,15 @@ fn update_schema(path: &Path, connection: &mut Connection) -> Result<(), StoreEr
         unavailable(&format!("its schema has to be brought up to date, and that needs the file for itself: {error}"))
     })?;
     migrations::run(connection)
+}
+
+/// Reads what the rows do not have yet, and brings them up to date: after a kill.
+fn recover(connection: &mut Connection) -> rusqlite::Result<Memory> {
+    let transaction = connection.transaction()?;
+    let mut memory = Memory::open(&transaction)?;
+    memory.flush(&transaction)?;
+    transaction.commit()?;
+    Ok(memory)
 }
 
 /// Waits for an answer however long it takes.
@@ -377,9 +442,7 @@ mod tests {
     async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
-        open(&path, true).unwrap().backend.close().await;
-        let older = "ALTER TABLE entries DROP COLUMN format; PRAGMA user_version = 10;";
-        Connection::open(&path).unwrap().execute_batch(older).unwrap();
+        migrations::run_to(&mut Connection::open(&path).unwrap(), migrations::count() - 1).unwrap();
         let server = lock(&path).unwrap();
         let refused = open(&path, false).err().unwrap().to_string();
         assert!(refused.contains("schema") && refused.contains("in use by another server"), "{refused}");

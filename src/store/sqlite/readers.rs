@@ -164,7 +164,8 @@ pub(super) fn snapshot<T>(
     connection: &Connection,
     read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let _snapshot = Snapshot::begin(connection)?;
+    // Within a transaction it is one already.
+    let _snapshot = connection.is_autocommit().then(|| Snapshot::begin(connection)).transpose()?;
     read(connection)
 }
 

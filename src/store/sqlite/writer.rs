@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use protocol::{ConversationId, MemberId};
+use protocol::MemberId;
 use quick_cache::unsync::Cache;
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
@@ -19,8 +19,11 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     StoreError,
     checkpoint::Checkpoints,
-    log::{LogState, MemberRef},
-    row, unavailable,
+    flush::{Flushed, States},
+    keys::{Builder, Keys, Slice},
+    row,
+    state::MemberRef,
+    unavailable,
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
@@ -28,10 +31,11 @@ use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 const QUEUE: usize = 4_096;
 /// Jobs in one transaction.
 const BATCH: usize = 1_024;
-/// Conversations whose state the writer keeps: about 300 bytes each.
-const CONVERSATIONS: usize = 100_000;
 /// Members whose key and state the writer keeps: about 50 bytes each.
 const MEMBERS: usize = 200_000;
+
+/// How long nothing is to be done before rows are brought up to date.
+const IDLE: Duration = Duration::from_millis(50);
 
 /// How much is written to find out whether the file can be written again: more than a large message.
 pub(super) const PROBE_BYTES: u32 = 64 * 1024;
@@ -47,26 +51,38 @@ pub(super) struct Tx<'a> {
     pub(super) metrics: &'a Metrics,
 }
 
-/// What the writer remembers between transactions. Thrown away whenever one fails.
+/// What the writer remembers between transactions. Thrown away whenever one fails, and read again.
 pub(super) struct Memory {
     /// The position of the newest change.
     pub(super) position: u64,
-    pub(super) conversations: Cache<ConversationId, LogState>,
+    pub(super) states: States,
     pub(super) members: Cache<MemberId, MemberRef>,
+    pub(super) keys: Keys,
     /// Whether somebody was erased since this was last looked at.
     pub(super) erased: bool,
 }
 
 impl Memory {
-    fn load(connection: &Connection) -> rusqlite::Result<Self> {
-        let position = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
-        Ok(Self { position, conversations: Cache::new(CONVERSATIONS), members: Cache::new(MEMBERS), erased: false })
+    /// Reads what the rows of a file do not have yet.
+    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
+        let (states, position) = States::recover(connection)?;
+        let (members, keys) = (Cache::new(MEMBERS), Keys::open(connection)?);
+        Ok(Self { position, states, members, keys, erased: false })
     }
 
-    /// Forgets what was read of the tables. Positions may be skipped but never reused, so the counter stays good.
-    fn distrust(&mut self) {
-        self.conversations.clear();
+    /// Forgets what was read of the tables, and reads again what they do not have. Positions may be skipped but never reused,
+    /// so the counter stays good.
+    fn distrust(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let (states, position) = States::recover(connection)?;
+        self.states = states;
+        self.position = self.position.max(position);
         self.members.clear();
+        Ok(())
+    }
+
+    /// Brings all rows up to date, in the transaction that is under way.
+    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        self.states.flush_all(connection, self.position)
     }
 }
 
@@ -114,18 +130,28 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Starts the thread. `builder`: it makes runs of keys, if this process writes the log.
     pub(super) fn spawn(
-        connection: Connection,
+        (connection, memory): (Connection, Memory),
         checkpoints: Checkpoints,
-        clock: Arc<dyn Clock>,
-        ids: Arc<Ids>,
-        metrics: Arc<Metrics>,
+        builder: Option<Builder>,
+        flushed: Arc<Flushed>,
+        injected: Injected,
         supervisor: &Supervisor,
     ) -> Result<Self, StoreError> {
-        let memory = Memory::load(&connection).map_err(row::store_error)?;
         let (sender, receiver) = bounded(QUEUE);
         let health = Arc::new(Health::default());
-        let thread = WriterThread { connection, checkpoints, memory, clock, ids, metrics, health: Arc::clone(&health) };
+        let thread = WriterThread {
+            connection,
+            checkpoints,
+            builder,
+            slice: None,
+            memory,
+            is_undone: false,
+            flushed,
+            injected,
+            health: Arc::clone(&health),
+        };
         let thread = supervisor
             .thread("sqlite-write", None, move || thread.run(&receiver))
             .map_err(|error| unavailable(&format!("no thread for the writer: {error}")))?;
@@ -184,13 +210,24 @@ impl Writer {
     }
 }
 
+/// Time, ids and metrics, as they come from outside.
+pub(super) struct Injected {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<Ids>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 struct WriterThread {
     connection: Connection,
     checkpoints: Checkpoints,
+    builder: Option<Builder>,
+    /// What the builder has made and is not written.
+    slice: Option<Slice>,
     memory: Memory,
-    clock: Arc<dyn Clock>,
-    ids: Arc<Ids>,
-    metrics: Arc<Metrics>,
+    /// A transaction was undone, and what is remembered may be of it.
+    is_undone: bool,
+    flushed: Arc<Flushed>,
+    injected: Injected,
     health: Arc<Health>,
 }
 
@@ -235,15 +272,68 @@ impl WriterThread {
     fn run(mut self, queue: &Receiver<Box<dyn Write>>) {
         Checkpoints::attach(&self.connection);
         let mut batch = Vec::new();
-        while let Ok(first) = queue.recv() {
-            batch.push(first);
-            batch.extend(queue.try_iter().take(BATCH - 1));
+        while self.gather(queue, &mut batch) {
             self.commit(&mut batch);
+            self.give_tasks();
             self.checkpoints.after_commit(&self.connection);
             self.health.lock().busy_since = None;
             if std::mem::take(&mut self.memory.erased) {
                 // Whoever asked may be gone: it happens all the same.
                 self.checkpoints.scrubber().scrub();
+            }
+        }
+        self.finish();
+    }
+
+    /// Waits until there is something to write; jobs go into `batch`. Returns whether there may be more.
+    fn gather(&mut self, queue: &Receiver<Box<dyn Write>>, batch: &mut Vec<Box<dyn Write>>) -> bool {
+        let never = crossbeam_channel::never();
+        let slices = self.builder.as_ref().and_then(Builder::slices).unwrap_or(&never);
+        let is_free = self.slice.is_none();
+        // What was begun goes on without a wait; what is old enough begins.
+        let patience = match () {
+            () if self.memory.states.is_flushing() || !is_free => Some(Duration::ZERO),
+            () if self.memory.states.is_behind() => Some(IDLE),
+            () => None,
+        };
+        if self.memory.keys.is_behind() && is_free {
+            self.slice = slices.recv().ok();
+        } else if let Some(slice) = slices.try_recv().ok().filter(|_| is_free) {
+            self.slice = Some(slice);
+        } else {
+            let idle = patience.map_or_else(crossbeam_channel::never, crossbeam_channel::after);
+            crossbeam_channel::select! {
+                recv(queue) -> job => match job {
+                    Ok(job) => batch.push(job),
+                    Err(_) => return false,
+                },
+                recv(if is_free { slices } else { &never }) -> slice => self.slice = slice.ok(),
+                recv(idle) -> _ => {
+                    self.flushed.want(self.memory.position);
+                }
+            }
+        }
+        batch.extend(queue.try_iter().take(BATCH - batch.len()));
+        true
+    }
+
+    /// Gives the builder what there is to be done.
+    fn give_tasks(&mut self) {
+        let Some(builder) = &self.builder else { return };
+        while let Some(task) = self.memory.keys.task() {
+            builder.give(task);
+        }
+    }
+
+    /// Leaves a file that needs nothing to be read again.
+    fn finish(&mut self) {
+        if let Some(builder) = &mut self.builder {
+            builder.finish();
+            let flushed = execute(&self.connection, "BEGIN IMMEDIATE")
+                .and_then(|()| self.memory.flush(&self.connection).map_err(row::store_error))
+                .and_then(|()| execute(&self.connection, "COMMIT"));
+            if let Err(error) = flushed {
+                tracing::warn!(%error, "the next start reads the newest messages again");
             }
         }
         self.checkpoints.finish();
@@ -258,10 +348,16 @@ impl WriterThread {
         let before = self.connection.total_changes();
         let committed = std::panic::catch_unwind(AssertUnwindSafe(|| self.transaction(batch, &mut failures)))
             .unwrap_or_else(|_| Err(StoreError::Inconsistent("a write panicked".to_owned())));
-        if committed.is_err() || !failures.is_empty() {
+        let is_undone = committed.is_err() || !self.connection.is_autocommit() || self.is_undone;
+        if is_undone {
             self.forget();
+        } else {
+            self.remember();
         }
-        let wrote = self.connection.total_changes() != before;
+        if committed.is_err() {
+            self.flushed.fail();
+        }
+        let wrote = !is_undone && self.connection.total_changes() != before;
         self.health.note(committed.as_ref().err(), wrote);
         for (index, job) in batch.drain(..).enumerate() {
             let failure = failures.iter().find(|(failed, _)| *failed == index).map(|(_, error)| error.clone());
@@ -269,54 +365,79 @@ impl WriterThread {
         }
     }
 
-    /// Runs every job in one transaction. A job that fails alone is undone alone and listed in `failures`.
+    /// Runs every job in one transaction, and writes what is due. A job that fails alone is undone alone and listed in
+    /// `failures`.
     fn transaction(
         &mut self,
         batch: &mut [Box<dyn Write>],
         failures: &mut Vec<(usize, StoreError)>,
     ) -> Result<(), StoreError> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
-        let before = self.memory.position;
+        if self.is_undone {
+            self.memory.distrust(&self.connection).map_err(row::store_error)?;
+            self.is_undone = false;
+        }
+        let is_alone = batch.len() == 1;
         for (index, job) in batch.iter_mut().enumerate() {
-            let mut tx = Tx {
-                connection: &self.connection,
-                memory: &mut self.memory,
-                clock: &*self.clock,
-                ids: &self.ids,
-                metrics: &self.metrics,
-            };
-            execute(tx.connection, "SAVEPOINT job")?;
+            let Injected { clock, ids, metrics } = &self.injected;
+            let (connection, memory) = (&self.connection, &mut self.memory);
+            let mut tx = Tx { connection, memory, clock: &**clock, ids, metrics };
+            if !is_alone {
+                execute(tx.connection, "SAVEPOINT job")?;
+            }
             match job.run(&mut tx) {
+                Ok(()) if is_alone => {}
                 Ok(()) => execute(tx.connection, "RELEASE job")?,
                 // SQLite itself may have ended the transaction: no space, an I/O error.
                 Err(error) if self.connection.is_autocommit() => return Err(row::store_error(error)),
                 Err(error) => {
+                    failures.push((index, row::store_error(error)));
+                    if is_alone {
+                        self.is_undone = true;
+                        return execute(&self.connection, "ROLLBACK");
+                    }
                     execute(&self.connection, "ROLLBACK TO job")?;
                     execute(&self.connection, "RELEASE job")?;
                     // It may have remembered what is undone now, and the next job must not build on that.
-                    self.memory.distrust();
-                    failures.push((index, row::store_error(error)));
+                    self.memory.distrust(&self.connection).map_err(row::store_error)?;
                 }
             }
         }
-        if self.memory.position != before {
-            let mut update =
-                self.connection.prepare_cached("UPDATE meta SET position = ?").map_err(row::store_error)?;
-            update.execute([self.memory.position]).map_err(row::store_error)?;
-        }
+        self.write_what_is_due().map_err(row::store_error)?;
         execute(&self.connection, "COMMIT")
     }
 
-    /// After a failure: ends the transaction, and trusts nothing that was remembered.
+    /// Rows that are behind, and a slice of the keys.
+    fn write_what_is_due(&mut self) -> rusqlite::Result<()> {
+        if self.builder.is_none() {
+            // The log is another process's.
+            return Ok(());
+        }
+        let Memory { states, position, .. } = &mut self.memory;
+        if states.is_flushing() || states.is_due(&self.flushed) {
+            states.flush(&self.connection, *position)?;
+        } else if !states.is_behind() {
+            states.reach(&self.connection, *position)?;
+        }
+        self.slice.as_ref().map_or(Ok(()), |slice| Keys::write(&self.connection, slice))
+    }
+
+    /// After a commit: what was written is so.
+    fn remember(&mut self) {
+        self.memory.keys.keep();
+        if let Some(slice) = self.slice.take() {
+            self.memory.keys.written(slice);
+        }
+        self.flushed.tell(self.memory.states.flushed);
+    }
+
+    /// After a failure: ends the transaction. What was remembered is read again before anything else is done.
     fn forget(&mut self) {
         if !self.connection.is_autocommit() && self.connection.execute_batch("ROLLBACK").is_err() {
             tracing::error!("the store could not roll back");
         }
-        match Memory::load(&self.connection) {
-            // What was erased stays to be scrubbed: the failure may have been of another job.
-            Ok(memory) => self.memory = Memory { erased: self.memory.erased, ..memory },
-            Err(_) => self.memory.distrust(),
-        }
+        self.is_undone = true;
+        self.memory.keys.undo();
     }
 }
 
@@ -346,18 +467,21 @@ mod tests {
     fn what_a_failed_job_remembered_is_not_believed_by_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
-        let connection = crate::store::sqlite::connect(&path).unwrap();
-        connection.execute_batch("CREATE TABLE meta (position INTEGER); INSERT INTO meta VALUES (1)").unwrap();
+        let mut connection = crate::store::sqlite::connect(&path).unwrap();
+        crate::store::sqlite::migrations::run(&mut connection).unwrap();
         let metrics = Arc::new(Metrics::new());
         let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
         let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+        let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy)));
         let mut thread = WriterThread {
             checkpoints: Checkpoints::spawn(&path, 100, &supervisor).unwrap(),
-            memory: Memory::load(&connection).unwrap(),
+            builder: None,
+            slice: None,
+            memory: Memory::open(&connection).unwrap(),
+            is_undone: false,
             connection,
-            ids: Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy))),
-            clock,
-            metrics,
+            flushed: Arc::new(Flushed::new(0)),
+            injected: Injected { clock, ids, metrics },
             health: Arc::default(),
         };
         let member = MemberId::from_bytes([1; 12]);
