@@ -13,10 +13,12 @@
 //! | [`link`], [`wire`], [`scan`] | one connection: signing in; WebSocket frames; reading the hot ones |
 //! | [`target`] | the server under load, over REST |
 //! | [`server`] | a server of our own: started, killed and started again |
+//! | [`client_ids`] | which version of UUID the ids of messages are |
 //! | [`seed`] | filling its store before |
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
+mod client_ids;
 mod herd;
 mod link;
 mod pace;

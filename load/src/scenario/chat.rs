@@ -199,6 +199,7 @@ impl Crowd {
             opening: Opening::new(trial.target.addr),
             window: usize::try_from(options.window).map_err(|error| error.to_string())?,
             size: usize::try_from(options.size).map_err(|error| error.to_string())?,
+            client_ids: trial.client_ids,
             receipts: options.receipts && with_protocol,
             drops_per_million: if with_protocol { per_million(options.drops) } else { 0 },
             patience,

@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     book::{Book, Broken},
+    client_ids::ClientIds,
     link::{Link, Opening},
     pace::{Due, Order},
     recorder::{Count, Recorder, Tally, Timing},
@@ -42,6 +43,7 @@ pub(crate) struct Talk {
     pub(crate) window: usize,
     /// Characters of a message.
     pub(crate) size: usize,
+    pub(crate) client_ids: ClientIds,
     /// Whether every message is said to be delivered and read.
     pub(crate) receipts: bool,
     /// The chance to lose the connection with a frame, in a million.
@@ -400,7 +402,7 @@ impl Talker {
         if self.part.quota == Some(0) || self.is_silent() {
             return;
         }
-        let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
+        let client_id = self.talk.client_ids.next(&mut self.random);
         self.number += 1;
         // The time travels in the content, so that the receiver can tell how long it took.
         let mut content = format!("{} ", due.duration_since(self.talk.started).as_micros());
