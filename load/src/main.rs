@@ -51,7 +51,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Members talk in pairs, as fast as they get answers or at a given rate.
+    /// Members talk, in pairs or in many conversations, as fast as they get answers or at a given rate.
     Chat(scenario::chat::Options),
     /// Many members are signed in and say nothing but heartbeats: what do they cost?
     Idle(scenario::idle::Options),

@@ -23,13 +23,15 @@ use members_book::{
     telemetry::Metrics,
 };
 use protocol::{MemberId, SessionId, model::UserType};
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     client_ids::ClientIds,
+    scenario::graph::Graph,
     target::{Account, PASSWORD},
+    trial::Stored,
 };
 
 /// Writes that are under way at the same time; the store commits them together.
@@ -142,33 +144,46 @@ impl Seed {
         Ok(self.tokens.issue(member, session).map_err(|code| code.to_string())?.token)
     }
 
-    /// Stores messages of `size` characters, spread over the pairs (0, 1), (2, 3) … of the members.
+    /// Stores messages: one in each conversation after the other at first, then in conversations drawn at random.
     pub(crate) async fn messages(
         &mut self,
         accounts: &[Account],
-        count: u64,
-        size: usize,
+        Stored { count, size, among }: Stored,
         mut made: impl FnMut(u64),
     ) -> Result<(), String> {
-        let pairs: Vec<_> = accounts.chunks_exact(2).collect();
+        let graph = among.unwrap_or_else(|| Graph::new(accounts.len() / 2, None));
         let content = "x".repeat(size);
-        let mut stored = 0;
-        while stored < count && !pairs.is_empty() {
-            let batch: Vec<Command> = (stored..count.min(stored + BATCH as u64))
-                .zip(pairs.iter().cycle().skip(usize::try_from(stored).unwrap_or_default() % pairs.len()))
-                .filter_map(|(number, pair)| {
-                    let [one, other] = pair else { return None };
-                    let even = (number / pairs.len() as u64).is_multiple_of(2);
-                    let (sender, receiver) = if even { (one.id, other.id) } else { (other.id, one.id) };
-                    Some(self.append(sender, receiver, content.clone()))
-                })
-                .collect();
-            let more = batch.len() as u64;
-            self.apply(batch).await?;
-            stored += more;
+        for first in (0..count).step_by(BATCH) {
+            let numbers = first..count.min(first + BATCH as u64);
+            let more = numbers.end - first;
+            let batch: Option<Vec<Command>> =
+                numbers.map(|number| self.message(accounts, &graph, number, among.is_some(), &content)).collect();
+            self.apply(batch.ok_or("fewer members than there are to be in conversations")?).await?;
             made(more);
         }
         Ok(())
+    }
+
+    /// The message of a number. Those who are in a conversation take turns when they are not drawn at random.
+    fn message(
+        &mut self,
+        accounts: &[Account],
+        graph: &Graph,
+        number: u64,
+        drawn: bool,
+        content: &str,
+    ) -> Option<Command> {
+        let conversations = graph.conversations().max(1);
+        let number = usize::try_from(number).ok()?;
+        let (conversation, even) = if drawn && number >= conversations {
+            (self.random.random_range(0..conversations), self.random.random())
+        } else {
+            (number % conversations, (number / conversations).is_multiple_of(2))
+        };
+        let (one, other) = graph.ends(conversation);
+        let (one, other) = (accounts.get(one)?.id, accounts.get(other)?.id);
+        let (sender, receiver) = if even { (one, other) } else { (other, one) };
+        Some(self.append(sender, receiver, content.to_owned()))
     }
 
     /// Stores what single members have written to others.

@@ -17,6 +17,7 @@ use crate::{
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
+    scenario::graph::Graph,
     seed::{Letters, Seed, joined},
     server::{Launch, Server},
     target::{Account, Target},
@@ -81,8 +82,8 @@ impl Against {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Needs {
     pub(crate) members: usize,
-    /// Messages stored before, with so many characters; with --spawn only.
-    pub(crate) messages: (u64, usize),
+    /// Messages stored before; with --spawn only.
+    pub(crate) messages: Stored,
     /// The bcrypt cost of the members' passwords, if it matters.
     pub(crate) bcrypt_cost: Option<u32>,
     /// How many of the last members are administrators; with --spawn only.
@@ -93,6 +94,16 @@ pub(crate) struct Needs {
     pub(crate) defaults: bool,
     /// Settings of the started server.
     pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+/// Messages that are stored before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stored {
+    pub(crate) count: u64,
+    /// Characters of each.
+    pub(crate) size: usize,
+    /// The conversations that they are in. None: one of the members 0 and 1, one of 2 and 3, and so on.
+    pub(crate) among: Option<Graph>,
 }
 
 /// One run of a scenario.
@@ -274,10 +285,10 @@ async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -
             let (cost, administrators) = (needs.bcrypt_cost.unwrap_or(4), needs.administrators);
             let accounts = seed.members(needs.members, administrators, cost, || bar.inc(1)).await?;
             bar.finish_and_clear();
-            let (messages, size) = needs.messages;
-            if messages > 0 {
-                let bar = self::bar(messages, "messages {bar:40} {pos}/{len} {per_sec} {eta}");
-                seed.messages(&accounts, messages, size, |more| bar.inc(more)).await?;
+            let messages = needs.messages;
+            if messages.count > 0 {
+                let bar = self::bar(messages.count, "messages {bar:40} {pos}/{len} {per_sec} {eta}");
+                seed.messages(&accounts, messages, |more| bar.inc(more)).await?;
                 bar.finish_and_clear();
             }
             seed.letters(&accounts, &needs.letters).await?;

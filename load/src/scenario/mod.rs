@@ -5,9 +5,11 @@
 //! program ends with 1.
 
 pub(crate) mod baseline;
+mod books;
 pub(crate) mod chat;
 pub(crate) mod club;
 pub(crate) mod fan_out;
+pub(crate) mod graph;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod idle;
@@ -15,6 +17,7 @@ mod listening;
 pub(crate) mod login_storm;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
+mod talk;
 mod talker;
 
 use std::{path::PathBuf, time::Duration};
