@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Common, Compare, Run, Scenario,
     graph::Graph,
-    talk::{Audited, Part, Said, Talk},
+    talk::{Audited, Part, Preload, Said, Talk},
     talker::Talker,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) talk: TalkOptions,
     /// Talk until so many messages are through, instead of for a time; then read all of them again.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "preload")]
     pub(crate) messages: Option<u64>,
     /// With --spawn and --messages: kill the server with SIGKILL this often while they talk, and start it again.
     #[arg(long, default_value_t = 0, requires = "spawn", requires = "messages")]
@@ -95,6 +95,10 @@ pub(crate) struct TalkOptions {
     /// Connections dropped on purpose, in a thousand frames.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) drops: f64,
+    /// Messages like those measured, sent before the measurement and its warm-up with a window of 16: what is measured then
+    /// is a server in its steady state.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) preload: u64,
     /// Seconds before the measurement.
     #[arg(long, default_value_t = 2.0)]
     pub(crate) warm_up: f64,
@@ -117,6 +121,7 @@ impl Default for TalkOptions {
             receipts: false,
             size: 200,
             drops: 0.0,
+            preload: 0,
             warm_up: 2.0,
             seconds: 10.0,
             apart: false,
@@ -235,11 +240,12 @@ impl Crowd {
             cut: OnceLock::new(),
             look: Duration::from_millis(20 + accounts.len() as u64 / 20),
             stop: AtomicBool::new(false),
+            preload: Preload::new(options.preload),
             said: Said::nothing(accounts.len(), graph.conversations()),
         });
-        let (pacer, mut due) = match options.rate {
+        let (mut pacer, mut due) = match options.rate {
             Some(rate) => {
-                let (pacer, due) = Pacer::start(rate, accounts.len(), trial.seed, Arc::clone(&trial.recorder))?;
+                let (pacer, due) = Pacer::prepare(rate, accounts.len(), trial.seed, Arc::clone(&trial.recorder))?;
                 (Some(pacer), due)
             }
             None => (None, Vec::new()),
@@ -268,6 +274,10 @@ impl Crowd {
             Some(ended) = talkers.join_next() => {
                 return Err(ended.map_err(|error| error.to_string())?.err().unwrap_or_default());
             }
+        }
+        preloaded(options.preload, trial).await;
+        if let Some(pacer) = &mut pacer {
+            pacer.begin();
         }
         Ok(Self { talk, talkers, pacer, messages })
     }
@@ -321,6 +331,27 @@ impl Crowd {
         }
         self.talk.stop.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Waits until the messages before the measurement are acknowledged. The timeout of the run is how long that may take.
+async fn preloaded(messages: u64, trial: &Trial) {
+    let (started, mut shown) = (Instant::now(), Instant::now());
+    loop {
+        let acknowledged = trial.recorder.total(Count::Acknowledged);
+        if acknowledged >= messages {
+            break;
+        }
+        if shown.elapsed() > Duration::from_secs(2) {
+            eprintln!("before the measurement: {acknowledged} of {messages} messages");
+            shown = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if messages > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        trial.figure("messages before the measurement", messages as f64, "");
+        trial.figure("that took", started.elapsed().as_secs_f64(), "s");
     }
 }
 

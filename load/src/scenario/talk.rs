@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -53,6 +53,26 @@ pub(crate) struct Talk {
     /// Nothing more is to be said.
     pub(crate) stop: AtomicBool,
     pub(crate) said: Said,
+    pub(crate) preload: Preload,
+}
+
+/// Messages that are sent before those that are measured, by whoever comes to it first.
+pub(crate) struct Preload(AtomicI64);
+
+impl Preload {
+    pub(crate) fn new(messages: u64) -> Self {
+        Self(AtomicI64::new(i64::try_from(messages).unwrap_or(i64::MAX)))
+    }
+
+    /// Whether there is none left to be sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) <= 0
+    }
+
+    /// Takes one that is to be sent.
+    pub(super) fn take(&self) -> bool {
+        !self.is_over() && self.0.fetch_sub(1, Ordering::Relaxed) > 0
+    }
 }
 
 /// What is read again at the end.
@@ -121,4 +141,16 @@ pub(crate) struct Part {
     pub(crate) seed: u64,
     /// Where the connections come from, if that matters.
     pub(crate) from: Option<IpAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_sent_before_as_were_asked_for() {
+        let preload = Preload::new(3);
+        assert_eq!((0..5).filter(|_| preload.take()).count(), 3);
+        assert!(preload.is_over() && Preload::new(0).is_over());
+    }
 }

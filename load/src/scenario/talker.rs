@@ -23,6 +23,8 @@ use crate::{
 
 /// Frames between two heartbeats that bring a fresh cursor.
 const FRAMES_PER_PING: u64 = 1_000;
+/// Messages of a member on their way at a time, before those that are measured.
+const PRELOAD_WINDOW: usize = 16;
 /// How often a heartbeat is sent, whatever else is.
 const BEAT: Duration = Duration::from_secs(20);
 /// How long the last watermark may take to be confirmed before it is sent again.
@@ -328,7 +330,15 @@ impl Talker {
         }
         if self.talk.stop.load(Ordering::Relaxed) || self.part.quota == Some(0) {
             self.talk.said.fall_silent(self.part.member);
-        } else if let Some(due) = &mut self.part.due {
+            return;
+        }
+        while self.on_their_way < PRELOAD_WINDOW && self.talk.preload.take() {
+            self.say(wire, Instant::now());
+        }
+        if !self.talk.preload.is_over() {
+            return;
+        }
+        if let Some(due) = &mut self.part.due {
             let orders: Vec<Order> = std::iter::from_fn(|| due.try_recv().ok()).collect();
             orders.into_iter().for_each(|order| self.obey(wire, order));
         } else if self.on_their_way < self.talk.window {
