@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use protocol::{
     ClientFrame, Cursor, Envelope, RequestId, ServerFrame,
-    client::Hello,
+    client::{ConversationsList, Hello},
+    limits::PAGE_MAX,
     model::{Conversation, Device, Platform},
     server::{SyncDone, Welcome},
 };
@@ -116,6 +117,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let id: RequestId = id.parse().map_err(broken)?;
         self.wire.queue(&[&frame.encode(Some(&id))]);
         Ok(())
+    }
+
+    /// All conversations of the member, page by page; pushes that come meanwhile are handed to `push`.
+    pub(crate) async fn all_conversations(
+        &mut self,
+        mut push: impl FnMut(Envelope),
+    ) -> Result<Vec<Conversation>, Ended> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let list = ConversationsList { limit: Some(PAGE_MAX), after };
+            match self.ask(&ClientFrame::ConversationsList(list), &mut push).await? {
+                ServerFrame::Conversations(page) => {
+                    all.extend(page.conversations);
+                    after = page.next;
+                }
+                ServerFrame::Error(error) if error.retry_after_ms.is_some() => {
+                    return Err(Ended::Broken(error.message));
+                }
+                other => return Err(Ended::Foreign(format!("{} instead of conversations", other.frame_type()))),
+            }
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The states of the conversations: those of the sync, and then all of them when it has no room for all. What is told
+    /// twice is newer the second time. Pushes that came meanwhile come back too.
+    pub(crate) async fn states(&mut self) -> Result<(Vec<Conversation>, Vec<Envelope>), Ended> {
+        let (mut states, mut pushes) = (std::mem::take(&mut self.synced), Vec::new());
+        if self.done.full && self.done.more {
+            states.extend(self.all_conversations(|push| pushes.push(push)).await?);
+        }
+        Ok((states, pushes))
     }
 
     /// Sends a request and waits for its reply; pushes that come before it are handed to `push`.

@@ -13,10 +13,12 @@
 //! | [`link`], [`wire`], [`scan`] | one connection: signing in; WebSocket frames; reading the hot ones |
 //! | [`target`] | the server under load, over REST |
 //! | [`server`] | a server of our own: started, killed and started again |
+//! | [`client_ids`] | which version of UUID the ids of messages are |
 //! | [`seed`] | filling its store before |
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
+mod client_ids;
 mod herd;
 mod link;
 mod pace;
@@ -49,7 +51,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Members talk in pairs, as fast as they get answers or at a given rate.
+    /// Members talk, in pairs or in many conversations, as fast as they get answers or at a given rate.
     Chat(scenario::chat::Options),
     /// Many members are signed in and say nothing but heartbeats: what do they cost?
     Idle(scenario::idle::Options),

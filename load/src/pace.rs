@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -24,6 +25,8 @@ const SHORT: Duration = Duration::from_micros(40);
 
 /// Tells clients when to send, from a thread of its own: the timers of the runtime are good to a millisecond only.
 pub(crate) struct Pacer {
+    /// Until it has begun.
+    begin: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
     clients: Arc<[mpsc::Sender<Order>]>,
     thread: Option<JoinHandle<()>>,
@@ -42,8 +45,8 @@ pub(crate) enum Order {
 pub(crate) type Due = mpsc::Receiver<Order>;
 
 impl Pacer {
-    /// `rate` sends a second, spread evenly over time and at random over the clients.
-    pub(crate) fn start(
+    /// Once it has begun: `rate` sends a second, spread evenly over time and at random over the clients.
+    pub(crate) fn prepare(
         rate: f64,
         clients: usize,
         seed: u64,
@@ -53,9 +56,24 @@ impl Pacer {
         let (stop, clients): (_, Arc<[_]>) = (Arc::new(AtomicBool::new(false)), senders.into());
         let (stopped, senders) = (Arc::clone(&stop), Arc::clone(&clients));
         let gap = Duration::from_secs_f64(1.0 / rate.max(1e-3));
-        let work = move || run(&senders, gap, seed, &recorder, &stopped);
+        let (begin, begun) = sync_channel(1);
+        let work = move || {
+            // Otherwise it is stopped before it has begun.
+            if begun.recv().is_ok() {
+                run(&senders, gap, seed, &recorder, &stopped);
+            }
+        };
         let thread = std::thread::Builder::new().name("pacer".to_owned()).spawn(work);
-        Ok((Self { stop, clients, thread: Some(thread.map_err(|error| error.to_string())?) }, due))
+        let thread = Some(thread.map_err(|error| error.to_string())?);
+        Ok((Self { begin: Some(begin), stop, clients, thread }, due))
+    }
+
+    /// The first send is due now.
+    pub(crate) fn begin(&mut self) {
+        if let Some(begin) = self.begin.take() {
+            // There is room for one, and nobody else sends.
+            let _ = begin.try_send(());
+        }
     }
 
     /// Lets every client drop its connection.
@@ -70,6 +88,7 @@ impl Pacer {
 impl Drop for Pacer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.begin = None;
         if let Some(thread) = self.thread.take() {
             // It notices within one gap.
             let _ = thread.join();

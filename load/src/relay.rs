@@ -1,7 +1,7 @@
 //! A bare relay: what the machine can do when nothing is parsed, looked up or indexed.
 //!
-//! It speaks WebSocket over the same sockets as the server. What a client sends goes back to it, and on to the other client
-//! of its pair, byte for byte: as many bytes as an acknowledgement and a push have. With `--fsync` every frame is appended
+//! It speaks WebSocket over the same sockets as the server. What a client sends goes back to it, and on to the member it is
+//! for, byte for byte: as many bytes as an acknowledgement and a push have. Of a frame it reads that member and no more. With `--fsync` every frame is appended
 //! to a file, which is synced before the frame goes anywhere; what arrived during one sync is synced together by the next.
 //! Its figures are the yardstick of `--compare baseline`.
 
@@ -28,6 +28,8 @@ use tokio_tungstenite::{
         protocol::WebSocketConfig,
     },
 };
+
+use crate::scan::scan_receiver;
 
 /// Frames read before they are answered.
 const READ_BUDGET: usize = 64;
@@ -66,7 +68,46 @@ impl Outbox {
     }
 }
 
-type Pairs = Arc<Mutex<HashMap<String, Arc<Outbox>>>>;
+/// The outboxes of all members, by their ids.
+#[derive(Default)]
+struct Outboxes(Mutex<HashMap<String, Arc<Outbox>>>);
+
+impl Outboxes {
+    /// The outbox of a member, who may yet have to connect.
+    fn of(&self, member: &str) -> Arc<Outbox> {
+        let mut outboxes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(outboxes.entry(member.to_owned()).or_default())
+    }
+}
+
+/// The outboxes that a connection has sent to: those of all are locked once for each.
+struct Known {
+    all: Arc<Outboxes>,
+    sent_to: HashMap<String, Arc<Outbox>>,
+    /// In a conversation of two it is the same member again and again.
+    last_member: String,
+    last: Option<Arc<Outbox>>,
+}
+
+impl Known {
+    fn receiver(&mut self, frame: &str) -> Option<&Arc<Outbox>> {
+        let member = scan_receiver(frame)?;
+        if self.last_member != member {
+            let outbox = match self.sent_to.get(member) {
+                Some(outbox) => Arc::clone(outbox),
+                None => {
+                    let outbox = self.all.of(member);
+                    self.sent_to.insert(member.to_owned(), Arc::clone(&outbox));
+                    outbox
+                }
+            };
+            self.last_member.clear();
+            self.last_member.push_str(member);
+            self.last = Some(outbox);
+        }
+        self.last.as_ref()
+    }
+}
 
 /// A frame on its way into the file and then to both.
 struct Written {
@@ -89,10 +130,10 @@ pub(crate) async fn run(options: Options) -> Result<bool, String> {
     };
     // What whoever started it waits for.
     println!("  docs     a bare relay, load/src/relay.rs");
-    let pairs = Pairs::default();
+    let all = Arc::new(Outboxes::default());
     loop {
         let (stream, _) = listener.accept().await.map_err(|error| error.to_string())?;
-        tokio::spawn(serve(stream, Arc::clone(&pairs), file.clone()));
+        tokio::spawn(serve(stream, Arc::clone(&all), file.clone()));
     }
 }
 
@@ -119,8 +160,8 @@ fn write(mut file: File, queue: &mpsc::Receiver<Written>) {
     }
 }
 
-async fn serve(stream: TcpStream, pairs: Pairs, file: Option<mpsc::SyncSender<Written>>) {
-    // The path says which pair, and which side of it: `/12/0`.
+async fn serve(stream: TcpStream, all: Arc<Outboxes>, file: Option<mpsc::SyncSender<Written>>) {
+    // The path says which member it is: `/000000000000000000000012`.
     let mut path = String::new();
     #[expect(clippy::result_large_err, reason = "the library's own type")]
     let handshake = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
@@ -133,21 +174,16 @@ async fn serve(stream: TcpStream, pairs: Pairs, file: Option<mpsc::SyncSender<Wr
     let _ = stream.set_nodelay(true);
     let config = WebSocketConfig::default().read_buffer_size(4 * 1024).write_buffer_size(8 * 1024);
     let Ok(socket) = accept_hdr_async_with_config(stream, handshake, Some(config)).await else { return };
-    let outbox = |path: &str| {
-        let mut pairs = pairs.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(pairs.entry(path.to_owned()).or_default())
-    };
-    let Some((pair, side)) = path.rsplit_once('/') else { return };
-    let other = if side == "0" { "1" } else { "0" };
-    let (mine, theirs) = (outbox(&path), outbox(&format!("{pair}/{other}")));
+    let mine = all.of(path.trim_start_matches('/'));
     // However it ends, the connection is over.
-    let _ = relay(socket, &mine, &theirs, file).await;
+    let known = Known { all, sent_to: HashMap::new(), last_member: String::new(), last: None };
+    let _ = relay(socket, &mine, known, file).await;
 }
 
 async fn relay(
     mut socket: WebSocketStream<TcpStream>,
     mine: &Arc<Outbox>,
-    theirs: &Arc<Outbox>,
+    mut known: Known,
     file: Option<mpsc::SyncSender<Written>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     loop {
@@ -165,6 +201,7 @@ async fn relay(
         let mut read = 0;
         while let Some(message) = next.take() {
             if let Message::Text(frame) = message? {
+                let theirs = known.receiver(&frame).ok_or("a frame that is for nobody")?;
                 match &file {
                     Some(file) => {
                         let to = [Arc::clone(mine), Arc::clone(theirs)];

@@ -63,18 +63,36 @@ pub(crate) fn scan(text: &str) -> Option<Hot<'_>> {
     (scanner.rest == "}").then_some(hot)
 }
 
-/// What a message of ours looks like on its way: `client_id` and `content`. For the relay, which sends it back as it is.
-pub(crate) fn scan_sent(text: &str) -> Option<(&str, &str, &str)> {
+/// A message of ours on its way: what the relay sends back as it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Sent<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) to: &'a str,
+    pub(crate) client_id: &'a str,
+    pub(crate) content: &'a str,
+}
+
+/// Reads a message of ours as it was sent.
+pub(crate) fn scan_sent(text: &str) -> Option<Sent<'_>> {
     let mut scanner = Scanner { rest: text };
     scanner.literal(r#"{"type":"message.send","id":""#)?;
-    scanner.string()?;
+    let id = scanner.string()?;
     scanner.literal(r#","to":""#)?;
     let to = scanner.string()?;
     scanner.literal(r#","client_id":""#)?;
     let client_id = scanner.string()?;
     scanner.literal(r#","content":""#)?;
     let content = scanner.string()?;
-    Some((to, client_id, content))
+    Some(Sent { id, to, client_id, content })
+}
+
+/// To whom a message of ours goes, without reading more of it.
+pub(crate) fn scan_receiver(text: &str) -> Option<&str> {
+    let mut scanner = Scanner { rest: text };
+    scanner.literal(r#"{"type":"message.send","id":""#)?;
+    scanner.string()?;
+    scanner.literal(r#","to":""#)?;
+    scanner.string()
 }
 
 struct Scanner<'a> {

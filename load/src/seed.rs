@@ -22,11 +22,17 @@ use members_book::{
     supervisor::Supervisor,
     telemetry::Metrics,
 };
-use protocol::{ClientMessageId, MemberId, SessionId, model::UserType};
+use protocol::{MemberId, SessionId, model::UserType};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::target::{Account, PASSWORD};
+use crate::{
+    client_ids::ClientIds,
+    scenario::graph::Graph,
+    target::{Account, PASSWORD},
+    trial::Stored,
+};
 
 /// Writes that are under way at the same time; the store commits them together.
 const TOGETHER: usize = 2_000;
@@ -49,11 +55,13 @@ pub(crate) struct Seed {
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
     tokens: AccessTokens,
+    client_ids: ClientIds,
+    random: StdRng,
 }
 
 impl Seed {
     /// Opens the embedded store in a file. `secret` is what its server will check tokens with.
-    pub(crate) fn open(path: PathBuf, secret: &str) -> Result<Self, String> {
+    pub(crate) fn open(path: PathBuf, secret: &str, client_ids: ClientIds, seed: u64) -> Result<Self, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let options = sqlite::Options { path, readers: 1, timeout: Duration::from_secs(120), exclusive: true };
@@ -61,7 +69,10 @@ impl Seed {
         let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
         let store = Sqlite::open(options, Arc::clone(&clock), Arc::clone(&ids), metrics, &supervisor);
         let tokens = access_tokens(secret, &clock, &ids);
-        Ok(Self { store: store.map_err(|error| error.to_string())?, clock, ids, tokens })
+        let store = store.map_err(|error| error.to_string())?;
+        // Members who talk later draw from other streams: an id that is drawn twice would be a retry.
+        let random = StdRng::seed_from_u64(!seed);
+        Ok(Self { store, clock, ids, tokens, client_ids, random })
     }
 
     /// Makes signed-in members, the last of them administrators; `cost` is that of their password.
@@ -133,50 +144,73 @@ impl Seed {
         Ok(self.tokens.issue(member, session).map_err(|code| code.to_string())?.token)
     }
 
-    /// Stores messages of `size` characters, spread over the pairs (0, 1), (2, 3) … of the members.
+    /// Stores messages: one in each conversation after the other at first, then in conversations drawn at random.
     pub(crate) async fn messages(
-        &self,
+        &mut self,
         accounts: &[Account],
-        count: u64,
-        size: usize,
+        Stored { count, size, among }: Stored,
         mut made: impl FnMut(u64),
     ) -> Result<(), String> {
-        let pairs: Vec<_> = accounts.chunks_exact(2).collect();
+        let graph = among.unwrap_or_else(|| Graph::new(accounts.len() / 2, None));
         let content = "x".repeat(size);
-        let mut stored = 0;
-        while stored < count && !pairs.is_empty() {
-            let batch: Vec<Command> = (stored..count.min(stored + BATCH as u64))
-                .zip(pairs.iter().cycle().skip(usize::try_from(stored).unwrap_or_default() % pairs.len()))
-                .filter_map(|(number, pair)| {
-                    let [one, other] = pair else { return None };
-                    let even = (number / pairs.len() as u64).is_multiple_of(2);
-                    let (sender, receiver) = if even { (one.id, other.id) } else { (other.id, one.id) };
-                    Some(append(sender, receiver, content.clone()))
-                })
-                .collect();
-            let more = batch.len() as u64;
-            self.apply(batch).await?;
-            stored += more;
+        for first in (0..count).step_by(BATCH) {
+            let numbers = first..count.min(first + BATCH as u64);
+            let more = numbers.end - first;
+            let batch: Option<Vec<Command>> =
+                numbers.map(|number| self.message(accounts, &graph, number, among.is_some(), &content)).collect();
+            self.apply(batch.ok_or("fewer members than there are to be in conversations")?).await?;
             made(more);
         }
         Ok(())
     }
 
+    /// The message of a number. Those who are in a conversation take turns when they are not drawn at random.
+    fn message(
+        &mut self,
+        accounts: &[Account],
+        graph: &Graph,
+        number: u64,
+        drawn: bool,
+        content: &str,
+    ) -> Option<Command> {
+        let conversations = graph.conversations().max(1);
+        let number = usize::try_from(number).ok()?;
+        let (conversation, even) = if drawn && number >= conversations {
+            (self.random.random_range(0..conversations), self.random.random())
+        } else {
+            (number % conversations, (number / conversations).is_multiple_of(2))
+        };
+        let (one, other) = graph.ends(conversation);
+        let (one, other) = (accounts.get(one)?.id, accounts.get(other)?.id);
+        let (sender, receiver) = if even { (one, other) } else { (other, one) };
+        Some(self.append(sender, receiver, content.to_owned()))
+    }
+
     /// Stores what single members have written to others.
-    pub(crate) async fn letters(&self, accounts: &[Account], letters: &[Letters]) -> Result<(), String> {
+    pub(crate) async fn letters(&mut self, accounts: &[Account], letters: &[Letters]) -> Result<(), String> {
         let mut batch = Vec::new();
         for Letters { from, to, count, content } in letters {
             let (Some(from), Some(to)) = (accounts.get(*from), accounts.get(*to)) else {
                 return Err("a letter of or to nobody".to_owned());
             };
             for _ in 0..*count {
-                batch.push(append(from.id, to.id, content.clone()));
+                batch.push(self.append(from.id, to.id, content.clone()));
                 if batch.len() >= BATCH {
                     self.apply(std::mem::take(&mut batch)).await?;
                 }
             }
         }
         self.apply(batch).await
+    }
+
+    fn append(&mut self, sender: MemberId, receiver: MemberId, content: String) -> Command {
+        Command::Append(Append {
+            conversation: direct_conversation(sender, receiver),
+            create: Some(NewConversation::direct(sender, receiver)),
+            sender,
+            client_id: self.client_ids.next(&mut self.random),
+            content,
+        })
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<(), String> {
@@ -191,16 +225,6 @@ impl Seed {
     pub(crate) async fn close(self) {
         self.store.backend.close().await;
     }
-}
-
-fn append(sender: MemberId, receiver: MemberId, content: String) -> Command {
-    Command::Append(Append {
-        conversation: direct_conversation(sender, receiver),
-        create: Some(NewConversation::direct(sender, receiver)),
-        sender,
-        client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
-        content,
-    })
 }
 
 fn address(id: MemberId) -> String {

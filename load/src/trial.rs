@@ -13,9 +13,11 @@ use protocol::MemberId;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    client_ids::ClientIds,
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
+    scenario::graph::Graph,
     seed::{Letters, Seed, joined},
     server::{Launch, Server},
     target::{Account, Target},
@@ -80,8 +82,8 @@ impl Against {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Needs {
     pub(crate) members: usize,
-    /// Messages stored before, with so many characters; with --spawn only.
-    pub(crate) messages: (u64, usize),
+    /// Messages stored before; with --spawn only.
+    pub(crate) messages: Stored,
     /// The bcrypt cost of the members' passwords, if it matters.
     pub(crate) bcrypt_cost: Option<u32>,
     /// How many of the last members are administrators; with --spawn only.
@@ -94,6 +96,16 @@ pub(crate) struct Needs {
     pub(crate) settings: Vec<(&'static str, String)>,
 }
 
+/// Messages that are stored before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stored {
+    pub(crate) count: u64,
+    /// Characters of each.
+    pub(crate) size: usize,
+    /// The conversations that they are in. None: one of the members 0 and 1, one of 2 and 3, and so on.
+    pub(crate) among: Option<Graph>,
+}
+
 /// One run of a scenario.
 pub(crate) struct Trial {
     pub(crate) against: Against,
@@ -103,6 +115,7 @@ pub(crate) struct Trial {
     pub(crate) accounts: Vec<Account>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) seed: u64,
+    pub(crate) client_ids: ClientIds,
     pub(crate) started: Instant,
     at: String,
     machine: Machine,
@@ -113,12 +126,18 @@ pub(crate) struct Trial {
 
 impl Trial {
     /// Gets everything ready.
-    pub(crate) async fn open(place: &Where, against: Against, needs: &Needs, seed: u64) -> Result<Self, String> {
+    pub(crate) async fn open(
+        place: &Where,
+        against: Against,
+        needs: &Needs,
+        seed: u64,
+        client_ids: ClientIds,
+    ) -> Result<Self, String> {
         let machine = machine();
         #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
         let at = jiff::Timestamp::now().to_string();
         let (target, server, accounts) = match against {
-            Against::Server if place.spawn => spawn(place, needs).await?,
+            Against::Server if place.spawn => spawn(place, needs, seed, client_ids).await?,
             Against::Server if needs.defaults => {
                 return Err("this is done to a server of our own only: give --spawn".to_owned());
             }
@@ -144,6 +163,7 @@ impl Trial {
             accounts,
             recorder,
             seed,
+            client_ids,
             started,
             at,
             machine,
@@ -230,6 +250,7 @@ impl Trial {
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
             at: self.at,
             seed: self.seed,
+            client_ids: Some(self.client_ids),
             machine: self.machine,
             stages,
             figures: self.figures.into_inner().unwrap_or_else(PoisonError::into_inner),
@@ -244,7 +265,7 @@ impl Trial {
 type Ready = (Target, Option<Arc<Server>>, Vec<Account>);
 
 /// Starts a server on a store that is filled before.
-async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
+async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -> Result<Ready, String> {
     let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     let mut settings = vec![("JWT_SECRET".to_owned(), secret.clone())];
     settings.extend(needs.bcrypt_cost.map(|cost| ("BCRYPT_COST".to_owned(), cost.to_string())));
@@ -259,15 +280,15 @@ async fn spawn(place: &Where, needs: &Needs) -> Result<Ready, String> {
     };
     let accounts = match path {
         Some(path) => {
-            let seed = Seed::open(path, &secret)?;
+            let mut seed = Seed::open(path, &secret, client_ids, seed)?;
             let bar = bar(needs.members as u64, "members {bar:40} {pos}/{len} {per_sec}");
             let (cost, administrators) = (needs.bcrypt_cost.unwrap_or(4), needs.administrators);
             let accounts = seed.members(needs.members, administrators, cost, || bar.inc(1)).await?;
             bar.finish_and_clear();
-            let (messages, size) = needs.messages;
-            if messages > 0 {
-                let bar = self::bar(messages, "messages {bar:40} {pos}/{len} {per_sec} {eta}");
-                seed.messages(&accounts, messages, size, |more| bar.inc(more)).await?;
+            let messages = needs.messages;
+            if messages.count > 0 {
+                let bar = self::bar(messages.count, "messages {bar:40} {pos}/{len} {per_sec} {eta}");
+                seed.messages(&accounts, messages, |more| bar.inc(more)).await?;
                 bar.finish_and_clear();
             }
             seed.letters(&accounts, &needs.letters).await?;

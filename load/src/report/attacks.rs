@@ -263,6 +263,7 @@ mod tests {
             command: String::new(),
             at: String::new(),
             seed: 0,
+            client_ids: None,
             machine: crate::report::Machine::default(),
             stages: Vec::new(),
             figures: Vec::new(),

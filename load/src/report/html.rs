@@ -8,7 +8,7 @@ use super::{
     table::costs,
     text::{escape, short},
 };
-use crate::trial::millis;
+use crate::{client_ids::ClientIds, trial::millis};
 
 /// Latencies that are worth a plot, if there are any.
 const PLOTTED: &[&str] = &[
@@ -41,7 +41,7 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
         let _ = write!(
             page,
             "<p class=\"sub\">{} · {} cores, shared by server and clients · {} · {:.0} GiB · Linux {} · load before the run {:.2}<br>\
-             <code>load {}</code> · seed {}</p>",
+             <code>load {}</code> · seed {} · client ids {}</p>",
             escape(&first.at),
             machine.cores,
             escape(&machine.processor),
@@ -49,7 +49,8 @@ pub(crate) fn page(outcomes: &[Outcome]) -> String {
             escape(&machine.kernel),
             machine.load_before,
             escape(&first.command),
-            first.seed
+            first.seed,
+            first.client_ids.unwrap_or(ClientIds::V7).name()
         );
     }
     for outcome in outcomes.iter().take(4) {

@@ -22,6 +22,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::client_ids::ClientIds;
 use attacks::AttackOutcome;
 
 /// Percentiles that are kept of every distribution.
@@ -40,6 +41,9 @@ pub(crate) struct Outcome {
     /// When it began, as RFC 3339.
     pub(crate) at: String,
     pub(crate) seed: u64,
+    /// Which ids its messages had. Files of before do not say: it was v7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) client_ids: Option<ClientIds>,
     pub(crate) machine: Machine,
     pub(crate) stages: Vec<StageOutcome>,
     pub(crate) figures: Vec<Figure>,

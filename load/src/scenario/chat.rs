@@ -1,4 +1,4 @@
-//! Members talk in pairs.
+//! Members talk, in pairs or in many conversations.
 
 use std::{
     net::IpAddr,
@@ -18,7 +18,9 @@ use tokio::{
 
 use super::{
     Common, Compare, Run, Scenario,
-    talker::{Pair, Part, Talk, Talker},
+    graph::Graph,
+    talk::{Audited, Part, Preload, Said, Talk},
+    talker::Talker,
 };
 use crate::{
     herd::Herd,
@@ -26,17 +28,19 @@ use crate::{
     pace::Pacer,
     recorder::Count,
     server::Server,
-    trial::{Against, Needs, Trial},
+    trial::{Against, Needs, Stored, Trial},
 };
 
 /// Those who connect at the same time at the beginning.
 const DOORS: usize = 128;
 /// How long everybody may take to hear the rest after the last message.
 const DRAIN: Duration = Duration::from_secs(60);
-/// Entries of each conversation that are read again after a run for a time.
-const AUDITED: u64 = 500;
+/// What is read again after a run for a time.
+const AUDITED: Audited = Audited { entries: 500, conversations: 20 };
+/// The same after a run for a number of messages.
+const ALL: Audited = Audited { entries: u64::MAX, conversations: usize::MAX };
 
-/// Members talk in pairs, as fast as they get answers or at a given rate, and check every rule.
+/// Members talk, in pairs or in many conversations, as fast as they get answers or at a given rate, and check every rule.
 #[derive(Args, Clone)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -44,7 +48,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) talk: TalkOptions,
     /// Talk until so many messages are through, instead of for a time; then read all of them again.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "preload")]
     pub(crate) messages: Option<u64>,
     /// With --spawn and --messages: kill the server with SIGKILL this often while they talk, and start it again.
     #[arg(long, default_value_t = 0, requires = "spawn", requires = "messages")]
@@ -72,6 +76,10 @@ pub(crate) struct TalkOptions {
     /// Members; every two of them are a pair. Another way to say --pairs.
     #[arg(long, conflicts_with = "pairs", value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) members: Option<u32>,
+    /// Conversations of all members together, each message in one that its sender draws at random; at least as many as pairs.
+    /// There are more members when these have not so many pairs: 634 for 200,000. [default: one for each pair]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) conversations: Option<u32>,
     /// Closed loop: messages of one member that are on their way at the same time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) window: u32,
@@ -87,6 +95,10 @@ pub(crate) struct TalkOptions {
     /// Connections dropped on purpose, in a thousand frames.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) drops: f64,
+    /// Messages like those measured, sent before the measurement and its warm-up with a window of 16: what is measured then
+    /// is a server in its steady state.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) preload: u64,
     /// Seconds before the measurement.
     #[arg(long, default_value_t = 2.0)]
     pub(crate) warm_up: f64,
@@ -103,11 +115,13 @@ impl Default for TalkOptions {
         Self {
             pairs: 25,
             members: None,
+            conversations: None,
             window: 1,
             rate: None,
             receipts: false,
             size: 200,
             drops: 0.0,
+            preload: 0,
             warm_up: 2.0,
             seconds: 10.0,
             apart: false,
@@ -116,8 +130,15 @@ impl Default for TalkOptions {
 }
 
 impl TalkOptions {
-    pub(crate) fn pairs(&self) -> usize {
-        usize::try_from(self.members.map_or(self.pairs, |members| members / 2)).unwrap_or_default()
+    /// Who talks with whom.
+    pub(crate) fn graph(&self) -> Graph {
+        let number = |number: u32| usize::try_from(number).unwrap_or_default();
+        Graph::new(number(self.members.map_or(self.pairs, |members| members / 2)), self.conversations.map(number))
+    }
+
+    /// How many members talk.
+    pub(crate) fn members(&self) -> usize {
+        self.graph().members()
     }
 }
 
@@ -129,10 +150,12 @@ impl Scenario for Options {
     }
 
     fn needs(&self) -> Needs {
-        // The stored messages are those of members who take no part, a thousand pairs of them.
-        let others = if self.stored > 0 { 2_000 } else { 0 };
-        let members = self.talk.pairs() * 2 + self.idle + others;
-        Needs { members, messages: (self.stored, 200), ..Needs::default() }
+        // Stored messages are in the conversations that were asked for. Without that most of them are of a thousand further pairs.
+        let among = self.talk.conversations.map(|_| self.talk.graph());
+        let others = if self.stored > 0 && among.is_none() { 2_000 } else { 0 };
+        let members = self.talk.members() + self.idle + others;
+        let messages = Stored { count: self.stored, size: 200, among };
+        Needs { members, messages, ..Needs::default() }
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -174,7 +197,7 @@ impl Scenario for Options {
     }
 }
 
-/// Members who talk in pairs.
+/// Members who talk.
 pub(crate) struct Crowd {
     talk: Arc<Talk>,
     talkers: JoinSet<Result<(), String>>,
@@ -190,8 +213,15 @@ impl Crowd {
         messages: Option<u64>,
         patience: Duration,
     ) -> Result<Self, String> {
-        let members = options.pairs() * 2;
-        let accounts: Vec<_> = trial.accounts.drain(..members.min(trial.accounts.len())).collect();
+        let graph = options.graph();
+        if options.conversations.is_some_and(|asked| usize::try_from(asked) != Ok(graph.conversations())) {
+            return Err(format!("--conversations: there are {} pairs of members", graph.conversations()));
+        }
+        let accounts: Vec<_> = trial.accounts.drain(..graph.members().min(trial.accounts.len())).collect();
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        for (name, number) in [("members who talk", accounts.len()), ("their conversations", graph.conversations())] {
+            trial.figure(name, number as f64, "");
+        }
         let with_protocol = !matches!(trial.against, Against::Relay { .. });
         let talk = Arc::new(Talk {
             recorder: Arc::clone(&trial.recorder),
@@ -199,20 +229,23 @@ impl Crowd {
             opening: Opening::new(trial.target.addr),
             window: usize::try_from(options.window).map_err(|error| error.to_string())?,
             size: usize::try_from(options.size).map_err(|error| error.to_string())?,
+            client_ids: trial.client_ids,
             receipts: options.receipts && with_protocol,
             drops_per_million: if with_protocol { per_million(options.drops) } else { 0 },
             patience,
-            audited: if messages.is_some() { u64::MAX } else { AUDITED },
+            audited: if messages.is_some() { ALL } else { AUDITED },
             started: trial.started,
             start: Barrier::new(accounts.len() + 1),
             doors: Semaphore::new(DOORS),
             cut: OnceLock::new(),
             look: Duration::from_millis(20 + accounts.len() as u64 / 20),
             stop: AtomicBool::new(false),
+            preload: Preload::new(options.preload),
+            said: Said::nothing(accounts.len(), graph.conversations()),
         });
-        let (pacer, mut due) = match options.rate {
+        let (mut pacer, mut due) = match options.rate {
             Some(rate) => {
-                let (pacer, due) = Pacer::start(rate, accounts.len(), trial.seed, Arc::clone(&trial.recorder))?;
+                let (pacer, due) = Pacer::prepare(rate, accounts.len(), trial.seed, Arc::clone(&trial.recorder))?;
                 (Some(pacer), due)
             }
             None => (None, Vec::new()),
@@ -222,23 +255,18 @@ impl Crowd {
             messages.map(|messages| messages / members + u64::from(number < messages % members))
         };
         let mut talkers = JoinSet::new();
-        for (number, two) in accounts.chunks_exact(2).enumerate() {
-            let pair = Arc::new(Pair::default());
-            for (side, account) in two.iter().enumerate() {
-                let Some(other) = two.get(1 - side) else { continue };
-                let place = number * 2 + side;
-                let part = Part {
-                    account: account.clone(),
-                    other: other.id,
-                    pair: Arc::clone(&pair),
-                    place: (number, side),
-                    quota: share(place as u64),
-                    due: due.pop(),
-                    seed: trial.seed.wrapping_add(place as u64),
-                    from: options.apart.then(|| homes(place)).flatten(),
-                };
-                talkers.spawn(Talker::new(Arc::clone(&talk), part).run());
-            }
+        for (member, (account, mine)) in accounts.iter().zip(graph.acquaintances()).enumerate() {
+            let others = mine.into_iter().filter_map(|who| Some((who, accounts.get(who.other)?.id)));
+            let part = Part {
+                account: account.clone(),
+                member,
+                others: others.collect(),
+                quota: share(member as u64),
+                due: due.pop(),
+                seed: trial.seed.wrapping_add(member as u64),
+                from: options.apart.then(|| homes(member)).flatten(),
+            };
+            talkers.spawn(Talker::new(Arc::clone(&talk), part).run());
         }
         // Somebody who cannot connect would keep all the others waiting.
         tokio::select! {
@@ -246,6 +274,10 @@ impl Crowd {
             Some(ended) = talkers.join_next() => {
                 return Err(ended.map_err(|error| error.to_string())?.err().unwrap_or_default());
             }
+        }
+        preloaded(options.preload, trial).await;
+        if let Some(pacer) = &mut pacer {
+            pacer.begin();
         }
         Ok(Self { talk, talkers, pacer, messages })
     }
@@ -299,6 +331,27 @@ impl Crowd {
         }
         self.talk.stop.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Waits until the messages before the measurement are acknowledged. The timeout of the run is how long that may take.
+async fn preloaded(messages: u64, trial: &Trial) {
+    let (started, mut shown) = (Instant::now(), Instant::now());
+    loop {
+        let acknowledged = trial.recorder.total(Count::Acknowledged);
+        if acknowledged >= messages {
+            break;
+        }
+        if shown.elapsed() > Duration::from_secs(2) {
+            eprintln!("before the measurement: {acknowledged} of {messages} messages");
+            shown = Instant::now();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if messages > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        trial.figure("messages before the measurement", messages as f64, "");
+        trial.figure("that took", started.elapsed().as_secs_f64(), "s");
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     herd::Herd,
     recorder::Count,
-    trial::{Needs, Trial},
+    trial::{Needs, Stored, Trial},
 };
 
 /// A day in minutes: some talk, most are there and silent, some read what was, log in, watch others, stop reading; at noon
@@ -70,7 +70,8 @@ impl Scenario for Options {
     fn needs(&self) -> Needs {
         let members = self.pairs() * 2 + self.idle + self.watchers + 1 + self.readers + self.logins;
         // An even number, so that everybody has somebody to have written to.
-        let messages = if self.common.place.spawn { (self.stored, 200) } else { (0, 0) };
+        let count = if self.common.place.spawn { self.stored } else { 0 };
+        let messages = Stored { count, size: 200, among: None };
         Needs { members: members.next_multiple_of(2), messages, bcrypt_cost: Some(10), ..Needs::default() }
     }
 

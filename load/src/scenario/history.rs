@@ -22,7 +22,7 @@ use crate::{
     link::{Link, Opening},
     recorder::{Count, Tally, Timing},
     target::{Account, Target},
-    trial::{Against, Needs, Trial},
+    trial::{Against, Needs, Stored, Trial},
 };
 
 /// Pairs of members who have all the messages among them.
@@ -67,7 +67,7 @@ impl Scenario for Options {
     fn runs(&self) -> Vec<Run> {
         let run = |stored: &u64| Run {
             against: Against::Server,
-            needs: Needs { messages: (*stored, 200), ..self.needs() },
+            needs: Needs { messages: Stored { count: *stored, size: 200, among: None }, ..self.needs() },
             label: Some(format!("{stored} messages")),
         };
         self.stored.iter().map(run).collect()

@@ -47,7 +47,7 @@ impl Scenario for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { members: self.talk.pairs() * 2 + self.clients, bcrypt_cost: Some(self.cost), ..Needs::default() }
+        Needs { members: self.talk.members() + self.clients, bcrypt_cost: Some(self.cost), ..Needs::default() }
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {

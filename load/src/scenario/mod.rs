@@ -5,9 +5,11 @@
 //! program ends with 1.
 
 pub(crate) mod baseline;
+mod books;
 pub(crate) mod chat;
 pub(crate) mod club;
 pub(crate) mod fan_out;
+pub(crate) mod graph;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod idle;
@@ -15,6 +17,7 @@ mod listening;
 pub(crate) mod login_storm;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
+mod talk;
 mod talker;
 
 use std::{path::PathBuf, time::Duration};
@@ -23,6 +26,7 @@ use clap::{Args, ValueEnum};
 use rand::Rng as _;
 
 use crate::{
+    client_ids::ClientIds,
     report::{self, Outcome, table},
     trial::{Against, Needs, Trial, Where},
 };
@@ -38,6 +42,9 @@ pub(crate) struct Common {
     /// The seed of everything random, to repeat a run. [default: a random one]
     #[arg(long, help_heading = "Run")]
     pub(crate) seed: Option<u64>,
+    /// Which version of UUID the ids of messages are: v4 is what `crypto.randomUUID()` makes.
+    #[arg(long, value_enum, default_value_t, help_heading = "Run")]
+    pub(crate) client_ids: ClientIds,
     /// When to give up, in seconds, for each round.
     #[arg(long, default_value_t = 600, help_heading = "Run")]
     pub(crate) timeout: u64,
@@ -109,8 +116,9 @@ const fn name<S: Scenario>(_: &S) -> &'static str {
 
 async fn once<S: Scenario>(scenario: &S, run: Run, seed: u64) -> Result<Outcome, String> {
     let (common, Run { against, needs, label }) = (scenario.common(), run);
-    let mut trial = Trial::open(&common.place, against, &needs, seed).await?;
-    println!("{} against {} ({}), seed {seed}", S::NAME, against.name(), trial.target.addr);
+    let mut trial = Trial::open(&common.place, against, &needs, seed, common.client_ids).await?;
+    let ids = common.client_ids.name();
+    println!("{} against {} ({}), seed {seed}, client ids {ids}", S::NAME, against.name(), trial.target.addr);
     let limit = Duration::from_secs(common.timeout);
     match tokio::time::timeout(limit, scenario.run(&mut trial)).await {
         Ok(ran) => ran?,

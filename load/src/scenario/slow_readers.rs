@@ -47,7 +47,7 @@ impl Scenario for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { members: self.talk.pairs() * 2, ..Needs::default() }
+        Needs { members: self.talk.members(), ..Needs::default() }
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {

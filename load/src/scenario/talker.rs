@@ -1,108 +1,42 @@
-//! One member who talks with another: sends, listens, loses the connection, comes back, and checks.
+//! One member who talks with others: sends, listens, loses the connection, comes back, and checks.
 
 use std::{
-    net::IpAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use protocol::{ClientFrame, ClientMessageId, ConversationId, Cursor, MemberId, client::Ping};
+use protocol::{ClientFrame, ClientMessageId, Cursor, Envelope, client::Ping, model::Conversation};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use tokio::{
-    sync::{Barrier, Semaphore},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
+use super::{
+    books::{Books, Kept},
+    talk::{Part, Talk},
+};
 use crate::{
-    book::{Book, Broken},
+    book::Broken,
     link::{Link, Opening},
     pace::{Due, Order},
-    recorder::{Count, Recorder, Tally, Timing},
-    target::{Account, Target},
+    recorder::{Count, Tally, Timing},
     wire::{Ended, Wire},
 };
 
 /// Frames between two heartbeats that bring a fresh cursor.
 const FRAMES_PER_PING: u64 = 1_000;
+/// Messages of a member on their way at a time, before those that are measured.
+const PRELOAD_WINDOW: usize = 16;
 /// How often a heartbeat is sent, whatever else is.
 const BEAT: Duration = Duration::from_secs(20);
 /// How long the last watermark may take to be confirmed before it is sent again.
 const CONFIRM: Duration = Duration::from_secs(1);
 
-/// What everybody in a conversation shares.
-pub(crate) struct Talk {
-    pub(crate) recorder: Arc<Recorder>,
-    /// None: a relay, which knows no protocol.
-    pub(crate) target: Option<Target>,
-    pub(crate) opening: Opening,
-    /// Messages on their way at a time, in a closed loop.
-    pub(crate) window: usize,
-    /// Characters of a message.
-    pub(crate) size: usize,
-    /// Whether every message is said to be delivered and read.
-    pub(crate) receipts: bool,
-    /// The chance to lose the connection with a frame, in a million.
-    pub(crate) drops_per_million: u32,
-    /// How long to try to come back.
-    pub(crate) patience: Duration,
-    /// Entries of a conversation that are read again at the end.
-    pub(crate) audited: u64,
-    pub(crate) started: Instant,
-    pub(crate) start: Barrier,
-    /// Those who may connect at the same time at the beginning.
-    pub(crate) doors: Semaphore,
-    /// When all connections were cut, and over how long they wait before they come back.
-    pub(crate) cut: OnceLock<(Instant, Duration)>,
-    /// How often somebody who has said everything looks whether all is heard.
-    pub(crate) look: Duration,
-    /// Nothing more is to be said.
-    pub(crate) stop: AtomicBool,
-}
-
-/// What the two of a pair know of each other beside what the server tells them.
-#[derive(Default)]
-pub(crate) struct Pair {
-    /// Messages that each has sent.
-    sent: [AtomicU64; 2],
-    /// Whether that was all.
-    silent: [AtomicBool; 2],
-}
-
-impl Pair {
-    fn sent(&self, side: usize) -> u64 {
-        self.sent.get(side).map_or(0, |sent| sent.load(Ordering::Acquire))
-    }
-
-    fn all_sent(&self, side: usize) -> Option<u64> {
-        let silent = self.silent.get(side).is_some_and(|silent| silent.load(Ordering::Acquire));
-        silent.then(|| self.sent(side))
-    }
-}
-
-/// Whom a member talks to, and how much.
-pub(crate) struct Part {
-    pub(crate) account: Account,
-    pub(crate) other: MemberId,
-    pub(crate) pair: Arc<Pair>,
-    /// The number of the pair, and 0 or 1 within it.
-    pub(crate) place: (usize, usize),
-    /// How many messages; none: until the stop.
-    pub(crate) quota: Option<u64>,
-    /// When they are due; none: as soon as the window has room.
-    pub(crate) due: Option<Due>,
-    pub(crate) seed: u64,
-    /// Where the connections come from, if that matters.
-    pub(crate) from: Option<IpAddr>,
-}
-
 /// What is sent again later.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Waiting {
-    Message(u64),
-    Marks,
+    /// A message, by the place of its conversation and its own number.
+    Message(usize, u64),
+    /// Watermarks, of the conversation at a place, or of whichever has some that are not confirmed.
+    Marks(Option<usize>),
 }
 
 /// One member.
@@ -110,11 +44,15 @@ pub(crate) struct Talker {
     pub(super) talk: Arc<Talk>,
     pub(super) part: Part,
     pub(super) tally: Tally,
-    pub(super) book: Book,
-    /// What every message of this member begins with.
-    head: String,
+    pub(super) books: Books,
+    /// This member's id, as it is written.
+    pub(super) name: String,
     padding: String,
     number: u64,
+    /// Messages that are not acknowledged yet, in all conversations.
+    pub(super) on_their_way: usize,
+    /// The first of the others in the order of their places who may still say something.
+    listening_to: usize,
     pub(super) cursor: Option<Cursor>,
     /// What the server asked to send again later.
     pub(super) put_off: Vec<(Instant, Waiting)>,
@@ -127,7 +65,7 @@ pub(crate) struct Talker {
     /// The connection is to be dropped.
     cut: bool,
     recovered: bool,
-    random: StdRng,
+    pub(super) random: StdRng,
 }
 
 /// Why a connection is left.
@@ -148,13 +86,14 @@ impl From<Ended> for Leave {
 
 impl Talker {
     pub(crate) fn new(talk: Arc<Talk>, part: Part) -> Self {
-        let (pair, side) = part.place;
         Self {
-            tally: talk.recorder.tally(pair * 2 + side),
-            book: Book::new(part.account.id, part.other),
-            head: format!(r#"","to":"{}","client_id":""#, part.other),
+            tally: talk.recorder.tally(part.member),
+            books: Books::new(part.account.id, &part.others),
+            name: part.account.id.to_string(),
             padding: "x".repeat(talk.size),
             number: 0,
+            on_their_way: 0,
+            listening_to: 0,
             cursor: None,
             put_off: Vec::new(),
             reads: 0,
@@ -180,9 +119,12 @@ impl Talker {
         drop(door);
         // Until the first pong, this is where a sync would have to begin.
         self.cursor = Some(link.done.cursor.clone());
-        for conversation in std::mem::take(&mut link.synced) {
-            if conversation.members.iter().any(|watermarks| watermarks.member == self.part.other) {
-                self.book.begin_after(&conversation);
+        let (states, _) = link.states().await.map_err(|ended| ended.to_string())?;
+        for state in states {
+            if let Some(place) = self.books.described(&state)
+                && let Some(kept) = self.books.get_mut(place)
+            {
+                kept.book.begin_after(&state);
             }
         }
         self.talk.start.wait().await;
@@ -195,15 +137,20 @@ impl Talker {
             }
             drop(link);
             link = self.connect().await?;
-            self.take_up(&mut link);
+            match link.states().await {
+                Ok((states, pushes)) => self.take_up(&mut link, states, pushes),
+                Err(Ended::Foreign(what)) => return Err(what),
+                // It is lost already, which the next turn finds out.
+                Err(_) => self.take_up(&mut link, Vec::new(), Vec::new()),
+            }
         }
         drop(link);
+        let _door = talk.doors.acquire().await.map_err(|error| error.to_string())?;
         self.audit().await
     }
 
     async fn run_with_relay(&mut self) -> Result<(), String> {
-        let (pair, side) = self.part.place;
-        let socket = self.opening().socket(&format!("/{pair}/{side}")).await;
+        let socket = self.opening().socket(&format!("/{}", self.name)).await;
         let mut wire = socket.map_err(|ended| format!("the relay: {ended}"))?;
         self.talk.start.wait().await;
         match self.converse(&mut wire).await {
@@ -254,23 +201,39 @@ impl Talker {
     }
 
     /// Takes the state of a new connection, and sends again what was not acknowledged on the old one.
-    fn take_up(&mut self, link: &mut Link) {
+    fn take_up(&mut self, link: &mut Link, states: Vec<Conversation>, pushes: Vec<Envelope>) {
         self.put_off.clear();
         self.confirm = Instant::now();
-        let again = self.book.reconnected();
-        for conversation in std::mem::take(&mut link.synced) {
-            let news = self.book.synced(&conversation);
-            if let Some(news) = self.check(news) {
+        let mut again: Vec<_> = Vec::new();
+        for (place, kept) in self.books.iter_mut().enumerate() {
+            again.extend(
+                kept.book
+                    .reconnected()
+                    .into_iter()
+                    .map(|(client_id, number, content)| (number, place, client_id, content)),
+            );
+        }
+        for state in states {
+            let Some(place) = self.books.described(&state) else { continue };
+            let news = self.books.get_mut(place).map(|kept| kept.book.synced(&state)).transpose();
+            if let Some(Some(news)) = self.check(news) {
                 self.tally.add(Count::CaughtUp, news);
-                self.mark(&mut link.wire, conversation.id);
+                self.mark(&mut link.wire, place);
             }
         }
         self.cursor = Some(link.done.cursor.clone());
-        for (client_id, number, content) in again {
-            self.tally.count(Count::Retried);
-            self.write_message(&mut link.wire, client_id, number, &content);
+        for envelope in pushes {
+            self.hear_parsed(&mut link.wire, envelope);
         }
-        self.fill_gap(&mut link.wire);
+        // In the order in which they were sent first.
+        again.sort_unstable_by_key(|(number, ..)| *number);
+        for (number, place, client_id, content) in again {
+            self.tally.count(Count::Retried);
+            self.write_message(&mut link.wire, place, client_id, number, &content);
+        }
+        for place in 0..self.books.len() {
+            self.fill_gap(&mut link.wire, place);
+        }
     }
 
     /// Talks and listens on one connection.
@@ -332,17 +295,25 @@ impl Talker {
 
     /// Once everything is said: sees to it that the last watermark is confirmed.
     fn tick(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
-        if let (true, true, Some(conversation)) = (self.is_silent(), self.talk.receipts, self.book.conversation)
-            && self.book.read().1 < self.book.newest().1
-            && self.confirm <= Instant::now()
-        {
-            self.confirm = Instant::now() + CONFIRM;
-            self.reads = 0;
-            self.mark(wire, conversation);
+        if self.is_silent() && self.talk.receipts && self.confirm <= Instant::now() {
+            let unconfirmed = self.unconfirmed();
+            if !unconfirmed.is_empty() {
+                self.confirm = Instant::now() + CONFIRM;
+            }
+            for place in unconfirmed {
+                self.reads = 0;
+                self.mark(wire, place);
+            }
         }
         if self.beat <= Instant::now() {
             self.beat(wire);
         }
+    }
+
+    /// The places of conversations in which the last watermark is not confirmed.
+    pub(super) fn unconfirmed(&self) -> Vec<usize> {
+        let open = |kept: &Kept| kept.book.read().1 < kept.book.newest().1;
+        self.books.iter().enumerate().filter(|(_, kept)| open(kept)).map(|(place, _)| place).collect()
     }
 
     fn beat(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
@@ -358,16 +329,21 @@ impl Talker {
             return;
         }
         if self.talk.stop.load(Ordering::Relaxed) || self.part.quota == Some(0) {
-            let (_, side) = self.part.place;
-            if let Some(silent) = self.part.pair.silent.get(side) {
-                silent.store(true, Ordering::Release);
-            }
-        } else if let Some(due) = &mut self.part.due {
+            self.talk.said.fall_silent(self.part.member);
+            return;
+        }
+        while self.on_their_way < PRELOAD_WINDOW && self.talk.preload.take() {
+            self.say(wire, Instant::now());
+        }
+        if !self.talk.preload.is_over() {
+            return;
+        }
+        if let Some(due) = &mut self.part.due {
             let orders: Vec<Order> = std::iter::from_fn(|| due.try_recv().ok()).collect();
             orders.into_iter().for_each(|order| self.obey(wire, order));
-        } else if self.book.pending() < self.talk.window {
+        } else if self.on_their_way < self.talk.window {
             let now = Instant::now();
-            while self.book.pending() < self.talk.window && self.part.quota != Some(0) {
+            while self.on_their_way < self.talk.window && self.part.quota != Some(0) {
                 self.say(wire, now);
             }
         }
@@ -385,22 +361,35 @@ impl Talker {
     }
 
     fn is_silent(&self) -> bool {
-        self.part.pair.all_sent(self.part.place.1).is_some()
+        self.talk.said.is_silent(self.part.member)
     }
 
     /// Everything is said and acknowledged, everything is heard, and, if that is told, both have read it all.
-    fn is_done(&self) -> bool {
-        let all_heard = self.part.pair.all_sent(1 - self.part.place.1).is_some_and(|sent| self.book.of_other() == sent);
-        let ((theirs, mine), (newest_mine, newest_of_other)) = (self.book.read(), self.book.newest());
-        let all_read = !self.talk.receipts || (theirs >= newest_mine && mine >= newest_of_other);
-        self.is_silent() && self.book.pending() == 0 && all_heard && all_read
+    fn is_done(&mut self) -> bool {
+        if !self.is_silent() || self.on_their_way > 0 {
+            return false;
+        }
+        // Who is silent stays so.
+        while let Some(kept) = self.books.get(self.listening_to) {
+            if !self.talk.said.is_silent(kept.who.other) {
+                return false;
+            }
+            self.listening_to += 1;
+        }
+        self.books.iter().all(|kept| {
+            let ((theirs, mine), (newest_mine, newest_of_other)) = (kept.book.read(), kept.book.newest());
+            let all_read = !self.talk.receipts || (theirs >= newest_mine && mine >= newest_of_other);
+            kept.book.pending() == 0 && kept.book.of_other() == self.sent_by_other(kept) && all_read
+        })
     }
 
     fn say(&mut self, wire: &mut Wire<tokio::net::TcpStream>, due: Instant) {
         if self.part.quota == Some(0) || self.is_silent() {
             return;
         }
-        let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
+        // Each message goes to one of the others, drawn at random.
+        let place = if self.books.len() > 1 { self.random.random_range(0..self.books.len()) } else { 0 };
+        let client_id = self.talk.client_ids.next(&mut self.random);
         self.number += 1;
         // The time travels in the content, so that the receiver can tell how long it took.
         let mut content = format!("{} ", due.duration_since(self.talk.started).as_micros());
@@ -410,43 +399,48 @@ impl Talker {
         if self.part.due.is_some() {
             self.tally.time_since(Timing::Lag, due);
         }
-        self.write_message(wire, client_id, self.number, &content);
-        self.book.send(client_id, self.number, content, due);
+        self.write_message(wire, place, client_id, self.number, &content);
         self.part.quota = self.part.quota.map(|left| left - 1);
-        if let Some(sent) = self.part.pair.sent.get(self.part.place.1) {
-            sent.fetch_add(1, Ordering::Release);
+        if let Some(kept) = self.books.get_mut(place) {
+            kept.book.send(client_id, self.number, content, due);
+            self.on_their_way += 1;
+            self.talk.said.count(kept.who.conversation, kept.who.side);
         }
     }
 
     pub(super) fn write_message(
         &self,
         wire: &mut Wire<tokio::net::TcpStream>,
+        place: usize,
         client_id: ClientMessageId,
         number: u64,
         content: &str,
     ) {
-        let (number, client_id) = (number.to_string(), client_id.to_string());
+        let Some(kept) = self.books.get(place) else { return };
+        // The reply, which has the same id, says so which conversation it is about.
+        let (id, client_id) = (format!("{}-{number}", kept.who.conversation), client_id.to_string());
         let start = r#"{"type":"message.send","id":"s"#;
-        wire.queue(&[start, &number, &self.head, &client_id, r#"","content":""#, content, r#""}"#]);
+        wire.queue(&[start, &id, &kept.head, &client_id, r#"","content":""#, content, r#""}"#]);
     }
 
-    /// Messages that the other has sent so far.
-    pub(super) fn sent_by_other(&self) -> u64 {
-        self.part.pair.sent(1 - self.part.place.1)
+    /// Messages that the other in a conversation has sent so far.
+    pub(super) fn sent_by_other(&self, kept: &Kept) -> u64 {
+        self.talk.said.sent(kept.who.conversation, 1 - kept.who.side)
     }
 
     /// Says delivered and read for everything that is known.
-    pub(super) fn mark(&mut self, wire: &mut Wire<tokio::net::TcpStream>, conversation: ConversationId) {
-        let (_, seq) = self.book.newest();
-        if seq == 0 || !self.talk.receipts {
+    pub(super) fn mark(&mut self, wire: &mut Wire<tokio::net::TcpStream>, place: usize) {
+        if !self.talk.receipts {
             return;
         }
+        let Some(kept) = self.books.get(place) else { return };
+        let (Some(conversation), (_, seq @ 1..)) = (kept.book.conversation, kept.book.newest()) else { return };
         let (conversation, number) = (conversation.to_string(), seq.to_string());
         let middle = r#","conversation":""#;
         wire.queue(&[r#"{"type":"message.delivered""#, middle, &conversation, r#"","seq":"#, &number, "}"]);
         // A reply is asked for now and then, to see whether the unread count in it is right.
         let asked = self.reads.is_multiple_of(16) || self.is_silent();
-        let id = if asked { format!(r#","id":"r{seq}""#) } else { String::new() };
+        let id = if asked { format!(r#","id":"r{}-{seq}""#, kept.who.conversation) } else { String::new() };
         wire.queue(&[r#"{"type":"message.read""#, &id, middle, &conversation, r#"","seq":"#, &number, "}"]);
         self.reads += 1;
     }

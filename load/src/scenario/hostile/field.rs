@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use protocol::ClientMessageId;
+use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::{net::TcpStream, runtime::Runtime, task::JoinSet, time::Instant};
 
 use super::cast::Cast;
-use crate::link::Opening;
+use crate::{client_ids::ClientIds, link::Opening};
 
 /// Kinds of things that one attack counts; what is beyond is counted together.
 const KINDS: usize = 48;
@@ -31,12 +33,21 @@ pub(super) struct Field {
     pub(super) begun: Instant,
     achieved: Arc<Mutex<BTreeMap<String, u64>>>,
     held: Arc<Mutex<Vec<TcpStream>>>,
+    ids: ClientIds,
+    random: Arc<Mutex<StdRng>>,
 }
 
 impl Field {
-    pub(super) fn new(addr: SocketAddr, cast: Cast, seed: u64, time: Duration) -> Self {
+    /// `nonce` tells an attack from those before it: what it sends must not look like a retry of theirs.
+    pub(super) fn new(addr: SocketAddr, cast: Cast, (seed, nonce): (u64, u64), ids: ClientIds, time: Duration) -> Self {
         let (achieved, held) = (Arc::default(), Arc::default());
-        Self { addr, cast, seed, time, begun: Instant::now(), achieved, held }
+        let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed ^ nonce)));
+        Self { addr, cast, seed, time, begun: Instant::now(), achieved, held, ids, random }
+    }
+
+    /// The id of a further message.
+    pub(super) fn client_id(&self) -> ClientMessageId {
+        self.ids.next(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts something that the attacker has done or met.
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_counted_is_bounded() {
         let cast = Cast::new(&[], Layout::of(0, 0));
-        let field = Field::new(([127, 0, 0, 1], 1).into(), cast, 0, Duration::ZERO);
+        let field = Field::new(([127, 0, 0, 1], 1).into(), cast, (0, 0), ClientIds::V4, Duration::ZERO);
         for number in 0..1_000 {
             field.count(&format!("closed {number}"), 1);
             field.count("requests", 2);

@@ -103,7 +103,9 @@ impl<'a> Siege<'a> {
         let mut memory = Memory { before: resident(&self.watched)?, ..Memory::default() };
         let stored_before = self.server.store_bytes();
         let series_before = series(self.metrics).await?;
-        let field = Field::new(self.trial.target.addr, self.cast.clone(), self.trial.seed, time);
+        let nonce = u64::try_from(self.trial.started.elapsed().as_micros()).unwrap_or_default();
+        let (addr, random) = (self.trial.target.addr, (self.trial.seed, nonce));
+        let field = Field::new(addr, self.cast.clone(), random, self.trial.client_ids, time);
         let again = if attempt > 1 { format!(" ({attempt})") } else { String::new() };
 
         let peak = Peak::start(self.watched.clone());

@@ -48,7 +48,7 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let database = folder.path().join("load.db");
     let secret = uuid::Uuid::new_v4().simple().to_string();
-    let seed = Seed::open(database.clone(), &secret)?;
+    let seed = Seed::open(database.clone(), &secret, trial.client_ids, trial.seed)?;
     let n = usize::try_from(options.n).map_err(|error| error.to_string())?;
     let progress = bar(n as u64, "members {bar:40} {pos}/{len} {per_sec} {eta}");
     let members = seed.ids_of_members(n, UserType::Member, 4, || progress.inc(1)).await?;
@@ -63,7 +63,7 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     let (few, rest) = members.split_at(FEW.min(n));
     let mut ends = open(&app, &tokens, few, &trial.recorder).await;
     let alone;
-    (alone, ends) = talk::cost_of_a_message(ends, &trial.recorder).await?;
+    (alone, ends) = talk::cost_of_a_message(ends, trial).await?;
     trial.figure(&format!("processor time of a message beside {} connections", few.len()), alone, "us");
     let (started, mut weighed, mut full) = (Instant::now(), Vec::new(), false);
     let step = n.div_ceil(LOOKS).max(1);
@@ -94,7 +94,7 @@ pub(super) async fn run(options: &Options, trial: &Trial) -> Result<(), String> 
     trial.figure("resident memory of one connection, slope", slope(&weighed).unwrap_or_default(), "KiB");
     trial.figure("of that the pipe that stands for the socket, at least", client, "KiB");
     let among_many;
-    (among_many, ends) = talk::cost_of_a_message(ends, &trial.recorder).await?;
+    (among_many, ends) = talk::cost_of_a_message(ends, trial).await?;
     trial.figure("processor time of a message beside all of them", among_many, "us");
     trial.figure("that is, of the cost beside few", among_many / alone, "times");
     beat(options, trial, ends).await?;

@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use protocol::{ClientFrame, ClientMessageId, Request, client::MessageSend};
+use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::near::{Near, thread_cpu_seconds};
-use crate::{proc::cpu_seconds, recorder::Recorder, wire::write_text};
+use crate::{proc::cpu_seconds, recorder::Recorder, trial::Trial, wire::write_text};
 
 /// Members that write, each to one other.
 const PAIRS: usize = 50;
@@ -22,15 +23,18 @@ const LOOK: Duration = Duration::from_micros(200);
 const CLIENTS: &str = "talkers";
 
 /// Lets pairs of members talk; returns the processor time of the server for each message, in microseconds.
-pub(super) async fn cost_of_a_message(ends: Vec<Near>, recorder: &Arc<Recorder>) -> Result<(f64, Vec<Near>), String> {
-    let recorder = Arc::clone(recorder);
+pub(super) async fn cost_of_a_message(ends: Vec<Near>, trial: &Trial) -> Result<(f64, Vec<Near>), String> {
+    let (recorder, ids) = (Arc::clone(&trial.recorder), trial.client_ids);
+    // Messages are sent by the same members beside few and beside many: another stream of ids each time.
+    let mut random = StdRng::seed_from_u64(trial.seed ^ ends.len() as u64);
+    let mut next_id = move || ids.next(&mut random);
     let work = move || {
         // Conversations are made, and caches filled, before anything is measured.
-        let warmed = rounds(&ends, ROUNDS / 10, &recorder);
+        let warmed = rounds(&ends, ROUNDS / 10, &mut next_id, &recorder);
         let this = std::process::id();
         let spent = || Some((cpu_seconds(this)?, thread_cpu_seconds(CLIENTS)?));
         let before = spent();
-        let said = rounds(&ends, ROUNDS, &recorder);
+        let said = rounds(&ends, ROUNDS, &mut next_id, &recorder);
         let (Some((all_before, own_before)), Some((all, own))) = (before, spent()) else {
             return Err("the processor time cannot be read".to_owned());
         };
@@ -46,13 +50,18 @@ pub(super) async fn cost_of_a_message(ends: Vec<Near>, recorder: &Arc<Recorder>)
 }
 
 /// In each round every pair sends one message, and waits until it is acknowledged and has arrived.
-fn rounds(ends: &[Near], count: usize, recorder: &Recorder) -> Result<(), String> {
+fn rounds(
+    ends: &[Near],
+    count: usize,
+    next_id: &mut impl FnMut() -> ClientMessageId,
+    recorder: &Recorder,
+) -> Result<(), String> {
     let content = "x".repeat(SIZE);
     let pairs: Vec<(&Near, &Near)> =
         ends.chunks_exact(2).take(PAIRS).filter_map(|pair| Some((pair.first()?, pair.last()?))).collect();
     for _ in 0..count {
         for (from, to) in &pairs {
-            let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
+            let client_id = next_id();
             let frame = ClientFrame::MessageSend(MessageSend {
                 to: Some(to.member),
                 conversation: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{ClientFrame, ClientMessageId, client::MessageSend};
+use protocol::{ClientFrame, client::MessageSend};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
@@ -70,7 +70,7 @@ async fn write(field: Field, guest: Guest, to: protocol::MemberId) -> Result<(),
                 let ended = loop {
                     tokio::select! {
                         _ = ticks.tick() => {
-                            let client_id = ClientMessageId::from_uuid(uuid::Uuid::now_v7());
+                            let client_id = field.client_id();
                             let send = MessageSend { to: Some(to), conversation: None, client_id, content: content.clone() };
                             wire.queue(&[&ClientFrame::MessageSend(send).encode(None)]);
                             field.count("messages to them", 1);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::BytesMut;
 use protocol::{
-    ClientFrame, ClientMessageId,
+    ClientFrame,
     client::{MessageSend, Typing},
     rest::{AuthResponse, RegisterRequest},
 };
@@ -102,7 +102,7 @@ async fn write(field: Field, guest: Guest) -> Result<(), String> {
                     tokio::select! {
                         _ = ticks.tick() => {
                             let Some(member) = members.next() else { return Ok(()) };
-                            let (to, client_id) = (Some(member.id), ClientMessageId::from_uuid(uuid::Uuid::now_v7()));
+                            let (to, client_id) = (Some(member.id), field.client_id());
                             let send = MessageSend { to, conversation: None, client_id, content: "hello you".to_owned() };
                             let id = "s".parse().map_err(|error| format!("{error}"))?;
                             wire.queue(&[&ClientFrame::MessageSend(send).encode(Some(&id))]);
