@@ -108,7 +108,7 @@ fn fan_out(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1_000));
     group.bench_function("deliver to 1,000 connections", |bencher| {
         bencher.iter(|| {
-            hub.deliver(MEMBER, &frame, None);
+            hub.deliver(MEMBER, || frame.clone(), None);
             outboxes.iter().for_each(|outbox| drop(outbox.take()));
         });
     });

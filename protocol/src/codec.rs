@@ -1,14 +1,22 @@
-//! The codec of both directions: the tag is read first, then the frame of that type.
+//! The codec of both directions.
 //!
-//! An internally tagged serde enum would copy every frame through a buffer, and its errors would not name the field.
+//! A good frame is read in one pass: its `type` comes first, and says what the fields after it are read as. Whatever that pass
+//! does not take is read again, the tag first and then the frame of that type, which says exactly what is wrong with it. An
+//! internally tagged serde enum would copy every frame through a buffer, and its errors would not name the field.
+
+mod one_pass;
+mod write;
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use garde::Validate;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
+
+pub(crate) use one_pass::{Frames, in_one_pass};
+pub(crate) use write::{begin, encode, finish, write};
 
 use crate::{ErrorCode, FieldError, RequestId, limits::REFUSED_SCAN_BYTES};
 
@@ -294,23 +302,6 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-/// A frame as it is written: `type` first, then `id`, then the fields of the body.
-#[derive(Serialize)]
-struct Tagged<'a, T> {
-    #[serde(rename = "type")]
-    frame_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a RequestId>,
-    #[serde(flatten)]
-    body: &'a T,
-}
-
-/// Writes a frame.
-pub(crate) fn encode<T: Serialize>(frame_type: &'static str, id: Option<&RequestId>, body: &T) -> String {
-    // Cannot fail: the bodies are plain structs with string keys, and writing to memory does not fail.
-    serde_json::to_string(&Tagged { frame_type, id, body }).unwrap_or_default()
-}
-
 /// Defines the frames of one direction: the enum, its type names, and its codec.
 macro_rules! frames {
     (
@@ -338,18 +329,24 @@ macro_rules! frames {
             /// The place of this frame's type in [`Self::TYPES`].
             #[must_use]
             pub const fn index(&self) -> usize {
-                // The discriminants of a field-less enum with the same variants count from zero.
-                enum Index { $($frame,)* }
-                match self { $(Self::$frame(_) => Index::$frame as usize,)* }
+                match self { $(Self::$frame(_) => $frame::INDEX,)* }
             }
 
             /// Writes the frame as JSON, with the id of the request that it is or answers.
             #[must_use]
             pub fn encode(&self, id: Option<&$crate::RequestId>) -> String {
-                match self { $(Self::$frame(body) => $crate::codec::encode($name, id, body),)* }
+                match self { $(Self::$frame(body) => $crate::codec::encode($frame::TYPE, id, body),)* }
             }
 
             fn decode_parts(text: &str) -> Result<(Option<$crate::RequestId>, Self), $crate::DecodeError> {
+                match $crate::codec::in_one_pass(text) {
+                    Some(frame) => Ok(frame),
+                    None => Self::decode_twice(text),
+                }
+            }
+
+            /// Reads the head of a frame and then its body: says what is wrong with either.
+            fn decode_twice(text: &str) -> Result<(Option<$crate::RequestId>, Self), $crate::DecodeError> {
                 let head = $crate::codec::Head::read(text)?;
                 let frame = match &*head.frame_type {
                     $($name => $crate::codec::body(text).map(Self::$frame),)*
@@ -370,6 +367,29 @@ macro_rules! frames {
                     concat!($($doc,)*).trim(),
                     None::<&str>$(.or(Some($reply)))?,
                 ),)*]
+            }
+        }
+
+        /// The discriminants of an enum without fields that has the same variants count from zero.
+        enum Index { $($frame,)* }
+
+        $(impl $frame {
+            /// The `type` of this frame.
+            pub const TYPE: &str = $name;
+            /// The place of its type among those of its direction.
+            pub const INDEX: usize = Index::$frame as usize;
+        })*
+
+        impl $crate::codec::Frames for $enum {
+            fn read<'de, D: serde::Deserializer<'de>>(frame_type: &str, body: D) -> Option<Result<Self, D::Error>> {
+                match frame_type {
+                    $($name => Some($frame::deserialize(body).map(Self::$frame)),)*
+                    _ => None,
+                }
+            }
+
+            fn is_valid(&self) -> bool {
+                match self { $(Self::$frame(body) => body.validate().is_ok(),)* }
             }
         }
     };

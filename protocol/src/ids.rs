@@ -1,8 +1,13 @@
 //! Ids. On the wire they are opaque strings: a client stores and compares them, and reads nothing out of them.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+#[cfg(feature = "codegen")]
+use std::borrow::Cow;
+use std::{fmt, marker::PhantomData, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 
 use crate::limits;
 
@@ -17,18 +22,39 @@ impl InvalidId {
     }
 }
 
-/// Serialises and deserialises through the string form.
+/// Reads a string as what it stands for, without a copy of it.
+struct Parsed<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Parsed<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// Deserialises something that is a string on the wire.
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<T, D::Error> {
+    deserializer.deserialize_str(Parsed(PhantomData))
+}
+
+/// Serialises and deserialises through the string form, which `$text` makes: formatting it would cost more than all else.
 macro_rules! serde_as_string {
-    ($name:ident) => {
+    ($name:ident, |$value:ident| $text:expr) => {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                let $value = self;
+                serializer.serialize_str(AsRef::<str>::as_ref(&$text))
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                <Cow<'de, str>>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                $crate::ids::parsed(deserializer)
             }
         }
     };
@@ -52,6 +78,25 @@ macro_rules! describe_as_string {
             }
         }
     };
+}
+
+/// A short ASCII text that is made on the stack.
+pub(crate) struct Digits<const LENGTH: usize>([u8; LENGTH]);
+
+impl<const LENGTH: usize> Digits<LENGTH> {
+    /// Twice as many hexadecimal digits as there are bytes.
+    fn hex(bytes: &[u8]) -> Self {
+        let mut digits = [b'0'; LENGTH];
+        // Cannot fail: every target here has exactly twice the length of its source.
+        let _ = hex::encode_to_slice(bytes, &mut digits);
+        Self(digits)
+    }
+}
+
+impl<const LENGTH: usize> AsRef<str> for Digits<LENGTH> {
+    fn as_ref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 macro_rules! object_id {
@@ -79,10 +124,7 @@ macro_rules! object_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut digits = [0_u8; 24];
-                // Cannot fail: the target has exactly twice the length of the source.
-                hex::encode_to_slice(self.0, &mut digits).map_err(|_| fmt::Error)?;
-                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+                f.write_str(Digits::<24>::hex(&self.0).as_ref())
             }
         }
 
@@ -103,7 +145,7 @@ macro_rules! object_id {
             }
         }
 
-        serde_as_string!($name);
+        serde_as_string!($name, |id| Digits::<24>::hex(&id.0));
         describe_as_string!($name, {
             "type": "string",
             "pattern": "^[0-9a-f]{24}$",
@@ -191,7 +233,11 @@ impl FromStr for ClientMessageId {
     }
 }
 
-serde_as_string!(ClientMessageId);
+serde_as_string!(ClientMessageId, |id| {
+    let mut digits = [b'0'; uuid::fmt::Hyphenated::LENGTH];
+    id.0.as_hyphenated().encode_lower(&mut digits);
+    Digits(digits)
+});
 describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",
@@ -232,7 +278,7 @@ macro_rules! short_string {
             }
         }
 
-        serde_as_string!($name);
+        serde_as_string!($name, |id| &*id.0);
         describe_as_string!($name, $schema);
     };
 }

@@ -12,6 +12,7 @@
 //! | [`error`], [`close`] | error codes, problem documents, close codes |
 //! | [`model`] | what frames and bodies are made of: messages, entries, conversations, presence, members |
 //! | [`client`], [`server`] | the frames of each direction, with their codec |
+//! | [`encoded`] | a message that goes out in two frames, encoded once |
 //! | [`photo`] | the names of photos |
 //! | [`shown`] | what text has to be that members show to each other |
 //! | [`size`] | encoded sizes, which bound the frames of the server |
@@ -24,6 +25,7 @@ pub mod close;
 mod codec;
 #[cfg(feature = "codegen")]
 pub mod codegen;
+pub mod encoded;
 pub mod error;
 pub mod ids;
 pub mod limits;

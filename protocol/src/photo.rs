@@ -1,8 +1,8 @@
 //! The names of the photos that members upload.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{InvalidId, serde_as_string};
 
@@ -16,7 +16,7 @@ const SUFFIX: &str = ".jpg";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhotoName([u8; 32]);
 
-serde_as_string!(PhotoName);
+serde_as_string!(PhotoName, |name| name.to_string());
 
 impl PhotoName {
     /// Wraps a hash.

@@ -14,15 +14,16 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    hub::{Connection, Delivery, Outbox, Reply, Ticket},
+    hub::{Answer, Connection, Delivery, Outbox, Reply, Ticket},
     service::{
+        asker::Sent,
         messaging::{Draft, Target, Unread},
         views,
     },
-    store::conversations::{Appended, Mark, UnreadCount},
+    store::conversations::{Mark, UnreadCount},
 };
 
-fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<ServerFrame>, Failure>) {
+fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<Answer>, Failure>) {
     outbox.push(Delivery::Reply(Box::new(Reply { ticket, result })));
 }
 
@@ -34,7 +35,7 @@ struct OwedReply {
 }
 
 impl OwedReply {
-    fn give(mut self, result: Result<Option<ServerFrame>, Failure>) {
+    fn give(mut self, result: Result<Option<Answer>, Failure>) {
         self.given = true;
         reply(&self.outbox, self.ticket, result);
     }
@@ -49,8 +50,8 @@ impl Drop for OwedReply {
     }
 }
 
-fn okay() -> ServerFrame {
-    ServerFrame::Okay(Okay::default())
+fn okay() -> Answer {
+    ServerFrame::Okay(Okay::default()).into()
 }
 
 /// Does what a connection asks. Exactly one answer is queued, now or later; never waits.
@@ -92,7 +93,7 @@ pub(super) fn dispatch(
             // Read before it is queued: everything up to this cursor is in the outbox already, before the pong.
             let cursor = context.messaging.published(connection.member, connection.synced());
             let pong = Pong { cursor, time: context.clock.now() };
-            reply(outbox, ticket, Ok(Some(ServerFrame::Pong(pong))));
+            reply(outbox, ticket, Ok(Some(ServerFrame::Pong(pong).into())));
         }
         Call::Query(query) => {
             if let Err(failure) = charge(context, connection.member, &query) {
@@ -130,9 +131,7 @@ fn send_message(context: &Context, connection: &Connection, machine: &mut Machin
         return reply(outbox, ticket, Err(failure));
     }
     let outbox = Arc::clone(outbox);
-    let respond = move |appended: Result<Appended, Failure>| {
-        reply(&outbox, ticket, appended.map(|appended| Some(accepted(appended))));
-    };
+    let respond = move |sent: Result<Sent, Failure>| reply(&outbox, ticket, sent.map(|sent| Some(accepted(sent))));
     context.messaging.send(message, Some(*id), Box::new(respond));
 }
 
@@ -148,15 +147,16 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket,
         }
         Query::List { after, limit } => {
             let page = context.messaging.list(member, after.as_deref(), limit).await;
-            page.map(|page| Some(ServerFrame::Conversations(page)))
+            page.map(|page| Some(ServerFrame::Conversations(page).into()))
         }
         Query::History { conversation, range, limit } => {
             let page = context.messaging.history(member, conversation, range, limit).await;
-            page.map(|page| Some(ServerFrame::History(page)))
+            page.map(|page| Some(ServerFrame::History(page).into()))
         }
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
-            renewed.map(|expires_at| Some(ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() })))
+            let okay = |expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() });
+            renewed.map(|expires_at| Some(okay(expires_at).into()))
         }
     };
     owed.give(result);
@@ -166,7 +166,7 @@ async fn watch(context: &Context, connection: &Arc<Connection>, owed: OwedReply,
     match context.watching.watch(connection, members).await {
         Ok(members) => {
             let snapshot = PresenceSnapshot { members: members.clone() };
-            owed.give(Ok(Some(ServerFrame::PresenceSnapshot(snapshot))));
+            owed.give(Ok(Some(ServerFrame::PresenceSnapshot(snapshot).into())));
             context.watching.catch_up(connection, &members);
         }
         Err(failure) => owed.give(Err(failure)),
@@ -193,14 +193,17 @@ pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Targ
     });
 }
 
-fn accepted(Appended { message, duplicate, .. }: Appended) -> ServerFrame {
-    ServerFrame::MessageAccepted(MessageAccepted { message: views::message(message), duplicate })
+fn accepted(Sent { message, duplicate, pushed }: Sent) -> Answer {
+    match pushed {
+        Some(pushed) => Answer::Accepted(pushed),
+        None => ServerFrame::MessageAccepted(MessageAccepted { message: views::message(message), duplicate }).into(),
+    }
 }
 
-fn unread_frame(Unread { count, last_seq }: Unread) -> ServerFrame {
+fn unread_frame(Unread { count, last_seq }: Unread) -> Answer {
     let UnreadCount { count, more } = count;
     let (unread, last_seq) = (Some(count), Some(last_seq));
-    ServerFrame::Okay(Okay { unread, unread_more: more, last_seq, expires_at: None })
+    ServerFrame::Okay(Okay { unread, unread_more: more, last_seq, expires_at: None }).into()
 }
 
 #[cfg(test)]

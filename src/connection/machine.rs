@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    hub::{Close, Frame, Reply, Ticket},
+    hub::{Answer, Close, Frame, Reply, Ticket},
     service::{
         connections::SignedIn,
         messaging::{Draft, Target},
@@ -258,13 +258,13 @@ impl Machine {
         let Some(Pending { id, message, held, .. }) = self.in_flight.end(ticket) else { return };
         match result {
             Ok(None) => {}
-            Ok(Some(frame)) => {
-                if let ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. }) = frame {
+            Ok(Some(answer)) => {
+                if let Answer::Frame(ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. })) = answer {
                     self.expiry = Expiry::new(expires_at, now);
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
-                if id.is_some() || matches!(frame, ServerFrame::Pong(_)) {
-                    actions.push(Action::Say(Frame::encode(&frame, id.as_ref())));
+                if id.is_some() || matches!(answer, Answer::Frame(ServerFrame::Pong(_))) {
+                    actions.push(Action::Say(answer.encode(id.as_ref())));
                 }
             }
             // A client that keeps many messages under way cannot help it.

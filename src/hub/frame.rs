@@ -1,6 +1,11 @@
 //! A frame, encoded once for everybody who gets it.
 
-use protocol::{RequestId, ServerFrame};
+use std::ops::Range;
+
+use protocol::{
+    RequestId, ServerFrame, encoded,
+    server::{MessageAccepted, MessagePush},
+};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// A frame as it goes over the wire. A clone shares the bytes.
@@ -21,7 +26,11 @@ impl Frame {
     /// Encodes a frame with the id of the request that it answers.
     #[must_use]
     pub fn encode(frame: &ServerFrame, id: Option<&RequestId>) -> Self {
-        Self { text: frame.encode(id).into(), index: u8::try_from(frame.index()).unwrap_or(u8::MAX) }
+        Self::new(frame.encode(id), frame.index())
+    }
+
+    fn new(text: String, index: usize) -> Self {
+        Self { text: text.into(), index: u8::try_from(index).unwrap_or(u8::MAX) }
     }
 
     /// The text of the frame.
@@ -46,5 +55,34 @@ impl Frame {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
+    }
+}
+
+/// A message as it is pushed, whose bytes its sender gets too.
+#[derive(Debug, Clone)]
+pub struct MessageFrame {
+    frame: Frame,
+    message: Range<usize>,
+}
+
+impl MessageFrame {
+    /// Encodes the push of a message.
+    #[must_use]
+    pub fn push(push: &MessagePush) -> Self {
+        let (text, message) = encoded::message(push);
+        Self { frame: Frame::new(text, MessagePush::INDEX), message }
+    }
+
+    /// The push.
+    #[must_use]
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// What the sender gets, as the answer to the request `id`: a message that is pushed is no duplicate.
+    #[must_use]
+    pub fn accepted(&self, id: Option<&RequestId>) -> Frame {
+        let message = self.frame.text.get(self.message.clone()).unwrap_or_default();
+        Frame::new(encoded::accepted(id, message, false), MessageAccepted::INDEX)
     }
 }

@@ -6,6 +6,7 @@
 mod connection;
 mod frame;
 mod outbox;
+mod reply;
 mod watched;
 
 use std::sync::{
@@ -18,8 +19,9 @@ use protocol::{CloseCode, ConnectionId, MemberId, SessionId};
 use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
-pub use frame::Frame;
-pub use outbox::{Close, Delivery, Outbox, OutboxLimits, Reply, Ticket};
+pub use frame::{Frame, MessageFrame};
+pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
+pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;
 
 use crate::telemetry::Metrics;
@@ -109,11 +111,11 @@ impl Hub {
         self.leaving.remove(&connection.id);
     }
 
-    /// Queues a frame for every connection of a member but one. Returns for how many.
-    pub fn deliver(&self, member: MemberId, frame: &Frame, except: Option<ConnectionId>) -> usize {
+    /// Queues a frame for every connection of a member but one; `frame` is not called if there is none. Returns for how many.
+    pub fn deliver(&self, member: MemberId, mut frame: impl FnMut() -> Frame, except: Option<ConnectionId>) -> usize {
         let Some(connections) = self.members.get(&member) else { return 0 };
         let others = connections.iter().filter(|connection| Some(connection.id) != except);
-        others.map(|connection| connection.outbox.push(Delivery::Event(frame.clone()))).count()
+        others.map(|connection| connection.outbox.push(Delivery::Event(frame()))).count()
     }
 
     /// The connections of a member.
@@ -244,9 +246,9 @@ mod tests {
         let (phone, tablet) = (connection(1, "phone"), connection(2, "tablet"));
         hub.register(Arc::clone(&phone)).unwrap();
         hub.register(Arc::clone(&tablet)).unwrap();
-        assert_eq!(hub.deliver(ANA, &event(), Some(phone.id)), 1);
-        assert_eq!(hub.deliver(ANA, &event(), None), 2);
-        assert_eq!(hub.deliver(MemberId::from_bytes([1; 12]), &event(), None), 0);
+        assert_eq!(hub.deliver(ANA, event, Some(phone.id)), 1);
+        assert_eq!(hub.deliver(ANA, event, None), 2);
+        assert_eq!(hub.deliver(MemberId::from_bytes([1; 12]), || unreachable!("nobody gets it"), None), 0);
         assert_eq!((phone.outbox.take().len(), tablet.outbox.take().len()), (1, 2));
     }
 

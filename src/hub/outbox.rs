@@ -10,13 +10,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use protocol::{
-    CloseCode, ServerFrame,
-    size::{conversation_bytes, entry_bytes},
-};
+use protocol::CloseCode;
 
-use super::Frame;
-use crate::{budget::Budget, failure::Failure};
+use super::{Frame, reply::Reply};
+use crate::budget::Budget;
 
 /// Something to be sent.
 #[derive(Debug)]
@@ -26,34 +23,6 @@ pub enum Delivery {
     /// The answer to a request of this connection.
     Reply(Box<Reply>),
 }
-
-/// A request of a connection that is being worked on; only that connection knows which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket(pub u32);
-
-/// The answer to a request.
-#[derive(Debug)]
-pub struct Reply {
-    /// Which request.
-    pub ticket: Ticket,
-    /// What to say; of a success there may be nothing to be said.
-    pub result: Result<Option<ServerFrame>, Failure>,
-}
-
-impl Reply {
-    /// Bytes that it holds beyond what any answer does: those of a page, never less than it has when it is encoded.
-    fn size(&self) -> usize {
-        match &self.result {
-            Ok(Some(ServerFrame::Conversations(page))) => page.conversations.iter().map(conversation_bytes).sum(),
-            Ok(Some(ServerFrame::History(page))) => page.entries.iter().map(entry_bytes).sum(),
-            Ok(Some(ServerFrame::PresenceSnapshot(snapshot))) => snapshot.members.len() * PRESENCE_BYTES,
-            _ => 0,
-        }
-    }
-}
-
-/// Bytes of the presence of a member in a snapshot.
-const PRESENCE_BYTES: usize = 120;
 
 /// Why and how to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -339,13 +308,13 @@ fn wake(mut state: MutexGuard<'_, State>) {
 #[cfg(test)]
 mod tests {
     use protocol::{
-        ClientMessageId, ConversationId,
+        ClientMessageId, ConversationId, ServerFrame,
         server::{Okay, TypingPush},
     };
     use tokio_test::{assert_pending, assert_ready, task::spawn};
 
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::{hub::Ticket, telemetry::Metrics};
 
     fn outbox(frames: usize, bytes: usize) -> Outbox {
         let budget = Budget::new(usize::MAX, Arc::new(Metrics::new()));
@@ -367,7 +336,7 @@ mod tests {
         let mut ready = spawn(outbox.ready());
         assert_pending!(ready.poll());
         outbox.push(event());
-        let result = Ok(Some(ServerFrame::Okay(Okay::default())));
+        let result = Ok(Some(ServerFrame::Okay(Okay::default()).into()));
         outbox.push(Delivery::Reply(Box::new(Reply { ticket: Ticket(1), result })));
         assert!(ready.is_woken());
         assert_ready!(ready.poll());
@@ -396,7 +365,7 @@ mod tests {
             more: false,
         };
         let page = || {
-            let result = Ok(Some(ServerFrame::History(history.clone())));
+            let result = Ok(Some(ServerFrame::History(history.clone()).into()));
             Delivery::Reply(Box::new(Reply { ticket: Ticket(1), result }))
         };
         let charged = |outbox: &Outbox| {

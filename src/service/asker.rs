@@ -6,8 +6,23 @@ use tokio::time::Instant;
 use super::Respond;
 use crate::{
     failure::Failure,
-    store::conversations::{Appended, Marked, Outcome},
+    hub::MessageFrame,
+    store::{
+        conversations::{Appended, Marked, Outcome},
+        entries::StoredEntry,
+    },
 };
+
+/// A message is stored.
+#[derive(Debug)]
+pub struct Sent {
+    /// The message; of a duplicate, the first one.
+    pub message: StoredEntry,
+    /// Whether it had been stored before.
+    pub duplicate: bool,
+    /// The message as it was pushed, if anybody got it.
+    pub pushed: Option<MessageFrame>,
+}
 
 /// Who asked, for one command.
 pub struct Asker {
@@ -21,7 +36,7 @@ pub struct Asker {
 /// Takes the answer to a command, which is of another type for each.
 pub enum Responder {
     /// To a message.
-    Appended(Respond<Appended>),
+    Appended(Respond<Sent>),
     /// To a move of a watermark.
     Marked(Respond<Marked>),
     /// To a look for what others have left untold.
@@ -49,7 +64,7 @@ impl Asker {
     /// Gives a failure to who asked.
     pub(super) fn fail(self, failure: Failure) {
         if let Some(responder) = self.responder {
-            responder.give(Err(failure));
+            responder.fail(failure);
         }
     }
 }
@@ -60,10 +75,12 @@ impl Responder {
         matches!(self, Self::Appended(_))
     }
 
-    /// Gives the answer.
-    pub(super) fn give(self, answer: Result<Outcome, Failure>) {
+    /// Gives the answer; `pushed` is what others got, if that was a message.
+    pub(super) fn give(self, answer: Result<Outcome, Failure>, pushed: Option<MessageFrame>) {
         match (self, answer) {
-            (Self::Appended(respond), Ok(Outcome::Appended(appended))) => respond(Ok(appended)),
+            (Self::Appended(respond), Ok(Outcome::Appended(Appended { message, duplicate, .. }))) => {
+                respond(Ok(Sent { message, duplicate, pushed }));
+            }
             (Self::Marked(respond), Ok(Outcome::Marked(marked))) => respond(Ok(marked)),
             (Self::Refreshed(respond), Ok(Outcome::Refreshed)) => respond(Ok(())),
             (responder, Err(failure)) => responder.fail(failure),

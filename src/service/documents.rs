@@ -14,6 +14,7 @@ use protocol::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    asker::Sent,
     messaging::{Draft, Messaging, Target, direct_conversation},
     views,
 };
@@ -21,7 +22,7 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Appended, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        conversations::{Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
         entries::StoredEntry,
         turns::Caller,
     },
@@ -65,7 +66,7 @@ impl Documents {
         };
         self.messaging.charge(sender)?;
         let message = Draft { target, client_id, content }.validate(sender)?;
-        let Appended { message, duplicate, .. } =
+        let Sent { message, duplicate, .. } =
             super::answered(|respond| self.messaging.send(message, None, respond)).await?;
         Ok((self.document(sender, message).await?, duplicate))
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use protocol::{ConnectionId, MemberId, ServerFrame};
+use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
 
 use crate::{
-    hub::{Connection, Delivery, Frame, Hub},
+    hub::{Connection, Delivery, Frame, Hub, MessageFrame},
     telemetry::Metrics,
 };
 
@@ -43,11 +43,25 @@ impl Events {
     /// Publishes an event to every connection of members but one.
     pub fn to_members(&self, members: &[MemberId], except: Option<ConnectionId>, event: &ServerFrame) {
         let mut frame = None;
-        let mut reached = 0;
-        for member in members.iter().filter(|member| self.hub.is_connected(**member)) {
-            let frame = frame.get_or_insert_with(|| Frame::push(event));
-            reached += self.hub.deliver(*member, frame, except);
-        }
+        self.frame_to_members(members, except, || frame.get_or_insert_with(|| Frame::push(event)).clone());
+    }
+
+    /// Publishes a message to every connection of members but one. Returns it as it was encoded, if anybody got it.
+    pub fn message_to_members(
+        &self,
+        members: &[MemberId],
+        except: Option<ConnectionId>,
+        push: impl Fn() -> MessagePush,
+    ) -> Option<MessageFrame> {
+        let mut message = None;
+        self.frame_to_members(members, except, || {
+            message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone()
+        });
+        message
+    }
+
+    fn frame_to_members(&self, members: &[MemberId], except: Option<ConnectionId>, mut frame: impl FnMut() -> Frame) {
+        let reached = members.iter().map(|member| self.hub.deliver(*member, &mut frame, except)).sum();
         self.count(reached);
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Respond,
-    asker::{Asker, Responder},
+    asker::{Asker, Responder, Sent},
     beginnings::Beginnings,
     catch_up::Start,
     cursor::{self, Partial},
@@ -27,9 +27,7 @@ use crate::{
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{
-            Admission, Append, Appended, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount,
-        },
+        conversations::{Admission, Append, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount},
         sync::{Delta, SyncPart},
         turns::Caller,
     },
@@ -174,7 +172,7 @@ impl Messaging {
 
     /// Sends a valid message that was charged. Never waits; the answer comes through `respond` when the message is durable, or
     /// when it failed. The event goes to all connections but `origin`.
-    pub fn send(&self, mut message: Append, origin: Option<ConnectionId>, respond: Respond<Appended>) {
+    pub fn send(&self, mut message: Append, origin: Option<ConnectionId>, respond: Respond<Sent>) {
         if let Some(create) = &mut message.create {
             create.admission = Some(self.admission.clone());
         }

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    hub::MessageFrame,
     position::StreamPosition,
     store::{
         ConversationLog, Recovery, StoreError,
@@ -280,7 +281,7 @@ impl Lane {
                 Ok(applied) => committed = Some((applied, askers)),
                 Err(error) => {
                     for asker in &mut askers {
-                        self.reply(asker, Err(error.clone().into()));
+                        self.refuse(asker, error.clone().into());
                     }
                     self.set_floor(None);
                 }
@@ -308,7 +309,7 @@ impl Lane {
         tracing::error!("the store has not committed in time");
         self.progress.set_stalled(self.number, true);
         for asker in askers {
-            self.reply(asker, Err(StoreError::Timeout.into()));
+            self.refuse(asker, StoreError::Timeout.into());
             // Whoever was told that it is unknown is told like everybody else when it happens after all.
             asker.origin = None;
         }
@@ -316,7 +317,7 @@ impl Lane {
             tokio::select! {
                 applied = &mut applying => break applied,
                 Some((_, mut asker)) = queue.recv() => {
-                    self.reply(&mut asker, Err(StoreError::Unavailable("it does not answer".to_owned()).into()));
+                    self.refuse(&mut asker, StoreError::Unavailable("it does not answer".to_owned()).into());
                 }
                 else => break applying.await,
             }
@@ -337,12 +338,10 @@ impl Lane {
                     if let Some((conversation, seq)) = place_of(&outcome) {
                         untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin));
                     }
-                    if !superseded {
-                        self.publish(&outcome, asker.origin);
-                    }
-                    self.reply(asker, Ok(outcome));
+                    let pushed = if superseded { None } else { self.publish(&outcome, asker.origin) };
+                    self.reply(asker, Ok(outcome), pushed);
                 }
-                Err(refusal) => self.reply(asker, Err(refusal.into())),
+                Err(refusal) => self.refuse(asker, refusal.into()),
             }
         }
         untold.rest(|untold, origin| self.tell(&untold, origin));
@@ -354,25 +353,34 @@ impl Lane {
         self.push(message, membership, origin);
     }
 
-    fn push(&self, message: &StoredEntry, membership: &Membership, origin: Option<ConnectionId>) {
+    fn push(
+        &self,
+        message: &StoredEntry,
+        membership: &Membership,
+        origin: Option<ConnectionId>,
+    ) -> Option<MessageFrame> {
         let first = message.seq == 1;
-        let conversation =
-            first.then(|| ConversationInfo { kind: membership.kind, members: membership.members.to_vec() });
-        let push = ServerFrame::MessagePush(MessagePush { message: views::message(message.clone()), conversation });
-        self.events.to_members(&membership.members, origin, &push);
+        let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
+        let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
+        let pushed = self.events.message_to_members(&membership.members, origin, push);
         if first {
             self.events.met(&membership.members);
         }
+        pushed
     }
 
-    fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) {
+    /// Tells others what happened. Returns the frame of a message, if anybody got it.
+    fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) -> Option<MessageFrame> {
         match outcome {
-            Outcome::Appended(Appended { duplicate: true, .. }) => self.metrics.messages_duplicate.inc(),
-            Outcome::Appended(Appended { message, membership, .. }) => {
-                self.push(message, membership, origin);
-                self.metrics.messages_stored.inc()
+            Outcome::Appended(Appended { duplicate: true, .. }) => {
+                self.metrics.messages_duplicate.inc();
+                None
             }
-            Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => 0,
+            Outcome::Appended(Appended { message, membership, .. }) => {
+                self.metrics.messages_stored.inc();
+                self.push(message, membership, origin)
+            }
+            Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => None,
             Outcome::Marked(Marked { conversation, member, delivered, read, at, membership, .. }) => {
                 let receipt = Receipt {
                     conversation: *conversation,
@@ -382,12 +390,17 @@ impl Lane {
                     at: *at,
                 };
                 self.events.to_members(&membership.members, origin, &ServerFrame::Receipt(receipt));
-                self.metrics.receipts.inc()
+                self.metrics.receipts.inc();
+                None
             }
-        };
+        }
     }
 
-    fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>) {
+    fn refuse(&self, asker: &mut Asker, failure: Failure) {
+        self.reply(asker, Err(failure), None);
+    }
+
+    fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>, pushed: Option<MessageFrame>) {
         let Some(responder) = asker.responder.take() else { return };
         if responder.is_to_a_message() {
             match &answer {
@@ -396,7 +409,7 @@ impl Lane {
                 Err(_) => drop(self.metrics.messages_failed.inc()),
             }
         }
-        responder.give(answer);
+        responder.give(answer, pushed);
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::TryStreamExt as _;
 use members_book::{
     position::{Position, StreamPosition},
     service::{
-        asker::{Asker, Responder},
+        asker::{Asker, Responder, Sent},
         messaging::direct_conversation,
         sequencer::Sequencer,
     },
@@ -673,7 +673,7 @@ async fn messages_of_many_are_gathered_into_batches() {
         let send = move |sender| {
             let command = command(sender);
             let (answer, answered) = tokio::sync::oneshot::channel();
-            let respond = Box::new(move |appended: Result<Appended, _>| answer.send(appended.is_ok()).unwrap());
+            let respond = Box::new(move |appended: Result<Sent, _>| answer.send(appended.is_ok()).unwrap());
             sequencer.submit(command, Asker::new(None, Responder::Appended(respond)));
             async move { assert!(answered.await.unwrap()) }
         };

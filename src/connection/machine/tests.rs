@@ -83,7 +83,11 @@ impl Bench {
     /// Answers the oldest request that was not answered yet.
     fn reply(&mut self, result: Result<ServerFrame, Failure>) -> Vec<Seen> {
         let ticket = self.tickets.pop_front().unwrap();
-        self.machine.reply(self.now, Reply { ticket, result: result.map(Some) }, &mut self.actions);
+        self.machine.reply(
+            self.now,
+            Reply { ticket, result: result.map(|frame| Some(frame.into())) },
+            &mut self.actions,
+        );
         self.seen()
     }
 
