@@ -1,8 +1,8 @@
 //! Calls that wait for a place, fair between those whose they are: for a thread that reads SQLite, for a connection to MongoDB.
 //!
-//! Callers take turns, whatever each has waiting; light and heavy calls take turns as well, and of several places
-//! heavy ones never have all. So whoever comes waits for one call of each of the others at most, and never for everything of
-//! one.
+//! Callers take turns, whatever each has waiting; light calls, syncs and heavy calls take turns as well, and of several places
+//! the long ones never have all. So whoever comes waits for one call of each of the others of that weight at most, and never for
+//! everything of one, and a search does not wait for all who sync.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -72,69 +72,77 @@ impl<J> Waiting<J> {
 /// The calls that wait for one of a number of places.
 pub(in crate::store) struct Queue<J> {
     light: Waiting<J>,
+    sync: Waiting<J>,
     heavy: Waiting<J>,
-    /// Heavy reads that are running, and how many may.
+    /// Long reads, syncs and heavy ones, that are running, and how many may.
     running: usize,
     places: usize,
-    /// Whose turn it is when both have some.
+    /// Whose turn it is when all have some.
     next: Weight,
 }
 
 impl<J> Queue<J> {
-    /// An empty queue for a number of places, all but one of which heavy reads may have.
+    /// An empty queue for a number of places, all but one of which long reads may have.
     pub(in crate::store) fn new(places: usize) -> Self {
         Self::with_heavy(places.saturating_sub(1).max(1))
     }
 
-    /// An empty queue with so many places for heavy reads.
+    /// An empty queue with so many places for long reads.
     pub(in crate::store) fn with_heavy(places: usize) -> Self {
-        Self { light: Waiting::new(), heavy: Waiting::new(), running: 0, places, next: Weight::Light }
+        let [light, sync, heavy] = std::array::from_fn(|_| Waiting::new());
+        Self { light, sync, heavy, running: 0, places, next: Weight::Light }
+    }
+
+    fn of(&mut self, weight: Weight) -> &mut Waiting<J> {
+        match weight {
+            Weight::Light => &mut self.light,
+            Weight::Sync => &mut self.sync,
+            Weight::Heavy => &mut self.heavy,
+        }
     }
 
     /// Takes a read.
     pub(in crate::store) fn push(&mut self, turn: Turn, job: J) -> Result<(), Full> {
-        match turn.weight {
-            Weight::Light => self.light.push(turn.caller, job),
-            Weight::Heavy => self.heavy.push(turn.caller, job),
-        }
+        self.of(turn.weight).push(turn.caller, job)
     }
 
-    /// The read whose turn it is. A heavy one has to be [`Queue::finished`].
+    /// The read whose turn it is. It has to be [`Queue::finished`].
     pub(in crate::store) fn pop(&mut self) -> Option<(J, Weight)> {
-        let may_be_heavy = self.running < self.places && self.heavy.count > 0;
-        let weight = if may_be_heavy && (self.next == Weight::Heavy || self.light.count == 0) {
-            Weight::Heavy
-        } else {
-            Weight::Light
-        };
-        let job = match weight {
-            Weight::Light => self.light.pop(),
-            Weight::Heavy => self.heavy.pop(),
-        }?;
-        self.next = match weight {
-            Weight::Light => Weight::Heavy,
-            Weight::Heavy => Weight::Light,
-        };
-        self.running += usize::from(weight == Weight::Heavy);
-        Some((job, weight))
+        let mut weight = self.next;
+        for _ in 0..3 {
+            let may_run = weight.is_light() || self.running < self.places;
+            if let Some(job) = may_run.then(|| self.of(weight).pop()).flatten() {
+                self.next = after(weight);
+                self.running += usize::from(!weight.is_light());
+                return Some((job, weight));
+            }
+            weight = after(weight);
+        }
+        None
     }
 
     /// Keeps of the jobs of a caller that wait only some.
     pub(in crate::store) fn retain(&mut self, turn: Turn, keep: impl Fn(&J) -> bool) {
-        match turn.weight {
-            Weight::Light => self.light.retain(turn.caller, keep),
-            Weight::Heavy => self.heavy.retain(turn.caller, keep),
-        }
+        self.of(turn.weight).retain(turn.caller, keep);
     }
 
     /// A read has ended.
     pub(in crate::store) fn finished(&mut self, weight: Weight) {
-        self.running -= usize::from(weight == Weight::Heavy);
+        self.running -= usize::from(!weight.is_light());
     }
 
     /// Whether nothing waits.
     pub(in crate::store) fn is_empty(&self) -> bool {
-        self.light.count + self.heavy.count == 0
+        self.light.count + self.sync.count + self.heavy.count == 0
+    }
+}
+
+/// Whose turn it is after a weight.
+const fn after(weight: Weight) -> Weight {
+    match weight {
+        Weight::Light => Weight::Sync,
+        Weight::Sync => Weight::Heavy,
+        Weight::Heavy => Weight::Light,
     }
 }
 
@@ -192,6 +200,21 @@ mod tests {
         })
         .collect();
         assert_eq!(order, [Weight::Light, Weight::Heavy].repeat(3));
+    }
+
+    #[test]
+    fn a_search_does_not_wait_for_all_who_sync() {
+        let mut queue = Queue::new(3);
+        for number in 0..100 {
+            queue.push(Turn::sync(member(number)), "sync").unwrap();
+        }
+        queue.push(Turn::heavy(member(200)), "search").unwrap();
+        let mut pop = || queue.pop().map(|(job, _)| job);
+        assert_eq!([pop(), pop(), pop()], [Some("sync"), Some("search"), None], "together they leave a place");
+        queue.push(Turn::light(member(201)), "history").unwrap();
+        assert_eq!(queue.pop(), Some(("history", Weight::Light)));
+        queue.finished(Weight::Heavy);
+        assert_eq!(queue.pop(), Some(("sync", Weight::Sync)));
     }
 
     #[test]

@@ -27,8 +27,19 @@ pub enum Caller {
 pub enum Weight {
     /// A few look-ups, or a page.
     Light,
-    /// Longer: a sync, a search, whatever looks at everything of a member. Never takes all readers.
+    /// As much as a heavy one, but of those that everybody asks for at the same time when a server starts: part of a sync. What
+    /// is heavy takes turns with it, and does not wait behind thousands of them.
+    Sync,
+    /// Longer: a search, whatever looks at everything of a member. With syncs it never takes all readers.
     Heavy,
+}
+
+impl Weight {
+    /// Whether it is light: all others are long, and share their places.
+    #[must_use]
+    pub const fn is_light(self) -> bool {
+        matches!(self, Self::Light)
+    }
 }
 
 /// A read, as far as its turn depends on it.
@@ -68,6 +79,12 @@ impl Turn {
     #[must_use]
     pub const fn heavy(member: MemberId) -> Self {
         Self { caller: Caller::Member(member), weight: Weight::Heavy }
+    }
+
+    /// Part of a sync of a member.
+    #[must_use]
+    pub const fn sync(member: MemberId) -> Self {
+        Self { caller: Caller::Member(member), weight: Weight::Sync }
     }
 
     /// The check of a session.

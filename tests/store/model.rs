@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use members_book::{
+    position::Position,
     service::messaging::direct_conversation,
     store::{
         conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
@@ -11,7 +12,10 @@ use members_book::{
     },
 };
 use proptest::prelude::*;
-use protocol::{ClientMessageId, ConversationId, MemberId, Timestamp};
+use protocol::{
+    ClientMessageId, ConversationId, MemberId, Timestamp,
+    limits::{SYNC_FULL_ENTRIES, SYNC_MISSED_ENTRIES},
+};
 
 use super::fixture::{Fixture, append};
 
@@ -95,6 +99,10 @@ impl Model {
         (count(|times| times.0.is_some()), count(|times| times.1.is_some()))
     }
 
+    fn entries(&self) -> Vec<Parts> {
+        (1..).zip(&self.log).map(|(seq, (sender, id, text))| (seq, *sender, *id, text.clone())).collect()
+    }
+
     fn unread(&self, member: MemberId) -> u64 {
         let read = usize::try_from(self.watermarks(member).1).unwrap();
         self.log.iter().skip(read).filter(|(sender, ..)| *sender != member).count() as u64
@@ -102,6 +110,10 @@ impl Model {
 }
 
 type Models = BTreeMap<ConversationId, Model>;
+/// How long each log was.
+type Lengths = BTreeMap<ConversationId, usize>;
+/// An entry, as the model knows it.
+type Parts = (u64, MemberId, ClientMessageId, String);
 
 async fn run(steps: Vec<Step>, mut f: Fixture) {
     let mut members = Vec::new();
@@ -109,11 +121,12 @@ async fn run(steps: Vec<Step>, mut f: Fixture) {
         members.push(f.member(name).await);
     }
     let mut models = Models::new();
-    let mut batch = Vec::new();
+    let (mut batch, mut places) = (Vec::new(), Vec::new());
     for step in steps.into_iter().chain([Step::Commit]) {
         match step {
             Step::Commit => {
                 commit(&f, &mut models, &members, std::mem::take(&mut batch)).await;
+                places.push((f.store.log.position().await.unwrap(), lengths(&models)));
                 f.wait(1);
             }
             Step::Kill => {
@@ -125,8 +138,13 @@ async fn run(steps: Vec<Step>, mut f: Fixture) {
         }
     }
     check(&f, &models, &members).await;
+    check_changes(&f, &models, &members, &places).await;
     f = f.reopened().await;
     check(&f, &models, &members).await;
+}
+
+fn lengths(models: &Models) -> Lengths {
+    models.iter().map(|(id, model)| (*id, model.log.len())).collect()
 }
 
 async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: Vec<Step>) {
@@ -203,15 +221,57 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
                 let times: Vec<_> = times.await.into_iter().map(|times| (times.delivered_at, times.read_at)).collect();
                 assert_eq!(times, model.receipts(state.member));
             }
-            let history = f.store.conversations.history(member, conversation.id, Range::After(0), 1000).await.unwrap();
-            let log: Vec<_> = history.unwrap().entries.into_iter().map(parts).collect();
-            let expected = (1..).zip(&model.log).map(|(seq, (sender, id, text))| (seq, *sender, *id, text.clone()));
-            assert_eq!(log, expected.collect::<Vec<_>>());
+            let log = model.entries();
+            assert_eq!(entries(conversation.entries), log[log.len().saturating_sub(SYNC_FULL_ENTRIES)..]);
+            check_pages(f, member, conversation.id, &log).await;
         }
     }
 }
 
-fn parts(entry: StoredEntry) -> (u64, MemberId, ClientMessageId, String) {
+/// Every page of a log, from everywhere in it, is what a plain list has there.
+async fn check_pages(f: &Fixture, member: MemberId, conversation: ConversationId, log: &[Parts]) {
+    let page = async |range, limit| {
+        let page = f.store.conversations.history(member, conversation, range, limit).await.unwrap().unwrap();
+        (entries(page.entries), page.more)
+    };
+    for limit in [1, 9, 1_000] {
+        let newest = log.len().saturating_sub(limit);
+        assert_eq!(page(Range::Newest, limit).await, (log[newest..].to_vec(), newest > 0));
+        for seq in 0..log.len() + 3 {
+            let end = seq.saturating_sub(1).min(log.len());
+            let first = end.saturating_sub(limit);
+            let before = page(Range::Before(seq as u64), limit).await;
+            assert_eq!(before, (log[first..end].to_vec(), first > 0), "before {seq}");
+            let first = seq.min(log.len());
+            let end = log.len().min(first.saturating_add(limit));
+            let after = page(Range::After(seq as u64), limit).await;
+            assert_eq!(after, (log[first..end].to_vec(), end < log.len()), "after {seq}");
+        }
+    }
+}
+
+/// A sync from where each batch ended brings what came after it.
+async fn check_changes(f: &Fixture, models: &Models, members: &[MemberId], places: &[(Position, Lengths)]) {
+    for (&member, (place, lengths)) in members.iter().flat_map(|member| places.iter().map(move |place| (member, place)))
+    {
+        let changes = f.store.conversations.delta(member, Some(*place)).await.unwrap();
+        for conversation in changes.conversations {
+            let log = models[&conversation.id].entries();
+            let known = lengths.get(&conversation.id).copied().unwrap_or_default();
+            let found = entries(conversation.entries);
+            // A store whose positions are times may bring some again.
+            let first = log.len() - found.len();
+            assert!(first <= known || log.len() - known > SYNC_MISSED_ENTRIES, "{first} of {known}");
+            assert_eq!(found, log[first..]);
+        }
+    }
+}
+
+fn entries(stored: Vec<StoredEntry>) -> Vec<Parts> {
+    stored.into_iter().map(parts).collect()
+}
+
+fn parts(entry: StoredEntry) -> Parts {
     let StoredEntry { seq, sender, client_id, body: EntryBody::Text(content), .. } = entry;
     (seq, sender, client_id, content)
 }

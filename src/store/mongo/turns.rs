@@ -170,7 +170,7 @@ impl CallGate {
         let mut callers = lock(&self.callers);
         let size = match turn.weight {
             Weight::Light => self.limits.light_each,
-            Weight::Heavy => self.limits.heavy_each,
+            Weight::Sync | Weight::Heavy => self.limits.heavy_each,
         };
         let places =
             callers.entry(turn).or_insert_with(|| CallerCalls { free: Arc::new(Semaphore::new(size)), users: 0 });

@@ -1,6 +1,6 @@
 //! Reading conversations, history, receipts and changes; each answer from one consistent snapshot.
 
-use std::sync::atomic::Ordering;
+use std::{ops::ControlFlow, sync::atomic::Ordering};
 
 use async_trait::async_trait;
 use protocol::{
@@ -10,11 +10,12 @@ use protocol::{
 use rusqlite::{Connection, Row, params};
 
 use super::{
-    Sqlite, history,
+    Sqlite,
+    history::{self, LogReader, MemberIds},
     keys::Key,
     log,
     readers::snapshot,
-    row::{kind, time},
+    row::kind,
     unread::{self, Log},
     wait,
 };
@@ -51,22 +52,23 @@ struct ConversationRow {
 }
 
 impl ConversationRow {
+    /// A row of [`ROWS`].
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            key: row.get("key")?,
-            id: ConversationId::from_bytes(row.get("id")?),
+            key: row.get(0)?,
+            id: ConversationId::from_bytes(row.get(1)?),
             kind: kind(row)?,
-            last_seq: row.get("last_seq")?,
-            last_at: time(row, "last_at")?,
-            last_position: row.get("last_position")?,
-            newest: row.get("newest")?,
-            tally: row.get("tally")?,
-            member: row.get("member")?,
-            read: row.get("read")?,
+            last_seq: row.get(3)?,
+            last_at: Timestamp::from_millis(row.get(4)?),
+            last_position: row.get(5)?,
+            newest: row.get(6)?,
+            tally: row.get(7)?,
+            member: row.get(8)?,
+            read: row.get(9)?,
         })
     }
 
-    /// Messages of others that the reading member has not read.
+    /// Messages of others that the reading member has not read. Looked up: where all of them are at hand they are counted there.
     fn unread(&self, connection: &Connection) -> rusqlite::Result<UnreadCount> {
         let log =
             Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() };
@@ -74,30 +76,32 @@ impl ConversationRow {
     }
 
     /// The whole conversation with the newest `limit` of its entries that came after position `since`.
-    fn complete(&self, connection: &Connection, since: u64, limit: usize) -> rusqlite::Result<ConversationState> {
-        let mut participants = connection.prepare_cached(
-            "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
-             WHERE p.conversation = ? ORDER BY p.member",
-        )?;
-        let members = participants.query_map([self.key], |row| {
-            Ok(Watermarks { member: MemberId::from_bytes(row.get(0)?), delivered: row.get(1)?, read: row.get(2)? })
-        })?;
-        let members = members.collect::<rusqlite::Result<_>>()?;
-        let mut newest_first = connection.prepare_cached(history::BEFORE)?;
-        let mut rows = newest_first.query(params![self.key, history::NEVER, limit])?;
+    fn complete(
+        &self,
+        connection: &Connection,
+        ids: &mut MemberIds,
+        since: u64,
+        limit: usize,
+    ) -> rusqlite::Result<ConversationState> {
+        let members = self.watermarks(connection, ids)?;
         let mut entries = Entries::new();
-        while let Some(row) = rows.next()? {
-            // Within a conversation positions grow with `seq`, so the first old entry ends the new ones.
-            if row.get::<_, u64>("position")? <= since {
-                break;
-            }
-            if !entries.push(history::entry(row, self.id)?) {
-                break;
-            }
+        if limit > 0 {
+            let mut log = LogReader { connection, key: self.key, conversation: self.id, ids };
+            log.since(self.newest, since, |entry| {
+                let has_room = entries.push(entry) && entries.len() < limit;
+                if has_room { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
         }
         let mut entries = entries.into_vec();
         entries.reverse();
-        let unread = self.unread(connection)?;
+        let unread = match entries.first() {
+            Some(first) if first.seq <= self.read.saturating_add(1) => {
+                let own = ids.get(connection, self.member)?;
+                let unread = entries.iter().filter(|entry| entry.seq > self.read && entry.sender != own);
+                UnreadCount::of(u64::try_from(unread.count()).unwrap_or(u64::MAX))
+            }
+            _ => self.unread(connection)?,
+        };
         Ok(ConversationState {
             id: self.id,
             kind: self.kind,
@@ -107,6 +111,19 @@ impl ConversationRow {
             last_at: self.last_at,
             entries,
         })
+    }
+
+    fn watermarks(&self, connection: &Connection, ids: &mut MemberIds) -> rusqlite::Result<Vec<Watermarks>> {
+        let mut participants = connection.prepare_cached(
+            "SELECT member, delivered, read FROM participants WHERE conversation = ? ORDER BY member",
+        )?;
+        let mut rows = participants.query([self.key])?;
+        let mut members = Vec::with_capacity(2);
+        while let Some(row) = rows.next()? {
+            let member = ids.get(connection, row.get(0)?)?;
+            members.push(Watermarks { member, delivered: row.get(1)?, read: row.get(2)? });
+        }
+        Ok(members)
     }
 }
 
@@ -147,9 +164,9 @@ fn list(
 ) -> rusqlite::Result<ConversationPage> {
     let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
     let found = rows(connection, member, 0, before, limit + 1)?;
-    let mut list = List::default();
+    let (mut list, mut ids) = (List::default(), ids_of(&found, member));
     for row in found.iter().take(limit) {
-        if !list.push(row.complete(connection, 0, 1)?) {
+        if !list.push(row.complete(connection, &mut ids, 0, 1)?) {
             break;
         }
     }
@@ -165,12 +182,12 @@ fn delta(connection: &Connection, epoch: Epoch, member: MemberId, since: Option<
         let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             let begun = StreamPosition { epoch, position };
-            return complete_part(connection, &found, &SyncPart::first(begun, Some(Position(since))));
+            return complete_part(connection, member, &found, &SyncPart::first(begun, Some(Position(since))));
         }
     }
     let part = SyncPart::first(StreamPosition { epoch, position }, None);
     let found = rows(connection, member, 0, history::NEVER, part.conversations + 1)?;
-    complete_part(connection, &found, &part)
+    complete_part(connection, member, &found, &part)
 }
 
 fn delta_below(
@@ -187,18 +204,28 @@ fn delta_below(
     let (changed, below) = (bound(part.changed, 0), bound(part.below, history::NEVER));
     let found = rows(connection, member, changed, below, part.conversations + 1)?;
     let begun = StreamPosition { epoch, position };
-    complete_part(connection, &found, &SyncPart { begun, ..*part }).map(Some)
+    complete_part(connection, member, &found, &SyncPart { begun, ..*part }).map(Some)
 }
 
 /// Completes conversations with their entries, as many as a part of a sync holds.
-fn complete_part(connection: &Connection, found: &[ConversationRow], part: &SyncPart) -> rusqlite::Result<Delta> {
+fn complete_part(
+    connection: &Connection,
+    member: MemberId,
+    found: &[ConversationRow],
+    part: &SyncPart,
+) -> rusqlite::Result<Delta> {
     let since = part.since.map_or(0, |Position(since)| since);
-    let mut filled = Part::new(part, found.len());
+    let (mut filled, mut ids) = (Part::new(part, found.len()), ids_of(found, member));
     for row in found {
         let Some(limit) = filled.next() else { break };
-        filled.push(Position(row.last_position), row.complete(connection, since, limit)?);
+        filled.push(Position(row.last_position), row.complete(connection, &mut ids, since, limit)?);
     }
     Ok(filled.into_delta())
+}
+
+/// What is known of ids from the conversations of a member: their own.
+fn ids_of(found: &[ConversationRow], member: MemberId) -> MemberIds {
+    MemberIds::of(found.iter().map(|row| (row.member, member)).next())
 }
 
 fn position(connection: &Connection) -> rusqlite::Result<Position> {
@@ -378,12 +405,12 @@ impl ConversationStore for Sqlite {
     async fn delta(&self, member: MemberId, since: Option<Position>) -> Result<Delta, StoreError> {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| delta(connection, epoch, member, since);
-        self.read_log(Turn::heavy(member), move |connection| snapshot(connection, read)).await
+        self.read_log(Turn::sync(member), move |connection| snapshot(connection, read)).await
     }
 
     async fn delta_below(&self, member: MemberId, part: SyncPart) -> Result<Option<Delta>, StoreError> {
         let epoch = self.epochs.current();
         let read = move |connection: &Connection| delta_below(connection, epoch, member, &part);
-        self.read_log(Turn::heavy(member), move |connection| snapshot(connection, read)).await
+        self.read_log(Turn::sync(member), move |connection| snapshot(connection, read)).await
     }
 }

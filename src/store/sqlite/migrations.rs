@@ -179,12 +179,22 @@ mod tests {
             )
             .unwrap();
         run(&mut connection).unwrap();
-        let mut query = connection.prepare(history::BEFORE).unwrap();
-        let seqs = |bound: i64| {
-            let rows = query.query_map((1, bound, 100), |row| row.get("seq")).unwrap();
-            rows.collect::<rusqlite::Result<Vec<u64>>>().unwrap()
+        let mut ids = history::MemberIds::of(None);
+        let conversation = protocol::ConversationId::from_bytes([0; 12]);
+        let seqs = |bound: u64| {
+            let mut seqs = Vec::new();
+            let mut log = history::LogReader { connection: &connection, key: 1, conversation, ids: &mut ids };
+            log.before(bound, |entry| {
+                seqs.push(entry.seq);
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+            seqs
         };
-        assert_eq!([i64::MAX, 33, 32, 1].map(seqs), [41, 33, 32, 1].map(|end| (1..end).rev().collect::<Vec<_>>()));
+        assert_eq!(
+            [history::NEVER, 33, 32, 1].map(seqs),
+            [41, 33, 32, 1].map(|end| (1..end).rev().collect::<Vec<_>>())
+        );
     }
 
     #[test]
@@ -317,15 +327,20 @@ mod tests {
     fn logs_are_read_by_their_keys() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection).unwrap();
-        for sql in [history::BEFORE, history::BETWEEN] {
+        let plan = |sql: &str| {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-            let steps = query.query_map((1, 2, 3), |row| row.get::<_, String>("detail")).unwrap();
-            let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            let values = rusqlite::params_from_iter(1..=query.parameter_count());
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ")
+        };
+        for sql in [history::START, history::BETWEEN] {
+            let plan = plan(sql);
             assert!(
                 plan.contains("INDEX entries_by_seq (conversation=? AND seq>?)") && !plan.contains("SCAN e"),
                 "{plan}"
             );
         }
+        assert_eq!(plan(history::STEP), "SEARCH entries USING INTEGER PRIMARY KEY (rowid=?)");
     }
 
     #[test]
