@@ -123,7 +123,7 @@ fn run(connection: &Connection, tasks: &Receiver<Task>, slices: &Sender<Slice>) 
         let is_merge = matches!(task, Task::Merge { .. });
         let done = match task {
             Task::Seal { table, number, until } => Ok(seal(&table, number, until, slices)),
-            Task::Merge { runs, number, level } => merge(connection, runs, Place { number, bits: 0 }, level, slices),
+            Task::Merge { runs, number, level } => merge(connection, &runs, Place { number, bits: 0 }, level, slices),
         };
         match done {
             Ok(Ok(())) => {}
@@ -159,7 +159,7 @@ fn seal(table: &Table, number: u32, until: u64, slices: &Sender<Slice>) -> Resul
 /// Goes through the runs side by side, as far each time as a page of the shortest one goes.
 fn merge(
     connection: &Connection,
-    runs: Vec<Place>,
+    runs: &[Place],
     place: Place,
     level: u8,
     slices: &Sender<Slice>,
@@ -175,7 +175,7 @@ fn merge(
     let mut slice = Vec::new();
     for part in 0..1_u64 << shortest {
         let mut keys = Vec::new();
-        for run in &runs {
+        for run in runs {
             let pages = 1_u64 << (run.bits - shortest);
             for page in part * pages..(part + 1) * pages {
                 read_page(connection, run.at(page), &mut keys)?;
@@ -190,7 +190,7 @@ fn merge(
     }
     let run = Run { place, level, until, clients, filter: Some(filter) };
     let done = send(slices, Slice::Pages(slice))
-        .and_then(|()| send(slices, Slice::Done { run, replaces: runs.clone(), is_merge: true }))
+        .and_then(|()| send(slices, Slice::Done { run, replaces: runs.to_vec(), is_merge: true }))
         .and_then(|()| runs.iter().try_for_each(|run| remove(*run, slices)));
     Ok(done)
 }
