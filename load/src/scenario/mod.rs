@@ -56,6 +56,14 @@ pub(crate) struct Common {
     pub(crate) label: Option<String>,
 }
 
+impl Common {
+    /// The seed that was given, or one that is drawn.
+    fn seed(&self) -> u64 {
+        #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
+        self.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000))
+    }
+}
+
 /// What to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Compare {
@@ -95,17 +103,21 @@ pub(crate) trait Scenario {
 pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
     let common = scenario.common();
     let mut outcomes = Vec::new();
-    #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
-    let seed = common.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    let seed = common.seed();
     for round in 0..u64::from(common.rounds) {
         for run in scenario.runs() {
             outcomes.push(once(scenario, run, seed + round).await?);
         }
     }
-    table::print(&outcomes);
+    conclude(common, name(scenario), &outcomes)
+}
+
+/// Reports. True if no rule was broken and every attack was withstood.
+fn conclude(common: &Common, name: &str, outcomes: &[Outcome]) -> Result<bool, String> {
+    table::print(outcomes);
     #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
     let second = jiff::Timestamp::now().as_second();
-    let path = report::write(&common.out, &format!("{}-{second}", name(scenario)), &outcomes)?;
+    let path = report::write(&common.out, &format!("{name}-{second}"), outcomes)?;
     println!("{} and {}", path.display(), path.with_extension("html").display());
     Ok(outcomes.iter().all(Outcome::passed))
 }
@@ -128,6 +140,6 @@ async fn once<S: Scenario>(scenario: &S, run: Run, seed: u64) -> Result<Outcome,
         (Some(label), Against::Server) => label.clone(),
         _ => against.name().to_owned(),
     };
-    let label = label.map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
-    Ok(trial.finish(S::NAME, label))
+    let whole = label.as_ref().map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
+    Ok(trial.finish(S::NAME, whole, label))
 }
