@@ -14,6 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     client_ids::ClientIds,
+    peers::Peer,
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
@@ -63,6 +64,8 @@ pub(crate) enum Against {
     Server,
     /// The bare relay, with or without a file that is synced.
     Relay { fsync: bool },
+    /// A server that others have made and that does what the relay does.
+    Peer(Peer),
     /// Nothing outside of this process.
     Nothing,
 }
@@ -73,6 +76,7 @@ impl Against {
             Self::Server => "server",
             Self::Relay { fsync: true } => "relay, fsynced",
             Self::Relay { fsync: false } => "relay, nothing stored",
+            Self::Peer(peer) => peer.name(),
             Self::Nothing => "in process",
         }
     }
@@ -80,7 +84,7 @@ impl Against {
     /// Whether what has this name is there to be compared with.
     pub(crate) fn is_yardstick(name: &str) -> bool {
         let relays = [true, false].map(|fsync| Self::Relay { fsync });
-        relays.into_iter().any(|yardstick| yardstick.name() == name)
+        relays.into_iter().chain(Peer::ALL.map(Self::Peer)).any(|yardstick| yardstick.name() == name)
     }
 
     /// Whether it speaks the protocol; a relay and peers only pass frames on.
@@ -158,6 +162,7 @@ impl Trial {
                 (target, None, accounts)
             }
             Against::Relay { fsync } => passing_on(needs, relay(fsync)?).await?,
+            Against::Peer(peer) => passing_on(needs, peer.launch()?).await?,
             Against::Nothing => (Target::at("http://127.0.0.1:9").await?, None, Vec::new()),
         };
         let watched =

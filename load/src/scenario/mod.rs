@@ -15,6 +15,7 @@ pub(crate) mod hostile;
 pub(crate) mod idle;
 mod listening;
 pub(crate) mod login_storm;
+pub(crate) mod peers;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
 mod talk;
@@ -22,6 +23,7 @@ mod talker;
 
 use std::{path::PathBuf, time::Duration};
 
+use chat::TalkOptions;
 use clap::{Args, ValueEnum};
 use rand::Rng as _;
 
@@ -61,6 +63,11 @@ impl Common {
     fn seed(&self) -> u64 {
         #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
         self.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000))
+    }
+
+    /// The same with a server of our own.
+    fn spawning(&self) -> Self {
+        Self { place: Where { spawn: true, ..self.place.clone() }, ..self.clone() }
     }
 }
 
@@ -110,6 +117,28 @@ pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
         }
     }
     conclude(common, name(scenario), &outcomes)
+}
+
+/// Something that chat is done with, in turns with others.
+struct Case {
+    name: String,
+    talk: TalkOptions,
+}
+
+/// Chat in each case, against each of some servers, in turns in each round.
+async fn in_turns(common: &Common, cases: &[Case], against: &[Against]) -> Result<Vec<Outcome>, String> {
+    let seed = common.seed();
+    let mut outcomes = Vec::new();
+    for round in 0..u64::from(common.rounds) {
+        for Case { name, talk } in cases {
+            let chat = chat::Options::new(common.clone(), talk.clone());
+            for against in against {
+                let run = Run { against: *against, needs: chat.needs(), label: Some(name.clone()) };
+                outcomes.push(once(&chat, run, seed + round).await?);
+            }
+        }
+    }
+    Ok(outcomes)
 }
 
 /// Reports. True if no rule was broken and every attack was withstood.
