@@ -15,6 +15,7 @@
 //! | [`server`] | a server of our own: started, killed and started again |
 //! | [`client_ids`] | which version of UUID the ids of messages are |
 //! | [`seed`] | filling its store before |
+//! | [`peers`] | servers of others, which do what it does |
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
@@ -22,6 +23,7 @@ mod client_ids;
 mod herd;
 mod link;
 mod pace;
+mod peers;
 mod proc;
 mod recorder;
 mod relay;
@@ -71,6 +73,8 @@ enum Command {
     Club(scenario::club::Options),
     /// Chat against a bare relay: what the machine can do.
     Baseline(scenario::baseline::Options),
+    /// Chat against servers of others that anybody can start: `ws` on Node, uWebSockets in Bun.
+    Peers(scenario::peers::Options),
     /// Puts runs side by side on one page.
     Report(ReportOptions),
     /// Opens idle connections for another `load`, in a process of its own.
@@ -134,6 +138,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::ReconnectStorm(options) => execute(&options).await,
         Command::FanOut(options) => execute(&options).await,
         Command::Baseline(options) => execute(&options).await,
+        Command::Peers(options) => scenario::peers::run(&options).await,
         Command::Report(options) => side_by_side(&options),
         Command::Herd(options) => scenario::idle::part::run(options).await,
         Command::Relay(options) => relay::run(options).await,

@@ -33,6 +33,29 @@ pub(crate) fn cpu_seconds_of(stat: &std::path::Path) -> Option<f64> {
     Some((f64::from(fields.next()??) + f64::from(fields.next()??)) / TICKS)
 }
 
+/// What a process has had the disk do, in bytes. What went through caches only is not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Read from the disk: pages that were in no cache.
+    pub(crate) read: u64,
+    /// Pages that were made to be written to the disk.
+    pub(crate) written: u64,
+}
+
+/// What a process has had the disk do so far.
+pub(crate) fn disk(pid: u32) -> Option<Disk> {
+    parse_io(&fs::read_to_string(format!("/proc/{pid}/io")).ok()?)
+}
+
+/// Reads a `/proc/PID/io` (proc_pid_io(5)).
+fn parse_io(text: &str) -> Option<Disk> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().parse().ok()
+    };
+    Some(Disk { read: field("read_bytes")?, written: field("write_bytes")? })
+}
+
 /// The resident memory of a process, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -63,22 +86,33 @@ pub(crate) struct Sampler {
     task: JoinHandle<()>,
 }
 
-/// Processor time of a process at one moment.
+/// What a process has spent at one moment.
 #[derive(Clone, Copy)]
 struct Spent {
     pid: u32,
     seconds: f64,
+    /// None where the kernel does not tell.
+    disk: Option<Disk>,
 }
 
 impl Spent {
     fn now(pid: u32) -> Option<Self> {
-        cpu_seconds(pid).map(|seconds| Self { pid, seconds })
+        cpu_seconds(pid).map(|seconds| Self { pid, seconds, disk: disk(pid) })
     }
 
     /// Cores in use since then; nothing if it was another process.
     fn since(self, before: Option<Self>, elapsed: f64) -> Option<f64> {
         let before = before.filter(|before| before.pid == self.pid)?;
         Some((self.seconds - before.seconds).max(0.0) / elapsed)
+    }
+
+    /// Bytes a second of the disk since then, read and written.
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    fn disk_since(self, before: Option<Self>, elapsed: f64) -> Option<(f64, f64)> {
+        let before = before.filter(|before| before.pid == self.pid)?.disk?;
+        let now = self.disk?;
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / elapsed;
+        Some((rate(now.read, before.read), rate(now.written, before.written)))
     }
 }
 
@@ -132,6 +166,7 @@ async fn sample(samples: Arc<Mutex<Vec<Sample>>>, recorder: Arc<Recorder>, serve
         let elapsed = now.duration_since(at).as_secs_f64().max(1e-3);
         let acknowledged = recorder.total(Count::Acknowledged);
         let (server_now, client_now) = (pid().and_then(Spent::now), Spent::now(this));
+        let disk = server_now.and_then(|now| now.disk_since(of_server, elapsed));
         #[expect(clippy::cast_precision_loss, reason = "for people")]
         let sample = Sample {
             t: now.duration_since(started).as_secs_f64(),
@@ -139,6 +174,8 @@ async fn sample(samples: Arc<Mutex<Vec<Sample>>>, recorder: Arc<Recorder>, serve
             messages: acknowledged.saturating_sub(messages) as f64 / elapsed,
             server_cpu: server_now.and_then(|now| now.since(of_server, elapsed)),
             server_rss_kib: pid().and_then(resident_kib),
+            server_read: disk.map(|(read, _)| read),
+            server_written: disk.map(|(_, written)| written),
             client_cpu: client_now.and_then(|now| now.since(of_client, elapsed)).unwrap_or_default(),
             client_rss_kib: resident_kib(this).unwrap_or_default(),
         };
@@ -157,5 +194,13 @@ mod tests {
         assert!(resident_kib(this).unwrap() > 100);
         assert!(cpu_seconds(this).unwrap() >= 0.0);
         assert!(machine().memory_kib > 1024);
+    }
+
+    #[test]
+    fn what_went_to_the_disk_is_told_from_what_went_through_caches() {
+        let text = "rchar: 323934931\nwchar: 323929600\nsyscr: 632687\nsyscw: 632675\nread_bytes: 4096\n\
+                    write_bytes: 323932160\ncancelled_write_bytes: 12288\n";
+        assert_eq!(parse_io(text), Some(Disk { read: 4_096, written: 323_932_160 }));
+        assert_eq!(parse_io("rchar: 1\nwchar: 2\n"), None);
     }
 }

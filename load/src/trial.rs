@@ -14,6 +14,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     client_ids::ClientIds,
+    peers::Peer,
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
@@ -63,6 +64,8 @@ pub(crate) enum Against {
     Server,
     /// The bare relay, with or without a file that is synced.
     Relay { fsync: bool },
+    /// A server that others have made and that does what the relay does.
+    Peer(Peer),
     /// Nothing outside of this process.
     Nothing,
 }
@@ -73,8 +76,20 @@ impl Against {
             Self::Server => "server",
             Self::Relay { fsync: true } => "relay, fsynced",
             Self::Relay { fsync: false } => "relay, nothing stored",
+            Self::Peer(peer) => peer.name(),
             Self::Nothing => "in process",
         }
+    }
+
+    /// Whether what has this name is there to be compared with.
+    pub(crate) fn is_yardstick(name: &str) -> bool {
+        let relays = [true, false].map(|fsync| Self::Relay { fsync });
+        relays.into_iter().chain(Peer::ALL.map(Self::Peer)).any(|yardstick| yardstick.name() == name)
+    }
+
+    /// Whether it speaks the protocol; a relay and peers only pass frames on.
+    pub(crate) const fn speaks(self) -> bool {
+        matches!(self, Self::Server | Self::Nothing)
     }
 }
 
@@ -146,7 +161,8 @@ impl Trial {
                 let accounts = register(&target, needs.members).await?;
                 (target, None, accounts)
             }
-            Against::Relay { fsync } => relay(needs, fsync).await?,
+            Against::Relay { fsync } => passing_on(needs, relay(fsync)?).await?,
+            Against::Peer(peer) => passing_on(needs, peer.launch()?).await?,
             Against::Nothing => (Target::at("http://127.0.0.1:9").await?, None, Vec::new()),
         };
         let watched =
@@ -237,7 +253,7 @@ impl Trial {
     }
 
     /// What became of it.
-    pub(crate) fn finish(self, scenario: &str, label: String) -> Outcome {
+    pub(crate) fn finish(self, scenario: &str, label: String, case: Option<String>) -> Outcome {
         let unsent = self.recorder.total(Count::Unsent);
         if unsent > 0 {
             eprintln!("the clients were too slow for {unsent} sends: the rate was not reached, and not by the server");
@@ -247,6 +263,7 @@ impl Trial {
         Outcome {
             scenario: scenario.to_owned(),
             label,
+            case,
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
             at: self.at,
             seed: self.seed,
@@ -307,14 +324,19 @@ async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -
     Ok((target, Some(server), accounts))
 }
 
-/// Starts a relay. Its clients need no accounts, only names.
-async fn relay(needs: &Needs, fsync: bool) -> Result<Ready, String> {
+/// How the relay is started.
+fn relay(fsync: bool) -> Result<Launch, String> {
     let binary = Some(std::env::current_exe().map_err(|error| error.to_string())?);
     let mut arguments = vec!["relay".to_owned()];
     if fsync {
         arguments.extend(["--fsync".to_owned(), "relay.log".to_owned()]);
     }
-    let server = Server::prepare(Launch { binary, arguments, settings: Vec::new(), defaults: false })?;
+    Ok(Launch { binary, arguments, settings: Vec::new(), defaults: false })
+}
+
+/// Starts what passes frames on. Its clients need no accounts, only names.
+async fn passing_on(needs: &Needs, launch: Launch) -> Result<Ready, String> {
+    let server = Server::prepare(launch)?;
     server.start()?;
     let account = |number: usize| {
         let mut id = [0; 12];

@@ -39,6 +39,8 @@ pub(crate) struct Others {
     /// From when a message was due until its receiver had it, in microseconds.
     pub(crate) p50: u64,
     pub(crate) p99: u64,
+    #[serde(default)]
+    pub(crate) p999: u64,
     /// Messages that were due and neither acknowledged nor refused when the waiting was over.
     pub(crate) unanswered: u64,
     /// Connections that were lost.
@@ -108,10 +110,11 @@ impl AttackOutcome {
     }
 }
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "attack",
     "p50 without, with",
     "p99 without, with",
+    "p99.9 without, with",
     "ratio",
     "hello, max",
     "login, max",
@@ -132,6 +135,7 @@ fn row(attack: &AttackOutcome) -> [String; COLUMNS.len()] {
         attack.name.clone(),
         format!("{}, {}", millis(without.p50), millis(with.p50)),
         format!("{}, {}", millis(without.p99), millis(with.p99)),
+        format!("{}, {}", millis(without.p999), millis(with.p999)),
         if without.p99 > 0 { format!("{:.1}", ratio(with.p99, without.p99)) } else { "-".to_owned() },
         probe(&with.hello),
         probe(&with.login),
@@ -260,6 +264,7 @@ mod tests {
         let outcome = Outcome {
             scenario: "hostile".to_owned(),
             label: "server".to_owned(),
+            case: None,
             command: String::new(),
             at: String::new(),
             seed: 0,

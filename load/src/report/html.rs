@@ -83,6 +83,10 @@ fn gibibytes(kib: u64) -> f64 {
     kib as f64 / 1024.0 / 1024.0
 }
 
+fn mebibytes(bytes: f64) -> f64 {
+    bytes / 1024.0 / 1024.0
+}
+
 /// What one wants to know first.
 fn tiles(page: &mut String, outcome: &Outcome, several: bool) {
     if several {
@@ -106,8 +110,8 @@ fn tiles(page: &mut String, outcome: &Outcome, several: bool) {
     if let Some(stage) = outcome.stages.last() {
         for (timing, what) in [("acknowledgement", "acknowledged"), ("delivery", "delivered")] {
             if let Some(timing) = stage.timings.get(timing) {
-                let value = format!("{} / {} ms", millis(timing.p50), millis(timing.p99));
-                tile("", &value, &format!("{what}, p50 / p99 ({})", stage.name));
+                let value = format!("{} / {} / {} ms", millis(timing.p50), millis(timing.p99), millis(timing.p999));
+                tile("", &value, &format!("{what}, p50 / p99 / p99.9 ({})", stage.name));
             }
         }
     }
@@ -205,6 +209,14 @@ fn over_time(outcomes: &[Outcome]) -> Vec<Plot> {
             "Processor time",
             "cores",
             &[("server", false, &|sample| sample.server_cpu), ("clients", true, &|sample| Some(sample.client_cpu))],
+        ),
+        plot(
+            "Disk of the server",
+            "MiB a second",
+            &[
+                ("written", false, &|sample| sample.server_written.map(mebibytes)),
+                ("read", true, &|sample| sample.server_read.map(mebibytes)),
+            ],
         ),
         plot("Resident memory of the server", "MiB", &[("server", false, &memory)]),
     ]

@@ -4,14 +4,16 @@
 //! | --- | --- |
 //! | [`attacks`] | what became of attacks, and whether that is good enough |
 //! | [`table`] | the table on the terminal |
+//! | [`compare`] | several runs beside each other, and their ratios |
 //! | [`html`] | the page, with several runs side by side |
 //! | [`plot`] | its plots, as SVG |
 
 pub(crate) mod attacks;
+pub(crate) mod compare;
 pub(crate) mod html;
 mod plot;
 pub(crate) mod table;
-mod text;
+pub(crate) mod text;
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +39,9 @@ pub(crate) struct Outcome {
     pub(crate) scenario: String,
     /// What tells it from other runs of the same scenario.
     pub(crate) label: String,
+    /// What it was put through, where there were several things: the end of the label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) case: Option<String>,
     pub(crate) command: String,
     /// When it began, as RFC 3339.
     pub(crate) at: String,
@@ -133,11 +138,26 @@ pub(crate) struct Sample {
     /// Cores that the server used, since the sample before.
     pub(crate) server_cpu: Option<f64>,
     pub(crate) server_rss_kib: Option<u64>,
+    /// Bytes a second that the server read from the disk, and had written to it.
+    #[serde(default)]
+    pub(crate) server_read: Option<f64>,
+    #[serde(default)]
+    pub(crate) server_written: Option<f64>,
     pub(crate) client_cpu: f64,
     pub(crate) client_rss_kib: u64,
 }
 
 impl Outcome {
+    /// What it was put through; nothing where there was one thing only.
+    pub(crate) fn case(&self) -> &str {
+        self.case.as_deref().unwrap_or_default()
+    }
+
+    /// What was put under load: the label without the case.
+    pub(crate) fn subject(&self) -> &str {
+        self.label.strip_suffix(self.case()).map_or(self.label.as_str(), |subject| subject.trim_end_matches(", "))
+    }
+
     /// Whether everything was as it has to be.
     pub(crate) fn passed(&self) -> bool {
         self.violations == 0 && self.attacks.iter().all(AttackOutcome::passed)

@@ -19,8 +19,7 @@ pub(crate) struct Options {
 
 impl Options {
     fn chat(&self) -> chat::Options {
-        let (common, talk) = (self.common.clone(), self.talk.clone());
-        chat::Options { common, talk, messages: None, kills: 0, patience: 60, compare: None, idle: 0, stored: 0 }
+        chat::Options::new(self.common.clone(), self.talk.clone())
     }
 }
 

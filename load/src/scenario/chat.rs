@@ -142,6 +142,13 @@ impl TalkOptions {
     }
 }
 
+impl Options {
+    /// Nothing but talk.
+    pub(crate) fn new(common: Common, talk: TalkOptions) -> Self {
+        Self { common, talk, messages: None, kills: 0, patience: 60, compare: None, idle: 0, stored: 0 }
+    }
+}
+
 impl Scenario for Options {
     const NAME: &'static str = "chat";
 
@@ -222,7 +229,7 @@ impl Crowd {
         for (name, number) in [("members who talk", accounts.len()), ("their conversations", graph.conversations())] {
             trial.figure(name, number as f64, "");
         }
-        let with_protocol = !matches!(trial.against, Against::Relay { .. });
+        let with_protocol = trial.against.speaks();
         let talk = Arc::new(Talk {
             recorder: Arc::clone(&trial.recorder),
             target: with_protocol.then(|| trial.target.clone()),

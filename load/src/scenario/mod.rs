@@ -15,6 +15,7 @@ pub(crate) mod hostile;
 pub(crate) mod idle;
 mod listening;
 pub(crate) mod login_storm;
+pub(crate) mod peers;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
 mod talk;
@@ -22,6 +23,7 @@ mod talker;
 
 use std::{path::PathBuf, time::Duration};
 
+use chat::TalkOptions;
 use clap::{Args, ValueEnum};
 use rand::Rng as _;
 
@@ -54,6 +56,19 @@ pub(crate) struct Common {
     /// A name for this run in reports. [default: what it ran against]
     #[arg(long, help_heading = "Report")]
     pub(crate) label: Option<String>,
+}
+
+impl Common {
+    /// The seed that was given, or one that is drawn.
+    fn seed(&self) -> u64 {
+        #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
+        self.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000))
+    }
+
+    /// The same with a server of our own.
+    fn spawning(&self) -> Self {
+        Self { place: Where { spawn: true, ..self.place.clone() }, ..self.clone() }
+    }
 }
 
 /// What to compare with.
@@ -95,17 +110,43 @@ pub(crate) trait Scenario {
 pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
     let common = scenario.common();
     let mut outcomes = Vec::new();
-    #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
-    let seed = common.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
+    let seed = common.seed();
     for round in 0..u64::from(common.rounds) {
         for run in scenario.runs() {
             outcomes.push(once(scenario, run, seed + round).await?);
         }
     }
-    table::print(&outcomes);
+    conclude(common, name(scenario), &outcomes)
+}
+
+/// Something that chat is done with, in turns with others.
+struct Case {
+    name: String,
+    talk: TalkOptions,
+}
+
+/// Chat in each case, against each of some servers, in turns in each round.
+async fn in_turns(common: &Common, cases: &[Case], against: &[Against]) -> Result<Vec<Outcome>, String> {
+    let seed = common.seed();
+    let mut outcomes = Vec::new();
+    for round in 0..u64::from(common.rounds) {
+        for Case { name, talk } in cases {
+            let chat = chat::Options::new(common.clone(), talk.clone());
+            for against in against {
+                let run = Run { against: *against, needs: chat.needs(), label: Some(name.clone()) };
+                outcomes.push(once(&chat, run, seed + round).await?);
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Reports. True if no rule was broken and every attack was withstood.
+fn conclude(common: &Common, name: &str, outcomes: &[Outcome]) -> Result<bool, String> {
+    table::print(outcomes);
     #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
     let second = jiff::Timestamp::now().as_second();
-    let path = report::write(&common.out, &format!("{}-{second}", name(scenario)), &outcomes)?;
+    let path = report::write(&common.out, &format!("{name}-{second}"), outcomes)?;
     println!("{} and {}", path.display(), path.with_extension("html").display());
     Ok(outcomes.iter().all(Outcome::passed))
 }
@@ -128,6 +169,6 @@ async fn once<S: Scenario>(scenario: &S, run: Run, seed: u64) -> Result<Outcome,
         (Some(label), Against::Server) => label.clone(),
         _ => against.name().to_owned(),
     };
-    let label = label.map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
-    Ok(trial.finish(S::NAME, label))
+    let whole = label.as_ref().map_or_else(|| name.clone(), |label| format!("{name}, {label}"));
+    Ok(trial.finish(S::NAME, whole, label))
 }

@@ -195,6 +195,7 @@ impl<'a> Siege<'a> {
             messages,
             p50: delivery.map_or(0, |delivery| delivery.p50),
             p99: delivery.map_or(0, |delivery| delivery.p99),
+            p999: delivery.map_or(0, |delivery| delivery.p999),
             unanswered: counted(Count::Sent).saturating_sub(messages),
             lost: counted(Count::Lost),
             hello: self.probes.between(What::Hello, stage.from, stage.to),
@@ -205,6 +206,7 @@ impl<'a> Siege<'a> {
             // More than one in a hundred has not come at all, so the p99 is at least what has passed since.
             let since = u64::try_from(stage.to.elapsed().as_micros()).unwrap_or(u64::MAX);
             others.p99 = others.p99.max(since);
+            others.p999 = others.p999.max(since);
         }
         others
     }
