@@ -7,7 +7,7 @@ use crate::{
     RequestId,
     codec::{begin, finish, write},
     server::{MessageAccepted, MessagePush},
-    size::{ENTRY_BYTES, json_length},
+    size::ENTRY_BYTES,
 };
 
 /// Bytes of a frame beside its message: its type, an id of a request, and what follows.
@@ -16,7 +16,8 @@ const AROUND_BYTES: usize = 160;
 /// Writes a `message` frame. Returns it, and where in it the bytes of the message itself are.
 #[must_use]
 pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, Range<usize>) {
-    let room = AROUND_BYTES + ENTRY_BYTES + json_length(&message.content);
+    // Escapes are rare, and looking for them costs as much as writing does: the text grows then.
+    let room = AROUND_BYTES + ENTRY_BYTES + message.content.len();
     let mut text = begin(MessagePush::TYPE, None, room);
     text.extend_from_slice(br#","message":"#);
     let start = text.len();
