@@ -75,6 +75,8 @@ enum Command {
     Baseline(scenario::baseline::Options),
     /// Chat against servers of others that anybody can start: `ws` on Node, uWebSockets in Bun.
     Peers(scenario::peers::Options),
+    /// A short fixed set against the relay, beside the ratios of a file.
+    Guard(scenario::guard::Options),
     /// Puts runs side by side on one page.
     Report(ReportOptions),
     /// Opens idle connections for another `load`, in a process of its own.
@@ -139,6 +141,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::FanOut(options) => execute(&options).await,
         Command::Baseline(options) => execute(&options).await,
         Command::Peers(options) => scenario::peers::run(&options).await,
+        Command::Guard(options) => scenario::guard::run(&options).await,
         Command::Report(options) => side_by_side(&options),
         Command::Herd(options) => scenario::idle::part::run(options).await,
         Command::Relay(options) => relay::run(options).await,

@@ -10,6 +10,7 @@ pub(crate) mod chat;
 pub(crate) mod club;
 pub(crate) mod fan_out;
 pub(crate) mod graph;
+pub(crate) mod guard;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod idle;
