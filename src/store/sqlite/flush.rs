@@ -124,12 +124,18 @@ pub(super) struct States {
 impl States {
     /// Reads what the log has and the rows do not; returns the newest position too.
     pub(super) fn recover(connection: &Connection) -> rusqlite::Result<(Self, u64)> {
-        let flushed = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
-        let mut states =
-            Self { ahead: HashMap::new(), kept: Cache::new(KEPT), under_way: None, rows: 0, since: None, flushed };
+        let mut states = Self::of_rows(connection)?;
         let entries = states.recover_entries(connection)?;
         let marks = states.recover_marks(connection)?;
-        Ok((states, flushed.max(entries).max(marks)))
+        let position = states.flushed.max(entries).max(marks);
+        Ok((states, position))
+    }
+
+    /// Those that the rows have.
+    pub(super) fn of_rows(connection: &Connection) -> rusqlite::Result<Self> {
+        let flushed = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
+        let (ahead, kept) = (HashMap::new(), Cache::new(KEPT));
+        Ok(Self { ahead, kept, under_way: None, rows: 0, since: None, flushed })
     }
 
     fn recover_entries(&mut self, connection: &Connection) -> rusqlite::Result<u64> {

@@ -162,18 +162,23 @@ impl Keys {
             [],
             |row| Ok((row.get(0)?, row.get::<_, u32>(1)?)),
         )?;
-        let mut keys = Self {
+        let mut keys = Self { until, runs, next_number: last + 1, ..Self::none() };
+        keys.read_since(connection, until)?;
+        Ok(keys)
+    }
+
+    /// None at all.
+    pub(super) fn none() -> Self {
+        Self {
             recent: Table::default(),
-            until,
+            until: 0,
             sealed: None,
-            runs,
-            next_number: last + 1,
+            runs: Vec::new(),
+            next_number: 1,
             is_merging: false,
             added: Vec::new(),
             table: 2 * TABLE,
-        };
-        keys.read_since(connection, until)?;
-        Ok(keys)
+        }
     }
 
     fn read_since(&mut self, connection: &Connection, position: u64) -> rusqlite::Result<()> {

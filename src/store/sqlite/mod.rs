@@ -132,7 +132,7 @@ impl Sqlite {
             (memory, epochs)
         } else {
             update_schema(&path, &mut connection)?;
-            let memory = Memory::open(&connection).map_err(row::store_error)?;
+            let memory = Memory::without_log(&connection).map_err(row::store_error)?;
             (memory, epochs::read(&connection).map_err(row::store_error)?)
         };
         let store_id =

@@ -70,6 +70,13 @@ impl Memory {
         Ok(Self { position, states, members, keys, erased: false })
     }
 
+    /// For a process that does not write the log: what its rows do not have, another one knows.
+    pub(super) fn without_log(connection: &Connection) -> rusqlite::Result<Self> {
+        let states = States::of_rows(connection)?;
+        let position = states.flushed;
+        Ok(Self { position, states, members: Cache::new(MEMBERS), keys: Keys::none(), erased: false })
+    }
+
     /// Forgets what was read of the tables, and reads again what they do not have. Positions may be skipped but never reused,
     /// so the counter stays good.
     fn distrust(&mut self, connection: &Connection) -> rusqlite::Result<()> {
