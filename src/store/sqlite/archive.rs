@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, jobs, keys, members, recommendations,
+    Sqlite, audit, history, jobs, keys, log, members, recommendations,
     row::{kind, optional_time, time},
     tally,
     writer::Tx,
@@ -294,23 +294,13 @@ fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()
         return Ok(());
     }
     let (position, tally) = (tx.memory.position + 1, tally::add(tally.as_deref(), sender)?);
-    let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    insert.execute(params![
+    let indexed = message.seq.is_multiple_of(history::INDEXED).then(|| tally.clone());
+    log::insert(
+        tx.connection,
         position,
-        conversation,
-        message.seq,
-        sender,
-        message.id.as_bytes(),
-        message.client_id.as_bytes(),
-        message.at.as_millis(),
-        message.body.format().0,
-        message.body.content(),
-        newest,
-        message.seq.is_multiple_of(history::INDEXED).then_some(&tally),
-    ])?;
+        message,
+        &log::Links { conversation, sender, previous: newest, tally: indexed },
+    )?;
     tx.memory.position = position;
     tx.memory.keys.insert(position, client, keys::Key::of_message(id));
     let mut update = tx.connection.prepare_cached("UPDATE conversations SET newest = ?, tally = ? WHERE key = ?")?;

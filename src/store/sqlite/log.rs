@@ -74,7 +74,9 @@ fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqli
         }
     };
     *position += 1;
-    insert(tx.connection, *position, &message, (state, place, sender))?;
+    let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
+    let links = Links { conversation: state.key, sender, previous: state.newest, tally };
+    insert(tx.connection, *position, &message, &links)?;
     keys.insert(*position, key, Key::of_message(message.id));
     state.appended(place, *position, End { seq: message.seq, at: message.at });
     let outcome = appended(message, false, state);
@@ -82,14 +84,25 @@ fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqli
     Ok(Ok(outcome))
 }
 
-/// Appends the row of a message by the participant at a place.
-fn insert(
+/// What the row of an entry has beside the message.
+pub(super) struct Links {
+    /// The key of its conversation.
+    pub(super) conversation: i64,
+    /// The key of its sender.
+    pub(super) sender: i64,
+    /// The position of the entry before it.
+    pub(super) previous: Option<u64>,
+    /// How many entries each participant has sent, if the entry has a tally.
+    pub(super) tally: Option<Vec<u8>>,
+}
+
+/// Appends the row of a message.
+pub(super) fn insert(
     connection: &Connection,
     position: u64,
     message: &StoredEntry,
-    (state, place, sender): (&LogState, usize, i64),
+    links: &Links,
 ) -> rusqlite::Result<()> {
-    let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
     let mut insert = connection.prepare_cached(
         "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -97,16 +110,16 @@ fn insert(
     insert
         .execute(params![
             position,
-            state.key,
+            links.conversation,
             message.seq,
-            sender,
+            links.sender,
             message.id.as_bytes(),
             message.client_id.as_bytes(),
             message.at.as_millis(),
             message.body.format().0,
             message.body.content(),
-            state.newest,
-            tally,
+            links.previous,
+            links.tally,
         ])
         .map(drop)
 }

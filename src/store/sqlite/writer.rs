@@ -37,6 +37,9 @@ const MEMBERS: usize = 200_000;
 /// How long nothing is to be done before rows are brought up to date.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// How long what could not be written is left alone, unless something else is to be written.
+const UNDONE: Duration = Duration::from_millis(500);
+
 /// How much is written to find out whether the file can be written again: more than a large message.
 pub(super) const PROBE_BYTES: u32 = 64 * 1024;
 /// How often that is tried at most.
@@ -299,6 +302,8 @@ impl WriterThread {
         let is_free = self.slice.is_none();
         // What was begun goes on without a wait; what is old enough begins.
         let patience = match () {
+            // What cannot be written now is tried again, and not without a pause.
+            () if self.is_undone => Some(UNDONE),
             () if self.memory.states.is_flushing() || !is_free => Some(Duration::ZERO),
             () if self.memory.states.is_behind() => Some(IDLE),
             () => None,
