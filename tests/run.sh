@@ -2,7 +2,7 @@
 # Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, attacks, the
 # pages in a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
 #
-# Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, Node with npm and Python's venv with
+# Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, valgrind, Node with npm and Python's venv with
 # apt-get where that is possible, schemathesis and (unless MONGODB_URI is set or mongod is on PATH) SecantusDB into virtual
 # environments. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
 set -euo pipefail
@@ -69,6 +69,17 @@ fi
 
 echo "== building the server and the load client"
 cargo build --release --workspace --quiet
+
+echo "== instructions of the hot pieces, beside those that they had"
+if ! command -v valgrind >/dev/null; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "tests/run.sh needs valgrind: install it (Debian: apt-get install valgrind)" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind >/dev/null
+fi
+target/release/load instructions
 
 echo "== the scripted conversation on SQLite, with the server killed and restarted three times"
 target/release/load chat --spawn --members 50 --messages 6000 --window 4 --receipts --drops 3 --kills 3

@@ -16,6 +16,7 @@
 //! | [`client_ids`] | which version of UUID the ids of messages are |
 //! | [`seed`] | filling its store before |
 //! | [`peers`] | servers of others, which do what it does |
+//! | [`pieces`] | the hot pieces of the server, each alone |
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
@@ -24,6 +25,7 @@ mod herd;
 mod link;
 mod pace;
 mod peers;
+mod pieces;
 mod proc;
 mod recorder;
 mod relay;
@@ -77,11 +79,16 @@ enum Command {
     Peers(scenario::peers::Options),
     /// A short fixed set against the relay, beside the ratios of a file.
     Guard(scenario::guard::Options),
+    /// The instructions of each hot piece, beside those of a file.
+    Instructions(scenario::instructions::Options),
     /// Puts runs side by side on one page.
     Report(ReportOptions),
     /// Opens idle connections for another `load`, in a process of its own.
     #[command(hide = true)]
     Herd(scenario::idle::part::Options),
+    /// Does one hot piece of the server, to be counted.
+    #[command(hide = true)]
+    Piece(pieces::Options),
     /// Runs the bare relay.
     #[command(hide = true)]
     Relay(relay::Options),
@@ -142,6 +149,8 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::Baseline(options) => execute(&options).await,
         Command::Peers(options) => scenario::peers::run(&options).await,
         Command::Guard(options) => scenario::guard::run(&options).await,
+        Command::Instructions(options) => scenario::instructions::run(&options).await,
+        Command::Piece(options) => pieces::run(&options).await,
         Command::Report(options) => side_by_side(&options),
         Command::Herd(options) => scenario::idle::part::run(options).await,
         Command::Relay(options) => relay::run(options).await,

@@ -54,6 +54,8 @@ impl Target {
         let host = base.strip_prefix("http://").ok_or_else(|| format!("{url}: an http:// URL is needed"))?;
         let addr = tokio::net::lookup_host(host).await.map_err(|error| format!("{url}: {error}"))?.next();
         let addr = addr.ok_or_else(|| format!("{url}: no such host"))?;
+        // Without TLS here, but the library wants to know.
+        members_book::tls::install();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build();
         Ok(Self { http: http.map_err(|error| error.to_string())?, base, addr, told: Arc::default() })
     }

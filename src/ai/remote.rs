@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use self::question::Question;
 use super::{Circle, Engine, Person, Suggestion, Trouble, Wording};
+use crate::tls;
 
 /// Longest answer, in bytes: many times what an answer needs.
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
@@ -56,6 +57,7 @@ impl Remote {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
+        tls::install();
         let client = Client::builder()
             .default_headers(headers)
             .user_agent(concat!("members-book/", env!("CARGO_PKG_VERSION")))

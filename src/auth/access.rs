@@ -7,6 +7,7 @@ use protocol::{ErrorCode, MemberId, SessionId, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::signing;
 use crate::{clock::Clock, ids::Ids};
 
 /// How access tokens are made.
@@ -72,6 +73,7 @@ impl AccessTokens {
     /// Tokens signed with these secrets.
     #[must_use]
     pub fn new(options: &Options, clock: Arc<dyn Clock>, ids: Arc<Ids>) -> Self {
+        signing::install();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[&options.issuer]);
         validation.set_audience(&[&options.audience]);

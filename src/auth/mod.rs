@@ -7,6 +7,7 @@ pub mod access;
 pub mod familiar;
 pub mod password;
 pub mod refresh;
+mod signing;
 pub mod stale;
 pub mod turns;
 

@@ -17,6 +17,7 @@ use crate::{
     },
     failure::Failure,
     telemetry::Quiet,
+    tls,
 };
 
 /// The folder of photos in a bucket, which may hold other things beside them.
@@ -174,6 +175,7 @@ impl Objects {
 }
 
 fn s3(bucket: &Bucket<'_>, timeout: Duration) -> object_store::Result<impl ObjectStore> {
+    tls::install();
     let client = ClientOptions::new()
         .with_timeout(timeout)
         .with_connect_timeout(timeout)

@@ -8,7 +8,7 @@
 
 use crate::position::{Epoch, Position, StreamPosition};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use protocol::{Cursor, MemberId};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;

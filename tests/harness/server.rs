@@ -177,5 +177,6 @@ impl Server {
 
 /// An HTTP client that gives up at some time.
 pub fn http() -> reqwest::Client {
+    members_book::tls::install();
     reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap()
 }

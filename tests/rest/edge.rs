@@ -219,7 +219,7 @@ async fn an_answer_that_nobody_reads_ends_its_connection() {
     let _stalled = [stalled(&server).await, stalled(&server).await];
     // Both places of this address are free again only when the server has ended them.
     let member = async || {
-        let response = reqwest::Client::new().get(server.url("/api/members/me")).send().await.unwrap();
+        let response = server.http().get(server.url("/api/members/me")).send().await.unwrap();
         (response.status() == StatusCode::UNAUTHORIZED).then_some(())
     };
     eventually("the end of those who do not read", member).await;
@@ -234,7 +234,7 @@ async fn silent_connections_to_the_metrics_keep_nobody_out() {
         silent.push(TcpStream::connect(server.metrics_addr()).await.unwrap());
     }
     let metrics = async || {
-        let response = reqwest::Client::new().get(format!("http://{}/metrics", server.metrics_addr())).send().await;
+        let response = server.http().get(format!("http://{}/metrics", server.metrics_addr())).send().await;
         response.is_ok_and(|response| response.status() == StatusCode::OK).then_some(())
     };
     eventually("a place", metrics).await;
@@ -290,7 +290,7 @@ async fn a_refused_connection_is_answered_like_any_other_and_health_is_always_to
     }
     let ask = async |path: &str| {
         let origin = "http://localhost:8081";
-        let request = reqwest::Client::new().get(server.url(path)).header("origin", origin);
+        let request = server.http().get(server.url(path)).header("origin", origin);
         let response = request.header("x-request-id", "trace-1").send().await.unwrap();
         assert_eq!(response.headers()["x-request-id"], "trace-1", "{path}");
         assert_eq!(response.headers()["access-control-allow-origin"], origin, "{path}");
@@ -306,7 +306,7 @@ async fn a_refused_connection_is_answered_like_any_other_and_health_is_always_to
     for path in ["/healthz", "/readyz"] {
         assert_eq!(ask(path).await.status(), StatusCode::OK, "{path}");
     }
-    let body = reqwest::Client::new().post(server.url("/api/auth/login")).body("x".repeat(100_000));
+    let body = server.http().post(server.url("/api/auth/login")).body("x".repeat(100_000));
     assert_eq!(body.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE, "the answer is not taken back");
     // Those who say nothing do not keep out those who ask.
     for _ in 0..200 {

@@ -151,7 +151,7 @@ async fn more_connections_than_there_is_room_for_are_answered_503() {
         open.push(client);
     }
     let refused = async || {
-        let response = reqwest::Client::new().get(server.url("/api/members/me")).send().await.unwrap();
+        let response = server.http().get(server.url("/api/members/me")).send().await.unwrap();
         (response.status().as_u16(), response.headers().contains_key("retry-after"))
     };
     assert_eq!(refused().await, (503, true));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Case, Common, chat::TalkOptions, conclude, in_turns};
 use crate::{
@@ -53,7 +53,7 @@ struct Kept {
 /// Runs all of it. True if no rule was broken.
 pub(crate) async fn run(options: &Options) -> Result<bool, String> {
     // A file that cannot be read is found out before the minutes that the runs take.
-    let kept = if options.update { None } else { Some(read(&options.file)?) };
+    let kept = if options.update { None } else { Some(read::<Kept>(&options.file)?) };
     let common = options.common.spawning();
     let outcomes = in_turns(&common, &cases(), &[Against::Relay { fsync: true }, Against::Server]).await?;
     let passed = conclude(&common, "guard", &outcomes)?;
@@ -94,12 +94,14 @@ impl Kept {
     }
 }
 
-fn read(path: &Path) -> Result<Kept, String> {
+/// Reads what is kept in a file.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}; --update makes it", path.display()))?;
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn write(path: &Path, kept: &Kept) -> Result<(), String> {
+/// Writes it.
+pub(super) fn write(path: &Path, kept: &impl Serialize) -> Result<(), String> {
     let text = serde_json::to_string_pretty(kept).map_err(|error| error.to_string())?;
     fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{}", path.display());
@@ -146,6 +148,6 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_says_how_it_is_made() {
-        assert!(read(Path::new("no/such/guard.json")).unwrap_err().contains("--update"));
+        assert!(read::<Kept>(Path::new("no/such/guard.json")).unwrap_err().contains("--update"));
     }
 }

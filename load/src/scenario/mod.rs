@@ -14,6 +14,7 @@ pub(crate) mod guard;
 pub(crate) mod history;
 pub(crate) mod hostile;
 pub(crate) mod idle;
+pub(crate) mod instructions;
 mod listening;
 pub(crate) mod login_storm;
 pub(crate) mod peers;

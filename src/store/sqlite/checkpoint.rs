@@ -57,6 +57,8 @@ const SCRUB_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Checkpoints {
     wake: Option<Sender<()>>,
     scrubs: Scrubber,
+    /// The thread was told that there is something to move, and the writer has not finished it yet.
+    is_asked: bool,
     /// The thread has moved what there was.
     moved: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -76,7 +78,8 @@ impl Checkpoints {
         let thread = supervisor
             .thread("sqlite-checkpoint", None, move || run(&connection, &woken, &asked, &done))
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
-        Ok(Self { wake: Some(wake), scrubs: Scrubber(scrubs), moved, thread: Some(thread), pages, again: pages })
+        let (wake, scrubs, thread) = (Some(wake), Scrubber(scrubs), Some(thread));
+        Ok(Self { wake, scrubs, is_asked: false, moved, thread, pages, again: pages })
     }
 
     /// For who erases.
@@ -97,15 +100,22 @@ impl Checkpoints {
     pub(super) fn after_commit(&mut self, connection: &Connection) {
         let logged = LOGGED.get();
         if logged < self.pages {
+            // The log began anew: after the last checkpoint, or a scrub.
+            self.is_asked &= !self.moved.swap(false, Ordering::Acquire);
             self.again = self.pages;
             return;
         }
-        if self.moved.swap(false, Ordering::Acquire) && logged >= self.again {
-            checkpoint(connection);
-            self.again = logged.saturating_add(self.pages / 4);
-        } else if let Some(wake) = &self.wake {
-            // Full: it has been told already.
-            let _ = wake.try_send(());
+        if self.is_asked {
+            // Not before the thread is done: two cannot move at a time.
+            if self.moved.swap(false, Ordering::Acquire) {
+                checkpoint(connection);
+                self.is_asked = false;
+                self.again = logged.saturating_add(self.pages / 4);
+            }
+        } else if logged >= self.again
+            && let Some(wake) = &self.wake
+        {
+            self.is_asked = wake.try_send(()).is_ok();
         }
         if logged >= self.pages.saturating_mul(8) {
             // The thread does not keep up, or is gone: the log must not fill the disk.
@@ -130,6 +140,8 @@ fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<Waiting>,
                 if woken.is_err() {
                     return;
                 }
+                checkpoint(connection);
+                // What was appended meanwhile: then hardly anything is left for the writer, which everybody waits for.
                 checkpoint(connection);
                 moved.store(true, Ordering::Release);
             }

@@ -31,8 +31,9 @@ const CONVERSATIONS: usize = 32_768;
 const ROWS: usize = 65_536;
 /// How old the oldest of them gets.
 const AGE: Duration = Duration::from_secs(1);
-/// Conversations that are flushed with one commit.
-const SLICE: usize = 512;
+/// Conversations that are flushed with one commit, beside as many as rows were written to the log since the last one: so a flush
+/// keeps nobody waiting for long, and comes to its end however much is written meanwhile.
+const SLICE: usize = 64;
 
 /// How far the rows are, told to those who read.
 pub(super) struct Flushed {
@@ -115,6 +116,8 @@ pub(super) struct States {
     under_way: Option<UnderWay>,
     /// Rows that were written to the log since the last flush.
     rows: usize,
+    /// Those of them that came since the last slice.
+    fresh: usize,
     /// When the first of them was.
     since: Option<Instant>,
     /// The place up to which the rows have everything.
@@ -135,7 +138,7 @@ impl States {
     pub(super) fn of_rows(connection: &Connection) -> rusqlite::Result<Self> {
         let flushed = connection.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
         let (ahead, kept) = (HashMap::new(), Cache::new(KEPT));
-        Ok(Self { ahead, kept, under_way: None, rows: 0, since: None, flushed })
+        Ok(Self { ahead, kept, under_way: None, rows: 0, fresh: 0, since: None, flushed })
     }
 
     fn recover_entries(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
@@ -181,6 +184,7 @@ impl States {
     /// A row was written to the log.
     pub(super) fn logged(&mut self) {
         self.rows += 1;
+        self.fresh += 1;
         self.since.get_or_insert_with(Instant::now);
     }
 
@@ -226,7 +230,8 @@ impl States {
 
     /// Writes the next slice, and begins with the first one if none is under way. `position` is that of the newest change.
     pub(super) fn flush(&mut self, connection: &Connection, position: u64) -> rusqlite::Result<()> {
-        self.flush_some(connection, position, SLICE)
+        let slice = SLICE.saturating_add(std::mem::take(&mut self.fresh));
+        self.flush_some(connection, position, slice)
     }
 
     /// Writes everything.

@@ -14,7 +14,7 @@ use super::{
 use crate::supervisor::Supervisor;
 
 /// Pages that the writer writes with one commit.
-const SLICE: usize = 64;
+const SLICE: usize = 32;
 /// Slices that wait for the writer.
 const WAITING: usize = 2;
 /// Tasks that wait: a table, a merge, and what was left by a kill.
