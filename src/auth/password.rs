@@ -18,7 +18,12 @@ use tokio::{
 };
 
 use super::turns::{Full, Source, Turns};
-use crate::{background::lower_priority, failure::Failure, supervisor::Supervisor, telemetry::Metrics};
+use crate::{
+    background::{Priority, lower_priority},
+    failure::Failure,
+    supervisor::Supervisor,
+    telemetry::Metrics,
+};
 
 /// When a source that has too many passwords in the queue may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -228,7 +233,7 @@ impl Queue {
 
 /// What a thread does.
 fn toil(queue: &Queue) {
-    lower_priority();
+    lower_priority(Priority::Last);
     while let Some(Hashing { turn, work }) = queue.next() {
         // Who has stopped waiting costs nothing.
         if turn.send(()).is_ok() {

@@ -121,7 +121,7 @@ pub struct Context {
 }
 
 /// Bodies from this size on are compressed, in bytes.
-const COMPRESSED_FROM: u64 = 1024;
+const COMPRESSED_FROM: u16 = 1024;
 
 /// When a client is to come back whose connection there was no room for.
 const REFUSED_RETRY: Duration = Duration::from_secs(5);

@@ -5,10 +5,11 @@ use protocol::{ConversationId, MemberId, SessionId};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, jobs, keys, log, members, recommendations,
+    Sqlite, audit, history, jobs, keys, log, members,
+    memory::Tx,
+    recommendations,
     row::{kind, optional_time, time},
     tally,
-    writer::Tx,
 };
 use crate::store::{
     Archive, StoreError,

@@ -20,7 +20,10 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{StoreError, row, unavailable};
-use crate::supervisor::Supervisor;
+use crate::{
+    background::{Priority, lower_priority},
+    supervisor::Supervisor,
+};
 
 /// Pages of 4 KiB in the log from which on they are moved: 64 MiB. Fewer at a time would write the same pages more often;
 /// with SQLite's 4 MiB it cost the writer a third of its time.
@@ -76,7 +79,10 @@ impl Checkpoints {
         let moved = Arc::new(AtomicBool::new(false));
         let done = Arc::clone(&moved);
         let thread = supervisor
-            .thread("sqlite-checkpoint", None, move || run(&connection, &woken, &asked, &done))
+            .thread("sqlite-checkpoint", None, move || {
+                lower_priority(Priority::Later);
+                run(&connection, &woken, &asked, &done);
+            })
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
         let (wake, scrubs, thread) = (Some(wake), Scrubber(scrubs), Some(thread));
         Ok(Self { wake, scrubs, is_asked: false, moved, thread, pages, again: pages })

@@ -9,9 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     history,
     keys::{Key, Keys},
+    memory::{Memory, Tx},
     row::time,
     state::{LogState, MemberRef, member_ref},
-    writer::{Memory, Tx},
 };
 use crate::{
     position::Position,

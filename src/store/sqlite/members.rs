@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, jobs, recommendations,
+    Sqlite, audit, jobs,
+    memory::Tx,
+    recommendations,
     row::{optional_time, time, word},
     search,
-    writer::Tx,
 };
 use crate::store::{
     MemberStore, StoreError,

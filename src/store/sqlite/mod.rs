@@ -2,10 +2,11 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`writer`] | the one thread that writes; commits what has gathered together |
+//! | [`writer`], [`memory`], [`health`] | the one thread that writes, and commits what has gathered together; what it remembers; how it is |
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
+//! | [`file`] | who may read it and who has it open, its schema, and the connection that writes |
 //! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
@@ -24,12 +25,15 @@ mod candidates;
 mod checkpoint;
 mod conversations;
 mod epochs;
+mod file;
 mod flush;
+mod health;
 mod history;
 mod jobs;
 mod keys;
 mod log;
 mod members;
+mod memory;
 mod migrations;
 mod readers;
 mod recent;
@@ -43,9 +47,8 @@ mod unread;
 mod writer;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    fs::{self, File},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,15 +57,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+pub use self::file::migrate;
 use self::{
     checkpoint::{Checkpoints, Scrubber},
+    file::{connect, create_private, lock, prepare_once, update_schema},
     flush::{Flushed, Stuck},
     keys::Builder,
+    memory::{Memory, Tx},
     readers::Readers,
-    writer::{Injected, Memory, Tx, Writer},
+    writer::{Injected, Writer},
 };
 use super::{
     Backend, Store, StoreError,
@@ -307,41 +313,6 @@ impl Backend for Sqlite {
     }
 }
 
-/// What the schema of a file lacks; brings it up to date unless that is only to be told.
-///
-/// # Errors
-/// When the file cannot be read or written, or is from a newer version.
-pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
-    let is_there = path.exists();
-    let pending = if is_there {
-        migrations::pending(&Connection::open(path).map_err(row::store_error)?)?
-    } else {
-        migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?)?
-    };
-    if !check_only && pending > 0 {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
-        }
-        create_private(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
-        let _lock = lock(path)?;
-        migrations::run(&mut connect(path).map_err(row::store_error)?)?;
-    }
-    let first = migrations::count() - pending + 1;
-    Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
-}
-
-/// Brings the schema up to date for a command that may run beside a server: only while no server has the file open.
-fn update_schema(path: &Path, connection: &mut Connection) -> Result<(), StoreError> {
-    if migrations::pending(connection)? == 0 {
-        // Refuses a file from a newer version.
-        return migrations::run(connection);
-    }
-    let _lock = lock(path).map_err(|error| {
-        unavailable(&format!("its schema has to be brought up to date, and that needs the file for itself: {error}"))
-    })?;
-    migrations::run(connection)
-}
-
 /// Reads what the rows do not have yet, and brings them up to date: after a kill.
 fn recover(connection: &mut Connection) -> rusqlite::Result<Memory> {
     let transaction = connection.transaction()?;
@@ -360,139 +331,10 @@ fn unavailable(reason: &str) -> StoreError {
     StoreError::Unavailable(reason.to_owned())
 }
 
-/// Creates the file if it is missing, readable by its owner only: password hashes and messages are in it. SQLite gives
-/// the files beside it the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
-}
-
-/// Takes the lock beside the file; the kernel gives it back however the process ends.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let lock = File::create(&name).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
-    lock.try_lock()
-        .map_err(|error| unavailable(&format!("{} is in use by another server ({error})", path.display())))?;
-    Ok(lock)
-}
-
-/// Opens the connection that writes.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL;
-         -- Full: the log is synced at every commit, so what was acknowledged survives a loss of power.
-         PRAGMA synchronous = FULL;
-         PRAGMA foreign_keys = ON;
-         -- What is removed or replaced is overwritten with zeros. Messages are only ever appended, and pay nothing for it.
-         PRAGMA secure_delete = ON;
-         PRAGMA temp_store = MEMORY;
-         -- 64 MiB.
-         PRAGMA cache_size = -65536;
-         -- See `checkpoint`.
-         PRAGMA wal_autocheckpoint = 0;
-         PRAGMA journal_size_limit = 134217728;",
-    )?;
-    prepare_once(&connection)?;
-    Ok(connection)
-}
-
-/// Statements are prepared once for each connection. Left to itself SQLite prepares those with a parameter that a plan could
-/// depend on, `LIMIT ?` above all, anew whenever it is bound, which costs more than most reads.
-fn prepare_once(connection: &Connection) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(64);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
-}
-
 /// Runs a statement without parameters, prepared once for each connection.
 fn run(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A kill of the process does not show a missing fsync, a loss of power does.
-    #[test]
-    fn a_commit_is_synced_before_it_returns() {
-        let folder = tempfile::tempdir().unwrap();
-        let connection = connect(&folder.path().join("test.db")).unwrap();
-        let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
-        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
-        assert_eq!((journal.as_str(), pragma("synchronous"), pragma("foreign_keys")), ("wal", 2, 1));
-    }
-
-    fn open(path: &Path, exclusive: bool) -> Result<Store, StoreError> {
-        open_with(path, exclusive, Duration::from_secs(5))
-    }
-
-    fn open_with(path: &Path, exclusive: bool, timeout: Duration) -> Result<Store, StoreError> {
-        let metrics = Arc::new(Metrics::new());
-        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
-        let clock = Arc::new(crate::clock::SystemClock);
-        let ids = Arc::new(Ids::new(Arc::clone(&clock) as _, Arc::new(crate::ids::SystemEntropy)));
-        let options = Options { path: path.to_owned(), readers: 1, timeout, exclusive };
-        Sqlite::open(options, clock, ids, metrics, &supervisor)
-    }
-
-    /// `admin create` of a newer version beside a server of an older one.
-    #[tokio::test]
-    async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        migrations::run_to(&mut Connection::open(&path).unwrap(), migrations::count() - 1).unwrap();
-        let server = lock(&path).unwrap();
-        let refused = open(&path, false).err().unwrap().to_string();
-        assert!(refused.contains("schema") && refused.contains("in use by another server"), "{refused}");
-        drop(server);
-        open(&path, false).unwrap().backend.close().await;
-        let _server = lock(&path).unwrap();
-        open(&path, false).unwrap().backend.close().await;
-    }
-
-    /// Found by a kill between an erasure and the scrub that follows it: the log had the profile until an orderly stop.
-    #[tokio::test]
-    async fn a_start_leaves_nothing_in_the_log_of_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, copy) = (folder.path().join("test.db"), folder.path().join("copy.db"));
-        let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
-        let store = open(&path, true).unwrap();
-        store.backend.check().await.unwrap();
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('unforgettable'); DELETE FROM t").unwrap();
-        let has = |path: &Path| {
-            let bytes = fs::read(log(path)).unwrap_or_default();
-            bytes.windows(13).any(|window| window == b"unforgettable")
-        };
-        assert!(has(&path));
-        // As a kill leaves them.
-        fs::copy(&path, &copy).unwrap();
-        fs::copy(log(&path), log(&copy)).unwrap();
-        let started = open(&copy, true).unwrap();
-        assert!(!has(&copy));
-        started.backend.close().await;
-        store.backend.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_transaction_that_hangs_is_no_good_health_whatever_it_writes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        let store = open_with(&path, true, Duration::from_millis(50)).unwrap();
-        store.backend.check().await.unwrap();
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        // Of a member's record, that is of no lane of messages.
-        let late = store.members.record_last_seen(Vec::new()).await;
-        assert_eq!(late, Err(StoreError::Timeout));
-        let unwell = store.backend.check().await;
-        assert!(matches!(unwell, Err(StoreError::Unavailable(_))), "it is known, and not waited for: {unwell:?}");
-        other.execute_batch("COMMIT").unwrap();
-        while store.backend.check().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-        store.backend.close().await;
-    }
-}
+mod tests;

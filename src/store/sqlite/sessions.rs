@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{
     Sqlite,
     members::{USER_TYPES, record},
+    memory::Tx,
     row::{optional_time, time, word},
-    writer::Tx,
 };
 use crate::store::{
     SessionStore, StoreError,

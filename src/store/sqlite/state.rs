@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     members::USER_TYPES,
+    memory::Tx,
     recent::Recent,
     row::{inconsistent, kind, time, word},
     tally,
-    writer::Tx,
 };
 use crate::store::{
     conversations::{Membership, NewConversation},

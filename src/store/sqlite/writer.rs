@@ -5,25 +5,23 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use protocol::MemberId;
-use quick_cache::unsync::Cache;
 use rusqlite::Connection;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     StoreError,
     checkpoint::Checkpoints,
-    flush::{Flushed, States},
+    flush::Flushed,
+    health::Health,
     keys::{Builder, Keys, Slice},
-    row,
-    state::MemberRef,
-    unavailable,
+    memory::{Memory, Tx},
+    row, unavailable,
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
@@ -31,8 +29,6 @@ use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 const QUEUE: usize = 4_096;
 /// Jobs in one transaction.
 const BATCH: usize = 1_024;
-/// Members whose key and state the writer keeps: about 50 bytes each.
-const MEMBERS: usize = 200_000;
 
 /// How long nothing is to be done before rows are brought up to date.
 const IDLE: Duration = Duration::from_millis(50);
@@ -44,57 +40,6 @@ const UNDONE: Duration = Duration::from_millis(500);
 pub(super) const PROBE_BYTES: u32 = 64 * 1024;
 /// How often that is tried at most.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
-
-/// What a job works on: the transaction, and what the writer remembers between transactions.
-pub(super) struct Tx<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) memory: &'a mut Memory,
-    pub(super) clock: &'a dyn Clock,
-    pub(super) ids: &'a Ids,
-    pub(super) metrics: &'a Metrics,
-}
-
-/// What the writer remembers between transactions. Thrown away whenever one fails, and read again.
-pub(super) struct Memory {
-    /// The position of the newest change.
-    pub(super) position: u64,
-    pub(super) states: States,
-    pub(super) members: Cache<MemberId, MemberRef>,
-    pub(super) keys: Keys,
-    /// Whether somebody was erased since this was last looked at.
-    pub(super) erased: bool,
-}
-
-impl Memory {
-    /// Reads what the rows of a file do not have yet.
-    pub(super) fn open(connection: &Connection) -> rusqlite::Result<Self> {
-        let (states, position) = States::recover(connection)?;
-        let (members, keys) = (Cache::new(MEMBERS), Keys::open(connection)?);
-        Ok(Self { position, states, members, keys, erased: false })
-    }
-
-    /// For a process that does not write the log: what its rows do not have, another one knows.
-    pub(super) fn without_log(connection: &Connection) -> rusqlite::Result<Self> {
-        let states = States::of_rows(connection)?;
-        let position = states.flushed;
-        Ok(Self { position, states, members: Cache::new(MEMBERS), keys: Keys::none(), erased: false })
-    }
-
-    /// Forgets what was read of the tables, and reads again what they do not have. Positions may be skipped but never reused,
-    /// so the counter stays good.
-    fn distrust(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let (states, position) = States::recover(connection)?;
-        self.states = states;
-        self.position = self.position.max(position);
-        self.members.clear();
-        Ok(())
-    }
-
-    /// Brings all rows up to date, in the transaction that is under way.
-    pub(super) fn flush(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.states.flush_all(connection, self.position)
-    }
-}
 
 /// Something to be done in a transaction, and somebody to be told.
 trait Write: Send {
@@ -239,43 +184,6 @@ struct WriterThread {
     flushed: Arc<Flushed>,
     injected: Injected,
     health: Arc<Health>,
-}
-
-/// How the writer is.
-#[derive(Default)]
-struct Health(Mutex<Wellbeing>);
-
-struct Wellbeing {
-    /// The first failure since which nothing that was written has come to the disk.
-    last: Result<(), StoreError>,
-    /// When the transaction that is under way, or is followed by a checkpoint, began.
-    busy_since: Option<Instant>,
-}
-
-impl Default for Wellbeing {
-    fn default() -> Self {
-        Self { last: Ok(()), busy_since: None }
-    }
-}
-
-impl Health {
-    /// Held for a few instructions and never across a call that could panic.
-    fn lock(&self) -> MutexGuard<'_, Wellbeing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Logs the first failure and the first success after it; remembers which it is. A transaction that wrote nothing
-    /// says nothing about the disk.
-    fn note(&self, failure: Option<&StoreError>, wrote: bool) {
-        let mut state = self.lock();
-        match (failure, &state.last) {
-            (Some(error), Ok(())) => tracing::error!(%error, "the store cannot be written; nothing is acknowledged"),
-            (None, Err(_)) if wrote => tracing::info!("the store can be written again"),
-            (Some(_), Err(_)) => {}
-            (None, _) => return,
-        }
-        state.last = failure.map_or(Ok(()), |error| Err(error.clone()));
-    }
 }
 
 impl WriterThread {
@@ -458,60 +366,4 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_written_shows_that_the_disk_takes_something_again() {
-        let health = Health::default();
-        let is_good = || health.lock().last.is_ok();
-        health.note(Some(&unavailable("no space")), false);
-        assert!(!is_good());
-        // The purge that found nothing.
-        health.note(None, false);
-        assert!(!is_good());
-        health.note(None, true);
-        assert!(is_good());
-    }
-
-    /// Found by reading: what a job had remembered before it failed was believed by the next one of the same transaction.
-    #[test]
-    fn what_a_failed_job_remembered_is_not_believed_by_the_next_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        let mut connection = crate::store::sqlite::connect(&path).unwrap();
-        crate::store::sqlite::migrations::run(&mut connection).unwrap();
-        let metrics = Arc::new(Metrics::new());
-        let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
-        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
-        let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy)));
-        let mut thread = WriterThread {
-            checkpoints: Checkpoints::spawn(&path, 100, &supervisor).unwrap(),
-            builder: None,
-            slice: None,
-            memory: Memory::open(&connection).unwrap(),
-            is_undone: false,
-            connection,
-            flushed: Arc::new(Flushed::new(0)),
-            injected: Injected { clock, ids, metrics },
-            health: Arc::default(),
-        };
-        let member = MemberId::from_bytes([1; 12]);
-        let (failed, mut first) = oneshot::channel::<Result<(), StoreError>>();
-        let (good, mut second) = oneshot::channel();
-        let remember = move |tx: &mut Tx<'_>| {
-            let invented = MemberRef { key: 1, is_active: true, user_type: protocol::model::UserType::Member };
-            tx.memory.members.insert(member, invented);
-            Err(rusqlite::Error::QueryReturnedNoRows)
-        };
-        let look = move |tx: &mut Tx<'_>| Ok(tx.memory.members.get(&member).is_some());
-        let mut batch: Vec<Box<dyn Write>> = vec![
-            Box::new(Call { work: Some(remember), value: None, answer: failed }),
-            Box::new(Call { work: Some(look), value: None, answer: good }),
-        ];
-        thread.commit(&mut batch);
-        assert!(first.try_recv().unwrap().is_err());
-        assert!(!second.try_recv().unwrap().unwrap(), "it believed what was undone");
-        thread.checkpoints.finish();
-    }
-}
+mod tests;

@@ -11,7 +11,10 @@ use super::{
     filter::Filter,
     run::{self, Place, Run},
 };
-use crate::supervisor::Supervisor;
+use crate::{
+    background::{Priority, lower_priority},
+    supervisor::Supervisor,
+};
 
 /// Pages that the writer writes with one commit.
 const SLICE: usize = 32;
@@ -77,7 +80,10 @@ impl Builder {
         let (tasks, given) = bounded(TASKS);
         let (slices, made) = bounded(WAITING);
         let thread = supervisor
-            .thread("sqlite-keys", None, move || run(&connection, &given, &slices))
+            .thread("sqlite-keys", None, move || {
+                lower_priority(Priority::Later);
+                run(&connection, &given, &slices);
+            })
             .map_err(|error| unavailable(&format!("no thread for keys: {error}")))?;
         Ok(Self { tasks: Some(tasks), slices: Some(made), thread: Some(thread) })
     }

@@ -1,0 +1,87 @@
+//! Opening, closing, and the health of the store.
+
+use std::path::Path;
+
+use super::*;
+
+/// A kill of the process does not show a missing fsync, a loss of power does.
+#[test]
+fn a_commit_is_synced_before_it_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = connect(&folder.path().join("test.db")).unwrap();
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    assert_eq!((journal.as_str(), pragma("synchronous"), pragma("foreign_keys")), ("wal", 2, 1));
+}
+
+fn open(path: &Path, exclusive: bool) -> Result<Store, StoreError> {
+    open_with(path, exclusive, Duration::from_secs(5))
+}
+
+fn open_with(path: &Path, exclusive: bool, timeout: Duration) -> Result<Store, StoreError> {
+    let metrics = Arc::new(Metrics::new());
+    let supervisor = Supervisor::new(Arc::clone(&metrics), <_>::default());
+    let clock = Arc::new(crate::clock::SystemClock);
+    let ids = Arc::new(Ids::new(Arc::clone(&clock) as _, Arc::new(crate::ids::SystemEntropy)));
+    let options = Options { path: path.to_owned(), readers: 1, timeout, exclusive };
+    Sqlite::open(options, clock, ids, metrics, &supervisor)
+}
+
+/// `admin create` of a newer version beside a server of an older one.
+#[tokio::test]
+async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    migrations::run_to(&mut Connection::open(&path).unwrap(), migrations::count() - 1).unwrap();
+    let server = lock(&path).unwrap();
+    let refused = open(&path, false).err().unwrap().to_string();
+    assert!(refused.contains("schema") && refused.contains("in use by another server"), "{refused}");
+    drop(server);
+    open(&path, false).unwrap().backend.close().await;
+    let _server = lock(&path).unwrap();
+    open(&path, false).unwrap().backend.close().await;
+}
+
+/// Found by a kill between an erasure and the scrub that follows it: the log had the profile until an orderly stop.
+#[tokio::test]
+async fn a_start_leaves_nothing_in_the_log_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("test.db"), folder.path().join("copy.db"));
+    let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+    let store = open(&path, true).unwrap();
+    store.backend.check().await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('unforgettable'); DELETE FROM t").unwrap();
+    let has = |path: &Path| {
+        let bytes = fs::read(log(path)).unwrap_or_default();
+        bytes.windows(13).any(|window| window == b"unforgettable")
+    };
+    assert!(has(&path));
+    // As a kill leaves them.
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(log(&path), log(&copy)).unwrap();
+    let started = open(&copy, true).unwrap();
+    assert!(!has(&copy));
+    started.backend.close().await;
+    store.backend.close().await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_hangs_is_no_good_health_whatever_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let store = open_with(&path, true, Duration::from_millis(50)).unwrap();
+    store.backend.check().await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // Of a member's record, that is of no lane of messages.
+    let late = store.members.record_last_seen(Vec::new()).await;
+    assert_eq!(late, Err(StoreError::Timeout));
+    let unwell = store.backend.check().await;
+    assert!(matches!(unwell, Err(StoreError::Unavailable(_))), "it is known, and not waited for: {unwell:?}");
+    other.execute_batch("COMMIT").unwrap();
+    while store.backend.check().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    store.backend.close().await;
+}
