@@ -73,6 +73,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// The paths that a file names, those of tests left out.
 fn paths(file: &Path) -> Vec<Vec<String>> {
     let mut paths = Paths::default();
+    if file.ends_with("tests.rs") {
+        return paths.found;
+    }
     paths.visit_file(&syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap());
     paths.found
 }
