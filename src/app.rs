@@ -206,10 +206,8 @@ impl App {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = connection::socket::accept(stream, Vec::new()).await;
-        self.connection
-            .tasks
-            .spawn(connection::task::open(stream, peer, None, Arc::clone(&self.connection)).run_to_end());
+        let task = connection::task::open((stream, Vec::new()), peer, None, Arc::clone(&self.connection));
+        self.connection.tasks.spawn(task.run_to_end());
     }
 
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,

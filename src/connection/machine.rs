@@ -128,18 +128,16 @@ pub struct Received {
 struct Expiry {
     at: Instant,
     time: Timestamp,
-    told: bool,
 }
 
 impl Expiry {
     fn new(time: Timestamp, now: Moment) -> Self {
-        Self { at: now.instant + time.since(now.time), time, told: false }
+        Self { at: now.instant + time.since(now.time), time }
     }
 
-    /// When the client is told, and then when it is over.
-    fn deadline(&self) -> Instant {
-        let warning = Duration::from_millis(AUTH_EXPIRING_MS);
-        if self.told { self.at } else { self.at.checked_sub(warning).unwrap_or(self.at) }
+    /// When the client is to be told.
+    fn warning(&self) -> Instant {
+        self.at.checked_sub(Duration::from_millis(AUTH_EXPIRING_MS)).unwrap_or(self.at)
     }
 }
 
@@ -149,6 +147,8 @@ pub struct Machine {
     closing: bool,
     silence: Silence,
     expiry: Expiry,
+    /// The client knows that its token expires soon.
+    is_warned: bool,
     in_flight: InFlight,
     order: Order,
     bad_frames: Window,
@@ -172,10 +172,11 @@ impl Machine {
             closing: false,
             silence: Silence::new(timing.silence(), timing.silence(), now.instant),
             expiry: Expiry::new(signed_in.expires_at, now),
+            is_warned: false,
             in_flight: InFlight::default(),
             order: Order::default(),
-            bad_frames: Window::new(now.instant),
-            rate_limited: Window::new(now.instant),
+            bad_frames: Window::default(),
+            rate_limited: Window::default(),
             typing: Typing::default(),
         };
         (machine, Frame::encode(&ServerFrame::Welcome(welcome), id))
@@ -196,7 +197,7 @@ impl Machine {
     /// When [`Self::tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let due = self.silence.due().min(self.expiry.deadline());
+        let due = self.silence.due().min(self.expiry_due());
         self.typing.deadline().map_or(due, |typing| typing.min(due))
     }
 
@@ -260,7 +261,7 @@ impl Machine {
             Ok(None) => {}
             Ok(Some(answer)) => {
                 if let Answer::Frame(ServerFrame::Okay(Okay { expires_at: Some(expires_at), .. })) = answer {
-                    self.expiry = Expiry::new(expires_at, now);
+                    (self.expiry, self.is_warned) = (Expiry::new(expires_at, now), false);
                 }
                 // A request without an id gets no reply; a heartbeat is answered all the same.
                 if id.is_some() || matches!(answer, Answer::Frame(ServerFrame::Pong(_))) {
@@ -298,14 +299,19 @@ impl Machine {
         if self.expiry.at <= now {
             return self.close(Close::with(CloseCode::Unauthorized), actions);
         }
-        if self.expiry.deadline() <= now {
-            self.expiry.told = true;
+        if self.expiry_due() <= now {
+            self.is_warned = true;
             let expiring = AuthExpiring { expires_at: self.expiry.time };
             actions.push(Action::Say(Frame::push(&ServerFrame::AuthExpiring(expiring))));
         }
         if !self.closing && self.silence.is_over(now) {
             self.close(Close::with(CloseCode::TimedOut), actions);
         }
+    }
+
+    /// When the client is told that its token expires, and then when it is over.
+    fn expiry_due(&self) -> Instant {
+        if self.is_warned { self.expiry.at } else { self.expiry.warning() }
     }
 
     fn request(&mut self, request: Request, now: Instant, actions: &mut Vec<Action>) {

@@ -10,12 +10,13 @@
 //! | [`order`] | keeping the order of messages of which one was refused |
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: waiting for hello, signing in, closing |
-//! | [`open`] | the task of a signed-in connection: a `select!` over the socket, the outbox and one timer |
+//! | [`open`] | a signed-in connection at work: what it does when its outbox, its socket or its timer wakes it |
 //! | [`transport`] | what both have: the socket, the outbox, the place |
+//! | [`socket`] | hearing and sending, with deadlines; answering pings, closing properly |
+//! | [`frames`] | the frames of WebSocket, without I/O |
 //! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
-//! | [`meter`] | counting frames below the WebSocket library |
+//! | [`meter`] | counting frames that are no whole message |
 //! | [`pace`] | when a slow client is too slow |
-//! | [`socket`] | writing with deadlines, closing properly |
 //! | [`dispatch`] | calls of the machine as calls of `service` |
 //! | [`sync`] | the sync after hello, cut into frames |
 //!
@@ -24,15 +25,16 @@
 
 mod charge;
 pub mod dispatch;
+mod frames;
 mod in_flight;
 pub mod machine;
 mod meter;
 mod open;
 mod order;
 mod pace;
-pub mod reading;
+mod reading;
 mod silence;
-pub mod socket;
+mod socket;
 mod stranger;
 mod sync;
 pub mod task;
@@ -44,6 +46,7 @@ mod writing;
 use std::{sync::Arc, time::Duration};
 
 use protocol::MemberId;
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -123,4 +126,10 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Cancelled when the server is going to stop.
     pub shutdown: CancellationToken,
+}
+
+impl Context {
+    fn now(&self) -> machine::Moment {
+        machine::Moment { instant: Instant::now(), time: self.clock.now() }
+    }
 }

@@ -1,32 +1,41 @@
 //! A signed-in connection at work: what it hears, what it is asked to send, and its timer.
 //!
-//! Round and round: everything that is queued goes out with one flush; then it waits for more to send, something to
-//! read, or its timer. What has arrived is read to its end before anything is answered.
+//! Step by step: what is queued, what has arrived and what is due is done, and what there is to be said goes out together.
+//! All of that is one plain function without a future of its own ([`AtWork::poll_step`]), because there is a connection for
+//! every idle client, and because a step nearly always ends where it began: waiting for the next. What has to wait for
+//! something else, a socket that is full or requests that are to be finished, does so in a future that is made for it.
 
-use std::{collections::VecDeque, convert::Infallible, pin::Pin, sync::Arc};
-
-use futures_util::FutureExt as _;
-use protocol::CloseCode;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, timeout_at},
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::poll_fn,
+    ops::ControlFlow,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
 };
-use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::{
+    Context,
     charge::Charge,
     dispatch,
-    machine::{Action, Machine},
+    machine::{Action, Machine, Moment},
+    socket::Heard,
     stranger::Farewell,
     sync,
-    transport::{End, Heard, Transport, heard},
+    transport::{End, Transport},
 };
 use crate::{
     hub::{Close, Connection, Delivery, Frame},
     service::catch_up::{CatchUp, Start},
 };
+use protocol::CloseCode;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, timeout_at},
+};
 
-/// Frames read before what they ask for is answered.
+/// Messages read before what they ask for is answered.
 const READ_BUDGET: usize = 64;
 
 /// Rounds of a sync: with more, a client takes less than what goes on in its conversations.
@@ -50,6 +59,22 @@ impl Open {
         let actions = vec![Action::Say(welcome)];
         Self { connection, machine, actions, charge: Charge::default() }
     }
+
+    /// A text frame came.
+    fn text(&mut self, now: Moment, text: &str, context: &Context) {
+        if let Err(failure) = self.charge.frame(|| context.frames.check(&self.connection.member)) {
+            return self.machine.too_much(now, text, failure, &mut self.actions);
+        }
+        match self.machine.text(now, text, &mut self.actions) {
+            Some(frame) => {
+                if frame.is_mark {
+                    self.charge.was_mark();
+                }
+                context.metrics.frame_received(frame.index);
+            }
+            None => context.metrics.frame_invalid(),
+        }
+    }
 }
 
 /// A signed-in connection at work.
@@ -58,97 +83,146 @@ pub(super) struct AtWork<'a, S> {
     pub(super) open: &'a mut Open,
 }
 
+/// What a step could not do without waiting.
+struct Rest {
+    /// What is to be said, as far as the socket has not taken it.
+    frames: VecDeque<Frame>,
+    ended: Option<Ended>,
+}
+
+/// How a step ended the connection.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// There is nobody to say anything to.
+    Alone(End),
+    /// What there is to be said is sent before.
+    Close(Close),
+    /// What is under way is finished before.
+    CloseWhenDone(Close),
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
     /// Works until the connection ends.
     pub(super) async fn run(&mut self, mut timer: Pin<&mut Sleep>) -> Result<Infallible, End> {
         loop {
-            // Deadlines mostly move away, and then the timer need not be touched: it finds out when it fires.
-            let deadline = self.open.machine.deadline();
-            if deadline < timer.deadline() {
-                timer.as_mut().reset(deadline);
-            }
-            tokio::select! {
-                () = self.transport.outbox.ready() => self.send_queued().await?,
-                message = self.transport.socket.next(), if self.open.machine.can_read() => self.hear(message).await?,
-                () = timer.as_mut() => {
-                    // What has arrived counts, although the timer was looked at first.
-                    let waiting = if self.open.machine.can_read() { self.transport.socket.next().now_or_never() } else { None };
-                    if let Some(message) = waiting {
-                        self.hear(message).await?;
-                    }
-                    let now = Instant::now();
-                    self.open.machine.tick(now, &mut self.open.actions);
-                    self.act().await?;
-                    timer.as_mut().reset(self.open.machine.deadline().max(now));
-                }
-            }
-        }
-    }
-
-    /// Reads what has arrived, and does what it asks for.
-    async fn hear(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
-        self.transport.outbox.attend();
-        let end = self.read(first);
-        // What came before the end is done even so: a message that arrived is sent.
-        let acted = self.act().await;
-        end?;
-        if let Err(End::Close(close)) = acted {
+            let rest = poll_fn(|context| self.poll_steps(context, timer.as_mut())).await;
             // Boxed, as is all that is seldom needed.
-            Box::pin(self.finish_requests(close)).await?;
+            Box::pin(self.finish_step(rest)).await?;
         }
-        acted
     }
 
-    /// Reads a message and whatever else has arrived with it.
-    fn read(&mut self, first: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
-        self.message(first)?;
-        for _ in 0..READ_BUDGET {
-            if !self.open.machine.can_read() {
-                break;
+    /// Does step after step until nothing is to be done; ready if something is left that has to wait.
+    fn poll_steps(&mut self, context: &mut task::Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Box<Rest>> {
+        loop {
+            let mut frames = VecDeque::new();
+            let stepped = self.poll_step(context, timer.as_mut(), &mut frames);
+            let ended = match stepped {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ended @ Some(Ended::Alone(_))) => ended,
+                Poll::Ready(ended) => match self.transport.poll_send(context, &mut frames) {
+                    Poll::Ready(Ok(())) if ended.is_none() => continue,
+                    Poll::Ready(Ok(())) | Poll::Pending => ended,
+                    Poll::Ready(Err(end)) => Some(Ended::Alone(end)),
+                },
+            };
+            return Poll::Ready(Box::new(Rest { frames, ended }));
+        }
+    }
+
+    /// Does what is queued, what has arrived, and what is due; ready if there was any of it. What is to be said goes to
+    /// `frames`.
+    fn poll_step(
+        &mut self,
+        context: &mut task::Context<'_>,
+        mut timer: Pin<&mut Sleep>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Poll<Option<Ended>> {
+        let mut stepped = Poll::Pending;
+        if let Poll::Ready((queued, order)) = self.transport.outbox.poll_take(context) {
+            let close = self.forward(queued, frames).map(Ended::Close);
+            if let Some(ended) = close.or(order.map(Ended::CloseWhenDone)) {
+                return Poll::Ready(Some(ended));
             }
-            match self.transport.socket.next().now_or_never() {
-                Some(message) => self.message(message)?,
-                None => break,
+            stepped = Poll::Ready(None);
+        }
+        if let Poll::Ready(end) = self.poll_hear(context) {
+            // What came before the end is done even so: a message that arrived is sent.
+            let close = self.act(frames).map(Ended::CloseWhenDone);
+            if let Some(ended) = end.map(Ended::Alone).or(close) {
+                return Poll::Ready(Some(ended));
+            }
+            stepped = Poll::Ready(None);
+        }
+        // Deadlines mostly move away, and then the timer need not be touched: it finds out when it fires.
+        let deadline = self.open.machine.deadline();
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        if timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            self.open.machine.tick(now, &mut self.open.actions);
+            timer.as_mut().reset(self.open.machine.deadline().max(now));
+            stepped = Poll::Ready(self.act(frames).map(Ended::Close));
+        }
+        stepped
+    }
+
+    /// Waits for what a step has left.
+    async fn finish_step(&mut self, rest: Box<Rest>) -> Result<(), End> {
+        let Rest { frames, ended } = *rest;
+        if let Some(Ended::Alone(end)) = ended {
+            return Err(end);
+        }
+        self.transport.send_rest(frames).await?;
+        match ended {
+            None | Some(Ended::Alone(_)) => Ok(()),
+            Some(Ended::Close(close)) => Err(End::Close(close)),
+            Some(Ended::CloseWhenDone(close)) => {
+                self.finish_requests(close).await?;
+                Err(End::Close(close))
             }
         }
-        Ok(())
     }
 
-    fn message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<(), End> {
-        match heard(message)? {
-            Heard::Text(text) => self.text(&text),
-            Heard::Violation(code) => self.open.machine.violation(code, &mut self.open.actions),
-            Heard::Nothing => {}
+    /// Reads what has arrived. Ready if there was anything, with the end of the connection if that came.
+    fn poll_hear(&mut self, context: &mut task::Context<'_>) -> Poll<Option<End>> {
+        if !self.open.machine.can_read() {
+            return Poll::Pending;
         }
-        Ok(())
-    }
-
-    fn text(&mut self, text: &str) {
-        self.transport.received += 1;
-        let (now, context, member) = (self.transport.now(), &self.transport.context, self.open.connection.member);
-        if let Err(failure) = self.open.charge.frame(|| context.frames.check(&member)) {
-            return self.open.machine.too_much(now, text, failure, &mut self.open.actions);
-        }
-        match self.open.machine.text(now, text, &mut self.open.actions) {
-            Some(frame) => {
-                if frame.is_mark {
-                    self.open.charge.was_mark();
+        let Transport { socket, received, context: shared, .. } = &mut *self.transport;
+        let open = &mut *self.open;
+        let (mut heard, mut end, mut now) = (0, None, None);
+        let read = socket.poll_hear(context, |what| {
+            heard += 1;
+            match what {
+                Heard::Text(text) => {
+                    *received = received.saturating_add(1);
+                    open.text(*now.get_or_insert_with(|| shared.now()), text, shared);
                 }
-                context.metrics.frame_received(frame.index);
+                Heard::Violation(code) => open.machine.violation(code, &mut open.actions),
+                Heard::Nothing => {}
+                Heard::Left => end = Some(End::Left),
+                Heard::Gone => end = Some(End::Gone),
             }
-            None => context.metrics.frame_invalid(),
-        }
+            if heard < READ_BUDGET && open.machine.can_read() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        if read.is_pending() && heard == 0 { Poll::Pending } else { Poll::Ready(end) }
     }
 
-    /// Does what the state machine wants. Frames go out together.
-    async fn act(&mut self) -> Result<(), End> {
-        let mut frames = VecDeque::new();
+    /// Does what the state machine wants; what it wants to say goes to `frames`. Returns the order to close, if there is one.
+    fn act(&mut self, frames: &mut VecDeque<Frame>) -> Option<Close> {
         let mut close = None;
         for action in std::mem::take(&mut self.open.actions) {
             match action {
                 Action::Say(frame) => frames.push_back(frame),
                 Action::Close(order) => close = Some(order),
                 Action::Call(ticket, call) => {
+                    // Its answer is looked for before this task waits again.
+                    self.transport.outbox.attend();
                     let Open { connection, machine, .. } = &mut *self.open;
                     dispatch::dispatch(&self.transport.context, connection, machine, ticket, call);
                 }
@@ -157,86 +231,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 }
             }
         }
-        self.transport.send(frames).await?;
-        close.map_or(Ok(()), |order| Err(End::Close(order)))
+        close
     }
 
-    /// Sends the sync, part by part: the next one is read when this one has gone. What there is to be said before, `welcome`,
-    /// goes out with the first part, and a sync that is one small part in one piece with it.
-    pub(super) async fn catch_up(&mut self, start: Start) -> Result<(), End> {
-        let (context, member) = (Arc::clone(&self.transport.context), self.open.connection.member);
-        let mut catch_up = CatchUp::new(member, start);
-        let mut rounds = 0;
-        loop {
-            let part = match catch_up.next(&context.messaging).await {
-                Ok(part) => part,
-                Err(failure) => {
-                    self.act().await?;
-                    return Err(self.transport.refuse(Farewell::new(None, failure)).await);
-                }
-            };
-            let ends_round = part.ends_round;
-            let mut frames = sync::frames(member, part, &context.messaging);
-            let is_small = frames.iter().map(Frame::len).sum::<usize>() <= SMALL_SYNC_BYTES;
-            if !(ends_round && is_small) {
-                self.act().await?;
-                self.transport.send_sync(std::mem::take(&mut frames)).await?;
-            }
-            if !ends_round {
-                continue;
-            }
-            match catch_up.done() {
-                Some(done) if self.transport.outbox.end_sync() => {
-                    self.open.connection.synced_in(done.place.epoch);
-                    frames.push_back(sync::done(member, done, &context.messaging));
-                    self.open.actions.extend(frames.drain(..).map(Action::Say));
-                    self.act().await?;
-                    self.open.machine.synced(Instant::now());
-                    return Ok(());
-                }
-                _ if rounds >= ROUNDS_MAX => return Err(End::Close(Close::with(CloseCode::SlowConsumer))),
-                _ => {
-                    rounds += 1;
-                    self.act().await?;
-                    self.transport.send_sync(frames).await?;
-                    self.transport.outbox.begin_sync();
-                    catch_up.again();
-                }
-            }
-        }
-    }
-
-    /// Sends everything that is queued, and closes if that is the order.
-    async fn send_queued(&mut self) -> Result<(), End> {
-        let closing = self.transport.outbox.closing();
-        self.forward().await?;
-        let Some(close) = closing else { return Ok(()) };
-        Box::pin(self.finish_requests(close)).await?;
-        Err(End::Close(close))
-    }
-
-    /// Before a close: what is under way is finished and answered, unless the client does not take it anyway.
-    async fn finish_requests(&mut self, close: Close) -> Result<(), End> {
-        let patience = Instant::now() + self.transport.context.timing.close;
-        while self.open.machine.is_busy() && close.code != CloseCode::SlowConsumer {
-            let outbox = Arc::clone(&self.transport.outbox);
-            let further = async {
-                outbox.filled().await;
-                self.forward().await
-            };
-            match timeout_at(patience, further).await {
-                Ok(sent) => sent?,
-                Err(_) => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends everything that is queued, in its order: a pong must not overtake the events before it.
-    async fn forward(&mut self) -> Result<(), End> {
-        let now = self.transport.now();
-        let queued = self.transport.outbox.take();
-        let mut frames = VecDeque::with_capacity(queued.len());
+    /// Everything that is queued, in its order: a pong must not overtake the events before it. Returns the order to close, if
+    /// an answer makes one necessary.
+    fn forward(&mut self, queued: VecDeque<Delivery>, frames: &mut VecDeque<Frame>) -> Option<Close> {
+        let now = self.transport.context.now();
         for delivery in queued {
             match delivery {
                 Delivery::Event(frame) => frames.push_back(frame),
@@ -251,7 +252,79 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 }
             }
         }
+        self.act(frames)
+    }
+
+    /// Does what the state machine wants, and sends what it says.
+    async fn act_and_send(&mut self) -> Result<(), End> {
+        let mut frames = VecDeque::new();
+        let close = self.act(&mut frames);
         self.transport.send(frames).await?;
-        self.act().await
+        close.map_or(Ok(()), |order| Err(End::Close(order)))
+    }
+
+    /// Sends the sync, part by part: the next one is read when this one has gone. What there is to be said before, `welcome`,
+    /// goes out with the first part, and a sync that is one small part in one piece with it.
+    pub(super) async fn catch_up(&mut self, start: Start) -> Result<(), End> {
+        let (context, member) = (Arc::clone(&self.transport.context), self.open.connection.member);
+        let mut catch_up = CatchUp::new(member, start);
+        let mut rounds = 0;
+        loop {
+            let part = match catch_up.next(&context.messaging).await {
+                Ok(part) => part,
+                Err(failure) => {
+                    self.act_and_send().await?;
+                    return Err(self.transport.refuse(Farewell::new(None, failure)).await);
+                }
+            };
+            let ends_round = part.ends_round;
+            let mut frames = sync::frames(member, part, &context.messaging);
+            let is_small = frames.iter().map(Frame::len).sum::<usize>() <= SMALL_SYNC_BYTES;
+            if !(ends_round && is_small) {
+                self.act_and_send().await?;
+                self.transport.send_sync(std::mem::take(&mut frames)).await?;
+            }
+            if !ends_round {
+                continue;
+            }
+            match catch_up.done() {
+                Some(done) if self.transport.outbox.end_sync() => {
+                    self.open.connection.synced_in(done.place.epoch);
+                    frames.push_back(sync::done(member, done, &context.messaging));
+                    self.open.actions.extend(frames.drain(..).map(Action::Say));
+                    self.act_and_send().await?;
+                    self.open.machine.synced(Instant::now());
+                    return Ok(());
+                }
+                _ if rounds >= ROUNDS_MAX => return Err(End::Close(Close::with(CloseCode::SlowConsumer))),
+                _ => {
+                    rounds += 1;
+                    self.act_and_send().await?;
+                    self.transport.send_sync(frames).await?;
+                    self.transport.outbox.begin_sync();
+                    catch_up.again();
+                }
+            }
+        }
+    }
+
+    /// Before a close: what is under way is finished and answered, unless the client does not take it anyway.
+    async fn finish_requests(&mut self, close: Close) -> Result<(), End> {
+        let patience = Instant::now() + self.transport.context.timing.close;
+        while self.open.machine.is_busy() && close.code != CloseCode::SlowConsumer {
+            let outbox = Arc::clone(&self.transport.outbox);
+            let further = async {
+                outbox.filled().await;
+                let mut frames = VecDeque::new();
+                let close = self.forward(outbox.take(), &mut frames);
+                self.transport.send(frames).await?;
+                close.map_or(Ok(()), |order| Err(End::Close(order)))
+            };
+            match timeout_at(patience, further).await {
+                Ok(sent) => sent?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// Until when the next frame has to come.
 #[derive(Debug)]
 pub(super) struct Silence {
-    /// How long the other side may be silent.
-    allowed: Duration,
+    /// How long the other side may be silent, in milliseconds: half as large as a duration.
+    allowed_ms: u32,
     due: Instant,
     /// No frame came until shortly before: what waits in the socket is read before the connection is given up.
     last_look: bool,
@@ -17,7 +17,8 @@ pub(super) struct Silence {
 impl Silence {
     /// The first frame has to come within `first`.
     pub(super) fn new(first: Duration, allowed: Duration, now: Instant) -> Self {
-        Self { allowed, due: now + before_last_look(first), last_look: false }
+        let allowed_ms = u32::try_from(allowed.as_millis()).unwrap_or(u32::MAX);
+        Self { allowed_ms, due: now + before_last_look(first), last_look: false }
     }
 
     /// When [`Self::is_over`] is to be asked.
@@ -27,7 +28,7 @@ impl Silence {
 
     /// A frame came.
     pub(super) fn heard(&mut self, now: Instant) {
-        self.due = now + before_last_look(self.allowed);
+        self.due = now + before_last_look(self.allowed());
         self.last_look = false;
     }
 
@@ -40,8 +41,12 @@ impl Silence {
             return true;
         }
         // If the whole process stood still, this is late, and the frames that came in time are not read yet.
-        self.due = now + last_look(self.allowed);
+        self.due = now + last_look(self.allowed());
         false
+    }
+
+    fn allowed(&self) -> Duration {
+        Duration::from_millis(self.allowed_ms.into())
     }
 }
 

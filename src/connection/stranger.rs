@@ -19,7 +19,7 @@ pub(super) struct Greeting {
     /// The id of the request.
     pub(super) id: Option<RequestId>,
     /// The request.
-    pub(super) hello: Box<Hello>,
+    pub(super) hello: Hello,
 }
 
 /// The end of a connection that cannot be served: what is said last, and how it closes.
@@ -70,7 +70,7 @@ impl Stranger {
 /// The first text frame of a connection, decoded.
 pub(super) fn first_frame(request: Result<Request, DecodeError>) -> Result<Greeting, Farewell> {
     match request {
-        Ok(Request { id, frame: ClientFrame::Hello(hello) }) => Ok(Greeting { id, hello: Box::new(hello) }),
+        Ok(Request { id, frame: ClientFrame::Hello(hello) }) => Ok(Greeting { id, hello }),
         Ok(Request { id, .. }) => Err(Farewell::new(id.as_ref(), ErrorCode::HelloRequired.into())),
         Err(bad) => Err(Farewell { frame: decode_error(bad), close: Close::with(CloseCode::NotTheProtocol) }),
     }

@@ -1,18 +1,23 @@
 //! What a connection has from its first moment to its last, whoever is at the other end.
 
-use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::IpAddr,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
 use protocol::CloseCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, timeout},
 };
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::{
     Context,
-    machine::Moment,
-    socket::{Gone, Socket, close_code},
+    socket::{Gone, Socket},
     stranger::Farewell,
 };
 use crate::{
@@ -31,29 +36,6 @@ pub(super) enum End {
     Gone,
 }
 
-/// A message of the WebSocket library.
-pub(super) enum Heard {
-    /// A frame of the protocol, or what poses as one.
-    Text(Utf8Bytes),
-    /// What no client of this protocol sends.
-    Violation(CloseCode),
-    /// What the library answers itself.
-    Nothing,
-}
-
-/// What came.
-pub(super) fn heard(message: Option<Result<Message, tungstenite::Error>>) -> Result<Heard, End> {
-    match message {
-        Some(Ok(Message::Text(text))) => Ok(Heard::Text(text)),
-        Some(Ok(Message::Binary(_))) => Ok(Heard::Violation(CloseCode::UnsupportedData)),
-        // The library answers pings of the WebSocket layer; they do not count as heartbeats.
-        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(Heard::Nothing),
-        Some(Ok(Message::Close(_))) => Err(End::Left),
-        None => Err(End::Gone),
-        Some(Err(error)) => close_code(&error).map(Heard::Violation).ok_or(End::Gone),
-    }
-}
-
 /// The socket, and what belongs to it.
 pub(super) struct Transport<S> {
     pub(super) socket: Socket<S>,
@@ -63,17 +45,13 @@ pub(super) struct Transport<S> {
     pub(super) peer: IpAddr,
     pub(super) started: Instant,
     /// Text frames.
-    pub(super) received: u64,
+    pub(super) received: u32,
     /// Frames.
-    pub(super) sent: u64,
+    pub(super) sent: u32,
     pub(super) context: Arc<Context>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
-    pub(super) fn now(&self) -> Moment {
-        Moment { instant: Instant::now(), time: self.context.clock.now() }
-    }
-
     /// Says why a connection cannot be served.
     pub(super) async fn refuse(&mut self, Farewell { frame, close }: Farewell) -> End {
         match self.send(VecDeque::from([frame])).await {
@@ -82,20 +60,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         }
     }
 
-    /// Writes frames and flushes once; does nothing if there are none. Once the connection is to close, what is left of
-    /// them has only so much time.
+    /// Writes frames; does nothing if there are none.
     pub(super) async fn send(&mut self, mut frames: VecDeque<Frame>) -> Result<(), End> {
-        if frames.is_empty() {
-            return Ok(());
+        match poll_fn(|context| Poll::Ready(self.poll_send(context, &mut frames))).await {
+            Poll::Ready(sent) => sent,
+            // Boxed, as is all that is seldom needed.
+            Poll::Pending => Box::pin(self.send_rest(frames)).await,
         }
-        self.sent += u64::try_from(frames.len()).unwrap_or(u64::MAX);
+    }
+
+    /// Writes as much of these frames as the socket takes; the rest is for [`Self::send_rest`].
+    pub(super) fn poll_send(
+        &mut self,
+        context: &mut task::Context<'_>,
+        frames: &mut VecDeque<Frame>,
+    ) -> Poll<Result<(), End>> {
+        if frames.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.sent = self.sent.saturating_add(u32::try_from(frames.len()).unwrap_or(u32::MAX));
+        self.socket.poll_send(context, frames, &self.context.metrics).map_err(|_| End::Gone)
+    }
+
+    /// Writes what [`Self::poll_send`] has begun or left. Once the connection is to close, it has only so much time.
+    pub(super) async fn send_rest(&mut self, mut frames: VecDeque<Frame>) -> Result<(), End> {
+        let Context { timing, metrics, .. } = &*self.context;
         tokio::select! {
             biased;
-            written = self.socket.send(&mut frames) => written.map_err(|gone| match gone {
+            written = self.socket.send(&mut frames, timing, metrics) => written.map_err(|gone| match gone {
                 Gone::Closed => End::Gone,
                 Gone::TooSlow => End::Close(Close::with(CloseCode::SlowConsumer)),
             }),
-            close = given_up(&self.outbox, self.context.timing.close) => Err(End::Close(close)),
+            close = given_up(&self.outbox, timing.close) => Err(End::Close(close)),
         }
     }
 

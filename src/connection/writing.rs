@@ -1,8 +1,7 @@
 //! Writing through a buffer that all connections of a thread share.
 //!
-//! The counterpart of [`super::reading`]: the WebSocket library would keep a buffer as large as the largest burst that it
-//! ever wrote, for each connection and for ever. So frames are put together in one buffer for each thread and handed to
-//! the kernel from there; only what it does not take at once waits in an allocation of the connection's own.
+//! The counterpart of [`super::reading`]: frames are put together in one buffer for each thread and handed to the kernel from
+//! there; only what it does not take at once waits in an allocation of the connection's own.
 
 use std::{
     cell::RefCell,
@@ -13,31 +12,38 @@ use std::{
 };
 
 use tokio::io::AsyncWrite;
-use tokio_tungstenite::tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Data, OpCode},
-};
 
+use super::frames;
 use crate::hub::Frame;
 
 /// Bytes written together before the first of them go out.
 const SHARED: usize = 16 * 1024;
+/// Bytes of pongs that may wait while the socket takes none. Of more, only the newest is sent (RFC 6455, section 5.5.3).
+const PONGS_MAX: usize = 4 * 1024;
+
+/// The first byte of a frame that is whole, as all of ours are.
+const LAST: u8 = 0x80;
+const TEXT: u8 = 0x1;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Every frame of ours: whole, text, and not masked, as a server's are.
-const HEADER: FrameHeader =
-    FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode: OpCode::Data(Data::Text), mask: None };
-
-/// What was begun and not taken by the kernel yet.
+/// What was not taken by the kernel yet.
 #[derive(Default)]
 pub(super) struct Writing {
-    rest: Vec<u8>,
-    taken: usize,
+    waiting: Option<Box<Waiting>>,
     /// Bytes that the kernel has taken in all, modulo what the number holds.
     total: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// What was begun, from `taken` on.
+    begun: Vec<u8>,
+    taken: usize,
+    /// What goes out after it, before any other frame: pongs, and what is said last.
+    next: Vec<u8>,
 }
 
 impl Writing {
@@ -48,24 +54,54 @@ impl Writing {
 
     /// Bytes that are kept because the stream did not take them.
     pub(super) fn unwritten(&self) -> usize {
-        self.rest.len()
+        self.waiting.as_ref().map_or(0, |waiting| waiting.begun.len())
     }
 
-    /// Writes what is left of earlier frames.
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_none()
+    }
+
+    /// Answers a ping.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        let next = &mut self.waiting.get_or_insert_default().next;
+        if next.len() + payload.len() > PONGS_MAX {
+            next.clear();
+        }
+        put(frames::PONG, payload, next);
+    }
+
+    /// Says something last, before a close frame with this payload.
+    pub(super) fn close(&mut self, last: Option<&str>, payload: &[u8]) {
+        let next = &mut self.waiting.get_or_insert_default().next;
+        if let Some(text) = last {
+            put(TEXT, text.as_bytes(), next);
+        }
+        put(frames::CLOSE, payload, next);
+    }
+
+    /// Writes what was begun, and what goes out before any other frame.
     ///
     /// # Errors
     /// When the stream is broken.
-    pub(super) fn poll_rest<S: AsyncWrite + Unpin>(
+    pub(super) fn poll_waiting<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.rest.get(self.taken..).filter(|rest| !rest.is_empty()) {
+        while let Some(waiting) = &mut self.waiting {
+            if waiting.taken >= waiting.begun.len() {
+                if waiting.next.is_empty() {
+                    self.waiting = None;
+                    break;
+                }
+                (waiting.begun, waiting.taken) = (std::mem::take(&mut waiting.next), 0);
+            }
+            let rest = waiting.begun.get(waiting.taken..).unwrap_or_default();
             let count = written(ready!(Pin::new(&mut *stream).poll_write(context, rest))?)?;
-            self.taken += count;
+            waiting.taken += count;
             self.total = self.total.wrapping_add(count);
         }
-        (self.rest, self.taken) = (Vec::new(), 0);
         Poll::Ready(Ok(()))
     }
 
@@ -81,7 +117,7 @@ impl Writing {
         begun: impl Fn(&Frame),
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_rest(stream, context))?;
+            ready!(self.poll_waiting(stream, context))?;
             if frames.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -91,7 +127,7 @@ impl Writing {
                     && let Some(frame) = frames.pop_front()
                 {
                     begun(&frame);
-                    put(&frame, buffer)?;
+                    put(TEXT, frame.text().as_bytes(), buffer);
                 }
                 let mut taken = 0;
                 while let Some(rest) = buffer.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -102,7 +138,7 @@ impl Writing {
                             self.total = self.total.wrapping_add(count);
                         }
                         Poll::Pending => {
-                            self.rest = rest.to_vec();
+                            self.waiting.get_or_insert_default().begun = rest.to_vec();
                             break;
                         }
                     }
@@ -116,11 +152,21 @@ impl Writing {
     }
 }
 
-fn put(frame: &Frame, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let length = u64::try_from(frame.len()).unwrap_or(u64::MAX);
-    HEADER.format(length, buffer).map_err(io::Error::other)?;
-    buffer.extend_from_slice(frame.text().as_bytes());
-    Ok(())
+/// Puts a frame into a buffer: whole and not masked, as a server's are (RFC 6455, section 5.2).
+fn put(opcode: u8, payload: &[u8], buffer: &mut Vec<u8>) {
+    buffer.push(LAST | opcode);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(length @ 0..126), _) => buffer.push(length),
+        (_, Ok(length)) => {
+            buffer.push(126);
+            buffer.extend_from_slice(&length.to_be_bytes());
+        }
+        _ => {
+            buffer.push(127);
+            buffer.extend_from_slice(&u64::try_from(payload.len()).unwrap_or(u64::MAX).to_be_bytes());
+        }
+    }
+    buffer.extend_from_slice(payload);
 }
 
 /// A stream that takes nothing and is not full is broken.
@@ -166,6 +212,6 @@ mod tests {
         let mut writing = Writing::default();
         poll_fn(|context| writing.poll_frames(&mut near, context, &mut frames, |_| ())).await.unwrap();
         assert_eq!(reading.await.unwrap(), sent);
-        assert_eq!(writing.rest.capacity(), 0, "nothing is kept once everything is written");
+        assert!(writing.is_empty(), "nothing is kept once everything is written");
     }
 }

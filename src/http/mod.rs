@@ -133,10 +133,12 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
-        // Innermost, so that an answer is charged before it is compressed: that is done while it is read.
-        .layer(middleware::from_fn_with_state(state.clone(), charge::charge))
-        .layer(middleware::from_fn_with_state(state.clone(), detach::detach))
-        .layer(middleware::from_fn_with_state(state.clone(), limits::limit));
+        .layer((
+            middleware::from_fn_with_state(state.clone(), limits::limit),
+            middleware::from_fn_with_state(state.clone(), detach::detach),
+            // Innermost, so that an answer is charged before it is compressed: that is done while it is read.
+            middleware::from_fn_with_state(state.clone(), charge::charge),
+        ));
     around(router, state, proxies)
 }
 
@@ -150,28 +152,29 @@ pub fn refusing(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     around(router.fallback(refuse), state, proxies)
 }
 
-/// What every answer has around it.
+/// What every answer has around it, the outermost first. All in one layer: the router has a box around each, which it
+/// clones for every request with all that are in it.
 fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> Router {
     router
-        .layer(middleware::from_fn_with_state(state.clone(), observe::observe))
-        // Whoever asks decides how often: brotli at its usual level takes five times as long as the answer itself.
-        .layer(
+        .layer((
+            middleware::from_fn_with_state(state.clone(), request_id::identify),
+            middleware::from_fn_with_state(proxies, address::resolve),
+            // What members say to each other stays out of caches; what may be kept says so itself.
+            safe(header::CACHE_CONTROL, "no-store"),
+            // Pages that show something have a policy of their own.
+            safe(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+            safe(header::REFERRER_POLICY, "no-referrer"),
+            safe(header::X_FRAME_OPTIONS, "DENY"),
+            safe(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            // Answered by the layer after it, whatever they ask about.
+            middleware::from_fn_with_state(state.clone(), limits::limit_preflights),
+            cors(&state.origins),
+            // Whoever asks decides how often: brotli at its usual level takes five times as long as the answer itself.
             CompressionLayer::new()
                 .quality(CompressionLevel::Fastest)
                 .compress_when(SizeAbove::new(COMPRESSED_FROM).and(is_json)),
-        )
-        .layer(cors(&state.origins))
-        // Answered by the layer before, whatever they ask about.
-        .layer(middleware::from_fn_with_state(state.clone(), limits::limit_preflights))
-        .layer(safe(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(safe(header::X_FRAME_OPTIONS, "DENY"))
-        .layer(safe(header::REFERRER_POLICY, "no-referrer"))
-        // Pages that show something have a policy of their own.
-        .layer(safe(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-        // What members say to each other stays out of caches; what may be kept says so itself.
-        .layer(safe(header::CACHE_CONTROL, "no-store"))
-        .layer(middleware::from_fn_with_state(proxies, address::resolve))
-        .layer(middleware::from_fn_with_state(state.clone(), request_id::identify))
+            middleware::from_fn_with_state(state.clone(), observe::observe),
+        ))
         .with_state(state)
 }
 

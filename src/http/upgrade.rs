@@ -11,14 +11,10 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use protocol::{ErrorCode, SUBPROTOCOL};
 use tokio::{net::TcpStream, time::Instant};
-use tokio_tungstenite::{WebSocketStream, tungstenite::handshake::server::create_response};
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{AppState, extract::Peer, progress::Progress};
-use crate::{
-    admission::Place,
-    connection::{self, reading::Reading, socket},
-    failure::Failure,
-};
+use crate::{admission::Place, connection, failure::Failure};
 
 /// The WebSocket, with the subprotocol `membersbook.v1`.
 ///
@@ -58,13 +54,13 @@ pub async fn upgrade(
         return Err(Failure::overloaded().into_response());
     }
     let context = Arc::clone(&state.connection);
+    // Boxed, and made outside of the task: what is only passed on would take its room in the future of every idle connection.
+    let opening = Box::pin(async move {
+        let stream = websocket(upgrading, peer).await?;
+        Some(connection::task::open(stream, peer, Some(place), context))
+    });
     // The task of the connection, from here to its end. It keeps its place among the connections.
     state.connection.tasks.spawn(async move {
-        // Boxed: what is only passed on would take its room in the future of every idle connection.
-        let opening = Box::pin(async move {
-            let stream = websocket(upgrading, peer).await?;
-            Some(connection::task::open(stream, peer, Some(place), context))
-        });
         if let Some(task) = opening.await {
             task.run_to_end().await;
         }
@@ -76,8 +72,9 @@ pub async fn upgrade(
     Ok(response)
 }
 
-/// The WebSocket over an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on.
-async fn websocket(upgrading: OnUpgrade, peer: IpAddr) -> Option<WebSocketStream<Reading<TcpStream>>> {
+/// The socket of an upgraded connection, taken out of hyper's boxes: it is the bare socket from now on. With what was read
+/// from it already.
+async fn websocket(upgrading: OnUpgrade, peer: IpAddr) -> Option<(TcpStream, Vec<u8>)> {
     let upgraded = match upgrading.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -89,10 +86,8 @@ async fn websocket(upgrading: OnUpgrade, peer: IpAddr) -> Option<WebSocketStream
         tracing::error!("an upgraded connection is not a TCP socket");
         return None;
     };
-    let (stream, early) = (io.into_inner().into_inner(), read_buf.to_vec());
-    // The view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
-    drop(read_buf);
-    Some(socket::accept(stream, early).await)
+    // A copy: the view of the early bytes keeps the whole of hyper's buffer for as long as it lives.
+    Some((io.into_inner().into_inner(), read_buf.to_vec()))
 }
 
 /// A page of another site must not open a socket as somebody who happens to look at it (RFC 6455, section 10.2). Apps

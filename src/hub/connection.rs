@@ -2,7 +2,10 @@
 
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
@@ -10,7 +13,7 @@ use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
 use super::{Outbox, Watched};
 use crate::position::Epoch;
 
-/// A signed-in connection.
+/// A signed-in connection. Small, because there is one for every idle client.
 pub struct Connection {
     /// Its id.
     pub id: ConnectionId,
@@ -24,18 +27,26 @@ pub struct Connection {
     pub outbox: Arc<Outbox>,
     /// The address that it was opened from, if it is known.
     pub from: Option<IpAddr>,
-    /// In which epoch of the store its sync was made.
-    synced: OnceLock<Epoch>,
-    /// Whom it watches; nothing once it has ended.
-    watching: Mutex<Option<Watched>>,
+    /// The bytes of the epoch of the store in which its sync was made.
+    synced: AtomicU64,
+    watching: Mutex<Watching>,
+}
+
+/// Whom a connection watches.
+enum Watching {
+    /// It has never watched anybody.
+    Nobody,
+    Members(Box<Watched>),
+    /// It has ended.
+    Ended,
 }
 
 impl Connection {
     /// A connection that watches nobody.
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
-        let watching = Mutex::new(Some(Watched::default()));
-        Self { id, member, session, device, outbox, from: None, synced: OnceLock::new(), watching }
+        let (synced, watching) = (epoch_number(Epoch::NONE).into(), Watching::Nobody.into());
+        Self { id, member, session, device, outbox, from: None, synced, watching }
     }
 
     /// The same connection, opened from this address.
@@ -46,22 +57,52 @@ impl Connection {
 
     /// Keeps the epoch of the store in which the connection's sync was made.
     pub fn synced_in(&self, epoch: Epoch) {
-        self.synced.get_or_init(|| epoch);
+        self.synced.store(epoch_number(epoch), Ordering::Relaxed);
     }
 
     /// The epoch in which the sync was made; none before it.
     #[must_use]
     pub fn synced(&self) -> Epoch {
-        self.synced.get().copied().unwrap_or(Epoch::NONE)
+        Epoch(self.synced.load(Ordering::Relaxed).to_ne_bytes())
     }
 
     /// Changes whom the connection watches; `None` if it has ended. What is done inside is done before it ends.
     pub fn with_watching<T>(&self, change: impl FnOnce(&mut Watched) -> T) -> Option<T> {
-        self.watching.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(change)
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*watching, Watching::Nobody) {
+            *watching = Watching::Members(Box::default());
+        }
+        match &mut *watching {
+            Watching::Members(watched) => Some(change(watched)),
+            Watching::Nobody | Watching::Ended => None,
+        }
     }
 
     /// Ends the watching and returns whom it watched.
     pub fn end_watching(&self) -> Watched {
-        self.watching.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *watching, Watching::Ended) {
+            Watching::Members(watched) => *watched,
+            Watching::Nobody | Watching::Ended => Watched::default(),
+        }
+    }
+}
+
+fn epoch_number(Epoch(bytes): Epoch) -> u64 {
+    u64::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    /// There is one of each for every idle connection, and the allocator has room for 128 bytes and then for 160.
+    #[test]
+    fn what_is_known_of_an_idle_connection_is_small() {
+        let counts = 2 * size_of::<usize>();
+        let (connection, outbox) = (size_of::<Connection>() + counts, size_of::<Outbox>() + counts);
+        assert!(connection <= 128 && outbox <= 128, "{connection} {outbox}");
     }
 }

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use protocol::CloseCode;
@@ -50,10 +50,11 @@ pub struct OutboxLimits {
     pub bytes: usize,
 }
 
-/// What is to be sent on a connection.
+/// What is to be sent on a connection. Small, because there is one for every idle client.
 pub struct Outbox {
     state: Mutex<State>,
-    limits: OutboxLimits,
+    frames_max: u32,
+    bytes_max: u32,
     budget: Arc<Budget>,
 }
 
@@ -66,7 +67,7 @@ struct State {
     replies: usize,
     /// Bytes that were taken and are being written. Charged, as `bytes` are.
     held: usize,
-    close: Option<Close>,
+    close: Option<Box<Close>>,
     overflowed: bool,
     /// Its memory is needed: whatever is being written is given up.
     cut: bool,
@@ -77,11 +78,29 @@ struct State {
     waker: Option<Waker>,
 }
 
+impl State {
+    /// Attends, and takes everything that is queued. It is held until it was written.
+    fn take(&mut self) -> VecDeque<Delivery> {
+        self.waker = None;
+        self.held = std::mem::take(&mut self.bytes) + std::mem::take(&mut self.replies);
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Only the connection's own task waits, so there is one waker.
+    fn wait(&mut self, context: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            self.waker = Some(context.waker().clone());
+        }
+    }
+}
+
 impl Outbox {
     /// An empty outbox. Allocates its queue only while there is something in it.
     #[must_use]
     pub fn new(limits: OutboxLimits, budget: Arc<Budget>) -> Self {
-        Self { state: Mutex::default(), limits, budget }
+        let bound = |limit| u32::try_from(limit).unwrap_or(u32::MAX);
+        let (frames_max, bytes_max) = (bound(limits.frames), bound(limits.bytes));
+        Self { state: Mutex::default(), frames_max, bytes_max, budget }
     }
 
     /// Queues something. When there is no room, everything queued is dropped, and the connection is closed as a slow
@@ -106,7 +125,7 @@ impl Outbox {
             }
         }
         state.queue.push_back(delivery);
-        if state.queue.len() > self.limits.frames || state.bytes > self.limits.bytes {
+        if self.is_full(&state) {
             if state.syncing {
                 self.drop_queued(&mut state);
                 state.missed = true;
@@ -139,10 +158,15 @@ impl Outbox {
         self.wait(|state| state.cut).await;
     }
 
+    fn is_full(&self, state: &State) -> bool {
+        let exceeds = |count, max| u32::try_from(count).map_or(true, |count: u32| count > max);
+        exceeds(state.queue.len(), self.frames_max) || exceeds(state.bytes, self.bytes_max)
+    }
+
     fn overflow(&self, state: &mut State) {
         self.drop_queued(state);
         state.overflowed = true;
-        state.close.get_or_insert(Close::with(CloseCode::SlowConsumer));
+        state.close.get_or_insert_with(|| Box::new(Close::with(CloseCode::SlowConsumer)));
     }
 
     fn drop_queued(&self, state: &mut State) {
@@ -208,7 +232,7 @@ impl Outbox {
     /// Orders the connection to close after what is queued. The first order counts.
     pub fn close(&self, close: Close) {
         let mut state = self.lock();
-        state.close.get_or_insert(close);
+        state.close.get_or_insert_with(|| Box::new(close));
         wake(state);
     }
 
@@ -222,25 +246,26 @@ impl Outbox {
     #[must_use]
     pub fn take(&self) -> VecDeque<Delivery> {
         let mut state = self.lock();
-        state.waker = None;
         self.settle(&mut state);
-        state.held = std::mem::take(&mut state.bytes) + std::mem::take(&mut state.replies);
-        std::mem::take(&mut state.queue)
+        state.take()
     }
 
     /// The order to close, if there is one.
     #[must_use]
     pub fn closing(&self) -> Option<Close> {
-        self.lock().close
+        self.lock().close.as_deref().copied()
     }
 
-    /// Waits until something is queued or the connection is to close.
-    pub async fn ready(&self) {
-        self.wait(|state| {
-            self.settle(state);
-            state.close.is_some() || !state.queue.is_empty()
-        })
-        .await;
+    /// Takes everything that is queued, in its order, with the order to close; ready if there is any of it. What was taken
+    /// before is written.
+    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<(VecDeque<Delivery>, Option<Close>)> {
+        let mut state = self.lock();
+        self.settle(&mut state);
+        if state.queue.is_empty() && state.close.is_none() {
+            state.wait(context);
+            return Poll::Pending;
+        }
+        Poll::Ready((state.take(), state.close.as_deref().copied()))
     }
 
     /// Waits until something is queued, even if the connection is to close.
@@ -269,16 +294,13 @@ impl Outbox {
         .await;
     }
 
-    /// Only the connection's own task waits, so there is one waker.
     async fn wait(&self, until: impl Fn(&mut State) -> bool) {
         poll_fn(|context| {
             let mut state = self.lock();
             if until(&mut state) {
                 return Poll::Ready(());
             }
-            if !state.waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
-                state.waker = Some(context.waker().clone());
-            }
+            state.wait(context);
             Poll::Pending
         })
         .await;
@@ -333,14 +355,14 @@ mod tests {
     #[test]
     fn what_is_pushed_is_taken_in_order_and_wakes() {
         let outbox = outbox(10, 10_000);
-        let mut ready = spawn(outbox.ready());
+        let mut ready = spawn(poll_fn(|context| outbox.poll_take(context)));
         assert_pending!(ready.poll());
         outbox.push(event());
         let result = Ok(Some(ServerFrame::Okay(Okay::default()).into()));
         outbox.push(Delivery::Reply(Box::new(Reply { ticket: Ticket(1), result })));
         assert!(ready.is_woken());
-        assert_ready!(ready.poll());
-        let taken = outbox.take();
+        let (taken, close) = assert_ready!(ready.poll());
+        assert_eq!(close, None);
         assert!(matches!(taken[0], Delivery::Event(_)));
         assert!(matches!(taken[1], Delivery::Reply(_)));
         assert!(outbox.take().is_empty());
@@ -440,7 +462,7 @@ mod tests {
         outbox.close(Close::with(CloseCode::GoingAway));
         assert_eq!(outbox.closing(), Some(Close::with(CloseCode::Deactivated)));
         assert_eq!(outbox.take().len(), 1, "what was queued before is still sent");
-        assert_ready!(spawn(outbox.ready()).poll());
+        assert_ready!(spawn(outbox.ordered_to_close()).poll());
         assert_pending!(spawn(outbox.filled()).poll());
         assert_pending!(spawn(outbox.overflowed()).poll());
     }
@@ -458,7 +480,7 @@ mod tests {
         outbox.push(event());
         assert_eq!((charged(), outbox.charged()), (frame.len() * 3, frame.len() * 3));
         drop(taken);
-        assert_ready!(spawn(outbox.ready()).poll());
+        assert_ready!(spawn(outbox.filled()).poll());
         assert_eq!(charged(), frame.len());
         outbox.hold(1000);
         assert_eq!(charged(), frame.len() + 1000);

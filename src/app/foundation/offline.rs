@@ -25,7 +25,7 @@ use super::*;
 use crate::{
     clock::ManualClock,
     config::Cli,
-    connection::{socket, task},
+    connection::task,
     hub::{Close, Connection},
     service::effects::Effect,
 };
@@ -69,8 +69,8 @@ impl Bench {
     /// A connection that nobody has signed in on.
     async fn open(&self) -> Client {
         let (near, far) = tokio::io::duplex(64 * 1024);
-        let stream = socket::accept(far, Vec::new()).await;
-        let task = tokio::spawn(task::open(stream, PEER, None, Arc::clone(&self.context)).run_to_end());
+        let task = task::open((far, Vec::new()), PEER, None, Arc::clone(&self.context));
+        let task = tokio::spawn(task.run_to_end());
         Client { socket: WebSocketStream::from_raw_socket(near, Role::Client, None).await, task }
     }
 
