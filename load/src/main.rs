@@ -63,6 +63,8 @@ enum Command {
     LoginStorm(scenario::login_storm::Options),
     /// All connections are cut at once, and all come back with their cursor.
     ReconnectStorm(scenario::reconnect_storm::Options),
+    /// All members come without a cursor at once: until all have their full state.
+    FullSync(scenario::full_sync::Options),
     /// One member's presence and profile change while many watch.
     FanOut(scenario::fan_out::Options),
     /// A share of the clients stops reading: do the others notice?
@@ -146,6 +148,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::LoginStorm(options) => execute(&options).await,
         Command::ReconnectStorm(options) => execute(&options).await,
         Command::FanOut(options) => execute(&options).await,
+        Command::FullSync(options) => execute(&options).await,
         Command::Baseline(options) => execute(&options).await,
         Command::Peers(options) => scenario::peers::run(&options).await,
         Command::Guard(options) => scenario::guard::run(&options).await,

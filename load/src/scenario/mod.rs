@@ -9,6 +9,7 @@ mod books;
 pub(crate) mod chat;
 pub(crate) mod club;
 pub(crate) mod fan_out;
+pub(crate) mod full_sync;
 pub(crate) mod graph;
 pub(crate) mod guard;
 pub(crate) mod history;
