@@ -144,6 +144,7 @@ struct Parts {
 impl Parts {
     /// Adds a part. False if this cannot become a text any more.
     fn add(&mut self, part: &[u8], is_last: bool) -> bool {
+        self.text.reserve_exact(part.len());
         self.text.extend_from_slice(part);
         match str::from_utf8(self.text.get(self.checked..).unwrap_or_default()) {
             Ok(checked) => self.checked += checked.len(),
@@ -184,6 +185,8 @@ impl Frames {
             let (taken, flow) = self.walk(arrived, hear);
             (flow, arrived.get(taken..).unwrap_or_default().to_vec())
         } else {
+            // No more than it needs: the other side decides how much that is, and for how long.
+            waiting.reserve_exact(arrived.len());
             waiting.extend_from_slice(arrived);
             let (taken, flow) = self.walk(&mut waiting, hear);
             waiting.drain(..taken);

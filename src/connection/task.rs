@@ -15,7 +15,7 @@ use crate::{
     admission::Place,
     failure::Failure,
     hub::{Close, Connection, Outbox},
-    service::catch_up::Start,
+    service::{catch_up::Start, hellos::Admitted},
 };
 use futures_util::FutureExt as _;
 use protocol::{CloseCode, ErrorCode, Request, limits::TOO_MUCH_WAIT_MS};
@@ -153,9 +153,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             Some(cursor) => context.messaging.start_of(member, cursor),
             None => Start::Full,
         };
-        let start = match context.hellos.admit((&accounts.tokens, &accounts.stale), &hello.token, transport.peer, start)
-        {
-            Ok(start) => start,
+        let admitted = context.hellos.admit((&accounts.tokens, &accounts.stale), &hello.token, transport.peer, start);
+        let Admitted { verified, start } = match admitted {
+            Ok(admitted) => admitted,
             Err(failure) => return Err(transport.refuse(Farewell::new(id.as_ref(), failure)).await),
         };
         if transport.place.as_ref().is_some_and(|place| place.may_sign_in().is_err()) {
@@ -163,10 +163,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             return Err(transport.refuse(Farewell::new(id.as_ref(), crowded)).await);
         }
         transport.outbox.begin_sync();
-        let signed_in = match context.connections.sign_in(hello, Arc::clone(&transport.outbox), transport.peer).await {
-            Ok(signed_in) => signed_in,
-            Err(failure) => return Err(transport.refuse(Farewell::new(id.as_ref(), failure)).await),
-        };
+        let signed_in =
+            match context.connections.sign_in((hello, verified), Arc::clone(&transport.outbox), transport.peer).await {
+                Ok(signed_in) => signed_in,
+                Err(failure) => return Err(transport.refuse(Farewell::new(id.as_ref(), failure)).await),
+            };
         let (machine, welcome) = Machine::welcome(&context.timing, context.now(), id.as_ref(), &signed_in);
         self.stage = Stage::Open(Open::new(signed_in.connection, machine, welcome));
         if let Some(crowd) = self.transport.place.as_ref().and_then(Place::signed_in) {

@@ -18,7 +18,7 @@ use super::{
     views,
 };
 use crate::{
-    auth::{AccessTokens, Familiar, Source, Stale, password::Verdict, refresh},
+    auth::{AccessTokens, Familiar, Source, Stale, access::Verified, password::Verdict, refresh},
     clock::Clock,
     failure::Failure,
     ids::Ids,
@@ -227,7 +227,15 @@ impl Accounts {
     /// # Errors
     /// The code of what is wrong with it, or the store.
     pub async fn authorize(&self, token: &str) -> Result<Authorized, Failure> {
-        let verified = self.tokens.verify(token).map_err(|code| self.denied(code))?;
+        self.authorize_verified(self.tokens.verify(token)).await
+    }
+
+    /// The same, of a token that was verified just now.
+    ///
+    /// # Errors
+    /// As [`Self::authorize`].
+    pub async fn authorize_verified(&self, verified: Result<Verified, ErrorCode>) -> Result<Authorized, Failure> {
+        let verified = verified.map_err(|code| self.denied(code))?;
         let session = self.sessions.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
         if session.as_ref().is_none_or(|session| session.revoked) {

@@ -6,6 +6,7 @@ use protocol::{CloseCode, ErrorCode, Timestamp, client::Hello};
 
 use super::{accounts::Accounts, watching::Watching};
 use crate::{
+    auth::access::Verified,
     clock::Clock,
     failure::Failure,
     hub::{Close, Connection, Hub, Outbox},
@@ -35,13 +36,18 @@ pub struct SignedIn {
 }
 
 impl Connections {
-    /// Signs a connection in: from now on it receives events.
+    /// Signs a connection in whose token was verified just now: from now on it receives events.
     ///
     /// # Errors
     /// A token that is not good, a deactivated member, too many connections, or the store.
-    pub async fn sign_in(&self, hello: Hello, outbox: Arc<Outbox>, peer: IpAddr) -> Result<SignedIn, Failure> {
+    pub async fn sign_in(
+        &self,
+        (hello, verified): (Hello, Result<Verified, ErrorCode>),
+        outbox: Arc<Outbox>,
+        peer: IpAddr,
+    ) -> Result<SignedIn, Failure> {
         let orders = self.hub.orders_to_close();
-        let authorized = self.accounts.authorize(&hello.token).await?;
+        let authorized = self.accounts.authorize_verified(verified).await?;
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
         let connection = Arc::new(connection.opened_from(peer));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{catch_up::Start, limiter::Limiter};
 use crate::{
-    auth::{AccessTokens, Stale},
+    auth::{AccessTokens, Stale, access::Verified},
     failure::Failure,
     sources::subscriber,
 };
@@ -37,6 +37,14 @@ pub struct Hellos {
     penalties: Mutex<HashMap<MemberId, Instant>>,
 }
 
+/// A hello that is not one too many.
+pub struct Admitted {
+    /// What its token is, found out once.
+    pub verified: Result<Verified, ErrorCode>,
+    /// Where its sync starts.
+    pub start: Start,
+}
+
 impl Hellos {
     /// These limits, and nobody kept out.
     #[must_use]
@@ -44,7 +52,7 @@ impl Hellos {
         Self { by_address, by_session, by_member, penalties: Mutex::default() }
     }
 
-    /// Charges a hello, and says where its sync starts; `start` is asked for its member. A token that is not good is charged
+    /// Charges a hello, and says what its token is and where its sync starts; `start` is asked for its member. A token that is not good is charged
     /// to its address only, one of a session that is over to that as well, and both are refused later.
     ///
     /// # Errors
@@ -55,11 +63,13 @@ impl Hellos {
         token: &str,
         from: IpAddr,
         start: impl FnOnce(MemberId) -> Start,
-    ) -> Result<Start, Failure> {
+    ) -> Result<Admitted, Failure> {
         self.by_address.check(&subscriber(from))?;
-        let Ok(token) = tokens.verify(token) else { return Ok(Start::Full) };
+        let verified = tokens.verify(token);
+        let admitted = |start| Admitted { verified, start };
+        let Ok(token) = verified else { return Ok(admitted(Start::Full)) };
         if stale.has(token.session) {
-            return self.by_session.check_many(&token.session, 1).map(|()| Start::Full);
+            return self.by_session.check_many(&token.session, 1).map(|()| admitted(Start::Full));
         }
         if let Some(wait) = self.kept_out(token.member, Instant::now()) {
             return Err(Failure::of(ErrorCode::RateLimited).retry_after(wait));
@@ -69,7 +79,7 @@ impl Hellos {
         // The session first: a device that is refused here costs the member's other devices nothing.
         self.by_session.check_many(&token.session, cost)?;
         self.by_member.check_many(&token.member, cost)?;
-        Ok(start)
+        Ok(admitted(start))
     }
 
     /// Keeps a member out for so long.

@@ -80,7 +80,8 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     clock.step.store(14 * 60 * 1000, Ordering::SeqCst);
     let device = Device { id: "phone".parse().unwrap(), platform: Platform::Other, name: None };
     let hello = Hello { token: ana.access_token, device, cursor: None };
-    let refused = context.connections.sign_in(hello, outbox(), peer).await.err().unwrap();
+    let verified = accounts.tokens.verify(&hello.token);
+    let refused = context.connections.sign_in((hello, verified), outbox(), peer).await.err().unwrap();
     clock.step.store(0, Ordering::SeqCst);
 
     assert_eq!(refused.code, ErrorCode::TokenExpired);
