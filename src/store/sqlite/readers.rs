@@ -135,12 +135,10 @@ fn spawn_reader(
     supervisor: &Supervisor,
 ) -> Result<JoinHandle<()>, StoreError> {
     let connection = connect(path).map_err(row::store_error)?;
-    let (path, mut map) = (path.to_owned(), Map::default());
     supervisor
         .thread("sqlite-read", Some(number), move || {
             let mut finished = None;
             while let Some((job, weight)) = waiting.next(finished) {
-                map.before_read(&connection, &path);
                 // A panicking read must not take the other reads of this thread with it. Reads leave nothing behind.
                 let job = std::panic::AssertUnwindSafe(|| job(&connection));
                 if std::panic::catch_unwind(job).is_err() {
@@ -155,40 +153,11 @@ fn spawn_reader(
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // 1 MiB: the upper pages of the trees. The kernel has the whole file.
-    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -1024;")?;
+    // 2 MiB: the upper pages of the trees. The kernel has the whole file in its page cache, and what would be mapped counts as the
+    // server's memory.
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -2048;")?;
     prepare_once(&connection)?;
     Ok(connection)
-}
-
-/// Bytes of the file from which on readers map it into memory. What is mapped and was read counts as the server's memory, though the
-/// kernel takes it back whenever it needs it; below this size that is more than what is gained.
-const MAPPED_FROM: u64 = 64 << 20;
-/// Bytes that are mapped at most: as many as SQLite is built for, see `.cargo/config.toml`.
-const MAPPED_MAX: u64 = 64 << 30;
-/// Reads of a thread between two looks at the size of the file.
-const LOOK: u32 = 4_096;
-
-/// Whether a reader has the file mapped. Entries of a conversation lie far apart in a large file, so a sync reads a page for nearly
-/// each: copying those was nearly all of its processor time.
-#[derive(Default)]
-struct Map {
-    is_mapped: bool,
-    reads: u32,
-}
-
-impl Map {
-    /// Maps the file once it is large. Not being able to costs time and nothing else.
-    fn before_read(&mut self, connection: &Connection, path: &Path) {
-        if self.is_mapped {
-            return;
-        }
-        let is_time = self.reads.is_multiple_of(LOOK);
-        self.reads = self.reads.wrapping_add(1);
-        if is_time && path.metadata().is_ok_and(|file| file.len() >= MAPPED_FROM) {
-            self.is_mapped = connection.pragma_update(None, "mmap_size", MAPPED_MAX).is_ok();
-        }
-    }
 }
 
 /// Runs a read of several statements on one snapshot.
