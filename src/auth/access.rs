@@ -25,6 +25,9 @@ pub struct Options {
     pub lifetime: Duration,
 }
 
+/// The last second that can be written as a time: the end of the year 9999.
+const EXPIRY_MAX: i64 = 253_402_300_799;
+
 /// What a token says.
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -129,6 +132,9 @@ impl AccessTokens {
             .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok())
             .ok_or(ErrorCode::TokenInvalid)?
             .claims;
+        if !(0..=EXPIRY_MAX).contains(&claims.exp) {
+            return Err(ErrorCode::TokenInvalid);
+        }
         let expires_at = Timestamp::from_millis(claims.exp.saturating_mul(1000));
         if expires_at <= self.clock.now() {
             return Err(ErrorCode::TokenExpired);
@@ -176,6 +182,29 @@ mod tests {
         assert!(tokens.verify(&issued.token).is_ok());
         clock.advance(Duration::from_secs(1));
         assert_eq!(tokens.verify(&issued.token), Err(ErrorCode::TokenExpired));
+    }
+
+    /// Found from outside: the welcome with such a time could not be written, and the connection's task panicked.
+    #[test]
+    fn a_token_that_expires_when_no_time_can_be_written_is_none() {
+        let clock = clock();
+        let tokens = tokens("secret", &[], &clock, "app");
+        for (exp, expected) in [(EXPIRY_MAX, true), (EXPIRY_MAX + 1, false), (1 << 62, false), (-1, false)] {
+            let claims = Claims {
+                iss: "members-book".to_owned(),
+                aud: "app".to_owned(),
+                sub: MEMBER,
+                sid: SESSION,
+                iat: 0,
+                exp,
+                jti: String::new(),
+            };
+            let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &tokens.signing).unwrap();
+            match tokens.verify(&token) {
+                Ok(verified) => assert!(expected && !verified.expires_at.to_string().is_empty()),
+                Err(code) => assert_eq!((code, expected), (ErrorCode::TokenInvalid, false), "{exp}"),
+            }
+        }
     }
 
     #[test]

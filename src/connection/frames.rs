@@ -173,6 +173,12 @@ impl Frames {
         self.over
     }
 
+    /// Bytes of memory that what is incomplete takes.
+    pub(super) fn incomplete(&self) -> usize {
+        let Some(kept) = &self.kept else { return 0 };
+        kept.bytes.capacity() + kept.message.as_ref().map_or(0, |message| message.text.capacity())
+    }
+
     /// Takes the frames of what was kept before and of what has arrived. Whoever hears of one may pause: then the rest is
     /// kept, for the next call.
     pub(super) fn take(
@@ -189,8 +195,8 @@ impl Frames {
             waiting.reserve_exact(arrived.len());
             waiting.extend_from_slice(arrived);
             let (taken, flow) = self.walk(&mut waiting, hear);
-            waiting.drain(..taken);
-            (flow, waiting)
+            // What is left of it, without the room that the rest has taken.
+            (flow, if taken == 0 { waiting } else { waiting.get(taken..).unwrap_or_default().to_vec() })
         };
         self.paused = flow.is_break() && !rest.is_empty();
         self.keep(rest);

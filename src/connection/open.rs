@@ -210,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 ControlFlow::Break(())
             }
         });
+        self.transport.charge_incomplete();
         if read.is_pending() && heard == 0 { Poll::Pending } else { Poll::Ready(end) }
     }
 

@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt as _;
 use protocol::{CloseCode, ServerFrame, server::Goodbye};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
@@ -28,7 +28,9 @@ use crate::{
 };
 
 /// Bytes that are read and thrown away while a connection is being closed.
-const LINGER_BYTES: u64 = 1024 * 1024;
+const LINGER_BYTES: usize = 1024 * 1024;
+/// Bytes of them at a time.
+const LINGER_PIECE: usize = 512;
 
 /// What came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +120,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         .await
     }
 
+    /// Bytes of memory that are taken by what has arrived of an incomplete message.
+    pub(super) fn incomplete(&self) -> u32 {
+        u32::try_from(self.frames.incomplete()).unwrap_or(u32::MAX)
+    }
+
     /// Bytes that are begun and not written yet.
     pub(super) fn unwritten(&self) -> usize {
         self.writing.unwritten()
@@ -195,9 +202,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 }
 
 /// Reads and throws away until the other side has closed.
-async fn linger<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<u64> {
-    let mut rest = tokio::io::AsyncReadExt::take(stream, LINGER_BYTES);
-    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+async fn linger<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<()> {
+    // Small: many may be closed at once.
+    let mut piece = [0; LINGER_PIECE];
+    for _ in 0..LINGER_BYTES / LINGER_PIECE {
+        if stream.read(&mut piece).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

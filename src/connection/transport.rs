@@ -48,6 +48,8 @@ pub(super) struct Transport<S> {
     pub(super) received: u32,
     /// Frames.
     pub(super) sent: u32,
+    /// Bytes of an incomplete message that are charged.
+    pub(super) incomplete: u32,
     pub(super) context: Arc<Context>,
 }
 
@@ -66,6 +68,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
             Poll::Ready(sent) => sent,
             // Boxed, as is all that is seldom needed.
             Poll::Pending => Box::pin(self.send_rest(frames)).await,
+        }
+    }
+
+    /// Charges what has arrived of an incomplete message: a client decides how much that is, and for how long.
+    pub(super) fn charge_incomplete(&mut self) {
+        let incomplete = self.socket.incomplete();
+        if incomplete != self.incomplete {
+            self.incomplete = incomplete;
+            self.outbox.keep(incomplete);
         }
     }
 

@@ -64,9 +64,11 @@ struct State {
     /// Of the events in `queue`, which are bounded by [`OutboxLimits::bytes`].
     bytes: usize,
     /// Of the replies in `queue`, which are bounded by the number of requests. Charged as well.
-    replies: usize,
+    replies: u32,
     /// Bytes that were taken and are being written. Charged, as `bytes` are.
     held: usize,
+    /// Bytes that the client has sent of a message that is not complete. Charged as well.
+    incomplete: u32,
     close: Option<Box<Close>>,
     overflowed: bool,
     /// Its memory is needed: whatever is being written is given up.
@@ -82,7 +84,7 @@ impl State {
     /// Attends, and takes everything that is queued. It is held until it was written.
     fn take(&mut self) -> VecDeque<Delivery> {
         self.waker = None;
-        self.held = std::mem::take(&mut self.bytes) + std::mem::take(&mut self.replies);
+        self.held = std::mem::take(&mut self.bytes) + bytes_of(std::mem::take(&mut self.replies));
         std::mem::take(&mut self.queue)
     }
 
@@ -119,7 +121,8 @@ impl Outbox {
             Delivery::Reply(reply) => {
                 let size = reply.size();
                 if size > 0 {
-                    state.replies += size;
+                    // Each has 256 KiB at most, and there are as many as requests may be under way.
+                    state.replies = state.replies.saturating_add(u32::try_from(size).unwrap_or(u32::MAX));
                     self.budget.charge(size);
                 }
             }
@@ -177,7 +180,7 @@ impl Outbox {
 
     fn empty(&self, state: &mut State) {
         state.queue = VecDeque::new();
-        self.budget.release(std::mem::take(&mut state.bytes) + std::mem::take(&mut state.replies));
+        self.budget.release(std::mem::take(&mut state.bytes) + bytes_of(std::mem::take(&mut state.replies)));
     }
 
     /// The connection has ended: nothing is kept for it any more, and nothing is taken.
@@ -186,6 +189,16 @@ impl Outbox {
         state.overflowed = true;
         self.empty(&mut state);
         self.settle(&mut state);
+        self.budget.release(bytes_of(std::mem::take(&mut state.incomplete)));
+    }
+
+    /// Charges what the client has sent of a message that is not complete, instead of what was charged for one before.
+    pub fn keep(&self, incomplete: u32) {
+        let mut state = self.lock();
+        let before = std::mem::replace(&mut state.incomplete, incomplete);
+        drop(state);
+        self.budget.charge(bytes_of(incomplete.saturating_sub(before)));
+        self.budget.release(bytes_of(before.saturating_sub(incomplete)));
     }
 
     /// Charges what the connection's own task is about to write beside what is queued: a sync. It is given
@@ -199,7 +212,7 @@ impl Outbox {
     #[must_use]
     pub fn charged(&self) -> usize {
         let state = self.lock();
-        state.bytes + state.replies + state.held
+        state.bytes + bytes_of(state.replies) + state.held + bytes_of(state.incomplete)
     }
 
     /// Gives back what was being written, once it was or never will be.
@@ -325,6 +338,10 @@ fn wake(mut state: MutexGuard<'_, State>) {
     if let Some(waker) = waker {
         waker.wake();
     }
+}
+
+fn bytes_of(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -465,6 +482,20 @@ mod tests {
         assert_ready!(spawn(outbox.ordered_to_close()).poll());
         assert_pending!(spawn(outbox.filled()).poll());
         assert_pending!(spawn(outbox.overflowed()).poll());
+    }
+
+    /// Found from outside: 65,535 bytes of a frame of 65,536 were charged to nobody.
+    #[test]
+    fn what_has_come_of_a_message_is_charged_until_it_is_complete_or_the_end() {
+        let budget = Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())));
+        let outbox = Outbox::new(OutboxLimits { frames: 10, bytes: 1000 }, Arc::clone(&budget));
+        let charged = || budget.metrics().memory_charged.get();
+        for (incomplete, expected) in [(60_000, 60_000), (70, 70), (0, 0), (500, 500)] {
+            outbox.keep(incomplete);
+            assert_eq!((charged(), outbox.charged()), (expected, usize::try_from(expected).unwrap()));
+        }
+        outbox.end();
+        assert_eq!(charged(), 0);
     }
 
     #[test]

@@ -121,6 +121,7 @@ impl Checkpoints {
         } else if logged >= self.again
             && let Some(wake) = &self.wake
         {
+            self.moved.store(false, Ordering::Release);
             self.is_asked = wake.try_send(()).is_ok();
         }
         if logged >= self.pages.saturating_mul(8) {
@@ -156,6 +157,8 @@ fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<Waiting>,
                 // All who wait now are served by the same one.
                 let waiting: Vec<_> = std::iter::once(asked).chain(scrubs.try_iter()).collect();
                 let done = scrub(connection, wake, SCRUB_ATTEMPTS);
+                // It may have heard what was meant for a checkpoint, and has moved what there was.
+                moved.store(true, Ordering::Release);
                 for waiting in waiting {
                     // Whoever stopped waiting need not be told.
                     let _ = waiting.send(done);
@@ -244,5 +247,34 @@ mod tests {
         assert_eq!(count, 3_000);
         let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(sound, "ok");
+    }
+
+    /// Found from outside: after a scrub that had to wait for a reader the log grew to 500 MiB, again and again.
+    #[test]
+    fn a_scrub_that_waits_does_not_keep_checkpoints_from_going_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let connection = super::super::connect(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)").unwrap();
+        let supervisor = Supervisor::new(Arc::default(), <_>::default());
+        let mut checkpoints = Checkpoints::spawn(&path, 100, &supervisor).unwrap();
+        Checkpoints::attach(&connection);
+        let write = |checkpoints: &mut Checkpoints, number: i64| {
+            connection.execute("INSERT INTO t VALUES (?, zeroblob(5000))", [number]).unwrap();
+            checkpoints.after_commit(&connection);
+        };
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+        let scrubbed = checkpoints.scrubber().scrub().unwrap();
+        (0..200).for_each(|number| write(&mut checkpoints, number));
+        reader.execute_batch("COMMIT").unwrap();
+        assert!(scrubbed.blocking_recv().unwrap());
+        let mut longest = 0;
+        for number in 200..2_000 {
+            write(&mut checkpoints, number);
+            longest = longest.max(LOGGED.get());
+        }
+        checkpoints.finish();
+        assert!(longest < 700, "the log had {longest} pages");
     }
 }

@@ -195,12 +195,13 @@ impl Keys {
             self.recent.insert(key, position);
             self.added.push((key, position));
         }
-        self.until = self.until.max(position);
     }
 
     /// The transaction was committed.
     pub(super) fn keep(&mut self) {
-        self.added.clear();
+        // Not before: what is undone must not count as being in a run, since its position can be another's after a restart.
+        let newest = self.added.drain(..).map(|(_, position)| position).max();
+        self.until = self.until.max(newest.unwrap_or_default());
     }
 
     /// It was undone.

@@ -46,13 +46,13 @@ impl Memory {
     }
 
     /// Forgets what was read of the tables, and reads again what they do not have. Positions may be skipped but never reused,
-    /// so the counter stays good.
-    pub(super) fn distrust(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    /// so the counter stays good. Returns the position of the newest change that there is.
+    pub(super) fn distrust(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
         let (states, position) = States::recover(connection)?;
         self.states = states;
         self.position = self.position.max(position);
         self.members.clear();
-        Ok(())
+        Ok(position)
     }
 
     /// Brings all rows up to date, in the transaction that is under way.

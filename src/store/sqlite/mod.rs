@@ -222,23 +222,14 @@ impl Sqlite {
         self.read(turn, work).await
     }
 
-    /// Runs `work` where the rows are up to date and cannot be written, as on a full disk: in a transaction of the writer that
-    /// is undone then.
+    /// Runs `work` where the rows are up to date and cannot be written, as on a full disk: see [`Writer::submit_read`].
     async fn read_unwritten<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (sender, answer) = oneshot::channel();
-        let undone = self.writer.submit(move |tx| -> rusqlite::Result<()> {
-            tx.memory.flush(tx.connection)?;
-            // Whoever stopped waiting needs no answer.
-            let _ = sender.send(work(tx.connection).map_err(row::store_error));
-            Err(rusqlite::Error::QueryReturnedNoRows)
-        })?;
-        let answered = self.wait_for(Ok(answer)).await;
-        // Without an answer, this is why.
-        if answered.is_err() { self.wait_for(Ok(undone)).await.and(answered) } else { answered }
+        let answer = self.writer.submit_read(work);
+        self.wait_for(answer).await
     }
 
     /// Waits until what was erased is gone from the log too. If that takes too long it happens later.

@@ -47,11 +47,14 @@ trait Write: Send {
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     /// Tells whoever waits, after the commit.
     fn settle(self: Box<Self>, committed: Result<(), StoreError>);
+    /// Whether it only reads, what is committed and nothing else.
+    fn only_reads(&self) -> bool;
 }
 
 struct Call<T, F> {
     work: Option<F>,
     value: Option<T>,
+    only_reads: bool,
     answer: oneshot::Sender<Result<T, StoreError>>,
 }
 
@@ -72,6 +75,10 @@ where
         let outcome = committed.and_then(|()| value.ok_or_else(|| unavailable("the write did not run")));
         // Whoever stopped waiting needs no answer.
         let _ = answer.send(outcome);
+    }
+
+    fn only_reads(&self) -> bool {
+        self.only_reads
     }
 }
 
@@ -120,11 +127,29 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        let (answer, receiver) = oneshot::channel();
+        self.queue(Box::new(Call { work: Some(work), value: None, only_reads: false, answer }))?;
+        Ok(receiver)
+    }
+
+    /// Queues work that only reads, where the rows are up to date and cannot be written, as on a full disk: it sees what is
+    /// committed, in a transaction that is undone.
+    pub(super) fn submit_read<T, F>(&self, work: F) -> Result<oneshot::Receiver<Result<T, StoreError>>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (answer, receiver) = oneshot::channel();
+        let work = move |tx: &mut Tx<'_>| work(tx.connection);
+        self.queue(Box::new(Call { work: Some(work), value: None, only_reads: true, answer }))?;
+        Ok(receiver)
+    }
+
+    fn queue(&self, job: Box<dyn Write>) -> Result<(), StoreError> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let queue = queue.ok_or_else(|| unavailable("it is closed"))?;
-        let (sender, receiver) = oneshot::channel();
-        match queue.try_send(Box::new(Call { work: Some(work), value: None, answer: sender })) {
-            Ok(()) => Ok(receiver),
+        match queue.try_send(job) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(StoreError::Overloaded),
             Err(TrySendError::Disconnected(_)) => Err(unavailable("its writer has ended")),
         }
@@ -191,7 +216,9 @@ impl WriterThread {
         Checkpoints::attach(&self.connection);
         let mut batch = Vec::new();
         while self.gather(queue, &mut batch) {
+            let reads = batch.extract_if(.., |job| job.only_reads()).collect();
             self.commit(&mut batch);
+            self.read_what_is_committed(reads);
             self.give_tasks();
             self.checkpoints.after_commit(&self.connection);
             self.health.lock().busy_since = None;
@@ -283,6 +310,37 @@ impl WriterThread {
             let failure = failures.iter().find(|(failed, _)| *failed == index).map(|(_, error)| error.clone());
             job.settle(failure.map_or_else(|| committed.clone(), Err));
         }
+    }
+
+    /// Runs reads in a transaction of their own, in which the rows that follow from the log are brought up to date, and undoes it.
+    fn read_what_is_committed(&mut self, mut reads: Vec<Box<dyn Write>>) {
+        if reads.is_empty() {
+            return;
+        }
+        let mut outcomes = Vec::new();
+        let begun =
+            std::panic::catch_unwind(AssertUnwindSafe(|| self.bring_up_to_date_and_read(&mut reads, &mut outcomes)))
+                .unwrap_or_else(|_| Err(StoreError::Inconsistent("a read panicked".to_owned())));
+        self.forget();
+        // What was not come to has failed as the rest has.
+        outcomes.resize(reads.len(), begun);
+        reads.into_iter().zip(outcomes).for_each(|(read, outcome)| read.settle(outcome));
+    }
+
+    fn bring_up_to_date_and_read(
+        &mut self,
+        reads: &mut [Box<dyn Write>],
+        outcomes: &mut Vec<Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let Injected { clock, ids, metrics } = &self.injected;
+        let (connection, memory) = (&self.connection, &mut self.memory);
+        // As far as the log goes, and not as far as positions were given out: a cursor from here has to be good after a restart.
+        let newest = memory.distrust(connection).map_err(row::store_error)?;
+        memory.states.flush_all(connection, newest).map_err(row::store_error)?;
+        let mut tx = Tx { connection, memory, clock: &**clock, ids, metrics };
+        outcomes.extend(reads.iter_mut().map(|read| read.run(&mut tx).map_err(row::store_error)));
+        Ok(())
     }
 
     /// Runs every job in one transaction, and writes what is due. A job that fails alone is undone alone and listed in
