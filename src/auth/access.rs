@@ -25,8 +25,8 @@ pub struct Options {
     pub lifetime: Duration,
 }
 
-/// The last second that can be written as a time: the end of the year 9999.
-const EXPIRY_MAX: i64 = 253_402_300_799;
+/// The last second that can be written as a time, whatever the time zone: within the year 9999.
+const EXPIRY_MAX: i64 = 253_402_207_200;
 
 /// What a token says.
 #[derive(Serialize, Deserialize)]
