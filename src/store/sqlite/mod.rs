@@ -6,7 +6,7 @@
 //! | [`checkpoint`] | moving changes from the log into the file, beside the commits |
 //! | [`readers`] | the threads that read beside it |
 //! | [`migrations`] | the numbered schema changes |
-//! | [`file`] | who may read it and who has it open, its schema, and the connection that writes |
+//! | [`mod@file`] | who may read it and who has it open, its schema, and the connection that writes |
 //! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
