@@ -121,7 +121,9 @@ fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 fn decode(rounds: u32) -> Result<(), String> {
     let text = send()?;
     for _ in 0..rounds {
-        let _ = black_box(Request::decode(black_box(&text)));
+        if black_box(Request::decode(black_box(&text))).is_err() {
+            return Err("the frame was refused".to_owned());
+        }
     }
     Ok(())
 }
@@ -149,7 +151,9 @@ fn machine(rounds: u32) -> Result<(), String> {
     let mut actions = Vec::with_capacity(4);
     for _ in 0..rounds {
         let (mut machine, _) = Machine::welcome(&timing, now, None, &signed_in);
-        black_box(machine.text(now, black_box(&text), &mut actions));
+        if black_box(machine.text(now, black_box(&text), &mut actions)).is_none() || actions.is_empty() {
+            return Err("nothing followed from the frame".to_owned());
+        }
         actions.clear();
     }
     Ok(())
@@ -169,7 +173,9 @@ fn fan_out(rounds: u32) -> Result<(), String> {
     let frame = Frame::push(&push());
     for _ in 0..rounds {
         hub.deliver(MEMBER, || frame.clone(), None);
-        outboxes.iter().for_each(|outbox| drop(black_box(outbox.take())));
+        if outboxes.iter().map(|outbox| black_box(outbox.take()).len()).sum::<usize>() != outboxes.len() {
+            return Err("not everybody was told".to_owned());
+        }
     }
     Ok(())
 }

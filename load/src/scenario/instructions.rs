@@ -15,6 +15,8 @@ use crate::{pieces::Piece, report::text::table};
 
 /// More than this, as a ratio to the counts of the file, fails.
 const WORSE: f64 = 1.15;
+/// Less than this is no success either: the piece does not do what it did.
+const OTHER: f64 = 0.5;
 /// Less than this, and the file should be written anew, so that what was won is kept.
 const BETTER: f64 = 0.9;
 
@@ -77,13 +79,13 @@ fn judge(now: &Kept, kept: &Kept, file: &Path) -> bool {
         let before = kept.counts.get(piece).copied().unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let ratio = count as f64 / before as f64;
-        is_good &= ratio <= WORSE;
+        is_good &= (OTHER..=WORSE).contains(&ratio);
         is_better |= ratio < BETTER;
         rows.add_row([piece.clone(), before.to_string(), count.to_string(), format!("{ratio:.3}")]);
     }
     println!("{rows}");
     if !is_good {
-        println!("more than {WORSE} times the instructions of {}", file.display());
+        println!("more than {WORSE} or less than {OTHER} times the instructions of {}", file.display());
     } else if is_better {
         println!("fewer than {BETTER} times: `load instructions --update` keeps that");
     }
@@ -141,6 +143,7 @@ mod tests {
         assert!(judge(&kept(1_150), &kept(1_000), file));
         assert!(!judge(&kept(1_151), &kept(1_000), file));
         assert!(judge(&kept(500), &kept(1_000), file));
+        assert!(!judge(&kept(499), &kept(1_000), file), "it does something else");
         let mut incomplete = kept(1_000);
         incomplete.counts.remove("decode");
         assert!(!judge(&kept(1_000), &incomplete, file), "what has no count to compare with");

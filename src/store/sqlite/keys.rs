@@ -249,7 +249,7 @@ impl Keys {
     }
 
     /// Whether so much waits to become a run that the writer should do nothing else.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn must_wait(&self) -> bool {
         self.sealed.is_some() && self.recent.positions.len() >= 4 * self.table
     }
 
@@ -269,7 +269,7 @@ impl Keys {
                 let mut delete = connection.prepare_cached("DELETE FROM key_pages WHERE page BETWEEN ? AND ?")?;
                 delete.execute([pages.start(), pages.end()]).map(drop)
             }
-            Slice::Failed { .. } => Ok(()),
+            Slice::MergeFailed => Ok(()),
         }
     }
 
@@ -290,9 +290,9 @@ impl Keys {
                 self.runs.insert(at, run);
                 run::fit(&mut self.runs, FILTERS);
             }
-            Slice::Failed { is_merge: true } => self.is_merging = false,
-            // Its keys stay findable in memory; they are read again at the next start.
-            Slice::Failed { is_merge: false } => {}
+            // Once is enough: what is broken stays so, and each attempt would leave pages behind. With more runs keys are found as
+            // well, if later.
+            Slice::MergeFailed => {}
         }
     }
 }
@@ -332,7 +332,7 @@ mod tests {
                 builder.give(task);
             }
             let slice = match builder.slices() {
-                Some(slices) if keys.is_behind() => slices.recv().ok(),
+                Some(slices) if keys.must_wait() => slices.recv().ok(),
                 slices => slices.and_then(|slices| slices.try_recv().ok()),
             };
             if let Some(slice) = slice {

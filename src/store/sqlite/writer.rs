@@ -235,17 +235,22 @@ impl WriterThread {
         let never = crossbeam_channel::never();
         let slices = self.builder.as_ref().and_then(Builder::slices).unwrap_or(&never);
         let is_free = self.slice.is_none();
+        let is_flushing = self.memory.states.is_flushing();
+        let is_old = !self.is_undone && !is_flushing && is_free && self.memory.states.is_behind();
         // What was begun goes on without a wait; what is old enough begins.
         let patience = match () {
             // What cannot be written now is tried again, and not without a pause.
             () if self.is_undone => Some(UNDONE),
-            () if self.memory.states.is_flushing() || !is_free => Some(Duration::ZERO),
-            () if self.memory.states.is_behind() => Some(IDLE),
+            () if is_flushing || !is_free => Some(Duration::ZERO),
+            () if is_old => Some(IDLE),
             () => None,
         };
-        if self.memory.keys.is_behind() && is_free {
-            self.slice = slices.recv().ok();
-        } else if let Some(slice) = slices.try_recv().ok().filter(|_| is_free) {
+        // Without the builder nothing goes on: it has panicked, and the process is ending.
+        if self.memory.keys.must_wait() && is_free {
+            self.health.lock().busy_since = Some(Instant::now());
+            let Ok(slice) = slices.recv() else { return false };
+            self.slice = Some(slice);
+        } else if is_free && let Ok(slice) = slices.try_recv() {
             self.slice = Some(slice);
         } else {
             let idle = patience.map_or_else(crossbeam_channel::never, crossbeam_channel::after);
@@ -254,10 +259,13 @@ impl WriterThread {
                     Ok(job) => batch.push(job),
                     Err(_) => return false,
                 },
-                recv(if is_free { slices } else { &never }) -> slice => self.slice = slice.ok(),
-                recv(idle) -> _ => {
+                recv(if is_free { slices } else { &never }) -> slice => match slice {
+                    Ok(slice) => self.slice = Some(slice),
+                    Err(_) => return false,
+                },
+                recv(idle) -> _ => if is_old {
                     self.flushed.want(self.memory.position);
-                }
+                },
             }
         }
         batch.extend(queue.try_iter().take(BATCH - batch.len()));
@@ -276,7 +284,8 @@ impl WriterThread {
     fn finish(&mut self) {
         if let Some(builder) = &mut self.builder {
             builder.finish();
-            let flushed = execute(&self.connection, "BEGIN IMMEDIATE")
+            let flushed = self
+                .begin()
                 .and_then(|()| self.memory.flush(&self.connection).map_err(row::store_error))
                 .and_then(|()| execute(&self.connection, "COMMIT"));
             if let Err(error) = flushed {
@@ -350,11 +359,7 @@ impl WriterThread {
         batch: &mut [Box<dyn Write>],
         failures: &mut Vec<(usize, StoreError)>,
     ) -> Result<(), StoreError> {
-        execute(&self.connection, "BEGIN IMMEDIATE")?;
-        if self.is_undone {
-            self.memory.distrust(&self.connection).map_err(row::store_error)?;
-            self.is_undone = false;
-        }
+        self.begin()?;
         let is_alone = batch.len() == 1;
         for (index, job) in batch.iter_mut().enumerate() {
             let Injected { clock, ids, metrics } = &self.injected;
@@ -383,6 +388,16 @@ impl WriterThread {
         }
         self.write_what_is_due().map_err(row::store_error)?;
         execute(&self.connection, "COMMIT")
+    }
+
+    /// Begins a transaction in which nothing is believed that was undone.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        if self.is_undone {
+            self.memory.distrust(&self.connection).map_err(row::store_error)?;
+            self.is_undone = false;
+        }
+        Ok(())
     }
 
     /// Rows that are behind, and a slice of the keys.

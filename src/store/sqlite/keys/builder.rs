@@ -60,11 +60,8 @@ pub(in super::super) enum Slice {
     },
     /// Pages that belong to no run.
     Unused(RangeInclusive<i64>),
-    /// It could not be done.
-    Failed {
-        /// Whether it was a merge.
-        is_merge: bool,
-    },
+    /// A merge could not be done: what was to be merged is where it was.
+    MergeFailed,
 }
 
 /// The thread, as the writer sees it.
@@ -126,7 +123,6 @@ fn run(connection: &Connection, tasks: &Receiver<Task>, slices: &Sender<Slice>) 
         tracing::warn!(%error, "pages of keys that nobody uses cannot be found");
     }
     for task in tasks {
-        let is_merge = matches!(task, Task::Merge { .. });
         let done = match task {
             Task::Seal { table, number, until } => Ok(seal(&table, number, until, slices)),
             Task::Merge { runs, number, level } => merge(connection, &runs, Place { number, bits: 0 }, level, slices),
@@ -135,9 +131,8 @@ fn run(connection: &Connection, tasks: &Receiver<Task>, slices: &Sender<Slice>) 
             Ok(Ok(())) => {}
             Ok(Err(Gone)) => return,
             Err(error) => {
-                // Nothing is lost: the keys are where they were.
-                tracing::warn!(%error, "keys could not be put in order");
-                if slices.send(Slice::Failed { is_merge }).is_err() {
+                tracing::error!(%error, "runs of keys cannot be merged, and are not until the next start");
+                if slices.send(Slice::MergeFailed).is_err() {
                     return;
                 }
             }

@@ -1,9 +1,15 @@
 use std::path::Path;
 
-use protocol::MemberId;
+use protocol::{ClientMessageId, ConversationId, MemberId, MessageId};
 
 use super::*;
-use crate::store::sqlite::state::MemberRef;
+use crate::{
+    ids::Ids,
+    store::{
+        conversations::{Append, Command, NewConversation},
+        sqlite::{keys::Key, log, state::MemberRef},
+    },
+};
 
 fn thread(folder: &Path) -> WriterThread {
     let path = folder.join("test.db");
@@ -77,4 +83,100 @@ fn what_a_failed_job_remembered_is_not_believed_by_the_next_one() {
     assert!(first.try_recv().unwrap().is_err());
     assert!(!second.try_recv().unwrap().unwrap(), "it believed what was undone");
     thread.checkpoints.finish();
+}
+
+/// Found by reading: a slice that came while another waited to be written was thrown away, and keys with it.
+#[test]
+fn a_transaction_that_is_undone_loses_no_slice_of_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut thread = thread(folder.path());
+    let supervisor = Supervisor::new(Arc::default(), <_>::default());
+    thread.builder = Some(Builder::spawn(&folder.path().join("test.db"), &supervisor).unwrap());
+    // Enough for a run of several slices; each key leads to its own position.
+    let key = |number: u64| {
+        Key::of_message(MessageId::from_bytes(std::array::from_fn(|at| {
+            number.to_be_bytes().get(at).copied().unwrap_or_default()
+        })))
+    };
+    let keys = 140_000;
+    for number in 1..=keys / 2 {
+        thread.memory.keys.insert(number, key(number), key(number + keys));
+    }
+    thread.memory.keys.keep();
+    thread.give_tasks();
+    let (sender, queue) = bounded(1);
+    let mut batch = Vec::new();
+    // Nothing can be written: the slice in hand stays there, and the builder has further ones.
+    let other = Connection::open(folder.path().join("test.db")).unwrap();
+    thread.connection.busy_timeout(Duration::ZERO).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut turn = |thread: &mut WriterThread| {
+        let (nothing, _) = call(false, |_| Ok(()));
+        let _ = sender.try_send(nothing);
+        assert!(thread.gather(&queue, &mut batch));
+        thread.commit(&mut batch);
+    };
+    while thread.slice.is_none() {
+        turn(&mut thread);
+    }
+    while thread.builder.as_ref().and_then(Builder::slices).unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+    turn(&mut thread);
+    other.execute_batch("COMMIT").unwrap();
+    drop(other);
+    let runs = |thread: &WriterThread| -> i64 {
+        thread.connection.query_row("SELECT count(*) FROM key_runs", [], |row| row.get(0)).unwrap()
+    };
+    while runs(&thread) == 0 {
+        turn(&mut thread);
+    }
+    let again = Keys::open(&thread.connection).unwrap();
+    for number in (1..=keys / 2).step_by(37) {
+        assert_eq!(again.find(&thread.connection, key(number)).unwrap(), [number], "{number}");
+    }
+    drop(sender);
+    thread.run(&queue);
+}
+
+/// Found by reading: a shutdown after a transaction that was undone wrote what was undone into the rows.
+#[test]
+fn a_shutdown_believes_nothing_that_was_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut thread = thread(folder.path());
+    let path = folder.path().join("test.db");
+    let supervisor = Supervisor::new(Arc::default(), <_>::default());
+    thread.builder = Some(Builder::spawn(&path, &supervisor).unwrap());
+    let members = [1, 2].map(|number| MemberId::from_bytes([number; 12]));
+    for member in members {
+        let sql =
+            "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at,
+                       is_active)
+                   VALUES (?1, 'x', hex(?1), hex(?1), '', 'Disruption', 'member', 0, 0, 1)";
+        thread.connection.execute(sql, [member.as_bytes()]).unwrap();
+    }
+    let append = move |number| {
+        let [sender, receiver] = members;
+        Command::Append(Append {
+            conversation: ConversationId::from_bytes([3; 12]),
+            create: Some(NewConversation::direct(sender, receiver)),
+            sender,
+            client_id: ClientMessageId::from_bytes([number; 16]),
+            content: "x".to_owned(),
+        })
+    };
+    let (stored, mut first) = call(false, move |tx| log::apply(tx, vec![append(1)]));
+    let (undone, mut second) = call(false, move |tx| -> rusqlite::Result<()> {
+        log::apply(tx, vec![append(2)])?;
+        Err(rusqlite::Error::QueryReturnedNoRows)
+    });
+    thread.commit(&mut vec![stored]);
+    thread.commit(&mut vec![undone]);
+    assert!(first.try_recv().unwrap().is_ok() && second.try_recv().unwrap().is_err());
+    let (_, queue) = bounded(0);
+    thread.run(&queue);
+    let after = Connection::open(path).unwrap();
+    let row = "SELECT last_seq, (SELECT count(*) FROM entries) FROM conversations";
+    let (last, entries): (u64, u64) = after.query_row(row, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!((last, entries), (1, 1));
 }
