@@ -256,7 +256,7 @@ impl States {
             return Ok(());
         }
         self.reach(connection, under_way.until)?;
-        // All of them: SQLite forgets the pages then without a look at them.
+        // All of them, if there is none that came since: then there is nothing to be looked for.
         let newer = connection
             .prepare_cached("SELECT 1 FROM marks WHERE position > ? ORDER BY key DESC LIMIT 1")?
             .query_row([under_way.until], |_| Ok(()))
