@@ -180,12 +180,14 @@ fn frame() -> impl Strategy<Value = Sent> {
 
 /// The same as far as both go: we refuse what the library would wait for the rest of.
 fn is_as_the_library_hears(ours: &[Heard], theirs: &[Heard]) -> bool {
-    match ours.split_last() {
-        // Found out by the header.
-        Some((Heard::Refused(_), before)) if before == theirs => true,
-        Some((Heard::Refused(CloseCode::UnsupportedData), before)) => theirs.starts_with(before),
-        // The first message may be as long as hello, and the library knows no such limit.
-        Some((Heard::Refused(CloseCode::TooLarge), before)) => theirs.starts_with(before),
+    let Some((Heard::Refused(code), before)) = ours.split_last() else { return ours == theirs };
+    let Some(further) = theirs.strip_prefix(before) else { return false };
+    match code {
+        // At its first header: control frames may come before the last one of its message.
+        CloseCode::UnsupportedData => further.iter().all(|heard| !matches!(heard, Heard::Text(_))),
+        // At the header; of a control frame that is too long, the library says that it is none.
+        CloseCode::TooLarge => matches!(further, [] | [Heard::Refused(CloseCode::TooLarge | CloseCode::ProtocolError)]),
+        CloseCode::ProtocolError => matches!(further, [] | [Heard::Refused(CloseCode::ProtocolError)]),
         _ => ours == theirs,
     }
 }
