@@ -10,7 +10,7 @@ use members_book::{
         Timing,
         machine::{Machine, Moment},
     },
-    hub::{Connection, Frame, Hub, Outbox, OutboxLimits},
+    hub::{Connection, Hub, MessageFrame, Outbox, OutboxLimits},
     ids::{Ids, SystemEntropy},
     service::{connections::SignedIn, messaging::direct_conversation},
     store::{
@@ -23,7 +23,7 @@ use members_book::{
     telemetry::Metrics,
 };
 use protocol::{
-    ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, ServerFrame, SessionId,
+    ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, SessionId,
     Timestamp,
     client::MessageSend,
     model::{Message, UserType},
@@ -48,7 +48,7 @@ const PAIRS: usize = 200;
 pub(crate) enum Piece {
     /// A frame with a message is read.
     Decode,
-    /// A frame with a message is written.
+    /// A message is written, for whom it is pushed to and for its sender.
     Encode,
     /// A frame goes into the state machine of a connection, and its actions come out.
     Machine,
@@ -83,7 +83,7 @@ impl Piece {
 pub(crate) async fn run(options: &Options) -> Result<bool, String> {
     match options.piece {
         Piece::Decode => decode(options.rounds)?,
-        Piece::Encode => encode(options.rounds),
+        Piece::Encode => encode(options.rounds)?,
         Piece::Machine => machine(options.rounds)?,
         Piece::FanOut => fan_out(options.rounds)?,
         Piece::Commit => commit(options.rounds).await?,
@@ -101,7 +101,7 @@ fn send() -> Result<String, String> {
     Ok(ClientFrame::MessageSend(send).encode(Some(&parsed("s1")?)))
 }
 
-fn push() -> ServerFrame {
+fn push() -> MessagePush {
     let message = Message {
         id: MessageId::from_bytes([2; 12]),
         conversation: ConversationId::from_bytes([3; 12]),
@@ -111,7 +111,7 @@ fn push() -> ServerFrame {
         content: content(),
         at: Timestamp::from_millis(1_795_370_633_120),
     };
-    ServerFrame::MessagePush(MessagePush { message, conversation: None })
+    MessagePush { message, conversation: None }
 }
 
 fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -128,11 +128,13 @@ fn decode(rounds: u32) -> Result<(), String> {
     Ok(())
 }
 
-fn encode(rounds: u32) {
-    let frame = push();
+fn encode(rounds: u32) -> Result<(), String> {
+    let (push, id) = (push(), parsed("s1")?);
     for _ in 0..rounds {
-        drop(black_box(Frame::push(black_box(&frame))));
+        let frame = black_box(MessageFrame::push(black_box(&push)));
+        drop(black_box(frame.accepted(black_box(Some(&id)))));
     }
+    Ok(())
 }
 
 fn outbox() -> Arc<Outbox> {
@@ -170,7 +172,8 @@ fn fan_out(rounds: u32) -> Result<(), String> {
         hub.register(Arc::new(connection)).map_err(|_| "there is no room for a connection".to_owned())?;
         outboxes.push(outbox);
     }
-    let frame = Frame::push(&push());
+    let push = MessageFrame::push(&push());
+    let frame = push.frame();
     for _ in 0..rounds {
         hub.deliver(MEMBER, || frame.clone(), None);
         if outboxes.iter().map(|outbox| black_box(outbox.take()).len()).sum::<usize>() != outboxes.len() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::{
     RequestId,
     codec::{begin, finish, write},
+    model::Message,
     server::{MessageAccepted, MessagePush},
     size::ENTRY_BYTES,
 };
@@ -21,7 +22,7 @@ pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, 
     let mut text = begin(MessagePush::TYPE, None, room);
     text.extend_from_slice(br#","message":"#);
     let start = text.len();
-    write(&mut text, message);
+    write_message(&mut text, message);
     let end = text.len();
     if let Some(conversation) = conversation {
         text.extend_from_slice(br#","conversation":"#);
@@ -29,6 +30,41 @@ pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, 
     }
     text.push(b'}');
     (finish(text), start..end)
+}
+
+/// Writes a message as serde does (a property test compares them), with a third of the instructions: no id and no time needs an escape, and
+/// whether a text does is found out for many bytes at a time.
+fn write_message(text: &mut Vec<u8>, message: &Message) {
+    let Message { id, conversation, seq, sender, client_id, content, at } = message;
+    put(text, br#"{"id":""#, &id.digits().0);
+    put(text, br#"","conversation":""#, &conversation.digits().0);
+    put(text, br#"","seq":"#, &[]);
+    write(text, seq);
+    put(text, br#","sender":""#, &sender.digits().0);
+    put(text, br#"","client_id":""#, &client_id.digits().0);
+    put(text, br#"","content":"#, &[]);
+    write_text(text, content);
+    put(text, br#","at":"#, &[]);
+    write(text, at);
+    text.push(b'}');
+}
+
+fn put(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    text.extend_from_slice(name);
+    text.extend_from_slice(value);
+}
+
+/// Writes a text, looking for what needs an escape at once instead of byte by byte.
+fn write_text(text: &mut Vec<u8>, content: &str) {
+    let needs_escape = |byte: &u8| *byte < b' ' || *byte == b'"' || *byte == b'\\';
+    // Without a way out in the middle, so that the compiler can take many bytes at a time.
+    if content.as_bytes().iter().fold(false, |found, byte| found | needs_escape(byte)) {
+        write(text, &content);
+        return;
+    }
+    text.push(b'"');
+    text.extend_from_slice(content.as_bytes());
+    text.push(b'"');
 }
 
 /// Writes a `message.accepted` frame around a message that was written before.

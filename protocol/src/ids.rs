@@ -81,7 +81,7 @@ macro_rules! describe_as_string {
 }
 
 /// A short ASCII text that is made on the stack.
-pub(crate) struct Digits<const LENGTH: usize>([u8; LENGTH]);
+pub(crate) struct Digits<const LENGTH: usize>(pub(crate) [u8; LENGTH]);
 
 impl<const LENGTH: usize> Digits<LENGTH> {
     /// Twice as many hexadecimal digits as there are bytes.
@@ -120,11 +120,16 @@ macro_rules! object_id {
             pub const fn as_bytes(&self) -> &[u8; 12] {
                 &self.0
             }
+
+            /// As it is on the wire.
+            pub(crate) fn digits(&self) -> Digits<24> {
+                Digits::hex(&self.0)
+            }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Digits::<24>::hex(&self.0).as_ref())
+                f.write_str(self.digits().as_ref())
             }
         }
 
@@ -145,7 +150,7 @@ macro_rules! object_id {
             }
         }
 
-        serde_as_string!($name, |id| Digits::<24>::hex(&id.0));
+        serde_as_string!($name, |id| id.digits());
         describe_as_string!($name, {
             "type": "string",
             "pattern": "^[0-9a-f]{24}$",
@@ -207,6 +212,13 @@ impl ClientMessageId {
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Uuid::from_bytes(bytes))
     }
+
+    /// As it is on the wire.
+    pub(crate) fn digits(&self) -> Digits<{ uuid::fmt::Hyphenated::LENGTH }> {
+        let mut digits = [b'0'; uuid::fmt::Hyphenated::LENGTH];
+        self.0.as_hyphenated().encode_lower(&mut digits);
+        Digits(digits)
+    }
 }
 
 impl fmt::Display for ClientMessageId {
@@ -233,11 +245,7 @@ impl FromStr for ClientMessageId {
     }
 }
 
-serde_as_string!(ClientMessageId, |id| {
-    let mut digits = [b'0'; uuid::fmt::Hyphenated::LENGTH];
-    id.0.as_hyphenated().encode_lower(&mut digits);
-    Digits(digits)
-});
+serde_as_string!(ClientMessageId, |id| id.digits());
 describe_as_string!(ClientMessageId, {
     "type": "string",
     "format": "uuid",

@@ -24,7 +24,7 @@ fn conversations() -> impl Strategy<Value = Option<ConversationInfo>> {
 prop_compose! {
     fn messages()(
         (id, conversation, sender, client_id) in any::<([u8; 12], [u8; 12], [u8; 12], [u8; 16])>(),
-        (seq, content, at) in (1..=INTEGER_MAX, any::<String>(), 0_i64..250_000_000_000_000),
+        (seq, content, at) in (1..=INTEGER_MAX, prop_oneof![any::<String>(), "[ -~é]{0,300}"], 0_i64..250_000_000_000_000),
     ) -> Message {
         Message {
             id: MessageId::from_bytes(id),

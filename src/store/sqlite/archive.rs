@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, jobs, keys, log, members,
+    Sqlite, audit, history, jobs, log, members,
     memory::Tx,
     recommendations,
     row::{kind, optional_time, time},
@@ -289,7 +289,8 @@ fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()
         })
         .optional()?;
     let Some((conversation, newest, tally, sender)) = found else { return Ok(()) };
-    let client = keys::Key::of_client_id(conversation, sender, message.client_id);
+    let hashing = tx.memory.keys.hashing;
+    let client = hashing.client_id(conversation, sender, message.client_id);
     let (known, id) = (tx.memory.keys.find(tx.connection, client)?, message.id);
     if history::message(tx.connection, id, &known)?.is_some() {
         return Ok(());
@@ -303,7 +304,7 @@ fn insert_message(tx: &mut Tx<'_>, message: &StoredEntry) -> rusqlite::Result<()
         &log::Links { conversation, sender, previous: newest, tally: indexed },
     )?;
     tx.memory.position = position;
-    tx.memory.keys.insert(position, client, keys::Key::of_message(id));
+    tx.memory.keys.insert(position, client, hashing.message(id));
     let mut update = tx.connection.prepare_cached("UPDATE conversations SET newest = ?, tally = ? WHERE key = ?")?;
     update.execute(params![position, tally, conversation]).map(drop)
 }

@@ -12,8 +12,8 @@ use rusqlite::{Connection, Row, params};
 use super::{
     Sqlite,
     history::{self, LogReader, MemberIds},
-    keys::Key,
     log,
+    memory::Tx,
     readers::snapshot,
     row::kind,
     unread::{self, Log},
@@ -365,7 +365,11 @@ impl ConversationStore for Sqlite {
 
     async fn message(&self, by: Caller, id: MessageId) -> Result<Option<StoredEntry>, StoreError> {
         // Only the writer knows where the newest ones are.
-        let places = self.write(move |tx| tx.memory.keys.find(tx.connection, Key::of_message(id))).await?;
+        let find = move |tx: &mut Tx<'_>| {
+            let keys = &tx.memory.keys;
+            keys.find(tx.connection, keys.hashing.message(id))
+        };
+        let places = self.write(find).await?;
         self.read(Turn::of(by), move |connection| history::message(connection, id, &places)).await
     }
 

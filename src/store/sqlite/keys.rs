@@ -12,11 +12,12 @@
 //! - Each run has a filter ([`filter`]) of the client ids in it: an id is looked for far more often absent than present, and
 //!   that costs no read.
 //!
-//! Keys are hashes: whoever finds a position compares what is there. So a key too many does no harm, and the ids of a
+//! Keys are hashes, with a secret of the file ([`Hashing`]): whoever finds a position compares what is there. So a key too many does no harm, and the ids of a
 //! transaction that was undone need not be taken out.
 
 mod builder;
 mod filter;
+mod key;
 mod run;
 
 use std::{
@@ -25,13 +26,12 @@ use std::{
     sync::Arc,
 };
 
-use protocol::{ClientMessageId, MessageId};
 use rusqlite::{Connection, params};
-use sha2::{Digest as _, Sha256};
 
 use self::{builder::Task, run::Run};
 pub(super) use self::{
     builder::{Builder, Slice},
+    key::{Hashing, Key},
     run::rebuild,
 };
 
@@ -41,38 +41,6 @@ const TABLE: usize = 65_536;
 const FAN_IN: usize = 8;
 /// Bytes of filters that are kept in memory; of what is beyond, the largest ones, a page is read for each look-up instead.
 const FILTERS: usize = 64 << 20;
-
-/// What an entry is found by: 64 bits of a hash. The lowest one tells ids of clients (0) from ids of messages (1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(u64);
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-    }
-}
-
-impl Key {
-    /// What a sender calls an entry of a conversation: the keys of both.
-    pub(super) fn of_client_id(conversation: i64, sender: i64, id: ClientMessageId) -> Self {
-        let hash = Sha256::new().chain_update(conversation.to_le_bytes()).chain_update(sender.to_le_bytes());
-        Self(first_bits(hash.chain_update(id.as_bytes())) & !1)
-    }
-
-    /// The id of a message.
-    pub(super) fn of_message(id: MessageId) -> Self {
-        Self(first_bits(Sha256::new().chain_update(id.as_bytes())) | 1)
-    }
-
-    fn is_of_client(self) -> bool {
-        self.0 & 1 == 0
-    }
-}
-
-fn first_bits(hash: Sha256) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(hash.finalize());
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
-}
 
 /// A key is a hash already.
 #[derive(Default)]
@@ -135,6 +103,8 @@ impl Table {
 
 /// The keys of all entries.
 pub(super) struct Keys {
+    /// How ids become keys.
+    pub(super) hashing: Hashing,
     recent: Table,
     /// The newest position in [`Self::recent`].
     until: u64,
@@ -162,14 +132,15 @@ impl Keys {
             [],
             |row| Ok((row.get(0)?, row.get::<_, u32>(1)?)),
         )?;
-        let mut keys = Self { until, runs, next_number: last + 1, ..Self::none() };
+        let mut keys = Self { until, runs, next_number: last + 1, ..Self::none(connection)? };
         keys.read_since(connection, until)?;
         Ok(keys)
     }
 
     /// None at all.
-    pub(super) fn none() -> Self {
-        Self {
+    pub(super) fn none(connection: &Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            hashing: Hashing::of(connection)?,
             recent: Table::default(),
             until: 0,
             sealed: None,
@@ -178,11 +149,11 @@ impl Keys {
             is_merging: false,
             added: Vec::new(),
             table: 2 * TABLE,
-        }
+        })
     }
 
     fn read_since(&mut self, connection: &Connection, position: u64) -> rusqlite::Result<()> {
-        run::each_entry(connection, position, |position, keys| {
+        run::each_entry(connection, self.hashing, position, |position, keys| {
             keys.into_iter().for_each(|key| self.recent.insert(key, position));
             self.until = position;
             Ok(())
@@ -298,120 +269,4 @@ impl Keys {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use rusqlite::params;
-
-    use super::*;
-    use crate::{store::sqlite::migrations, supervisor::Supervisor};
-
-    fn ids(number: u64) -> (ClientMessageId, MessageId) {
-        let (mut client, mut message) = ([7; 16], [9; 12]);
-        client[..8].copy_from_slice(&number.to_be_bytes());
-        message[..8].copy_from_slice(&number.to_be_bytes());
-        (ClientMessageId::from_bytes(client), MessageId::from_bytes(message))
-    }
-
-    fn keys_of(number: u64) -> [Key; 2] {
-        let (client, message) = ids(number);
-        [Key::of_client_id(1, 1, client), Key::of_message(message)]
-    }
-
-    /// What the writer does: appends, and takes what the builder has made, `slices` at most.
-    fn append(connection: &Connection, keys: &mut Keys, builder: &Builder, numbers: std::ops::Range<u64>) {
-        for number in numbers {
-            let (client, message) = ids(number);
-            let sql = "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
-                VALUES (?, 1, ?, 1, ?, ?, 1, '')";
-            connection.execute(sql, params![number, number, message.as_bytes(), client.as_bytes()]).unwrap();
-            let [client, message] = keys_of(number);
-            keys.insert(number, client, message);
-            keys.keep();
-            while let Some(task) = keys.task() {
-                builder.give(task);
-            }
-            let slice = match builder.slices() {
-                Some(slices) if keys.must_wait() => slices.recv().ok(),
-                slices => slices.and_then(|slices| slices.try_recv().ok()),
-            };
-            if let Some(slice) = slice {
-                Keys::write(connection, &slice).unwrap();
-                keys.written(slice);
-            }
-        }
-    }
-
-    /// Until nothing is left to be made.
-    fn finish(connection: &Connection, keys: &mut Keys, builder: &Builder) {
-        while keys.sealed.is_some() || keys.is_merging {
-            let slice = builder.slices().unwrap().recv().unwrap();
-            Keys::write(connection, &slice).unwrap();
-            keys.written(slice);
-            while let Some(task) = keys.task() {
-                builder.give(task);
-            }
-        }
-    }
-
-    fn open(path: &Path) -> (Connection, Keys, Builder) {
-        let mut connection = Connection::open(path).unwrap();
-        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
-        migrations::run(&mut connection).unwrap();
-        let mut keys = Keys::open(&connection).unwrap();
-        keys.table = 512;
-        let builder = Builder::spawn(path, &Supervisor::new(Arc::default(), <_>::default())).unwrap();
-        (connection, keys, builder)
-    }
-
-    fn assert_all_found(connection: &Connection, keys: &Keys, until: u64) {
-        for number in 1..until {
-            for key in keys_of(number) {
-                assert_eq!(keys.find(connection, key).unwrap(), [number]);
-            }
-        }
-        for absent in until..until + 100 {
-            assert!(keys_of(absent).iter().all(|key| keys.find(connection, *key).unwrap().is_empty()));
-        }
-    }
-
-    #[test]
-    fn every_entry_is_found_through_tables_runs_merges_and_restarts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test.db");
-        let (connection, mut keys, builder) = open(&path);
-        append(&connection, &mut keys, &builder, 1..10_000);
-        assert_all_found(&connection, &keys, 10_000);
-        // A kill: what is being made is gone, and its first pages are there.
-        drop((builder, keys, connection));
-        let (connection, mut keys, builder) = open(&path);
-        assert_all_found(&connection, &keys, 10_000);
-        append(&connection, &mut keys, &builder, 10_000..30_000);
-        finish(&connection, &mut keys, &builder);
-        assert_all_found(&connection, &keys, 30_000);
-        assert!(keys.runs.iter().any(|run| run.level == 2), "merged twice");
-        assert!(keys.runs.len() < 3 * FAN_IN, "{} runs", keys.runs.len());
-        drop((builder, keys, connection));
-        let (connection, keys, builder) = open(&path);
-        assert_all_found(&connection, &keys, 30_000);
-        // What nobody uses any more is removed.
-        let known = "SELECT count(*) FROM key_pages WHERE page >> 32 NOT IN (SELECT number FROM key_runs)";
-        let unused = || connection.query_row(known, [], |row| row.get::<_, u64>(0)).unwrap();
-        while unused() > 0 {
-            Keys::write(&connection, &builder.slices().unwrap().recv().unwrap()).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_was_undone_is_not_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let (connection, mut keys, _builder) = open(&folder.path().join("test.db"));
-        let [client, message] = keys_of(1);
-        keys.insert(1, client, message);
-        keys.keep();
-        keys.insert(2, client, message);
-        assert_eq!(keys.find(&connection, client).unwrap(), [2, 1]);
-        keys.undo();
-        assert_eq!(keys.find(&connection, client).unwrap(), [1]);
-    }
-}
+mod tests;

@@ -63,7 +63,7 @@ fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqli
     let Some((place, sender)) = place.and_then(|place| Some((place, state.participants.get(place)?.key))) else {
         return Ok(Err(Refusal::ConversationNotFound));
     };
-    let key = Key::of_client_id(state.key, sender, append.client_id);
+    let key = keys.hashing.client_id(state.key, sender, append.client_id);
     let first = first_message(tx.connection, keys, key, state.key, &append, sender)?;
     let message = match (first, refusal) {
         (Some(first), _) => return Ok(Ok(appended(first, true, state))),
@@ -77,7 +77,7 @@ fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqli
     let tally = message.seq.is_multiple_of(history::INDEXED).then(|| state.tally_with(place));
     let links = Links { conversation: state.key, sender, previous: state.newest, tally };
     insert(tx.connection, *position, &message, &links)?;
-    keys.insert(*position, key, Key::of_message(message.id));
+    keys.insert(*position, key, keys.hashing.message(message.id));
     state.appended(place, *position, End { seq: message.seq, at: message.at });
     let outcome = appended(message, false, state);
     states.logged();

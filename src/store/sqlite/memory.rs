@@ -42,7 +42,7 @@ impl Memory {
     pub(super) fn without_log(connection: &Connection) -> rusqlite::Result<Self> {
         let states = States::of_rows(connection)?;
         let position = states.flushed;
-        Ok(Self { position, states, members: Cache::new(MEMBERS), keys: Keys::none(), erased: false })
+        Ok(Self { position, states, members: Cache::new(MEMBERS), keys: Keys::none(connection)?, erased: false })
     }
 
     /// Forgets what was read of the tables, and reads again what they do not have. Positions may be skipped but never reused,

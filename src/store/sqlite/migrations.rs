@@ -22,6 +22,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0010_jobs.sql")),
         M::up(include_str!("migrations/0011_formats.sql")),
         M::up_with_hook(include_str!("migrations/0012_log.sql"), free_entries_of_indexes),
+        M::up_with_hook(include_str!("migrations/0013_key_secret.sql"), |tx| Ok(keys::rebuild(tx)?)),
     ]
 }
 
@@ -71,11 +72,10 @@ fn tally_log(tx: &Transaction<'_>, conversation: i64, newest: u64) -> rusqlite::
     Ok(())
 }
 
-/// Makes runs of the keys of all entries, and takes from the table what was there for the same: the index of client ids, and
+/// Takes from the table what was there to find entries, which runs of keys do since (the next change makes them): the index of client ids, and
 /// the one that `UNIQUE` of the id stands for, which SQLite drops only once it is an index like others. The rows stay
 /// where they are, however many there are.
 fn free_entries_of_indexes(tx: &Transaction<'_>) -> HookResult {
-    keys::rebuild(tx)?;
     tx.execute_batch(
         "DROP INDEX entries_by_client_id;
          PRAGMA writable_schema = ON;
@@ -250,8 +250,8 @@ mod tests {
         let mut found = 0;
         while let Some(row) = rows.next().unwrap() {
             let position: u64 = row.get(0).unwrap();
-            let client = keys::Key::of_client_id(1, 1, protocol::ClientMessageId::from_bytes(row.get(1).unwrap()));
-            let message = keys::Key::of_message(protocol::MessageId::from_bytes(row.get(2).unwrap()));
+            let client = keys.hashing.client_id(1, 1, protocol::ClientMessageId::from_bytes(row.get(1).unwrap()));
+            let message = keys.hashing.message(protocol::MessageId::from_bytes(row.get(2).unwrap()));
             for key in [client, message] {
                 assert_eq!(keys.find(&connection, key).unwrap(), [position]);
             }

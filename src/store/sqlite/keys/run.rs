@@ -1,9 +1,9 @@
 //! Runs: keys in order, in pages that a key leads to directly.
 
 use protocol::{ClientMessageId, MessageId};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
-use super::{Key, filter::Filter};
+use super::{Hashing, Key, filter::Filter};
 
 /// Bytes of a key in a page: its hash, and six of the position.
 const KEY: usize = 14;
@@ -60,8 +60,10 @@ impl Run {
             return Ok(());
         }
         let mut page = connection.prepare_cached("SELECT keys FROM key_pages WHERE page = ?")?;
-        let keys: Option<Vec<u8>> = page.query_row([self.place.page(key)], |row| row.get(0)).optional()?;
-        found.extend(decode(&keys.unwrap_or_default()).filter(|(of, _)| *of == key).map(|(_, position)| position));
+        // It is there: a page has 120 keys on average, or is the only one. If not, ids could be taken for new ones.
+        let mut rows = page.query([self.place.page(key)])?;
+        let keys = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get_ref(0)?.as_blob()?;
+        found.extend(decode(keys).filter(|(of, _)| *of == key).map(|(_, position)| position));
         Ok(())
     }
 
@@ -124,6 +126,7 @@ pub(super) fn decode(page: &[u8]) -> impl Iterator<Item = (Key, u64)> {
 /// The keys of entries after a position, in their order.
 pub(super) fn each_entry(
     connection: &Connection,
+    hashing: Hashing,
     position: u64,
     mut with: impl FnMut(u64, [Key; 2]) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
@@ -132,16 +135,17 @@ pub(super) fn each_entry(
     )?;
     let mut rows = entries.query([position])?;
     while let Some(row) = rows.next()? {
-        let client = Key::of_client_id(row.get(1)?, row.get(2)?, ClientMessageId::from_bytes(row.get(3)?));
-        with(row.get(0)?, [client, Key::of_message(MessageId::from_bytes(row.get(4)?))])?;
+        let client = hashing.client_id(row.get(1)?, row.get(2)?, ClientMessageId::from_bytes(row.get(3)?));
+        with(row.get(0)?, [client, hashing.message(MessageId::from_bytes(row.get(4)?))])?;
     }
     Ok(())
 }
 
-/// Makes runs of all entries that there are: for a file that has none.
+/// Makes runs of all entries that there are, in place of those of a former version.
 pub(in super::super) fn rebuild(connection: &Connection) -> rusqlite::Result<()> {
     let (mut keys, mut number, mut last) = (Vec::new(), 0, 0);
-    each_entry(connection, 0, |position, [client, message]| {
+    connection.execute_batch("DELETE FROM key_runs; DELETE FROM key_pages;")?;
+    each_entry(connection, Hashing::of(connection)?, 0, |position, [client, message]| {
         keys.extend([(client, position), (message, position)]);
         last = position;
         if keys.len() >= 2 * OLD {

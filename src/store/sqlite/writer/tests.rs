@@ -7,7 +7,7 @@ use crate::{
     ids::Ids,
     store::{
         conversations::{Append, Command, NewConversation},
-        sqlite::{keys::Key, log, state::MemberRef},
+        sqlite::{log, state::MemberRef},
     },
 };
 
@@ -93,8 +93,9 @@ fn a_transaction_that_is_undone_loses_no_slice_of_keys() {
     let supervisor = Supervisor::new(Arc::default(), <_>::default());
     thread.builder = Some(Builder::spawn(&folder.path().join("test.db"), &supervisor).unwrap());
     // Enough for a run of several slices; each key leads to its own position.
+    let hashing = thread.memory.keys.hashing;
     let key = |number: u64| {
-        Key::of_message(MessageId::from_bytes(std::array::from_fn(|at| {
+        hashing.message(MessageId::from_bytes(std::array::from_fn(|at| {
             number.to_be_bytes().get(at).copied().unwrap_or_default()
         })))
     };
