@@ -23,8 +23,7 @@ use members_book::{
     telemetry::Metrics,
 };
 use protocol::{
-    ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, SessionId,
-    Timestamp,
+    ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, SessionId, Timestamp,
     client::MessageSend,
     model::{Message, UserType},
     server::MessagePush,

@@ -3,9 +3,14 @@
 //! Left to itself, SQLite does it within the commit that makes the log too long, and everybody waits: at 64 MiB for some
 //! hundred milliseconds. Here a thread of its own moves nearly all of it while commits go on, and the writer moves what
 //! was appended meanwhile, which is little. Then nothing is left in the log, and the next commit begins it anew.
+//!
+//! SQLite syncs the database file only in the checkpoint that leaves nothing in the log, and with commits going on that is the
+//! writer's. So the thread syncs what it has moved itself, and the writer's sync finds little to do.
 
 use std::{
     cell::Cell,
+    fs::File,
+    mem::ManuallyDrop,
     path::Path,
     sync::{
         Arc,
@@ -50,6 +55,9 @@ impl Scrubber {
     }
 }
 
+/// How often what there is to be moved is moved and synced before the writer moves the rest.
+const PASSES: usize = 2;
+
 /// Scrubs that wait. Each does what all before it ask for.
 const SCRUBS: usize = 64;
 /// How often a scrub is tried while readers are in the way, and the pause between.
@@ -73,7 +81,7 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// Starts the thread; from `pages` on it has something to do.
     pub(super) fn spawn(path: &Path, pages: i32, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let connection = connect(path).map_err(row::store_error)?;
+        let mover = Mover::open(path)?;
         let (wake, woken) = bounded(1);
         let (scrubs, asked) = bounded(SCRUBS);
         let moved = Arc::new(AtomicBool::new(false));
@@ -81,7 +89,7 @@ impl Checkpoints {
         let thread = supervisor
             .thread("sqlite-checkpoint", None, move || {
                 lower_priority(Priority::Later);
-                run(&connection, &woken, &asked, &done);
+                mover.run(&woken, &asked, &done);
             })
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
         let (wake, scrubs, thread) = (Some(wake), Scrubber(scrubs), Some(thread));
@@ -140,30 +148,55 @@ impl Checkpoints {
     }
 }
 
-fn run(connection: &Connection, wake: &Receiver<()>, scrubs: &Receiver<Waiting>, moved: &AtomicBool) {
-    loop {
-        crossbeam_channel::select! {
-            recv(wake) -> woken => {
-                if woken.is_err() {
-                    return;
+/// What the thread has.
+struct Mover {
+    connection: Connection,
+    /// The database file, to sync it. Never closed: that would take away SQLite's locks on it, which are the process's
+    /// (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+    file: ManuallyDrop<File>,
+}
+
+impl Mover {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = connect(path).map_err(row::store_error)?;
+        let file = File::open(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        Ok(Self { connection, file: ManuallyDrop::new(file) })
+    }
+
+    fn run(&self, wake: &Receiver<()>, scrubs: &Receiver<Waiting>, moved: &AtomicBool) {
+        loop {
+            crossbeam_channel::select! {
+                recv(wake) -> woken => {
+                    if woken.is_err() {
+                        return;
+                    }
+                    // Again for what was appended meanwhile: then hardly anything is left for the writer, which everybody waits for.
+                    for _ in 0..PASSES {
+                        checkpoint(&self.connection);
+                        self.sync();
+                    }
+                    moved.store(true, Ordering::Release);
                 }
-                checkpoint(connection);
-                // What was appended meanwhile: then hardly anything is left for the writer, which everybody waits for.
-                checkpoint(connection);
-                moved.store(true, Ordering::Release);
-            }
-            recv(scrubs) -> asked => {
-                let Ok(asked) = asked else { continue };
-                // All who wait now are served by the same one.
-                let waiting: Vec<_> = std::iter::once(asked).chain(scrubs.try_iter()).collect();
-                let done = scrub(connection, wake, SCRUB_ATTEMPTS);
-                // It may have heard what was meant for a checkpoint, and has moved what there was.
-                moved.store(true, Ordering::Release);
-                for waiting in waiting {
-                    // Whoever stopped waiting need not be told.
-                    let _ = waiting.send(done);
+                recv(scrubs) -> asked => {
+                    let Ok(asked) = asked else { continue };
+                    // All who wait now are served by the same one.
+                    let waiting: Vec<_> = std::iter::once(asked).chain(scrubs.try_iter()).collect();
+                    let done = scrub(&self.connection, wake, SCRUB_ATTEMPTS);
+                    // It may have heard what was meant for a checkpoint, and has moved what there was.
+                    moved.store(true, Ordering::Release);
+                    for waiting in waiting {
+                        // Whoever stopped waiting need not be told.
+                        let _ = waiting.send(done);
+                    }
                 }
             }
+        }
+    }
+
+    /// Has the disk take what was moved. Nothing depends on it: the log begins anew only after a sync of SQLite's own.
+    fn sync(&self) {
+        if let Err(error) = self.file.sync_data() {
+            tracing::warn!(%error, "the database file could not be synced");
         }
     }
 }
