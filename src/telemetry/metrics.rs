@@ -109,6 +109,14 @@ metrics! {
     PasswordSeconds = "password_seconds", Histogram, [];
     /// Seconds that reads of the store took, waiting included.
     StoreReadSeconds = "store_read_seconds", Histogram, [];
+    /// Pages of 4 KiB in the log of the file after the newest commit (SQLite); from 16,000 on a checkpoint moves them.
+    StoreLogPages = "store_log_pages", Gauge, [];
+    /// Seconds that checkpoints took, beside the commits (SQLite).
+    StoreCheckpointSeconds = "store_checkpoint_seconds", Histogram, [];
+    /// Messages and receipts that are stored and wait for the rows that follow from them to be written (SQLite).
+    StoreRowsBehind = "store_rows_behind", Gauge, [];
+    /// Runs of keys in which ids are looked for (SQLite).
+    StoreKeyRuns = "store_key_runs", Gauge, [];
     /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
     SeqCollisions = "seq_collisions", Counter, [];
     /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
@@ -256,6 +264,14 @@ pub struct Metrics {
     pub password_seconds: Histogram,
     /// [`Metric::StoreReadSeconds`]
     pub store_read_seconds: Histogram,
+    /// [`Metric::StoreLogPages`]
+    pub store_log_pages: Gauge,
+    /// [`Metric::StoreCheckpointSeconds`]
+    pub store_checkpoint_seconds: Histogram,
+    /// [`Metric::StoreRowsBehind`]
+    pub store_rows_behind: Gauge,
+    /// [`Metric::StoreKeyRuns`]
+    pub store_key_runs: Gauge,
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
@@ -335,6 +351,10 @@ impl Metrics {
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
+            store_log_pages: register(r, Metric::StoreLogPages, Gauge::default()),
+            store_checkpoint_seconds: register(r, Metric::StoreCheckpointSeconds, seconds()),
+            store_rows_behind: register(r, Metric::StoreRowsBehind, Gauge::default()),
+            store_key_runs: register(r, Metric::StoreKeyRuns, Gauge::default()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
             effects: register(r, Metric::Effects, Family::default()),

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -28,6 +28,7 @@ use super::{StoreError, row, unavailable};
 use crate::{
     background::{Priority, lower_priority},
     supervisor::Supervisor,
+    telemetry::Metrics,
 };
 
 /// Pages of 4 KiB in the log from which on they are moved: 64 MiB. Fewer at a time would write the same pages more often;
@@ -76,12 +77,18 @@ pub(super) struct Checkpoints {
     pages: i32,
     /// From how many pages on the writer tries to finish it again, if a reader was in the way.
     again: i32,
+    metrics: Arc<Metrics>,
 }
 
 impl Checkpoints {
     /// Starts the thread; from `pages` on it has something to do.
-    pub(super) fn spawn(path: &Path, pages: i32, supervisor: &Supervisor) -> Result<Self, StoreError> {
-        let mover = Mover::open(path)?;
+    pub(super) fn spawn(
+        path: &Path,
+        pages: i32,
+        metrics: &Arc<Metrics>,
+        supervisor: &Supervisor,
+    ) -> Result<Self, StoreError> {
+        let mover = Mover::open(path, Arc::clone(metrics))?;
         let (wake, woken) = bounded(1);
         let (scrubs, asked) = bounded(SCRUBS);
         let moved = Arc::new(AtomicBool::new(false));
@@ -93,7 +100,8 @@ impl Checkpoints {
             })
             .map_err(|error| unavailable(&format!("no thread for checkpoints: {error}")))?;
         let (wake, scrubs, thread) = (Some(wake), Scrubber(scrubs), Some(thread));
-        Ok(Self { wake, scrubs, is_asked: false, moved, thread, pages, again: pages })
+        let metrics = Arc::clone(metrics);
+        Ok(Self { wake, scrubs, is_asked: false, moved, thread, pages, again: pages, metrics })
     }
 
     /// For who erases.
@@ -113,6 +121,7 @@ impl Checkpoints {
     /// To be called after each commit, on the thread that commits.
     pub(super) fn after_commit(&mut self, connection: &Connection) {
         let logged = LOGGED.get();
+        self.metrics.store_log_pages.set(logged.into());
         if logged < self.pages {
             // The log began anew: after the last checkpoint, or a scrub.
             self.is_asked &= !self.moved.swap(false, Ordering::Acquire);
@@ -154,13 +163,14 @@ struct Mover {
     /// The database file, to sync it. Never closed: that would take away SQLite's locks on it, which are the process's
     /// (<https://sqlite.org/howtocorrupt.html>, section 2.2).
     file: ManuallyDrop<File>,
+    metrics: Arc<Metrics>,
 }
 
 impl Mover {
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let connection = connect(path).map_err(row::store_error)?;
         let file = File::open(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
-        Ok(Self { connection, file: ManuallyDrop::new(file) })
+        Ok(Self { connection, file: ManuallyDrop::new(file), metrics })
     }
 
     fn run(&self, wake: &Receiver<()>, scrubs: &Receiver<Waiting>, moved: &AtomicBool) {
@@ -171,10 +181,12 @@ impl Mover {
                         return;
                     }
                     // Again for what was appended meanwhile: then hardly anything is left for the writer, which everybody waits for.
+                    let began = Instant::now();
                     for _ in 0..PASSES {
                         checkpoint(&self.connection);
                         self.sync();
                     }
+                    self.metrics.store_checkpoint_seconds.observe(began.elapsed().as_secs_f64());
                     moved.store(true, Ordering::Release);
                 }
                 recv(scrubs) -> asked => {
@@ -265,7 +277,7 @@ mod tests {
         let connection = super::super::connect(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (a INTEGER PRIMARY KEY, b BLOB)").unwrap();
         let supervisor = Supervisor::new(Arc::default(), <_>::default());
-        let checkpoints = Checkpoints::spawn(&path, 100, &supervisor).unwrap();
+        let checkpoints = Checkpoints::spawn(&path, 100, &Arc::default(), &supervisor).unwrap();
         Checkpoints::attach(&connection);
         (connection, checkpoints)
     }

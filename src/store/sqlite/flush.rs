@@ -20,7 +20,7 @@ use quick_cache::unsync::Cache;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::{sync::watch, time::Instant};
 
-use super::state::LogState;
+use super::{row::inconsistent, state::LogState};
 use crate::store::rules::{End, Reached};
 
 /// Conversations whose state the writer keeps when their rows are up to date: about 350 bytes each.
@@ -150,11 +150,10 @@ impl States {
         while let Some(row) = rows.next()? {
             let (position, id) = (row.get(0)?, ConversationId::from_bytes(row.get(1)?));
             let (sender, end) = (row.get(2)?, End { seq: row.get(3)?, at: Timestamp::from_millis(row.get(4)?) });
-            if let Some(state) = self.load(connection, id)?
-                && let Some(place) = state.place_of_key(sender)
-            {
-                state.appended(place, position, end);
-            }
+            // Whatever is passed over here would get its place again.
+            let state = self.load(connection, id)?.ok_or_else(|| inconsistent("an entry of no conversation"))?;
+            let place = state.place_of_key(sender);
+            state.appended(place.ok_or_else(|| inconsistent("an entry of no participant"))?, position, end);
             self.logged();
             last = position;
         }
@@ -215,6 +214,11 @@ impl States {
     /// Whether there is something to flush.
     pub(super) fn is_behind(&self) -> bool {
         self.since.is_some() || self.under_way.is_some()
+    }
+
+    /// Rows that were written to the log and are not part of a flush yet.
+    pub(super) fn behind(&self) -> usize {
+        self.rows
     }
 
     /// Whether a flush is under way.

@@ -219,6 +219,11 @@ impl Keys {
         self.next_number - 1
     }
 
+    /// Runs in which keys are looked for.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Whether so much waits to become a run that the writer should do nothing else.
     pub(super) fn must_wait(&self) -> bool {
         self.sealed.is_some() && self.recent.positions.len() >= 4 * self.table

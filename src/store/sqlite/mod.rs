@@ -144,7 +144,7 @@ impl Sqlite {
         let store_id =
             connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
         let position = memory.states.flushed;
-        let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, supervisor)?;
+        let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, &metrics, supervisor)?;
         let builder = exclusive.then(|| Builder::spawn(&path, supervisor)).transpose()?;
         let (scrubber, flushed) = (checkpoints.scrubber(), Arc::new(Flushed::new(position)));
         let injected = Injected { clock, ids, metrics: Arc::clone(&metrics) };

@@ -422,6 +422,9 @@ impl WriterThread {
             self.memory.keys.written(slice);
         }
         self.flushed.tell(self.memory.states.flushed);
+        let Injected { metrics, .. } = &self.injected;
+        metrics.store_rows_behind.set(count(self.memory.states.behind()));
+        metrics.store_key_runs.set(count(self.memory.keys.runs()));
     }
 
     /// After a failure: ends the transaction. What was remembered is read again before anything else is done.
@@ -432,6 +435,10 @@ impl WriterThread {
         self.is_undone = true;
         self.memory.keys.undo();
     }
+}
+
+fn count(many: usize) -> i64 {
+    i64::try_from(many).unwrap_or(i64::MAX)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {

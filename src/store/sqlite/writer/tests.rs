@@ -20,7 +20,7 @@ fn thread(folder: &Path) -> WriterThread {
     let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
     let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(crate::ids::SystemEntropy)));
     WriterThread {
-        checkpoints: Checkpoints::spawn(&path, 100, &supervisor).unwrap(),
+        checkpoints: Checkpoints::spawn(&path, 100, &metrics, &supervisor).unwrap(),
         builder: None,
         slice: None,
         memory: Memory::open(&connection).unwrap(),
