@@ -86,10 +86,13 @@ pub struct Hello {
     pub cursor: Option<Cursor>,
 }
 
-/// What cannot be a cursor of ours is no error: the sync is the full state then.
+/// A cursor that no server makes.
+const UNKNOWN_CURSOR: &str = "?";
+
+/// What cannot be a cursor of ours is no error: it is one that the server does not know, so the sync is the full state with `reset`.
 fn any_cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
-    Ok(text.and_then(|text| text.parse().ok()))
+    Ok(text.and_then(|text| text.parse().or_else(|_| UNKNOWN_CURSOR.parse()).ok()))
 }
 
 /// A hello without a token is read, so that it is told `token_missing` and not that it is malformed.
@@ -356,13 +359,22 @@ mod tests {
         assert_eq!(refused(r#"{"type":"presence.watch","members":[]}"#).1.as_deref(), Some("members"));
     }
 
+    /// Found from outside: a text that is too long for a cursor was taken for none at all, so the sync came without `reset`.
     #[test]
-    fn a_cursor_that_cannot_be_one_is_as_good_as_none() {
-        for cursor in ["\"\"".to_owned(), format!("{:?}", "x".repeat(500)), "null".to_owned()] {
+    fn a_cursor_that_cannot_be_one_is_one_that_nobody_knows() {
+        let read = |cursor: &str| {
             let hello = r#"{"type":"hello","token":"t","device":{"id":"d","platform":"ios"},"cursor":"#;
-            let request = Request::decode(&format!("{hello}{cursor}}}")).unwrap();
-            assert!(matches!(request.frame, ClientFrame::Hello(Hello { cursor: None, .. })), "{cursor}");
+            let ClientFrame::Hello(Hello { cursor, .. }) =
+                Request::decode(&format!("{hello}{cursor}}}")).unwrap().frame
+            else {
+                panic!("a hello is a hello");
+            };
+            cursor
+        };
+        for cursor in ["\"\"".to_owned(), format!("{:?}", "x".repeat(129)), format!("{:?}", "x".repeat(500))] {
+            assert_eq!(read(&cursor).map(|cursor| cursor.to_string()).as_deref(), Some(UNKNOWN_CURSOR), "{cursor}");
         }
+        assert_eq!(read("null"), None);
     }
 
     #[test]

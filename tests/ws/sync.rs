@@ -133,7 +133,7 @@ async fn a_cursor_of_elsewhere_gives_the_full_state_instead_of_an_error() {
     let (ana, ben) = server.two_members().await;
     ben.connect().await.say(ana.id, "hi").await;
     let foreign = other.member("Zoe").await.connect().await.cursor();
-    for cursor in [foreign, "nonsense".parse::<Cursor>().unwrap()] {
+    for cursor in [foreign, "nonsense".parse::<Cursor>().unwrap(), "?".parse().unwrap()] {
         let anas = ana.connect_as("phone", Some(cursor)).await;
         // Such as that of the same file under another secret, which may have gone back to a backup.
         let done = anas.sync_done.clone().unwrap();
