@@ -32,7 +32,7 @@ pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, 
     (finish(text), start..end)
 }
 
-/// Writes a message as serde does (a property test compares them), with a third of the instructions: no id and no time needs an escape, and
+/// Writes a message as serde does (a property test compares them), with far fewer instructions: no id and no time needs an escape, and
 /// whether a text does is found out for many bytes at a time.
 fn write_message(text: &mut Vec<u8>, message: &Message) {
     let Message { id, conversation, seq, sender, client_id, content, at } = message;
