@@ -9,12 +9,17 @@ const CONVERSATION_BYTES: usize = 240;
 /// Bytes of the watermarks of one member.
 const WATERMARKS_BYTES: usize = 100;
 
+/// Whether a byte of a text is written as an escape in JSON (RFC 8259, section 7).
+pub(crate) const fn needs_escape(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
 /// The bytes of a text within a JSON string, without the quotes, as this crate encodes it (RFC 8259, section 7).
 #[must_use]
 pub fn json_length(text: &str) -> usize {
     let escape = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
-        0x00..=0x1f => 5,
+        _ if needs_escape(byte) => 5,
         _ => 0,
     };
     text.len() + text.bytes().map(escape).sum::<usize>()

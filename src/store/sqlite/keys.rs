@@ -12,8 +12,8 @@
 //! - Each run has a filter ([`filter`]) of the client ids in it: an id is looked for far more often absent than present, and
 //!   that costs no read.
 //!
-//! Keys are hashes, with a secret of the file ([`Hashing`]): whoever finds a position compares what is there. So a key too many does no harm, and the ids of a
-//! transaction that was undone need not be taken out.
+//! Keys are hashes, with a secret of the file ([`Hashing`]): whoever finds a position compares what is there. So a key too
+//! many does no harm, and the ids of a transaction that was undone need not be taken out.
 
 mod builder;
 mod filter;

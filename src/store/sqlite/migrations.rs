@@ -273,6 +273,30 @@ mod tests {
         assert!(!table.iter().any(|sql| sql.contains("UNIQUE") || sql.contains("REFERENCES")), "{table:?}");
     }
 
+    /// As the version before had them, without the secret, and as a kill between the two changes leaves it: without any.
+    #[test]
+    fn runs_of_a_file_without_a_secret_are_made_anew() {
+        for runs in ["", OLD_RUN] {
+            let mut connection = Connection::open_in_memory().unwrap();
+            run_to(&mut connection, 12).unwrap();
+            let entries = "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, content)
+                VALUES (1, 1, 1, 1, zeroblob(12), zeroblob(16), 1, 'x'), (2, 1, 2, 1, randomblob(12), randomblob(16), 1, 'x');";
+            connection.execute_batch(&format!("{entries}{runs}")).unwrap();
+            run(&mut connection).unwrap();
+            let keys = keys::Keys::open(&connection).unwrap();
+            let client = keys.hashing.client_id(1, 1, protocol::ClientMessageId::from_bytes([0; 16]));
+            let message = keys.hashing.message(protocol::MessageId::from_bytes([0; 12]));
+            for key in [client, message] {
+                assert_eq!(keys.find(&connection, key).unwrap(), [1]);
+            }
+            assert_eq!(keys.runs(), 1, "none of before is left");
+        }
+    }
+
+    /// A run of another hash: its filter would say that nothing is in it.
+    const OLD_RUN: &str = "INSERT INTO key_runs VALUES (7, 1, 0, 2, 2, zeroblob(64));
+        INSERT INTO key_pages VALUES (7 << 32, zeroblob(56));";
+
     /// What is unread is found by keys too, in a bounded number of steps.
     #[test]
     fn unread_messages_are_counted_by_keys() {

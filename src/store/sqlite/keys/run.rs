@@ -3,7 +3,7 @@
 use protocol::{ClientMessageId, MessageId};
 use rusqlite::{Connection, params};
 
-use super::{Hashing, Key, filter::Filter};
+use super::{super::row::inconsistent, Hashing, Key, filter::Filter};
 
 /// Bytes of a key in a page: its hash, and six of the position.
 const KEY: usize = 14;
@@ -62,7 +62,8 @@ impl Run {
         let mut page = connection.prepare_cached("SELECT keys FROM key_pages WHERE page = ?")?;
         // It is there: a page has 120 keys on average, or is the only one. If not, ids could be taken for new ones.
         let mut rows = page.query([self.place.page(key)])?;
-        let keys = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get_ref(0)?.as_blob()?;
+        let keys =
+            rows.next()?.ok_or_else(|| inconsistent("a page of a run of keys is missing"))?.get_ref(0)?.as_blob()?;
         found.extend(decode(keys).filter(|(of, _)| *of == key).map(|(_, position)| position));
         Ok(())
     }

@@ -102,6 +102,21 @@ fn every_entry_is_found_through_tables_runs_merges_and_restarts() {
     }
 }
 
+/// Its ids would be taken for new ones, and a retry stored twice.
+#[test]
+fn a_page_of_a_run_that_is_missing_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (connection, mut keys, builder) = open(&folder.path().join("test.db"));
+    append(&connection, &mut keys, &builder, 1..600);
+    finish(&connection, &mut keys, &builder);
+    assert_all_found(&connection, &keys, 600);
+    assert!(connection.execute("DELETE FROM key_pages", []).unwrap() > 0);
+    let [client, message] = keys_of(&keys, 1);
+    for key in [client, message] {
+        assert!(keys.find(&connection, key).is_err());
+    }
+}
+
 #[test]
 fn what_was_undone_is_not_found() {
     let folder = tempfile::tempdir().unwrap();
