@@ -75,7 +75,7 @@ impl Request {
 #[garde(allow_unvalidated)]
 pub struct Hello {
     /// The access token from login or refresh.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "empty_if_null")]
     pub token: String,
     /// The device.
     #[serde(deserialize_with = "crate::codec::object")]
@@ -93,6 +93,11 @@ const UNKNOWN_CURSOR: &str = "?";
 fn any_cursor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     Ok(text.and_then(|text| text.parse().or_else(|_| UNKNOWN_CURSOR.parse()).ok()))
+}
+
+/// `null` is the same as no token.
+fn empty_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A hello without a token is read, so that it is told `token_missing` and not that it is malformed.
@@ -381,7 +386,7 @@ mod tests {
     fn an_integer_may_be_written_as_any_number_that_is_one() {
         let read =
             |seq: &str| Request::decode(&format!(r#"{{"type":"message.read","conversation":"{MEMBER}","seq":{seq}}}"#));
-        for (text, seq) in [("7.0", 7), ("7e0", 7), ("0.0", 0), ("1000000.0", 1_000_000)] {
+        for (text, seq) in [("7.0", 7), ("7e0", 7), ("0.0", 0), ("-0.0", 0), ("-0", 0), ("1000000.0", 1_000_000)] {
             assert!(matches!(read(text).unwrap().frame, ClientFrame::MessageRead(read) if read.seq == seq), "{text}");
         }
         for text in ["1.5", "-1", "-1.0", "1e300", "9007199254740992.0", "\"7\"", "null"] {
@@ -392,6 +397,13 @@ mod tests {
         assert_eq!(refused(r#"{"type":"conversations.list","limit":1e9}"#).1.as_deref(), Some("limit"));
         let null = format!(r#"{{"type":"history.get","conversation":"{MEMBER}","before":null,"limit":null}}"#);
         assert!(Request::decode(&null).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_json_keeps_the_id_that_can_be_seen() {
+        let error = Request::decode(r#"{"type":"ping","id":"r1""#).unwrap_err();
+        assert_eq!((error.code, error.id.unwrap().as_str()), (ErrorCode::Malformed, "r1"));
+        assert_eq!(Request::decode(r#"{"type":"ping","#).unwrap_err().id, None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::{ErrorCode, FieldError, RequestId, limits::REFUSED_SCAN_BYTES};
 
 /// Longest message about a bad field, in characters.
 const MESSAGE_MAX_CHARS: usize = 300;
+/// What is said of a field that has to be there.
+const REQUIRED: &str = "required";
 
 /// Why a text is not a frame of this protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +91,7 @@ impl<'a> Head<'a> {
                     .map_or_else(DecodeError::field, |_| DecodeError::malformed(error.to_string()))
                     .with_id(peek_id(text))
             } else {
-                DecodeError::malformed(format!("not JSON: {error}"))
+                DecodeError::malformed(format!("not JSON: {error}")).with_id(peek_id(text))
             }
         })
     }
@@ -120,7 +122,15 @@ where
 /// The first field that does not fit, with what was expected of it.
 pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, FieldError> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| name_field(&error))
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| absent_if_null(text, name_field(&error)))
+}
+
+/// `null` for a field that is required is the same as none: of both it is said that they are.
+fn absent_if_null(text: &str, error: FieldError) -> FieldError {
+    let is_null = serde_json::from_str::<serde_json::Value>(text).is_ok_and(|frame| {
+        frame.pointer(&format!("/{}", error.field.replace('.', "/"))).is_some_and(|at| at.is_null())
+    });
+    if is_null { FieldError { message: REQUIRED.to_owned(), ..error } } else { error }
 }
 
 /// Turns an error of serde into one that names its field.
@@ -133,7 +143,7 @@ pub(crate) fn name_field(error: &serde_path_to_error::Error<serde_json::Error>) 
     match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         Some(name) => FieldError {
             field: if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") },
-            message: "required".to_owned(),
+            message: REQUIRED.to_owned(),
         },
         None => FieldError { field: parent, message: message.to_owned() },
     }
@@ -210,7 +220,8 @@ pub(crate) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64,
         }
 
         fn visit_f64<E: de::Error>(self, value: f64) -> Result<u64, E> {
-            // Up to 2^53 - 1 every integer has a float of its own, and its text is exact.
+            // Up to 2^53 - 1 every integer has a float of its own, and its text is exact. -0 becomes 0.
+            let value = value + 0.0;
             let whole = value.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&value);
             let exact = whole.then(|| format!("{value:.0}").parse().ok()).flatten();
             exact.ok_or_else(|| E::invalid_value(Unexpected::Float(value), &self))

@@ -83,3 +83,28 @@ fn a_field_that_is_taken_away_is_missed_by_name() {
         }
     }
 }
+
+#[test]
+fn null_is_the_same_as_a_field_that_is_left_out() {
+    let decode = |frame: &Value| Request::decode(&frame.to_string());
+    for frame_type in ClientFrame::TYPES {
+        let example: Value = serde_json::from_str(&example("client", frame_type)).unwrap();
+        for path in fields(&example) {
+            let (parent, field) = path.rsplit_once('/').unwrap();
+            let (mut without, mut with) = (example.clone(), example.clone());
+            without.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field);
+            *with.pointer_mut(&path).unwrap() = Value::Null;
+            assert_eq!(decode(&with), decode(&without), "{frame_type}: {path}");
+        }
+    }
+}
+
+/// Where the fields of an object and of the objects in it are.
+fn fields(object: &Value) -> Vec<String> {
+    let own = object.as_object().into_iter().flatten();
+    own.flat_map(|(name, value)| {
+        let inner = fields(value).into_iter().map(move |inner| format!("/{name}{inner}"));
+        std::iter::once(format!("/{name}")).chain(inner)
+    })
+    .collect()
+}

@@ -3,7 +3,10 @@
 //! A frame that has arrived whole is unmasked and read where it lies, in a buffer that all connections of a thread share.
 //! Only what is incomplete is kept, for as long as it is: an idle connection keeps nothing.
 
-use std::{ops::ControlFlow, str};
+use std::{
+    ops::{ControlFlow, RangeInclusive},
+    str,
+};
 
 use protocol::{CloseCode, limits::FRAME_MAX_BYTES};
 use tokio::time::Instant;
@@ -13,8 +16,11 @@ use super::meter::Meter;
 
 /// The longest payload of a control frame, in bytes.
 const CONTROL_MAX_BYTES: u64 = 125;
-/// What is answered to a close frame with a code that nobody may send: 1002, and why.
-const BAD_CLOSE: &[u8] = b"\x03\xeaProtocol violation";
+
+/// What may be told in each of the three forms of a length.
+const SHORT: RangeInclusive<u64> = 0..=125;
+const MEDIUM: RangeInclusive<u64> = 126..=0xffff;
+const LONG: RangeInclusive<u64> = 0x1_0000..=i64::MAX.cast_unsigned();
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
@@ -45,27 +51,30 @@ pub(super) struct Header {
     mask: Option<[u8; 4]>,
     /// Bytes of the payload.
     pub(super) length: u64,
+    /// Whether the length is told in a longer form than it needs, or is none at all (RFC 6455, section 5.2).
+    has_bad_length: bool,
 }
 
 impl Header {
     #[cfg(test)]
     pub(super) fn new(first: u8, length: usize) -> Self {
-        Self { first, mask: Some([0; 4]), length: length as u64 }
+        Self { first, mask: Some([0; 4]), length: length as u64, has_bad_length: false }
     }
 
     /// The header at the beginning of these bytes, and how long it is; nothing if it is not complete.
     fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
         let (&[first, second], rest) = bytes.split_first_chunk()?;
-        let (length, rest) = match second & 0x7f {
-            126 => rest.split_first_chunk().map(|(length, rest)| (u16::from_be_bytes(*length).into(), rest))?,
-            127 => rest.split_first_chunk().map(|(length, rest)| (u64::from_be_bytes(*length), rest))?,
-            length => (length.into(), rest),
+        let (proper, length, rest) = match second & 0x7f {
+            126 => rest.split_first_chunk().map(|(length, rest)| (MEDIUM, u16::from_be_bytes(*length).into(), rest))?,
+            127 => rest.split_first_chunk().map(|(length, rest)| (LONG, u64::from_be_bytes(*length), rest))?,
+            length => (SHORT, length.into(), rest),
         };
         let (mask, rest) = match second & 0x80 {
             0 => (None, rest),
             _ => rest.split_first_chunk().map(|(mask, rest)| (Some(*mask), rest))?,
         };
-        Some((Self { first, mask, length }, bytes.len() - rest.len()))
+        let has_bad_length = !proper.contains(&length);
+        Some((Self { first, mask, length, has_bad_length }, bytes.len() - rest.len()))
     }
 
     fn opcode(&self) -> u8 {
@@ -247,6 +256,9 @@ impl Frames {
 
     /// A header has come: whether what belongs to it may.
     fn admit(&mut self, header: &Header) -> Result<(), CloseCode> {
+        if header.has_bad_length {
+            return Err(CloseCode::ProtocolError);
+        }
         self.meter.frame(header, Instant::now)?;
         header.check(self.kept.as_ref().and_then(|kept| kept.message.as_ref()).map(|message| message.text.len()))
     }
@@ -298,7 +310,7 @@ impl Frames {
             None => return self.refuse(CloseCode::ProtocolError, hear),
             Some((_, reason)) if str::from_utf8(reason).is_err() => return self.refuse(CloseCode::InvalidUtf8, hear),
             Some((code, _)) if coding::CloseCode::from(u16::from_be_bytes(*code)).is_allowed() => payload,
-            Some(_) => BAD_CLOSE,
+            Some(_) => return self.refuse(CloseCode::ProtocolError, hear),
         };
         self.over = true;
         let _ = hear(Incoming::Close(answer));

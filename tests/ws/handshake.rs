@@ -122,6 +122,10 @@ async fn bytes_that_are_not_utf8_or_not_frames_are_closed_with_their_code() {
         (vec![0x81, 0x81, 0, 0, 0, 0, 0xff], CloseCode::InvalidUtf8),
         // A reserved opcode.
         (vec![0x83, 0x80, 0, 0, 0, 0], CloseCode::ProtocolError),
+        // A length in a longer form than it needs.
+        (vec![0x81, 0xfe, 0, 2, 0, 0, 0, 0, b'{', b'}'], CloseCode::ProtocolError),
+        // A close frame with a code that nobody may send (1005).
+        (vec![0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], CloseCode::ProtocolError),
         // A frame without a mask.
         (vec![0x81, 0x02, b'{', b'}'], CloseCode::ProtocolError),
     ] {

@@ -3,24 +3,30 @@
 //! It is kept by the writer beside the state of a conversation, and begins empty whenever that was read from the file: then
 //! it tells nothing about the entries before, and a reader counts them ([`super::unread`]).
 
-/// Entries that are remembered. Members who are about to read are seldom further behind.
-const ENTRIES: u8 = 32;
+/// Entries that are remembered: as far behind as a member gets who reads while both sides have 64 messages on their way.
+const ENTRIES: u8 = 126;
 
 /// The senders of the newest entries: their places among the participants, which stay the same as long as the conversation's
 /// members do. Whoever changes these begins with an empty one.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Recent {
     /// A ring; the next entry goes to [`Self::next`].
-    senders: [u16; ENTRIES as usize],
+    senders: [u8; ENTRIES as usize],
     next: u8,
     known: u8,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { senders: [0; ENTRIES as usize], next: 0, known: 0 }
+    }
 }
 
 impl Recent {
     /// An entry was appended by the participant at this place.
     pub(super) fn push(&mut self, place: usize) {
-        let Ok(place) = u16::try_from(place) else {
-            // Nobody has so many participants; if somebody does, readers count.
+        let Ok(place) = u8::try_from(place) else {
+            // Of one who has so many before them, readers count.
             *self = Self::default();
             return;
         };
@@ -59,7 +65,7 @@ mod tests {
                 assert_eq!(recent.of_others(of, back as u64), plain, "the newest {back} of {}", list.len());
             }
         }
-        recent.push(usize::from(u16::MAX) + 1);
+        recent.push(usize::from(u8::MAX) + 1);
         assert_eq!(recent.of_others(0, 1), None);
     }
 }
