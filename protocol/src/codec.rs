@@ -14,6 +14,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeOwned, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::Value;
 
 pub(crate) use one_pass::{Frames, in_one_pass};
 pub(crate) use write::{begin, encode, finish, write};
@@ -127,9 +128,8 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, F
 
 /// `null` for a field that is required is the same as none: of both it is said that they are.
 fn absent_if_null(text: &str, error: FieldError) -> FieldError {
-    let is_null = serde_json::from_str::<serde_json::Value>(text).is_ok_and(|frame| {
-        frame.pointer(&format!("/{}", error.field.replace('.', "/"))).is_some_and(|at| at.is_null())
-    });
+    let at = format!("/{}", error.field.replace('.', "/"));
+    let is_null = serde_json::from_str::<Value>(text).is_ok_and(|frame| frame.pointer(&at).is_some_and(Value::is_null));
     if is_null { FieldError { message: REQUIRED.to_owned(), ..error } } else { error }
 }
 
@@ -155,7 +155,7 @@ pub(crate) fn name_field(error: &serde_path_to_error::Error<serde_json::Error>) 
 ///
 /// # Errors
 /// One error per bad field; a body that is no JSON object gives one error with an empty field.
-pub fn parse_body<T>(body: serde_json::Value) -> Result<T, Vec<FieldError>>
+pub fn parse_body<T>(body: Value) -> Result<T, Vec<FieldError>>
 where
     T: DeserializeOwned + Validate<Context = ()>,
 {
@@ -191,12 +191,12 @@ where
 }
 
 /// Removes the value at a dotted path; false if there is none.
-fn remove(value: &mut serde_json::Value, path: &str) -> bool {
+fn remove(value: &mut Value, path: &str) -> bool {
     let (parent, key) = match path.rsplit_once('.') {
         Some((parent, key)) => (value.pointer_mut(&format!("/{}", parent.replace('.', "/"))), key),
         None => (Some(value), path),
     };
-    parent.and_then(serde_json::Value::as_object_mut).is_some_and(|object| object.remove(key).is_some())
+    parent.and_then(Value::as_object_mut).is_some_and(|object| object.remove(key).is_some())
 }
 
 /// Deserialises an integer that is not negative. JSON knows one kind of number: `1.0` and `1e0` are the integer 1 too, as

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Context,
-    machine::{Call, Machine, Query},
+    machine::{Call, Machine, Query, Storing},
 };
 use crate::{
     failure::Failure,
@@ -18,6 +18,7 @@ use crate::{
     service::{
         asker::Sent,
         messaging::{Draft, Target, Unread},
+        room::Permit,
         views,
     },
     store::conversations::{Mark, UnreadCount},
@@ -54,30 +55,50 @@ fn okay() -> Answer {
     ServerFrame::Okay(Okay::default()).into()
 }
 
-/// Does what a connection asks. Exactly one answer is queued, now or later; never waits.
-pub(super) fn dispatch(
-    context: &Arc<Context>,
-    connection: &Arc<Connection>,
-    machine: &mut Machine,
-    ticket: Ticket,
-    call: Call,
-) {
-    let outbox = &connection.outbox;
-    match call {
-        Call::Send(draft) => send_message(context, connection, machine, ticket, draft),
-        Call::Mark { conversation, kind, seq, count } => {
+/// What a call is about: who asks, and its place among the requests in flight.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) context: &'a Arc<Context>,
+    pub(super) connection: &'a Arc<Connection>,
+    pub(super) ticket: Ticket,
+}
+
+/// Hands on what is to be stored and has room on its way. Exactly one answer is queued, now or later; never waits.
+fn store(asked: Asked<'_>, machine: &mut Machine, storing: Storing, permit: Permit) {
+    match storing {
+        Storing::Message(draft) => send_message(asked, machine, draft, permit),
+        Storing::Mark { conversation, kind, seq, count } => {
+            let Asked { context, connection, ticket } = asked;
             let mark = Mark { conversation, member: connection.member, kind, seq };
-            let outbox = Arc::clone(outbox);
+            let outbox = Arc::clone(&connection.outbox);
             if count {
                 let respond = move |unread: Result<Unread, _>| {
                     reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
                 };
-                context.messaging.read(mark, Some(connection.id), Box::new(respond));
+                context.messaging.read(mark, permit, Some(connection.id), Box::new(respond));
             } else {
                 let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
-                context.messaging.mark(mark, Some(connection.id), Box::new(respond));
+                context.messaging.mark(mark, permit, Some(connection.id), Box::new(respond));
             }
         }
+    }
+}
+
+/// Refuses a call.
+pub(super) fn refuse(asked: Asked<'_>, failure: Failure) {
+    reply(&asked.connection.outbox, asked.ticket, Err(failure));
+}
+
+/// Does what a connection asks, for which `permit` is room on its way, if it is to be stored. Exactly one answer is queued, now
+/// or later; never waits.
+pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call, permit: Option<Permit>) {
+    let Asked { context, connection, ticket } = asked;
+    let outbox = &connection.outbox;
+    match call {
+        Call::Store(storing) => match permit {
+            Some(permit) => store(asked, machine, storing, permit),
+            None => refuse(asked, Failure::overloaded()),
+        },
         Call::SetStatus(status) => {
             if let Err(failure) = context.statuses.check(&connection.member) {
                 return reply(outbox, ticket, Err(failure));
@@ -119,8 +140,9 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
 }
 
 /// Hands a message on to be stored, if it is valid and its turn.
-fn send_message(context: &Context, connection: &Connection, machine: &mut Machine, ticket: Ticket, draft: Draft) {
-    let Connection { id, member, outbox, .. } = connection;
+fn send_message(asked: Asked<'_>, machine: &mut Machine, draft: Draft, permit: Permit) {
+    let Asked { context, connection, ticket } = asked;
+    let Connection { id, member, outbox, .. } = &**connection;
     // Before its order is looked at: only what is handed on takes the place of the message that is waited for.
     let message = match draft.validate(*member) {
         Ok(message) => message,
@@ -132,7 +154,7 @@ fn send_message(context: &Context, connection: &Connection, machine: &mut Machin
     }
     let outbox = Arc::clone(outbox);
     let respond = move |sent: Result<Sent, Failure>| reply(&outbox, ticket, sent.map(|sent| Some(accepted(sent))));
-    context.messaging.send(message, Some(*id), Box::new(respond));
+    context.messaging.send(message, permit, Some(*id), Box::new(respond));
 }
 
 /// Does what may have to wait for the store.

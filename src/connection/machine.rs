@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Timing,
+    charge::Charge,
     in_flight::{InFlight, Pending},
     millis,
     order::{Blocked, Order},
@@ -37,9 +38,24 @@ use crate::{
 /// What a connection asks of the services.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
-    /// Send a message.
-    Send(Draft),
-    /// Move a watermark.
+    /// Something that is stored; it needs room on its way.
+    Store(Storing),
+    /// Set what the device shows.
+    SetStatus(DeviceStatus),
+    /// Watch members no longer.
+    Unwatch(Vec<MemberId>),
+    /// Answer a heartbeat.
+    Ping,
+    /// Something that may have to wait for the store to be read.
+    Query(Query),
+}
+
+/// What a connection asks to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Storing {
+    /// A message.
+    Message(Draft),
+    /// The move of a watermark.
     Mark {
         /// The conversation.
         conversation: ConversationId,
@@ -50,14 +66,17 @@ pub enum Call {
         /// Whether to say what is unread then.
         count: bool,
     },
-    /// Set what the device shows.
-    SetStatus(DeviceStatus),
-    /// Watch members no longer.
-    Unwatch(Vec<MemberId>),
-    /// Answer a heartbeat.
-    Ping,
-    /// Something that may have to wait for the store to be read.
-    Query(Query),
+}
+
+impl Storing {
+    /// Bytes of its content.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        match self {
+            Self::Message(draft) => draft.content.len(),
+            Self::Mark { .. } => 0,
+        }
+    }
 }
 
 /// What a connection asks of the services that may have to wait for the store to be read.
@@ -149,6 +168,8 @@ pub struct Machine {
     expiry: Expiry,
     /// The client knows that its token expires soon.
     is_warned: bool,
+    /// What it has paid for frames too much.
+    pub(super) charge: Charge,
     in_flight: InFlight,
     order: Order,
     bad_frames: Window,
@@ -173,6 +194,7 @@ impl Machine {
             silence: Silence::new(timing.silence(), timing.silence(), now.instant),
             expiry: Expiry::new(signed_in.expires_at, now),
             is_warned: false,
+            charge: Charge::default(),
             in_flight: InFlight::default(),
             order: Order::default(),
             bad_frames: Window::default(),
@@ -322,16 +344,16 @@ impl Machine {
                 let Some(target) = target(send.to, send.conversation) else { return };
                 // A message ends its sender's typing, at the receivers too.
                 self.typing.stop(target);
-                Call::Send(Draft { target, client_id: send.client_id, content: send.content })
+                Call::Store(Storing::Message(Draft { target, client_id: send.client_id, content: send.content }))
             }
             ClientFrame::MessageDelivered(mark) => {
                 let (kind, count) = (MarkKind::Delivered, false);
-                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
+                Call::Store(Storing::Mark { conversation: mark.conversation, kind, seq: mark.seq, count })
             }
             ClientFrame::MessageRead(mark) => {
                 // Without an id there is no reply, so nothing need be counted.
                 let (kind, count) = (MarkKind::Read, id.is_some());
-                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
+                Call::Store(Storing::Mark { conversation: mark.conversation, kind, seq: mark.seq, count })
             }
             ClientFrame::Typing(typing) => {
                 let Some(target) = target(typing.to, typing.conversation) else { return };

@@ -15,6 +15,7 @@
 //! | [`socket`] | hearing and sending, with deadlines; answering pings, closing properly |
 //! | [`frames`] | the frames of WebSocket, without I/O |
 //! | [`reading`], [`writing`] | reading and writing through buffers that all connections share |
+//! | [`backpressure`] | requests that find no room on their way to the store |
 //! | [`meter`] | counting frames that are no whole message |
 //! | [`pace`] | when a slow client is too slow |
 //! | [`dispatch`] | calls of the machine as calls of `service` |
@@ -23,6 +24,7 @@
 //! The rules here are those of a connection: its states and deadlines, its order, what it may ask for at the same time and how
 //! much. The rules of the club live in `service`.
 
+mod backpressure;
 mod charge;
 pub mod dispatch;
 mod frames;

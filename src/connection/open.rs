@@ -17,16 +17,16 @@ use std::{
 
 use super::{
     Context,
-    charge::Charge,
-    dispatch,
-    machine::{Action, Machine, Moment},
+    backpressure::{self, Resumed, Waiting},
+    dispatch::{self, Asked},
+    machine::{Action, Call, Machine, Moment},
     socket::Heard,
     stranger::Farewell,
     sync,
     transport::{End, Transport},
 };
 use crate::{
-    hub::{Close, Connection, Delivery, Frame},
+    hub::{Close, Connection, Delivery, Frame, Ticket},
     service::catch_up::{CatchUp, Start},
 };
 use protocol::CloseCode;
@@ -50,25 +50,71 @@ pub(super) struct Open {
     pub(super) machine: Machine,
     /// What the state machine wants done; empty between two steps.
     actions: Vec<Action>,
-    charge: Charge,
+    /// Requests that wait for room on their way to the store; while there are any, nothing is read.
+    waiting: Option<Box<Waiting>>,
 }
 
 impl Open {
     /// A connection that was signed in just now, and is welcomed with the first part of its sync.
     pub(super) fn new(connection: Arc<Connection>, machine: Machine, welcome: Frame) -> Self {
         let actions = vec![Action::Say(welcome)];
-        Self { connection, machine, actions, charge: Charge::default() }
+        Self { connection, machine, actions, waiting: None }
+    }
+
+    /// Whether a further frame may be read.
+    fn can_read(&self) -> bool {
+        self.waiting.is_none() && self.machine.can_read()
+    }
+
+    /// Calls the services, or waits for room on the way to the store, or behind who does.
+    fn call(&mut self, context: &Arc<Context>, ticket: Ticket, call: Call) {
+        if let Some(waiting) = &mut self.waiting {
+            return waiting.push(ticket, call);
+        }
+        let room = context.messaging.room();
+        let permit = match backpressure::content(&call) {
+            None => None,
+            Some(content) => match room.take(content) {
+                Some(permit) => Some(permit),
+                None => {
+                    context.metrics.backpressure.inc();
+                    self.waiting = Some(Waiting::new(room, content, (ticket, call)));
+                    return;
+                }
+            },
+        };
+        let asked = Asked { context, connection: &self.connection, ticket };
+        dispatch::dispatch(asked, &mut self.machine, call, permit);
+    }
+
+    /// There is room for the first of these, or it has waited too long: then all that need room are refused.
+    fn resume(&mut self, context: &Arc<Context>, (room, calls): Resumed) {
+        let mut permit = Some(room);
+        for (ticket, call) in calls {
+            let asked = Asked { context, connection: &self.connection, ticket };
+            match permit.take() {
+                Some(Ok(room)) => dispatch::dispatch(asked, &mut self.machine, call, Some(room)),
+                Some(Err(failure)) => {
+                    permit = Some(Err(failure.clone()));
+                    match backpressure::content(&call) {
+                        Some(_) => dispatch::refuse(asked, failure),
+                        None => dispatch::dispatch(asked, &mut self.machine, call, None),
+                    }
+                }
+                None => self.call(context, ticket, call),
+            }
+        }
     }
 
     /// A text frame came.
     fn text(&mut self, now: Moment, text: &str, context: &Context) {
-        if let Err(failure) = self.charge.frame(|| context.frames.check(&self.connection.member)) {
+        if let Err(failure) = self.machine.charge.frame(|| context.frames.check(&self.connection.member)) {
             return self.machine.too_much(now, text, failure, &mut self.actions);
         }
         match self.machine.text(now, text, &mut self.actions) {
             Some(frame) => {
                 if frame.is_mark {
-                    self.charge.was_mark();
+                    self.machine.charge.was_mark();
                 }
                 context.metrics.frame_received(frame.index);
             }
@@ -138,6 +184,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
         frames: &mut VecDeque<Frame>,
     ) -> Poll<Option<Ended>> {
         let mut stepped = Poll::Pending;
+        if let Poll::Ready(resumed) = Waiting::poll_take(&mut self.open.waiting, context) {
+            self.resume(resumed);
+            stepped = Poll::Ready(None);
+        }
         if let Poll::Ready((queued, order)) = self.transport.outbox.poll_take(context) {
             let close = self.forward(queued, frames).map(Ended::Close);
             if let Some(ended) = close.or(order.map(Ended::CloseWhenDone)) {
@@ -186,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
 
     /// Reads what has arrived. Ready if there was anything, with the end of the connection if that came.
     fn poll_hear(&mut self, context: &mut task::Context<'_>) -> Poll<Option<End>> {
-        if !self.open.machine.can_read() {
+        if !self.open.can_read() {
             return Poll::Pending;
         }
         let Transport { socket, received, context: shared, .. } = &mut *self.transport;
@@ -204,13 +254,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 Heard::Left => end = Some(End::Left),
                 Heard::Gone => end = Some(End::Gone),
             }
-            if heard < READ_BUDGET && open.machine.can_read() {
+            if heard < READ_BUDGET && open.can_read() && !shared.messaging.room().is_full() {
                 ControlFlow::Continue(())
             } else {
                 ControlFlow::Break(())
             }
         });
-        self.transport.charge_incomplete();
+        self.charge_kept();
         if read.is_pending() && heard == 0 { Poll::Pending } else { Poll::Ready(end) }
     }
 
@@ -224,15 +274,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 Action::Call(ticket, call) => {
                     // Its answer is looked for before this task waits again.
                     self.transport.outbox.attend();
-                    let Open { connection, machine, .. } = &mut *self.open;
-                    dispatch::dispatch(&self.transport.context, connection, machine, ticket, call);
+                    self.open.call(&self.transport.context, ticket, call);
                 }
                 Action::StopTyping(target) => {
                     dispatch::stop_typing(&self.transport.context, &self.open.connection, vec![target]);
                 }
             }
         }
+        if self.open.waiting.is_some() {
+            self.charge_kept();
+        }
         close
+    }
+
+    /// Calls what has waited for room.
+    fn resume(&mut self, resumed: Resumed) {
+        self.transport.outbox.attend();
+        self.open.resume(&self.transport.context, resumed);
+        self.charge_kept();
+    }
+
+    /// Charges what has arrived and waits: for the rest of its message, or for room.
+    fn charge_kept(&mut self) {
+        let waiting = self.open.waiting.as_ref().map_or(0, |waiting| waiting.bytes());
+        self.transport.charge_kept(waiting);
     }
 
     /// Everything that is queued, in its order: a pong must not overtake the events before it. Returns the order to close, if
@@ -315,9 +380,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
         while self.open.machine.is_busy() && close.code != CloseCode::SlowConsumer {
             let outbox = Arc::clone(&self.transport.outbox);
             let further = async {
-                outbox.filled().await;
                 let mut frames = VecDeque::new();
-                let close = self.forward(outbox.take(), &mut frames);
+                let close = tokio::select! {
+                    resumed = poll_fn(|context| Waiting::poll_take(&mut self.open.waiting, context)) => {
+                        self.resume(resumed);
+                        None
+                    }
+                    () = outbox.filled() => self.forward(outbox.take(), &mut frames),
+                };
                 self.transport.send(frames).await?;
                 close.map_or(Ok(()), |order| Err(End::Close(order)))
             };

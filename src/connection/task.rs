@@ -47,7 +47,7 @@ pub fn open<S: AsyncRead + AsyncWrite + Unpin>(
     let stage = Stage::Stranger(Stranger::new(&context.timing, started));
     let socket = Socket::new(stream, early);
     Box::new(Task {
-        transport: Transport { socket, outbox, place, peer, started, received: 0, sent: 0, incomplete: 0, context },
+        transport: Transport { socket, outbox, place, peer, started, received: 0, sent: 0, kept: 0, context },
         stage,
     })
 }

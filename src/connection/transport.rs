@@ -48,8 +48,8 @@ pub(super) struct Transport<S> {
     pub(super) received: u32,
     /// Frames.
     pub(super) sent: u32,
-    /// Bytes of an incomplete message that are charged.
-    pub(super) incomplete: u32,
+    /// Bytes of an incomplete message and of requests that wait that are charged.
+    pub(super) kept: u32,
     pub(super) context: Arc<Context>,
 }
 
@@ -71,12 +71,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport<S> {
         }
     }
 
-    /// Charges what has arrived of an incomplete message: a client decides how much that is, and for how long.
-    pub(super) fn charge_incomplete(&mut self) {
-        let incomplete = self.socket.incomplete();
-        if incomplete != self.incomplete {
-            self.incomplete = incomplete;
-            self.outbox.keep(incomplete);
+    /// Charges what has arrived of an incomplete message, and so many bytes of requests that wait: a client decides how much
+    /// that is, and for how long.
+    pub(super) fn charge_kept(&mut self, waiting: usize) {
+        let kept = self.socket.incomplete().saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX));
+        if kept != self.kept {
+            self.kept = kept;
+            self.outbox.keep(kept);
         }
     }
 

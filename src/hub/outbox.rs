@@ -68,7 +68,7 @@ struct State {
     /// Bytes that were taken and are being written. Charged, as `bytes` are.
     held: usize,
     /// Bytes that the client has sent of a message that is not complete. Charged as well.
-    incomplete: u32,
+    kept: u32,
     close: Option<Box<Close>>,
     overflowed: bool,
     /// Its memory is needed: whatever is being written is given up.
@@ -189,16 +189,17 @@ impl Outbox {
         state.overflowed = true;
         self.empty(&mut state);
         self.settle(&mut state);
-        self.budget.release(bytes_of(std::mem::take(&mut state.incomplete)));
+        self.budget.release(bytes_of(std::mem::take(&mut state.kept)));
     }
 
-    /// Charges what the client has sent of a message that is not complete, instead of what was charged for one before.
-    pub fn keep(&self, incomplete: u32) {
+    /// Charges what the client has sent and cannot be handed on yet, a message that is not complete or requests that wait,
+    /// instead of what was charged for that before.
+    pub fn keep(&self, kept: u32) {
         let mut state = self.lock();
-        let before = std::mem::replace(&mut state.incomplete, incomplete);
+        let before = std::mem::replace(&mut state.kept, kept);
         drop(state);
-        self.budget.charge(bytes_of(incomplete.saturating_sub(before)));
-        self.budget.release(bytes_of(before.saturating_sub(incomplete)));
+        self.budget.charge(bytes_of(kept.saturating_sub(before)));
+        self.budget.release(bytes_of(before.saturating_sub(kept)));
     }
 
     /// Charges what the connection's own task is about to write beside what is queued: a sync. It is given
@@ -212,7 +213,7 @@ impl Outbox {
     #[must_use]
     pub fn charged(&self) -> usize {
         let state = self.lock();
-        state.bytes + bytes_of(state.replies) + state.held + bytes_of(state.incomplete)
+        state.bytes + bytes_of(state.replies) + state.held + bytes_of(state.kept)
     }
 
     /// Gives back what was being written, once it was or never will be.
@@ -490,8 +491,8 @@ mod tests {
         let budget = Arc::new(Budget::new(usize::MAX, Arc::new(Metrics::new())));
         let outbox = Outbox::new(OutboxLimits { frames: 10, bytes: 1000 }, Arc::clone(&budget));
         let charged = || budget.metrics().memory_charged.get();
-        for (incomplete, expected) in [(60_000, 60_000), (70, 70), (0, 0), (500, 500)] {
-            outbox.keep(incomplete);
+        for (kept, expected) in [(60_000, 60_000), (70, 70), (0, 0), (500, 500)] {
+            outbox.keep(kept);
             assert_eq!((charged(), outbox.charged()), (expected, usize::try_from(expected).unwrap()));
         }
         outbox.end();

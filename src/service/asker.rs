@@ -3,7 +3,7 @@
 use protocol::{ConnectionId, ErrorCode};
 use tokio::time::Instant;
 
-use super::Respond;
+use super::{Respond, room::Permit};
 use crate::{
     failure::Failure,
     hub::MessageFrame,
@@ -31,6 +31,8 @@ pub struct Asker {
     /// Takes the answer; nothing once it was given.
     pub(super) responder: Option<Responder>,
     since: Instant,
+    /// What the command takes of the room, until all is done that follows from it.
+    pub(super) permit: Option<Permit>,
 }
 
 /// Takes the answer to a command, which is of another type for each.
@@ -47,7 +49,7 @@ impl Asker {
     /// Somebody who asks now.
     #[must_use]
     pub fn new(origin: Option<ConnectionId>, responder: Responder) -> Self {
-        Self { origin, responder: Some(responder), since: Instant::now() }
+        Self { origin, responder: Some(responder), since: Instant::now(), permit: None }
     }
 
     /// Since when they wait.
@@ -58,7 +60,7 @@ impl Asker {
     /// A connection that has its answer.
     #[cfg(test)]
     pub(super) fn answered(origin: ConnectionId) -> Self {
-        Self { origin: Some(origin), responder: None, since: Instant::now() }
+        Self { origin: Some(origin), responder: None, since: Instant::now(), permit: None }
     }
 
     /// Gives a failure to who asked.

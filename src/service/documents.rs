@@ -66,8 +66,9 @@ impl Documents {
         };
         self.messaging.charge(sender)?;
         let message = Draft { target, client_id, content }.validate(sender)?;
+        let permit = self.messaging.room().clone().wait(message.content.len()).await?;
         let Sent { message, duplicate, .. } =
-            super::answered(|respond| self.messaging.send(message, None, respond)).await?;
+            super::answered(|respond| self.messaging.send(message, permit, None, respond)).await?;
         Ok((self.document(sender, message).await?, duplicate))
     }
 
@@ -159,7 +160,8 @@ impl Documents {
         }
         let StoredEntry { conversation, seq, .. } = message;
         let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq };
-        super::answered(|respond| self.messaging.mark(mark, None, respond)).await?;
+        let permit = self.messaging.room().clone().wait(0).await?;
+        super::answered(|respond| self.messaging.mark(mark, permit, None, respond)).await?;
         self.document(me, message).await
     }
 

@@ -19,6 +19,7 @@ use super::{
     cursor::{self, Partial},
     events::Events,
     limiter::{Limiter, Rate},
+    room::{Permit, Room},
     sequencer::Sequencer,
     views,
 };
@@ -170,23 +171,29 @@ impl Messaging {
         self.messages.check(&sender)
     }
 
+    /// The room that a message or a move of a watermark has to have before it is handed on.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        self.sequencer.room()
+    }
+
     /// Sends a valid message that was charged. Never waits; the answer comes through `respond` when the message is durable, or
     /// when it failed. The event goes to all connections but `origin`.
-    pub fn send(&self, mut message: Append, origin: Option<ConnectionId>, respond: Respond<Sent>) {
+    pub fn send(&self, mut message: Append, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Sent>) {
         if let Some(create) = &mut message.create {
             create.admission = Some(self.admission.clone());
         }
-        self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond)));
+        self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond)), permit);
     }
 
     /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
-    pub fn mark(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Marked>) {
-        self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond)));
+    pub fn mark(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Marked>) {
+        self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond)), permit);
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know
     /// at once is counted by a reader, after the lane has gone on. If the counting fails, the watermark has moved all the same.
-    pub fn read(&self, mark: Mark, origin: Option<ConnectionId>, respond: Respond<Unread>) {
+    pub fn read(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Unread>) {
         let store = Arc::clone(&self.store);
         let counted = Box::new(move |marked: Result<Marked, Failure>| {
             let (read, last_seq) = match marked {
@@ -201,7 +208,7 @@ impl Messaging {
                 asked.give(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
             });
         });
-        self.mark(mark, origin, counted);
+        self.mark(mark, permit, origin, counted);
     }
 
     /// Tells the others in a conversation that a member is typing, or has stopped. Before the first message, only those

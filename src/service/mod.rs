@@ -22,6 +22,7 @@
 //! | [`beginnings`] | who may begin a conversation now, in the order of their messages |
 //! | [`catch_up`] | the sync after hello, part by part |
 //! | [`sequencer`], [`asker`], [`backlog`] | the one road of durable changes: gather, commit, publish in order, answer |
+//! | [`room`] | room for what is on its way through that; who finds none waits |
 //! | [`watching`] | presence: who watches whom, who has gone |
 //! | [`events`] | the one place where events go to the hub |
 //! | [`views`] | what is stored, as clients see it |
@@ -56,6 +57,7 @@ pub mod messaging;
 pub mod pages;
 pub mod photos;
 pub mod profiles;
+pub mod room;
 pub mod sequencer;
 pub mod slots;
 pub mod transfer;

@@ -28,6 +28,7 @@ use super::{
     asker::{Asker, Responder},
     backlog::Backlog,
     events::Events,
+    room::{self, Permit, Room},
     views,
 };
 use crate::{
@@ -43,8 +44,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Commands that wait in one lane; more are refused.
-const LANE: usize = 16_384;
 /// Commands in one commit.
 const BATCH: usize = 4_096;
 
@@ -56,6 +55,7 @@ pub struct Sequencer {
     recovery: Option<Arc<dyn Recovery>>,
     lanes: Box<[mpsc::Sender<Queued>]>,
     progress: Arc<Progress>,
+    room: Room,
 }
 
 /// What the lanes tell everybody.
@@ -142,7 +142,7 @@ impl Sequencer {
         let (progress, stop) = (Arc::new(Progress::new(count)), CancellationToken::new());
         let (lanes, tasks) = (0..count)
             .map(|number| {
-                let (sender, receiver) = mpsc::channel(LANE);
+                let (sender, receiver) = mpsc::channel(room::COMMANDS);
                 let lane = Lane {
                     number,
                     log: Arc::clone(&log),
@@ -154,11 +154,19 @@ impl Sequencer {
                 (sender, supervisor.until(stop.clone(), "lane", lane.run(receiver, stop.clone())))
             })
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        (Self { log, recovery, lanes: lanes.into(), progress }, Lanes { tasks, stop })
+        let room = Room::new(deadline);
+        (Self { log, recovery, lanes: lanes.into(), progress, room }, Lanes { tasks, stop })
     }
 
-    /// Takes a command; never waits. Its answer comes when it is durable, or when it failed.
-    pub fn submit(&self, command: Command, asker: Asker) {
+    /// The room that a command has to have before it is submitted.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Takes a command that has room; never waits. Its answer comes when it is durable, or when it failed.
+    pub fn submit(&self, command: Command, mut asker: Asker, permit: Permit) {
+        asker.permit = Some(permit);
         let Some((number, lane)) = self.lane_of(command.conversation()) else { return };
         if self.progress.is_stalled(number) {
             asker.fail(StoreError::Unavailable("it does not answer".to_owned()).into());
@@ -179,8 +187,9 @@ impl Sequencer {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         let unfinished = recovery.unfinished().await?;
         for &conversation in &unfinished.conversations {
+            let permit = self.room.clone().wait(0).await?;
             let refresh = |respond| {
-                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond)));
+                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond)), permit);
             };
             answered(refresh).await?;
         }

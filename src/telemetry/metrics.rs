@@ -89,6 +89,8 @@ metrics! {
     CommitSeconds = "commit_seconds", Histogram, [];
     /// Seconds from a message's arrival at the service until it was durable and its acknowledgement queued.
     MessageSeconds = "message_seconds", Histogram, [];
+    /// Times that a connection was read no further because the store had enough to do.
+    Backpressure = "backpressure", Counter, [];
     /// Connections that one event was queued for.
     FanOut = "fan_out", Histogram, [];
     /// Connections cut because their outbox was full.
@@ -247,6 +249,8 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     /// [`Metric::MessageSeconds`]
     pub message_seconds: Histogram,
+    /// [`Metric::Backpressure`]
+    pub backpressure: Counter,
     /// [`Metric::FanOut`]
     pub fan_out: Histogram,
     /// [`Metric::OutboxOverflows`]
@@ -341,6 +345,7 @@ impl Metrics {
             commit_commands: register(r, Metric::CommitCommands, counts()),
             commit_seconds: register(r, Metric::CommitSeconds, seconds()),
             message_seconds: register(r, Metric::MessageSeconds, seconds()),
+            backpressure: register(r, Metric::Backpressure, Counter::default()),
             fan_out: register(r, Metric::FanOut, counts()),
             outbox_overflows: register(r, Metric::OutboxOverflows, Counter::default()),
             outbox_dropped: register(r, Metric::OutboxDropped, Counter::default()),
