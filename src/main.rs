@@ -92,9 +92,9 @@ fn announce(app: &App) {
     ];
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
-        app.generated_secret
-            .as_ref()
-            .map(|file| ("secret", format!("{}, generated; set JWT_SECRET in production", file.display()))),
+        app.generated_secret.as_ref().map(|file| {
+            ("secret", format!("{}, generated; keep it with the backups, or set JWT_SECRET", file.display()))
+        }),
     );
     lines.push(("docs", format!("http://{addr}/api/docs/ and README.md; members-book --help for the settings")));
     let mut out = io::stdout().lock();
