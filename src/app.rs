@@ -8,6 +8,7 @@ mod maintenance;
 mod relief;
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -15,7 +16,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use protocol::{model::UserType, rest::RegisterRequest};
+use protocol::{ErrorCode, model::UserType, rest::RegisterRequest};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -37,7 +38,12 @@ use crate::{
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
-    store::{Backend, changes::Actor, members::MemberRecord},
+    store::{
+        Backend, StoreError,
+        changes::{Actor, Change, Changed},
+        members::MemberRecord,
+        turns::Caller,
+    },
     supervisor::Supervisor,
     telemetry::Quiet,
 };
@@ -250,18 +256,60 @@ impl App {
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
     let base = Foundation::lay(settings, World::default(), false)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
-    let created = base
-        .enrolment()?
-        .create(request, UserType::Admin, Some(Actor::default()), here)
-        .await
-        .map_err(|Failure { message, .. }| StartError(message));
+    let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(
+        |Failure { code, message, .. }| match code {
+            ErrorCode::EmailTaken => {
+                let instead = "`admin promote --email` makes an existing member an administrator";
+                StartError(format!("{message} {instead}."))
+            }
+            _ => StartError(message),
+        },
+    );
     let store = base.store.backend.describe();
     base.store.backend.close().await;
     created.map(|admin| (admin, store))
 }
 
+/// Makes an existing member an administrator, beside a server that may be running. Returns the member, and in which store, in
+/// words.
+///
+/// # Errors
+/// When the store cannot be opened, or nobody has the address.
+pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
+    let base = Foundation::lay(settings, World::default(), false)?;
+    let store = base.store.backend.describe();
+    let promoted = promote_on(&base, email).await;
+    base.store.backend.close().await;
+    match promoted {
+        Ok(Some(admin)) => Ok((admin, store)),
+        Ok(None) => Err(start_error(format!("nobody has the address {email} in {store}"))),
+        Err(error) => Err(start_error(error)),
+    }
+}
+
+/// The member after it; nothing if there is none.
+async fn promote_on(base: &Foundation, email: &str) -> Result<Option<MemberRecord>, StoreError> {
+    let members = &base.store.members;
+    let Some(member) = members.by_email(Caller::System, email).await? else { return Ok(None) };
+    let (change, by, at) = (Change::Role(UserType::Admin), Actor::default(), base.world.clock.now());
+    match members.change(member.profile.id, change, by, at, CancellationToken::new()).await? {
+        Changed::Done { after, .. } => Ok(Some(*after)),
+        Changed::NotFound | Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Ok(None),
+    }
+}
+
 async fn bind(settings: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).await.map_err(|error| start_error(format!("{settings}: cannot listen on {addr}: {error}")))
+    TcpListener::bind(addr).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                "; another program listens there, maybe a server of before: end it, or choose another port"
+            }
+            ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+            ErrorKind::PermissionDenied => "; ports below 1024 need a right of their own: choose another one",
+            _ => "",
+        };
+        start_error(format!("{settings}: cannot listen on {addr}: {error}{advice}"))
+    })
 }
 
 /// How many connections there is room for. Raises the process's limit of open files as far as it may.

@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use members_book::{
     allocator,
@@ -33,10 +32,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, String> {
-    config::read_dotenv()?;
-    let Cli { settings, command } = Cli::parse();
+    let in_dotenv = config::read_dotenv()?;
+    let Cli { settings, command } = config::command_line();
     let filter = logs::filter(&settings.telemetry.log).map_err(|error| format!("LOG: {error}"))?;
     logs::init(filter, settings.telemetry.log_format);
+    config::names::warn(&in_dotenv);
     if let Err(error) = allocator::give_back_soon() {
         tracing::warn!(%error, "the allocator keeps memory for longer than it should");
     }
@@ -48,6 +48,7 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::Create { name, email } }) => {
                 create_admin(settings, name, email).await
             }
+            Some(Command::Admin { command: AdminCommand::Promote { email } }) => promote(settings, &email).await,
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
         }
@@ -91,9 +92,9 @@ fn announce(app: &App) {
     ];
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
-        app.generated_secret
-            .as_ref()
-            .map(|file| ("secret", format!("{}, generated; set JWT_SECRET in production", file.display()))),
+        app.generated_secret.as_ref().map(|file| {
+            ("secret", format!("{}, generated; keep it with the backups, or set JWT_SECRET", file.display()))
+        }),
     );
     lines.push(("docs", format!("http://{addr}/api/docs/ and README.md; members-book --help for the settings")));
     let mut out = io::stdout().lock();
@@ -114,6 +115,15 @@ async fn create_admin(settings: Settings, name: String, email: String) -> Result
     })?;
     let (admin, store) = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
     println!("{} is an administrator now, with the id {}, in {store}.", admin.profile.email, admin.profile.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn promote(settings: Settings, email: &str) -> Result<ExitCode, String> {
+    let (admin, store) = app::promote(settings, email).await.map_err(|error| error.to_string())?;
+    println!("{} is an administrator now, with the id {}, in {store}.", admin.profile.email, admin.profile.id);
+    if !admin.profile.is_active {
+        println!("They are deactivated, and cannot log in until another administrator activates them.");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

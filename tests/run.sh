@@ -2,9 +2,10 @@
 # Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, attacks, the
 # pages in a real browser, schemathesis against the API, and the whole suite; says at the end how many tests ran on each store.
 #
-# Needs Rust, a C compiler and Python 3. What else is missing is installed: Chromium, valgrind, Node with npm and Python's venv with
-# apt-get where that is possible, schemathesis and (unless MONGODB_URI is set or mongod is on PATH) SecantusDB into virtual
-# environments. Uses cargo-nextest where it is installed, and cargo's own test runner where it is not.
+# Takes 25 minutes from nothing on two cores, and 8 after that. Needs Rust. A C compiler, Python 3 with venv, Chromium, valgrind and
+# Node with npm are installed with apt-get where that is possible, and named before anything begins where it is not; schemathesis and
+# (unless MONGODB_URI is set or mongod is on PATH) SecantusDB are installed into virtual environments. Uses cargo-nextest where it is
+# installed, and cargo's own test runner where it is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -63,6 +64,33 @@ stop_database() {
     database_pid=""
 }
 
+has() { command -v "$1" >/dev/null; }
+
+# What is missing is named or installed now, and not when it is needed.
+prepare() {
+    local missing=()
+    if ! has cargo; then
+        echo "tests/run.sh needs Rust: see https://rustup.rs" >&2
+        exit 1
+    fi
+    has cc || missing+=(build-essential)
+    has python3 || missing+=(python3)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    has valgrind || missing+=(valgrind)
+    has node || missing+=(nodejs)
+    has npm || missing+=(npm)
+    has "${CHROMIUM:-chromium}" || has chromium-browser || has google-chrome || missing+=(chromium)
+    if [ ${#missing[@]} -eq 0 ]; then return; fi
+    if [ "$(id -u)" != 0 ] || ! has apt-get; then
+        echo "tests/run.sh needs ${missing[*]}: install them (Debian: apt-get install ${missing[*]})" >&2
+        exit 1
+    fi
+    echo "== installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+prepare
+
 if ! command -v mongod >/dev/null; then
     install_secantus
 fi
@@ -71,14 +99,6 @@ echo "== building the server and the load client"
 cargo build --release --workspace --quiet
 
 echo "== instructions of the hot pieces, beside those that they had"
-if ! command -v valgrind >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "tests/run.sh needs valgrind: install it (Debian: apt-get install valgrind)" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind >/dev/null
-fi
 target/release/load instructions
 
 echo "== the scripted conversation on SQLite, with the server killed and restarted three times"

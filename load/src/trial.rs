@@ -349,6 +349,7 @@ async fn passing_on(needs: &Needs, launch: Launch) -> Result<Ready, String> {
 
 /// Registers members over REST, a few at a time.
 async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String> {
+    eprintln!("registering {count} members …");
     let bar = bar(count as u64, "registering members {bar:40} {pos}/{len} {per_sec}");
     let mut accounts = Vec::with_capacity(count);
     let mut registering = JoinSet::new();

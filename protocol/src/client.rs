@@ -10,6 +10,7 @@ use crate::{
     codec::frames,
     limits::{INTEGER_MAX, PAGE_MAX, WATCH_MAX},
     model::{Device, DeviceStatus},
+    rules,
 };
 
 frames! {
@@ -185,7 +186,7 @@ pub struct PresenceSet {
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 pub struct PresenceWatch {
     /// The members, each once; at most 500 on one connection, those of earlier frames counted.
-    #[garde(length(min = 1, max = WATCH_MAX), custom(each_once))]
+    #[garde(custom(bearable), custom(each_once))]
     #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = WATCH_MAX)))]
     pub members: Vec<MemberId>,
 }
@@ -195,7 +196,7 @@ pub struct PresenceWatch {
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 pub struct PresenceUnwatch {
     /// The members. Those that were not watched are passed over.
-    #[garde(length(min = 1, max = WATCH_MAX))]
+    #[garde(custom(bearable))]
     #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = WATCH_MAX)))]
     pub members: Vec<MemberId>,
 }
@@ -207,12 +208,13 @@ pub struct PresenceUnwatch {
 pub struct ConversationsList {
     /// How many: 1 to 100; 50 if not given.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_count")]
-    #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    #[garde(inner(custom(rules::whole(1, PAGE_MAX))))]
     #[cfg_attr(feature = "codegen", schemars(range(min = 1, max = PAGE_MAX)))]
     pub limit: Option<u32>,
     /// `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(length(chars, min = 1, max = crate::limits::CURSOR_MAX_CHARS))]
+    #[garde(inner(custom(rules::chars(1, crate::limits::CURSOR_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = crate::limits::CURSOR_MAX_CHARS)))]
     pub after: Option<String>,
 }
 
@@ -235,7 +237,7 @@ pub struct HistoryGet {
     pub after: Option<u64>,
     /// How many at most: 1 to 100; 50 if not given. Fewer come when they are large; `more` says so.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_count")]
-    #[garde(inner(range(min = 1, max = PAGE_MAX)))]
+    #[garde(inner(custom(rules::whole(1, PAGE_MAX))))]
     #[cfg_attr(feature = "codegen", schemars(range(min = 1, max = PAGE_MAX)))]
     pub limit: Option<u32>,
 }
@@ -269,6 +271,14 @@ fn at_most_one_with<T>(other_is_given: bool) -> impl FnOnce(&Option<T>, &()) -> 
         } else {
             Ok(())
         }
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "garde hands the field itself to a custom rule")]
+fn bearable(members: &Vec<MemberId>, (): &()) -> garde::Result {
+    match members.len() {
+        1..=WATCH_MAX => Ok(()),
+        _ => Err(garde::Error::new(format!("1 to {WATCH_MAX} members"))),
     }
 }
 
@@ -338,6 +348,38 @@ mod tests {
         assert_eq!(refused(hello).1.as_deref(), Some("device"));
         let send = format!(r#"{{"type":"message.send","to":"{MEMBER}","client_id":"x","content":"hi"}}"#);
         assert_eq!(refused(&send).1.as_deref(), Some("client_id"));
+    }
+
+    #[test]
+    fn a_field_is_named_once_and_a_length_has_its_unit() {
+        let said = |text: &str| refused(text).2;
+        let device = |device: String| said(&format!(r#"{{"type":"hello","token":"t","device":{device}}}"#));
+        assert_eq!(device(r#"{"id":"","platform":"ios"}"#.into()), "device.id: a string of 1 to 64 characters");
+        let name = format!(r#"{{"id":"d","platform":"ios","name":"{}"}}"#, "x".repeat(101));
+        assert_eq!(device(name), "device.name: at most 100 characters");
+        assert_eq!(said(r#"{"type":"ping","id":""}"#), "id: a string of 1 to 64 characters");
+        let send = format!(r#"{{"type":"message.send","to":"{MEMBER}","client_id":"x","content":"hi"}}"#);
+        assert!(said(&send).starts_with("client_id: a UUID such as "));
+        assert_eq!(said(r#"{"type":"conversations.list","after":""}"#), "after: 1 to 128 characters");
+        let limit = "limit: must be a whole number from 1 to 100";
+        assert_eq!(said(r#"{"type":"conversations.list","limit":101}"#), limit);
+        assert_eq!(said(r#"{"type":"presence.watch","members":[]}"#), "members: 1 to 500 members");
+    }
+
+    #[test]
+    fn what_json_does_not_allow_in_a_text_is_said_in_plain_words() {
+        let said = |content: &str| {
+            let uuid = "01890a5d-ac96-774b-bcce-b302099a8057";
+            refused(&format!(r#"{{"type":"message.send","to":"{MEMBER}","client_id":"{uuid}","content":"{content}"}}"#))
+                .2
+        };
+        for lone in [r"\ud800", r"\ud800 x", r"\ud800\n", r"\ud800\ud800", r"\udc00"] {
+            assert!(said(lone).contains("a lone surrogate escape"), "{lone}: {}", said(lone));
+        }
+        for raw in ["\n", "\t", "a\u{1}b"] {
+            assert!(said(raw).contains("a control character must be escaped"), "{raw:?}: {}", said(raw));
+        }
+        assert!(said(r"\x").contains(r"an escape that JSON does not have"), "{}", said(r"\x"));
     }
 
     #[test]

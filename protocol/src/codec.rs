@@ -92,7 +92,7 @@ impl<'a> Head<'a> {
                     .map_or_else(DecodeError::field, |_| DecodeError::malformed(error.to_string()))
                     .with_id(peek_id(text))
             } else {
-                DecodeError::malformed(format!("not JSON: {error}")).with_id(peek_id(text))
+                DecodeError::malformed(format!("not JSON: {}", json_problem(&error))).with_id(peek_id(text))
             }
         })
     }
@@ -145,7 +145,31 @@ pub(crate) fn name_field(error: &serde_path_to_error::Error<serde_json::Error>) 
             field: if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") },
             message: REQUIRED.to_owned(),
         },
-        None => FieldError { field: parent, message: message.to_owned() },
+        None => FieldError { field: parent, message: in_plain_words(message).to_owned() },
+    }
+}
+
+/// What is wrong with a JSON text, and where, for people.
+#[must_use]
+pub fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((message, place)) => format!("{}, at line {place}", in_plain_words(message)),
+        None => text,
+    }
+}
+
+/// The words of `serde_json` for what writers of clients meet, and may not know the rule of.
+fn in_plain_words(message: &str) -> &str {
+    match message {
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+            "a lone surrogate escape (\\ud800 to \\udfff); text must be Unicode"
+        }
+        r"control character (\u0000-\u001F) found while parsing a string" => {
+            r"a control character must be escaped, such as \n or \u0001"
+        }
+        "invalid escape" => r"an escape that JSON does not have, or a \u without four hexadecimal digits",
+        _ => message,
     }
 }
 

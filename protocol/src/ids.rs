@@ -240,7 +240,7 @@ impl FromStr for ClientMessageId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        const EXPECTED: InvalidId = InvalidId("a client_id is a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057");
+        const EXPECTED: InvalidId = InvalidId("a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057");
         if text.len() != uuid::fmt::Hyphenated::LENGTH {
             return Err(EXPECTED);
         }
@@ -296,7 +296,7 @@ macro_rules! short_string {
 
 short_string! {
     /// The id of one request, chosen by the client; its reply carries the same one.
-    RequestId, limits::REQUEST_ID_MAX_CHARS, "id is a string of 1 to 64 characters", {
+    RequestId, limits::REQUEST_ID_MAX_CHARS, "a string of 1 to 64 characters", {
         "type": "string",
         "minLength": 1,
         "maxLength": (limits::REQUEST_ID_MAX_CHARS),
@@ -305,7 +305,7 @@ short_string! {
 }
 short_string! {
     /// A device, named by the client once and kept: the same device connecting again replaces its old connection.
-    DeviceId, limits::DEVICE_ID_MAX_CHARS, "device.id is a string of 1 to 64 characters", {
+    DeviceId, limits::DEVICE_ID_MAX_CHARS, "a string of 1 to 64 characters", {
         "type": "string",
         "minLength": 1,
         "maxLength": (limits::DEVICE_ID_MAX_CHARS),
@@ -314,7 +314,7 @@ short_string! {
 }
 short_string! {
     /// A place in the stream of changes, made by the server. Opaque; presented in `hello` to catch up from there.
-    Cursor, limits::CURSOR_MAX_CHARS, "cursor is a string of 1 to 128 characters", {
+    Cursor, limits::CURSOR_MAX_CHARS, "a string of 1 to 128 characters", {
         "type": "string",
         "minLength": 1,
         "maxLength": (limits::CURSOR_MAX_CHARS),

@@ -42,7 +42,7 @@ pub mod time;
 
 pub use client::{ClientFrame, Request};
 pub use close::CloseCode;
-pub use codec::{DecodeError, parse_body, peek_id};
+pub use codec::{DecodeError, json_problem, parse_body, peek_id};
 pub use error::{ErrorCode, FieldError, Problem};
 pub use ids::{
     ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,

@@ -248,6 +248,7 @@ pub struct Device {
     pub platform: Platform,
     /// What its owner calls it; at most 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(length(chars, max = crate::limits::DEVICE_NAME_MAX_CHARS))]
+    #[garde(inner(custom(crate::rules::chars(0, crate::limits::DEVICE_NAME_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", schemars(length(max = crate::limits::DEVICE_NAME_MAX_CHARS)))]
     pub name: Option<String>,
 }

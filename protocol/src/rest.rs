@@ -7,7 +7,7 @@ pub mod export;
 pub mod members;
 pub mod messages;
 
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -28,7 +28,7 @@ pub use self::{
         MessageStatus, SendRequest, Unread,
     },
 };
-use crate::{codec, limits};
+use crate::{codec, limits, rules};
 
 /// Which page of a list: how many items, and from where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -36,12 +36,12 @@ use crate::{codec, limits};
 #[serde(default)]
 pub struct PageQuery {
     /// How many items at most: 1 to 100, 50 if it is left out.
-    #[serde(deserialize_with = "from_text")]
-    #[garde(inner(range(min = 1, max = limits::PAGE_MAX)))]
+    #[serde(deserialize_with = "page_limit")]
+    #[garde(inner(custom(rules::whole(1, limits::PAGE_MAX))))]
     #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 100, nullable = false))]
     pub limit: Option<u32>,
     /// `next` of the page before; the first page without it.
-    #[garde(inner(length(chars, max = limits::PAGE_CURSOR_MAX_CHARS)))]
+    #[garde(inner(custom(rules::chars(0, limits::PAGE_CURSOR_MAX_CHARS))))]
     #[cfg_attr(feature = "openapi", param(max_length = 512, nullable = false))]
     pub cursor: Option<String>,
 }
@@ -55,10 +55,30 @@ pub fn page_size(limit: Option<u32>) -> usize {
 /// A parameter of a URL, which is text whatever it means.
 fn from_text<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> Result<Option<T>, D::Error>
 where
-    T::Err: std::fmt::Display,
+    T::Err: Display,
 {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// [`from_text`] for how many items a page has.
+fn page_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    whole_from_text(deserializer, 1, limits::PAGE_MAX)
+}
+
+/// [`from_text`] for a place in a conversation.
+fn seq<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    whole_from_text(deserializer, 0, limits::INTEGER_MAX)
+}
+
+/// Reads a number, and says of what is none what it has to be. The rule of the field checks the bounds.
+fn whole_from_text<'de, D: Deserializer<'de>, T: FromStr + Display>(
+    deserializer: D,
+    least: T,
+    most: T,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| de::Error::custom(rules::not_whole(least, most)))
 }
 
 /// A field that is there: `null` and a value are both something else than absent.
@@ -95,6 +115,33 @@ mod tests {
         let body = json!({ "name": "Ana", "email": ["x"], "password": null });
         assert_eq!(fields::<RegisterRequest>(body), ["email", "password"]);
         assert_eq!(fields::<RegisterRequest>(json!([])), [""]);
+    }
+
+    fn problem<T: de::DeserializeOwned + Validate<Context = ()>>(body: serde_json::Value) -> String {
+        parse_body::<T>(body).err().unwrap().remove(0).message
+    }
+
+    #[test]
+    fn a_number_in_a_url_is_told_its_bounds() {
+        for wrong in ["abc", "", "-1", "1.5", "0", "101", "99999999999999999999"] {
+            let said = "must be a whole number from 1 to 100";
+            assert_eq!(problem::<PageQuery>(json!({ "limit": wrong })), said, "{wrong}");
+            assert_eq!(problem::<HistoryQuery>(json!({ "limit": wrong })), said, "{wrong}");
+        }
+        for field in ["before", "after"] {
+            let said = "must be a whole number from 0 to 9007199254740991";
+            for wrong in ["abc", "-1", "9007199254740992"] {
+                assert_eq!(problem::<HistoryQuery>(json!({ field: wrong })), said, "{field} {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_has_its_unit() {
+        let long = "x".repeat(1000);
+        assert_eq!(problem::<PageQuery>(json!({ "cursor": long })), "at most 512 characters");
+        let contact = |field: &str| problem::<MemberPatch>(json!({ "contact_info": { field: long } }));
+        assert_eq!((contact("phone"), contact("company")), ("1 to 32 characters".into(), "1 to 100 characters".into()));
     }
 
     #[test]

@@ -1,6 +1,29 @@
 //! Rules of single fields of REST bodies. An empty text is "not given": only [`given`] objects to it.
 
+use std::fmt::Display;
+
 use crate::{PhotoName, limits, shown};
+
+/// A length in characters.
+pub(crate) fn chars(least: usize, most: usize) -> impl FnOnce(&str, &()) -> garde::Result {
+    move |value, ()| match (least..=most).contains(&value.chars().count()) {
+        true => Ok(()),
+        false if least == 0 => Err(garde::Error::new(format!("at most {most} characters"))),
+        false => Err(garde::Error::new(format!("{least} to {most} characters"))),
+    }
+}
+
+/// A whole number within bounds.
+pub(crate) fn whole<T: PartialOrd + Display>(least: T, most: T) -> impl FnOnce(&T, &()) -> garde::Result {
+    move |value, ()| {
+        if (&least..=&most).contains(&value) { Ok(()) } else { Err(garde::Error::new(not_whole(least, most))) }
+    }
+}
+
+/// What is said of what is no [`whole`] number.
+pub(crate) fn not_whole(least: impl Display, most: impl Display) -> String {
+    format!("must be a whole number from {least} to {most}")
+}
 
 pub(crate) fn given(value: &str, (): &()) -> garde::Result {
     if value.is_empty() { Err(garde::Error::new("required")) } else { Ok(()) }

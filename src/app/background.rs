@@ -2,7 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, http::header, response::IntoResponse as _, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse as _,
+    routing::get,
+};
 use protocol::ErrorCode;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +23,7 @@ use crate::{
     hub::Hub,
     service::{accounts::Accounts, effects::Effects, messaging::Messaging, profiles::Profiles},
     supervisor::Supervisor,
-    telemetry::{Metrics, Quiet},
+    telemetry::{Metrics, Quiet, exposition},
 };
 
 /// How often rate limits forget, and expired tokens are removed.
@@ -143,14 +149,19 @@ pub(super) fn serve_metrics(
 }
 
 async fn serve_metrics_on(listener: TcpListener, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let render = async |State(metrics): State<Arc<Metrics>>| match metrics.render() {
+    let render = async |State(metrics): State<Arc<Metrics>>, request: HeaderMap| match metrics.render() {
         Ok(text) => {
-            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+            let accept = request.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let (content_type, text) = match exposition::wants_open_metrics(accept) {
+                true => (exposition::OPEN_METRICS, text),
+                false => (exposition::PLAIN, exposition::plain(&text)),
+            };
+            ([(header::CONTENT_TYPE, content_type), (header::VARY, "accept")], text).into_response()
         }
         Err(_) => Failure::of(ErrorCode::Internal).into_response(),
     };
-    let router = Router::new().route("/metrics", get(render)).with_state(Arc::clone(&metrics));
+    let elsewhere = async || (StatusCode::NOT_FOUND, "The metrics are at /metrics.\n");
+    let router = Router::new().route("/metrics", get(render)).fallback(elsewhere).with_state(Arc::clone(&metrics));
     // A quarter of all is kept for members, and nobody is one here.
     let total = METRICS_CONNECTIONS + METRICS_CONNECTIONS / 3;
     let limits = admission::Limits { total, per_address: 0, per_network: 0 };

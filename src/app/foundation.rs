@@ -121,7 +121,7 @@ impl Foundation {
         }
         let kept = secret::load_or_generate(&self.settings.store.data_dir, &*self.world.entropy);
         let (secret, path) = kept.map_err(start_error)?;
-        tracing::warn!(file = %path.display(), "using a generated secret; set JWT_SECRET in production");
+        tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
         Ok((secret, Some(path)))
     }
 

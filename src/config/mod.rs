@@ -2,12 +2,14 @@
 //!
 //! [`settings`] has them all, with their defaults and what they do; `--help`, `.env.example` and
 //! `docs/configuration.md` say the same, and a test keeps it so. [`values`] parses them, [`secret`] keeps the generated
-//! secret of a laptop.
+//! secret of a laptop, [`names`] finds names that are misspelt.
 
+pub mod names;
 pub mod secret;
 pub mod settings;
 pub mod values;
 
+use clap::{CommandFactory as _, FromArgMatches as _};
 pub use settings::{Cli, Command, Settings};
 
 /// A setting that does not fit. The message names it.
@@ -20,16 +22,41 @@ pub struct InvalidSetting {
     pub problem: String,
 }
 
-/// Reads `.env` in the working directory into the environment, where it does not overrule what is set already.
+/// Reads `.env` in the working directory into the environment, where it does not overrule what is set already. Returns the
+/// names that are in it.
 ///
 /// # Errors
 /// When the file is there but cannot be read.
-pub fn read_dotenv() -> Result<(), String> {
-    match dotenvy::from_path(".env") {
-        Ok(()) => Ok(()),
-        Err(error) if error.not_found() => Ok(()),
+pub fn read_dotenv() -> Result<Vec<String>, String> {
+    let read = || {
+        dotenvy::from_path(".env")?;
+        dotenvy::from_path_iter(".env")?.map(|line| line.map(|(name, _)| name)).collect()
+    };
+    match read() {
+        Ok(names) => Ok(names),
+        Err(error) if dotenvy::Error::not_found(&error) => Ok(Vec::new()),
         Err(error) => Err(explain(&error, &std::fs::read_to_string(".env").unwrap_or_default())),
     }
+}
+
+/// Reads the command line. The help of a command shows its own flags: it takes all settings too, which would bury them.
+#[must_use]
+pub fn command_line() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    // Only then do commands have the flags that are theirs too.
+    command.build();
+    command.mut_subcommands(without_settings)
+}
+
+fn without_settings(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+    let takes = "It takes the settings of the server too (members-book --help), and has to be given the same ones.";
+    command.mut_subcommands(without_settings).after_help(takes)
 }
 
 /// What is wrong with `.env`. Names the line and repeats nothing of it: it may be a secret.
@@ -48,6 +75,18 @@ fn explain(error: &dotenvy::Error, content: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_of_a_command_shows_its_own_flags_and_the_command_takes_all() {
+        let line = ["members-book", "admin", "create", "--name", "Ana", "--email", "a@x.example", "--port", "1"];
+        let matches = command().get_matches_from(line);
+        assert_eq!(Cli::from_arg_matches(&matches).unwrap().settings.listen.port, 1);
+        let help = |line: &[&str]| command().try_get_matches_from(line).unwrap_err().to_string();
+        let create = help(&["members-book", "admin", "create", "--help"]);
+        assert!(create.contains("--email") && create.contains("members-book --help"), "{create}");
+        assert!(!create.contains("RATE_"), "{create}");
+        assert!(help(&["members-book", "--help"]).contains("RATE_MESSAGES"));
+    }
 
     #[test]
     fn a_line_that_cannot_be_parsed_is_named_and_not_repeated() {

@@ -16,7 +16,7 @@ pub use self::{
 };
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, bytes, duration, network, origin, public_url, secret},
+    values::{DatabaseUrl, OptionalAddr, bytes, duration, host, network, origin, public_url, secret},
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -76,6 +76,12 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// Make an existing member an administrator.
+    Promote {
+        /// The e-mail address that the member registered with.
+        #[arg(long)]
+        email: String,
+    },
 }
 
 /// The settings of a server.
@@ -112,7 +118,7 @@ pub struct Settings {
 #[command(next_help_heading = "Listening")]
 pub struct Listen {
     /// The address to listen on; 0.0.0.0 for every interface.
-    #[arg(long, env = "HOST", default_value = "127.0.0.1", global = true)]
+    #[arg(long, env = "HOST", value_parser = host, default_value = "127.0.0.1", global = true)]
     pub host: IpAddr,
     /// The port to listen on; 0 for any free one.
     #[arg(long, env = "PORT", default_value_t = 8000, global = true)]

@@ -1,7 +1,7 @@
 //! Parsers of single settings.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
     time::Duration,
@@ -21,6 +21,17 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     network.ok_or_else(|| "an address such as 10.0.0.1 or a network such as 10.0.0.0/8".to_owned())
+}
+
+/// An address to listen on. Of names only `localhost` is known: nothing is looked up.
+///
+/// # Errors
+/// When it is something else.
+pub fn host(text: &str) -> Result<IpAddr, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    text.parse().map_err(|_| "an IP address such as 127.0.0.1 or 0.0.0.0, or localhost".to_owned())
 }
 
 /// A duration with its unit: `250ms`, `30s`, `15m`, `30d`.
@@ -138,13 +149,33 @@ impl FromStr for OptionalAddr {
         if text == "off" {
             return Ok(Self(None));
         }
-        text.parse().map(|addr| Self(Some(addr))).map_err(|_| "an address such as 127.0.0.1:9464, or off".to_owned())
+        let problem = || "an IP address and a port such as 127.0.0.1:9464, or off".to_owned();
+        let (name, port) = text.rsplit_once(':').ok_or_else(problem)?;
+        let addr = match host(name.trim_start_matches('[').trim_end_matches(']')) {
+            Ok(host) => port.parse().ok().map(|port| SocketAddr::new(host, port)),
+            Err(_) => None,
+        };
+        addr.map(|addr| Self(Some(addr))).ok_or_else(problem)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_to_listen_on_are_ip_addresses_or_localhost() {
+        assert_eq!(host("localhost"), Ok(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(host("::1").map(|addr| addr.is_loopback()), Ok(true));
+        assert!(host("example.com").is_err() && host("").is_err());
+        for (text, addr) in [("localhost:9464", "127.0.0.1:9464"), ("[::1]:1", "[::1]:1"), ("0.0.0.0:0", "0.0.0.0:0")] {
+            assert_eq!(text.parse(), Ok(OptionalAddr(addr.parse().ok())), "{text}");
+        }
+        for wrong in ["", "9464", ":9464", "example.com:9464", "127.0.0.1", "127.0.0.1:x"] {
+            assert!(wrong.parse::<OptionalAddr>().is_err(), "{wrong}");
+        }
+        assert_eq!("off".parse(), Ok(OptionalAddr(None)));
+    }
 
     #[test]
     fn durations_have_a_unit() {

@@ -176,8 +176,9 @@ fn parse<T>(bytes: &[u8]) -> Result<Body<T>, Failure>
 where
     T: DeserializeOwned + garde::Validate<Context = ()>,
 {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Failure::new(ErrorCode::Malformed, format!("The body is not JSON: {error}.")))?;
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new(ErrorCode::Malformed, format!("The body is not JSON: {}.", protocol::json_problem(&error)))
+    })?;
     if !value.is_object() {
         return Err(Failure::new(ErrorCode::Malformed, "The body is not a JSON object."));
     }

@@ -24,7 +24,8 @@ use super::tidy;
 #[openapi(
     info(
         title = "Members Book",
-        description = "The REST API of a private members' club. Chat, presence, typing and receipts flow over a \
+        description = "To begin: execute `register` below (or `login`), copy `access_token` from its answer, press *Authorize*, \
+            paste it, and try everything else.\n\nThe REST API of a private members' club. Chat, presence, typing and receipts flow over a \
             WebSocket, which has [a description of its own](/api/asyncapi).\n\nEvery error is a problem document (RFC 9457) \
             with a `code` for programs. Lists are paged: `next` of one page is `cursor` of the next one.",
         license(name = "MIT", identifier = "MIT"),

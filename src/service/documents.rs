@@ -82,7 +82,7 @@ impl Documents {
             (Some(before), None) => Range::Before(before),
             (None, Some(after)) => Range::After(after),
             (Some(_), Some(_)) => {
-                return Err(Failure::field(ErrorCode::ValidationFailed, "after", "not together with `before`"));
+                return Err(Failure::field(ErrorCode::ValidationFailed, "before", "give before or after, not both"));
             }
         };
         if me == other {

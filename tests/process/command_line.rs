@@ -9,11 +9,12 @@ use std::{
 
 use protocol::{
     model::UserType,
-    rest::{AuthResponse, Member},
+    rest::{self, AuditAction, AuditPage, AuthResponse},
 };
 use serde_json::json;
 
 use crate::harness::{
+    Member,
     process::{Process, command},
     server::http,
 };
@@ -95,11 +96,32 @@ fn an_address_or_a_database_that_is_taken_is_named() {
     let server = Process::start(folder.path());
     let second = run(folder.path(), &[], "");
     assert!(!second.status.success());
-    assert!(stderr(&second).contains("DATABASE_URL") && stderr(&second).contains("in use"), "{}", stderr(&second));
+    let said = stderr(&second);
+    assert!(said.contains("DATABASE_URL") && said.contains(&format!("process {}", server.id())), "{said}");
     let elsewhere = tempfile::tempdir().unwrap();
     let port = server.addr.port().to_string();
     let second = run(elsewhere.path(), &["--port", &port], "");
     assert!(!second.status.success() && stderr(&second).contains("PORT"), "{}", stderr(&second));
+    std::fs::write(elsewhere.path().join("notes.txt"), "no database, whatever its name".repeat(100)).unwrap();
+    let other = run(elsewhere.path(), &["--database-url", "sqlite:./notes.txt"], "");
+    assert!(!other.status.success() && stderr(&other).contains("./notes.txt"), "{}", stderr(&other));
+}
+
+#[test]
+fn what_is_easily_mistaken_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(".env"), "RATE_MESAGES=0\nHOST=localhost\n").unwrap();
+    let log = folder.path().join("log");
+    let mut command = command(folder.path());
+    command.env("LOG", "info").env("JWT_SECRETS", "x").stderr(std::fs::File::create(&log).unwrap());
+    let server = Process::spawn(&mut command);
+    assert!(server.addr.ip().is_loopback());
+    drop(server);
+    let log = std::fs::read_to_string(&log).unwrap();
+    let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}"));
+    assert!(line("RATE_MESAGES").contains(r#""did_you_mean":"RATE_MESSAGES""#), "{log}");
+    assert!(line("JWT_SECRETS").contains(r#""did_you_mean":"JWT_SECRET""#), "{log}");
+    assert!(line("a new, empty store was made").contains("members-book.db"), "{log}");
 }
 
 #[test]
@@ -126,11 +148,35 @@ async fn the_first_administrator_is_made_from_the_command_line_beside_a_running_
     let login = json!({ "email": "root@example.com", "password": "correct horse" });
     let response = http().post(format!("http://{}/api/auth/login", server.addr)).json(&login).send().await.unwrap();
     let auth: AuthResponse = response.json().await.unwrap();
-    let Member { name, user_type, .. } = auth.member;
+    let rest::Member { name, user_type, .. } = auth.member;
     assert_eq!((name.as_str(), user_type), ("Root", UserType::Admin));
 
     let again = run(folder.path(), &create, "correct horse\n");
     assert!(!again.status.success() && stderr(&again).contains("e-mail"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("admin promote"), "{}", stderr(&again));
     let weak = run(folder.path(), &["admin", "create", "--name", "R", "--email", "nobody"], "short\n");
     assert!(stderr(&weak).contains("email:") && stderr(&weak).contains("password:"), "{}", stderr(&weak));
+}
+
+#[tokio::test]
+async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path());
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let audit = async |ana: &Member| {
+        let url = format!("http://{}/api/admin/audit", server.addr);
+        http.get(url).bearer_auth(&ana.auth.access_token).send().await.unwrap()
+    };
+    assert_eq!(audit(&ana).await.status(), 403);
+    let email = ana.auth.member.email.to_uppercase();
+    let output = run(folder.path(), &["admin", "promote", "--email", &email], "");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is an administrator"));
+    let entries: AuditPage = audit(&ana).await.json().await.unwrap();
+    let newest = &entries.entries[0];
+    assert_eq!((newest.action, newest.target_id, newest.actor_id), (AuditAction::RoleChanged, ana.id, None));
+
+    let nobody = run(folder.path(), &["admin", "promote", "--email", "nobody@example.com"], "");
+    assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
 }

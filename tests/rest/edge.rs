@@ -225,6 +225,24 @@ async fn an_answer_that_nobody_reads_ends_its_connection() {
     eventually("the end of those who do not read", member).await;
 }
 
+#[tokio::test]
+async fn a_browser_can_read_the_metrics() {
+    let server = Server::start().await;
+    let get = async |path: &str, accept: &str| {
+        let request = server.http().get(format!("http://{}{path}", server.metrics_addr())).header("accept", accept);
+        let response = request.send().await.unwrap();
+        let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (response.status().as_u16(), content_type, response.text().await.unwrap())
+    };
+    let (status, content_type, text) = get("/metrics", "text/html,application/xhtml+xml,*/*;q=0.8").await;
+    assert_eq!((status, content_type.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    assert!(text.contains("# TYPE membersbook_messages_total counter\n") && !text.contains("# EOF"), "{text}");
+    let (_, content_type, text) = get("/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5").await;
+    assert!(content_type.starts_with("application/openmetrics-text") && text.ends_with("# EOF\n"), "{content_type}");
+    let (status, _, text) = get("/", "*/*").await;
+    assert!(status == 404 && text.contains("/metrics"), "{status} {text}");
+}
+
 /// Found by an attacker: silent connections to the metrics took all files of the process, and nobody could sign in.
 #[tokio::test]
 async fn silent_connections_to_the_metrics_keep_nobody_out() {

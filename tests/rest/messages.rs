@@ -114,7 +114,7 @@ async fn a_conversation_is_read_from_the_newest_back() {
     assert_eq!(page("limit=3&before=2").await, (vec![1], false));
     assert_eq!(page("limit=3&after=5").await, (vec![7, 6], false));
     let path = format!("/api/messages/conversation/{}?before=2&after=1", ana.id);
-    assert_eq!(fields(ben.request(Method::GET, &path, Value::Null).await).await, ["after"]);
+    assert_eq!(fields(ben.request(Method::GET, &path, Value::Null).await).await, ["before"]);
     let nobody = "/api/messages/conversation/0123456789abcdef01234567";
     assert_eq!(code(ben.request(Method::GET, nobody, Value::Null).await).await, ErrorCode::MemberNotFound);
 }

@@ -33,6 +33,10 @@ async fn a_body_has_to_be_json_of_a_bearable_size() {
     for malformed in ["", "{", "nonsense", "[]", "null", "{} {}", "\u{0}"] {
         assert_eq!(code(post(json, malformed.to_owned()).await).await, ErrorCode::Malformed, "{malformed}");
     }
+    let said =
+        async |body: &str| post(json, body.to_owned()).await.json::<Value>().await.unwrap()["detail"].to_string();
+    assert!(said(r#"{"email":"\ud800"}"#).await.contains("a lone surrogate escape"));
+    assert!(said("{\"email\":\"\n\"}").await.contains("a control character must be escaped"));
     let huge = format!("{{\"email\":\"{}\"}}", "x".repeat(70_000));
     assert_eq!(code(post(json, huge).await).await, ErrorCode::PayloadTooLarge);
     assert_eq!(code(post("text/plain", "{}".to_owned()).await).await, ErrorCode::UnsupportedMediaType);

@@ -17,15 +17,15 @@ use crate::{
 #[serde(default)]
 pub struct ContactInfo {
     /// The phone number: at most 32 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS), custom(rules::shown)))]
+    #[garde(inner(custom(rules::chars(1, limits::PHONE_MAX_CHARS)), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 32, example = "+351 912 345 678"))]
     pub phone: Option<String>,
     /// Where the member works: at most 100 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown)))]
+    #[garde(inner(custom(rules::chars(1, limits::CONTACT_MAX_CHARS)), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Acme"))]
     pub company: Option<String>,
     /// What the member does there: at most 100 characters.
-    #[garde(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown)))]
+    #[garde(inner(custom(rules::chars(1, limits::CONTACT_MAX_CHARS)), custom(rules::shown)))]
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100, example = "Engineer"))]
     pub position: Option<String>,
 }
@@ -186,19 +186,19 @@ pub struct MemberPatch {
 pub struct ContactInfoPatch {
     /// The phone number: at most 32 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::PHONE_MAX_CHARS), custom(rules::shown))))]
+    #[garde(inner(inner(custom(rules::chars(1, limits::PHONE_MAX_CHARS)), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 32))]
     pub phone: Option<Option<String>>,
     /// Where the member works: at most 100 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown))))]
+    #[garde(inner(inner(custom(rules::chars(1, limits::CONTACT_MAX_CHARS)), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
     pub company: Option<Option<String>>,
     /// What the member does there: at most 100 characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(inner(length(chars, min = 1, max = limits::CONTACT_MAX_CHARS), custom(rules::shown))))]
+    #[garde(inner(inner(custom(rules::chars(1, limits::CONTACT_MAX_CHARS)), custom(rules::shown))))]
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
     pub position: Option<Option<String>>,

@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::from_text;
+use super::{page_limit, seq};
 use crate::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
     model::{ConversationKind, Watermarks},
@@ -95,18 +95,18 @@ pub struct MessageDocument {
 #[serde(default)]
 pub struct HistoryQuery {
     /// How many messages at most: 1 to 100, 50 if it is left out.
-    #[serde(deserialize_with = "from_text")]
-    #[garde(inner(range(min = 1, max = limits::PAGE_MAX)))]
+    #[serde(deserialize_with = "page_limit")]
+    #[garde(inner(custom(rules::whole(1, limits::PAGE_MAX))))]
     #[cfg_attr(feature = "openapi", param(minimum = 1, maximum = 100, nullable = false))]
     pub limit: Option<u32>,
     /// The newest messages with a smaller `seq`. Not together with `after`.
-    #[serde(deserialize_with = "from_text")]
-    #[garde(inner(range(max = limits::INTEGER_MAX)))]
+    #[serde(deserialize_with = "seq")]
+    #[garde(inner(custom(rules::whole(0, limits::INTEGER_MAX))))]
     #[cfg_attr(feature = "openapi", param(minimum = 0, maximum = 9007199254740991_u64, nullable = false))]
     pub before: Option<u64>,
     /// The oldest messages with a larger `seq`. Not together with `before`.
-    #[serde(deserialize_with = "from_text")]
-    #[garde(inner(range(max = limits::INTEGER_MAX)))]
+    #[serde(deserialize_with = "seq")]
+    #[garde(inner(custom(rules::whole(0, limits::INTEGER_MAX))))]
     #[cfg_attr(feature = "openapi", param(minimum = 0, maximum = 9007199254740991_u64, nullable = false))]
     pub after: Option<u64>,
 }

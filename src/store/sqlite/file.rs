@@ -1,7 +1,8 @@
 //! The file: who may read it and who has it open, its schema, and the connection that writes.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{ErrorKind, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
@@ -18,7 +19,7 @@ use super::{StoreError, migrations, row, unavailable};
 pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
     let is_there = path.exists();
     let pending = if is_there {
-        migrations::pending(&Connection::open(path).map_err(row::store_error)?)?
+        migrations::pending(&Connection::open(path).map_err(of_file(path))?)?
     } else {
         migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?)?
     };
@@ -26,9 +27,9 @@ pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError>
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
         }
-        create_private(path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        create_private(path)?;
         let _lock = lock(path)?;
-        migrations::run(&mut connect(path).map_err(row::store_error)?)?;
+        migrations::run(&mut connect(path).map_err(of_file(path))?)?;
     }
     let first = migrations::count() - pending + 1;
     Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
@@ -48,18 +49,45 @@ pub(super) fn update_schema(path: &Path, connection: &mut Connection) -> Result<
 
 /// Creates the file if it is missing, readable by its owner only: password hashes and messages are in it. SQLite gives
 /// the files beside it the same mode.
-pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => tracing::info!(path = %place.display(), "a new, empty store was made"),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(unavailable(&format!("{}: {error}", place.display()))),
+    }
+    Ok(())
 }
 
-/// Takes the lock beside the file; the kernel gives it back however the process ends.
+/// What is wrong with a file that is being opened. Names it: it may be another one than was meant.
+pub(super) fn of_file(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |error| match row::store_error(error) {
+        StoreError::Unavailable(reason) => unavailable(&format!("{}: {reason}", path.display())),
+        other => other,
+    }
+}
+
+/// Takes the lock beside the file; the kernel gives it back however the process ends. In it is who has it.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock = File::create(&name).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
-    lock.try_lock()
-        .map_err(|error| unavailable(&format!("{} is in use by another server ({error})", path.display())))?;
-    Ok(lock)
+    let problem = |error: std::io::Error| unavailable(&format!("{}: {error}", path.display()));
+    let mut lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name).map_err(problem)?;
+    match lock.try_lock() {
+        Ok(()) => {
+            // For people; on a full disk it is left out.
+            let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+            Ok(lock)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&name).unwrap_or_default();
+            let process = if holder.is_empty() { String::new() } else { format!(", process {holder}") };
+            let advice = "stop that one, or give this one a file of its own";
+            Err(unavailable(&format!("{} is in use by another server{process}: {advice}", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(problem(error)),
+    }
 }
 
 /// Opens the connection that writes.

@@ -63,7 +63,7 @@ use tokio::sync::oneshot;
 pub use self::file::migrate;
 use self::{
     checkpoint::{Checkpoints, Scrubber},
-    file::{connect, create_private, lock, prepare_once, update_schema},
+    file::{connect, create_private, lock, of_file, prepare_once, update_schema},
     flush::{Flushed, Stuck},
     keys::Builder,
     memory::{Memory, Tx},
@@ -126,9 +126,9 @@ impl Sqlite {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
         }
-        create_private(&path).map_err(|error| unavailable(&format!("{}: {error}", path.display())))?;
+        create_private(&path)?;
         let lock = if exclusive { Some(lock(&path)?) } else { None };
-        let mut connection = connect(&path).map_err(row::store_error)?;
+        let mut connection = connect(&path).map_err(of_file(&path))?;
         let (memory, epochs) = if exclusive {
             migrations::run(&mut connection)?;
             let memory = recover(&mut connection).map_err(row::store_error)?;
