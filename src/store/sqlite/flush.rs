@@ -234,7 +234,9 @@ impl States {
 
     /// Writes the next slice, and begins with the first one if none is under way. `position` is that of the newest change.
     pub(super) fn flush(&mut self, connection: &Connection, position: u64) -> rusqlite::Result<()> {
-        let slice = SLICE.saturating_add(std::mem::take(&mut self.fresh));
+        let fresh = std::mem::take(&mut self.fresh);
+        // What was written before it began is what it is about.
+        let slice = if self.is_flushing() { SLICE.saturating_add(fresh) } else { SLICE };
         self.flush_some(connection, position, slice)
     }
 

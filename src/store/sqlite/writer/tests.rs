@@ -140,6 +140,51 @@ fn a_transaction_that_is_undone_loses_no_slice_of_keys() {
     thread.run(&queue);
 }
 
+fn insert_members(connection: &Connection, members: &[MemberId]) {
+    for member in members {
+        let sql =
+            "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at,
+                       is_active)
+                   VALUES (?1, 'x', hex(?1), hex(?1), '', 'Disruption', 'member', 0, 0, 1)";
+        connection.execute(sql, [member.as_bytes()]).unwrap();
+    }
+}
+
+fn append(conversation: u8, [sender, receiver]: [MemberId; 2], number: u8) -> Command {
+    Command::Append(Append {
+        conversation: ConversationId::from_bytes([conversation; 12]),
+        create: Some(NewConversation::direct(sender, receiver)),
+        sender,
+        client_id: ClientMessageId::from_bytes([number; 16]),
+        content: "x".to_owned(),
+    })
+}
+
+/// Found by a profile: the first slice of a flush had all that was written since the last one, and everybody waited for it.
+#[test]
+fn a_flush_begins_with_no_more_than_a_slice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut thread = thread(folder.path());
+    let members: Vec<_> = (0..=200).map(|number| MemberId::from_bytes([number; 12])).collect();
+    insert_members(&thread.connection, &members);
+    let commands = members[1..].iter().zip(1..).map(|(member, number)| append(number, [members[0], *member], 1));
+    let commands: Vec<_> = commands.collect();
+    let (stored, mut answer) = call(false, move |tx| log::apply(tx, commands));
+    thread.commit(&mut vec![stored]);
+    assert!(answer.try_recv().unwrap().is_ok());
+    let rows = |thread: &WriterThread| -> usize {
+        let sql = "SELECT count(*) FROM conversations WHERE last_seq > 0";
+        thread.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    let slices = [64, 128, 192, 200].map(|expected| {
+        thread.memory.states.flush(&thread.connection, thread.memory.position).unwrap();
+        (rows(&thread), expected)
+    });
+    assert!(slices.iter().all(|(rows, expected)| rows == expected), "{slices:?}");
+    assert!(!thread.memory.states.is_flushing());
+    thread.checkpoints.finish();
+}
+
 /// Found by reading: a shutdown after a transaction that was undone wrote what was undone into the rows.
 #[test]
 fn a_shutdown_believes_nothing_that_was_undone() {
@@ -149,23 +194,8 @@ fn a_shutdown_believes_nothing_that_was_undone() {
     let supervisor = Supervisor::new(Arc::default(), <_>::default());
     thread.builder = Some(Builder::spawn(&path, &supervisor).unwrap());
     let members = [1, 2].map(|number| MemberId::from_bytes([number; 12]));
-    for member in members {
-        let sql =
-            "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at,
-                       is_active)
-                   VALUES (?1, 'x', hex(?1), hex(?1), '', 'Disruption', 'member', 0, 0, 1)";
-        thread.connection.execute(sql, [member.as_bytes()]).unwrap();
-    }
-    let append = move |number| {
-        let [sender, receiver] = members;
-        Command::Append(Append {
-            conversation: ConversationId::from_bytes([3; 12]),
-            create: Some(NewConversation::direct(sender, receiver)),
-            sender,
-            client_id: ClientMessageId::from_bytes([number; 16]),
-            content: "x".to_owned(),
-        })
-    };
+    insert_members(&thread.connection, &members);
+    let append = move |number| append(3, members, number);
     let (stored, mut first) = call(false, move |tx| log::apply(tx, vec![append(1)]));
     let (undone, mut second) = call(false, move |tx| -> rusqlite::Result<()> {
         log::apply(tx, vec![append(2)])?;
