@@ -38,12 +38,7 @@ use crate::{
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
-    store::{
-        Backend, StoreError,
-        changes::{Actor, Change, Changed},
-        members::MemberRecord,
-        turns::Caller,
-    },
+    store::{Backend, changes::Actor, members::MemberRecord},
     supervisor::Supervisor,
     telemetry::Quiet,
 };
@@ -278,23 +273,14 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
 pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
     let base = Foundation::lay(settings, World::default(), false)?;
     let store = base.store.backend.describe();
-    let promoted = promote_on(&base, email).await;
+    let promoted = base.enrolment()?.promote(email).await;
     base.store.backend.close().await;
     match promoted {
-        Ok(Some(admin)) => Ok((admin, store)),
-        Ok(None) => Err(start_error(format!("nobody has the address {email} in {store}"))),
-        Err(error) => Err(start_error(error)),
-    }
-}
-
-/// The member after it; nothing if there is none.
-async fn promote_on(base: &Foundation, email: &str) -> Result<Option<MemberRecord>, StoreError> {
-    let members = &base.store.members;
-    let Some(member) = members.by_email(Caller::System, email).await? else { return Ok(None) };
-    let (change, by, at) = (Change::Role(UserType::Admin), Actor::default(), base.world.clock.now());
-    match members.change(member.profile.id, change, by, at, CancellationToken::new()).await? {
-        Changed::Done { after, .. } => Ok(Some(*after)),
-        Changed::NotFound | Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Ok(None),
+        Ok(admin) => Ok((admin, store)),
+        Err(Failure { code: ErrorCode::MemberNotFound, .. }) => {
+            Err(start_error(format!("nobody has the address {email} in {store}")))
+        }
+        Err(Failure { message, .. }) => Err(StartError(message)),
     }
 }
 

@@ -129,7 +129,8 @@ pub(crate) fn from_json<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, F
 /// `null` for a field that is required is the same as none: of both it is said that they are.
 fn absent_if_null(text: &str, error: FieldError) -> FieldError {
     let at = format!("/{}", error.field.replace('.', "/"));
-    let is_null = serde_json::from_str::<Value>(text).is_ok_and(|frame| frame.pointer(&at).is_some_and(Value::is_null));
+    let is_null = text.contains("null")
+        && serde_json::from_str::<Value>(text).is_ok_and(|frame| frame.pointer(&at).is_some_and(Value::is_null));
     if is_null { FieldError { message: REQUIRED.to_owned(), ..error } } else { error }
 }
 

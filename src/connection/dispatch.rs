@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use protocol::{
-    ErrorCode, MemberId, ServerFrame, limits,
+    ConversationId, ErrorCode, MemberId, ServerFrame, limits,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
 use tokio::time::Instant;
 
 use super::{
     Context,
-    machine::{Call, Machine, Query, Storing},
+    machine::{Call, Machine, Query},
 };
 use crate::{
     failure::Failure,
@@ -21,7 +21,7 @@ use crate::{
         room::Permit,
         views,
     },
-    store::conversations::{Mark, UnreadCount},
+    store::conversations::{Append, Mark, UnreadCount},
 };
 
 fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<Answer>, Failure>) {
@@ -63,48 +63,98 @@ pub(super) struct Asked<'a> {
     pub(super) ticket: Ticket,
 }
 
-/// Hands on what is to be stored and has room on its way. Exactly one answer is queued, now or later; never waits.
-fn store(asked: Asked<'_>, machine: &mut Machine, storing: Storing, permit: Permit) {
-    match storing {
-        Storing::Message(draft) => send_message(asked, machine, draft, permit),
-        Storing::Mark { conversation, kind, seq, count } => {
-            let Asked { context, connection, ticket } = asked;
-            let mark = Mark { conversation, member: connection.member, kind, seq };
-            let outbox = Arc::clone(&connection.outbox);
-            if count {
-                let respond = move |unread: Result<Unread, _>| {
-                    reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
-                };
-                context.messaging.read(mark, permit, Some(connection.id), Box::new(respond));
-            } else {
-                let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
-                context.messaging.mark(mark, permit, Some(connection.id), Box::new(respond));
-            }
+/// What is to be stored: valid, its turn, and charged. It needs room on its way.
+pub(super) struct Storing {
+    ticket: Ticket,
+    what: Stored,
+}
+
+enum Stored {
+    Message(Append),
+    /// A watermark, and whether it is to be said what is unread then.
+    Mark(Mark, bool),
+}
+
+impl Storing {
+    pub(super) fn conversation(&self) -> ConversationId {
+        match &self.what {
+            Stored::Message(message) => message.conversation,
+            Stored::Mark(mark, _) => mark.conversation,
+        }
+    }
+
+    /// Bytes of its content.
+    pub(super) fn content_bytes(&self) -> usize {
+        match &self.what {
+            Stored::Message(message) => message.content.len(),
+            Stored::Mark(..) => 0,
         }
     }
 }
 
-/// Refuses a call.
-pub(super) fn refuse(asked: Asked<'_>, failure: Failure) {
-    reply(&asked.connection.outbox, asked.ticket, Err(failure));
+#[cfg(test)]
+impl Storing {
+    /// A move of a watermark.
+    pub(super) fn mark(ticket: u32) -> Self {
+        use crate::store::conversations::MarkKind;
+
+        let (conversation, member) = (ConversationId::from_bytes([1; 12]), MemberId::from_bytes([2; 12]));
+        let mark = Mark { conversation, member, kind: MarkKind::Read, seq: 1 };
+        Self { ticket: Ticket(ticket), what: Stored::Mark(mark, false) }
+    }
 }
 
-/// Does what a connection asks, for which `permit` is room on its way, if it is to be stored. Exactly one answer is queued, now
-/// or later; never waits.
-pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call, permit: Option<Permit>) {
+/// Hands on what is to be stored. Its one answer is queued later; never waits.
+pub(super) fn store(context: &Context, connection: &Connection, Storing { ticket, what }: Storing, permit: Permit) {
+    let (origin, outbox) = (Some(connection.id), Arc::clone(&connection.outbox));
+    match what {
+        Stored::Message(message) => {
+            let respond =
+                move |sent: Result<Sent, Failure>| reply(&outbox, ticket, sent.map(|sent| Some(accepted(sent))));
+            context.messaging.send(message, permit, origin, Box::new(respond));
+        }
+        Stored::Mark(mark, true) => {
+            let respond = move |unread: Result<Unread, _>| {
+                reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
+            };
+            context.messaging.read(mark, permit, origin, Box::new(respond));
+        }
+        Stored::Mark(mark, false) => {
+            let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
+            context.messaging.mark(mark, permit, origin, Box::new(respond));
+        }
+    }
+}
+
+/// Refuses what was to be stored.
+pub(super) fn refuse(context: &Context, connection: &Connection, storing: &Storing, failure: Failure) {
+    if matches!(storing.what, Stored::Message(_)) {
+        context.metrics.messages_failed.inc();
+    }
+    reply(&connection.outbox, storing.ticket, Err(failure));
+}
+
+/// Does what a connection asks, but for what is to be stored: that is returned, and is for [`store`]. Exactly one answer is
+/// queued, now or later; never waits.
+pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> Option<Storing> {
     let Asked { context, connection, ticket } = asked;
     let outbox = &connection.outbox;
     match call {
-        Call::Store(storing) => match permit {
-            Some(permit) => store(asked, machine, storing, permit),
-            None => refuse(asked, Failure::overloaded()),
+        Call::Send(draft) => match message(asked, machine, draft) {
+            Ok(message) => return Some(Storing { ticket, what: Stored::Message(message) }),
+            Err(failure) => reply(outbox, ticket, Err(failure)),
         },
+        Call::Mark { conversation, kind, seq, count } => {
+            let mark = Mark { conversation, member: connection.member, kind, seq };
+            return Some(Storing { ticket, what: Stored::Mark(mark, count) });
+        }
         Call::SetStatus(status) => {
-            if let Err(failure) = context.statuses.check(&connection.member) {
-                return reply(outbox, ticket, Err(failure));
-            }
-            context.watching.set_status(connection, status);
-            reply(outbox, ticket, Ok(Some(okay())));
+            let allowed = context.statuses.check(&connection.member);
+            let set = allowed.map(|()| {
+                context.watching.set_status(connection, status);
+                Some(okay())
+            });
+            reply(outbox, ticket, set);
         }
         Call::Unwatch(members) => {
             context.watching.unwatch(connection, &members);
@@ -116,14 +166,13 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call, perm
             let pong = Pong { cursor, time: context.clock.now() };
             reply(outbox, ticket, Ok(Some(ServerFrame::Pong(pong).into())));
         }
-        Call::Query(query) => {
-            if let Err(failure) = charge(context, connection.member, &query) {
-                return reply(outbox, ticket, Err(failure));
-            }
+        Call::Query(query) => match charge(context, connection.member, &query) {
             // The number of these tasks is bounded by the requests that a connection may have in flight.
-            tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query));
-        }
+            Ok(()) => drop(tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query))),
+            Err(failure) => reply(outbox, ticket, Err(failure)),
+        },
     }
+    None
 }
 
 /// Charges what a query costs beyond a frame.
@@ -139,22 +188,17 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
     }
 }
 
-/// Hands a message on to be stored, if it is valid and its turn.
-fn send_message(asked: Asked<'_>, machine: &mut Machine, draft: Draft, permit: Permit) {
-    let Asked { context, connection, ticket } = asked;
-    let Connection { id, member, outbox, .. } = &**connection;
+/// A message that may be stored: it is valid and its turn, and was charged.
+fn message(
+    Asked { context, connection, ticket }: Asked<'_>,
+    machine: &mut Machine,
+    draft: Draft,
+) -> Result<Append, Failure> {
+    let member = connection.member;
     // Before its order is looked at: only what is handed on takes the place of the message that is waited for.
-    let message = match draft.validate(*member) {
-        Ok(message) => message,
-        Err(failure) => return reply(outbox, ticket, Err(failure)),
-    };
-    let charge = || context.messaging.charge(*member);
-    if let Err(failure) = machine.admit(ticket, message.key(), Instant::now(), charge) {
-        return reply(outbox, ticket, Err(failure));
-    }
-    let outbox = Arc::clone(outbox);
-    let respond = move |sent: Result<Sent, Failure>| reply(&outbox, ticket, sent.map(|sent| Some(accepted(sent))));
-    context.messaging.send(message, permit, Some(*id), Box::new(respond));
+    let message = draft.validate(member)?;
+    machine.admit(ticket, message.key(), Instant::now(), || context.messaging.charge(member))?;
+    Ok(message)
 }
 
 /// Does what may have to wait for the store.

@@ -38,24 +38,9 @@ use crate::{
 /// What a connection asks of the services.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Call {
-    /// Something that is stored; it needs room on its way.
-    Store(Storing),
-    /// Set what the device shows.
-    SetStatus(DeviceStatus),
-    /// Watch members no longer.
-    Unwatch(Vec<MemberId>),
-    /// Answer a heartbeat.
-    Ping,
-    /// Something that may have to wait for the store to be read.
-    Query(Query),
-}
-
-/// What a connection asks to be stored.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Storing {
-    /// A message.
-    Message(Draft),
-    /// The move of a watermark.
+    /// Send a message.
+    Send(Draft),
+    /// Move a watermark.
     Mark {
         /// The conversation.
         conversation: ConversationId,
@@ -66,17 +51,14 @@ pub enum Storing {
         /// Whether to say what is unread then.
         count: bool,
     },
-}
-
-impl Storing {
-    /// Bytes of its content.
-    #[must_use]
-    pub fn content_bytes(&self) -> usize {
-        match self {
-            Self::Message(draft) => draft.content.len(),
-            Self::Mark { .. } => 0,
-        }
-    }
+    /// Set what the device shows.
+    SetStatus(DeviceStatus),
+    /// Watch members no longer.
+    Unwatch(Vec<MemberId>),
+    /// Answer a heartbeat.
+    Ping,
+    /// Something that may have to wait for the store to be read.
+    Query(Query),
 }
 
 /// What a connection asks of the services that may have to wait for the store to be read.
@@ -247,8 +229,8 @@ impl Machine {
         self.fail(peek_id(text).as_ref(), failure, now.instant, actions);
     }
 
-    /// The sync was sent. What the client has said meanwhile waits in the socket.
-    pub fn synced(&mut self, now: Instant) {
+    /// It is read again, after a sync was sent or room was waited for. What the client has said meanwhile waits in the socket.
+    pub fn reads_again(&mut self, now: Instant) {
         self.silence.heard(now);
     }
 
@@ -344,16 +326,16 @@ impl Machine {
                 let Some(target) = target(send.to, send.conversation) else { return };
                 // A message ends its sender's typing, at the receivers too.
                 self.typing.stop(target);
-                Call::Store(Storing::Message(Draft { target, client_id: send.client_id, content: send.content }))
+                Call::Send(Draft { target, client_id: send.client_id, content: send.content })
             }
             ClientFrame::MessageDelivered(mark) => {
                 let (kind, count) = (MarkKind::Delivered, false);
-                Call::Store(Storing::Mark { conversation: mark.conversation, kind, seq: mark.seq, count })
+                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
             }
             ClientFrame::MessageRead(mark) => {
                 // Without an id there is no reply, so nothing need be counted.
                 let (kind, count) = (MarkKind::Read, id.is_some());
-                Call::Store(Storing::Mark { conversation: mark.conversation, kind, seq: mark.seq, count })
+                Call::Mark { conversation: mark.conversation, kind, seq: mark.seq, count }
             }
             ClientFrame::Typing(typing) => {
                 let Some(target) = target(typing.to, typing.conversation) else { return };

@@ -17,8 +17,8 @@ use std::{
 
 use super::{
     Context,
-    backpressure::{self, Resumed, Waiting},
-    dispatch::{self, Asked},
+    backpressure::{Parked, Turn},
+    dispatch::{self, Asked, Storing},
     machine::{Action, Call, Machine, Moment},
     socket::Heard,
     stranger::Farewell,
@@ -51,59 +51,60 @@ pub(super) struct Open {
     /// What the state machine wants done; empty between two steps.
     actions: Vec<Action>,
     /// Requests that wait for room on their way to the store; while there are any, nothing is read.
-    waiting: Option<Box<Waiting>>,
+    parked: Option<Box<Parked>>,
 }
 
 impl Open {
     /// A connection that was signed in just now, and is welcomed with the first part of its sync.
     pub(super) fn new(connection: Arc<Connection>, machine: Machine, welcome: Frame) -> Self {
         let actions = vec![Action::Say(welcome)];
-        Self { connection, machine, actions, waiting: None }
+        Self { connection, machine, actions, parked: None }
     }
 
     /// Whether a further frame may be read.
     fn can_read(&self) -> bool {
-        self.waiting.is_none() && self.machine.can_read()
+        self.parked.is_none() && self.machine.can_read()
     }
 
-    /// Calls the services, or waits for room on the way to the store, or behind who does.
+    /// Calls the services.
     fn call(&mut self, context: &Arc<Context>, ticket: Ticket, call: Call) {
-        if let Some(waiting) = &mut self.waiting {
-            return waiting.push(ticket, call);
-        }
-        let room = context.messaging.room();
-        let permit = match backpressure::content(&call) {
-            None => None,
-            Some(content) => match room.take(content) {
-                Some(permit) => Some(permit),
-                None => {
-                    context.metrics.backpressure.inc();
-                    self.waiting = Some(Waiting::new(room, content, (ticket, call)));
-                    return;
-                }
-            },
-        };
         let asked = Asked { context, connection: &self.connection, ticket };
-        dispatch::dispatch(asked, &mut self.machine, call, permit);
+        if let Some(request) = dispatch::dispatch(asked, &mut self.machine, call) {
+            self.store(context, request);
+        }
     }
 
-    /// There is room for the first of these, or it has waited too long: then all that need room are refused.
-    fn resume(&mut self, context: &Arc<Context>, (room, calls): Resumed) {
-        let mut permit = Some(room);
-        for (ticket, call) in calls {
-            let asked = Asked { context, connection: &self.connection, ticket };
-            match permit.take() {
-                Some(Ok(room)) => dispatch::dispatch(asked, &mut self.machine, call, Some(room)),
-                Some(Err(failure)) => {
-                    permit = Some(Err(failure.clone()));
-                    match backpressure::content(&call) {
-                        Some(_) => dispatch::refuse(asked, failure),
-                        None => dispatch::dispatch(asked, &mut self.machine, call, None),
-                    }
-                }
-                None => self.call(context, ticket, call),
+    /// Hands on what is to be stored; without room on its way it waits, and so does what comes after it.
+    fn store(&mut self, context: &Context, request: Storing) {
+        if let Some(parked) = &mut self.parked {
+            return parked.push(request);
+        }
+        match context.messaging.room_for(request.conversation(), request.content_bytes()) {
+            Ok(Some(permit)) => dispatch::store(context, &self.connection, request, permit),
+            Ok(None) => {
+                context.metrics.backpressure.inc();
+                self.parked = Some(Parked::new(request, Instant::now()));
+            }
+            Err(failure) => dispatch::refuse(context, &self.connection, &request, failure),
+        }
+    }
+
+    /// Hands on what has waited, as far as there is room now; or it has waited too long, and is refused.
+    fn resume(&mut self, context: &Context, (room, requests): Turn) {
+        let mut room = room;
+        for request in requests {
+            match &mut room {
+                Ok(permit) => match permit.split(request.content_bytes()) {
+                    Some(part) => dispatch::store(context, &self.connection, request, part),
+                    None => match &mut self.parked {
+                        Some(parked) => parked.push(request),
+                        None => self.parked = Some(Parked::new(request, permit.since())),
+                    },
+                },
+                Err(failure) => dispatch::refuse(context, &self.connection, &request, failure.clone()),
             }
         }
+        self.machine.reads_again(Instant::now());
     }
 
     /// A text frame came.
@@ -184,8 +185,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
         frames: &mut VecDeque<Frame>,
     ) -> Poll<Option<Ended>> {
         let mut stepped = Poll::Pending;
-        if let Poll::Ready(resumed) = Waiting::poll_take(&mut self.open.waiting, context) {
-            self.resume(resumed);
+        if let Poll::Ready(turn) = self.poll_turn(context) {
+            self.resume(turn);
             stepped = Poll::Ready(None);
         }
         if let Poll::Ready((queued, order)) = self.transport.outbox.poll_take(context) {
@@ -221,7 +222,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
     async fn finish_step(&mut self, rest: Box<Rest>) -> Result<(), End> {
         let Rest { frames, ended } = *rest;
         if let Some(Ended::Alone(end)) = ended {
+            // What has arrived is done, though nobody hears of it. It waits as long as the store may take at most.
+            while self.open.parked.is_some() {
+                let turn = poll_fn(|context| self.poll_turn(context)).await;
+                self.resume(turn);
+            }
             return Err(end);
+        }
+        if let Some(parked) = &mut self.open.parked {
+            parked.step_aside();
         }
         self.transport.send_rest(frames).await?;
         match ended {
@@ -281,23 +290,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                 }
             }
         }
-        if self.open.waiting.is_some() {
+        if self.open.parked.is_some() {
             self.charge_kept();
         }
         close
     }
 
-    /// Calls what has waited for room.
-    fn resume(&mut self, resumed: Resumed) {
+    /// Waits for room for what is parked.
+    fn poll_turn(&mut self, context: &mut task::Context<'_>) -> Poll<Turn> {
+        Parked::poll_turn(&mut self.open.parked, self.transport.context.messaging.room(), context)
+    }
+
+    /// Hands on what has waited for room.
+    fn resume(&mut self, turn: Turn) {
         self.transport.outbox.attend();
-        self.open.resume(&self.transport.context, resumed);
+        self.open.resume(&self.transport.context, turn);
         self.charge_kept();
     }
 
     /// Charges what has arrived and waits: for the rest of its message, or for room.
     fn charge_kept(&mut self) {
-        let waiting = self.open.waiting.as_ref().map_or(0, |waiting| waiting.bytes());
-        self.transport.charge_kept(waiting);
+        let parked = self.open.parked.as_ref().map_or(0, |parked| parked.bytes());
+        self.transport.charge_kept(parked);
     }
 
     /// Everything that is queued, in its order: a pong must not overtake the events before it. Returns the order to close, if
@@ -359,7 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                     frames.push_back(sync::done(member, done, &context.messaging));
                     self.open.actions.extend(frames.drain(..).map(Action::Say));
                     self.act_and_send().await?;
-                    self.open.machine.synced(Instant::now());
+                    self.open.machine.reads_again(Instant::now());
                     return Ok(());
                 }
                 _ if rounds >= ROUNDS_MAX => return Err(End::Close(Close::with(CloseCode::SlowConsumer))),
@@ -382,8 +396,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
             let further = async {
                 let mut frames = VecDeque::new();
                 let close = tokio::select! {
-                    resumed = poll_fn(|context| Waiting::poll_take(&mut self.open.waiting, context)) => {
-                        self.resume(resumed);
+                    turn = poll_fn(|context| self.poll_turn(context)) => {
+                        self.resume(turn);
                         None
                     }
                     () = outbox.filled() => self.forward(outbox.take(), &mut frames),

@@ -30,9 +30,8 @@ pub struct Asker {
     pub(super) origin: Option<ConnectionId>,
     /// Takes the answer; nothing once it was given.
     pub(super) responder: Option<Responder>,
-    since: Instant,
     /// What the command takes of the room, until all is done that follows from it.
-    pub(super) permit: Option<Permit>,
+    permit: Permit,
 }
 
 /// Takes the answer to a command, which is of another type for each.
@@ -46,21 +45,26 @@ pub enum Responder {
 }
 
 impl Asker {
-    /// Somebody who asks now.
+    /// Somebody who asks.
     #[must_use]
-    pub fn new(origin: Option<ConnectionId>, responder: Responder) -> Self {
-        Self { origin, responder: Some(responder), since: Instant::now(), permit: None }
+    pub fn new(origin: Option<ConnectionId>, responder: Responder, permit: Permit) -> Self {
+        Self { origin, responder: Some(responder), permit }
     }
 
     /// Since when they wait.
     pub(super) fn since(&self) -> Instant {
-        self.since
+        self.permit.since()
+    }
+
+    /// How much of the room the command takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.permit.bytes()
     }
 
     /// A connection that has its answer.
     #[cfg(test)]
     pub(super) fn answered(origin: ConnectionId) -> Self {
-        Self { origin: Some(origin), responder: None, since: Instant::now(), permit: None }
+        Self { origin: Some(origin), responder: None, permit: Permit::of_a_test() }
     }
 
     /// Gives a failure to who asked.

@@ -64,9 +64,9 @@ impl Documents {
             (None, Some(_)) => return Err(invalid("Idempotency-Key", "1 to 255 characters")),
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
-        self.messaging.charge(sender)?;
         let message = Draft { target, client_id, content }.validate(sender)?;
-        let permit = self.messaging.room().clone().wait(message.content.len()).await?;
+        self.messaging.charge(sender)?;
+        let permit = self.messaging.wait_for_room(message.conversation, message.content.len()).await?;
         let Sent { message, duplicate, .. } =
             super::answered(|respond| self.messaging.send(message, permit, None, respond)).await?;
         Ok((self.document(sender, message).await?, duplicate))
@@ -160,7 +160,7 @@ impl Documents {
         }
         let StoredEntry { conversation, seq, .. } = message;
         let mark = Mark { conversation, member: me, kind: MarkKind::Read, seq };
-        let permit = self.messaging.room().clone().wait(0).await?;
+        let permit = self.messaging.wait_for_room(conversation, 0).await?;
         super::answered(|respond| self.messaging.mark(mark, permit, None, respond)).await?;
         self.document(me, message).await
     }

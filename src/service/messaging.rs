@@ -10,6 +10,7 @@ use protocol::{
 };
 use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::{
     Respond,
@@ -177,18 +178,36 @@ impl Messaging {
         self.sequencer.room()
     }
 
+    /// Room for something with so many bytes of content into a conversation, if there is some at once.
+    ///
+    /// # Errors
+    /// `unavailable` while the store does not answer: then it need not be waited for.
+    pub fn room_for(&self, conversation: ConversationId, content: usize) -> Result<Option<Permit>, Failure> {
+        self.sequencer.takes(conversation)?;
+        Ok(self.room().take(content))
+    }
+
+    /// The same, and waits for it.
+    ///
+    /// # Errors
+    /// `unavailable`, or `overloaded` when it takes too long.
+    pub async fn wait_for_room(&self, conversation: ConversationId, content: usize) -> Result<Permit, Failure> {
+        self.sequencer.takes(conversation)?;
+        self.room().clone().wait([content], Instant::now()).await
+    }
+
     /// Sends a valid message that was charged. Never waits; the answer comes through `respond` when the message is durable, or
     /// when it failed. The event goes to all connections but `origin`.
     pub fn send(&self, mut message: Append, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Sent>) {
         if let Some(create) = &mut message.create {
             create.admission = Some(self.admission.clone());
         }
-        self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond)), permit);
+        self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond), permit));
     }
 
     /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
     pub fn mark(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Marked>) {
-        self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond)), permit);
+        self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond), permit));
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know

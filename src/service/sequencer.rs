@@ -20,7 +20,11 @@ use protocol::{
     model::ConversationInfo,
     server::{MessagePush, Receipt},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,7 +32,7 @@ use super::{
     asker::{Asker, Responder},
     backlog::Backlog,
     events::Events,
-    room::{self, Permit, Room},
+    room::{self, Room},
     views,
 };
 use crate::{
@@ -46,6 +50,8 @@ use crate::{
 
 /// Commands in one commit.
 const BATCH: usize = 4_096;
+/// Bytes of the room from which on a batch takes no more: a lane that hangs keeps no more from the others.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 type Queued = (Command, Asker);
 
@@ -164,18 +170,25 @@ impl Sequencer {
         &self.room
     }
 
+    /// Whether the lane of a conversation takes commands.
+    ///
+    /// # Errors
+    /// `unavailable` while the store has not answered it in time.
+    pub fn takes(&self, conversation: ConversationId) -> Result<(), Failure> {
+        let stalled = self.lane_of(conversation).is_some_and(|(number, _)| self.progress.is_stalled(number));
+        if stalled { Err(does_not_answer().into()) } else { Ok(()) }
+    }
+
     /// Takes a command that has room; never waits. Its answer comes when it is durable, or when it failed.
-    pub fn submit(&self, command: Command, mut asker: Asker, permit: Permit) {
-        asker.permit = Some(permit);
-        let Some((number, lane)) = self.lane_of(command.conversation()) else { return };
-        if self.progress.is_stalled(number) {
-            asker.fail(StoreError::Unavailable("it does not answer".to_owned()).into());
-            return;
+    pub fn submit(&self, command: Command, asker: Asker) {
+        if let Err(failure) = self.takes(command.conversation()) {
+            return asker.fail(failure);
         }
-        match lane.try_send((command, asker)) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full((_, asker))) => asker.fail(Failure::overloaded()),
-            Err(mpsc::error::TrySendError::Closed((_, asker))) => asker.fail(ErrorCode::Draining.into()),
+        let Some((_, lane)) = self.lane_of(command.conversation()) else { return };
+        // It has a place for every command that has room, so it is only ever closed.
+        if let Err(refused) = lane.try_send((command, asker)) {
+            let (_, asker) = refused.into_inner();
+            asker.fail(ErrorCode::Draining.into());
         }
     }
 
@@ -187,9 +200,9 @@ impl Sequencer {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         let unfinished = recovery.unfinished().await?;
         for &conversation in &unfinished.conversations {
-            let permit = self.room.clone().wait(0).await?;
+            let permit = self.room.clone().wait([0], Instant::now()).await?;
             let refresh = |respond| {
-                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond)), permit);
+                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond), permit));
             };
             answered(refresh).await?;
         }
@@ -214,7 +227,7 @@ impl Sequencer {
     /// A commit has taken longer than it may, and is not done yet.
     pub fn check(&self) -> Result<(), StoreError> {
         let stalled = self.progress.is_any_stalled();
-        if stalled { Err(StoreError::Unavailable("it does not answer".to_owned())) } else { Ok(()) }
+        if stalled { Err(does_not_answer()) } else { Ok(()) }
     }
 
     fn lane_of(&self, conversation: ConversationId) -> Option<(usize, &mpsc::Sender<Queued>)> {
@@ -244,11 +257,7 @@ impl Lane {
         loop {
             if committed.is_some() {
                 // What is there already goes first. If nothing is, what was committed is told at once.
-                while queued.len() < BATCH
-                    && let Ok(next) = queue.try_recv()
-                {
-                    queued.push(next);
-                }
+                gather(&mut queue, &mut queued);
                 if queued.is_empty()
                     && let Some((applied, askers)) = committed.take()
                 {
@@ -258,15 +267,15 @@ impl Lane {
             }
             if queued.is_empty() {
                 let received = tokio::select! {
-                    received = queue.recv_many(&mut queued, BATCH) => received,
+                    received = queue.recv() => received,
                     () = stop.cancelled(), if !queue.is_closed() => {
                         queue.close();
                         continue;
                     }
                 };
-                if received == 0 {
-                    break;
-                }
+                let Some(first) = received else { break };
+                queued.push(first);
+                gather(&mut queue, &mut queued);
             }
             let (commands, mut askers): (Vec<Command>, Vec<Asker>) = queued.drain(..).unzip();
             // Before anything of the batch gets its position. While the last batch is not told yet, its floor stands: it is
@@ -326,7 +335,7 @@ impl Lane {
             tokio::select! {
                 applied = &mut applying => break applied,
                 Some((_, mut asker)) = queue.recv() => {
-                    self.refuse(&mut asker, StoreError::Unavailable("it does not answer".to_owned()).into());
+                    self.refuse(&mut asker, does_not_answer().into());
                 }
                 else => break applying.await,
             }
@@ -419,6 +428,22 @@ impl Lane {
             }
         }
         responder.give(answer, pushed);
+    }
+}
+
+fn does_not_answer() -> StoreError {
+    StoreError::Unavailable("it does not answer".to_owned())
+}
+
+/// Adds what waits to a batch, as far as it takes more.
+fn gather(queue: &mut mpsc::Receiver<Queued>, batch: &mut Vec<Queued>) {
+    let mut bytes = batch.iter().map(|(_, asker)| asker.bytes()).sum::<usize>();
+    while batch.len() < BATCH
+        && bytes < BATCH_BYTES
+        && let Ok(next) = queue.try_recv()
+    {
+        bytes += next.1.bytes();
+        batch.push(next);
     }
 }
 

@@ -14,7 +14,7 @@ use protocol::{
 use serde_json::json;
 
 use crate::harness::{
-    Member,
+    Member, client_id,
     process::{Process, command},
     server::http,
 };
@@ -179,4 +179,29 @@ async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_runnin
 
     let nobody = run(folder.path(), &["admin", "promote", "--email", "nobody@example.com"], "");
     assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
+}
+
+/// Found by reading: the server remembered what a member may do, and a command beside it changed that.
+#[tokio::test]
+async fn a_running_server_believes_what_a_command_beside_it_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path());
+    command.envs([("RATE_NEW_CONVERSATIONS", "1"), ("RATE_NEW_CONVERSATIONS_BURST", "1")]);
+    let (server, http) = (Process::spawn(&mut command), http());
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let (mut others, mut answers) = (Vec::new(), Vec::new());
+    for name in ["Ben", "Cid", "Dea"] {
+        others.push(Member::register_at(server.addr, &http, name).await.id);
+    }
+    let begin = async |to: usize| {
+        let message = json!({ "receiver_id": others[to], "client_id": client_id(), "content": "hello" });
+        let url = format!("http://{}/api/messages", server.addr);
+        let sent = http.post(url).bearer_auth(&ana.auth.access_token).json(&message).send().await.unwrap();
+        sent.status().as_u16()
+    };
+    answers.extend([begin(0).await, begin(1).await]);
+    let promoted = run(folder.path(), &["admin", "promote", "--email", &ana.auth.member.email], "");
+    assert!(promoted.status.success(), "{}", stderr(&promoted));
+    answers.extend([begin(1).await, begin(2).await]);
+    assert_eq!(answers, [201, 429, 201, 201]);
 }

@@ -674,8 +674,8 @@ async fn messages_of_many_are_gathered_into_batches() {
             let command = command(sender);
             let (answer, answered) = tokio::sync::oneshot::channel();
             let respond = Box::new(move |appended: Result<Sent, _>| answer.send(appended.is_ok()).unwrap());
-            let asker = Asker::new(None, Responder::Appended(respond));
-            sequencer.submit(command, asker, sequencer.room().take(200).unwrap());
+            let permit = sequencer.room().take(200).unwrap();
+            sequencer.submit(command, Asker::new(None, Responder::Appended(respond), permit));
             async move { assert!(answered.await.unwrap()) }
         };
         pace(senders, each, send).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use members_book::config::values::DatabaseUrl;
+use members_book::{config::values::DatabaseUrl, service::messaging::direct_conversation};
 use protocol::{
     ErrorCode, MemberId, ServerFrame,
     limits::{CONTENT_MAX_CHARS, IN_FLIGHT_MAX},
@@ -89,7 +89,9 @@ async fn who_waits_for_a_store_that_does_not_answer_is_refused_and_served_when_i
     let server = Server::with(|settings| settings.store.store_timeout = Duration::from_secs(1)).await;
     let ((ana, zoe), senders) = (server.two_members().await, senders(&server).await);
     let other = lock(&server);
-    for flood in flood(senders, zoe.id) {
+    let floods = flood(senders, zoe.id);
+    eventually("backpressure", async || (server.metric("backpressure_total").await > 0.0).then_some(())).await;
+    for flood in floods {
         for reply in flood.await.unwrap() {
             let ServerFrame::Error(error) = reply else { panic!("{reply:?}") };
             assert!(matches!(error.code, ErrorCode::Timeout | ErrorCode::Unavailable | ErrorCode::Overloaded));
@@ -102,4 +104,24 @@ async fn who_waits_for_a_store_that_does_not_answer_is_refused_and_served_when_i
         _ => None,
     });
     assert_eq!(accepted.await.message.seq, 1);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_client_left_is_stored_though_there_was_no_room_for_it() {
+    let server = Server::with(|settings| settings.store.store_timeout = Duration::from_secs(30)).await;
+    let ((ana, zoe), senders) = (server.two_members().await, senders(&server).await);
+    let (mut anas, other) = (ana.connect().await, lock(&server));
+    let floods = flood(senders, zoe.id);
+    eventually("backpressure", async || (server.metric("backpressure_total").await > 0.0).then_some(())).await;
+    for _ in 0..IN_FLIGHT_MAX {
+        anas.post(message_to(zoe.id, "good night")).await;
+    }
+    drop(anas);
+    other.execute_batch("ROLLBACK").unwrap();
+    for flood in floods {
+        flood.await.unwrap();
+    }
+    let mut anas = ana.connect().await;
+    let conversation = direct_conversation(ana.id, zoe.id);
+    eventually("all of it", async || (anas.history(conversation).await.len() == IN_FLIGHT_MAX).then_some(())).await;
 }

@@ -215,8 +215,7 @@ fn an_error_with_a_close_code_closes_whatever_it_answers() {
 fn a_request_with_an_id_is_answered_and_one_without_only_when_it_fails() {
     let mut bench = Bench::open();
     let read = |id: &str| format!(r#"{{"type":"message.read"{id},"conversation":"{CONVERSATION}","seq":5}}"#);
-    let mark = |count| Storing::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5, count };
-    let call = |count| Call::Store(mark(count));
+    let call = |count| Call::Mark { conversation: CONVERSATION, kind: MarkKind::Read, seq: 5, count };
     assert_eq!(bench.text(&read(r#","id":"7""#)), [Seen::Call(call(true))]);
     assert_eq!(bench.reply(Ok(okay())), [Seen::Sent(Some("7".into()), okay())]);
     assert_eq!(bench.text(&read("")), [Seen::Call(call(false))], "nobody is told what is unread");

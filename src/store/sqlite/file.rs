@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{ErrorKind, Write as _},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
@@ -51,10 +51,16 @@ pub(super) fn update_schema(path: &Path, connection: &mut Connection) -> Result<
 /// the files beside it the same mode.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => tracing::info!(path = %place.display(), "a new, empty store was made"),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(unavailable(&format!("{}: {error}", place.display()))),
+    let was_there = path.exists();
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| unavailable(&format!("{}: {error}", place.display())))?;
+    if !was_there {
+        tracing::info!(path = %place.display(), "a new, empty store was made");
     }
     Ok(())
 }
@@ -76,8 +82,10 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&name).map_err(problem)?;
     match lock.try_lock() {
         Ok(()) => {
-            // For people; on a full disk it is left out.
-            let _ = lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id()));
+            // For people; on a full disk it is left out. In a container it would say nothing.
+            let process = Some(std::process::id()).filter(|process| *process != 1);
+            let process = process.map(|process| process.to_string()).unwrap_or_default();
+            let _ = lock.set_len(0).and_then(|()| lock.write_all(process.as_bytes()));
             Ok(lock)
         }
         Err(TryLockError::WouldBlock) => {

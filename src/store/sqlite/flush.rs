@@ -23,7 +23,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{row::inconsistent, state::LogState};
 use crate::store::rules::{End, Reached};
 
-/// Conversations whose state the writer keeps when their rows are up to date: about 350 bytes each.
+/// Conversations whose state the writer keeps when their rows are up to date: about 420 bytes each.
 const KEPT: usize = 200_000;
 /// Conversations that are ahead of their rows, from which on they are flushed.
 const CONVERSATIONS: usize = 32_768;

@@ -4,7 +4,7 @@
 //! it tells nothing about the entries before, and a reader counts them ([`super::unread`]).
 
 /// Entries that are remembered: as far behind as a member gets who reads while both sides have 64 messages on their way.
-const ENTRIES: u8 = 126;
+const ENTRIES: u8 = 128;
 
 /// The senders of the newest entries: their places among the participants, which stay the same as long as the conversation's
 /// members do. Whoever changes these begins with an empty one.

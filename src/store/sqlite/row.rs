@@ -1,7 +1,7 @@
 //! Columns to types and back.
 
 use protocol::{Timestamp, model::ConversationKind};
-use rusqlite::{Row, types::Type};
+use rusqlite::{Connection, Row, types::Type};
 
 use super::StoreError;
 use crate::store::rules;
@@ -30,6 +30,11 @@ pub(super) fn word<T: Copy>(row: &Row<'_>, column: &str, known: &[(&str, T)]) ->
 pub(super) fn kind(row: &Row<'_>) -> rusqlite::Result<ConversationKind> {
     let word: String = row.get("kind")?;
     rules::kind_of(&word).ok_or_else(|| inconsistent("a conversation is of no kind that we know"))
+}
+
+/// A number that changes whenever another process has changed the file. Of the transaction that is under way.
+pub(super) fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
 /// The data contradicts itself: a fault of ours.

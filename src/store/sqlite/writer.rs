@@ -110,6 +110,7 @@ impl Writer {
             slice: None,
             memory,
             is_undone: false,
+            version: 0,
             flushed,
             injected,
             health: Arc::clone(&health),
@@ -206,6 +207,8 @@ struct WriterThread {
     memory: Memory,
     /// A transaction was undone, and what is remembered may be of it.
     is_undone: bool,
+    /// What SQLite says of changes by others when the last transaction began.
+    version: i64,
     flushed: Arc<Flushed>,
     injected: Injected,
     health: Arc<Health>,
@@ -390,9 +393,14 @@ impl WriterThread {
         execute(&self.connection, "COMMIT")
     }
 
-    /// Begins a transaction in which nothing is believed that was undone.
+    /// Begins a transaction in which nothing is believed that was undone, or that another process has changed: a command beside
+    /// the server changes members.
     fn begin(&mut self) -> Result<(), StoreError> {
         execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let version = row::data_version(&self.connection).map_err(row::store_error)?;
+        if std::mem::replace(&mut self.version, version) != version {
+            self.memory.members.clear();
+        }
         if self.is_undone {
             self.memory.distrust(&self.connection).map_err(row::store_error)?;
             self.is_undone = false;

@@ -196,11 +196,8 @@ fn merge(
     Ok(done)
 }
 
-fn read_page(connection: &Connection, page: i64, keys: &mut Vec<(Key, u64)>) -> rusqlite::Result<()> {
-    let mut query = connection.prepare_cached("SELECT keys FROM key_pages WHERE page = ?")?;
-    let found: Option<Vec<u8>> = query.query_row([page], |row| row.get(0)).optional()?;
-    keys.extend(run::decode(&found.unwrap_or_default()));
-    Ok(())
+pub(super) fn read_page(connection: &Connection, page: i64, keys: &mut Vec<(Key, u64)>) -> rusqlite::Result<()> {
+    run::with_page(connection, page, |found| keys.extend(found))
 }
 
 /// Has the pages of a run removed.

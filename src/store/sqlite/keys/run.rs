@@ -49,6 +49,20 @@ pub(in super::super) struct Run {
     pub(super) filter: Option<Filter>,
 }
 
+/// Reads a page of keys. It is there: it has 120 keys on average, or is the only one of its run. If not, ids could be taken for
+/// new ones.
+pub(super) fn with_page(
+    connection: &Connection,
+    page: i64,
+    take: impl FnOnce(&mut dyn Iterator<Item = (Key, u64)>),
+) -> rusqlite::Result<()> {
+    let mut query = connection.prepare_cached("SELECT keys FROM key_pages WHERE page = ?")?;
+    let mut rows = query.query([page])?;
+    let row = rows.next()?.ok_or_else(|| inconsistent("a page of a run of keys is missing"))?;
+    take(&mut decode(row.get_ref(0)?.as_blob()?));
+    Ok(())
+}
+
 impl Run {
     pub(super) fn place(&self) -> Place {
         self.place
@@ -59,13 +73,8 @@ impl Run {
         if key.is_of_client() && self.filter.as_ref().is_some_and(|filter| !filter.may_have(key)) {
             return Ok(());
         }
-        let mut page = connection.prepare_cached("SELECT keys FROM key_pages WHERE page = ?")?;
-        // It is there: a page has 120 keys on average, or is the only one. If not, ids could be taken for new ones.
-        let mut rows = page.query([self.place.page(key)])?;
-        let keys =
-            rows.next()?.ok_or_else(|| inconsistent("a page of a run of keys is missing"))?.get_ref(0)?.as_blob()?;
-        found.extend(decode(keys).filter(|(of, _)| *of == key).map(|(_, position)| position));
-        Ok(())
+        let position = |(of, position)| (of == key).then_some(position);
+        with_page(connection, self.place.page(key), |keys| found.extend(keys.filter_map(position)))
     }
 
     /// Writes what is to be known of it.

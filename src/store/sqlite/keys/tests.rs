@@ -115,6 +115,9 @@ fn a_page_of_a_run_that_is_missing_is_an_error() {
     for key in [client, message] {
         assert!(keys.find(&connection, key).is_err());
     }
+    // Nor is it merged away.
+    let page = keys.runs[0].place.page(message);
+    assert!(builder::read_page(&connection, page, &mut Vec::new()).is_err());
 }
 
 #[test]
