@@ -463,6 +463,9 @@ mod tests {
         assert!(found(r#"{"type":"ping","id":"r1"}"#) && found(r#" { "id" : "r1" , "broken"#));
         assert!(found(r#"{"content":"\"id\":\"no\"","x":[{"id":"no"}],"id":"r1"}"#));
         assert!(found(r#"{"type":"id","n":1,"id":"r1"}"#), "a value is no name");
+        // As every encoder may write it.
+        assert!(found(r#"{"type":"ping","id":"\u0072\u0031"}"#));
+        assert_eq!(id(r#"{"id":"\u0061\ud83d\ude00\"\/"}"#).as_deref(), Some("a😀\"/"));
         for none in ["", "{}", "nonsense", r#"{"id":5}"#, r#"{"id":""#, r#"{"x":{"id":"no"}}"#, r#"["id","no"]"#, "}"] {
             assert_eq!(id(none), None, "{none}");
         }

@@ -286,10 +286,8 @@ pub fn peek_id(text: &str) -> Option<RequestId> {
                 let end = end_of_string(bytes, at)?;
                 if depth == 1 && bytes.get(at..end) == Some(b"id") {
                     let value = bytes.get(end + 1..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
-                    let value = value.strip_prefix(b"\"")?;
-                    let value = value.get(..end_of_string(value, 0)?)?;
-                    // Without escapes: they have no place in an id.
-                    return std::str::from_utf8(value).ok()?.parse().ok();
+                    let end = end_of_string(value, value.starts_with(b"\"").into()).filter(|end| *end > 0)?;
+                    return serde_json::from_slice(value.get(..=end)?).ok();
                 }
                 at = skip_value_string(bytes, end + 1)?;
             }

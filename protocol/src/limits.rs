@@ -44,6 +44,8 @@ pub const WATCH_MAX: usize = 500;
 pub const WATCHED_PER_FRAME: usize = 50;
 /// What a `conversations.list` costs of the member's rate limit of frames: all conversations of the member are looked at.
 pub const LIST_FRAMES: u32 = 5;
+/// What a `history.get` costs of it: a page may be 64 KiB.
+pub const HISTORY_FRAMES: u32 = 4;
 /// Requests of one connection that are worked on at the same time; the server reads no further until one is answered.
 pub const IN_FLIGHT_MAX: usize = 64;
 /// Of these, requests that read: `history.get`, `conversations.list`, `presence.watch`, `auth.renew`, `typing`.

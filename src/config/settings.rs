@@ -290,7 +290,7 @@ pub struct Rates {
     /// Messages of one member at once, after a pause.
     #[arg(long, env = "RATE_MESSAGES_BURST", default_value_t = 100, global = true)]
     pub rate_messages_burst: u32,
-    /// Frames of one member a second, over all their devices; message.delivered and message.read cost a quarter of one.
+    /// Frames of one member a second, over all their devices; message.delivered, and message.read without an id, cost a quarter of one.
     #[arg(long, env = "RATE_FRAMES", default_value_t = 100, global = true)]
     pub rate_frames: u32,
     /// Frames of one member at once, after a pause.

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use protocol::{
-    ConversationId, ErrorCode, MemberId, ServerFrame, limits,
+    ClientFrame, ClientMessageId, ConversationId, ErrorCode, MemberId, Request, ServerFrame,
+    client::MessageSend,
+    limits,
     server::{MessageAccepted, Okay, Pong, PresenceSnapshot},
 };
 use tokio::time::Instant;
 
 use super::{
     Context,
-    machine::{Call, Machine, Query},
+    machine::{Call, Machine, Query, target},
 };
 use crate::{
     failure::Failure,
@@ -61,6 +63,28 @@ pub(super) struct Asked<'a> {
     pub(super) context: &'a Arc<Context>,
     pub(super) connection: &'a Arc<Connection>,
     pub(super) ticket: Ticket,
+}
+
+/// Bytes of the longest message that is decoded although it is refused: more than its content can have, and its fields.
+const REFUSED_MESSAGE_BYTES: usize = 20 * 1024;
+/// Bytes at its beginning in which its type is looked for.
+const TYPE_BYTES: usize = 128;
+
+/// Which message a frame is that the rate limit has refused: it must not be overtaken. Nothing else is decoded then, because
+/// refusing must not cost more than doing.
+pub(super) fn refused_message(sender: MemberId, text: &str) -> Option<(ConversationId, ClientMessageId)> {
+    let begin = text.as_bytes().get(..TYPE_BYTES).unwrap_or(text.as_bytes());
+    let (name, length) = (MessageSend::TYPE.as_bytes(), MessageSend::TYPE.len());
+    if text.len() > REFUSED_MESSAGE_BYTES || !begin.windows(length).any(|part| part == name) {
+        return None;
+    }
+    let ClientFrame::MessageSend(MessageSend { to, conversation, client_id, content }) =
+        Request::decode(text).ok()?.frame
+    else {
+        return None;
+    };
+    let draft = Draft { target: target(to, conversation)?, client_id, content };
+    draft.validate(sender).ok().map(|message| message.key())
 }
 
 /// What is to be stored: valid, its turn, and charged. It needs room on its way.
@@ -184,7 +208,8 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
             context.frames.check_further(&member, further.saturating_add(1))
         }
         Query::List { .. } => context.frames.check_further(&member, limits::LIST_FRAMES),
-        Query::History { .. } | Query::Renew(_) => Ok(()),
+        Query::History { .. } => context.frames.check_further(&member, limits::HISTORY_FRAMES),
+        Query::Renew(_) => Ok(()),
     }
 }
 

@@ -309,7 +309,7 @@ impl Frames {
             None if payload.is_empty() => payload,
             None => return self.refuse(CloseCode::ProtocolError, hear),
             Some((_, reason)) if str::from_utf8(reason).is_err() => return self.refuse(CloseCode::InvalidUtf8, hear),
-            Some((code, _)) if coding::CloseCode::from(u16::from_be_bytes(*code)).is_allowed() => payload,
+            Some((code, _)) if may_be_sent(u16::from_be_bytes(*code)) => payload,
             Some(_) => return self.refuse(CloseCode::ProtocolError, hear),
         };
         self.over = true;
@@ -322,6 +322,11 @@ impl Frames {
         let _ = hear(Incoming::Refused(code));
         ControlFlow::Break(())
     }
+}
+
+/// Whether anybody may send this close code (RFC 6455, section 7.4, and 1012 to 1014 of the registry that it made).
+fn may_be_sent(code: u16) -> bool {
+    code == 1014 || coding::CloseCode::from(code).is_allowed()
 }
 
 /// Takes the mask of a client off, or puts it on (RFC 6455, section 5.3).

@@ -210,7 +210,12 @@ impl Machine {
         let request = Request::decode(text);
         let received = request.as_ref().ok().map(|request| Received {
             index: request.frame.index(),
-            is_mark: matches!(request.frame, ClientFrame::MessageDelivered(_) | ClientFrame::MessageRead(_)),
+            is_mark: match request.frame {
+                ClientFrame::MessageDelivered(_) => true,
+                // One that is answered is counted for.
+                ClientFrame::MessageRead(_) => request.id.is_none(),
+                _ => false,
+            },
         });
         if !self.closing {
             self.silence.heard(now.instant);
@@ -222,10 +227,21 @@ impl Machine {
         received
     }
 
-    /// A text frame came, and was one too many for the member's rate limit.
-    pub fn too_much(&mut self, now: Moment, text: &str, failure: Failure, actions: &mut Vec<Action>) {
+    /// A text frame came, and was one too many for the member's rate limit. If it was a message, later ones wait for it.
+    pub fn too_much(
+        &mut self,
+        now: Moment,
+        text: &str,
+        message: Option<(ConversationId, ClientMessageId)>,
+        failure: Failure,
+        actions: &mut Vec<Action>,
+    ) {
         self.silence.heard(now.instant);
-        // It is not decoded: refusing must not cost more than doing.
+        let refused = message.map(|message| self.order.check(message, now.instant, || Err(failure.clone())));
+        let failure = match refused {
+            Some(Err(Blocked::Limited(failure) | Blocked::Held(failure))) => failure,
+            Some(Ok(())) | None => failure,
+        };
         self.fail(peek_id(text).as_ref(), failure, now.instant, actions);
     }
 
@@ -385,7 +401,7 @@ impl Machine {
     }
 }
 
-fn target(to: Option<MemberId>, conversation: Option<ConversationId>) -> Option<Target> {
+pub(super) fn target(to: Option<MemberId>, conversation: Option<ConversationId>) -> Option<Target> {
     // Decoding has seen to it that it is one of them.
     to.map(Target::Member).or_else(|| conversation.map(Target::Conversation))
 }

@@ -110,7 +110,8 @@ impl Open {
     /// A text frame came.
     fn text(&mut self, now: Moment, text: &str, context: &Context) {
         if let Err(failure) = self.machine.charge.frame(|| context.frames.check(&self.connection.member)) {
-            return self.machine.too_much(now, text, failure, &mut self.actions);
+            let message = dispatch::refused_message(self.connection.member, text);
+            return self.machine.too_much(now, text, message, failure, &mut self.actions);
         }
         match self.machine.text(now, text, &mut self.actions) {
             Some(frame) => {
@@ -229,9 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
             }
             return Err(end);
         }
-        if let Some(parked) = &mut self.open.parked {
-            parked.step_aside();
-        }
+        self.step_aside();
         self.transport.send_rest(frames).await?;
         match ended {
             None | Some(Ended::Alone(_)) => Ok(()),
@@ -299,6 +298,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
     /// Waits for room for what is parked.
     fn poll_turn(&mut self, context: &mut task::Context<'_>) -> Poll<Turn> {
         Parked::poll_turn(&mut self.open.parked, self.transport.context.messaging.room(), context)
+    }
+
+    /// Before something else is waited for: what is parked keeps nothing from others meanwhile.
+    fn step_aside(&mut self) {
+        if let Some(parked) = &mut self.open.parked {
+            parked.step_aside();
+        }
     }
 
     /// Hands on what has waited for room.
@@ -396,12 +402,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
             let further = async {
                 let mut frames = VecDeque::new();
                 let close = tokio::select! {
+                    biased;
                     turn = poll_fn(|context| self.poll_turn(context)) => {
                         self.resume(turn);
                         None
                     }
                     () = outbox.filled() => self.forward(outbox.take(), &mut frames),
                 };
+                self.step_aside();
                 self.transport.send(frames).await?;
                 close.map_or(Ok(()), |order| Err(End::Close(order)))
             };

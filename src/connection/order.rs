@@ -75,7 +75,10 @@ impl Order {
         };
         held.retain(|held| now < held.ends());
         let place = held.iter().position(|held| held.conversation == conversation);
-        let full = held.first().filter(|_| held.len() >= HELD_MAX).map(|first| first.refusal(now));
+        let full = held.first().filter(|_| held.len() >= HELD_MAX).map(|first| Failure {
+            message: "Refused messages into too many conversations wait. Send one of those again first.".into(),
+            ..first.refusal(now)
+        });
         let checked = match place.and_then(|place| held.get_mut(place)) {
             Some(held) if held.client_id != client_id => Err(Blocked::Held(held.refusal(now))),
             Some(held) => limit().map_err(|failure| {

@@ -11,7 +11,10 @@ use std::{
 use protocol::ErrorCode;
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{failure::Failure, store::Backend};
+use crate::{
+    failure::Failure,
+    store::{Backend, StoreError},
+};
 
 /// How long it stays true for others that the store has answered. That it has not is looked at anew.
 const FRESH: Duration = Duration::from_millis(250);
@@ -44,7 +47,11 @@ impl Readiness {
         if let Some(known) = self.known(asked) {
             return known;
         }
-        let said = self.store.check().await.map_err(Failure::from);
+        let said = self.store.check().await.map_err(|error| match error {
+            // Nothing was asked for whose outcome could be open.
+            StoreError::Timeout => StoreError::Unavailable("it does not answer".to_owned()).into(),
+            other => Failure::from(other),
+        });
         *self.last() = Some((Instant::now(), said.clone()));
         said
     }
@@ -68,10 +75,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::store::{
-        StoreError,
-        conversations::{ConversationCounts, StoreId},
-    };
+    use crate::store::conversations::{ConversationCounts, StoreId};
 
     /// A store that takes a second to answer.
     #[derive(Default)]

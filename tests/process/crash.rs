@@ -185,15 +185,15 @@ async fn what_was_acknowledged_survives_kill_9() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_loss_of_power() {
     let folder = tempfile::tempdir().unwrap();
-    let library = keep_synced(folder.path());
+    let library = preloadable("keep_synced", folder.path());
     survive("sqlite:./data/members-book.db", LOSSES_OF_POWER, 20..300, Some(&library)).await;
 }
 
-/// The library that keeps a copy of what was synced.
-fn keep_synced(folder: &Path) -> PathBuf {
-    let (source, library) = ("tests/process/power/keep_synced.c", folder.join("keep_synced.so"));
+/// A library that stands between the server and the disk, built.
+pub fn preloadable(name: &str, folder: &Path) -> PathBuf {
+    let (source, library) = (format!("tests/process/power/{name}.c"), folder.join(format!("{name}.so")));
     let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([source, "-ldl"]).status();
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([&source, "-ldl"]).status();
     assert!(built.unwrap().success());
     library
 }

@@ -3,10 +3,14 @@
 
 use std::process::Command;
 
-use protocol::{ClientFrame, ErrorCode, ServerFrame, server::MessageAccepted};
+use protocol::{
+    ClientFrame, ErrorCode, ServerFrame,
+    server::{Error, MessageAccepted},
+};
 use reqwest::Method;
 use serde_json::json;
 
+use super::crash::preloadable;
 use crate::harness::{
     Member,
     client::message_to,
@@ -78,4 +82,27 @@ async fn a_full_disk_fails_requests_clearly_loses_nothing_and_is_got_over() {
     let conversation = anas.synced[0].clone();
     assert_eq!(conversation.last_seq, acknowledged.len() as u64);
     let _: protocol::server::Pong = anas.ask(ClientFrame::Ping(protocol::client::Ping {})).await;
+}
+
+/// Found from outside: a message whose sync had failed was refused as if nothing had happened, and was there after a crash.
+#[tokio::test]
+async fn what_was_written_and_not_synced_is_open_and_a_retry_settles_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = preloadable("fail_syncs", folder.path());
+    let server = Process::spawn(command(folder.path()).env("LD_PRELOAD", library).env("LOG", "off"));
+    let ana = Member::register_at(server.addr, &http(), "Ana").await;
+    let ben = Member::register_at(server.addr, &http(), "Ben").await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "1").await;
+    std::fs::write(folder.path().join("FAIL"), "").unwrap();
+    let second = message_to(ben.id, "2");
+    let error: Error = anas.ask(second.clone()).await;
+    assert_eq!(error.code, ErrorCode::Timeout, "whether it is stored is not known");
+    server.kill();
+    let server = Process::start(folder.path());
+    let mut anas = ana.at(server.addr).connect().await;
+    let settled: MessageAccepted = anas.ask(second).await;
+    assert_eq!(settled.message.seq, 2);
+    assert_eq!(anas.say(ben.id, "3").await.seq, 3);
+    assert_eq!(anas.history(settled.message.conversation).await.len(), 3);
 }

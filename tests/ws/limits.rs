@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use protocol::{
     ClientFrame, CloseCode, ErrorCode, MemberId, Request, ServerFrame,
-    client::{ConversationsList, MessageSend, Ping, PresenceWatch},
+    client::{ConversationsList, HistoryGet, MessageRead, MessageSend, Ping, PresenceWatch},
     limits,
     server::{Conversations, Error, Goodbye, MessageAccepted, PresenceSnapshot},
 };
@@ -63,6 +63,24 @@ async fn watching_many_members_costs_more_than_a_frame() {
     let refused: Error = anas.ask(watch(2)).await;
     assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 22 frames");
     assert!(refused.retry_after_ms.is_some());
+}
+
+#[tokio::test]
+async fn a_page_of_history_costs_more_than_a_frame() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 12;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let conversation = anas.say(ben.id, "hello").await.conversation;
+    for _ in 0..2 {
+        anas.history(conversation).await;
+    }
+    let get = HistoryGet { conversation, before: None, after: None, limit: None };
+    let refused: Error = anas.ask(ClientFrame::HistoryGet(get)).await;
+    assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 8 frames");
 }
 
 #[tokio::test]
@@ -258,6 +276,45 @@ async fn nothing_overtakes_a_message_that_was_refused() {
     assert_eq!((accepted.message.seq, accepted.message.content.as_str()), (3, "3"));
 }
 
+/// Found from outside: a frame that the limit of frames refuses was not looked at, and later messages overtook it.
+#[tokio::test]
+async fn nothing_overtakes_a_message_that_the_limit_of_frames_has_refused() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 20;
+        settings.rates.rate_frames_burst = 4;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let messages: Vec<_> = (1..=30).map(|number| message_to(ben.id, &number.to_string())).collect();
+    let (mut next, mut refusals) = (0, 0);
+    // As the docs say: from the first that is refused on, all are sent again when it may be.
+    while next < messages.len() {
+        let mut wait = None;
+        for message in &messages[next..] {
+            match anas.request(message.clone()).await {
+                ServerFrame::MessageAccepted(accepted) => {
+                    next += 1;
+                    assert_eq!(accepted.message.content, next.to_string());
+                }
+                ServerFrame::Error(error) => {
+                    assert_eq!(error.code, ErrorCode::RateLimited);
+                    wait = wait.or(error.retry_after_ms);
+                    refusals += 1;
+                    if refusals % 3 == 0 {
+                        break;
+                    }
+                    // The limit allows the one after it before it is sent again.
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(wait.unwrap_or_default())).await;
+    }
+    assert!(refusals > 3, "{refusals}");
+}
+
 #[tokio::test]
 async fn many_messages_behind_one_that_was_refused_close_nothing() {
     let server = Server::with(|settings| {
@@ -285,14 +342,17 @@ async fn marks_cost_a_quarter_of_a_frame() {
     let (ana, ben) = server.two_members().await;
     let conversation = ben.connect().await.say(ana.id, "hi").await.conversation;
     let mut anas = ana.connect().await;
+    let read = || ClientFrame::MessageRead(MessageRead { conversation, seq: 1 });
     for _ in 0..100 {
         anas.delivered(conversation, 1).await;
-        anas.read(conversation, 1).await;
+        anas.tell(read()).await;
     }
-    for _ in 0..70 {
-        anas.tell(ClientFrame::Ping(Ping {})).await;
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        answers.push(anas.request(read()).await);
     }
-    assert_eq!(anas.expect::<Error>().await.code, ErrorCode::RateLimited, "other frames cost as much as before");
+    let refused = answers.iter().filter(|answer| matches!(answer, ServerFrame::Error(_))).count();
+    assert!((1..15).contains(&refused), "those that are answered cost as much as other frames: {refused} of 20");
 }
 
 #[tokio::test]

@@ -275,7 +275,7 @@ fn what_breaks_the_rules_is_refused_with_its_code() {
 
 #[test]
 fn a_close_frame_is_answered_with_its_own_payload_and_nothing_comes_after_it() {
-    for payload in [&b""[..], b"\x03\xe8bye"] {
+    for payload in [&b""[..], b"\x03\xe8bye", b"\x03\xf6"] {
         let sent = bytes(&[Sent::masked(LAST | CLOSE, payload), Sent::masked(LAST | TEXT, b"late")]);
         assert_eq!(heard(&sent, &[1_000], 10), [Heard::Close(payload.to_vec())]);
     }

@@ -304,12 +304,12 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
     let mut bench = Bench::open();
     let limited = || Failure::of(ErrorCode::RateLimited).retry_after(Duration::from_millis(1_500));
     for _ in 0..RATE_LIMITED_MAX {
-        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, limited(), &mut bench.actions);
+        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, None, limited(), &mut bench.actions);
         let seen = bench.seen();
         let [Seen::Sent(Some(id), ServerFrame::Error(error))] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((id.as_str(), error.code, error.retry_after_ms), ("9", ErrorCode::RateLimited, Some(1_500)));
     }
-    bench.machine.too_much(bench.now, "{}", limited(), &mut bench.actions);
+    bench.machine.too_much(bench.now, "{}", None, limited(), &mut bench.actions);
     assert_eq!(bench.seen()[1], Seen::Close(4429));
 }
 

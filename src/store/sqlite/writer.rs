@@ -11,7 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -110,6 +110,7 @@ impl Writer {
             slice: None,
             memory,
             is_undone: false,
+            is_open: false,
             version: 0,
             flushed,
             injected,
@@ -207,6 +208,8 @@ struct WriterThread {
     memory: Memory,
     /// A transaction was undone, and what is remembered may be of it.
     is_undone: bool,
+    /// A transaction was undone, and yet it may come back after a crash.
+    is_open: bool,
     /// What SQLite says of changes by others when the last transaction began.
     version: i64,
     flushed: Arc<Flushed>,
@@ -318,6 +321,7 @@ impl WriterThread {
         }
         let wrote = !is_undone && self.connection.total_changes() != before;
         self.health.note(committed.as_ref().err(), wrote);
+        let committed = if std::mem::take(&mut self.is_open) { Err(StoreError::Timeout) } else { committed };
         for (index, job) in batch.drain(..).enumerate() {
             let failure = failures.iter().find(|(failed, _)| *failed == index).map(|(_, error)| error.clone());
             job.settle(failure.map_or_else(|| committed.clone(), Err));
@@ -390,7 +394,11 @@ impl WriterThread {
             }
         }
         self.write_what_is_due().map_err(row::store_error)?;
-        execute(&self.connection, "COMMIT")
+        super::run(&self.connection, "COMMIT").map_err(|error| {
+            // Written whole and not synced: a start after a crash may find it there.
+            self.is_open = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC);
+            row::store_error(error)
+        })
     }
 
     /// Begins a transaction in which nothing is believed that was undone, or that another process has changed: a command beside

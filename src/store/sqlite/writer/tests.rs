@@ -25,6 +25,7 @@ fn thread(folder: &Path) -> WriterThread {
         slice: None,
         memory: Memory::open(&connection).unwrap(),
         is_undone: false,
+        is_open: false,
         version: 0,
         connection,
         flushed: Arc::new(Flushed::new(0)),
