@@ -340,7 +340,9 @@ impl Lane {
                 else => break applying.await,
             }
         };
-        tracing::info!("the store commits again");
+        if applied.is_ok() {
+            tracing::info!("the store commits again");
+        }
         self.progress.set_stalled(self.number, false);
         applied
     }

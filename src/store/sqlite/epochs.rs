@@ -4,7 +4,7 @@
 //! to. So a cursor from beyond that position, which the file of before had reached and a backup of it has not, is
 //! recognised for ever, and without anybody's doing.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::{
     ids::Ids,
@@ -28,7 +28,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Epochs> {
 
 /// Begins an epoch at the position that the file has come to.
 pub(super) fn begin(connection: &mut Connection, ids: &Ids) -> rusqlite::Result<Epochs> {
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let position: u64 = transaction.query_row("SELECT position FROM meta", [], |row| row.get(0))?;
     let known = read(&transaction)?;
     let epoch = Epoch(ids.secret());

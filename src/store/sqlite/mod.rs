@@ -57,7 +57,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 pub use self::file::migrate;
@@ -129,12 +129,13 @@ impl Sqlite {
         create_private(&path)?;
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(of_file(&path))?;
+        let mut is_scrubbed = !exclusive;
         let (memory, epochs) = if exclusive {
             migrations::run(&mut connection)?;
             let memory = recover(&mut connection).map_err(row::store_error)?;
             let epochs = epochs::begin(&mut connection, &ids).map_err(row::store_error)?;
             // A kill may have come between an erasure and the scrub of the log.
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(row::store_error)?;
+            is_scrubbed = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_ok();
             (memory, epochs)
         } else {
             update_schema(&path, &mut connection)?;
@@ -147,6 +148,10 @@ impl Sqlite {
         let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, &metrics, supervisor)?;
         let builder = exclusive.then(|| Builder::spawn(&path, supervisor)).transpose()?;
         let (scrubber, flushed) = (checkpoints.scrubber(), Arc::new(Flushed::new(position)));
+        if !is_scrubbed {
+            // There is no room on the disk for what the log adds to the file. That keeps nobody from what needs none.
+            scrubber.scrub();
+        }
         let injected = Injected { clock, ids, metrics: Arc::clone(&metrics) };
         let writing = (connection, memory);
         let writer = Writer::spawn(writing, checkpoints, builder, Arc::clone(&flushed), injected, supervisor)?;
@@ -306,7 +311,8 @@ impl Backend for Sqlite {
 
 /// Reads what the rows do not have yet, and brings them up to date: after a kill.
 fn recover(connection: &mut Connection) -> rusqlite::Result<Memory> {
-    let transaction = connection.transaction()?;
+    // One that reads first would not wait for another process that writes.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut memory = Memory::open(&transaction)?;
     memory.flush(&transaction)?;
     transaction.commit()?;

@@ -66,6 +66,21 @@ async fn a_start_leaves_nothing_in_the_log_of_before() {
     store.backend.close().await;
 }
 
+/// Found from outside: a start beside a process that wrote, and be it for a moment, failed at once.
+#[tokio::test]
+async fn a_start_waits_for_another_process_that_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    open(&path, true).unwrap().backend.close().await;
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let starting = tokio::task::spawn_blocking(move || open(&path, true));
+    // Long enough for a start to meet it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    other.execute_batch("COMMIT").unwrap();
+    starting.await.unwrap().unwrap().backend.close().await;
+}
+
 #[tokio::test]
 async fn a_transaction_that_hangs_is_no_good_health_whatever_it_writes() {
     let folder = tempfile::tempdir().unwrap();
