@@ -9,14 +9,13 @@ mod relief;
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use ipnet::IpNet;
-use protocol::{ErrorCode, model::UserType, rest::RegisterRequest};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -26,19 +25,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, migrate};
+pub use maintenance::{copy, create_admin, migrate, promote};
 
 use self::foundation::Foundation;
 use crate::{
     admission::LEAVING_MAX,
-    auth::Source,
     config::Settings,
     connection,
-    failure::Failure,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
-    store::{Backend, changes::Actor, members::MemberRecord},
+    store::Backend,
     supervisor::Supervisor,
     telemetry::Quiet,
 };
@@ -111,10 +108,10 @@ impl App {
         let accounts = Arc::new(base.accounts(secret, &effects)?);
         let advice = base.advice()?;
         let listen = &base.settings.listen;
-        let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port)).await?;
+        let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
         let addr = listener.local_addr().map_err(start_error)?;
         let metrics_listener = match base.settings.telemetry.metrics_addr.0 {
-            Some(addr) => Some(bind("METRICS_ADDR", addr).await?),
+            Some(metrics) => Some(bind("METRICS_ADDR", metrics, Some(addr)).await?),
             None => None,
         };
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -244,49 +241,13 @@ impl App {
     }
 }
 
-/// Creates an administrator beside a server that may be running. Returns the member, and in which store, in words.
-///
-/// # Errors
-/// When the store cannot be opened, or the address is taken.
-pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
-    let base = Foundation::lay(settings, World::default(), false)?;
-    let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
-    let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(
-        |Failure { code, message, .. }| match code {
-            ErrorCode::EmailTaken => {
-                let instead = "`admin promote --email` makes an existing member an administrator";
-                StartError(format!("{message} {instead}."))
-            }
-            _ => StartError(message),
-        },
-    );
-    let store = base.store.backend.describe();
-    base.store.backend.close().await;
-    created.map(|admin| (admin, store))
-}
-
-/// Makes an existing member an administrator, beside a server that may be running. Returns the member, and in which store, in
-/// words.
-///
-/// # Errors
-/// When the store cannot be opened, or nobody has the address.
-pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
-    let base = Foundation::lay(settings, World::default(), false)?;
-    let store = base.store.backend.describe();
-    let promoted = base.enrolment()?.promote(email).await;
-    base.store.backend.close().await;
-    match promoted {
-        Ok(admin) => Ok((admin, store)),
-        Err(Failure { code: ErrorCode::MemberNotFound, .. }) => {
-            Err(start_error(format!("nobody has the address {email} in {store}")))
-        }
-        Err(Failure { message, .. }) => Err(StartError(message)),
-    }
-}
-
-async fn bind(settings: &str, addr: SocketAddr) -> Result<TcpListener, StartError> {
+/// Listens on an address. `api`: where the API listens already.
+async fn bind(settings: &str, addr: SocketAddr, api: Option<SocketAddr>) -> Result<TcpListener, StartError> {
     TcpListener::bind(addr).await.map_err(|error| {
         let advice = match error.kind() {
+            ErrorKind::AddrInUse if api.is_some_and(|api| api.port() == addr.port()) => {
+                "; HOST and PORT have the same one: choose another port for one of them"
+            }
             ErrorKind::AddrInUse => {
                 "; another program listens there, maybe a server of before: end it, or choose another port"
             }

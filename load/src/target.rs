@@ -71,7 +71,7 @@ impl Target {
         let mut waited = Duration::ZERO;
         loop {
             let sent = self.http.post(format!("{}/api/auth/register", self.base)).json(&request).send().await;
-            let response = sent.map_err(|error| format!("{}: {error}", self.base))?;
+            let response = sent.map_err(|error| self.unreached(&error))?;
             let status = response.status();
             let wait = response.headers().get("retry-after").and_then(|wait| wait.to_str().ok()?.parse().ok());
             if status.is_success() {
@@ -92,6 +92,13 @@ impl Target {
                 _ => return Err(format!("registering a member: {problem}")),
             }
         }
+    }
+
+    fn unreached(&self, error: &reqwest::Error) -> String {
+        if error.is_connect() {
+            return format!("no connection to {}: is the server running there?", self.base);
+        }
+        format!("{}: {error}", self.base)
     }
 
     /// Logs a member in with the password that they all have. Returns how long to wait when the server asks to come back later.

@@ -1,22 +1,75 @@
 //! What is done with stores from the command line.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
+use protocol::{ErrorCode, model::UserType, rest::RegisterRequest};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     StartError, World,
-    foundation::{self, Pieces},
+    foundation::{self, Foundation, Pieces},
     start_error,
 };
 use crate::{
+    auth::Source,
     config::{Settings, values::DatabaseUrl},
+    failure::Failure,
     ids::Ids,
     service::transfer::{self, Step, Verified},
-    store::{Store, mongo, sqlite},
+    store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, sqlite},
     supervisor::Supervisor,
     telemetry::Metrics,
 };
+
+/// Creates an administrator beside a server that may be running. Returns the member, and in which store, in words.
+///
+/// # Errors
+/// When the store cannot be opened, or the address is taken.
+pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
+    let base = Foundation::lay(settings, World::default(), false)?;
+    let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
+    let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(
+        |Failure { code, message, .. }| match code {
+            ErrorCode::EmailTaken => {
+                let instead = "`admin promote --email` makes an existing member an administrator";
+                StartError(format!("{message} {instead}."))
+            }
+            _ => StartError(message),
+        },
+    );
+    let store = base.store.backend.describe();
+    base.store.backend.close().await;
+    created.map(|admin| (admin, store))
+}
+
+/// Makes an existing member an administrator, beside a server that may be running. Returns the member, and in which store, in
+/// words.
+///
+/// # Errors
+/// When there is no store or it cannot be opened, or nobody has the address.
+pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
+    let database = settings.store.database().map_err(start_error)?;
+    has_store(&database).map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
+    let base = Foundation::lay(settings, World::default(), false)?;
+    let store = base.store.backend.describe();
+    let promoted = base.enrolment()?.promote(email).await;
+    base.store.backend.close().await;
+    match promoted {
+        Ok(admin) => Ok((admin, store)),
+        Err(Failure { code: ErrorCode::MemberNotFound, .. }) => {
+            Err(start_error(format!("nobody has the address {email} in {store}")))
+        }
+        Err(Failure { message, .. }) => Err(StartError(message)),
+    }
+}
+
+/// Tells that a file is missing where a new, empty store would be made in its place. Of MongoDB nothing is asked.
+fn has_store(database: &DatabaseUrl) -> Result<(), StoreError> {
+    match database {
+        DatabaseUrl::Sqlite(path) => sqlite::has_file(path),
+        DatabaseUrl::Mongo(_) => Ok(()),
+    }
+}
 
 /// What the schema of the configured store lacks; brings it up to date unless that is only to be told.
 ///
@@ -42,6 +95,8 @@ pub async fn copy(
     to: &str,
     progress: impl FnMut(Step, u64, u64) + Send,
 ) -> Result<Vec<Verified>, StartError> {
+    let is_there = from.parse().map_or(Ok(()), |database| has_store(&database));
+    is_there.map_err(|error| start_error(format!("--from: {error}")))?;
     let source = open(settings, "--from", from).await?;
     let target = open(settings, "--to", to).await?;
     let copied = transfer::copy(&source, &target, progress).await;

@@ -9,7 +9,7 @@ pub mod secret;
 pub mod settings;
 pub mod values;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable};
 pub use settings::{Cli, Command, Settings};
 
 /// A setting that does not fit. The message names it.
@@ -47,10 +47,16 @@ pub fn command_line() -> Cli {
 }
 
 fn command() -> clap::Command {
-    let mut command = Cli::command();
+    let mut command = Cli::command().mut_args(without_empty);
     // Only then do commands have the flags that are theirs too.
     command.build();
     command.mut_subcommands(without_settings)
+}
+
+/// A variable that is empty, in the environment or in `.env`, is as good as none.
+fn without_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    if value.is_some_and(|value| value.is_empty()) { arg.env(Resettable::Reset) } else { arg }
 }
 
 fn without_settings(command: clap::Command) -> clap::Command {

@@ -51,6 +51,10 @@ fn unknown(in_dotenv: &[String], in_environment: Vec<String>) -> (Vec<Unknown>, 
 /// The setting that a name is nearly the name of.
 fn nearest(name: &str, settings: &BTreeSet<&str>) -> Option<String> {
     let name = name.to_uppercase();
+    // Other letters only: that is meant, however short it is.
+    if let Some(same) = settings.get(name.as_str()) {
+        return Some((*same).to_owned());
+    }
     let compared = settings.iter().filter(|setting| setting.len() >= COMPARED_FROM);
     let near = compared.map(|setting| (strsim::osa_distance(&name, setting), *setting));
     let (_, nearest) = near.filter(|(distance, _)| *distance <= TYPOS_MAX).min()?;
@@ -64,11 +68,11 @@ mod tests {
     #[test]
     fn misspelt_names_are_found_in_the_file_and_near_ones_in_the_environment() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let dotenv = names(&["RATE_MESAGES", "PORT", "EXPO_TOKEN", "RUST_BACKTRACE"]);
+        let dotenv = names(&["RATE_MESAGES", "PORT", "EXPO_TOKEN", "RUST_BACKTRACE", "port"]);
         let environment = names(&["HOME", "PATH", "JWT_SECRETS", "RATE_MESAGES", "DATABASE_URL", "HOSTS"]);
         let is = |name: &str, nearest: Option<&str>| Unknown { name: name.into(), nearest: nearest.map(Into::into) };
         let (file, environment) = unknown(&dotenv, environment);
-        assert_eq!(file, [is("EXPO_TOKEN", None), is("RATE_MESAGES", Some("RATE_MESSAGES"))]);
+        assert_eq!(file, [is("EXPO_TOKEN", None), is("RATE_MESAGES", Some("RATE_MESSAGES")), is("port", Some("PORT"))]);
         assert_eq!(environment, [is("JWT_SECRETS", Some("JWT_SECRET"))]);
     }
 }

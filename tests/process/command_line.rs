@@ -46,7 +46,7 @@ fn without_any_settings_it_says_where_everything_is() {
     plain.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let server = Process::spawn(&mut plain);
     let said = |what: &str| server.banner.iter().any(|line| line.trim().starts_with(what));
-    for what in ["API", "socket", "store    SQLite, ./data/members-book.db", "metrics", "secret", "docs"] {
+    for what in ["API", "socket", "store    SQLite, /", "metrics", "secret", "docs"] {
         assert!(said(what), "{what} is not in {:?}", server.banner);
     }
     assert!(server.addr.ip().is_loopback());
@@ -99,18 +99,26 @@ fn an_address_or_a_database_that_is_taken_is_named() {
     let said = stderr(&second);
     assert!(said.contains("DATABASE_URL") && said.contains(&format!("process {}", server.id())), "{said}");
     let elsewhere = tempfile::tempdir().unwrap();
+    let promoted = run(elsewhere.path(), &["admin", "promote", "--email", "ana@example.com"], "");
+    assert!(!promoted.status.success() && stderr(&promoted).contains(elsewhere.path().to_str().unwrap()));
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0, "no new store");
     let port = server.addr.port().to_string();
     let second = run(elsewhere.path(), &["--port", &port], "");
     assert!(!second.status.success() && stderr(&second).contains("PORT"), "{}", stderr(&second));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let both = ["--port", &free.port().to_string(), "--metrics-addr", &free.to_string()];
+    let both = stderr(&run(elsewhere.path(), &both, ""));
+    assert!(both.contains("METRICS_ADDR") && both.contains("HOST and PORT have the same one"), "{both}");
     std::fs::write(elsewhere.path().join("notes.txt"), "no database, whatever its name".repeat(100)).unwrap();
     let other = run(elsewhere.path(), &["--database-url", "sqlite:./notes.txt"], "");
-    assert!(!other.status.success() && stderr(&other).contains("./notes.txt"), "{}", stderr(&other));
+    assert!(!other.status.success() && stderr(&other).contains("/notes.txt"), "{}", stderr(&other));
+    assert!(!elsewhere.path().join("notes.txt.lock").exists());
 }
 
 #[test]
 fn what_is_easily_mistaken_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join(".env"), "RATE_MESAGES=0\nHOST=localhost\n").unwrap();
+    std::fs::write(folder.path().join(".env"), "RATE_MESAGES=0\nHOST=localhost\nlog_format=json\nport=1\n").unwrap();
     let log = folder.path().join("log");
     let mut command = command(folder.path());
     command.env("LOG", "info").env("JWT_SECRETS", "x").stderr(std::fs::File::create(&log).unwrap());
@@ -120,8 +128,24 @@ fn what_is_easily_mistaken_is_told() {
     let log = std::fs::read_to_string(&log).unwrap();
     let line = |what: &str| log.lines().find(|line| line.contains(what)).unwrap_or_else(|| panic!("{what}: {log}"));
     assert!(line("RATE_MESAGES").contains(r#""did_you_mean":"RATE_MESSAGES""#), "{log}");
+    assert!(line(r#""port""#).contains(r#""did_you_mean":"PORT""#), "{log}");
     assert!(line("JWT_SECRETS").contains(r#""did_you_mean":"JWT_SECRET""#), "{log}");
     assert!(line("a new, empty store was made").contains("members-book.db"), "{log}");
+}
+
+/// As in `.env.example` with its `#` taken away.
+#[test]
+fn a_setting_that_is_empty_is_not_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = "CORS_ORIGINS=\nTRUSTED_PROXIES=\nJWT_SECRET_PREVIOUS=\nALLOW_SEVERAL_NODES=\nAI_SERVICE_URL=\nLOG=\n";
+    std::fs::write(folder.path().join(".env"), empty).unwrap();
+    let mut command = command(folder.path());
+    for name in ["DATABASE_URL", "MONGODB_URI", "JWT_SECRET", "RATE_MESSAGES", "HEARTBEAT_INTERVAL", "DATA_DIR"] {
+        command.env(name, "");
+    }
+    let server = Process::spawn(&mut command);
+    let said = |what: &str| server.banner.iter().any(|line| line.contains(what));
+    assert!(said("data/members-book.db") && said("generated"), "{:?}", server.banner);
 }
 
 #[test]

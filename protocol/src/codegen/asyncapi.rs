@@ -36,7 +36,7 @@ pub(super) fn document(examples: &Examples) -> Result<Value, String> {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Members Book",
-            "version": "1.0.0",
+            "version": env!("CARGO_PKG_VERSION"),
             "description": "The WebSocket of the Members Book server. The rules are in docs/protocol.md.",
         },
         "defaultContentType": "application/json",

@@ -4,21 +4,25 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi::ErrorCode};
 
 use super::{StoreError, migrations, row, unavailable};
 
 /// What the schema of a file lacks; brings it up to date unless that is only to be told.
 ///
 /// # Errors
-/// When the file cannot be read or written, or is from a newer version.
+/// When the file cannot be read or written, is another program's, or is from a newer version; when it is only to be told and
+/// there is none.
 pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError> {
-    let is_there = path.exists();
-    let pending = if is_there {
+    if check_only {
+        has_file(path)?;
+    }
+    refuse_foreign(path)?;
+    let pending = if path.exists() {
         migrations::pending(&Connection::open(path).map_err(of_file(path))?)?
     } else {
         migrations::pending(&Connection::open_in_memory().map_err(row::store_error)?)?
@@ -33,6 +37,73 @@ pub fn migrate(path: &Path, check_only: bool) -> Result<Vec<String>, StoreError>
     }
     let first = migrations::count() - pending + 1;
     Ok((first..=migrations::count()).map(|number| format!("migration {number}")).collect())
+}
+
+/// Tells that there is no store yet, to a command that would be of no use with a new one.
+///
+/// # Errors
+/// When there is no file, or an empty one.
+pub fn has_file(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Ok(found) if found.len() == 0 => Err(unavailable(&format!("{} is an empty file", place(path).display()))),
+        Ok(_) => Ok(()),
+        Err(error) => Err(unavailable(&format!("{}: {error}", place(path).display()))),
+    }
+}
+
+/// Where a file is, whatever the working directory.
+pub(super) fn place(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Refuses a file that is no store of this server. Comes before anything is written to it or beside it: the setting may be a
+/// mistake. An empty file is as good as none.
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
+    // What is no file at all is told by whoever opens it.
+    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let advice = "give the server a file of its own";
+    let problem = match look(path) {
+        Ok(Content::Ours | Content::Nothing) => return Ok(()),
+        Ok(Content::Unnumbered) => {
+            "it has the tables of this server without the number of their schema, as after a dump: go back to a copy that \
+             was made with .backup"
+                .to_owned()
+        }
+        Ok(Content::Foreign) => format!("it is the database of another program: {advice}"),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            format!("it is no SQLite database: {advice}")
+        }
+        Err(error) => return Err(of_file(path)(error)),
+    };
+    Err(unavailable(&format!("{}: {problem}", place(path).display())))
+}
+
+/// What a database has in it.
+enum Content {
+    /// A store of this server.
+    Ours,
+    /// One whose schema has lost its number.
+    Unnumbered,
+    /// Something else.
+    Foreign,
+    /// No table.
+    Nothing,
+}
+
+fn look(path: &Path) -> rusqlite::Result<Content> {
+    let connection = Connection::open_with_flags(path, OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let sql = "SELECT user_version > 0, EXISTS (SELECT 1 FROM sqlite_schema),
+        EXISTS (SELECT 1 FROM pragma_table_info('meta') WHERE name = 'store_id') FROM pragma_user_version";
+    let found = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(match found {
+        (true, true, true) => Content::Ours,
+        (false, true, true) => Content::Unnumbered,
+        (false, false, _) => Content::Nothing,
+        _ => Content::Foreign,
+    })
 }
 
 /// Brings the schema up to date for a command that may run beside a server: only while no server has the file open.
@@ -50,19 +121,8 @@ pub(super) fn update_schema(path: &Path, connection: &mut Connection) -> Result<
 /// Creates the file if it is missing, readable by its owner only: password hashes and messages are in it. SQLite gives
 /// the files beside it the same mode.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
-    let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let was_there = path.exists();
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| unavailable(&format!("{}: {error}", place.display())))?;
-    if !was_there {
-        tracing::info!(path = %place.display(), "a new, empty store was made");
-    }
-    Ok(())
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|error| unavailable(&format!("{}: {error}", place(path).display())))
 }
 
 /// What is wrong with a file that is being opened. Names it: it may be another one than was meant.

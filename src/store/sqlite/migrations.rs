@@ -121,10 +121,31 @@ pub(super) fn pending(connection: &Connection) -> Result<usize, StoreError> {
 /// # Errors
 /// When one fails, or when the file is from a newer version of the server.
 pub(super) fn run(connection: &mut Connection) -> Result<(), StoreError> {
-    pending(connection)?;
-    Migrations::new(all())
-        .to_latest(connection)
-        .map_err(|error| unavailable(&format!("the schema cannot be brought up to date: {error}")))
+    let pending = pending(connection)?;
+    let done = Migrations::new(all()).to_latest(connection);
+    done.map_err(|error| unavailable(&format!("the schema cannot be brought up to date: {}", reason(error))))?;
+    if pending > 0 {
+        tell(connection, count() - pending);
+    }
+    Ok(())
+}
+
+/// What went wrong, without the statements, which may be a whole schema.
+fn reason(error: rusqlite_migration::Error) -> String {
+    match error {
+        rusqlite_migration::Error::RusqliteError { err: rusqlite::Error::SqlInputError { msg, .. }, .. } => msg,
+        rusqlite_migration::Error::RusqliteError { err, .. } => err.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Tells what has become of the file: an operator may have meant another one, or wait for an upgrade.
+fn tell(connection: &Connection, from: usize) {
+    let (path, to) = (connection.path().unwrap_or_default(), count());
+    match from {
+        0 => tracing::info!(path, "a new, empty store was made"),
+        _ => tracing::info!(path, "the store was brought from schema {from} to {to}"),
+    }
 }
 
 /// A file as a version had it that knew so many of them.

@@ -60,10 +60,10 @@ use async_trait::async_trait;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-pub use self::file::migrate;
+pub use self::file::{has_file, migrate};
 use self::{
     checkpoint::{Checkpoints, Scrubber},
-    file::{connect, create_private, lock, of_file, prepare_once, update_schema},
+    file::{connect, create_private, lock, of_file, place, prepare_once, refuse_foreign, update_schema},
     flush::{Flushed, Stuck},
     keys::Builder,
     memory::{Memory, Tx},
@@ -113,7 +113,8 @@ impl Sqlite {
     /// Opens the store, bringing its schema up to date.
     ///
     /// # Errors
-    /// When the file cannot be opened or created, belongs to another running server, or is from a newer version; without
+    /// When the file cannot be opened or created, is another program's, belongs to another running server, or is from a newer
+    /// version; without
     /// `exclusive`, when its schema has to be brought up to date and another server has it open.
     pub fn open(
         options: Options,
@@ -126,6 +127,7 @@ impl Sqlite {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|error| unavailable(&format!("{}: {error}", folder.display())))?;
         }
+        refuse_foreign(&path)?;
         create_private(&path)?;
         let lock = if exclusive { Some(lock(&path)?) } else { None };
         let mut connection = connect(&path).map_err(of_file(&path))?;
@@ -265,7 +267,7 @@ impl Sqlite {
 #[async_trait]
 impl Backend for Sqlite {
     fn describe(&self) -> String {
-        format!("SQLite, {}", self.path.display())
+        format!("SQLite, {}", place(&self.path).display())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -27,6 +27,42 @@ fn open_with(path: &Path, exclusive: bool, timeout: Duration) -> Result<Store, S
     Sqlite::open(options, clock, ids, metrics, &supervisor)
 }
 
+/// Found by a newcomer: the database of another program was adopted without a word.
+#[test]
+fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.db");
+    let dump = "CREATE TABLE meta (only INTEGER, store_id BLOB, position INTEGER)";
+    for (content, problem) in [
+        ("CREATE TABLE a (b)", "database of another program"),
+        ("CREATE TABLE members (id)", "database of another program"),
+        ("CREATE TABLE meta (key, value); PRAGMA user_version = 3", "database of another program"),
+        ("PRAGMA user_version = 13", "database of another program"),
+        (dump, "as after a dump"),
+    ] {
+        let _ = fs::remove_file(&path);
+        Connection::open(&path).unwrap().execute_batch(content).unwrap();
+        let before = fs::read(&path).unwrap();
+        for refused in [open(&path, true).err(), open(&path, false).err(), migrate(&path, false).err()] {
+            let refused = refused.unwrap().to_string();
+            assert!(refused.contains(problem) && refused.contains("other.db"), "{content}: {refused}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before, "{content}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{content}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_as_good_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    assert!(migrate(&path, true).unwrap_err().to_string().contains("test.db"));
+    fs::write(&path, "").unwrap();
+    assert!(migrate(&path, true).unwrap_err().to_string().contains("empty file"));
+    open(&path, true).unwrap().backend.close().await;
+    assert!(migrate(&path, true).unwrap().is_empty());
+}
+
 /// `admin create` of a newer version beside a server of an older one.
 #[tokio::test]
 async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
