@@ -156,7 +156,7 @@ error_codes! {
     LastAdmin = "last_admin", 409, "Last administrator", Never;
     /// The resource has changed since the version that `If-Match` names. Read it again.
     Stale = "stale", 412, "Stale version", AfterReading;
-    /// The body is over the size limit.
+    /// The body is over the size limit. On the socket no `error` says so: the connection closes.
     PayloadTooLarge = "payload_too_large", 413, "Payload too large", Never, closes TooLarge;
     /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
     /// `image/webp` for a photo.

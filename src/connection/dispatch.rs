@@ -65,17 +65,15 @@ pub(super) struct Asked<'a> {
     pub(super) ticket: Ticket,
 }
 
-/// Bytes of the longest message that is decoded although it is refused: more than its content can have, and its fields.
-const REFUSED_MESSAGE_BYTES: usize = 20 * 1024;
-/// Bytes at its beginning in which its type is looked for.
+/// Bytes at the beginning of a frame in which its type is looked for.
 const TYPE_BYTES: usize = 128;
 
-/// Which message a frame is that the rate limit has refused: it must not be overtaken. Nothing else is decoded then, because
+/// Which message a frame is that the rate limit has refused: it must not be overtaken. Nothing else is decoded then:
 /// refusing must not cost more than doing.
 pub(super) fn refused_message(sender: MemberId, text: &str) -> Option<(ConversationId, ClientMessageId)> {
     let begin = text.as_bytes().get(..TYPE_BYTES).unwrap_or(text.as_bytes());
     let (name, length) = (MessageSend::TYPE.as_bytes(), MessageSend::TYPE.len());
-    if text.len() > REFUSED_MESSAGE_BYTES || !begin.windows(length).any(|part| part == name) {
+    if !begin.windows(length).any(|part| part == name) {
         return None;
     }
     let ClientFrame::MessageSend(MessageSend { to, conversation, client_id, content }) =
