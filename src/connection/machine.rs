@@ -9,7 +9,6 @@ use protocol::{
     client::HistoryGet,
     limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
     model::DeviceStatus,
-    peek_id,
     server::{AuthExpiring, Okay, Welcome},
 };
 use tokio::time::Instant;
@@ -102,8 +101,21 @@ pub enum Action {
     Call(Ticket, Call),
     /// Tell the others that the member has stopped typing; no answer.
     StopTyping(Target),
+    /// A text frame was one too many: to be given to [`Machine::too_much`] in its turn, after what came before it.
+    Refuse(Box<Refused>),
     /// Say goodbye and close.
     Close(Close),
+}
+
+/// A text frame that was one too many for the member's rate limit.
+#[derive(Debug)]
+pub struct Refused {
+    /// The id of the request, if it was found.
+    pub id: Option<RequestId>,
+    /// Which message it is, if it is one.
+    pub message: Option<(ConversationId, ClientMessageId)>,
+    /// What the limit says.
+    pub failure: Failure,
 }
 
 /// The time at which something happened.
@@ -228,21 +240,15 @@ impl Machine {
     }
 
     /// A text frame came, and was one too many for the member's rate limit. If it was a message, later ones wait for it.
-    pub fn too_much(
-        &mut self,
-        now: Moment,
-        text: &str,
-        message: Option<(ConversationId, ClientMessageId)>,
-        failure: Failure,
-        actions: &mut Vec<Action>,
-    ) {
+    pub fn too_much(&mut self, now: Moment, refused: Refused, actions: &mut Vec<Action>) {
+        let Refused { id, message, failure } = refused;
         self.silence.heard(now.instant);
         let refused = message.map(|message| self.order.check(message, now.instant, || Err(failure.clone())));
         let failure = match refused {
             Some(Err(Blocked::Limited(failure) | Blocked::Held(failure))) => failure,
             Some(Ok(())) | None => failure,
         };
-        self.fail(peek_id(text).as_ref(), failure, now.instant, actions);
+        self.fail(id.as_ref(), failure, now.instant, actions);
     }
 
     /// It is read again, after a sync was sent or room was waited for. What the client has said meanwhile waits in the socket.

@@ -19,7 +19,7 @@ use super::{
     Context,
     backpressure::{Parked, Turn},
     dispatch::{self, Asked, Storing},
-    machine::{Action, Call, Machine, Moment},
+    machine::{Action, Call, Machine, Moment, Refused},
     socket::Heard,
     stranger::Farewell,
     sync,
@@ -29,7 +29,7 @@ use crate::{
     hub::{Close, Connection, Delivery, Frame, Ticket},
     service::catch_up::{CatchUp, Start},
 };
-use protocol::CloseCode;
+use protocol::{CloseCode, peek_id};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, timeout_at},
@@ -94,12 +94,10 @@ impl Open {
         let mut room = room;
         for request in requests {
             match &mut room {
-                Ok(permit) => match permit.split(request.content_bytes()) {
-                    Some(part) => dispatch::store(context, &self.connection, request, part),
-                    None => match &mut self.parked {
-                        Some(parked) => parked.push(request),
-                        None => self.parked = Some(Parked::new(request, permit.since())),
-                    },
+                Ok(permit) => match (&mut self.parked, permit.split(request.content_bytes())) {
+                    (Some(parked), _) => parked.push(request),
+                    (None, Some(part)) => dispatch::store(context, &self.connection, request, part),
+                    (None, None) => self.parked = Some(Parked::new(request, permit.since())),
                 },
                 Err(failure) => dispatch::refuse(context, &self.connection, &request, failure.clone()),
             }
@@ -111,7 +109,8 @@ impl Open {
     fn text(&mut self, now: Moment, text: &str, context: &Context) {
         if let Err(failure) = self.machine.charge.frame(|| context.frames.check(&self.connection.member)) {
             let message = dispatch::refused_message(self.connection.member, text);
-            return self.machine.too_much(now, text, message, failure, &mut self.actions);
+            let refused = Refused { id: peek_id(text), message, failure };
+            return self.actions.push(Action::Refuse(Box::new(refused)));
         }
         match self.machine.text(now, text, &mut self.actions) {
             Some(frame) => {
@@ -283,6 +282,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                     // Its answer is looked for before this task waits again.
                     self.transport.outbox.attend();
                     self.open.call(&self.transport.context, ticket, call);
+                }
+                Action::Refuse(refused) => {
+                    let mut further = Vec::new();
+                    self.open.machine.too_much(self.transport.context.now(), *refused, &mut further);
+                    for action in further {
+                        match action {
+                            Action::Say(frame) => frames.push_back(frame),
+                            Action::Close(order) => close = Some(order),
+                            other => self.open.actions.push(other),
+                        }
+                    }
                 }
                 Action::StopTyping(target) => {
                     dispatch::stop_typing(&self.transport.context, &self.open.connection, vec![target]);

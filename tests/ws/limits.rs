@@ -315,6 +315,28 @@ async fn nothing_overtakes_a_message_that_the_limit_of_frames_has_refused() {
     assert!(refusals > 3, "{refusals}");
 }
 
+/// Found by reading: what was read together was refused before what came first was looked at.
+#[tokio::test]
+async fn of_messages_that_arrive_together_the_first_ones_are_accepted() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_frames = 1;
+        settings.rates.rate_frames_burst = 6;
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let mut ids = Vec::new();
+    for number in 1..=20 {
+        ids.push(anas.post(message_to(ben.id, &number.to_string())).await);
+    }
+    let mut accepted = Vec::new();
+    for id in &ids {
+        accepted.push(matches!(anas.reply(id).await, ServerFrame::MessageAccepted(_)));
+    }
+    let first = accepted.iter().take_while(|accepted| **accepted).count();
+    assert!((5..15).contains(&first) && accepted.iter().skip(first).all(|accepted| !accepted), "{accepted:?}");
+}
+
 #[tokio::test]
 async fn many_messages_behind_one_that_was_refused_close_nothing() {
     let server = Server::with(|settings| {

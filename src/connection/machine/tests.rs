@@ -138,6 +138,7 @@ impl From<Action> for Seen {
             }
             Action::Call(_, call) => Self::Call(call),
             Action::StopTyping(target) => Self::StopTyping(target),
+            Action::Refuse(refused) => panic!("{refused:?}"),
             Action::Close(close) => Self::Close(close.code.number()),
         }
     }
@@ -304,12 +305,14 @@ fn too_much_too_fast_closes_with_4429_after_errors_said_so() {
     let mut bench = Bench::open();
     let limited = || Failure::of(ErrorCode::RateLimited).retry_after(Duration::from_millis(1_500));
     for _ in 0..RATE_LIMITED_MAX {
-        bench.machine.too_much(bench.now, r#"{"type":"ping","id":"9"}"#, None, limited(), &mut bench.actions);
+        let refused = Refused { id: Some("9".parse().unwrap()), message: None, failure: limited() };
+        bench.machine.too_much(bench.now, refused, &mut bench.actions);
         let seen = bench.seen();
         let [Seen::Sent(Some(id), ServerFrame::Error(error))] = &seen[..] else { panic!("{seen:?}") };
         assert_eq!((id.as_str(), error.code, error.retry_after_ms), ("9", ErrorCode::RateLimited, Some(1_500)));
     }
-    bench.machine.too_much(bench.now, "{}", None, limited(), &mut bench.actions);
+    let refused = Refused { id: None, message: None, failure: limited() };
+    bench.machine.too_much(bench.now, refused, &mut bench.actions);
     assert_eq!(bench.seen()[1], Seen::Close(4429));
 }
 

@@ -123,6 +123,10 @@ pub(super) fn update_schema(path: &Path, connection: &mut Connection) -> Result<
 /// Creates the file if it is missing, readable by its owner only: password hashes and messages are in it. SQLite gives
 /// the files beside it the same mode.
 pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
+    // One that is there is not opened: to close it again would take away SQLite's locks on it, which are the process's.
+    if path.exists() {
+        return Ok(());
+    }
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     made.map(drop).map_err(|error| unavailable(&format!("{}: {error}", place(path).display())))
 }

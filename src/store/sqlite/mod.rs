@@ -137,7 +137,11 @@ impl Sqlite {
             let memory = recover(&mut connection).map_err(row::store_error)?;
             let epochs = epochs::begin(&mut connection, &ids).map_err(row::store_error)?;
             // A kill may have come between an erasure and the scrub of the log.
-            is_scrubbed = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).is_ok();
+            let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+            if let Err(error) = &is_busy {
+                tracing::warn!(%error, "the log could not be moved into the file");
+            }
+            is_scrubbed = matches!(is_busy, Ok(false));
             (memory, epochs)
         } else {
             update_schema(&path, &mut connection)?;
@@ -151,7 +155,7 @@ impl Sqlite {
         let builder = exclusive.then(|| Builder::spawn(&path, supervisor)).transpose()?;
         let (scrubber, flushed) = (checkpoints.scrubber(), Arc::new(Flushed::new(position)));
         if !is_scrubbed {
-            // There is no room on the disk for what the log adds to the file. That keeps nobody from what needs none.
+            // A reader was in the way, or there is no room on the disk for what the log adds to the file.
             scrubber.scrub();
         }
         let injected = Injected { clock, ids, metrics: Arc::clone(&metrics) };
