@@ -86,7 +86,7 @@ async fn what_a_client_may_have_on_its_way_waits_when_there_is_no_room_for_all_o
 
 #[tokio::test]
 async fn who_waits_for_a_store_that_does_not_answer_is_refused_and_served_when_it_does() {
-    let server = Server::with(|settings| settings.store.store_timeout = Duration::from_secs(1)).await;
+    let server = Server::with(|settings| settings.store.store_timeout = Duration::from_secs(4)).await;
     let ((ana, zoe), senders) = (server.two_members().await, senders(&server).await);
     let other = lock(&server);
     let floods = flood(senders, zoe.id);
