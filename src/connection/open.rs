@@ -218,15 +218,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
         stepped
     }
 
-    /// Waits for what a step has left.
+    /// Waits for what a step has left. If the client is gone, what has arrived of it is stored all the same, though nobody hears of
+    /// it: it waits as long as a call of the store may take at most.
     async fn finish_step(&mut self, rest: Box<Rest>) -> Result<(), End> {
+        let finished = self.finish_rest(rest).await;
+        while matches!(finished, Err(End::Left | End::Gone)) && self.open.parked.is_some() {
+            let turn = poll_fn(|context| self.poll_turn(context)).await;
+            self.resume(turn);
+        }
+        finished
+    }
+
+    async fn finish_rest(&mut self, rest: Box<Rest>) -> Result<(), End> {
         let Rest { frames, ended } = *rest;
         if let Some(Ended::Alone(end)) = ended {
-            // What has arrived is done, though nobody hears of it. It waits as long as the store may take at most.
-            while self.open.parked.is_some() {
-                let turn = poll_fn(|context| self.poll_turn(context)).await;
-                self.resume(turn);
-            }
             return Err(end);
         }
         self.step_aside();
@@ -274,7 +279,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
     /// Does what the state machine wants; what it wants to say goes to `frames`. Returns the order to close, if there is one.
     fn act(&mut self, frames: &mut VecDeque<Frame>) -> Option<Close> {
         let mut close = None;
-        for action in std::mem::take(&mut self.open.actions) {
+        let mut actions = VecDeque::from(std::mem::take(&mut self.open.actions));
+        while let Some(action) = actions.pop_front() {
             match action {
                 Action::Say(frame) => frames.push_back(frame),
                 Action::Close(order) => close = Some(order),
@@ -284,15 +290,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
                     self.open.call(&self.transport.context, ticket, call);
                 }
                 Action::Refuse(refused) => {
-                    let mut further = Vec::new();
-                    self.open.machine.too_much(self.transport.context.now(), *refused, &mut further);
-                    for action in further {
-                        match action {
-                            Action::Say(frame) => frames.push_back(frame),
-                            Action::Close(order) => close = Some(order),
-                            other => self.open.actions.push(other),
-                        }
-                    }
+                    let now = self.transport.context.now();
+                    self.open.machine.too_much(now, *refused, &mut self.open.actions);
+                    self.open.actions.drain(..).rev().for_each(|action| actions.push_front(action));
                 }
                 Action::StopTyping(target) => {
                     dispatch::stop_typing(&self.transport.context, &self.open.connection, vec![target]);

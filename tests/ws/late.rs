@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::task::JoinHandle;
 
-use crate::harness::{Member, Server, client::message_to, eventually};
+use crate::harness::{Client, Server, client::message_to, eventually};
 
 /// The write lock of the database, held by somebody else.
 fn lock(server: &Server) -> rusqlite::Connection {
@@ -40,19 +40,18 @@ async fn a_message_answered_with_timeout_is_pushed_to_its_sender_when_it_is_stor
 /// Members who each have as many requests on their way as they may, more together than there is room for: 42 of 32 MiB.
 const SENDERS: usize = 40;
 
-async fn senders(server: &Server) -> Vec<Member> {
+async fn senders(server: &Server) -> Vec<Client> {
     let mut senders = Vec::new();
     for number in 0..SENDERS {
-        senders.push(server.member(&format!("M{number}")).await);
+        senders.push(server.member(&format!("M{number}")).await.connect().await);
     }
     senders
 }
 
 /// Sends so much from each; the replies.
-fn flood(senders: Vec<Member>, to: MemberId) -> Vec<JoinHandle<Vec<ServerFrame>>> {
-    let flood = |sender: Member| {
+fn flood(senders: Vec<Client>, to: MemberId) -> Vec<JoinHandle<Vec<ServerFrame>>> {
+    let flood = |mut client: Client| {
         tokio::spawn(async move {
-            let mut client = sender.connect().await;
             let (mut ids, content) = (Vec::new(), "\u{1f980}".repeat(CONTENT_MAX_CHARS));
             for _ in 0..IN_FLIGHT_MAX {
                 ids.push(client.post(message_to(to, &content)).await);

@@ -216,9 +216,14 @@ impl Mover {
 /// Moves everything and cuts the log off, between the reads of others; returns whether it could. The end of the server does
 /// so as well.
 fn scrub(connection: &Connection, wake: &Receiver<()>, attempts: usize) -> bool {
+    let mut is_told = false;
     for _ in 0..attempts {
-        // First as much as can be had without keeping the writer waiting.
-        checkpoint(connection);
+        // First as much as can be had without keeping the writer waiting. A full disk may have room by the next attempt.
+        if let Err(error) = try_checkpoint(connection)
+            && !std::mem::replace(&mut is_told, true)
+        {
+            tell(&error);
+        }
         match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)) {
             Ok(false) => return true,
             // A reader looks at the state before; it is gone soon.
@@ -235,13 +240,18 @@ fn scrub(connection: &Connection, wake: &Receiver<()>, attempts: usize) -> bool 
 
 /// Moves what can be moved without waiting for anybody.
 fn checkpoint(connection: &Connection) {
-    let done = connection
-        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
-        .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
-    if let Err(error) = done {
-        // Everything is safe in the log; it is tried again with the next commits.
-        tracing::warn!(%error, "a checkpoint failed");
+    if let Err(error) = try_checkpoint(connection) {
+        tell(&error);
     }
+}
+
+fn try_checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()))
+}
+
+/// Everything is safe in the log; it is tried again.
+fn tell(error: &rusqlite::Error) {
+    tracing::warn!(%error, "a checkpoint failed");
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -95,8 +95,10 @@ enum Content {
 fn look(path: &Path) -> rusqlite::Result<Content> {
     let connection = Connection::open_with_flags(path, OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE))?;
     connection.busy_timeout(Duration::from_secs(5))?;
-    // Nothing of its log goes into the file of somebody else.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Nothing of a log that is there goes into the file of somebody else. One that this makes is taken away at the end.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, Path::new(&log).exists())?;
     let sql = "SELECT user_version > 0, EXISTS (SELECT 1 FROM sqlite_schema),
         EXISTS (SELECT 1 FROM pragma_table_info('meta') WHERE name = 'store_id') FROM pragma_user_version";
     let found = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

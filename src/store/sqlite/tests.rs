@@ -36,6 +36,7 @@ fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
     for (content, problem) in [
         ("CREATE TABLE a (b)", "database of another program"),
         ("CREATE TABLE members (id)", "database of another program"),
+        ("PRAGMA journal_mode = WAL; CREATE TABLE a (b)", "database of another program"),
         ("CREATE TABLE meta (key, value); PRAGMA user_version = 3", "database of another program"),
         ("PRAGMA user_version = 13", "database of another program"),
         (dump, "as after a dump"),

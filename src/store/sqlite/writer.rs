@@ -36,6 +36,10 @@ const IDLE: Duration = Duration::from_millis(50);
 /// How long what could not be written is left alone, unless something else is to be written.
 const UNDONE: Duration = Duration::from_millis(500);
 
+/// Failures of a commit that is in the log whole: only its sync, or the index of the log, is missing. A start after a crash may find
+/// it there.
+const WRITTEN: [i32; 3] = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_IOERR_SHMMAP];
+
 /// How much is written to find out whether the file can be written again: more than a large message.
 pub(super) const PROBE_BYTES: u32 = 64 * 1024;
 /// How often that is tried at most.
@@ -395,8 +399,7 @@ impl WriterThread {
         }
         self.write_what_is_due().map_err(row::store_error)?;
         super::run(&self.connection, "COMMIT").map_err(|error| {
-            // Written whole and not synced: a start after a crash may find it there.
-            self.is_open = error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC);
+            self.is_open = error.sqlite_error().is_some_and(|error| WRITTEN.contains(&error.extended_code));
             row::store_error(error)
         })
     }
