@@ -16,6 +16,7 @@ pub mod auth;
 pub mod background;
 pub mod budget;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod connection;
 pub mod failure;

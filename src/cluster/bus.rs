@@ -1,0 +1,116 @@
+//! What a bus is: channels that nodes publish to and subscribe to.
+//!
+//! A bus has one or several *links*, each to a server of its own; what concerns one member goes over one link always. On each
+//! link, a node receives what another one publishes in the order in which it was published, or is told that something may be
+//! missing ([`Inbox::lost`], [`Beat::losses`]). Every bus keeps these rules; the rest of the server depends on nothing else.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use protocol::MemberId;
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use crate::position::StreamPosition;
+
+/// A node of the fleet, from its start to its end. Drawn anew by every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub [u8; 12]);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// Where an event is published, and who hears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Nodes to which a member is connected.
+    Member(MemberId),
+    /// Nodes at which somebody watches a member.
+    Watchers(MemberId),
+    /// One node.
+    Node(NodeId),
+    /// All nodes.
+    Everybody,
+}
+
+/// What a node says of itself on every link, behind everything that it has published there before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// How often the node has joined the fleet anew: a node that was taken for dead comes back with the next number.
+    pub generation: u64,
+    /// The bytes of the epoch of `position`.
+    pub epoch: [u8; 8],
+    /// Everything that the node has stored up to here has been published. Milliseconds, by the clock of the database.
+    pub position: u64,
+    /// How often something that the node published on this link may not have arrived, since it started. Filled in by the bus.
+    pub losses: u64,
+    /// Counts the beats of the node. Filled in by the bus.
+    pub number: u64,
+    /// Whether it is the last one: the node stops.
+    pub last: bool,
+}
+
+impl Beat {
+    /// A beat at a position.
+    #[must_use]
+    pub fn at(generation: u64, place: StreamPosition) -> Self {
+        let StreamPosition { epoch, position } = place;
+        Self { generation, epoch: epoch.0, position: position.0, losses: 0, number: 0, last: false }
+    }
+}
+
+/// Why events of others may be missing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// The link went down.
+    LinkDown,
+    /// More has come than the node could take.
+    Overflow,
+    /// The node does not receive what it publishes itself, although the link seems to be up.
+    Canary,
+}
+
+/// What a bus tells its node. Nothing in it waits; each is called in the order of the link, by one task for each link.
+pub trait Inbox: Send + Sync + 'static {
+    /// Another node has published an event on a channel that this node hears.
+    fn event(&self, from: NodeId, channel: Channel, event: Event);
+
+    /// Another node has published its beat on a link. Everything that it published there before was given to [`Self::event`].
+    fn beat(&self, link: usize, from: NodeId, beat: Beat);
+
+    /// The link is up, and everything that this node subscribed to is heard again: what is published from now on arrives.
+    fn up(&self, link: usize);
+
+    /// What others published on the link may be missing; until [`Self::up`] is called nothing can be expected of it.
+    fn lost(&self, link: usize, loss: Loss);
+}
+
+/// A way between nodes. Publishing never waits, and no answer to a client depends on it.
+#[async_trait]
+pub trait Bus: Send + Sync {
+    /// How many links there are.
+    fn links(&self) -> usize;
+
+    /// One line for people: which kind, and where. No credentials.
+    fn describe(&self) -> String;
+
+    /// Publishes an event to the nodes that hear a channel; this one does not get it. What there is no room for is dropped, and
+    /// counted in [`Beat::losses`].
+    fn publish(&self, channel: Channel, event: Event);
+
+    /// Publishes a beat on every link, behind everything that was published before.
+    fn beat(&self, beat: Beat);
+
+    /// Hears a channel: returns true once everything that is published there from now on arrives; false if that is not so in
+    /// time, or the link is down: then it is heard as soon as that is possible, before [`Inbox::up`].
+    async fn subscribe(&self, channel: Channel) -> bool;
+
+    /// Hears a channel no longer. Never waits.
+    fn unsubscribe(&self, channel: Channel);
+
+    /// Publishes what is queued, as far as that is possible in time, and ends.
+    async fn close(&self);
+}

@@ -1,0 +1,253 @@
+//! What crosses nodes, and its form on the bus.
+//!
+//! An event is a kind, a length and a body, so that a node passes over what a newer one says: what it misses by that is found
+//! by sync. The frames of clients go as they are, encoded once for all connections of all nodes; everything else is rare, and
+//! is JSON.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use protocol::{ConnectionId, DeviceId, MemberId, SessionId, Timestamp, model::DeviceStatus, rest::Audience};
+use serde::{Deserialize, Serialize};
+
+/// The kind of [`Event::Frame`].
+const FRAME: u8 = 1;
+/// The kind of [`Event::Note`].
+const NOTE: u8 = 2;
+/// Bytes before a body: kind and length.
+const HEAD: usize = 5;
+
+/// Something that other nodes are to know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A frame for every connection of the member of the channel, or for those who watch them.
+    Frame(Relayed),
+    /// Anything else.
+    Note(Box<Note>),
+}
+
+/// A frame of the protocol of clients, encoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// The place of its type in `ServerFrame::TYPES`, for the metrics.
+    pub index: u8,
+    /// The frame: UTF-8.
+    pub text: Bytes,
+}
+
+/// What is said between nodes beside frames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Note {
+    /// Members have a conversation with each other from now on.
+    Met {
+        /// They.
+        members: Vec<MemberId>,
+    },
+    /// Connections of the member of the channel close: those of one session, or all.
+    Close {
+        /// The session.
+        session: Option<SessionId>,
+        /// The close code.
+        code: u16,
+    },
+    /// A session is over.
+    SessionEnded {
+        /// The session.
+        session: SessionId,
+    },
+    /// A device of the member of the channel has connected: an older connection of the same device closes.
+    DeviceConnected {
+        /// The device.
+        device: DeviceId,
+        /// Its connection.
+        connection: ConnectionId,
+        /// When, in milliseconds by the clock that the nodes share.
+        at: u64,
+    },
+    /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
+    PresenceAsked,
+    /// What a node has to say of the presence of the member of the channel.
+    Presence {
+        /// What the devices that are connected to the node show; nothing: none is connected to it any more.
+        status: Option<DeviceStatus>,
+        /// When the last of them was, if none is connected.
+        last_seen: Option<Timestamp>,
+    },
+    /// The presence of the member of the channel is for others than before.
+    Audience {
+        /// The version of the profile that says so.
+        version: u64,
+        /// For whom.
+        audience: Audience,
+    },
+    /// A question to all nodes, to be answered on the channel of the node that asks.
+    Ask {
+        /// The number of the question.
+        number: u64,
+        /// What.
+        question: Question,
+    },
+    /// The answer of one node to a question.
+    Answer {
+        /// The number of the question.
+        number: u64,
+        /// The numbers asked for, in their order.
+        counts: Vec<u64>,
+    },
+    /// Members have sent messages through the node, which count for their limit on every node.
+    Spent {
+        /// How many, by member.
+        messages: Vec<(MemberId, u32)>,
+    },
+}
+
+/// What a node asks all others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "snake_case")]
+pub enum Question {
+    /// How many connections each of these members has.
+    Connections {
+        /// They.
+        members: Vec<MemberId>,
+    },
+}
+
+impl Event {
+    /// Its kind, for the metrics: one of [`Self::KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Frame(_) => "frame",
+            Self::Note(note) => match **note {
+                Note::Met { .. } => "met",
+                Note::Close { .. } => "close",
+                Note::SessionEnded { .. } => "session_ended",
+                Note::DeviceConnected { .. } => "device_connected",
+                Note::PresenceAsked => "presence_asked",
+                Note::Presence { .. } => "presence",
+                Note::Audience { .. } => "audience",
+                Note::Ask { .. } => "ask",
+                Note::Answer { .. } => "answer",
+                Note::Spent { .. } => "spent",
+            },
+        }
+    }
+
+    /// Appends it in the form of the bus.
+    pub fn encode(&self, to: &mut BytesMut) {
+        match self {
+            Self::Frame(Relayed { index, text }) => {
+                put_head(to, FRAME, text.len() + 1);
+                to.put_u8(*index);
+                to.put_slice(text);
+            }
+            Self::Note(note) => {
+                // Cannot fail: no map has keys that are no strings.
+                let json = serde_json::to_vec(note).unwrap_or_default();
+                put_head(to, NOTE, json.len());
+                to.put_slice(&json);
+            }
+        }
+    }
+
+    /// Takes the next event off what was encoded: `None` at the end, or when what follows is no event.
+    /// `Some(None)`: one that this version does not know.
+    pub fn decode_next(from: &mut Bytes) -> Option<Option<Self>> {
+        if from.len() < HEAD {
+            return None;
+        }
+        let (kind, length) = (from.get_u8(), usize::try_from(from.get_u32()).ok()?);
+        if from.len() < length {
+            return None;
+        }
+        let mut body = from.split_to(length);
+        Some(match kind {
+            FRAME if !body.is_empty() => {
+                let index = body.get_u8();
+                std::str::from_utf8(&body).is_ok().then_some(Self::Frame(Relayed { index, text: body }))
+            }
+            NOTE => serde_json::from_slice(&body).ok().map(|note| Self::Note(Box::new(note))),
+            _ => None,
+        })
+    }
+
+    /// How many bytes [`Self::encode`] appends, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Frame(Relayed { text, .. }) => HEAD + 1 + text.len(),
+            Self::Note(note) => match &**note {
+                Note::Met { members } | Note::Ask { question: Question::Connections { members }, .. } => {
+                    256 + members.len() * 32
+                }
+                Note::Answer { counts, .. } => 256 + counts.len() * 8,
+                Note::Spent { messages } => 256 + messages.len() * 40,
+                _ => 256,
+            },
+        }
+    }
+}
+
+impl From<Note> for Event {
+    fn from(note: Note) -> Self {
+        Self::Note(Box::new(note))
+    }
+}
+
+fn put_head(to: &mut BytesMut, kind: u8, length: usize) {
+    to.reserve(HEAD + length);
+    to.put_u8(kind);
+    // A frame has 256 KiB at most, and a note less.
+    to.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANA: MemberId = MemberId::from_bytes([1; 12]);
+
+    fn frame(text: &'static str) -> Event {
+        Event::Frame(Relayed { index: 3, text: Bytes::from_static(text.as_bytes()) })
+    }
+
+    fn decoded(mut bytes: Bytes) -> Vec<Option<Event>> {
+        std::iter::from_fn(|| Event::decode_next(&mut bytes)).collect()
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_in_its_order() {
+        let events = [
+            frame(r#"{"type":"message"}"#),
+            Note::Met { members: vec![ANA] }.into(),
+            frame("{}"),
+            Note::Close { session: None, code: 4403 }.into(),
+            Note::DeviceConnected {
+                device: "phone".parse().unwrap(),
+                connection: ConnectionId::from_bytes([7; 12]),
+                at: 42,
+            }
+            .into(),
+            Note::Presence { status: Some(DeviceStatus::Away), last_seen: None }.into(),
+            Note::Ask { number: 1, question: Question::Connections { members: vec![ANA] } }.into(),
+            Note::Spent { messages: vec![(ANA, 3)] }.into(),
+        ];
+        let mut encoded = BytesMut::new();
+        events.iter().for_each(|event| event.encode(&mut encoded));
+        assert_eq!(decoded(encoded.freeze()), events.map(Some));
+    }
+
+    #[test]
+    fn what_a_newer_node_says_is_passed_over_and_what_is_cut_off_ends_it() {
+        let mut encoded = BytesMut::new();
+        put_head(&mut encoded, 99, 3);
+        encoded.put_slice(b"abc");
+        put_head(&mut encoded, NOTE, 21);
+        encoded.put_slice(br#"{"note":"from_future"}"#.get(..21).unwrap());
+        frame("{}").encode(&mut encoded);
+        put_head(&mut encoded, FRAME, 2);
+        encoded.put_slice(&[0, 0xff]);
+        put_head(&mut encoded, FRAME, 100);
+        encoded.put_slice(b"short");
+        assert_eq!(decoded(encoded.freeze()), [None, None, Some(frame("{}")), None]);
+    }
+}

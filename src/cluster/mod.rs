@@ -1,0 +1,15 @@
+//! Several nodes that serve one club: the bus between them, and what a node knows of the others.
+//!
+//! The store is the truth and the bus is speed. Nothing that is stored needs the bus: an event that it loses is found by a sweep
+//! of the store (`service::fleet`), and while anything may have been lost, the cursor that clients keep stands still.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`event`] | what crosses nodes, and its form on the bus |
+//! | [`bus`] | what a bus is: the trait, its channels, and the inbox of a node |
+
+pub mod bus;
+pub mod event;
+
+pub use bus::{Beat, Bus, Channel, Inbox, Loss, NodeId};
+pub use event::Event;
