@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use foundation::World;
 pub use maintenance::{copy, create_admin, migrate, promote};
 
-use self::foundation::Foundation;
+use self::{background::Joined, foundation::Foundation};
 use crate::{
     admission::LEAVING_MAX,
     config::Settings,
@@ -35,7 +35,7 @@ use crate::{
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes},
-    store::Backend,
+    store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
 };
@@ -67,6 +67,7 @@ pub struct App {
     /// Accounts.
     pub accounts: Arc<Accounts>,
     connection: Arc<connection::Context>,
+    fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
     lanes: Lanes,
     http_tasks: TaskTracker,
@@ -83,7 +84,7 @@ impl App {
     /// When a setting does not fit, the store cannot be opened, or an address is taken; the message says which.
     pub async fn start(settings: Settings, world: World) -> Result<Self, StartError> {
         let max_connections = max_connections(settings.connections.max_connections)?;
-        let base = Foundation::lay(settings, world, true)?;
+        let base = Foundation::lay(settings, world, Nodes::Serving)?;
         let (backend, shutdown) = (Arc::clone(&base.store.backend), base.shutdown.clone());
         let started = Self::start_on(base, max_connections).await;
         if started.is_err() {
@@ -119,6 +120,7 @@ impl App {
 
         let (connection, lanes) = base.connection(&accounts, cursors);
         let services = base.services(&connection, &effects, advice);
+        let fleet = base.fleet(&connection, &accounts);
         let limits = Arc::new(base.request_limits());
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
@@ -132,6 +134,7 @@ impl App {
             administration: services.administration,
             connection: Arc::clone(&connection),
             readiness: Arc::new(Readiness::new(Arc::clone(&base.store.backend))),
+            fleet: fleet.clone(),
             supervisor: base.supervisor.clone(),
             metrics: Arc::clone(&base.metrics),
             limits: Arc::clone(&limits),
@@ -170,6 +173,7 @@ impl App {
             places,
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
+        let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
             background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
@@ -182,6 +186,7 @@ impl App {
             generated_secret,
             accounts,
             connection,
+            fleet,
             backend: Arc::clone(&base.store.backend),
             lanes,
             http_tasks,
@@ -233,6 +238,9 @@ impl App {
                 let _ = task.await;
             }
             self.connection.watching.finish().await;
+            if let Some(fleet) = self.fleet {
+                fleet.leave().await;
+            }
             self.backend.close().await;
         };
         complete &= timeout_at(started + self.shutdown_timeout, store).await.is_ok();

@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
-    service::{accounts::Accounts, effects::Effects, messaging::Messaging, profiles::Profiles},
+    service::{accounts::Accounts, effects::Effects, fleet::Fleet, messaging::Messaging, profiles::Profiles},
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
 };
@@ -35,7 +35,7 @@ pub(super) const METRICS_CONNECTIONS: usize = 32;
 const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often what other nodes have left is looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 /// How long finishing it may take: everything of two minutes is looked through.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When it is looked for again after that failed: the database may have been away.
@@ -82,6 +82,33 @@ impl Beside {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
             }),
         ]
+    }
+}
+
+/// A node among others, with its tasks.
+pub(super) struct Joined {
+    fleet: Arc<Fleet>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// Starts the tasks of a node among others.
+pub(super) fn join(fleet: Arc<Fleet>, supervisor: &Supervisor) -> Joined {
+    let (one, two) = (Arc::clone(&fleet), Arc::clone(&fleet));
+    let tasks = [
+        supervisor.restarting("fleet", move || Arc::clone(&one).run()),
+        supervisor.restarting("sweep", move || Arc::clone(&two).sweep()),
+    ];
+    Joined { fleet, tasks }
+}
+
+impl Joined {
+    /// Says goodbye to the others: everything that was stored here has been published.
+    pub(super) async fn leave(self) {
+        self.fleet.close().await;
+        for task in self.tasks {
+            // One that panicked has nothing left to finish.
+            let _ = task.await;
+        }
     }
 }
 

@@ -14,9 +14,10 @@ use crate::{
     auth::{AccessTokens, Familiar, Passwords, access},
     budget::Budget,
     clock::{Clock, SystemClock},
+    cluster::{Floor, Subscriptions, Uplink},
     config::{
         Settings, secret,
-        settings::{Auth, Rates, SeveralNodes},
+        settings::{Auth, Rates},
         values::DatabaseUrl,
     },
     connection::{self, Timing},
@@ -40,6 +41,7 @@ use crate::{
         enrolment::Enrolment,
         events::Events,
         export::Exports,
+        fleet::{self, Fleet, OpenBus, Told},
         hellos::Hellos,
         jobs::Jobs,
         limiter::{Limiter, Rate},
@@ -65,11 +67,13 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The bus between nodes, in place of the one of the settings.
+    pub bus: Option<Arc<dyn OpenBus>>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), bus: None }
     }
 }
 
@@ -92,14 +96,17 @@ pub(super) struct Foundation {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
+    pub(super) uplink: Uplink,
+    pub(super) floor: Arc<Floor>,
+    pub(super) told: Arc<Told>,
     pub(super) budget: Arc<Budget>,
     pub(super) shutdown: CancellationToken,
     pub(super) supervisor: Supervisor,
 }
 
 impl Foundation {
-    /// Checks the settings and opens the store; `exclusive`: no other server may have it open.
-    pub(super) fn lay(settings: Settings, world: World, exclusive: bool) -> Result<Self, StartError> {
+    /// Checks the settings and opens the store.
+    pub(super) fn lay(settings: Settings, world: World, usage: Nodes) -> Result<Self, StartError> {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
@@ -107,11 +114,13 @@ impl Foundation {
         let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
         let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
         let url = settings.store.database().map_err(start_error)?;
-        let store = open(url, &settings, &pieces, exclusive);
+        let store = open(url, &settings, &pieces, usage);
         let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown, supervisor })
+        let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
+        let (uplink, told) = (Uplink::default(), Arc::default());
+        Ok(Self { settings, world, ids, metrics, store, hub, uplink, floor, told, budget, shutdown, supervisor })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -143,7 +152,7 @@ impl Foundation {
     pub(super) fn effects(&self, photos: Objects) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
         let Store { members, conversations, jobs, .. } = &self.store;
-        let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
         let watching = Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone());
         let watching = Arc::new(watching);
@@ -264,7 +273,7 @@ impl Foundation {
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
-            &of_lanes,
+            (&of_lanes, &self.told),
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -274,12 +283,15 @@ impl Foundation {
         let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
         let messages = self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second);
         let (limits, metrics) = ((messages, beginnings), Arc::clone(&self.metrics));
+        let cursors = (cursors, Arc::clone(&self.floor));
         let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
         let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
+                subscriptions: Subscriptions::new(self.uplink.clone()),
+                uplink: self.uplink.clone(),
                 watching: Arc::clone(&watching),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
@@ -305,6 +317,27 @@ impl Foundation {
             shutdown: self.shutdown.clone(),
         };
         (Arc::new(context), lanes)
+    }
+
+    /// This node among others, if its store is one that nodes share.
+    pub(super) fn fleet(&self, connection: &connection::Context, accounts: &Accounts) -> Option<Arc<Fleet>> {
+        let store = self.store.fleet.clone()?;
+        Some(Fleet::new(fleet::Parts {
+            store,
+            log: Arc::clone(&self.store.log),
+            bus: self.world.bus.clone(),
+            uplink: self.uplink.clone(),
+            floor: Arc::clone(&self.floor),
+            told: Arc::clone(&self.told),
+            hub: Arc::clone(&self.hub),
+            messaging: Arc::clone(&connection.messaging),
+            watching: Arc::clone(&connection.watching),
+            stale: Arc::clone(&accounts.stale),
+            max_per_member: self.settings.connections.max_connections_per_member,
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        }))
     }
 
     /// What REST needs beside accounts and sessions.
@@ -415,28 +448,28 @@ pub(super) struct Pieces<'a> {
     pub(super) supervisor: &'a Supervisor,
 }
 
-/// Opens the store at a URL; `exclusive`: no other server may have it open, unless the settings allow that.
+/// Opens the store at a URL. A file is for one process, unless that is a command.
 pub(super) fn open(
     url: DatabaseUrl,
     settings: &Settings,
     pieces: &Pieces<'_>,
-    exclusive: bool,
+    usage: Nodes,
 ) -> Result<Store, StoreError> {
     let Pieces { world, ids, metrics, supervisor } = pieces;
     let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
     let timeout = settings.store.store_timeout;
     match url {
         DatabaseUrl::Sqlite(path) => {
-            let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
+            let options = sqlite::Options {
+                path,
+                readers: settings.store.sqlite_readers,
+                timeout,
+                exclusive: usage != Nodes::Command,
+            };
             Sqlite::open(options, clock, ids, metrics, supervisor)
         }
         DatabaseUrl::Mongo(uri) => {
-            let nodes = match settings.store.allow_several_nodes {
-                _ if !exclusive => Nodes::Command,
-                Some(SeveralNodes::Experimental) => Nodes::Several,
-                None => Nodes::Alone,
-            };
-            let options = mongo::Options { nodes, ..mongo::Options::new(uri, timeout) };
+            let options = mongo::Options { nodes: usage, ..mongo::Options::new(uri, timeout) };
             Mongo::open(options, clock, ids, metrics, supervisor)
         }
     }

@@ -164,20 +164,9 @@ pub struct StoreSettings {
     /// How long a call of the store may take.
     #[arg(long, env = "STORE_TIMEOUT", value_parser = duration, default_value = "5s", global = true)]
     pub store_timeout: Duration,
-    /// How several servers on one MongoDB are taken: without it, one refuses to start beside another. As yet clients
-    /// miss messages then; see docs/mongodb.md.
-    #[arg(long, env = "ALLOW_SEVERAL_NODES", value_enum, global = true)]
-    pub allow_several_nodes: Option<SeveralNodes>,
     /// Threads that read the SQLite file.
     #[arg(long, env = "SQLITE_READERS", default_value_t = 4, global = true)]
     pub sqlite_readers: usize,
-}
-
-/// That several servers on one MongoDB are wanted although clients miss messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SeveralNodes {
-    /// As an experiment.
-    Experimental,
 }
 
 /// Where the data is when no setting says so.

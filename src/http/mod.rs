@@ -67,7 +67,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, photos::Photos, profiles::Profiles,
+        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -98,6 +98,8 @@ pub struct Context {
     pub connection: Arc<connection::Context>,
     /// Whether the store answers.
     pub readiness: Arc<Readiness>,
+    /// This node among others, if there can be others.
+    pub fleet: Option<Arc<Fleet>>,
     /// Watches over the tasks of the server.
     pub supervisor: Supervisor,
     /// How many requests are allowed.

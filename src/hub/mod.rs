@@ -9,13 +9,16 @@ mod outbox;
 mod reply;
 mod watched;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
-use protocol::{CloseCode, ConnectionId, MemberId, SessionId};
+use protocol::{CloseCode, ConnectionId, DeviceId, MemberId, SessionId, Timestamp};
 use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
@@ -24,7 +27,10 @@ pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;
 
-use crate::telemetry::Metrics;
+use crate::{ids::made_at, telemetry::Metrics};
+
+/// Two connections of one device, made at two nodes within this time, may each have been made before the other was heard of.
+const JUST_NOW: Duration = Duration::from_secs(2);
 
 /// The connections of one member. Nearly always one.
 pub type MemberConnections = SmallVec<[Arc<Connection>; 1]>;
@@ -145,6 +151,20 @@ impl Hub {
     #[must_use]
     pub fn orders_to_close(&self) -> u64 {
         self.orders.load(Ordering::Relaxed)
+    }
+
+    /// A device of a member has connected to another node: the connection that it has here closes as replaced, unless it is as
+    /// new as that one and has the larger id, as the other node decides too. Returns how many connections the member has left here.
+    pub fn replaced_elsewhere(&self, member: MemberId, device: &DeviceId, by: ConnectionId, now: Timestamp) -> usize {
+        let connections = self.connections_of(member);
+        let (replaced, others): (Vec<_>, Vec<_>) = connections.iter().partition(|known| known.device == *device);
+        for known in &replaced {
+            let is_new = now.since(made_at(known.id)) < JUST_NOW;
+            if !is_new || known.id < by {
+                known.outbox.close(Close::with(CloseCode::Replaced));
+            }
+        }
+        others.iter().filter(|known| known.outbox.closing().is_none()).count()
     }
 
     /// Closes the newest connection of those that are meant and are not being closed already.

@@ -50,6 +50,7 @@ pub mod effects;
 pub mod enrolment;
 pub mod events;
 pub mod export;
+pub mod fleet;
 pub mod hellos;
 pub mod jobs;
 pub mod limiter;

@@ -121,6 +121,18 @@ metrics! {
     StoreKeyRuns = "store_key_runs", Gauge, [];
     /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
     SeqCollisions = "seq_collisions", Counter, [];
+    /// Nodes that serve this store and live, this one among them; 0 for a store of one process.
+    FleetNodes = "fleet_nodes", Gauge, [];
+    /// How often events of other nodes may have been missed, by the cause: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer` or `node_out`.
+    FleetDoubts = "fleet_doubts", Counter, ["cause"];
+    /// Whether events of other nodes may be missing at the moment (1), so that the store is swept for them.
+    FleetInDoubt = "fleet_in_doubt", Gauge, [];
+    /// How far the cursors of this node lie behind what the store shows, in milliseconds: more than some seconds while a node is silent or gone.
+    FleetFloorBehind = "fleet_floor_behind_milliseconds", Gauge, [];
+    /// How long a sweep of the store takes, in seconds.
+    SweepSeconds = "sweep_seconds", Histogram, [];
+    /// Conversations that a sweep has delivered to connections.
+    SweptConversations = "swept_conversations", Counter, [];
     /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
     ClockSteps = "clock_steps", Counter, ["direction"];
     /// What followed from changes (closing connections, telling others), by effect.
@@ -208,6 +220,11 @@ struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhatLabels {
     what: &'static str,
 }
@@ -278,6 +295,17 @@ pub struct Metrics {
     pub store_key_runs: Gauge,
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
+    /// [`Metric::FleetNodes`]
+    pub fleet_nodes: Gauge,
+    fleet_doubts: Family<CauseLabels, Counter>,
+    /// [`Metric::FleetInDoubt`]
+    pub fleet_in_doubt: Gauge,
+    /// [`Metric::FleetFloorBehind`]
+    pub fleet_floor_behind: Gauge,
+    /// [`Metric::SweepSeconds`]
+    pub sweep_seconds: Histogram,
+    /// [`Metric::SweptConversations`]
+    pub swept_conversations: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
     effects: Family<EffectLabels, Counter>,
     jobs: Family<JobLabels, Counter>,
@@ -361,6 +389,12 @@ impl Metrics {
             store_rows_behind: register(r, Metric::StoreRowsBehind, Gauge::default()),
             store_key_runs: register(r, Metric::StoreKeyRuns, Gauge::default()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
+            fleet_nodes: register(r, Metric::FleetNodes, Gauge::default()),
+            fleet_doubts: register(r, Metric::FleetDoubts, Family::default()),
+            fleet_in_doubt: register(r, Metric::FleetInDoubt, Gauge::default()),
+            fleet_floor_behind: register(r, Metric::FleetFloorBehind, Gauge::default()),
+            sweep_seconds: register(r, Metric::SweepSeconds, seconds()),
+            swept_conversations: register(r, Metric::SweptConversations, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
             effects: register(r, Metric::Effects, Family::default()),
             jobs: register(r, Metric::Jobs, Family::default()),
@@ -414,6 +448,11 @@ impl Metrics {
     /// Counts a request that a rate limit refused.
     pub fn rate_limit_hit(&self, limit: &'static str) {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Counts that events of other nodes may have been missed.
+    pub fn fleet_doubt(&self, cause: &'static str) {
+        self.fleet_doubts.get_or_create(&CauseLabels { cause }).inc();
     }
 
     /// Counts a connection that was cut because too much memory was held.
@@ -493,6 +532,7 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
+        metrics.fleet_doubt("no_bus");
         metrics.effect("close");
         metrics.job("delete_photo", "done");
         metrics.task_failure("lane");

@@ -98,6 +98,11 @@ impl Server {
         Self { app, folder, settings, http }
     }
 
+    /// Stops it.
+    pub async fn stop(self) {
+        assert!(self.app.stop().await, "everything was finished in time");
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -52,7 +52,7 @@ impl Bench {
         let (url, data, photos) = (format!("sqlite:{}", path("test.db")), path(""), path("photos"));
         let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
         let flags = flags.into_iter().chain(["--photo-dir", &photos]).map(String::from);
-        let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
+        let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
         let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
         let cursors = base.cursors(&secret);
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
