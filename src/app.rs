@@ -34,7 +34,7 @@ use crate::{
     connection,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes},
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck},
     store::Backend,
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -71,6 +71,7 @@ pub struct App {
     lanes: Lanes,
     http_tasks: TaskTracker,
     background: Vec<JoinHandle<()>>,
+    session_check: Option<Arc<SessionCheck>>,
     supervisor: Supervisor,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
@@ -120,6 +121,7 @@ impl App {
         let (connection, lanes) = base.connection(&accounts, cursors);
         let services = base.services(&connection, &effects, advice);
         let limits = Arc::new(base.request_limits());
+        let session_check = base.session_check(&effects);
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
@@ -168,6 +170,7 @@ impl App {
             budget: Arc::clone(&base.budget),
             hub: Arc::clone(&base.hub),
             places,
+            session_check: session_check.clone(),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         if let Some(listener) = metrics_listener {
@@ -186,6 +189,7 @@ impl App {
             lanes,
             http_tasks,
             background,
+            session_check,
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
@@ -196,6 +200,14 @@ impl App {
     /// database. Returns why.
     pub async fn failed(&self) -> String {
         self.supervisor.failed().await
+    }
+
+    /// Has the sessions of all connections checked against the store at once, where several nodes use it: something that
+    /// closes connections may have been lost. Never waits.
+    pub fn check_sessions(&self) {
+        if let Some(check) = &self.session_check {
+            check.check_now();
+        }
     }
 
     /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.

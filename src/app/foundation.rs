@@ -42,11 +42,13 @@ use crate::{
         export::Exports,
         hellos::Hellos,
         jobs::Jobs,
+        kicks::Kicks,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
+        session_check::SessionCheck,
         watching::Watching,
     },
     store::{
@@ -170,6 +172,7 @@ impl Foundation {
             announcements: Arc::new(announcements),
             album,
             jobs: Arc::new(jobs),
+            kicks: Kicks::new(Arc::clone(&self.world.clock)),
             metrics: Arc::clone(&self.metrics),
         })
     }
@@ -360,6 +363,21 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(advice),
         }
+    }
+
+    /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
+    /// connections in this process.
+    pub(super) fn session_check(&self, effects: &Arc<Effects>) -> Option<Arc<SessionCheck>> {
+        self.store.recovery.as_ref()?;
+        let check = SessionCheck {
+            hub: Arc::clone(&self.hub),
+            sessions: Arc::clone(&self.store.sessions),
+            audit: Arc::clone(&self.store.audit),
+            effects: Arc::clone(effects),
+            metrics: Arc::clone(&self.metrics),
+            wanted: Notify::new(),
+        };
+        Some(Arc::new(check))
     }
 
     /// The connections that there is room for.

@@ -10,10 +10,12 @@ use protocol::{
     CloseCode, MemberId, PhotoName, ServerFrame, SessionId, model::MemberCard, rest::Audience, server::MemberPush,
 };
 
-use super::{album::Album, announcements::Announcements, events::Events, jobs::Jobs, views, watching::Watching};
+use super::{
+    album::Album, announcements::Announcements, events::Events, jobs::Jobs, kicks::Kicks, views, watching::Watching,
+};
 use crate::{
     auth::Stale,
-    hub::{Close, Hub},
+    hub::{Close, Connection, Hub},
     store::members::MemberRecord,
     telemetry::Metrics,
 };
@@ -119,6 +121,8 @@ pub struct Effects {
     pub album: Arc<Album>,
     /// What is to be done though the process ends.
     pub jobs: Arc<Jobs>,
+    /// Which orders to disconnect were heard of.
+    pub kicks: Kicks,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -127,10 +131,12 @@ impl Effects {
     /// Makes effects happen, in their order. Never waits.
     pub fn apply(&self, effects: impl IntoIterator<Item = Effect>) {
         for effect in effects {
-            self.metrics.effect(effect.name());
+            if !matches!(effect, Effect::Close { .. }) {
+                self.metrics.effect(effect.name());
+            }
             match effect {
                 Effect::Close { member, session, code } => {
-                    self.hub.close(member, session, Close::with(code));
+                    self.close(member, session, code);
                 }
                 Effect::EndSession(session) => self.stale.remember(session),
                 Effect::SetAudience { member, version, audience } => {
@@ -150,8 +156,17 @@ impl Effects {
 
     /// [`Effect::Close`]. Returns how many connections close.
     pub fn close(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
+        if code == CloseCode::Disconnected {
+            self.kicks.hear(member);
+        }
         self.metrics.effect(Effect::Close { member, session, code }.name());
         self.hub.close(member, session, Close::with(code))
+    }
+
+    /// [`Effect::Close`] for those connections of a member that are meant. Returns how many close.
+    pub fn close_if(&self, member: MemberId, is_meant: impl Fn(&Connection) -> bool, code: CloseCode) -> usize {
+        self.metrics.effect(Effect::Close { member, session: None, code }.name());
+        self.hub.close_if(member, is_meant, Close::with(code))
     }
 }
 
