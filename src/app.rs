@@ -73,8 +73,19 @@ pub struct App {
     background: Vec<JoinHandle<()>>,
     session_check: Option<Arc<SessionCheck>>,
     supervisor: Supervisor,
+    drain: Drain,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
+}
+
+/// How a server leaves the fleet.
+struct Drain {
+    /// Whether another node is there to which connections can go.
+    has_others: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Cancelled when it begins.
+    begun: CancellationToken,
+    /// How long it takes.
+    time: Duration,
 }
 
 impl App {
@@ -143,7 +154,7 @@ impl App {
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
-            shutdown: base.shutdown.clone(),
+            draining: base.draining.clone(),
         });
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
@@ -190,6 +201,7 @@ impl App {
             http_tasks,
             background,
             session_check,
+            drain: base.drain(),
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
@@ -220,13 +232,27 @@ impl App {
         self.connection.tasks.spawn(task.run_to_end());
     }
 
+    /// Sends the connections away to other nodes, one after the other over `DRAIN_TIME`. From now on no socket is opened and
+    /// `/readyz` says `draining`; requests are answered as before, so that whoever spreads them has time to notice. Returns at
+    /// once when no other node is there. To be followed by [`Self::stop`], at any time.
+    pub async fn drain(&self) {
+        let Drain { has_others, begun, time } = &self.drain;
+        if time.is_zero() || !has_others() {
+            return;
+        }
+        tracing::info!(seconds = time.as_secs_f64(), "draining");
+        begun.cancel();
+        self.connection.connections.drain(*time).await;
+    }
+
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,
     /// closes the store. Returns within the shutdown timeout; false if something had to be cut off.
     pub async fn stop(self) -> bool {
         let started = Instant::now();
         tracing::info!("shutting down");
+        self.drain.begun.cancel();
         self.shutdown.cancel();
-        self.connection.connections.drain();
+        self.connection.connections.send_away();
         self.http_tasks.close();
         self.connection.tasks.close();
         // A quarter of the time is for the store.

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StartError, start_error};
+use super::{Drain, StartError, start_error};
 use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
@@ -95,6 +95,9 @@ pub(super) struct Foundation {
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
     pub(super) budget: Arc<Budget>,
+    /// From then on the server takes no further connections.
+    pub(super) draining: CancellationToken,
+    /// From then on it stops.
     pub(super) shutdown: CancellationToken,
     pub(super) supervisor: Supervisor,
 }
@@ -105,7 +108,7 @@ impl Foundation {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-        let shutdown = CancellationToken::new();
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
         let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
         let url = settings.store.database().map_err(start_error)?;
@@ -113,7 +116,7 @@ impl Foundation {
         let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown, supervisor })
+        Ok(Self { settings, world, ids, metrics, store, hub, budget, draining, shutdown, supervisor })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -305,7 +308,7 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             tasks: TaskTracker::new(),
-            shutdown: self.shutdown.clone(),
+            draining: self.draining.clone(),
         };
         (Arc::new(context), lanes)
     }
@@ -363,6 +366,13 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(advice),
         }
+    }
+
+    /// How the server leaves the fleet. Where the store is its alone, there is no other node to which connections can go.
+    pub(super) fn drain(&self) -> Drain {
+        let several = self.store.recovery.is_some();
+        let has_others = Box::new(move || several);
+        Drain { has_others, begun: self.draining.clone(), time: self.settings.listen.drain_time }
     }
 
     /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
