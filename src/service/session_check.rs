@@ -14,7 +14,7 @@ use std::{
 use protocol::{CloseCode, ConnectionId, MemberId, SessionId, Timestamp, rest::AuditAction};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,8 @@ const EVERY: Duration = Duration::from_secs(25);
 const SPREAD: Duration = Duration::from_secs(5);
 /// When a check that failed is made again: the database is away, and what is over is to end when it is back.
 const SOON: Duration = Duration::from_millis(500);
-/// Sessions that are looked at in one read.
-const CHUNK: usize = 500;
+/// Sessions that are looked at in one read: few enough that it keeps nobody waiting who reads beside it.
+const CHUNK: usize = 100;
 /// Entries of the audit log that are read at once.
 const PAGE: usize = 500;
 /// Places of the audit log that are looked at again: one of them may have got its entry late.
@@ -138,11 +138,11 @@ impl SessionCheck {
         // Each once, however many connections it has.
         let sessions: Vec<(SessionId, MemberId)> =
             sessions.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
+        let started = Instant::now();
         let chunks = u32::try_from(sessions.len().div_ceil(CHUNK)).unwrap_or(u32::MAX);
         for (number, chunk) in sessions.chunks(CHUNK).enumerate() {
-            if number > 0 && !over.is_zero() {
-                sleep(over / chunks).await;
-            }
+            // At once if the reads took longer than that.
+            sleep_until(started + over * u32::try_from(number).unwrap_or(u32::MAX) / chunks).await;
             self.check_sessions(chunk).await?;
         }
         Ok(())
