@@ -9,7 +9,7 @@ mod relief;
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -34,7 +34,7 @@ use crate::{
     connection,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes},
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -72,9 +72,21 @@ pub struct App {
     lanes: Lanes,
     http_tasks: TaskTracker,
     background: Vec<JoinHandle<()>>,
+    session_check: Option<Arc<SessionCheck>>,
     supervisor: Supervisor,
+    drain: Drain,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
+}
+
+/// How a server leaves the fleet.
+struct Drain {
+    /// Whether another node is there to which connections can go.
+    has_others: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Cancelled when it begins.
+    begun: CancellationToken,
+    /// How long it takes.
+    time: Duration,
 }
 
 impl App {
@@ -111,17 +123,14 @@ impl App {
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
         let addr = listener.local_addr().map_err(start_error)?;
-        let metrics_listener = match base.settings.telemetry.metrics_addr.0 {
-            Some(metrics) => Some(bind("METRICS_ADDR", metrics, Some(addr)).await?),
-            None => None,
-        };
+        let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let metrics_listener = metrics_listener.map(TcpListener::into_std).transpose().map_err(start_error)?;
 
         let (connection, lanes) = base.connection(&accounts, cursors);
         let services = base.services(&connection, &effects, advice);
-        let fleet = base.fleet(&connection, &accounts);
         let limits = Arc::new(base.request_limits());
+        let session_check = base.session_check(&effects);
+        let fleet = base.fleet(&connection, &effects, session_check.clone());
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
@@ -144,7 +153,7 @@ impl App {
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
-            shutdown: base.shutdown.clone(),
+            draining: base.draining.clone(),
         });
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
@@ -171,6 +180,7 @@ impl App {
             budget: Arc::clone(&base.budget),
             hub: Arc::clone(&base.hub),
             places,
+            session_check: session_check.clone(),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
@@ -186,11 +196,13 @@ impl App {
             generated_secret,
             accounts,
             connection,
+            drain: base.drain(fleet.as_ref().map(Joined::node)),
             fleet,
             backend: Arc::clone(&base.store.backend),
             lanes,
             http_tasks,
             background,
+            session_check,
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
@@ -203,6 +215,14 @@ impl App {
         self.supervisor.failed().await
     }
 
+    /// Has the sessions of all connections checked against the store at once, where several nodes use it: something that
+    /// closes connections may have been lost. Never waits.
+    pub fn check_sessions(&self) {
+        if let Some(check) = &self.session_check {
+            check.check_now();
+        }
+    }
+
     /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.
     /// For tests and measurements inside of one process; it counts towards no limit of connections.
     pub async fn serve<S>(&self, stream: S, peer: IpAddr)
@@ -213,13 +233,27 @@ impl App {
         self.connection.tasks.spawn(task.run_to_end());
     }
 
+    /// Sends the connections away to other nodes, one after the other over `DRAIN_TIME`. From now on no socket is opened and
+    /// `/readyz` says `draining`; requests are answered as before, so that whoever spreads them has time to notice. Returns at
+    /// once when no other node is there. To be followed by [`Self::stop`], at any time.
+    pub async fn drain(&self) {
+        let Drain { has_others, begun, time } = &self.drain;
+        if time.is_zero() || !has_others() {
+            return;
+        }
+        tracing::info!(seconds = time.as_secs_f64(), "draining");
+        begun.cancel();
+        self.connection.connections.drain(*time).await;
+    }
+
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,
     /// closes the store. Returns within the shutdown timeout; false if something had to be cut off.
     pub async fn stop(self) -> bool {
         let started = Instant::now();
         tracing::info!("shutting down");
+        self.drain.begun.cancel();
         self.shutdown.cancel();
-        self.connection.connections.drain();
+        self.connection.connections.send_away();
         self.http_tasks.close();
         self.connection.tasks.close();
         // A quarter of the time is for the store.
@@ -247,6 +281,13 @@ impl App {
         tracing::info!(complete, seconds = started.elapsed().as_secs_f64(), "stopped");
         complete
     }
+}
+
+/// Listens where metrics are served, if they are; `api`: where the API listens.
+async fn bind_metrics(metrics: Option<SocketAddr>, api: SocketAddr) -> Result<Option<StdListener>, StartError> {
+    let Some(metrics) = metrics else { return Ok(None) };
+    let listener = bind("METRICS_ADDR", metrics, Some(api)).await?;
+    listener.into_std().map(Some).map_err(start_error)
 }
 
 /// Listens on an address. `api`: where the API listens already.

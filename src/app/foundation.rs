@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StartError, start_error};
+use super::{Drain, StartError, start_error};
 use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
@@ -44,11 +44,13 @@ use crate::{
         fleet::{self, Fleet, OpenBus, Told},
         hellos::Hellos,
         jobs::Jobs,
+        kicks::Kicks,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
+        session_check::SessionCheck,
         watching::Watching,
     },
     store::{
@@ -100,6 +102,9 @@ pub(super) struct Foundation {
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) budget: Arc<Budget>,
+    /// From then on the server takes no further connections.
+    pub(super) draining: CancellationToken,
+    /// From then on it stops.
     pub(super) shutdown: CancellationToken,
     pub(super) supervisor: Supervisor,
 }
@@ -110,7 +115,7 @@ impl Foundation {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-        let shutdown = CancellationToken::new();
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
         let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
         let url = settings.store.database().map_err(start_error)?;
@@ -120,7 +125,21 @@ impl Foundation {
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
         let (uplink, told) = (Uplink::default(), Arc::default());
-        Ok(Self { settings, world, ids, metrics, store, hub, uplink, floor, told, budget, shutdown, supervisor })
+        Ok(Self {
+            settings,
+            world,
+            ids,
+            metrics,
+            store,
+            hub,
+            uplink,
+            floor,
+            told,
+            budget,
+            draining,
+            shutdown,
+            supervisor,
+        })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -179,6 +198,8 @@ impl Foundation {
             announcements: Arc::new(announcements),
             album,
             jobs: Arc::new(jobs),
+            kicks: Kicks::new(Arc::clone(&self.world.clock)),
+            uplink: self.uplink.clone(),
             metrics: Arc::clone(&self.metrics),
         })
     }
@@ -314,13 +335,18 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             tasks: TaskTracker::new(),
-            shutdown: self.shutdown.clone(),
+            draining: self.draining.clone(),
         };
         (Arc::new(context), lanes)
     }
 
     /// This node among others, if its store is one that nodes share.
-    pub(super) fn fleet(&self, connection: &connection::Context, accounts: &Accounts) -> Option<Arc<Fleet>> {
+    pub(super) fn fleet(
+        &self,
+        connection: &connection::Context,
+        effects: &Arc<Effects>,
+        session_check: Option<Arc<SessionCheck>>,
+    ) -> Option<Arc<Fleet>> {
         let store = self.store.fleet.clone()?;
         Some(Fleet::new(fleet::Parts {
             store,
@@ -332,7 +358,8 @@ impl Foundation {
             hub: Arc::clone(&self.hub),
             messaging: Arc::clone(&connection.messaging),
             watching: Arc::clone(&connection.watching),
-            stale: Arc::clone(&accounts.stale),
+            effects: Arc::clone(effects),
+            session_check,
             max_per_member: self.settings.connections.max_connections_per_member,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -393,6 +420,27 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(advice),
         }
+    }
+
+    /// How the server leaves the fleet. Where the store is its alone, there is no other node to which connections can go.
+    pub(super) fn drain(&self, fleet: Option<Arc<Fleet>>) -> Drain {
+        let has_others = Box::new(move || fleet.as_ref().is_some_and(|fleet| fleet.has_others()));
+        Drain { has_others, begun: self.draining.clone(), time: self.settings.listen.drain_time }
+    }
+
+    /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
+    /// connections in this process.
+    pub(super) fn session_check(&self, effects: &Arc<Effects>) -> Option<Arc<SessionCheck>> {
+        self.store.recovery.as_ref()?;
+        let check = SessionCheck {
+            hub: Arc::clone(&self.hub),
+            sessions: Arc::clone(&self.store.sessions),
+            audit: Arc::clone(&self.store.audit),
+            effects: Arc::clone(effects),
+            metrics: Arc::clone(&self.metrics),
+            wanted: Notify::new(),
+        };
+        Some(Arc::new(check))
     }
 
     /// The connections that there is room for.

@@ -42,17 +42,12 @@ pub enum Note {
         /// They.
         members: Vec<MemberId>,
     },
-    /// Connections of the member of the channel close: those of one session, or all.
+    /// Connections of the member of the channel close: those of one session, which is over, or all.
     Close {
         /// The session.
         session: Option<SessionId>,
         /// The close code.
         code: u16,
-    },
-    /// A session is over.
-    SessionEnded {
-        /// The session.
-        session: SessionId,
     },
     /// A device of the member of the channel has connected: an older connection of the same device closes.
     DeviceConnected {
@@ -125,7 +120,6 @@ impl Event {
             Self::Note(note) => match **note {
                 Note::Met { .. } => "met",
                 Note::Close { .. } => "close",
-                Note::SessionEnded { .. } => "session_ended",
                 Note::DeviceConnected { .. } => "device_connected",
                 Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",

@@ -143,7 +143,11 @@ pub struct Listen {
     /// How long a REST request may take.
     #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
     pub request_timeout: Duration,
-    /// How long a shutdown may take before it is forced.
+    /// Over how long SIGTERM sends the connections away, one after the other, when another node is there to take them; 0s: all
+    /// at once.
+    #[arg(long, env = "DRAIN_TIME", value_parser = duration, default_value = "10s", global = true)]
+    pub drain_time: Duration,
+    /// How long a shutdown may take before it is forced, after the drain.
     #[arg(long, env = "SHUTDOWN_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
     pub shutdown_timeout: Duration,
 }
@@ -415,6 +419,7 @@ impl Settings {
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
+        check(self.listen.drain_time <= 60 * minute, "DRAIN_TIME", "at most 1h")?;
         check(connections.presence_interval <= minute, "PRESENCE_INTERVAL", "at most 1m")?;
         check(connections.profile_interval <= 60 * minute, "PROFILE_INTERVAL", "at most 1h")?;
         check(connections.presence_grace <= 60 * minute, "PRESENCE_GRACE", "at most 1h")

@@ -118,8 +118,8 @@ pub struct Context {
     pub quiet: Arc<Quiet>,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// Cancelled when the server is going to stop.
-    pub shutdown: CancellationToken,
+    /// Cancelled when the server is going to stop: it takes no further sockets, and answers requests until the drain is over.
+    pub draining: CancellationToken,
 }
 
 /// Bodies from this size on are compressed, in bytes.

@@ -138,14 +138,19 @@ impl Hub {
 
     /// Closes the connections of a member that belong to a session, or all of them. Returns how many.
     pub fn close(&self, member: MemberId, session: Option<SessionId>, close: Close) -> usize {
+        self.close_if(member, |known| session.is_none_or(|session| session == known.session), close)
+    }
+
+    /// Closes the connections of a member that are meant. Returns how many.
+    pub fn close_if(&self, member: MemberId, is_meant: impl Fn(&Connection) -> bool, close: Close) -> usize {
         // Before anybody is looked for: see `orders_to_close`.
         self.orders.fetch_add(1, Ordering::Relaxed);
         let connections = self.connections_of(member);
-        let concerned = connections.iter().filter(|known| session.is_none_or(|session| session == known.session));
+        let concerned = connections.iter().filter(|known| is_meant(known));
         concerned.map(|connection| connection.outbox.close(close)).count()
     }
 
-    /// How often [`Self::close`] was called. Whoever checks that a member may connect, and then registers the connection, was
+    /// How often [`Self::close_if`] was called. Whoever checks that a member may connect, and then registers the connection, was
     /// overtaken by an order that found nothing to close if the number is another one afterwards: the lock that both take
     /// for the member puts one before the other, so the order has either found the connection or is counted here.
     #[must_use]
@@ -189,6 +194,16 @@ impl Hub {
                 connection.outbox.close(close(connection));
             }
         }
+    }
+
+    /// Something of every signed-in connection. `of` is called while a part of the hub is locked: it has to be short.
+    #[must_use]
+    pub fn signed_in<T>(&self, of: impl Fn(&Connection) -> T) -> Vec<T> {
+        let mut found = Vec::with_capacity(self.members.len());
+        for connections in &self.members {
+            found.extend(connections.iter().map(|connection| of(connection)));
+        }
+        found
     }
 
     /// The outboxes that bytes are charged for, with how many; those of replaced connections too, until they end.

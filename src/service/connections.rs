@@ -2,15 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, ErrorCode, Timestamp, client::Hello};
+use protocol::{ErrorCode, Timestamp, client::Hello};
 
-use super::{accounts::Accounts, watching::Watching};
+use super::{accounts::Accounts, leaving, watching::Watching};
 use crate::{
     auth::access::Verified,
     clock::Clock,
     cluster::{Channel, Subscriptions, Uplink, event::Note},
     failure::Failure,
-    hub::{Close, Connection, Hub, Outbox},
+    hub::{Connection, Hub, Outbox},
     ids::Ids,
 };
 
@@ -106,12 +106,13 @@ impl Connections {
         Ok(authorized.expires_at)
     }
 
-    /// Tells every connection that the server is going away, each with its own time to come back, spread over so long
-    /// that they do not all come at once.
-    pub fn drain(&self) {
-        // 500 connections a second come back at most, and nobody waits longer than half a minute.
-        let members = u64::try_from(self.hub.members()).unwrap_or(u64::MAX);
-        let spread = (members * 2).clamp(1_000, 30_000);
-        self.hub.close_all(|_| Close { code: CloseCode::GoingAway, retry_after_ms: Some(self.ids.below(spread)) });
+    /// Sends every connection away, one after the other over so long: there are other nodes to go to.
+    pub async fn drain(&self, over: Duration) {
+        leaving::one_after_the_other(&self.hub, &self.ids, over).await;
+    }
+
+    /// Sends every connection away that is left, all at once.
+    pub fn send_away(&self) {
+        leaving::all_at_once(&self.hub, &self.ids);
     }
 }

@@ -137,6 +137,12 @@ metrics! {
     ClockSteps = "clock_steps", Counter, ["direction"];
     /// What followed from changes (closing connections, telling others), by effect.
     Effects = "effects", Counter, ["effect"];
+    /// Connections that the check of sessions closed because the bus did not tell of it, by reason: `revoked`, `deactivated` or `disconnected` (MongoDB).
+    SessionCheckClosed = "session_check_closed", Counter, ["reason"];
+    /// Checks of sessions that failed and are made again soon (MongoDB).
+    SessionCheckFailures = "session_check_failures", Counter, [];
+    /// Seconds that a check of the sessions of all connections took; up to 5 of them are pauses (MongoDB).
+    SessionCheckSeconds = "session_check_seconds", Histogram, [];
     /// Jobs that were tried, by kind and outcome: `done` or `failed`, which is tried again.
     Jobs = "jobs", Counter, ["job", "outcome"];
     /// Jobs that wait to be done or tried again, 100,000 at most.
@@ -194,6 +200,11 @@ struct DirectionLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EffectLabels {
     effect: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -308,6 +319,11 @@ pub struct Metrics {
     pub swept_conversations: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
     effects: Family<EffectLabels, Counter>,
+    session_check_closed: Family<ReasonLabels, Counter>,
+    /// [`Metric::SessionCheckFailures`]
+    pub session_check_failures: Counter,
+    /// [`Metric::SessionCheckSeconds`]
+    pub session_check_seconds: Histogram,
     jobs: Family<JobLabels, Counter>,
     /// [`Metric::JobsWaiting`]
     pub jobs_waiting: Gauge,
@@ -397,6 +413,9 @@ impl Metrics {
             swept_conversations: register(r, Metric::SweptConversations, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
             effects: register(r, Metric::Effects, Family::default()),
+            session_check_closed: register(r, Metric::SessionCheckClosed, Family::default()),
+            session_check_failures: register(r, Metric::SessionCheckFailures, Counter::default()),
+            session_check_seconds: register(r, Metric::SessionCheckSeconds, seconds()),
             jobs: register(r, Metric::Jobs, Family::default()),
             jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
             task_failures: register(r, Metric::TaskFailures, Family::default()),
@@ -470,6 +489,12 @@ impl Metrics {
         self.effects.get_or_create(&EffectLabels { effect }).inc();
     }
 
+    /// Counts connections that the check of sessions closed.
+    pub fn session_check_closed(&self, reason: &'static str, connections: usize) {
+        let connections = u64::try_from(connections).unwrap_or(u64::MAX);
+        self.session_check_closed.get_or_create(&ReasonLabels { reason }).inc_by(connections);
+    }
+
     /// Counts a job that was tried.
     pub fn job(&self, job: &'static str, outcome: &'static str) {
         self.jobs.get_or_create(&JobLabels { job, outcome }).inc();
@@ -534,6 +559,7 @@ mod tests {
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");
         metrics.effect("close");
+        metrics.session_check_closed("revoked", 1);
         metrics.job("delete_photo", "done");
         metrics.task_failure("lane");
         metrics.store_error("timeout");

@@ -156,6 +156,11 @@ impl Server {
         assert_eq!(response.status(), 200);
     }
 
+    /// Has the sessions of its connections checked at once.
+    pub fn check_sessions(&self) {
+        self.app.check_sessions();
+    }
+
     /// The hash of a member's password.
     pub async fn password_hash(&self, email: &str) -> String {
         self.app.accounts.members.by_email(Caller::System, email).await.unwrap().unwrap().password_hash

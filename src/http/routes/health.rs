@@ -50,7 +50,7 @@ async fn healthy() -> Json<Health> {
     )
 )]
 async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
-    if state.shutdown.is_cancelled() {
+    if state.draining.is_cancelled() {
         return Err(ErrorCode::Draining.into());
     }
     let down = state.supervisor.down();

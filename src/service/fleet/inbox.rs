@@ -46,9 +46,11 @@ impl Fleet {
         match note {
             Note::Close { session, code } => {
                 let Some(code) = CloseCode::from_number(*code) else { return };
-                self.parts.hub.close(member, *session, Close::with(code));
+                if let Some(session) = session {
+                    self.parts.effects.stale.remember(*session);
+                }
+                self.parts.effects.close_here(member, *session, code);
             }
-            Note::SessionEnded { session } => self.parts.stale.remember(*session),
             Note::DeviceConnected { device, connection } => {
                 self.device_connected(from, member, device, *connection);
             }

@@ -26,9 +26,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
-use super::{messaging::Messaging, watching::Watching};
+use super::{effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching};
 use crate::{
-    auth::Stale,
     clock::Clock,
     cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Uplink},
     hub::Hub,
@@ -69,8 +68,10 @@ pub struct Parts {
     pub messaging: Arc<Messaging>,
     /// Presence.
     pub watching: Arc<Watching>,
-    /// Sessions that are over.
-    pub stale: Arc<Stale>,
+    /// Closes connections.
+    pub effects: Arc<Effects>,
+    /// Looks for sessions that ended without this node being told.
+    pub session_check: Option<Arc<SessionCheck>>,
     /// The most connections of one member.
     pub max_per_member: usize,
     /// The wall clock.
@@ -87,8 +88,6 @@ pub struct Fleet {
     roster: Mutex<Roster>,
     /// Something is in doubt.
     doubted: Notify,
-    /// A doubt has ended.
-    pub settled: Notify,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -99,7 +98,7 @@ impl Fleet {
     pub fn new(parts: Parts) -> Arc<Self> {
         let links = parts.bus.as_ref().map_or(0, |bus| bus.links());
         let roster = Mutex::new(Roster::new(links));
-        Arc::new(Self { parts, roster, doubted: Notify::new(), settled: Notify::new(), stop: CancellationToken::new() })
+        Arc::new(Self { parts, roster, doubted: Notify::new(), stop: CancellationToken::new() })
     }
 
     /// Why something that others did may be missing here; empty while nothing may.
@@ -196,7 +195,9 @@ impl Fleet {
             }
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
-                self.settled.notify_one();
+                if let Some(check) = &self.parts.session_check {
+                    check.check_now();
+                }
             }
             _ => {}
         }
