@@ -146,7 +146,7 @@ async fn a_server_that_goes_away_tells_strangers_and_members_alike() {
     let bench = Bench::new();
     let ana = bench.member("ana").await;
     let (stranger, member) = (bench.open().await, bench.connect(&ana, "phone").await);
-    bench.base.shutdown.cancel();
+    bench.base.draining.cancel();
     bench.context.connections.send_away();
     assert_eq!(stranger.until_the_end().await.1, 1001);
     assert_eq!(member.until_the_end().await.1, 1001);
