@@ -46,9 +46,6 @@ impl Fleet {
         match note {
             Note::Close { session, code } => {
                 let Some(code) = CloseCode::from_number(*code) else { return };
-                if let Some(session) = session {
-                    self.parts.effects.stale.remember(*session);
-                }
                 self.parts.effects.close_here(member, *session, code);
             }
             Note::DeviceConnected { device, connection } => {
