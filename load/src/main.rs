@@ -139,7 +139,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<bool, String> {
     match command {
-        Command::Chat(options) => execute(&options).await,
+        Command::Chat(options) => execute(&options.over_the_first()).await,
         Command::Idle(options) => execute(&options).await,
         Command::SlowReaders(options) => execute(&options).await,
         Command::History(options) => execute(&options).await,

@@ -52,6 +52,12 @@ named! {
         Pushed = "messages pushed to their receiver",
         /// Entries that came by sync or history instead.
         CaughtUp = "entries caught up by sync or history",
+        /// Syncs that came unasked.
+        Unasked = "syncs that came unasked",
+        /// Entries that came by a sync that nobody asked for.
+        Swept = "entries swept by a sync unasked",
+        /// Pushes after one with a larger `seq`, which a fleet may bring.
+        Late = "pushes after one with a larger seq",
         /// Receipts that reached the sender.
         Receipts = "receipts pushed to the sender",
         /// Messages that were sent again after their connection was gone.
@@ -92,6 +98,10 @@ named! {
         Acknowledgement = "acknowledgement",
         /// From the moment at which a message was to be sent until it is pushed to the receiver.
         Delivery = "delivery",
+        /// The same, of those whose sender and receiver are at one node.
+        Here = "delivery within one node",
+        /// The same, of those whose sender and receiver are at different nodes.
+        Across = "delivery across nodes",
         /// From the moment at which a message was to be sent until the client sent it: the client's own delay.
         Lag = "client lag",
         /// From opening a connection until the end of its sync.
@@ -108,6 +118,8 @@ named! {
         Page = "history page",
         /// A search.
         Search = "search",
+        /// From the logout over one node to the end of a socket at another.
+        Revoked = "logout to closed socket",
         /// A heartbeat and its answer.
         Beat = "heartbeat",
     }

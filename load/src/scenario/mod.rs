@@ -18,11 +18,13 @@ pub(crate) mod idle;
 pub(crate) mod instructions;
 mod listening;
 pub(crate) mod login_storm;
+pub(crate) mod nodes;
 pub(crate) mod peers;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
 mod talk;
 mod talker;
+mod wandering;
 
 use std::{path::PathBuf, time::Duration};
 
