@@ -303,6 +303,12 @@ impl Recorder {
         self.merged(stage, timing).map(|histogram| histogram.value_at_quantile(quantile))
     }
 
+    /// The p99 of something in the stage of this name.
+    pub(crate) fn p99_of(&self, stage: &str, timing: Timing) -> Option<Duration> {
+        let stage = lock(&self.stages).iter().rposition(|known| known.name == stage)?;
+        self.merged(stage, timing).map(|histogram| Duration::from_micros(histogram.value_at_quantile(0.99)))
+    }
+
     fn merged(&self, stage: usize, timing: Timing) -> Option<Histogram<u64>> {
         let mut merged: Option<Histogram<u64>> = None;
         for shard in &self.shards {

@@ -54,7 +54,7 @@ pub(crate) struct Where {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -209,11 +209,12 @@ impl Trial {
     /// Notes what comparing all views with the log has found.
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     pub(crate) fn judge(&self, verdict: Verdict) {
-        let Verdict { lost, doubled, holes, missing } = verdict;
+        let Verdict { lost, doubled, holes, missing, passed } = verdict;
         self.figure("entries of a view that the log has not", lost as f64, "");
         self.figure("messages that are in the log twice", doubled as f64, "");
         self.figure("holes in the log", holes as f64, "");
         self.figure("entries of the log that are missing in a view", missing as f64, "");
+        self.figure("entries that a cursor passed over", passed as f64, "");
     }
 
     /// Notes a figure that is not a latency.
@@ -317,7 +318,7 @@ async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -
     settings.extend(needs.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     settings.extend(place.settings.iter().cloned());
     let (binary, defaults) = (place.binary.clone(), needs.defaults);
-    let server = Server::prepare(Launch { binary, arguments: Vec::new(), settings, defaults })?;
+    let server = Server::prepare(Launch { binary, arguments: Vec::new(), settings, defaults, logs: false })?;
     let path = match place.store.as_deref() {
         None => Some(server.database()),
         Some(url) => url.strip_prefix("sqlite:").map(PathBuf::from),
@@ -358,7 +359,7 @@ fn relay(fsync: bool) -> Result<Launch, String> {
     if fsync {
         arguments.extend(["--fsync".to_owned(), "relay.log".to_owned()]);
     }
-    Ok(Launch { binary, arguments, settings: Vec::new(), defaults: false })
+    Ok(Launch { binary, arguments, settings: Vec::new(), defaults: false, logs: false })
 }
 
 /// Starts what passes frames on. Its clients need no accounts, only names.

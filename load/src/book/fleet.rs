@@ -31,6 +31,8 @@ pub(crate) struct Verdict {
     pub(crate) holes: u64,
     /// Entries of the log that are not in the view.
     pub(crate) missing: u64,
+    /// Entries that a cursor passed over before the client had them.
+    pub(crate) passed: u64,
 }
 
 impl Verdict {

@@ -15,7 +15,7 @@ use super::{
     talker::{Talker, Waiting},
 };
 use crate::{
-    book::Told,
+    book::{Told, Verdict},
     link::{Link, decode},
     recorder::{Count, Timing},
     scan::{Hot, Sent, scan, scan_sent},
@@ -67,6 +67,7 @@ impl Talker {
                 let Some(place) = self.place(history.conversation, None) else { return };
                 for Entry::Message(message) in &history.entries {
                     if self.books.get(place).is_some_and(|kept| kept.book.was_owed(message)) {
+                        self.talk.nodes.judged(Verdict { passed: 1, ..Verdict::default() });
                         self.broken(format!("the cursor passed over seq {} of {}", message.seq, message.conversation));
                     }
                     let news = self.books.get_mut(place).map(|kept| kept.book.learn(message.into())).transpose();

@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::book::Verdict;
 
-/// A delivery across nodes that takes longer is a slow one.
-const SLOW: Duration = Duration::from_millis(50);
+/// A delivery across nodes that takes longer is a slow one, unless something else is said. In milliseconds.
+const SLOW: u64 = 50;
 /// Deliveries across nodes are counted by tenths of a second.
 const BUCKET: Duration = Duration::from_millis(100);
 /// So many tenths in a row have to be good.
@@ -53,8 +53,8 @@ pub(crate) struct Nodes {
     /// Since then, by when they arrived.
     started: Instant,
     buckets: Mutex<Vec<Bucket>>,
-    /// Clients that have a connection.
-    connected: AtomicUsize,
+    /// What a slow delivery is, in milliseconds.
+    slow: AtomicU64,
     /// What all comparisons of views with the log have found.
     verdict: Mutex<Verdict>,
 }
@@ -68,7 +68,7 @@ impl Nodes {
             placement,
             started: Instant::now(),
             buckets: Mutex::default(),
-            connected: AtomicUsize::new(0),
+            slow: AtomicU64::new(SLOW),
             verdict: Mutex::default(),
         }
     }
@@ -114,19 +114,9 @@ impl Nodes {
         self.nodes.iter().map(|node| node.accepted.load(Ordering::Relaxed)).collect()
     }
 
-    /// A client has a connection now.
-    pub(crate) fn joined(&self) {
-        self.connected.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A client has none any more.
-    pub(crate) fn left(&self) {
-        self.connected.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Clients that have a connection.
-    pub(crate) fn connected(&self) -> usize {
-        self.connected.load(Ordering::Relaxed)
+    /// From now on a delivery across nodes is slow when it takes longer than this.
+    pub(crate) fn call_slow(&self, beyond: Duration) {
+        self.slow.store(u64::try_from(beyond.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A message arrived from another node.
@@ -137,7 +127,11 @@ impl Nodes {
             buckets.resize(place + 1, Bucket::default());
         }
         if let Some(bucket) = buckets.get_mut(place) {
-            if took > SLOW { bucket.slow += 1 } else { bucket.fast += 1 }
+            if took.as_millis() > u128::from(self.slow.load(Ordering::Relaxed)) {
+                bucket.slow += 1
+            } else {
+                bucket.fast += 1
+            }
         }
     }
 
@@ -165,6 +159,7 @@ impl Nodes {
         all.doubled += verdict.doubled;
         all.holes += verdict.holes;
         all.missing += verdict.missing;
+        all.passed += verdict.passed;
     }
 
     /// What all comparisons have found.

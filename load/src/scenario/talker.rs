@@ -145,7 +145,6 @@ impl Talker {
                 Leave::Ended(_) => self.tally.count(Count::Lost),
             }
             drop(link);
-            self.talk.nodes.left();
             self.move_on().await;
             link = self.connect().await?;
             match link.states().await {
@@ -195,7 +194,6 @@ impl Talker {
             self.before_hello();
             let problem = match self.opening().open(&self.part.account.token, self.cursor.clone()).await {
                 Ok(link) => {
-                    self.talk.nodes.joined();
                     self.tally.count(Count::Connected);
                     self.tally.time(Timing::Sync, opening.elapsed());
                     if let Some((cut, _)) = self.talk.cut.get().filter(|_| !self.recovered) {
