@@ -25,6 +25,7 @@ use proxy::Proxy;
 
 /// What a fleet is made of.
 #[derive(Args, Clone)]
+#[group(skip)]
 #[command(next_help_heading = "Fleet")]
 pub(crate) struct Options {
     /// How many nodes.

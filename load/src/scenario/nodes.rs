@@ -128,9 +128,9 @@ impl Nodes {
         }
         if let Some(bucket) = buckets.get_mut(place) {
             if took.as_millis() > u128::from(self.slow.load(Ordering::Relaxed)) {
-                bucket.slow += 1
+                bucket.slow += 1;
             } else {
-                bucket.fast += 1
+                bucket.fast += 1;
             }
         }
     }

@@ -83,8 +83,11 @@ fn report(rounds: u32, costs: &BTreeMap<String, f64>, trial: &Trial) {
     }
 }
 
+/// A percentile.
+type Percentile = fn(&Distribution) -> u64;
+
 /// What is compared.
-const PERCENTILES: [(&str, fn(&Distribution) -> u64); 3] =
+const PERCENTILES: [(&str, Percentile); 3] =
     [("p50", |timing| timing.p50), ("p99", |timing| timing.p99), ("p99.9", |timing| timing.p999)];
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ const STARTS: usize = 10;
 
 /// How often what fails. The order is random, by the seed.
 #[derive(Args, Clone)]
+#[group(skip)]
 #[command(next_help_heading = "Faults")]
 pub(super) struct Options {
     /// A node is killed with SIGKILL, and started again.
