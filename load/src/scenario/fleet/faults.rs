@@ -15,8 +15,6 @@ use crate::{
     trial::Trial,
 };
 
-/// How long it may take until everything is fast again.
-const WHOLE: Duration = Duration::from_secs(90);
 /// What is killed is gone for up to so long.
 const GONE: Duration = Duration::from_secs(3);
 /// How long a node may take to end by itself.
@@ -65,6 +63,9 @@ pub(super) struct Options {
     /// calm before, if that is more.
     #[arg(long, default_value_t = 50)]
     fast: u64,
+    /// Seconds after a fault within which they have to be.
+    #[arg(long, default_value_t = 90.0)]
+    recovery: f64,
 }
 
 /// Something that fails.
@@ -132,10 +133,10 @@ pub(super) async fn run(
         eprintln!("fault {} of {count}: {} …", number + 1, fault.name());
         // From then on everything could be as before.
         let lifted = inject(options, fault, fleet, &mut random, trial).await?;
-        let whole = whole(nodes, lifted).await;
+        let whole = whole(nodes, lifted, Duration::from_secs_f64(options.recovery)).await;
         match whole {
             Some(whole) => spans.0.push((fault, whole)),
-            None => trial.recorder.broken(format!("not fast again {} s after: {}", WHOLE.as_secs(), fault.name())),
+            None => trial.recorder.broken(format!("not fast again {} s after: {}", options.recovery, fault.name())),
         }
         let whole = whole.map_or_else(|| "never".to_owned(), |whole| format!("after {:.1} s", whole.as_secs_f64()));
         let line = trial.line("faults", trial.started.elapsed(), Duration::ZERO);
@@ -173,8 +174,8 @@ impl Spans {
 }
 
 /// How long after a moment deliveries across nodes were fast again.
-async fn whole(nodes: &Nodes, lifted: Instant) -> Option<Duration> {
-    while lifted.elapsed() < WHOLE {
+async fn whole(nodes: &Nodes, lifted: Instant, limit: Duration) -> Option<Duration> {
+    while lifted.elapsed() < limit {
         if let Some(whole) = nodes.whole_after(lifted) {
             return Some(whole);
         }
@@ -293,6 +294,7 @@ mod tests {
             deploys: 1,
             spacing: 0.0,
             fast: 50,
+            recovery: 90.0,
         };
         let schedule = options.schedule(7);
         assert_eq!((schedule.len(), options.schedule(7) == schedule), (11, true));
