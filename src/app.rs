@@ -9,7 +9,7 @@ mod relief;
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -27,15 +27,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use foundation::World;
 pub use maintenance::{copy, create_admin, migrate, promote};
 
-use self::foundation::Foundation;
+use self::{background::Joined, foundation::Foundation};
 use crate::{
     admission::LEAVING_MAX,
     config::Settings,
     connection,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes},
-    store::Backend,
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck},
+    store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
 };
@@ -67,13 +67,26 @@ pub struct App {
     /// Accounts.
     pub accounts: Arc<Accounts>,
     connection: Arc<connection::Context>,
+    fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
     lanes: Lanes,
     http_tasks: TaskTracker,
     background: Vec<JoinHandle<()>>,
+    session_check: Option<Arc<SessionCheck>>,
     supervisor: Supervisor,
+    drain: Drain,
     shutdown: CancellationToken,
     shutdown_timeout: Duration,
+}
+
+/// How a server leaves the fleet.
+struct Drain {
+    /// Whether another node is there to which connections can go.
+    has_others: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Cancelled when it begins.
+    begun: CancellationToken,
+    /// How long it takes.
+    time: Duration,
 }
 
 impl App {
@@ -83,7 +96,7 @@ impl App {
     /// When a setting does not fit, the store cannot be opened, or an address is taken; the message says which.
     pub async fn start(settings: Settings, world: World) -> Result<Self, StartError> {
         let max_connections = max_connections(settings.connections.max_connections)?;
-        let base = Foundation::lay(settings, world, true)?;
+        let base = Foundation::lay(settings, world, Nodes::Serving)?;
         let (backend, shutdown) = (Arc::clone(&base.store.backend), base.shutdown.clone());
         let started = Self::start_on(base, max_connections).await;
         if started.is_err() {
@@ -110,16 +123,14 @@ impl App {
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
         let addr = listener.local_addr().map_err(start_error)?;
-        let metrics_listener = match base.settings.telemetry.metrics_addr.0 {
-            Some(metrics) => Some(bind("METRICS_ADDR", metrics, Some(addr)).await?),
-            None => None,
-        };
+        let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let metrics_listener = metrics_listener.map(TcpListener::into_std).transpose().map_err(start_error)?;
 
         let (connection, lanes) = base.connection(&accounts, cursors);
         let services = base.services(&connection, &effects, advice);
         let limits = Arc::new(base.request_limits());
+        let session_check = base.session_check(&effects);
+        let fleet = base.fleet(&connection, &effects, session_check.clone());
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
@@ -132,6 +143,7 @@ impl App {
             administration: services.administration,
             connection: Arc::clone(&connection),
             readiness: Arc::new(Readiness::new(Arc::clone(&base.store.backend))),
+            fleet: fleet.clone(),
             supervisor: base.supervisor.clone(),
             metrics: Arc::clone(&base.metrics),
             limits: Arc::clone(&limits),
@@ -141,7 +153,7 @@ impl App {
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
-            shutdown: base.shutdown.clone(),
+            draining: base.draining.clone(),
         });
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
@@ -168,8 +180,10 @@ impl App {
             budget: Arc::clone(&base.budget),
             hub: Arc::clone(&base.hub),
             places,
+            session_check: session_check.clone(),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
+        let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
             background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
@@ -182,10 +196,13 @@ impl App {
             generated_secret,
             accounts,
             connection,
+            drain: base.drain(fleet.as_ref().map(Joined::node)),
+            fleet,
             backend: Arc::clone(&base.store.backend),
             lanes,
             http_tasks,
             background,
+            session_check,
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,
             shutdown: base.shutdown,
@@ -198,6 +215,14 @@ impl App {
         self.supervisor.failed().await
     }
 
+    /// Has the sessions of all connections checked against the store at once, where several nodes use it: something that
+    /// closes connections may have been lost. Never waits.
+    pub fn check_sessions(&self) {
+        if let Some(check) = &self.session_check {
+            check.check_now();
+        }
+    }
+
     /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.
     /// For tests and measurements inside of one process; it counts towards no limit of connections.
     pub async fn serve<S>(&self, stream: S, peer: IpAddr)
@@ -208,13 +233,27 @@ impl App {
         self.connection.tasks.spawn(task.run_to_end());
     }
 
+    /// Sends the connections away to other nodes, one after the other over `DRAIN_TIME`. From now on no socket is opened and
+    /// `/readyz` says `draining`; requests are answered as before, so that whoever spreads them has time to notice. Returns at
+    /// once when no other node is there. To be followed by [`Self::stop`], at any time.
+    pub async fn drain(&self) {
+        let Drain { has_others, begun, time } = &self.drain;
+        if time.is_zero() || !has_others() {
+            return;
+        }
+        tracing::info!(seconds = time.as_secs_f64(), "draining");
+        begun.cancel();
+        self.connection.connections.drain(*time).await;
+    }
+
     /// Stops: accepts nothing more, says goodbye to everybody with a time to come back, finishes what is under way,
     /// closes the store. Returns within the shutdown timeout; false if something had to be cut off.
     pub async fn stop(self) -> bool {
         let started = Instant::now();
         tracing::info!("shutting down");
+        self.drain.begun.cancel();
         self.shutdown.cancel();
-        self.connection.connections.drain();
+        self.connection.connections.send_away();
         self.http_tasks.close();
         self.connection.tasks.close();
         // A quarter of the time is for the store.
@@ -233,12 +272,22 @@ impl App {
                 let _ = task.await;
             }
             self.connection.watching.finish().await;
+            if let Some(fleet) = self.fleet {
+                fleet.leave().await;
+            }
             self.backend.close().await;
         };
         complete &= timeout_at(started + self.shutdown_timeout, store).await.is_ok();
         tracing::info!(complete, seconds = started.elapsed().as_secs_f64(), "stopped");
         complete
     }
+}
+
+/// Listens where metrics are served, if they are; `api`: where the API listens.
+async fn bind_metrics(metrics: Option<SocketAddr>, api: SocketAddr) -> Result<Option<StdListener>, StartError> {
+    let Some(metrics) = metrics else { return Ok(None) };
+    let listener = bind("METRICS_ADDR", metrics, Some(api)).await?;
+    listener.into_std().map(Some).map_err(start_error)
 }
 
 /// Listens on an address. `api`: where the API listens already.

@@ -1,11 +1,14 @@
 //! Ids and secrets, made from an injected source of randomness.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
-use protocol::{ConnectionId, MemberId, MessageId, SessionId};
+use protocol::{ConnectionId, MemberId, MessageId, SessionId, Timestamp};
 
 use crate::clock::Clock;
 
@@ -24,6 +27,23 @@ impl Entropy for SystemEntropy {
         #[expect(clippy::disallowed_methods, reason = "the one place where randomness is drawn")]
         rand::RngCore::fill_bytes(&mut rand::rng(), bytes);
     }
+}
+
+/// A node of the fleet, from its start to its end. Drawn anew by every process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub [u8; 12]);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// When a connection was made, to the second, by the clock of its node: an id begins with that.
+#[must_use]
+pub fn made_at(connection: ConnectionId) -> Timestamp {
+    let [a, b, c, d, ..] = *connection.as_bytes();
+    Timestamp::from_millis(i64::from(u32::from_be_bytes([a, b, c, d])) * 1000)
 }
 
 /// Makes ids that are unique over all nodes and grow with time: MongoDB's ObjectId layout of seconds (4 bytes), the
@@ -98,8 +118,6 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-
-    use protocol::Timestamp;
 
     use super::*;
     use crate::clock::ManualClock;

@@ -64,8 +64,15 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     let app = App::start(settings, World::default()).await.map_err(|error| error.to_string())?;
     announce(&app);
     let failure = tokio::select! {
+        // Somebody at a terminal.
         _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        _ = terminate.recv() => tokio::select! {
+            () = app.drain() => None,
+            // Whoever asks twice does not want to wait for the others to be spread.
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+            reason = app.failed() => Some(reason),
+        },
         reason = app.failed() => Some(reason),
     };
     tokio::select! {

@@ -6,6 +6,7 @@
 //! | [`store`] | the conformance suite that every store passes, and what is SQLite's own |
 //! | [`rest`] | accounts over REST |
 //! | [`ws`] | the protocol over real sockets |
+//! | [`fleet`] | several nodes that serve one club |
 //! | [`process`] | the server as a process: crashes, a full disk, signals, the command line |
 //! | [`layers`] | who may call whom is what ARCHITECTURE.md says |
 //! | [`documents`] | what is written about settings and metrics is what the code says |
@@ -21,6 +22,7 @@
 )]
 
 mod documents;
+mod fleet;
 mod harness;
 mod layers;
 mod process;

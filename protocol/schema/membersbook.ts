@@ -1660,7 +1660,8 @@ messages: number,
 bytes: number, };
 
 /**
- * `sync`: the state of conversations. Applying it twice changes nothing.
+ * `sync`: the state of conversations. Applying it twice changes nothing. It comes between `welcome` and `sync.done`, and may come
+ * at any later time, unasked.
  */
 export type Sync = { 
 /**

@@ -88,7 +88,8 @@ pub struct Welcome {
     pub expires_at: Timestamp,
 }
 
-/// `sync`: the state of conversations. Applying it twice changes nothing.
+/// `sync`: the state of conversations. Applying it twice changes nothing. It comes between `welcome` and `sync.done`, and may come
+/// at any later time, unasked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[garde(allow_unvalidated)]

@@ -21,7 +21,10 @@ use crate::{
     failure::Failure,
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
-    service::{accounts::Accounts, effects::Effects, messaging::Messaging, profiles::Profiles},
+    service::{
+        accounts::Accounts, effects::Effects, fleet::Fleet, messaging::Messaging, profiles::Profiles,
+        session_check::SessionCheck,
+    },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
 };
@@ -35,7 +38,7 @@ pub(super) const METRICS_CONNECTIONS: usize = 32;
 const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often what other nodes have left is looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 /// How long finishing it may take: everything of two minutes is looked through.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When it is looked for again after that failed: the database may have been away.
@@ -53,17 +56,24 @@ pub(super) struct Beside {
     pub(super) budget: Arc<Budget>,
     pub(super) hub: Arc<Hub>,
     pub(super) places: Arc<Places>,
+    pub(super) session_check: Option<Arc<SessionCheck>>,
 }
 
 impl Beside {
     /// Starts them. Each begins from the start when it is started again.
-    pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> [JoinHandle<()>; 6] {
+    pub(super) fn start(self, supervisor: &Supervisor, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
         let messaging = Arc::clone(&self.connection.messaging);
         let watching = Arc::clone(&self.connection.watching);
         let (announcements, jobs) = (Arc::clone(&self.effects.announcements), Arc::clone(&self.effects.jobs));
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
-        let [one, two, three, four, five, six] = [(); 6].map(|()| stop.clone());
-        [
+        let [one, two, three, four, five, six, seven] = [(); 7].map(|()| stop.clone());
+        let check = self.session_check.clone().map(|check| {
+            supervisor.restarting("session-check", move || {
+                let (check, stop) = (Arc::clone(&check), seven.clone());
+                async move { check.run(stop).await }
+            })
+        });
+        let tasks = [
             supervisor.restarting("purge", move || maintain(self.clone(), one.clone())),
             supervisor.restarting("recovery", move || look_after_others(Arc::clone(&messaging), two.clone())),
             supervisor.restarting("departures", move || {
@@ -81,7 +91,40 @@ impl Beside {
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
             }),
-        ]
+        ];
+        tasks.into_iter().chain(check).collect()
+    }
+}
+
+/// A node among others, with its tasks.
+pub(super) struct Joined {
+    fleet: Arc<Fleet>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// Starts the tasks of a node among others.
+pub(super) fn join(fleet: Arc<Fleet>, supervisor: &Supervisor) -> Joined {
+    let (one, two) = (Arc::clone(&fleet), Arc::clone(&fleet));
+    let tasks = [
+        supervisor.restarting("fleet", move || Arc::clone(&one).run()),
+        supervisor.restarting("sweep", move || Arc::clone(&two).sweep()),
+    ];
+    Joined { fleet, tasks }
+}
+
+impl Joined {
+    /// The node.
+    pub(super) fn node(&self) -> Arc<Fleet> {
+        Arc::clone(&self.fleet)
+    }
+
+    /// Says goodbye to the others: everything that was stored here has been published.
+    pub(super) async fn leave(self) {
+        self.fleet.close().await;
+        for task in self.tasks {
+            // One that panicked has nothing left to finish.
+            let _ = task.await;
+        }
     }
 }
 

@@ -7,16 +7,17 @@ use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StartError, start_error};
+use super::{Drain, StartError, start_error};
 use crate::{
     admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Familiar, Passwords, access},
     budget::Budget,
     clock::{Clock, SystemClock},
+    cluster::{Floor, Subscriptions, Uplink},
     config::{
         Settings, secret,
-        settings::{Auth, Rates, SeveralNodes},
+        settings::{Auth, Rates},
         values::DatabaseUrl,
     },
     connection::{self, Timing},
@@ -40,13 +41,16 @@ use crate::{
         enrolment::Enrolment,
         events::Events,
         export::Exports,
+        fleet::{self, Fleet, OpenBus, Told},
         hellos::Hellos,
         jobs::Jobs,
+        kicks::Kicks,
         limiter::{Limiter, Rate},
         messaging::Messaging,
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
+        session_check::SessionCheck,
         watching::Watching,
     },
     store::{
@@ -65,11 +69,13 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// The bus between nodes, in place of the one of the settings.
+    pub bus: Option<Arc<dyn OpenBus>>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), bus: None }
     }
 }
 
@@ -92,26 +98,48 @@ pub(super) struct Foundation {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
+    pub(super) uplink: Uplink,
+    pub(super) floor: Arc<Floor>,
+    pub(super) told: Arc<Told>,
     pub(super) budget: Arc<Budget>,
+    /// From then on the server takes no further connections.
+    pub(super) draining: CancellationToken,
+    /// From then on it stops.
     pub(super) shutdown: CancellationToken,
     pub(super) supervisor: Supervisor,
 }
 
 impl Foundation {
-    /// Checks the settings and opens the store; `exclusive`: no other server may have it open.
-    pub(super) fn lay(settings: Settings, world: World, exclusive: bool) -> Result<Self, StartError> {
+    /// Checks the settings and opens the store.
+    pub(super) fn lay(settings: Settings, world: World, usage: Nodes) -> Result<Self, StartError> {
         settings.validate().map_err(start_error)?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
-        let shutdown = CancellationToken::new();
+        let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
         let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
         let url = settings.store.database().map_err(start_error)?;
-        let store = open(url, &settings, &pieces, exclusive);
+        let store = open(url, &settings, &pieces, usage);
         let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
-        Ok(Self { settings, world, ids, metrics, store, hub, budget, shutdown, supervisor })
+        let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
+        let (uplink, told) = (Uplink::default(), Arc::default());
+        Ok(Self {
+            settings,
+            world,
+            ids,
+            metrics,
+            store,
+            hub,
+            uplink,
+            floor,
+            told,
+            budget,
+            draining,
+            shutdown,
+            supervisor,
+        })
     }
 
     /// The secret that signs access tokens, and its file if it was generated.
@@ -143,7 +171,7 @@ impl Foundation {
     pub(super) fn effects(&self, photos: Objects) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
         let Store { members, conversations, jobs, .. } = &self.store;
-        let events = Events::new(Arc::clone(&self.hub), Arc::clone(&self.metrics));
+        let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
         let watching = Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone());
         let watching = Arc::new(watching);
@@ -170,6 +198,8 @@ impl Foundation {
             announcements: Arc::new(announcements),
             album,
             jobs: Arc::new(jobs),
+            kicks: Kicks::new(Arc::clone(&self.world.clock)),
+            uplink: self.uplink.clone(),
             metrics: Arc::clone(&self.metrics),
         })
     }
@@ -264,7 +294,7 @@ impl Foundation {
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
-            &of_lanes,
+            (&of_lanes, &self.told),
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -274,12 +304,15 @@ impl Foundation {
         let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
         let messages = self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second);
         let (limits, metrics) = ((messages, beginnings), Arc::clone(&self.metrics));
+        let cursors = (cursors, Arc::clone(&self.floor));
         let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
         let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
+                subscriptions: Subscriptions::new(self.uplink.clone()),
+                uplink: self.uplink.clone(),
                 watching: Arc::clone(&watching),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
@@ -302,9 +335,36 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             tasks: TaskTracker::new(),
-            shutdown: self.shutdown.clone(),
+            draining: self.draining.clone(),
         };
         (Arc::new(context), lanes)
+    }
+
+    /// This node among others, if its store is one that nodes share.
+    pub(super) fn fleet(
+        &self,
+        connection: &connection::Context,
+        effects: &Arc<Effects>,
+        session_check: Option<Arc<SessionCheck>>,
+    ) -> Option<Arc<Fleet>> {
+        let store = self.store.fleet.clone()?;
+        Some(Fleet::new(fleet::Parts {
+            store,
+            log: Arc::clone(&self.store.log),
+            bus: self.world.bus.clone(),
+            uplink: self.uplink.clone(),
+            floor: Arc::clone(&self.floor),
+            told: Arc::clone(&self.told),
+            hub: Arc::clone(&self.hub),
+            messaging: Arc::clone(&connection.messaging),
+            watching: Arc::clone(&connection.watching),
+            effects: Arc::clone(effects),
+            session_check,
+            max_per_member: self.settings.connections.max_connections_per_member,
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        }))
     }
 
     /// What REST needs beside accounts and sessions.
@@ -362,6 +422,27 @@ impl Foundation {
         }
     }
 
+    /// How the server leaves the fleet. Where the store is its alone, there is no other node to which connections can go.
+    pub(super) fn drain(&self, fleet: Option<Arc<Fleet>>) -> Drain {
+        let has_others = Box::new(move || fleet.as_ref().is_some_and(|fleet| fleet.has_others()));
+        Drain { has_others, begun: self.draining.clone(), time: self.settings.listen.drain_time }
+    }
+
+    /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
+    /// connections in this process.
+    pub(super) fn session_check(&self, effects: &Arc<Effects>) -> Option<Arc<SessionCheck>> {
+        self.store.recovery.as_ref()?;
+        let check = SessionCheck {
+            hub: Arc::clone(&self.hub),
+            sessions: Arc::clone(&self.store.sessions),
+            audit: Arc::clone(&self.store.audit),
+            effects: Arc::clone(effects),
+            metrics: Arc::clone(&self.metrics),
+            wanted: Notify::new(),
+        };
+        Some(Arc::new(check))
+    }
+
     /// The connections that there is room for.
     pub(super) fn places(&self, total: usize, proxies: Arc<[IpNet]>) -> Arc<Places> {
         let connections = &self.settings.connections;
@@ -415,28 +496,28 @@ pub(super) struct Pieces<'a> {
     pub(super) supervisor: &'a Supervisor,
 }
 
-/// Opens the store at a URL; `exclusive`: no other server may have it open, unless the settings allow that.
+/// Opens the store at a URL. A file is for one process, unless that is a command.
 pub(super) fn open(
     url: DatabaseUrl,
     settings: &Settings,
     pieces: &Pieces<'_>,
-    exclusive: bool,
+    usage: Nodes,
 ) -> Result<Store, StoreError> {
     let Pieces { world, ids, metrics, supervisor } = pieces;
     let (clock, ids, metrics) = (Arc::clone(&world.clock), Arc::clone(ids), Arc::clone(metrics));
     let timeout = settings.store.store_timeout;
     match url {
         DatabaseUrl::Sqlite(path) => {
-            let options = sqlite::Options { path, readers: settings.store.sqlite_readers, timeout, exclusive };
+            let options = sqlite::Options {
+                path,
+                readers: settings.store.sqlite_readers,
+                timeout,
+                exclusive: usage != Nodes::Command,
+            };
             Sqlite::open(options, clock, ids, metrics, supervisor)
         }
         DatabaseUrl::Mongo(uri) => {
-            let nodes = match settings.store.allow_several_nodes {
-                _ if !exclusive => Nodes::Command,
-                Some(SeveralNodes::Experimental) => Nodes::Several,
-                None => Nodes::Alone,
-            };
-            let options = mongo::Options { nodes, ..mongo::Options::new(uri, timeout) };
+            let options = mongo::Options { nodes: usage, ..mongo::Options::new(uri, timeout) };
             Mongo::open(options, clock, ids, metrics, supervisor)
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     ids::Ids,
     service::transfer::{self, Step, Verified},
-    store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, sqlite},
+    store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, mongo::Nodes, sqlite},
     supervisor::Supervisor,
     telemetry::Metrics,
 };
@@ -26,7 +26,7 @@ use crate::{
 /// # Errors
 /// When the store cannot be opened, or the address is taken.
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
-    let base = Foundation::lay(settings, World::default(), false)?;
+    let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
     let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(
         |Failure { code, message, .. }| match code {
@@ -50,7 +50,7 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
 pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
     let database = settings.store.database().map_err(start_error)?;
     has_store(&database).map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
-    let base = Foundation::lay(settings, World::default(), false)?;
+    let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
     let store = base.store.backend.describe();
     let promoted = base.enrolment()?.promote(email).await;
     base.store.backend.close().await;
@@ -114,7 +114,8 @@ async fn open(settings: &Settings, flag: &str, url: &str) -> Result<Store, Start
     let metrics = Arc::new(Metrics::new());
     let supervisor = Supervisor::new(Arc::clone(&metrics), CancellationToken::new());
     let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
-    let opened = foundation::open(url, settings, &pieces, true).map_err(|error| named(error.to_string()))?;
+    let opened =
+        foundation::open(url, settings, &pieces, Nodes::Exclusive).map_err(|error| named(error.to_string()))?;
     opened.backend.opened().await.map_err(|error| named(error.to_string()))?;
     Ok(opened)
 }

@@ -4,8 +4,6 @@
 //! link, a node receives what another one publishes in the order in which it was published, or is told that something may be
 //! missing ([`Inbox::lost`], [`Beat::losses`]). Every bus keeps these rules; the rest of the server depends on nothing else.
 
-use std::fmt;
-
 use async_trait::async_trait;
 use protocol::MemberId;
 use serde::{Deserialize, Serialize};
@@ -13,15 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Event;
 use crate::position::StreamPosition;
 
-/// A node of the fleet, from its start to its end. Drawn anew by every process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub [u8; 12]);
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-    }
-}
+pub use crate::ids::NodeId;
 
 /// Where an event is published, and who hears it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

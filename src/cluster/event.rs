@@ -42,17 +42,12 @@ pub enum Note {
         /// They.
         members: Vec<MemberId>,
     },
-    /// Connections of the member of the channel close: those of one session, or all.
+    /// Connections of the member of the channel close: those of one session, which is over, or all.
     Close {
         /// The session.
         session: Option<SessionId>,
         /// The close code.
         code: u16,
-    },
-    /// A session is over.
-    SessionEnded {
-        /// The session.
-        session: SessionId,
     },
     /// A device of the member of the channel has connected: an older connection of the same device closes.
     DeviceConnected {
@@ -60,8 +55,13 @@ pub enum Note {
         device: DeviceId,
         /// Its connection.
         connection: ConnectionId,
-        /// When, in milliseconds by the clock that the nodes share.
-        at: u64,
+    },
+    /// How many connections the member has at the node that says so, which has heard that one more was opened elsewhere.
+    ConnectionCount {
+        /// The member.
+        member: MemberId,
+        /// How many.
+        count: u32,
     },
     /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
     PresenceAsked,
@@ -120,8 +120,8 @@ impl Event {
             Self::Note(note) => match **note {
                 Note::Met { .. } => "met",
                 Note::Close { .. } => "close",
-                Note::SessionEnded { .. } => "session_ended",
                 Note::DeviceConnected { .. } => "device_connected",
+                Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",
                 Note::Presence { .. } => "presence",
                 Note::Audience { .. } => "audience",
@@ -221,12 +221,8 @@ mod tests {
             Note::Met { members: vec![ANA] }.into(),
             frame("{}"),
             Note::Close { session: None, code: 4403 }.into(),
-            Note::DeviceConnected {
-                device: "phone".parse().unwrap(),
-                connection: ConnectionId::from_bytes([7; 12]),
-                at: 42,
-            }
-            .into(),
+            Note::DeviceConnected { device: "phone".parse().unwrap(), connection: ConnectionId::from_bytes([7; 12]) }
+                .into(),
             Note::Presence { status: Some(DeviceStatus::Away), last_seen: None }.into(),
             Note::Ask { number: 1, question: Question::Connections { members: vec![ANA] } }.into(),
             Note::Spent { messages: vec![(ANA, 3)] }.into(),

@@ -7,9 +7,18 @@
 //! | --- | --- |
 //! | [`event`] | what crosses nodes, and its form on the bus |
 //! | [`bus`] | what a bus is: the trait, its channels, and the inbox of a node |
+//! | [`Floor`] | how far cursors may go |
+//! | [`Uplink`], [`Subscriptions`] | what the rest of the server has of the bus |
+//! | [`roster`] | what a node knows of the others: floors, doubts; a state machine without I/O |
 
 pub mod bus;
 pub mod event;
+mod floor;
+pub mod roster;
+mod uplink;
 
 pub use bus::{Beat, Bus, Channel, Inbox, Loss, NodeId};
 pub use event::Event;
+pub use floor::Floor;
+pub use roster::{Doubt, Roster};
+pub use uplink::{Subscriptions, Uplink};

@@ -143,7 +143,11 @@ pub struct Listen {
     /// How long a REST request may take.
     #[arg(long, env = "REQUEST_TIMEOUT", value_parser = duration, default_value = "15s", global = true)]
     pub request_timeout: Duration,
-    /// How long a shutdown may take before it is forced.
+    /// Over how long SIGTERM sends the connections away, one after the other, when another node is there to take them; 0s: all
+    /// at once.
+    #[arg(long, env = "DRAIN_TIME", value_parser = duration, default_value = "10s", global = true)]
+    pub drain_time: Duration,
+    /// How long a shutdown may take before it is forced, after the drain.
     #[arg(long, env = "SHUTDOWN_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
     pub shutdown_timeout: Duration,
 }
@@ -164,20 +168,9 @@ pub struct StoreSettings {
     /// How long a call of the store may take.
     #[arg(long, env = "STORE_TIMEOUT", value_parser = duration, default_value = "5s", global = true)]
     pub store_timeout: Duration,
-    /// How several servers on one MongoDB are taken: without it, one refuses to start beside another. As yet clients
-    /// miss messages then; see docs/mongodb.md.
-    #[arg(long, env = "ALLOW_SEVERAL_NODES", value_enum, global = true)]
-    pub allow_several_nodes: Option<SeveralNodes>,
     /// Threads that read the SQLite file.
     #[arg(long, env = "SQLITE_READERS", default_value_t = 4, global = true)]
     pub sqlite_readers: usize,
-}
-
-/// That several servers on one MongoDB are wanted although clients miss messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SeveralNodes {
-    /// As an experiment.
-    Experimental,
 }
 
 /// Where the data is when no setting says so.
@@ -426,6 +419,7 @@ impl Settings {
         ] {
             check(!wait.is_zero() && wait <= 60 * minute, setting, "more than 0 and at most 1h")?;
         }
+        check(self.listen.drain_time <= 60 * minute, "DRAIN_TIME", "at most 1h")?;
         check(connections.presence_interval <= minute, "PRESENCE_INTERVAL", "at most 1m")?;
         check(connections.profile_interval <= 60 * minute, "PROFILE_INTERVAL", "at most 1h")?;
         check(connections.presence_grace <= 60 * minute, "PRESENCE_GRACE", "at most 1h")

@@ -126,8 +126,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The tasks of all connections, so that a shutdown can wait for them.
     pub tasks: TaskTracker,
-    /// Cancelled when the server is going to stop.
-    pub shutdown: CancellationToken,
+    /// Cancelled when the server is going to stop: nobody signs in any more.
+    pub draining: CancellationToken,
 }
 
 impl Context {

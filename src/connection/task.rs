@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
                         }
                     }
                 }
-                () = context.shutdown.cancelled() => return Err(End::Close(Close::with(CloseCode::GoingAway))),
+                () = context.draining.cancelled() => return Err(End::Close(Close::with(CloseCode::GoingAway))),
             };
             match first {
                 First::Greeting(greeting) => return Ok(greeting),
@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             context.connections.hub.close_newest(is_of_crowd, CROWDED);
         }
         // If the order to go away went round before this connection was registered, it did not hear it.
-        if context.shutdown.is_cancelled() {
+        if context.draining.is_cancelled() {
             self.transport.outbox.close(Close::with(CloseCode::GoingAway));
         }
         if let Self { transport, stage: Stage::Open(open) } = self {

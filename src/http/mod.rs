@@ -67,7 +67,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, photos::Photos, profiles::Profiles,
+        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -98,6 +98,8 @@ pub struct Context {
     pub connection: Arc<connection::Context>,
     /// Whether the store answers.
     pub readiness: Arc<Readiness>,
+    /// This node among others, if there can be others.
+    pub fleet: Option<Arc<Fleet>>,
     /// Watches over the tasks of the server.
     pub supervisor: Supervisor,
     /// How many requests are allowed.
@@ -116,8 +118,8 @@ pub struct Context {
     pub quiet: Arc<Quiet>,
     /// How long a request may take.
     pub request_timeout: Duration,
-    /// Cancelled when the server is going to stop.
-    pub shutdown: CancellationToken,
+    /// Cancelled when the server is going to stop: it takes no further sockets, and answers requests until the drain is over.
+    pub draining: CancellationToken,
 }
 
 /// Bodies from this size on are compressed, in bytes.

@@ -35,7 +35,7 @@ pub async fn upgrade(
     Peer(peer): Peer,
     mut request: Request,
 ) -> Result<Response, Response> {
-    if state.shutdown.is_cancelled() {
+    if state.draining.is_cancelled() {
         return Err(Failure::of(ErrorCode::Draining).into_response());
     }
     check_origin(request.headers(), &state.origins).map_err(Failure::into_response)?;

@@ -8,6 +8,8 @@ use protocol::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::cluster::{Event, event::Relayed};
+
 /// A frame as it goes over the wire. A clone shares the bytes.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -27,6 +29,19 @@ impl Frame {
     #[must_use]
     pub fn encode(frame: &ServerFrame, id: Option<&RequestId>) -> Self {
         Self::new(frame.encode(id), frame.index())
+    }
+
+    /// A frame that another node has encoded; nothing if it is not UTF-8.
+    #[must_use]
+    pub fn of_another_node(Relayed { index, text }: Relayed) -> Option<Self> {
+        let index = index.min(u8::try_from(ServerFrame::TYPES.len() - 1).unwrap_or(u8::MAX));
+        Some(Self { text: text.try_into().ok()?, index })
+    }
+
+    /// The frame as it goes to other nodes. Shares the bytes.
+    #[must_use]
+    pub fn relayed(&self) -> Event {
+        Event::Frame(Relayed { index: self.index, text: self.text.clone().into() })
     }
 
     fn new(text: String, index: usize) -> Self {

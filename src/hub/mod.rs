@@ -9,13 +9,16 @@ mod outbox;
 mod reply;
 mod watched;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
-use protocol::{CloseCode, ConnectionId, MemberId, SessionId};
+use protocol::{CloseCode, ConnectionId, DeviceId, MemberId, SessionId, Timestamp};
 use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
@@ -24,7 +27,10 @@ pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;
 
-use crate::telemetry::Metrics;
+use crate::{ids::made_at, telemetry::Metrics};
+
+/// Two connections of one device, made at two nodes within this time, may each have been made before the other was heard of.
+const JUST_NOW: Duration = Duration::from_secs(2);
 
 /// The connections of one member. Nearly always one.
 pub type MemberConnections = SmallVec<[Arc<Connection>; 1]>;
@@ -132,19 +138,38 @@ impl Hub {
 
     /// Closes the connections of a member that belong to a session, or all of them. Returns how many.
     pub fn close(&self, member: MemberId, session: Option<SessionId>, close: Close) -> usize {
+        self.close_if(member, |known| session.is_none_or(|session| session == known.session), close)
+    }
+
+    /// Closes the connections of a member that are meant. Returns how many.
+    pub fn close_if(&self, member: MemberId, is_meant: impl Fn(&Connection) -> bool, close: Close) -> usize {
         // Before anybody is looked for: see `orders_to_close`.
         self.orders.fetch_add(1, Ordering::Relaxed);
         let connections = self.connections_of(member);
-        let concerned = connections.iter().filter(|known| session.is_none_or(|session| session == known.session));
+        let concerned = connections.iter().filter(|known| is_meant(known));
         concerned.map(|connection| connection.outbox.close(close)).count()
     }
 
-    /// How often [`Self::close`] was called. Whoever checks that a member may connect, and then registers the connection, was
+    /// How often [`Self::close_if`] was called. Whoever checks that a member may connect, and then registers the connection, was
     /// overtaken by an order that found nothing to close if the number is another one afterwards: the lock that both take
     /// for the member puts one before the other, so the order has either found the connection or is counted here.
     #[must_use]
     pub fn orders_to_close(&self) -> u64 {
         self.orders.load(Ordering::Relaxed)
+    }
+
+    /// A device of a member has connected to another node: the connection that it has here closes as replaced, unless it is as
+    /// new as that one and has the larger id, as the other node decides too. Returns how many connections the member has left here.
+    pub fn replaced_elsewhere(&self, member: MemberId, device: &DeviceId, by: ConnectionId, now: Timestamp) -> usize {
+        let connections = self.connections_of(member);
+        let (replaced, others): (Vec<_>, Vec<_>) = connections.iter().partition(|known| known.device == *device);
+        for known in &replaced {
+            let is_new = now.since(made_at(known.id)) < JUST_NOW;
+            if !is_new || known.id < by {
+                known.outbox.close(Close::with(CloseCode::Replaced));
+            }
+        }
+        others.iter().filter(|known| known.outbox.closing().is_none()).count()
     }
 
     /// Closes the newest connection of those that are meant and are not being closed already.
@@ -169,6 +194,16 @@ impl Hub {
                 connection.outbox.close(close(connection));
             }
         }
+    }
+
+    /// Something of every signed-in connection. `of` is called while a part of the hub is locked: it has to be short.
+    #[must_use]
+    pub fn signed_in<T>(&self, of: impl Fn(&Connection) -> T) -> Vec<T> {
+        let mut found = Vec::with_capacity(self.members.len());
+        for connections in &self.members {
+            found.extend(connections.iter().map(|connection| of(connection)));
+        }
+        found
     }
 
     /// The outboxes that bytes are charged for, with how many; those of replaced connections too, until they end.

@@ -2,14 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, ErrorCode, Timestamp, client::Hello};
+use protocol::{ErrorCode, Timestamp, client::Hello};
 
-use super::{accounts::Accounts, watching::Watching};
+use super::{accounts::Accounts, leaving, watching::Watching};
 use crate::{
     auth::access::Verified,
     clock::Clock,
+    cluster::{Channel, Subscriptions, Uplink, event::Note},
     failure::Failure,
-    hub::{Close, Connection, Hub, Outbox},
+    hub::{Connection, Hub, Outbox},
     ids::Ids,
 };
 
@@ -19,6 +20,10 @@ pub struct Connections {
     pub hub: Arc<Hub>,
     /// Checks tokens.
     pub accounts: Arc<Accounts>,
+    /// The channels of the members who are here.
+    pub subscriptions: Subscriptions,
+    /// The way to other nodes.
+    pub uplink: Uplink,
     /// Hears of members who come and go.
     pub watching: Arc<Watching>,
     /// The wall clock.
@@ -46,6 +51,12 @@ impl Connections {
         outbox: Arc<Outbox>,
         peer: IpAddr,
     ) -> Result<SignedIn, Failure> {
+        // First of all: what other nodes do to this member, and publish, is heard from here on. What they did before is in the
+        // store by now.
+        let held = match &verified {
+            Ok(verified) => Some(self.subscriptions.hold(verified.member).await),
+            Err(_) => None,
+        };
         let orders = self.hub.orders_to_close();
         let authorized = self.accounts.authorize_verified(verified).await?;
         let id = self.ids.connection();
@@ -64,6 +75,12 @@ impl Connections {
             self.hub.forget(&connection);
             return Err(failure);
         }
+        if let Some(held) = held {
+            held.keep();
+        }
+        self.uplink.publish(Channel::Member(connection.member), || {
+            Note::DeviceConnected { device: connection.device.clone(), connection: id }.into()
+        });
         tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");
         self.watching.arrived(&connection, registered);
         Ok(SignedIn { connection, expires_at: authorized.expires_at })
@@ -72,6 +89,7 @@ impl Connections {
     /// Signs a connection out. One that was replaced is gone from the hub already, and does not count for presence.
     pub fn sign_out(&self, connection: &Connection) {
         self.hub.remove(connection);
+        self.subscriptions.release(connection.member);
         self.watching.forget_watcher(connection);
         self.watching.left(connection, self.clock.now());
     }
@@ -88,12 +106,13 @@ impl Connections {
         Ok(authorized.expires_at)
     }
 
-    /// Tells every connection that the server is going away, each with its own time to come back, spread over so long
-    /// that they do not all come at once.
-    pub fn drain(&self) {
-        // 500 connections a second come back at most, and nobody waits longer than half a minute.
-        let members = u64::try_from(self.hub.members()).unwrap_or(u64::MAX);
-        let spread = (members * 2).clamp(1_000, 30_000);
-        self.hub.close_all(|_| Close { code: CloseCode::GoingAway, retry_after_ms: Some(self.ids.below(spread)) });
+    /// Sends every connection away, one after the other over so long: there are other nodes to go to.
+    pub async fn drain(&self, over: Duration) {
+        leaving::one_after_the_other(&self.hub, &self.ids, over).await;
+    }
+
+    /// Sends every connection away that is left, all at once.
+    pub fn send_away(&self) {
+        leaving::all_at_once(&self.hub, &self.ids);
     }
 }

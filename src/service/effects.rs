@@ -10,10 +10,13 @@ use protocol::{
     CloseCode, MemberId, PhotoName, ServerFrame, SessionId, model::MemberCard, rest::Audience, server::MemberPush,
 };
 
-use super::{album::Album, announcements::Announcements, events::Events, jobs::Jobs, views, watching::Watching};
+use super::{
+    album::Album, announcements::Announcements, events::Events, jobs::Jobs, kicks::Kicks, views, watching::Watching,
+};
 use crate::{
     auth::Stale,
-    hub::{Close, Hub},
+    cluster::{Channel, Uplink, event::Note},
+    hub::{Close, Connection, Hub},
     store::members::MemberRecord,
     telemetry::Metrics,
 };
@@ -119,6 +122,10 @@ pub struct Effects {
     pub album: Arc<Album>,
     /// What is to be done though the process ends.
     pub jobs: Arc<Jobs>,
+    /// Which orders to disconnect were heard of.
+    pub kicks: Kicks,
+    /// The way to other nodes.
+    pub uplink: Uplink,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -127,10 +134,12 @@ impl Effects {
     /// Makes effects happen, in their order. Never waits.
     pub fn apply(&self, effects: impl IntoIterator<Item = Effect>) {
         for effect in effects {
-            self.metrics.effect(effect.name());
+            if !matches!(effect, Effect::Close { .. }) {
+                self.metrics.effect(effect.name());
+            }
             match effect {
                 Effect::Close { member, session, code } => {
-                    self.hub.close(member, session, Close::with(code));
+                    self.close(member, session, code);
                 }
                 Effect::EndSession(session) => self.stale.remember(session),
                 Effect::SetAudience { member, version, audience } => {
@@ -148,10 +157,26 @@ impl Effects {
         }
     }
 
-    /// [`Effect::Close`]. Returns how many connections close.
+    /// [`Effect::Close`], here and on every other node. Returns how many connections close here.
     pub fn close(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
+        let note = || Note::Close { session, code: code.number() }.into();
+        self.uplink.publish(Channel::Member(member), note);
+        self.close_here(member, session, code)
+    }
+
+    /// [`Effect::Close`] that another node has ordered, or this one. Returns how many connections close.
+    pub fn close_here(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
+        if code == CloseCode::Disconnected {
+            self.kicks.hear(member);
+        }
         self.metrics.effect(Effect::Close { member, session, code }.name());
         self.hub.close(member, session, Close::with(code))
+    }
+
+    /// [`Effect::Close`] for those connections of a member that are meant. Returns how many close.
+    pub fn close_if(&self, member: MemberId, is_meant: impl Fn(&Connection) -> bool, code: CloseCode) -> usize {
+        self.metrics.effect(Effect::Close { member, session: None, code }.name());
+        self.hub.close_if(member, is_meant, Close::with(code))
     }
 }
 

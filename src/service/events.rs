@@ -1,10 +1,11 @@
-//! The one place where events go to the hub. With several nodes, the bus between them starts here.
+//! The one place where events go to the hub, and to the bus between nodes.
 
 use std::sync::Arc;
 
 use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
 
 use crate::{
+    cluster::{Channel, Uplink, event::Note},
     hub::{Connection, Delivery, Frame, Hub, MessageFrame},
     telemetry::Metrics,
 };
@@ -12,19 +13,20 @@ use crate::{
 /// Hears of members who have a conversation with each other from now on.
 type Met = dyn Fn(&[MemberId]) + Send + Sync;
 
-/// Publishes events. An event is encoded once, however many receive it, and not at all if nobody does.
+/// Publishes events. An event is encoded once, however many receive it and on whatever nodes, and not at all if nobody does.
 #[derive(Clone)]
 pub struct Events {
     hub: Arc<Hub>,
+    uplink: Uplink,
     metrics: Arc<Metrics>,
     met: Option<Arc<Met>>,
 }
 
 impl Events {
-    /// Events of this node.
+    /// Events of this node, which other nodes hear over its bus.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
-        Self { hub, metrics, met: None }
+    pub fn new(hub: Arc<Hub>, uplink: Uplink, metrics: Arc<Metrics>) -> Self {
+        Self { hub, uplink, metrics, met: None }
     }
 
     /// The same, with somebody who hears of the first message of a conversation.
@@ -37,6 +39,9 @@ impl Events {
     pub fn met(&self, members: &[MemberId]) {
         if let Some(met) = &self.met {
             met(members);
+        }
+        for member in members {
+            self.uplink.publish(Channel::Member(*member), || Note::Met { members: members.to_vec() }.into());
         }
     }
 
@@ -63,6 +68,11 @@ impl Events {
     fn frame_to_members(&self, members: &[MemberId], except: Option<ConnectionId>, mut frame: impl FnMut() -> Frame) {
         let reached = members.iter().map(|member| self.hub.deliver(*member, &mut frame, except)).sum();
         self.count(reached);
+        if let Some(bus) = self.uplink.bus() {
+            for member in members {
+                bus.publish(Channel::Member(*member), frame().relayed());
+            }
+        }
     }
 
     /// Publishes an event to connections.

@@ -25,6 +25,7 @@ use super::{
     views,
 };
 use crate::{
+    cluster::Floor,
     failure::{Failure, Input},
     position::{Epoch, StreamPosition},
     store::{
@@ -95,6 +96,7 @@ pub struct Messaging {
     sequencer: Sequencer,
     events: Events,
     cursors: cursor::Keys,
+    floor: Arc<Floor>,
     memberships: Cache<ConversationId, Membership>,
     beginnings: Arc<Beginnings>,
     admission: Admission,
@@ -146,7 +148,7 @@ impl Messaging {
         members: Arc<dyn MemberStore>,
         sequencer: Sequencer,
         events: Events,
-        cursors: cursor::Keys,
+        (cursors, floor): (cursor::Keys, Arc<Floor>),
         (messages, beginnings): (Limiter<MemberId>, Limiter<MemberId>),
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -154,7 +156,19 @@ impl Messaging {
         let admission = beginnings.admission();
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);
-        Self { store, members, sequencer, events, cursors, memberships, beginnings, admission, messages, typing_shown }
+        Self {
+            store,
+            members,
+            sequencer,
+            events,
+            cursors,
+            floor,
+            memberships,
+            beginnings,
+            admission,
+            messages,
+            typing_shown,
+        }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
@@ -387,11 +401,17 @@ impl Messaging {
         self.cursors.encode(member, cursor::Kind::Sync, place)
     }
 
-    /// A cursor for everything that has been put into the outboxes so far, for a connection whose sync was made in an
+    /// Everything that this node has stored up to here has been published.
+    #[must_use]
+    pub fn published_here(&self) -> StreamPosition {
+        self.sequencer.published()
+    }
+
+    /// A cursor for everything that has been put into the outboxes so far, by whatever node it was stored, for a connection whose sync was made in an
     /// epoch. If that has ended, the sync may have missed what happened just before: the cursor leads to the full state.
     #[must_use]
     pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
-        let published = self.sequencer.published();
+        let published = self.floor.limit(self.sequencer.published());
         self.cursor_at(member, if published.epoch == synced { published } else { StreamPosition::NOWHERE })
     }
 

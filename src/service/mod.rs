@@ -18,6 +18,8 @@
 //! | [`export`] | everything that is stored about a member |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
+//! | [`session_check`], [`kicks`] | closing connections whose session ended on another node |
+//! | [`leaving`] | sending all connections away when the node stops |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
 //! | [`beginnings`] | who may begin a conversation now, in the order of their messages |
 //! | [`catch_up`] | the sync after hello, part by part |
@@ -50,8 +52,11 @@ pub mod effects;
 pub mod enrolment;
 pub mod events;
 pub mod export;
+pub mod fleet;
 pub mod hellos;
 pub mod jobs;
+pub mod kicks;
+pub mod leaving;
 pub mod limiter;
 pub mod messaging;
 pub mod pages;
@@ -59,6 +64,7 @@ pub mod photos;
 pub mod profiles;
 pub mod room;
 pub mod sequencer;
+pub mod session_check;
 pub mod slots;
 pub mod transfer;
 pub mod views;

@@ -32,6 +32,7 @@ use super::{
     asker::{Asker, Responder},
     backlog::Backlog,
     events::Events,
+    fleet::Told,
     room::{self, Room},
     views,
 };
@@ -139,7 +140,7 @@ impl Sequencer {
     pub fn start(
         log: Arc<dyn ConversationLog>,
         recovery: Option<Arc<dyn Recovery>>,
-        events: &Events,
+        (events, told): (&Events, &Arc<Told>),
         deadline: Duration,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
@@ -153,6 +154,7 @@ impl Sequencer {
                     number,
                     log: Arc::clone(&log),
                     events: events.clone(),
+                    told: Arc::clone(told),
                     progress: Arc::clone(&progress),
                     deadline,
                     metrics: Arc::clone(metrics),
@@ -243,6 +245,7 @@ struct Lane {
     number: usize,
     log: Arc<dyn ConversationLog>,
     events: Events,
+    told: Arc<Told>,
     progress: Arc<Progress>,
     deadline: Duration,
     metrics: Arc<Metrics>,
@@ -359,6 +362,7 @@ impl Lane {
                         untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin));
                     }
                     let pushed = if superseded { None } else { self.publish(&outcome, asker.origin) };
+                    self.told.pushed(&outcome);
                     self.reply(asker, Ok(outcome), pushed);
                 }
                 Err(refusal) => self.refuse(asker, refusal.into()),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{events::Events, messaging::direct_conversation};
 use crate::{
+    cluster::{NodeId, event::Note},
     failure::Failure,
     hub::{Connection, Registered},
     presence::{Pace, Presence},
@@ -125,6 +126,15 @@ impl Watching {
     /// A member has chosen who may see their presence, with this version of their profile.
     pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
         self.presence.set_audience(member, version, audience);
+    }
+
+    /// Another node has said something about a member. Never waits.
+    pub fn heard(&self, _from: NodeId, member: MemberId, note: &Note) {
+        match note {
+            Note::Met { members } => self.met(members),
+            Note::Audience { version, audience } => self.set_audience(member, *version, *audience),
+            _ => {}
+        }
     }
 
     /// Ends grace periods and tells watchers of changes until `stop`; records when members were last seen.

@@ -56,6 +56,15 @@ pub trait AuditStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
 
+    /// Entries after a place, the oldest first.
+    ///
+    /// A place that was taken may get its entry after a later place has got its own: whoever follows the log looks again at
+    /// the last few.
+    ///
+    /// # Errors
+    /// The store.
+    async fn after(&self, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
+
     /// Entries about a member or by them, the newest first, from a place on.
     ///
     /// # Errors

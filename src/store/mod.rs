@@ -6,6 +6,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`] | the trait of each aggregate and its records |
+//! | [`fleet`] | what a store that several nodes share tells each of them |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`entries`] | entries of a log as they are stored, and the versions of that form |
 //! | [`changes`] | what can be changed of a member, the same for every store |
@@ -23,6 +24,7 @@ pub mod changes;
 pub mod conversations;
 pub mod entries;
 pub mod epochs;
+pub mod fleet;
 pub mod jobs;
 pub mod members;
 pub mod mongo;
@@ -43,6 +45,7 @@ use protocol::ErrorCode;
 pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::{ConversationLog, ConversationStore, Recovery};
+pub use fleet::FleetStore;
 pub use jobs::JobStore;
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
@@ -105,7 +108,7 @@ pub trait Backend: Send + Sync {
     /// Waits until it is known whether this process may use it. One that does not answer at the moment may be used.
     ///
     /// # Errors
-    /// Another server uses it; the message says which.
+    /// Another process uses it that does not share it; the message says which.
     async fn opened(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -148,6 +151,8 @@ pub struct Store {
     pub log: Arc<dyn ConversationLog>,
     /// What is to be finished after others; nothing where there are no others.
     pub recovery: Option<Arc<dyn Recovery>>,
+    /// What it tells of other nodes; nothing where there are no others.
+    pub fleet: Option<Arc<dyn FleetStore>>,
     /// The audit log.
     pub audit: Arc<dyn AuditStore>,
     /// Everything, as rows.

@@ -20,6 +20,9 @@ pub const SESSIONS_OF_MEMBER: usize = 100;
 /// Sessions that one login removes at most.
 pub const SESSIONS_REMOVED: usize = 1_000;
 
+/// Sessions that are looked at in one call of [`SessionStore::views`].
+pub const VIEWS_MAX: usize = 1_000;
+
 /// A refresh token to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NewToken {
@@ -128,6 +131,12 @@ pub trait SessionStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError>;
+
+    /// The same for many sessions, [`VIEWS_MAX`] at most, in their order. A read of the server itself, in nobody's turn.
+    ///
+    /// # Errors
+    /// The store.
+    async fn views(&self, sessions: Vec<SessionId>) -> Result<Vec<Option<SessionView>>, StoreError>;
 
     /// Every session of a member that is still known, the oldest first.
     ///

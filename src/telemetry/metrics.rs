@@ -121,10 +121,28 @@ metrics! {
     StoreKeyRuns = "store_key_runs", Gauge, [];
     /// Conversations in which another node took the next `seq` first (MongoDB); the message was numbered again.
     SeqCollisions = "seq_collisions", Counter, [];
+    /// Nodes that serve this store and live, this one among them; 0 for a store of one process.
+    FleetNodes = "fleet_nodes", Gauge, [];
+    /// How often events of other nodes may have been missed, by the cause: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer` or `node_out`.
+    FleetDoubts = "fleet_doubts", Counter, ["cause"];
+    /// Whether events of other nodes may be missing at the moment (1), so that the store is swept for them.
+    FleetInDoubt = "fleet_in_doubt", Gauge, [];
+    /// How far the cursors of this node lie behind what the store shows, in milliseconds: more than some seconds while a node is silent or gone.
+    FleetFloorBehind = "fleet_floor_behind_milliseconds", Gauge, [];
+    /// How long a sweep of the store takes, in seconds.
+    SweepSeconds = "sweep_seconds", Histogram, [];
+    /// Conversations that a sweep has delivered to connections.
+    SweptConversations = "swept_conversations", Counter, [];
     /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
     ClockSteps = "clock_steps", Counter, ["direction"];
     /// What followed from changes (closing connections, telling others), by effect.
     Effects = "effects", Counter, ["effect"];
+    /// Connections that the check of sessions closed because the bus did not tell of it, by reason: `revoked`, `deactivated` or `disconnected` (MongoDB).
+    SessionCheckClosed = "session_check_closed", Counter, ["reason"];
+    /// Checks of sessions that failed and are made again soon (MongoDB).
+    SessionCheckFailures = "session_check_failures", Counter, [];
+    /// Seconds that a check of the sessions of all connections took; up to 5 of them are pauses (MongoDB).
+    SessionCheckSeconds = "session_check_seconds", Histogram, [];
     /// Jobs that were tried, by kind and outcome: `done` or `failed`, which is tried again.
     Jobs = "jobs", Counter, ["job", "outcome"];
     /// Jobs that wait to be done or tried again, 100,000 at most.
@@ -185,6 +203,11 @@ struct EffectLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabels {
     job: &'static str,
     outcome: &'static str,
@@ -205,6 +228,11 @@ struct RequestLabels {
     method: &'static str,
     route: String,
     status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -278,8 +306,24 @@ pub struct Metrics {
     pub store_key_runs: Gauge,
     /// Conversations in which another node took the next `seq` first.
     pub seq_collisions: Counter,
+    /// [`Metric::FleetNodes`]
+    pub fleet_nodes: Gauge,
+    fleet_doubts: Family<CauseLabels, Counter>,
+    /// [`Metric::FleetInDoubt`]
+    pub fleet_in_doubt: Gauge,
+    /// [`Metric::FleetFloorBehind`]
+    pub fleet_floor_behind: Gauge,
+    /// [`Metric::SweepSeconds`]
+    pub sweep_seconds: Histogram,
+    /// [`Metric::SweptConversations`]
+    pub swept_conversations: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
     effects: Family<EffectLabels, Counter>,
+    session_check_closed: Family<ReasonLabels, Counter>,
+    /// [`Metric::SessionCheckFailures`]
+    pub session_check_failures: Counter,
+    /// [`Metric::SessionCheckSeconds`]
+    pub session_check_seconds: Histogram,
     jobs: Family<JobLabels, Counter>,
     /// [`Metric::JobsWaiting`]
     pub jobs_waiting: Gauge,
@@ -361,8 +405,17 @@ impl Metrics {
             store_rows_behind: register(r, Metric::StoreRowsBehind, Gauge::default()),
             store_key_runs: register(r, Metric::StoreKeyRuns, Gauge::default()),
             seq_collisions: register(r, Metric::SeqCollisions, Counter::default()),
+            fleet_nodes: register(r, Metric::FleetNodes, Gauge::default()),
+            fleet_doubts: register(r, Metric::FleetDoubts, Family::default()),
+            fleet_in_doubt: register(r, Metric::FleetInDoubt, Gauge::default()),
+            fleet_floor_behind: register(r, Metric::FleetFloorBehind, Gauge::default()),
+            sweep_seconds: register(r, Metric::SweepSeconds, seconds()),
+            swept_conversations: register(r, Metric::SweptConversations, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
             effects: register(r, Metric::Effects, Family::default()),
+            session_check_closed: register(r, Metric::SessionCheckClosed, Family::default()),
+            session_check_failures: register(r, Metric::SessionCheckFailures, Counter::default()),
+            session_check_seconds: register(r, Metric::SessionCheckSeconds, seconds()),
             jobs: register(r, Metric::Jobs, Family::default()),
             jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
             task_failures: register(r, Metric::TaskFailures, Family::default()),
@@ -416,6 +469,11 @@ impl Metrics {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
     }
 
+    /// Counts that events of other nodes may have been missed.
+    pub fn fleet_doubt(&self, cause: &'static str) {
+        self.fleet_doubts.get_or_create(&CauseLabels { cause }).inc();
+    }
+
     /// Counts a connection that was cut because too much memory was held.
     pub fn memory_cut(&self, what: &'static str) {
         self.memory_cuts.get_or_create(&WhatLabels { what }).inc();
@@ -429,6 +487,12 @@ impl Metrics {
     /// Counts something that followed from a change.
     pub fn effect(&self, effect: &'static str) {
         self.effects.get_or_create(&EffectLabels { effect }).inc();
+    }
+
+    /// Counts connections that the check of sessions closed.
+    pub fn session_check_closed(&self, reason: &'static str, connections: usize) {
+        let connections = u64::try_from(connections).unwrap_or(u64::MAX);
+        self.session_check_closed.get_or_create(&ReasonLabels { reason }).inc_by(connections);
     }
 
     /// Counts a job that was tried.
@@ -493,7 +557,9 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
+        metrics.fleet_doubt("no_bus");
         metrics.effect("close");
+        metrics.session_check_closed("revoked", 1);
         metrics.job("delete_photo", "done");
         metrics.task_failure("lane");
         metrics.store_error("timeout");

@@ -250,6 +250,11 @@ impl Client {
         }
     }
 
+    /// The next frame, within the time that tests wait.
+    pub async fn next_frame(&mut self) -> ServerFrame {
+        within("a frame", self.next()).await.frame
+    }
+
     /// Everything that has arrived by now.
     pub fn drain(&mut self) -> Vec<Envelope> {
         while let Some(Some(Ok(Raw::Text(text)))) = self.socket.next().now_or_never() {

@@ -12,7 +12,7 @@ use std::{
 
 use mongodb::{
     Client,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     options::ClientOptions,
 };
 use tempfile::TempDir;
@@ -226,9 +226,9 @@ impl Server {
     }
 
     /// Sets a fail point.
-    pub async fn fail(&self, mode: Document, data: Document) {
+    pub async fn fail(&self, mode: impl Into<Bson>, data: Document) {
         let client = Client::with_options(ClientOptions::parse(self.uri()).await.unwrap()).unwrap();
-        let command = doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data };
+        let command = doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
         client.database("admin").run_command(command).await.unwrap();
     }
 }

@@ -3,6 +3,7 @@
 pub mod ai;
 pub mod client;
 pub mod database;
+pub mod fleet;
 pub mod member;
 pub mod process;
 pub mod s3;

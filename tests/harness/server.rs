@@ -98,6 +98,11 @@ impl Server {
         Self { app, folder, settings, http }
     }
 
+    /// Stops it.
+    pub async fn stop(self) {
+        assert!(self.app.stop().await, "everything was finished in time");
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -149,6 +154,11 @@ impl Server {
         let admin = self.admin().await;
         let response = admin.request(reqwest::Method::PUT, &path, serde_json::json!({ "is_active": active })).await;
         assert_eq!(response.status(), 200);
+    }
+
+    /// Has the sessions of its connections checked at once.
+    pub fn check_sessions(&self) {
+        self.app.check_sessions();
     }
 
     /// The hash of a member's password.

@@ -1,12 +1,8 @@
 //! The server on MongoDB as a process: the database away at the start, lost while running, and what the command says.
 
-use std::{
-    path::Path,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Stdio};
 
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Document, doc};
 use protocol::{ClientFrame, ErrorCode, ServerFrame, server::MessageAccepted};
 
 use crate::harness::{
@@ -16,6 +12,7 @@ use crate::harness::{
     eventually,
     process::{Process, command},
     server::http,
+    within,
 };
 
 async fn readiness(server: &Process) -> u16 {
@@ -75,85 +72,63 @@ fn run(folder: &Path, url: &str, arguments: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_server_on_one_database_ends_and_names_the_first() {
+async fn servers_on_one_database_serve_together_and_a_copy_waits_for_all() {
     let database = Database::new().await;
     let folder = tempfile::tempdir().unwrap();
     let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
-    let first = start();
-    let (started, said) = run(folder.path(), &database.uri, &[]);
-    assert!(!started && said.contains("DATABASE_URL: ") && said.contains("ALLOW_SEVERAL_NODES=experimental"), "{said}");
-    assert!(said.contains(&format!("process {}", first.id())), "{said}");
-    let mut several = command(folder.path());
-    several.env("DATABASE_URL", &database.uri).env("ALLOW_SEVERAL_NODES", "experimental");
-    drop(Process::spawn(&mut several));
+    let (first, second) = (start(), start());
+    let http = http();
+    let ana = Member::register_at(first.addr, &http, "Ana").await;
+    ana.at(second.addr).connect().await;
+    let (copied, said) = run(folder.path(), "", &["copy", "--from", &database.uri, "--to", "sqlite:./data/copied.db"]);
+    assert!(!copied && said.contains("--from: ") && said.contains("another process uses this database"), "{said}");
     // Who is killed keeps nobody waiting.
     first.kill();
     drop(start());
 }
 
-/// A server on a database that writes its log to a file.
-fn start_logging(folder: &Path, database: &Database, file: &Path) -> Process {
-    let log = Stdio::from(std::fs::File::create(file).unwrap());
-    Process::spawn(command(folder).env("DATABASE_URL", &database.uri).env("LOG", "info").stderr(log))
-}
-
-/// Stops a server as the system would, and makes its last beat as old as if that had been a minute ago.
-async fn pause(server: &Process, database: &Database, mut also: Document) -> Instant {
-    server.signal("STOP");
-    let nodes = database.open().await.collection::<Document>("nodes");
-    let ours = doc! { "pid": i64::from(server.id()) };
-    let beat = nodes.find_one(ours.clone()).await.unwrap().unwrap();
-    let long_ago = beat.get_datetime("at").unwrap().timestamp_millis() - 60_000;
-    also.insert("at", DateTime::from_millis(long_ago));
-    let changed = nodes.update_one(ours, doc! { "$set": also }).await.unwrap();
-    assert_eq!(changed.modified_count, 1);
-    Instant::now()
-}
-
+/// Others take it for dead, and finish what it left. It finds that out before it stores anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_paused_keeps_its_place_on_its_machine() {
+async fn a_server_that_is_paused_for_longer_than_its_lease_joins_again() {
     let database = database::Server::start(&[]).await.database();
     let folder = tempfile::tempdir().unwrap();
-    let first = Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
-    pause(&first, &database, doc! {}).await;
-    let (started, said) = run(folder.path(), &database.uri, &[]);
-    assert!(!started && said.contains(&format!("process {}", first.id())) && said.contains("paused"), "{said}");
-    first.signal("CONT");
-    eventually("readiness", async || (readiness(&first).await == 200).then_some(())).await;
-    Member::register_at(first.addr, &http(), "Ana").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_whose_place_was_taken_while_it_was_paused_ends_before_it_serves_anybody() {
-    let database = database::Server::start(&[]).await.database();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("log");
-    let first = start_logging(folder.path(), &database, &file);
+    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri).env("STORE_TIMEOUT", "1s"));
+    let (first, second) = (start(), start());
     let http = http();
     let ana = Member::register_at(first.addr, &http, "Ana").await;
-    let ben = Member::register_at(first.addr, &http, "Ben").await;
-    let mut anas = ana.connect().await;
-    // As if it were another machine, of whose processes nobody knows.
-    let paused = pause(&first, &database, doc! { "machine": "another" }).await;
-    let second = Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
-    let ben = ben.at(second.addr);
-    let bens = ben.connect().await;
-    tokio::time::sleep(Duration::from_secs(3).saturating_sub(paused.elapsed())).await;
-    // It waits in the socket until the first one goes on.
-    anas.post(message_to(ben.id, "to a server that is gone")).await;
+    let ben = Member::register_at(first.addr, &http, "Ben").await.at(second.addr);
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    first.signal("STOP");
+    // It waits in the socket until the server goes on.
+    let late = anas.post(message_to(ben.id, "through a server that stood still")).await;
+    let nodes = database.open().await.collection::<Document>("nodes");
+    let of_first = doc! { "pid": i64::from(first.id()) };
+    let out = async || nodes.find_one(doc! { "pid": i64::from(first.id()), "out": true }).await.unwrap().map(drop);
+    eventually("it to be taken for dead", out).await;
+    let early = bens.say(ana.id, "meanwhile").await;
     first.signal("CONT");
-    let id = first.id();
-    assert_eq!(first.wait().await.code(), Some(1));
-    let log = std::fs::read_to_string(file).unwrap();
-    for part in ["has taken the place of this one", &format!("process {}", second.id()), &format!("process {id}")] {
-        assert!(log.contains(part), "{part} is not in: {log}");
+    let ServerFrame::MessageAccepted(MessageAccepted { message, .. }) = anas.reply(&late).await else { panic!() };
+    assert_eq!((early.seq, message.seq), (1, 2));
+    let again = nodes.find_one(of_first).await.unwrap().unwrap();
+    assert_eq!(again.get_i64("generation").unwrap(), 2);
+    // Each hears of the other's message, whatever was told to whom meanwhile.
+    for (client, seq) in [(&mut anas, 1), (&mut bens, 2)] {
+        let hears = async {
+            loop {
+                let found = match client.next().await.frame {
+                    ServerFrame::Sync(sync) => {
+                        sync.conversations.iter().flat_map(|known| &known.entries).any(|entry| entry.seq() == seq)
+                    }
+                    ServerFrame::MessagePush(push) => push.message.seq == seq,
+                    _ => false,
+                };
+                if found {
+                    return;
+                }
+            }
+        };
+        within("the other's message", hears).await;
     }
-    let messages = database.open().await.collection::<Document>("messages");
-    assert_eq!(messages.count_documents(doc! {}).await.unwrap(), 0, "it stored nothing");
-    // The other one goes on.
-    let sent: MessageAccepted = ana.at(second.addr).connect().await.ask(message_to(ben.id, "first")).await;
-    assert_eq!((sent.message.seq, readiness(&second).await), (1, 200));
-    drop(bens);
 }
 
 /// A lane that waits for the store shows, although beats and reads go well.

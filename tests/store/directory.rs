@@ -6,7 +6,7 @@ use members_book::{
     service::views,
     store::{
         archive::{Part, Row},
-        audit::AuditRecord,
+        audit::{AuditPlace, AuditRecord},
         changes::{Actor, Change},
         members::{DirectoryPosition, Filter},
         turns::Caller,
@@ -30,6 +30,7 @@ for_every_store![
     what_is_not_shared_is_not_found,
     a_change_is_in_the_audit_log_with_who_and_where,
     the_audit_log_is_paged_from_the_newest,
+    the_audit_log_is_followed_from_a_place_on,
     a_search_reads_so_many_and_whole_words_come_first,
     an_erased_member_leaves_no_address_and_is_not_seen_again,
 ];
@@ -162,6 +163,23 @@ async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
 async fn log(f: &Fixture) -> Vec<AuditRecord> {
     let entries = f.store.audit.entries(None, 100).await.unwrap();
     entries.into_iter().map(|(_, entry)| entry).collect()
+}
+
+async fn the_audit_log_is_followed_from_a_place_on(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for active in [false, true, false, true] {
+        f.change(ana, Change::Active(active)).await;
+    }
+    let mut all = f.store.audit.entries(None, 100).await.unwrap();
+    all.reverse();
+    assert_eq!(all.len(), 4);
+    let after = async |place, limit| f.store.audit.after(place, limit).await.unwrap();
+    assert_eq!(after(AuditPlace(0), 100).await, all, "the oldest first");
+    assert_eq!(after(all[0].0, 2).await, all[1..3]);
+    assert_eq!(after(all[3].0, 2).await, []);
+    f.change(ana, Change::Active(false)).await;
+    let [(_, newest)] = &after(all[3].0, 2).await[..] else { panic!("one more") };
+    assert_eq!((newest.action, newest.target), (AuditAction::ActiveChanged, ana));
 }
 
 async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {

@@ -80,7 +80,7 @@ impl Fixture {
 
     /// The same with another time for calls.
     pub fn mongodb_with(database: Arc<Database>, timeout: Duration) -> Self {
-        Self::mongodb_as(database, timeout, Nodes::Several)
+        Self::mongodb_as(database, timeout, Nodes::Serving)
     }
 
     /// The same, as a node that shares the database or does not.

@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use members_book::{
+    cluster::Uplink,
     position::{Position, StreamPosition},
     service::{
         asker::{Asker, Responder, Sent},
@@ -428,8 +429,14 @@ async fn a_dead_node_is_looked_after() {
     let forget = doc! { "$set": { "last_seq": 0_i64 } };
     conversations.update_one(doc! { "_id": conversation }, forget).await.unwrap();
     assert!(f.store.conversations.delta(ben, None).await.unwrap().conversations.is_empty());
-    let dead = doc! { "_id": ObjectId::new(), "at": mongodb::bson::DateTime::from_millis(f.now().as_millis()) };
-    database.collection::<Document>("nodes").insert_one(dead).await.unwrap();
+    // A process of this machine that does not exist any more.
+    let nodes = database.collection::<Document>("nodes");
+    let mut dead = nodes.find_one(doc! {}).await.unwrap().unwrap();
+    let began = dead.get_i64("began").unwrap() + 1;
+    let id = ObjectId::new();
+    let at = mongodb::bson::DateTime::from_millis(f.now().as_millis());
+    dead.extend(doc! { "_id": id, "began": began, "at": at });
+    nodes.insert_one(dead).await.unwrap();
     let another = Fixture::mongodb_in(Arc::clone(f.database.as_ref().unwrap()));
     let store = &another.store.conversations;
     let recovery = another.store.recovery.as_ref().unwrap();
@@ -440,9 +447,20 @@ async fn a_dead_node_is_looked_after() {
     assert_eq!(applied.untold.iter().map(|untold| untold.message.seq).collect::<Vec<_>>(), [1]);
     recovery.finished(unfinished).await.unwrap();
     assert_eq!(store.delta(ben, None).await.unwrap().conversations.remove(0).last_seq, 1);
-    let nodes = database.collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
-    assert_eq!(nodes, 2, "the dead node is off the list");
-    assert!(recovery.unfinished().await.unwrap().conversations.is_empty());
+    let out = async || {
+        let unfinished = recovery.unfinished().await.unwrap();
+        assert!(unfinished.conversations.is_empty());
+        recovery.finished(unfinished).await.unwrap();
+        nodes.find_one(doc! { "_id": id, "out": true }).await.unwrap()
+    };
+    eventually("the dead node to be out", out).await;
+    let listing = another.store.fleet.as_ref().unwrap().listing();
+    let is_gone = async || {
+        let listed =
+            listing.borrow().as_ref().is_some_and(|known| known.others.iter().all(|node| node.id.0 != id.bytes()));
+        listed.then_some(())
+    };
+    eventually("others not to count it", is_gone).await;
     let applied = another.apply_all(vec![Command::Refresh(direct_conversation(ana, ben))]).await;
     assert!(applied.untold.is_empty(), "it is told once");
 }
@@ -656,11 +674,17 @@ async fn messages_of_many_are_gathered_into_batches() {
     }
     let metrics = Arc::new(members_book::telemetry::Metrics::new());
     let hub = Arc::new(members_book::hub::Hub::new(10, Arc::clone(&metrics)));
-    let events = members_book::service::events::Events::new(hub, Arc::clone(&metrics));
+    let events = members_book::service::events::Events::new(hub, Uplink::default(), Arc::clone(&metrics));
     let store = Arc::clone(&f.store.log);
     let counting = Arc::new(Counting { log: Arc::clone(&store), batches: AtomicUsize::new(0) });
-    let (sequencer, lanes) =
-        Sequencer::start(Arc::clone(&counting) as _, None, &events, Duration::from_secs(60), &metrics, &watched().1);
+    let (sequencer, lanes) = Sequencer::start(
+        Arc::clone(&counting) as _,
+        None,
+        (&events, &Arc::default()),
+        Duration::from_secs(60),
+        &metrics,
+        &watched().1,
+    );
     let sequencer = Arc::new(sequencer);
     let command = move |sender: usize| {
         let from = members[sender % 32];

@@ -1,12 +1,16 @@
-//! Several nodes on one MongoDB: only who has been told to expect others starts beside one that is alive.
+//! Several nodes on one MongoDB: who is there, who was taken for dead, and what the others have stored.
 
 use std::{sync::Arc, time::Duration};
 
-use members_book::store::{
-    StoreError,
-    conversations::{Appended, Command, Outcome, Refusal},
-    mongo::Nodes,
-    turns::Caller,
+use members_book::{
+    position::Position,
+    service::messaging::direct_conversation,
+    store::{
+        StoreError,
+        conversations::{Appended, Command, MarkKind, Outcome, Refusal},
+        mongo::Nodes,
+        turns::Caller,
+    },
 };
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use protocol::ErrorCode;
@@ -19,55 +23,86 @@ fn node(database: &Arc<Database>, nodes: Nodes) -> Fixture {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_refuses_to_start_beside_one_that_is_alive() {
+async fn nodes_serve_beside_each_other_but_not_beside_who_wants_to_be_alone() {
     let database = Arc::new(Database::new().await);
-    let first = node(&database, Nodes::Alone);
+    let first = node(&database, Nodes::Serving);
     first.store.backend.opened().await.unwrap();
-    let second = node(&database, Nodes::Alone);
-    let Err(StoreError::Unavailable(why)) = second.store.backend.opened().await else { panic!() };
-    let pid = std::process::id().to_string();
-    for part in ["another server uses this database", &pid, "last seen", "ALLOW_SEVERAL_NODES=experimental"] {
-        assert!(why.contains(part), "{part} is not in: {why}");
-    }
-    assert!(second.store.members.by_id(Caller::System, first.ids.member()).await.is_err(), "and it serves nobody");
-    second.store.backend.close().await;
-
-    // Who expects others starts, and so does a command.
-    for nodes in [Nodes::Several, Nodes::Command] {
+    for nodes in [Nodes::Serving, Nodes::Command] {
         let another = node(&database, nodes);
         another.store.backend.opened().await.unwrap();
         another.member(&format!("{nodes:?}")).await;
         another.store.backend.close().await;
     }
-    // Who has stopped keeps nobody from starting.
+    let alone = node(&database, Nodes::Exclusive);
+    let Err(StoreError::Unavailable(why)) = alone.store.backend.opened().await else { panic!() };
+    let pid = std::process::id().to_string();
+    for part in ["another process uses this database", &pid, "last seen", "`copy`"] {
+        assert!(why.contains(part), "{part} is not in: {why}");
+    }
+    assert!(alone.store.members.by_id(Caller::System, first.ids.member()).await.is_err(), "and it reads nothing");
+    alone.store.backend.close().await;
+
+    // Who has stopped keeps nobody from being alone, and then nobody else starts.
     first.store.backend.close().await;
-    let next = node(&database, Nodes::Alone);
+    let alone = node(&database, Nodes::Exclusive);
+    alone.store.backend.opened().await.unwrap();
+    let late = node(&database, Nodes::Serving);
+    assert!(late.store.backend.opened().await.is_err());
+    late.store.backend.close().await;
+    alone.store.backend.close().await;
+    let next = node(&database, Nodes::Serving);
     next.store.backend.opened().await.unwrap();
     next.member("Ana").await;
     next.store.backend.close().await;
 }
 
-/// The beat that finds another one in its place moves no cursor, and nothing is read or written after it.
+/// A node that others took for dead joins again, and they are told that it was away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_whose_place_was_taken_moves_no_cursor_and_serves_nobody() {
+async fn a_node_that_was_taken_for_dead_joins_again() {
     let database = Arc::new(Database::new().await);
-    let f = node(&database, Nodes::Alone);
-    f.store.backend.opened().await.unwrap();
+    let (f, another) = (node(&database, Nodes::Serving), node(&database, Nodes::Serving));
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     f.say(ana, ben, "1").await;
-    let meta = database.open().await.collection::<Document>("meta");
-    let taken = doc! { "$set": { "holder": ObjectId::new() } };
-    assert_eq!(meta.update_one(doc! { "_id": "epochs" }, taken).await.unwrap().modified_count, 1);
-    let before = f.store.log.horizon();
-    assert!(f.store.log.position().await.is_err(), "it asks at once");
-    let refused = async || f.store.members.by_id(Caller::System, ana).await.err();
-    let StoreError::Unavailable(why) = eventually("the end", refused).await else { panic!() };
-    assert!(why.contains("has taken the place of this one"), "{why}");
-    assert!(f.store.log.apply(vec![append(ana, ben, client_id(), "2")]).await.is_err());
-    // One beat may have come back just before.
-    let moved = f.store.log.horizon().position.0 - before.position.0;
-    assert!(moved < 1_500, "{moved}");
+    let listings = another.store.fleet.as_ref().unwrap().listing();
+    let others = async || listings.borrow().as_ref().and_then(|listing| listing.others.first().cloned());
+    let first = eventually("the other one", others).await;
+    assert_eq!((first.generation, first.joined_from.0), (1, 0));
+    let nodes = database.open().await.collection::<Document>("nodes");
+    let out = doc! { "$set": { "out": true }, "$unset": { "generation": "" } };
+    let own = ObjectId::from_bytes(first.id.0);
+    assert_eq!(nodes.update_one(doc! { "_id": own }, out).await.unwrap().modified_count, 1);
+    let again = async || others().await.filter(|other| other.generation > 1);
+    let again = eventually("its return", again).await;
+    assert_eq!((again.id, again.generation), (first.id, 2));
+    assert!(again.joined_from.0 > 0, "what it stored since may have been told to nobody");
+    f.say(ana, ben, "2").await;
     f.store.backend.close().await;
+    eventually("its end", async || others().await.is_none().then_some(())).await;
+    another.store.backend.close().await;
+}
+
+/// What another node has stored is found by its position, with what each member has to know of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_is_found_by_its_position_whoever_did_it() {
+    let database = Arc::new(Database::new().await);
+    let (f, another) = (node(&database, Nodes::Serving), node(&database, Nodes::Serving));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let fleet = another.store.fleet.as_ref().unwrap();
+    let all = fleet.changes(Position(0)).await.unwrap();
+    let [first] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(first.last_seq, 1);
+    f.say(ben, ana, "2").await;
+    f.mark(first.id, ana, MarkKind::Read, 2).await;
+    let changed = fleet.changes(first.changed).await.unwrap().remove(0);
+    let of = |member| changed.members.iter().find(|each| each.member == member).unwrap();
+    assert_eq!((changed.id, changed.last_seq, of(ana).read, of(ben).read), (first.id, 2, 2, 0));
+    assert_eq!(fleet.changes(changed.changed).await.unwrap(), []);
+    let wanted = vec![(changed.id, vec![ana, ben]), (direct_conversation(ana, f.ids.member()), vec![ana])];
+    let states = fleet.states(wanted, first.changed).await.unwrap();
+    let unread: Vec<_> = states.iter().map(|(member, state)| (*member, state.unread.count)).collect();
+    assert_eq!(unread, [(ana, 0), (ben, 1)]);
+    assert_eq!(states[0].1.entries.last().unwrap().body.content(), "2");
 }
 
 /// More than fit into one insert.

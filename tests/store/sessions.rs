@@ -5,7 +5,9 @@ use std::time::Duration;
 use members_book::store::{
     archive::Part,
     changes::Change,
-    sessions::{NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION},
+    sessions::{
+        NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
+    },
     turns::Caller,
 };
 use protocol::{MemberId, SessionId, Timestamp, model::UserType};
@@ -14,6 +16,7 @@ use super::{fixture::Fixture, for_every_store};
 
 for_every_store![
     a_session_is_seen_until_it_is_revoked,
+    many_sessions_are_seen_at_once,
     a_refresh_token_is_used_once_and_gives_a_thief_away,
     a_use_of_a_token_can_be_repeated_until_its_answer_comes,
     two_uses_at_the_same_moment_are_a_reuse,
@@ -128,6 +131,31 @@ async fn deactivating_a_member_ends_their_sessions(f: &Fixture) {
     assert!(view.revoked && !view.is_active);
     f.change(ana, Change::Active(true)).await;
     assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a session stays revoked");
+}
+
+async fn many_sessions_are_seen_at_once(f: &Fixture) {
+    let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
+    let (good, revoked) = (session(f, ana, 1).await, session(f, ana, 2).await);
+    let (inactive, erased) = (session(f, ben, 3).await, session(f, eva, 4).await);
+    revoke(f, ana, revoked).await;
+    f.change(ben, Change::Active(false)).await;
+    f.change(eva, Change::Erase).await;
+    // In the order in which they are asked for, twice if asked for twice, and as each of them is seen alone.
+    let asked = vec![erased, good, f.ids.session(), revoked, inactive, good];
+    let seen = f.store.sessions.views(asked.clone()).await.unwrap();
+    let mut alone = Vec::new();
+    for session in asked {
+        alone.push(f.store.sessions.view(session).await.unwrap());
+    }
+    assert_eq!(seen, alone);
+    let state = |view: &Option<SessionView>| view.map(|view| (view.member, view.is_active, view.revoked));
+    let states: Vec<_> = seen.iter().map(state).collect();
+    assert_eq!(states[1..5], [Some((ana, true, false)), None, Some((ana, true, true)), Some((ben, false, true))]);
+    assert!(states[0].is_none_or(|(_, is_active, _)| !is_active));
+    assert_eq!(f.store.sessions.views(Vec::new()).await.unwrap(), []);
+    // As many as can be asked for.
+    let unknown: Vec<SessionId> = (0..VIEWS_MAX).map(|_| f.ids.session()).collect();
+    assert_eq!(f.store.sessions.views(unknown).await.unwrap(), vec![None; VIEWS_MAX]);
 }
 
 async fn only_the_sessions_that_are_meant_are_revoked(f: &Fixture) {

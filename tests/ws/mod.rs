@@ -8,6 +8,7 @@ mod handshake;
 mod late;
 mod limits;
 mod presence;
+mod session_check;
 mod slow;
 mod sync;
 mod typing;

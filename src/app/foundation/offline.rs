@@ -52,7 +52,7 @@ impl Bench {
         let (url, data, photos) = (format!("sqlite:{}", path("test.db")), path(""), path("photos"));
         let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
         let flags = flags.into_iter().chain(["--photo-dir", &photos]).map(String::from);
-        let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
+        let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
         let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
         let cursors = base.cursors(&secret);
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
@@ -146,8 +146,8 @@ async fn a_server_that_goes_away_tells_strangers_and_members_alike() {
     let bench = Bench::new();
     let ana = bench.member("ana").await;
     let (stranger, member) = (bench.open().await, bench.connect(&ana, "phone").await);
-    bench.base.shutdown.cancel();
-    bench.context.connections.drain();
+    bench.base.draining.cancel();
+    bench.context.connections.send_away();
     assert_eq!(stranger.until_the_end().await.1, 1001);
     assert_eq!(member.until_the_end().await.1, 1001);
     assert_eq!((bench.base.hub.members(), bench.base.metrics.connections.get()), (0, 0));

@@ -61,7 +61,7 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let clock =
         Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0), closing: OnceLock::new() });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
-    let base = Foundation::lay(Cli::parse_from(flags).settings, world, true).unwrap();
+    let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
     let accounts = Arc::new(base.accounts(secret, &base.effects(photos(&base))).unwrap());
@@ -106,7 +106,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let (data, photo_dir) = (path(""), path("photos"));
     let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
     let flags = flags.into_iter().chain(["--photo-dir", &photo_dir]).map(String::from);
-    let base = Foundation::lay(Cli::parse_from(flags).settings, World::default(), true).unwrap();
+    let base = Foundation::lay(Cli::parse_from(flags).settings, World::default(), Nodes::Serving).unwrap();
     let mut members = Vec::new();
     for number in 0..=PAGE_MAX + 1 {
         let member = NewMember {

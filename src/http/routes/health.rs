@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{failure::Failure, http::AppState};
+use crate::{cluster::Doubt, failure::Failure, http::AppState};
 
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -18,15 +18,19 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// How the server is.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// Always `ok`: otherwise there is a problem document.
+    /// `ok`, or `degraded`: it serves, and what other nodes do may reach clients here later than usual. If it cannot serve, there is
+    /// a problem document.
     #[schema(example = "ok")]
     status: &'static str,
+    /// Why it is degraded: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer` or `node_out`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<&'static str>,
 }
 
 /// When to ask again while a task does not run.
 const RETRY: Duration = Duration::from_secs(1);
 
-const OK: Json<Health> = Json(Health { status: "ok" });
+const OK: Json<Health> = Json(Health { status: "ok", reasons: Vec::new() });
 
 /// The process lives. If this fails, restart it.
 #[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "get_liveness", responses((status = 200, description = "It lives.", body = Health)))]
@@ -46,7 +50,7 @@ async fn healthy() -> Json<Health> {
     )
 )]
 async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
-    if state.shutdown.is_cancelled() {
+    if state.draining.is_cancelled() {
         return Err(ErrorCode::Draining.into());
     }
     let down = state.supervisor.down();
@@ -56,5 +60,9 @@ async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
     }
     state.connection.messaging.check()?;
     state.readiness.check().await?;
-    Ok(OK)
+    let doubts = state.fleet.as_ref().map(|fleet| fleet.doubts()).unwrap_or_default();
+    if doubts.is_empty() {
+        return Ok(OK);
+    }
+    Ok(Json(Health { status: "degraded", reasons: doubts.into_iter().map(Doubt::name).collect() }))
 }

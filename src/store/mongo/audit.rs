@@ -90,9 +90,19 @@ async fn page(
     filter.insert("_id", doc! { "$lt": AuditPlace::bound(before) });
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let newest_first = FindOptions::builder().sort(doc! { "_id": -1 }).limit(limit).build();
-    let found: Vec<Document> = db.all("audit", filter, newest_first).await?;
-    let entries = found.iter().map(|found| record(found).ok_or_else(|| Fault::Data("an audit entry".to_owned())));
-    entries.collect()
+    read(&db.all("audit", filter, newest_first).await?)
+}
+
+/// Entries after a place, the oldest first.
+async fn after(db: &Db, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    let later = doc! { "_id": { "$gt": AuditPlace::bound(Some(after)) } };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let oldest_first = FindOptions::builder().sort(doc! { "_id": 1 }).limit(limit).build();
+    read(&db.all("audit", later, oldest_first).await?)
+}
+
+fn read(found: &[Document]) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    found.iter().map(|found| record(found).ok_or_else(|| Fault::Data("an audit entry".to_owned()))).collect()
 }
 
 /// Entries about a member or by them: each along its index.
@@ -129,6 +139,10 @@ impl AuditStore for Mongo {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| page(&db, doc! {}, before, limit).await).await
+    }
+
+    async fn after(&self, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| self::after(&db, after, limit).await).await
     }
 
     async fn of_member(

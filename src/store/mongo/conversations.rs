@@ -66,7 +66,7 @@ async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) 
 }
 
 /// The whole conversation with the newest `limit` of its entries that were written after `since`.
-async fn complete(
+pub(super) async fn complete(
     db: &Db,
     member: MemberId,
     document: ConversationDoc,
@@ -276,12 +276,17 @@ impl ConversationLog for Mongo {
 impl Recovery for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
-        let own = self.core.link.identity.node;
-        self.unhurried(async move |db| recovery::unfinished(&db, own, first).await).await
+        let (own, dead) = (self.core.link.identity.node, self.core.link.dead());
+        if dead.is_empty() && !first {
+            return Ok(Unfinished::default());
+        }
+        self.unhurried(async move |db| recovery::unfinished(&db, own, dead, first).await).await
     }
 
     async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
-        self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
+        if !unfinished.nodes.is_empty() {
+            self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
+        }
         self.core.looked.store(true, Ordering::Relaxed);
         Ok(())
     }

@@ -1,9 +1,6 @@
 //! What an error of the driver, or of the server behind it, means.
 
-use mongodb::{
-    bson::oid::ObjectId,
-    error::{Error, ErrorKind, WriteFailure},
-};
+use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::StoreError;
 
@@ -26,8 +23,6 @@ pub(super) enum Fault {
     Refused(i32),
     /// It may have been carried out, but no majority has confirmed it in time.
     Undurable,
-    /// Another node serves in the place of this one.
-    Superseded(ObjectId),
     /// Ready-made.
     Store(StoreError),
 }
@@ -40,7 +35,7 @@ impl Fault {
             Self::Refused(code) => PASSING_CODES.contains(code),
             Self::Undurable => true,
             Self::Store(error) => matches!(error, StoreError::Unavailable(_) | StoreError::Timeout),
-            Self::Data(_) | Self::Superseded(_) => false,
+            Self::Data(_) => false,
         }
     }
 
@@ -50,7 +45,7 @@ impl Fault {
             Self::Refused(_) | Self::Undurable | Self::Data(_) => true,
             // The server has refused the command as a whole, or what it did is unknown.
             Self::Driver(error) => !was_not_sent(error) && !matches!(&*error.kind, ErrorKind::Command(_)),
-            Self::Store(_) | Self::Superseded(_) => false,
+            Self::Store(_) => false,
         }
     }
 
@@ -66,7 +61,7 @@ impl Fault {
     pub(super) fn was_not_sent(&self) -> bool {
         match self {
             Self::Driver(error) => was_not_sent(error),
-            Self::Store(_) | Self::Superseded(_) => true,
+            Self::Store(_) => true,
             Self::Refused(_) | Self::Undurable | Self::Data(_) => false,
         }
     }
@@ -97,7 +92,6 @@ impl From<Fault> for StoreError {
             Fault::Data(what) => Self::Inconsistent(what),
             Fault::Refused(code) => Self::Inconsistent(format!("it refused a write with the code {code}")),
             Fault::Undurable => Self::Timeout,
-            Fault::Superseded(_) => Self::Unavailable("another server has taken its place".to_owned()),
             Fault::Store(error) => error,
         }
     }

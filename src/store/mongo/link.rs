@@ -34,11 +34,15 @@ use super::{
     fault::{Fault, store_error},
     horizon::Horizon,
     migrations,
-    nodes::{self, Identity, Joining, Nodes, Standing},
+    nodes::{self, Dead, Identity, Joining, Standing, Watch},
     pulse::{Beaten, Pulse},
     unavailable,
 };
-use crate::{store::conversations::StoreId, supervisor::Supervisor};
+use crate::{
+    ids::NodeId,
+    store::{conversations::StoreId, fleet::Listing},
+    supervisor::Supervisor,
+};
 
 /// How often a node shows that it is there.
 const BEAT: Duration = Duration::from_secs(1);
@@ -46,13 +50,18 @@ const BEAT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(250);
 /// How much longer than a call the start waits for other nodes to show themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long after a beat a node that serves alone answers. Less than anybody watches it before taking its place.
-const LEASE: Duration = Duration::from_secs(2);
-const _: () = assert!(LEASE.as_millis() < nodes::WATCH.as_millis());
+/// How long after the beginning of a good beat a node reads and writes. Others take it for dead only when all that it may have
+/// begun until then is over: see [`dead_after`].
+const LEASE: Duration = Duration::from_secs(5);
 /// Connections of the pool when the URI does not say how many; the driver's own 10 are few for a server. Made as they are needed.
 const POOL: u32 = 100;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
+
+/// How long a node has to be silent until others take it for dead, where a command may take so long.
+fn dead_after(timeout: Duration) -> Duration {
+    timeout + LEASE + 2 * BEAT
+}
 
 /// How the database is.
 #[derive(Debug, Clone)]
@@ -98,6 +107,11 @@ pub(super) struct Link {
     joined: AtomicBool,
     /// Who is waited for, so that it is logged once.
     watched: Mutex<Option<String>>,
+    /// How long the other nodes have been silent.
+    watch: Mutex<Watch>,
+    /// The other nodes that are dead, as of the latest beat.
+    dead: Mutex<Vec<Dead>>,
+    pub(super) listing: watch::Sender<Option<Listing>>,
     pub(super) horizon: Horizon,
     pub(super) stop: CancellationToken,
 }
@@ -115,8 +129,24 @@ impl Link {
         let (state, _) = watch::channel(State::Connecting);
         let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
         let (joining, joined) = (tokio::sync::Mutex::new(Joining::new()), AtomicBool::new(false));
-        let (reached, watched) = (OnceLock::new(), Mutex::default());
-        Ok(Self { uri, timeout, identity, reached, state, pulse, joining, joined, watched, horizon, stop })
+        let (reached, watched, dead) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let (watch, listing) = (Mutex::new(Watch::new(dead_after(timeout))), watch::Sender::new(None));
+        Ok(Self {
+            uri,
+            timeout,
+            identity,
+            reached,
+            state,
+            pulse,
+            joining,
+            joined,
+            watched,
+            watch,
+            dead,
+            listing,
+            horizon,
+            stop,
+        })
     }
 
     /// Waits until it is known whether this node may use the database; a database that does not answer may be used once
@@ -130,20 +160,12 @@ impl Link {
         }
     }
 
-    /// Whether this node may use the database as far as is known; one that serves alone has to have been told of late.
-    fn is_current(&self, asked: Instant) -> bool {
-        self.identity.nodes != Nodes::Alone || asked.elapsed() < LEASE
-    }
-
-    /// Waits until this node is known to be the one that may write, before each step of what has begun: like the steps
+    /// Waits until this node is known to be one of those that may write, before each step of what has begun: like the steps
     /// themselves, for as long as it takes, unless the store is closed.
     pub(super) async fn pass(&self) -> Result<(), StoreError> {
-        if self.identity.nodes != Nodes::Alone {
-            return Ok(());
-        }
         let mut state = self.state.subscribe();
         let known = state.wait_for(|state| match state {
-            State::Up(asked) => self.is_current(*asked),
+            State::Up(asked) => asked.elapsed() < LEASE,
             State::Refused(_) => true,
             State::Connecting | State::Down(_) => false,
         });
@@ -160,7 +182,7 @@ impl Link {
         let mut state = self.state.subscribe();
         let is_known = |state: &State| match state {
             State::Connecting => false,
-            State::Up(asked) => self.is_current(*asked),
+            State::Up(asked) => asked.elapsed() < LEASE,
             State::Down(_) | State::Refused(_) => true,
         };
         let known = timeout(self.timeout, state.wait_for(is_known)).await;
@@ -197,10 +219,7 @@ impl Link {
             if let Some(why) = self.report(outcome) {
                 // Whoever starts is told by `opened`; this is for a server that has started already.
                 supervisor.fail(format!("DATABASE_URL: {why}"));
-                // What one that has served may have left half done is found by its document.
-                if !self.has_joined() {
-                    self.leave().await;
-                }
+                self.leave().await;
                 return self.stop.cancelled().await;
             }
             if self.stop.run_until_cancelled(tokio::time::sleep_until(started + pause)).await.is_none() {
@@ -244,11 +263,33 @@ impl Link {
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
-        match self.pulse.beat(db, &self.identity, &self.horizon).await {
-            Ok(beaten) => Ok(self.join(db, beaten).await?),
-            Err(Fault::Superseded(by)) => Ok(Attempt::Refused(nodes::superseded(db, &self.identity, by).await)),
-            Err(fault) => Err(fault.into()),
+        let beaten = self.pulse.beat(db, &self.identity, &self.horizon).await?;
+        let attempt = self.join(db, beaten).await?;
+        if matches!(attempt, Attempt::Joined(_)) {
+            self.look_around(db).await?;
         }
+        Ok(attempt)
+    }
+
+    /// Finds out who else uses the database.
+    async fn look_around(&self, db: &Db) -> Result<(), Fault> {
+        // Before the others are read: who joins later stores with larger positions.
+        let (horizon, own, generation) = (self.horizon.now(), self.identity.node, self.identity.generation());
+        let others = db.within(async move |db| nodes::others(&db, own).await).await?;
+        let dead = {
+            let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.look(&self.identity, &others, Instant::now())
+        };
+        *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = dead;
+        let others = others.iter().filter_map(nodes::listed).collect();
+        let (store, own) = (self.store_id(), NodeId(own.bytes()));
+        self.listing.send_replace(Some(Listing { store, own, generation, horizon, others }));
+        Ok(())
+    }
+
+    /// The other nodes that are dead, as far as is known.
+    pub(super) fn dead(&self) -> Vec<Dead> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether this node has joined the others.
@@ -266,9 +307,6 @@ impl Link {
         };
         Ok(match joining.look(db, &self.identity, at).await? {
             Standing::Granted => {
-                if self.identity.nodes == Nodes::Alone {
-                    self.pulse.serve_alone(self.identity.node);
-                }
                 self.joined.store(true, Ordering::Release);
                 Attempt::Joined(asked)
             }
@@ -284,7 +322,7 @@ impl Link {
             Ok(Attempt::Watching(who)) => {
                 let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
                 if watched.is_none() {
-                    tracing::info!("another server may use this database: {who}; waiting whether it shows itself");
+                    tracing::info!("another process may use this database: {who}; waiting whether it shows itself");
                     *watched = Some(who);
                 }
                 State::Connecting

@@ -15,6 +15,7 @@
 //! | [`receipts`] | writing watermarks and what follows from them |
 //! | [`conversations`], [`history`], [`unread`] | reading conversations and changes; the log of one; what is unread |
 //! | [`turns`] | whose call goes to the database next |
+//! | [`fleet`] | what the nodes tell each other through the database |
 //! | [`recovery`] | finishing what a node that died has left |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
@@ -31,6 +32,7 @@ mod conversations;
 mod db;
 mod document;
 mod fault;
+mod fleet;
 mod history;
 mod horizon;
 mod jobs;
@@ -94,15 +96,17 @@ pub struct Options {
     pub window: Option<Duration>,
     /// Batches of commands that are applied at the same time.
     pub lanes: usize,
-    /// Who else may use the database.
+    /// How this process uses the database.
     pub nodes: Nodes,
+    /// The name of this node, for people; without it the name of the machine.
+    pub name: Option<String>,
 }
 
 impl Options {
-    /// Options for a connection string, and a node that wants the database for itself.
+    /// Options for a connection string, and a node that serves.
     #[must_use]
     pub fn new(uri: SecretString, timeout: Duration) -> Self {
-        Self { uri, timeout, window: None, lanes: 8, nodes: Nodes::Alone }
+        Self { uri, timeout, window: None, lanes: 8, nodes: Nodes::Serving, name: None }
     }
 }
 
@@ -143,12 +147,12 @@ impl Mongo {
         metrics: Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> Result<Store, StoreError> {
-        let Options { uri, timeout, window, lanes, nodes } = options;
+        let Options { uri, timeout, window, lanes, nodes, name } = options;
         let (description, pool) = (link::describe(&uri), link::pool(&uri));
         let node = ObjectId::from_bytes(*ids.connection().as_bytes());
         let pulse = Pulse::new(Arc::clone(&ids), Arc::clone(&metrics));
         let window = window.unwrap_or(timeout + Duration::from_millis(beats::SKEW));
-        let link = Arc::new(Link::new(uri, timeout, window, Identity::new(node, nodes), pulse)?);
+        let link = Arc::new(Link::new(uri, timeout, window, Identity::new(node, nodes, name), pulse)?);
         let keeping = Arc::clone(&link).keep(supervisor.clone());
         // It ends when the store is closed, which may be before the shutdown of whatever has opened it.
         let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
@@ -163,6 +167,7 @@ impl Mongo {
             conversations: Arc::clone(&mongo) as _,
             log: Arc::clone(&mongo) as _,
             recovery: Some(Arc::clone(&mongo) as _),
+            fleet: Some(Arc::clone(&mongo) as _),
             audit: Arc::clone(&mongo) as _,
             archive: Arc::clone(&mongo) as _,
             recommendations: Arc::clone(&mongo) as _,

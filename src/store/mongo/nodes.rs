@@ -1,8 +1,13 @@
-//! Which nodes use a database, and whether this one may join them.
+//! Which nodes use a database, who of them is alive, and whether this one may join them.
 //!
-//! Several nodes on one database lose messages for clients as yet: a `pong` of one passes what another stores. So a node
-//! that serves alone refuses to start beside one that is alive. Alive is who beats: a node that has died leaves its
-//! document in `nodes`, and must not keep its successor waiting. So whoever comes
+//! A node that serves has a document in `nodes`, which it stamps with each beat, and which has the *generation* of the node:
+//! how often it has joined. Any number of nodes serve together. Whoever finds that one has been silent for so long that it can
+//! have nothing under way any more ([`Watch`]) finishes what it left ([`super::recovery`]) and takes its generation away: it is
+//! *out*. A node that was only paused finds that with its next beat, before it writes anything ([`super::link`] lets nobody
+//! write whose last good beat began more than a lease ago), and joins again with the next generation.
+//!
+//! `copy` wants the database for itself: it refuses to start beside a node that is alive, and a node refuses to start beside
+//! it. So whoever comes
 //!
 //! 1. does not count a process of its own machine that does not exist any more (the machine is the boot and the
 //!    namespace of process ids, not a name that another one may have),
@@ -10,39 +15,46 @@
 //! 3. watches the rest for [`WATCH`]: who beats meanwhile is alive, and so is a process of its own machine that is still
 //!    there at the end, however silent it is (it may be paused). Who else is silent is not.
 //!
-//! A node of another machine that was paused or cut off cannot be told from one that died, so it is *fenced*: whoever
-//! serves alone writes its id into `meta` ([`super::record`]) before it does, each beat reads it back, and a node that finds
-//! another id there ends itself. Until its beat has told it that it is still the one, it answers nothing
-//! ([`super::link`]): nobody takes over from a node that has beaten within [`WATCH`].
-//!
 //! Of two that come at the same moment the one with the smaller id stays. Commands (`admin create`) are no nodes: they
 //! see nobody, and nobody counts them.
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use mongodb::{
     bson::{DateTime, Document, doc, oid::ObjectId},
-    options::{FindOneOptions, FindOptions},
+    options::FindOptions,
 };
 use tokio::time::Instant;
 
-use super::{db::Db, fault::Fault, record};
+use super::{
+    db::Db,
+    document::{signed, unsigned},
+    fault::Fault,
+};
+use crate::{ids::NodeId, position::Position, store::fleet::ListedNode};
 
-/// Who else may use the database.
+/// How a process uses the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nodes {
-    /// Nobody: the store refuses to open beside a node that is alive.
-    Alone,
-    /// Other nodes. An experiment: see `docs/mongodb.md`.
-    Several,
-    /// A running node: this is a command beside it, which touches no conversation.
+    /// It serves, beside any number of others that do.
+    Serving,
+    /// It wants the database for itself: nobody may serve meanwhile.
+    Exclusive,
+    /// It is a command beside nodes that serve, which touches no conversation.
     Command,
 }
 
-/// How long a node that is alive may be silent, by the database's clock.
+/// How long a node that is alive may be silent, by the database's clock, for whoever wants to be alone.
 const SILENT: Duration = Duration::from_secs(10);
 /// How long nodes that may be alive are watched: some beats.
-pub(super) const WATCH: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(3);
+/// A pause in our own beats after which we know nothing of how long others have been silent.
+const BLIND: Duration = Duration::from_secs(3);
 
 /// How many other nodes are looked at: those that died are taken off the list by whoever serves.
 const OTHERS: i64 = 1_000;
@@ -51,6 +63,8 @@ const OTHERS: i64 = 1_000;
 pub(super) struct Identity {
     pub(super) node: ObjectId,
     pub(super) nodes: Nodes,
+    /// Its name, for people.
+    name: String,
     /// The name of the machine, for people.
     host: String,
     /// Identifies the machine: process ids of the same one can be compared.
@@ -58,10 +72,12 @@ pub(super) struct Identity {
     pid: i64,
     /// When the process began, in ticks since the boot: a process id is used again.
     began: i64,
+    /// How often it has joined; 0 before it did.
+    generation: AtomicU64,
 }
 
 impl Identity {
-    pub(super) fn new(node: ObjectId, nodes: Nodes) -> Self {
+    pub(super) fn new(node: ObjectId, nodes: Nodes, name: Option<String>) -> Self {
         let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let (boot, space) = (read("/proc/sys/kernel/random/boot_id"), fs::read_link("/proc/self/ns/pid"));
         let machine = match space {
@@ -71,7 +87,9 @@ impl Identity {
         };
         let pid = i64::from(std::process::id());
         let host = read("/proc/sys/kernel/hostname");
-        Self { node, nodes, host, machine, pid, began: began(pid).unwrap_or(0) }
+        let name = name.unwrap_or_else(|| host.clone());
+        let (began, generation) = (began(pid).unwrap_or(0), AtomicU64::new(0));
+        Self { node, nodes, name, host, machine, pid, began, generation }
     }
 
     /// The document of this node.
@@ -79,16 +97,38 @@ impl Identity {
         doc! { "_id": self.node }
     }
 
-    /// A beat.
-    pub(super) fn beat(&self) -> Document {
+    /// How often it has joined.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A beat of a node that has joined: its document as it has to be, and the change. Nothing before it has joined.
+    pub(super) fn beat(&self) -> Option<(Document, Document)> {
+        let generation = self.generation();
+        let own = doc! { "_id": self.node, "generation": signed(generation) };
+        (generation > 0).then(|| (own, doc! { "$currentDate": { "at": true } }))
+    }
+
+    /// What makes it join, for the first time or again. `from`: up to where it has published what it stored.
+    pub(super) fn enrol(&self, from: Position) -> Document {
+        let generation = signed(self.generation() + 1);
         let who = doc! {
+            "name": &self.name,
             "host": &self.host,
             "machine": &self.machine,
             "pid": self.pid,
             "began": self.began,
             "serves": self.nodes != Nodes::Command,
+            "exclusive": self.nodes == Nodes::Exclusive,
+            "generation": generation,
+            "from": signed(from.0),
         };
-        doc! { "$currentDate": { "at": true }, "$setOnInsert": who }
+        doc! { "$currentDate": { "at": true }, "$set": who, "$unset": { "out": "" } }
+    }
+
+    /// It has joined.
+    pub(super) fn enrolled(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether another node's process exists, if it is one of this machine.
@@ -104,6 +144,11 @@ impl Identity {
         let since = DateTime::from_millis(at.timestamp_millis().saturating_sub(silent));
         self.sees(other).unwrap_or_else(|| other.get_datetime("at").is_ok_and(|at| *at > since))
     }
+
+    /// Whether this one may not serve while another one is alive.
+    fn conflicts_with(&self, other: &Document) -> bool {
+        self.nodes == Nodes::Exclusive || other.get_bool("exclusive").unwrap_or(false)
+    }
 }
 
 /// When a process of this machine began; nothing if there is none, or only its remains.
@@ -118,6 +163,59 @@ fn began_of(stat: &str) -> Option<i64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let runs = fields.next().is_some_and(|state| !matches!(state, "Z" | "X" | "x"));
     fields.nth(18)?.parse().ok().filter(|_| runs)
+}
+
+/// The other nodes that serve, or have served and were not finished after; the latest first.
+pub(super) async fn others(db: &Db, own: ObjectId) -> Result<Vec<Document>, Fault> {
+    let others = doc! { "_id": { "$ne": own }, "serves": { "$ne": false }, "out": { "$ne": true } };
+    let options = FindOptions::builder().sort(doc! { "at": -1 }).limit(OTHERS).build();
+    db.all("nodes", others, options).await
+}
+
+/// A node as others see it; nothing for a document that is none.
+pub(super) fn listed(other: &Document) -> Option<ListedNode> {
+    let id = NodeId(other.get_object_id("_id").ok()?.bytes());
+    let number = |name| other.get_i64(name).map_or(0, unsigned);
+    let name = other.get_str("name").unwrap_or("unknown").to_owned();
+    Some(ListedNode { id, generation: number("generation"), joined_from: Position(number("from")), name })
+}
+
+/// A node that is dead: its id and its last beat.
+pub(super) type Dead = (ObjectId, DateTime);
+
+/// How long others have been silent, as this node has seen it.
+pub(super) struct Watch {
+    /// How long a node has to be silent to be dead: more than its lease and the longest command.
+    dead_after: Duration,
+    /// When the latest beat of each was seen first.
+    seen: HashMap<ObjectId, (DateTime, Instant)>,
+    looked: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(dead_after: Duration) -> Self {
+        Self { dead_after, seen: HashMap::new(), looked: None }
+    }
+
+    /// Looks at the others, after a beat of our own; returns those that are dead.
+    pub(super) fn look(&mut self, identity: &Identity, others: &[Document], now: Instant) -> Vec<Dead> {
+        // While the database was away from us it may have been away from others.
+        if self.looked.replace(now).is_none_or(|last| now.saturating_duration_since(last) > BLIND) {
+            self.seen.clear();
+        }
+        let before = std::mem::take(&mut self.seen);
+        let mut dead = Vec::new();
+        for other in others {
+            let (Ok(id), Ok(at)) = (other.get_object_id("_id"), other.get_datetime("at")) else { continue };
+            let first = before.get(&id).filter(|(then, _)| then == at).map_or(now, |(_, first)| *first);
+            self.seen.insert(id, (*at, first));
+            let is_silent = now.saturating_duration_since(first) >= self.dead_after;
+            if is_silent || identity.sees(other) == Some(false) {
+                dead.push((id, *at));
+            }
+        }
+        dead
+    }
 }
 
 /// Whether this node may serve.
@@ -144,16 +242,10 @@ impl Joining {
 
     /// Looks once; `at` is our own latest beat.
     pub(super) async fn look(&mut self, db: &Db, identity: &Identity, at: DateTime) -> Result<Standing, Fault> {
-        if identity.nodes == Nodes::Alone {
-            let asked = Instant::now();
-            let own = identity.node;
-            let others = db.within(async move |db| others(&db, own).await).await?;
-            match self.judge(identity, &others, at, (asked, Instant::now())) {
-                Standing::Granted => db.within(async move |db| record::hold(&db, own).await).await?,
-                not_yet => return Ok(not_yet),
-            }
-        }
-        if identity.nodes != Nodes::Command {
+        let (asked, own) = (Instant::now(), identity.node);
+        let others = db.within(async move |db| others(&db, own).await).await?;
+        let standing = self.judge(identity, &others, at, (asked, Instant::now()));
+        if standing == Standing::Granted && identity.nodes != Nodes::Command {
             let (own, joined) = (identity.filter(), doc! { "$set": { "joined": true } });
             let join = async move |db: Db| {
                 let nodes = db.collection::<Document>("nodes");
@@ -161,7 +253,7 @@ impl Joining {
             };
             db.within(join).await?;
         }
-        Ok(Standing::Granted)
+        Ok(standing)
     }
 
     /// Judges what was answered between two moments.
@@ -173,7 +265,8 @@ impl Joining {
         (asked, answered): (Instant, Instant),
     ) -> Standing {
         let mut watched = None;
-        for other in others.iter().filter(|other| identity.may_be_alive(other, ours)) {
+        let conflicting = others.iter().filter(|other| identity.conflicts_with(other));
+        for other in conflicting.filter(|other| identity.may_be_alive(other, ours)) {
             let (Ok(id), Ok(at)) = (other.get_object_id("_id"), other.get_datetime("at")) else { continue };
             let (first, then) = *self.seen.entry(id).or_insert((answered, *at));
             let who = describe(other, *at);
@@ -183,14 +276,13 @@ impl Joining {
                     watched = Some(who);
                 } else if identity.sees(other) == Some(true) {
                     return Standing::Refused(format!(
-                        "another server uses this database: {who}. It is silent, but its process exists on this machine; \
-                         it may be paused. Stop it first, or set ALLOW_SEVERAL_NODES=experimental"
+                        "another process uses this database: {who}. It is silent, but it exists on this machine; it may \
+                         be paused. Stop it first"
                     ));
                 }
             } else if other.get_bool("joined").unwrap_or(false) || id < identity.node {
                 return Standing::Refused(format!(
-                    "another server uses this database: {who}. With several servers clients miss messages; stop the \
-                     other one first, or set ALLOW_SEVERAL_NODES=experimental"
+                    "another process uses this database: {who}. `copy` needs it for itself; stop the other one first"
                 ));
             } else {
                 // It came at the same moment, and gives way.
@@ -199,29 +291,6 @@ impl Joining {
         }
         watched.map_or(Standing::Granted, Standing::Watching)
     }
-}
-
-/// The other nodes that serve, or have served; the latest first.
-async fn others(db: &Db, own: ObjectId) -> Result<Vec<Document>, Fault> {
-    let others = doc! { "_id": { "$ne": own }, "serves": { "$ne": false } };
-    let options = FindOptions::builder().sort(doc! { "at": -1 }).limit(OTHERS).build();
-    db.all("nodes", others, options).await
-}
-
-/// Why a node that has served alone has to go: `holder` serves in its place. For people.
-pub(super) async fn superseded(db: &Db, identity: &Identity, holder: ObjectId) -> String {
-    let its = doc! { "_id": holder };
-    let found = db.within(async move |db| db.one::<Document>("nodes", its, FindOneOptions::default()).await).await;
-    let who = match found {
-        Ok(Some(other)) => other.get_datetime("at").map(|at| describe(&other, *at)).unwrap_or_default(),
-        Ok(None) | Err(_) => String::new(),
-    };
-    let who = if who.is_empty() { format!("node {holder}, which is gone again") } else { who };
-    format!(
-        "another server has taken the place of this one ({}, process {}), which was paused or cut off from the database: \
-         {who}. This one ends, since its clients would miss messages",
-        identity.host, identity.pid
-    )
 }
 
 fn describe(other: &Document, at: DateTime) -> String {
@@ -236,7 +305,7 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Alone)
+        Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Exclusive, None)
     }
 
     fn other(id: u8, at: i64, joined: bool) -> Document {
@@ -267,7 +336,7 @@ mod tests {
         let look = |joining: &mut Joining, at| judge(joining, &identity, &[other(9, at, true)]);
         assert!(matches!(look(&mut joining, 1_000), Standing::Watching(_)));
         let Standing::Refused(why) = look(&mut joining, 2_000) else { panic!() };
-        for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "ALLOW_SEVERAL_NODES=experimental"] {
+        for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "`copy`"] {
             assert!(why.contains(part), "{part} is not in: {why}");
         }
     }
@@ -332,5 +401,44 @@ mod tests {
         let stat = |state| format!("42 (a) name) {state} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20");
         assert_eq!((began_of(&stat("S")), began_of(&stat("T"))), (Some(777), Some(777)), "T is paused");
         assert_eq!(began_of(&stat("Z")), None);
+    }
+
+    /// A node that serves joins others that do, and waits for nobody but who wants to be alone.
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_serve_join_each_other() {
+        let serving = Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Serving, None);
+        let mut alone = other(9, 1_000, true);
+        assert_eq!(judge(&mut Joining::new(), &serving, &[alone.clone()]), Standing::Granted);
+        alone.insert("exclusive", true);
+        assert!(matches!(judge(&mut Joining::new(), &serving, &[alone]), Standing::Watching(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_for_long_enough_is_dead_unless_we_were_blind() {
+        let (identity, mut watch) = (identity(), Watch::new(Duration::from_secs(12)));
+        let id = ObjectId::from_bytes([9; 12]);
+        let mut look = |at| watch.look(&identity, &[other(9, at, true)], Instant::now());
+        for _ in 0..12 {
+            assert!(look(1_000).is_empty());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(look(1_000), [(id, DateTime::from_millis(1_000))]);
+        assert!(look(2_000).is_empty(), "it beats again");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(look(2_000).is_empty(), "the database was away from us, and so perhaps from it");
+        for _ in 0..12 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            look(2_000);
+        }
+        assert_eq!(look(2_000).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_process_of_this_machine_that_is_gone_is_dead_at_once() {
+        let (identity, mut watch) = (identity(), Watch::new(Duration::from_secs(12)));
+        let mut here = here(&identity, 1_000);
+        assert!(watch.look(&identity, &[here.clone()], Instant::now()).is_empty());
+        here.insert("began", identity.began + 1);
+        assert_eq!(watch.look(&identity, &[here], Instant::now()).len(), 1);
     }
 }

@@ -4,13 +4,10 @@
 //! Beats come one after the other: each is compared with the one before it, so the state between them is locked for as long
 //! as one takes. Its calls have deadlines, and so has waiting for the lock.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use mongodb::{
-    bson::{DateTime, Document, oid::ObjectId},
+    bson::{DateTime, Document},
     options::ReturnDocument,
 };
 use tokio::{
@@ -24,7 +21,7 @@ use super::{
     document::millis,
     fault::Fault,
     horizon::Horizon,
-    nodes::Identity,
+    nodes::{Identity, Nodes},
     record::{self, Recorded},
 };
 use crate::{
@@ -47,8 +44,6 @@ pub(super) struct Pulse {
     /// For durations since.
     origin: Instant,
     state: Mutex<State>,
-    /// This node, once it serves alone: nobody else may.
-    alone: OnceLock<ObjectId>,
 }
 
 /// What a beat has told.
@@ -56,7 +51,7 @@ pub(super) struct Pulse {
 pub(super) struct Beaten {
     /// What the clock of the database showed.
     pub(super) at: DateTime,
-    /// When we asked: nobody had taken the place of this node then.
+    /// When we asked: this node was one of the others then.
     pub(super) asked: Instant,
 }
 
@@ -74,12 +69,7 @@ struct State {
 
 impl Pulse {
     pub(super) fn new(ids: Arc<Ids>, metrics: Arc<Metrics>) -> Self {
-        Self { ids, metrics, origin: Instant::now(), state: Mutex::default(), alone: OnceLock::new() }
-    }
-
-    /// From now on this node serves alone: a beat that finds another one in its place fails.
-    pub(super) fn serve_alone(&self, node: ObjectId) {
-        self.alone.get_or_init(|| node);
+        Self { ids, metrics, origin: Instant::now(), state: Mutex::default() }
     }
 
     /// One beat.
@@ -87,13 +77,11 @@ impl Pulse {
         let Ok(mut state) = timeout(db.max_time, self.state.lock()).await else {
             return Err(StoreError::Timeout.into());
         };
-        let (filter, beat, asked) = (identity.filter(), identity.beat(), Instant::now());
-        let stamp = async move |db: Db| {
-            let nodes = db.collection::<Document>("nodes");
-            let stamp = nodes.find_one_and_update(filter, beat).upsert(true);
-            Ok(stamp.return_document(ReturnDocument::After).max_time(db.max_time).await?)
+        let asked = Instant::now();
+        let node = match self.stamp(db, identity).await? {
+            Some(node) => node,
+            None => self.enrol(db, identity, horizon).await?,
         };
-        let node = db.within(stamp).await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
         let at: DateTime = *node.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
         let (asked_at, answered) = (self.since_origin(asked), self.since_origin(Instant::now()));
         let beat = Beat { at: millis(at), asked: asked_at, answered };
@@ -105,19 +93,42 @@ impl Pulse {
         Ok(Beaten { at, asked })
     }
 
-    /// Fails if another node serves in the place of this one.
-    fn check(&self, holder: Option<ObjectId>) -> Result<(), Fault> {
-        match (self.alone.get(), holder) {
-            (Some(own), Some(holder)) if *own != holder => Err(Fault::Superseded(holder)),
-            _ => Ok(()),
+    /// Stamps the document of this node; nothing if it has not joined, or is out.
+    async fn stamp(&self, db: &Db, identity: &Identity) -> Result<Option<Document>, Fault> {
+        let Some((own, beat)) = identity.beat() else { return Ok(None) };
+        let stamp = async move |db: Db| {
+            let nodes = db.collection::<Document>("nodes");
+            let stamp = nodes.find_one_and_update(own, beat).return_document(ReturnDocument::After);
+            Ok(stamp.max_time(db.max_time).await?)
+        };
+        db.within(stamp).await
+    }
+
+    /// Joins the nodes of the database, for the first time or again.
+    async fn enrol(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<Document, Fault> {
+        let again = identity.generation() > 0;
+        if again && identity.nodes == Nodes::Exclusive {
+            return Err(
+                StoreError::Unavailable("others use it by now; this process was silent too long".to_owned()).into()
+            );
         }
+        let (own, join) = (identity.filter(), identity.enrol(horizon.now().position));
+        let enrol = async move |db: Db| {
+            let nodes = db.collection::<Document>("nodes");
+            let enrol = nodes.find_one_and_update(own, join).upsert(true).return_document(ReturnDocument::After);
+            Ok(enrol.max_time(db.max_time).await?)
+        };
+        let node = db.within(enrol).await?.ok_or_else(|| Fault::Data("the beat left no document".to_owned()))?;
+        identity.enrolled();
+        if again {
+            tracing::warn!("this node was silent for so long that others took it for dead: it joins them again");
+        }
+        Ok(node)
     }
 
     async fn recorded(&self, db: &Db) -> Result<Recorded, Fault> {
         let drawn = self.draw();
-        let recorded = db.within(async move |db| record::read(&db, drawn).await).await?;
-        self.check(recorded.holder)?;
-        Ok(recorded)
+        db.within(async move |db| record::read(&db, drawn).await).await
     }
 
     fn since_origin(&self, instant: Instant) -> Duration {
@@ -176,16 +187,15 @@ impl Pulse {
             }
         };
         let before = db.within(async move |db| record::advance(&db, epoch, believed).await).await?;
-        self.check(before.as_ref().and_then(|before| before.holder))?;
         match before {
             // Another node has begun an epoch.
             None => {
                 let recorded = self.recorded(db).await?;
                 state.adopt(horizon, recorded, Some((beat, believed)));
             }
-            Some(before) if before.beat.saturating_add(SLACK) < state.recorded => {
+            Some(before) if before.saturating_add(SLACK) < state.recorded => {
                 tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
-                let end = before.beat.saturating_sub(horizon.window());
+                let end = before.saturating_sub(horizon.window());
                 self.begin(db, horizon, state, horizon.epochs(), end, beat).await?;
             }
             Some(_) => {
@@ -211,10 +221,9 @@ impl Pulse {
         let epochs = known.with_new(self.draw(), Position(end));
         let (replacing, at) = (epochs.clone(), beat.at);
         let replace = async move |db: Db| record::replace(&db, known.current(), &replacing, at).await;
-        if let Some(record::Before { holder, .. }) = db.within(replace).await? {
-            self.check(holder)?;
+        if db.within(replace).await? {
             tracing::info!("a new epoch of the store begins");
-            state.adopt(horizon, Recorded { epochs, beat: at, holder }, Some((beat, at)));
+            state.adopt(horizon, Recorded { epochs, beat: at }, Some((beat, at)));
         } else {
             let recorded = self.recorded(db).await?;
             state.adopt(horizon, recorded, Some((beat, at)));
@@ -226,7 +235,7 @@ impl Pulse {
 impl State {
     /// Goes on in what is recorded, after this beat and what the clock is taken to have shown at it, if there was one.
     fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, last: Option<(Beat, u64)>) {
-        let Recorded { epochs, beat: believed, .. } = recorded;
+        let Recorded { epochs, beat: believed } = recorded;
         let (beats, epoch) = (Beats::in_epoch(believed, last), Some(epochs.current()));
         *self = Self { beats, epoch, recorded: believed, ahead: false };
         horizon.enter(epochs, believed);

@@ -3,11 +3,9 @@
 //! It has the current epoch, what cursors of it were made from so far (`beat`, milliseconds), and the former epochs with
 //! their ends. Whoever begins an epoch replaces the one that it knows; of two, one comes first, and the other goes on in
 //! that one's.
-//!
-//! It also has the node that serves alone (`holder`), which each beat reads back: see [`super::nodes`].
 
 use mongodb::{
-    bson::{Binary, Bson, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    bson::{Binary, Bson, Document, doc, spec::BinarySubtype},
     options::{FindOneOptions, ReturnDocument},
 };
 
@@ -29,14 +27,6 @@ pub(super) struct Recorded {
     pub(super) epochs: Epochs,
     /// What cursors of the current epoch were made from, at the latest.
     pub(super) beat: u64,
-    /// Who serves alone, if anybody ever has.
-    pub(super) holder: Option<ObjectId>,
-}
-
-/// What was recorded before a beat.
-pub(super) struct Before {
-    pub(super) beat: u64,
-    pub(super) holder: Option<ObjectId>,
 }
 
 /// Reads the record; the first node to come makes it, with the epoch that it has drawn.
@@ -58,19 +48,12 @@ pub(super) async fn read(db: &Db, drawn: Epoch) -> Result<Recorded, Fault> {
         Ok(Former { epoch: epoch(former)?, end: Position(unsigned(end)) })
     });
     let epochs = Epochs::new(current, former.collect::<Result<_, Fault>>()?);
-    Ok(Recorded { epochs, beat: beat_of(&found), holder: holder_of(&found) })
+    Ok(Recorded { epochs, beat: beat_of(&found) })
 }
 
-/// Records that this node serves alone, before it does.
-pub(super) async fn hold(db: &Db, node: ObjectId) -> Result<(), Fault> {
-    let (meta, hold) = (db.collection::<Document>("meta"), doc! { "$set": { "holder": node } });
-    let held = meta.find_one_and_update(doc! { "_id": ID }, hold).max_time(db.max_time).await?;
-    held.map(drop).ok_or_else(|| Fault::Data("meta has no epochs".to_owned()))
-}
-
-/// Records what cursors are going to be made from, before they are. Returns what was recorded before; nothing if the
+/// Records what cursors are going to be made from, before they are. Returns the beat that was recorded before; nothing if the
 /// epoch is another one by now.
-pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64) -> Result<Option<Before>, Fault> {
+pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64) -> Result<Option<u64>, Fault> {
     let meta = db.collection::<Document>("meta");
     let advance = doc! { "$max": { "beat": signed(beat) } };
     let before = meta
@@ -78,12 +61,11 @@ pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64) -> Result<Option<B
         .return_document(ReturnDocument::Before)
         .max_time(db.max_time)
         .await?;
-    Ok(before.map(|before| Before { beat: beat_of(&before), holder: holder_of(&before) }))
+    Ok(before.map(|before| beat_of(&before)))
 }
 
-/// Puts other epochs in the place of those whose current one is `known`. Returns what was recorded before; nothing if
-/// another node was first.
-pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -> Result<Option<Before>, Fault> {
+/// Puts other epochs in the place of those whose current one is `known`. False if another node was first.
+pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -> Result<bool, Fault> {
     let former = epochs.former().iter();
     let former: Vec<Document> =
         former.map(|former| doc! { "epoch": binary(former.epoch), "end": signed(former.end.0) }).collect();
@@ -91,7 +73,7 @@ pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -
     let meta = db.collection::<Document>("meta");
     let current = doc! { "_id": ID, "epoch": binary(known) };
     let replaced = meta.find_one_and_update(current, replace).max_time(db.max_time).await?;
-    Ok(replaced.map(|before| Before { beat: beat_of(&before), holder: holder_of(&before) }))
+    Ok(replaced.is_some())
 }
 
 fn binary(epoch: Epoch) -> Binary {
@@ -105,8 +87,4 @@ fn epoch(document: &Document) -> Result<Epoch, Fault> {
 
 fn beat_of(document: &Document) -> u64 {
     document.get_i64("beat").map_or(0, unsigned)
-}
-
-fn holder_of(document: &Document) -> Option<ObjectId> {
-    document.get_object_id("holder").ok()
 }

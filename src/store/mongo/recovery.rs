@@ -3,14 +3,14 @@
 //! A message is inserted before its conversation is stamped, and a watermark moves before the status in the messages
 //! does. A node that dies in between has acknowledged neither; but a sync would not bring the message until something
 //! else happens in that conversation, and an outside reader would see an old status. The node's document in `nodes`
-//! stays behind; whoever finds it, when it is old enough, goes through what was written around that time, which costs
-//! nothing while nobody dies.
+//! stays behind; whoever finds that it is dead ([`super::nodes`]) goes through what was written around its last beat, which
+//! costs nothing while nobody dies. Then the node is *out*: it takes its generation away, and holds nobody's cursor back any more.
 //!
 //! The conversations are not stamped here: they go down their lanes like everything else that happens in them
 //! ([`crate::store::conversations::Command::Refresh`]), so that those who are connected are told in the order of `seq`.
 //!
 //! A node that starts looks at all others once, however young their documents are: it may have taken the place of one that
-//! died a moment ago. With one that is alive that changes nothing.
+//! died a moment ago. With one that is alive that changes nothing, and so it is with one that is taken for dead.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -25,47 +25,37 @@ use super::{
     db::Db,
     document::{ReceiptDoc, among},
     fault::Fault,
+    nodes::{self, Dead},
     receipts,
 };
 use crate::store::conversations::Unfinished;
 
-/// How old the beat of a node is that is dead. Far more than a command may take.
-const DEAD: Duration = Duration::from_secs(60);
 /// How long before its last beat a node's unfinished work may have begun, and what its clock may be off by.
 const BEFORE: Duration = Duration::from_secs(120);
-/// Milliseconds of a day.
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long the document of a node that is out is kept.
+const KEPT: Duration = Duration::from_secs(60 * 60);
 /// Conversations that are looked at with one query.
 const CONVERSATIONS: usize = 500;
 
 /// Looks for what other nodes have left: all of them, or only those that are dead, whose statuses are corrected as well.
-pub(super) async fn unfinished(db: &Db, own: ObjectId, all: bool) -> Result<Unfinished, Fault> {
-    let nodes = db.collection::<Document>("nodes");
-    let Some(ours) = nodes.find_one(doc! { "_id": own }).max_time(db.max_time).await? else {
-        return Ok(Unfinished::default());
-    };
-    let now = *ours.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
-    let dead = earlier(now, DEAD);
-    // All have a beat before tomorrow; asked like that, the index on `at` finds them.
-    let tomorrow = DateTime::from_millis(now.timestamp_millis().saturating_add(DAY_MS));
-    let before = if all { tomorrow } else { dead };
-    let found: Vec<Document> = nodes
-        .find(doc! { "at": { "$lt": before }, "_id": { "$ne": own } })
-        .max_time(db.max_time)
-        .await?
-        .try_collect()
-        .await?;
+pub(super) async fn unfinished(db: &Db, own: ObjectId, dead: Vec<Dead>, all: bool) -> Result<Unfinished, Fault> {
     let mut unfinished = Unfinished::default();
     let mut since: Option<ObjectId> = None;
-    for node in found {
-        let (Ok(id), Ok(at)) = (node.get_object_id("_id"), node.get_datetime("at")) else { continue };
-        let began = object_id_at(earlier(*at, BEFORE));
+    let mut look_from = |at: DateTime| {
+        let began = object_id_at(earlier(at, BEFORE));
         since = Some(since.map_or(began, |since| since.min(began)));
-        if *at < dead {
-            tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-            correct_statuses(db, began).await?;
-            unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
+        began
+    };
+    if all {
+        let others = nodes::others(db, own).await?;
+        for at in others.iter().filter_map(|other| other.get_datetime("at").ok()) {
+            look_from(*at);
         }
+    }
+    for (id, at) in dead {
+        tracing::warn!(node = %id, "finishing what a node that is gone may have left");
+        correct_statuses(db, look_from(at)).await?;
+        unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
     }
     if let Some(since) = since {
         unfinished.conversations = conversations_behind(db, since).await?;
@@ -73,12 +63,15 @@ pub(super) async fn unfinished(db: &Db, own: ObjectId, all: bool) -> Result<Unfi
     Ok(unfinished)
 }
 
-/// Takes nodes whose work is finished off the list, unless they have shown themselves again.
+/// Nodes whose work is finished are out, unless they have shown themselves again.
 pub(super) async fn finished(db: &Db, unfinished: &Unfinished) -> Result<(), Fault> {
     let nodes = db.collection::<Document>("nodes");
     for (id, at) in &unfinished.nodes {
         let node = doc! { "_id": ObjectId::from_bytes(*id), "at": DateTime::from_millis(*at) };
-        nodes.delete_one(node).await?;
+        let out = doc! { "$set": { "out": true }, "$unset": { "generation": "" } };
+        nodes.update_one(node, out).await?;
+        let long_ago = earlier(DateTime::from_millis(*at), KEPT);
+        nodes.delete_many(doc! { "at": { "$lt": long_ago }, "out": true }).await?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! No step needs a transaction: each leaves something that is safe if the next one does not happen. A token's successor
 //! is stored before the token is used up, and nobody knows it before both were done.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use mongodb::{
     bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
@@ -102,10 +104,8 @@ struct Stored {
 
 async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
     let found = db.one("sessions", doc! { "_id": id }, FindOneOptions::default()).await?;
-    let Some::<Document>(found) = found else { return Ok(None) };
-    let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
-    let revoked_at = found.get_datetime("revoked_at").ok().copied();
-    Ok(Some(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at }))
+    let found: Option<Document> = found;
+    found.as_ref().map(stored).transpose()
 }
 
 async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, Fault> {
@@ -189,14 +189,51 @@ async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(),
     Ok(())
 }
 
-async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
-    let Some(Stored { member, revoked_at }) = find_session(db, session_oid(session)).await? else { return Ok(None) };
-    let fields = FindOneOptions::builder().projection(doc! { "user_type": 1, "is_active": 1 }).build();
-    let found = db.one("members", doc! { "_id": member_oid(member) }, fields).await?;
-    let Some::<Document>(found) = found else { return Ok(None) };
+fn stored(found: &Document) -> Result<Stored, Fault> {
+    let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
+    let revoked_at = found.get_datetime("revoked_at").ok().copied();
+    Ok(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at })
+}
+
+/// A session and the state of its member.
+fn view_of(Stored { member, revoked_at }: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    Ok(Some(SessionView { member, user_type, is_active, revoked: revoked_at.is_some() }))
+    Ok(SessionView { member: *member, user_type, is_active, revoked: revoked_at.is_some() })
+}
+
+/// What [`view_of`] needs of a member.
+fn member_fields() -> Document {
+    doc! { "user_type": 1, "is_active": 1 }
+}
+
+async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
+    let Some(stored) = find_session(db, session_oid(session)).await? else { return Ok(None) };
+    let fields = FindOneOptions::builder().projection(member_fields()).build();
+    let found: Option<Document> = db.one("members", doc! { "_id": member_oid(stored.member) }, fields).await?;
+    found.map(|found| view_of(&stored, &found)).transpose()
+}
+
+/// The sessions before the members, as [`view`] does it: whoever deactivates a member changes both.
+async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView>>, Fault> {
+    let by_id = |found: Vec<Document>| -> HashMap<ObjectId, Document> {
+        found.into_iter().filter_map(|found| Some((found.get_object_id("_id").ok()?, found))).collect()
+    };
+    let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
+    let fields = FindOptions::builder().projection(doc! { "member_id": 1, "revoked_at": 1 }).build();
+    let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
+    let mut members: Vec<ObjectId> =
+        found.values().filter_map(|session| session.get_object_id("member_id").ok()).collect();
+    members.sort_unstable();
+    members.dedup();
+    let fields = FindOptions::builder().projection(member_fields()).build();
+    let members = by_id(db.all("members", doc! { "_id": { "$in": members } }, fields).await?);
+    let view = |id: &ObjectId| -> Result<Option<SessionView>, Fault> {
+        let Some(session) = found.get(id).map(stored).transpose()? else { return Ok(None) };
+        let member = members.get(&member_oid(session.member));
+        member.map(|member| view_of(&session, member)).transpose()
+    };
+    ids.iter().map(view).collect()
 }
 
 async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Fault> {
@@ -288,6 +325,11 @@ impl SessionStore for Mongo {
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {
         self.read(Turn::session(session), async move |_, db| view(&db, session).await).await
+    }
+
+    async fn views(&self, sessions: Vec<SessionId>) -> Result<Vec<Option<SessionView>>, StoreError> {
+        let turn = Turn::look_ups(Caller::System, sessions.len());
+        self.read(turn, async move |_, db| views(&db, &sessions).await).await
     }
 
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {

@@ -106,6 +106,14 @@ impl AuditStore for Sqlite {
         self.read(Turn::SYSTEM, move |connection| entries(connection, None, before, limit)).await
     }
 
+    async fn after(&self, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| {
+            let mut query = connection.prepare_cached("SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?")?;
+            query.query_map(params![AuditPlace::bound(Some(after)), limit], record)?.collect()
+        })
+        .await
+    }
+
     async fn of_member(
         &self,
         member: MemberId,

@@ -182,6 +182,7 @@ impl Sqlite {
             conversations: Arc::clone(&sqlite) as _,
             log: Arc::clone(&sqlite) as _,
             recovery: None,
+            fleet: None,
             audit: Arc::clone(&sqlite) as _,
             archive: Arc::clone(&sqlite) as _,
             recommendations: Arc::clone(&sqlite) as _,

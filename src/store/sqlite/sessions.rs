@@ -236,6 +236,11 @@ impl SessionStore for Sqlite {
         self.read(Turn::session(session), move |connection| view(connection, session)).await
     }
 
+    async fn views(&self, sessions: Vec<SessionId>) -> Result<Vec<Option<SessionView>>, StoreError> {
+        let turn = Turn::look_ups(Caller::System, sessions.len());
+        self.read(turn, move |connection| sessions.iter().map(|session| view(connection, *session)).collect()).await
+    }
+
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError> {
         self.read(Turn::light(member), move |connection| of_member(connection, member)).await
     }

@@ -127,7 +127,7 @@ struct Tokens {
 
 impl Tokens {
     fn new(secret: &str) -> Self {
-        let World { clock, entropy } = World::default();
+        let World { clock, entropy, .. } = World::default();
         let ids = Arc::new(members_book::ids::Ids::new(Arc::clone(&clock), entropy));
         Self { tokens: crate::seed::access_tokens(secret, &clock, &ids) }
     }

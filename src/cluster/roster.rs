@@ -1,0 +1,356 @@
+//! What a node knows of the others: up to where each has published what it stored, and whether anything may have been lost.
+//!
+//! A state machine without I/O. Its one promise: everything that any node has stored up to [`Roster::floor`] has been delivered
+//! to the connections of this node, or was there when they synced. So a cursor at the floor skips nothing.
+//!
+//! - While nothing is in doubt, the floor is the smallest of the *beats* of all other nodes that live, on all links. A node
+//!   that joins counts from the listing on in which it first shows; the floor never passes the horizon of the latest listing,
+//!   because a node that joined after that stores with larger positions only.
+//! - *Doubt* is anything after which an event may be missing. Then beats count for nothing. A *sweep* reads from the store what
+//!   has changed since the floor, and the floor becomes the horizon from before it was read. Doubts that came before a sweep
+//!   began, and whose cause is gone, end with it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::bus::{Beat, Loss, NodeId};
+use crate::{
+    position::{Epoch, Position, StreamPosition},
+    store::fleet::Listing,
+};
+
+/// How long a node that lives may say nothing on a link.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// Why events of other nodes may be missing here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Doubt {
+    /// There are other nodes, and no bus.
+    NoBus,
+    /// A link of the bus is down, or was.
+    LinkDown,
+    /// More came than this node could take.
+    Overflow,
+    /// This node did not receive what it published itself.
+    Canary,
+    /// Another node has lost something that it published.
+    PeerLoss,
+    /// Another node lives, and is not heard on the bus.
+    SilentPeer,
+    /// Another node has died, or was taken for dead.
+    NodeOut,
+}
+
+impl Doubt {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::NoBus, Self::LinkDown, Self::Overflow, Self::Canary, Self::PeerLoss, Self::SilentPeer, Self::NodeOut];
+
+    /// Its name, in metrics and in the answer of `/readyz`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoBus => "no_bus",
+            Self::LinkDown => "link_down",
+            Self::Overflow => "overflow",
+            Self::Canary => "canary",
+            Self::PeerLoss => "peer_loss",
+            Self::SilentPeer => "silent_peer",
+            Self::NodeOut => "node_out",
+        }
+    }
+}
+
+impl From<Loss> for Doubt {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::LinkDown => Self::LinkDown,
+            Loss::Overflow => Self::Overflow,
+            Loss::Canary => Self::Canary,
+        }
+    }
+}
+
+/// What was heard of a node on one link.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    /// Up to where it has published what it stored.
+    place: Option<StreamPosition>,
+    losses: u64,
+    /// When it was heard last, or when it was expected first.
+    at: Instant,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Peer {
+    generation: u64,
+    /// Whether it is one of those that live, by the latest listing.
+    listed: bool,
+    links: Vec<Heard>,
+    /// Whether it has said that it stops, on how many links.
+    last: BTreeSet<usize>,
+}
+
+impl Peer {
+    fn new(generation: u64, links: usize, now: Instant) -> Self {
+        let nothing = Heard { place: None, losses: 0, at: now };
+        Self { generation, listed: false, links: vec![nothing; links], last: BTreeSet::new() }
+    }
+}
+
+/// What a sweep has to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// What has changed after this position.
+    pub since: StreamPosition,
+    /// How many doubts there were when it began.
+    doubts: u64,
+}
+
+/// The other nodes, as one node knows them.
+#[derive(Debug)]
+pub struct Roster {
+    links: Vec<bool>,
+    peers: HashMap<NodeId, Peer>,
+    listed: Option<(StreamPosition, u64)>,
+    floor: StreamPosition,
+    /// Where the next sweep has to begin, if that is before the floor.
+    since: Option<Position>,
+    /// What has happened that is in doubt still.
+    happened: BTreeSet<Doubt>,
+    /// What is so at the moment.
+    lasting: BTreeSet<Doubt>,
+    /// How often something was in doubt.
+    doubts: u64,
+    /// What is to be counted.
+    news: Vec<Doubt>,
+}
+
+impl Roster {
+    /// A node that knows nobody yet, on a bus with so many links; without one: no bus.
+    #[must_use]
+    pub fn new(links: usize) -> Self {
+        Self {
+            links: vec![false; links],
+            peers: HashMap::new(),
+            listed: None,
+            floor: StreamPosition::NOWHERE,
+            since: None,
+            happened: BTreeSet::new(),
+            lasting: BTreeSet::new(),
+            doubts: 0,
+            news: Vec::new(),
+        }
+    }
+
+    /// Everything that was stored up to here has been delivered.
+    #[must_use]
+    pub fn floor(&self) -> StreamPosition {
+        self.floor
+    }
+
+    /// Why something may be missing; nothing while nothing may.
+    pub fn doubts(&self) -> impl Iterator<Item = Doubt> {
+        self.happened.union(&self.lasting).copied()
+    }
+
+    /// Whether something may be missing.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.doubts().next().is_some()
+    }
+
+    /// The others that live.
+    pub fn others(&self) -> impl Iterator<Item = NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.listed).map(|(id, _)| *id)
+    }
+
+    /// The doubts that began since this was asked last.
+    pub fn take_news(&mut self) -> Vec<Doubt> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The nodes that live, as of now. Returns those that are gone.
+    pub fn listed(&mut self, listing: &Listing, now: Instant) -> Vec<NodeId> {
+        let links = self.links.len();
+        let before: Vec<NodeId> = self.others().collect();
+        self.peers.values_mut().for_each(|peer| peer.listed = false);
+        for other in listing.others.iter() {
+            let peer = self.peers.entry(other.id).or_insert_with(|| Peer::new(other.generation, links, now));
+            if peer.generation < other.generation {
+                // It was taken for dead, and wakes up. What it stored last it may have published to nobody.
+                *peer = Peer::new(other.generation, links, now);
+                self.since = Some(self.since.map_or(other.joined_from, |since| since.min(other.joined_from)));
+                self.doubt(Doubt::NodeOut);
+                let Some(peer) = self.peers.get_mut(&other.id) else { continue };
+                peer.listed = true;
+            } else {
+                peer.listed = true;
+            }
+        }
+        let is_gone = |id: &&NodeId| self.peers.get(*id).is_none_or(|peer| !peer.listed);
+        let gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
+        for id in &gone {
+            let left = self.peers.remove(id).is_some_and(|peer| links > 0 && peer.last.len() == links);
+            if !left {
+                self.doubt(Doubt::NodeOut);
+            }
+        }
+        // Those that are not listed and not heard of are nobody any more.
+        self.peers.retain(|_, peer| peer.listed || peer.links.iter().any(|heard| now - heard.at < SILENCE * 5));
+        if self.listed.is_some_and(|(_, generation)| generation != listing.generation) {
+            // Others took this node for dead, and counted on nothing that it did meanwhile.
+            self.doubt(Doubt::NodeOut);
+        }
+        self.listed = Some((listing.horizon, listing.generation));
+        if self.floor == StreamPosition::NOWHERE {
+            // Whoever is connected has synced after this.
+            self.floor = listing.horizon;
+        }
+        self.tick(now);
+        gone
+    }
+
+    /// The beat of another node was heard on a link, behind everything that it published there before.
+    pub fn beat(&mut self, link: usize, from: NodeId, beat: Beat, now: Instant) {
+        let links = self.links.len();
+        let peer = self.peers.entry(from).or_insert_with(|| Peer::new(beat.generation, links, now));
+        if beat.generation < peer.generation {
+            return;
+        }
+        if beat.generation > peer.generation {
+            // The listing will say so too, and what follows from it.
+            return;
+        }
+        let Some(heard) = peer.links.get_mut(link) else { return };
+        let place = StreamPosition { epoch: Epoch(beat.epoch), position: Position(beat.position) };
+        let lost = beat.losses != heard.losses;
+        *heard = Heard { place: Some(place), losses: beat.losses, at: now };
+        if beat.last {
+            peer.last.insert(link);
+        }
+        if lost {
+            self.doubt(Doubt::PeerLoss);
+        }
+        self.tick(now);
+    }
+
+    /// A link is up: everything that is published on it from now on is heard.
+    pub fn up(&mut self, link: usize, now: Instant) {
+        if let Some(up) = self.links.get_mut(link) {
+            *up = true;
+        }
+        for heard in self.peers.values_mut().filter_map(|peer| peer.links.get_mut(link)) {
+            heard.at = now;
+        }
+        self.tick(now);
+    }
+
+    /// What others published on a link may be missing, and it is down.
+    pub fn lost(&mut self, link: usize, loss: Loss, now: Instant) {
+        if let Some(up) = self.links.get_mut(link) {
+            *up = false;
+        }
+        self.doubt(loss.into());
+        self.tick(now);
+    }
+
+    /// Time has passed, or something has changed.
+    pub fn tick(&mut self, now: Instant) {
+        self.judge(now);
+        if let Some(place) = self.candidate() {
+            self.rise(place);
+        }
+    }
+
+    /// Begins a sweep, if one is needed; nothing if it has to be a full one: positions are of another epoch by now.
+    #[must_use]
+    pub fn begin_sweep(&self) -> Option<Sweep> {
+        let (horizon, _) = self.listed?;
+        let StreamPosition { epoch, position } = self.floor;
+        let since = self.since.map_or(position, |since| since.min(position));
+        (epoch == horizon.epoch)
+            .then_some(Sweep { since: StreamPosition { epoch, position: since }, doubts: self.doubts })
+    }
+
+    /// A sweep has delivered everything that changed after its beginning; `horizon` was the store's before it was read.
+    pub fn end_sweep(&mut self, sweep: Sweep, horizon: StreamPosition, now: Instant) {
+        if sweep.doubts == self.doubts {
+            self.happened.clear();
+            self.since = None;
+        }
+        self.rise(horizon);
+        self.tick(now);
+    }
+
+    /// Everybody who is connected begins anew: what was missed does not matter any more. `horizon` is of before that.
+    pub fn start_over(&mut self, horizon: StreamPosition) {
+        self.floor = horizon;
+        self.since = None;
+        self.happened.clear();
+    }
+
+    /// What is in doubt as long as it is so.
+    fn judge(&mut self, now: Instant) {
+        let mut lasting = BTreeSet::new();
+        if self.others().next().is_some() {
+            if self.links.is_empty() {
+                lasting.insert(Doubt::NoBus);
+            }
+            if self.links.contains(&false) {
+                lasting.insert(Doubt::LinkDown);
+            }
+            let listed = self.peers.values().filter(|peer| peer.listed);
+            let mut heard = listed.flat_map(|peer| peer.links.iter().zip(&self.links));
+            if heard.any(|(heard, up)| *up && now.saturating_duration_since(heard.at) > SILENCE) {
+                lasting.insert(Doubt::SilentPeer);
+            }
+        }
+        let begun: Vec<Doubt> = lasting.difference(&self.lasting).copied().collect();
+        // What was so until now may have lost something.
+        let ended: Vec<Doubt> = self.lasting.difference(&lasting).copied().collect();
+        self.lasting = lasting;
+        for doubt in begun {
+            self.doubt(doubt);
+        }
+        for doubt in ended.into_iter().filter(|ended| *ended != Doubt::NoBus) {
+            self.happened.insert(doubt);
+            self.doubts += 1;
+        }
+    }
+
+    fn doubt(&mut self, doubt: Doubt) {
+        self.doubts += 1;
+        if self.happened.insert(doubt) {
+            self.news.push(doubt);
+        }
+    }
+
+    /// Up to where beats say that everything was delivered; nothing while that cannot be said.
+    fn candidate(&self) -> Option<StreamPosition> {
+        let (horizon, _) = self.listed?;
+        if self.is_in_doubt() {
+            return None;
+        }
+        let beats = self.peers.values().filter(|peer| peer.listed).flat_map(|peer| &peer.links);
+        beats.map(|heard| heard.place).try_fold(horizon, |lowest, place| {
+            let place = place.filter(|place| place.epoch == lowest.epoch)?;
+            Some(StreamPosition { position: lowest.position.min(place.position), ..lowest })
+        })
+    }
+
+    /// The floor never falls within an epoch.
+    fn rise(&mut self, place: StreamPosition) {
+        if place.epoch != self.floor.epoch || place.position > self.floor.position {
+            self.floor = place;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+//! Random schedules of everything that can go wrong between nodes, against the one promise: a client that was given a cursor
+//! has everything that was stored up to it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::{conversations::StoreId, fleet::ListedNode};
+
+const NODES: usize = 3;
+/// How long a write may take from its stamp to being visible.
+const LONGEST: u64 = 4;
+/// How far a horizon lies behind the clock.
+const WINDOW: u64 = 6;
+const EPOCH: Epoch = Epoch([1; 8]);
+
+fn id(node: usize) -> NodeId {
+    NodeId([u8::try_from(node).unwrap() + 1; 12])
+}
+
+fn place(position: u64) -> StreamPosition {
+    StreamPosition { epoch: EPOCH, position: Position(position) }
+}
+
+/// What is on its way from one node to another.
+#[derive(Clone, Copy)]
+enum Sent {
+    Event(usize),
+    Beat(Beat),
+}
+
+struct Node {
+    roster: Roster,
+    generation: u64,
+    /// What the client here has.
+    seen: BTreeSet<usize>,
+    /// The writes under way, each with the horizon of when it began.
+    writing: Option<(usize, u64)>,
+    horizon: u64,
+    losses: u64,
+    /// A sweep that has read, and what.
+    sweeping: Option<(Sweep, u64, Vec<usize>)>,
+    stopped: bool,
+    listed_up: bool,
+}
+
+/// A fleet, one store, and the time.
+struct World {
+    clock: u64,
+    origin: Instant,
+    /// The stamp of each entry, once it is visible; entries that are stamped and not visible have none.
+    visible: Vec<Option<u64>>,
+    stamps: Vec<u64>,
+    nodes: Vec<Node>,
+    /// By sender and receiver.
+    wires: BTreeMap<(usize, usize), VecDeque<Sent>>,
+    /// Whom the store counts among the living, with generation and place of joining again.
+    enrolled: Vec<Option<(u64, u64)>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let node = || Node {
+            roster: Roster::new(1),
+            generation: 1,
+            seen: BTreeSet::new(),
+            writing: None,
+            horizon: 0,
+            losses: 0,
+            sweeping: None,
+            stopped: false,
+            listed_up: false,
+        };
+        let nodes = (0..NODES).map(|_| node()).collect();
+        let enrolled = vec![Some((1, 0)); NODES];
+        let mut world = Self {
+            clock: 100,
+            origin: Instant::now(),
+            visible: Vec::new(),
+            stamps: Vec::new(),
+            nodes,
+            wires: BTreeMap::new(),
+            enrolled,
+        };
+        for node in 0..NODES {
+            world.beat_store(node);
+        }
+        world
+    }
+
+    fn now(&self) -> Instant {
+        self.origin + Duration::from_millis(self.clock * 100)
+    }
+
+    fn up(&self, node: usize) -> bool {
+        self.nodes[node].roster.links == [true]
+    }
+
+    fn send(&mut self, from: usize, what: Sent) {
+        if !self.up(from) {
+            if matches!(what, Sent::Event(_)) {
+                self.nodes[from].losses += 1;
+            }
+            return;
+        }
+        for to in (0..NODES).filter(|to| *to != from) {
+            if self.up(to) {
+                self.wires.entry((from, to)).or_default().push_back(what);
+            }
+        }
+    }
+
+    /// A node begins to write, or its write becomes visible and is published.
+    fn write(&mut self, node: usize) {
+        // Nobody writes whose lease is over.
+        if self.nodes[node].stopped || self.enrolled[node].is_none_or(|(known, _)| known != self.nodes[node].generation)
+        {
+            return;
+        }
+        match self.nodes[node].writing.take() {
+            None => {
+                let entry = self.stamps.len();
+                self.stamps.push(self.clock);
+                self.visible.push(None);
+                self.nodes[node].writing = Some((entry, self.nodes[node].horizon));
+            }
+            Some((entry, _)) => {
+                self.visible[entry] = Some(self.stamps[entry]);
+                self.nodes[node].seen.insert(entry);
+                self.send(node, Sent::Event(entry));
+            }
+        }
+    }
+
+    /// What a node has published.
+    fn published(&self, node: usize) -> u64 {
+        let Node { writing, horizon, .. } = &self.nodes[node];
+        writing.map_or(*horizon, |(_, floor)| floor.min(*horizon))
+    }
+
+    fn beat_store(&mut self, node: usize) {
+        if self.nodes[node].stopped {
+            return;
+        }
+        let generation = match self.enrolled[node] {
+            Some((known, _)) => known,
+            None => {
+                let from = self.nodes[node].horizon;
+                let generation = self.nodes[node].generation + 1;
+                self.enrolled[node] = Some((generation, from));
+                generation
+            }
+        };
+        let horizon = self.clock.saturating_sub(WINDOW);
+        let others: Arc<[ListedNode]> = (0..NODES)
+            .filter(|other| *other != node)
+            .filter_map(|other| {
+                let (generation, from) = self.enrolled[other]?;
+                Some(ListedNode { id: id(other), generation, joined_from: Position(from), name: String::new() })
+            })
+            .collect();
+        let listing = Listing { store: StoreId([0; 8]), own: id(node), generation, horizon: place(horizon), others };
+        let now = self.now();
+        let own = &mut self.nodes[node];
+        (own.horizon, own.generation, own.listed_up) = (horizon, generation, true);
+        own.roster.listed(&listing, now);
+    }
+
+    fn beat_bus(&mut self, node: usize) {
+        if self.nodes[node].stopped {
+            return;
+        }
+        let beat = Beat {
+            losses: self.nodes[node].losses,
+            ..Beat::at(self.nodes[node].generation, place(self.published(node)))
+        };
+        self.send(node, Sent::Beat(beat));
+    }
+
+    fn receive(&mut self, from: usize, to: usize) {
+        if self.nodes[to].stopped {
+            return;
+        }
+        let now = self.now();
+        match self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+            Some(Sent::Event(entry)) => drop(self.nodes[to].seen.insert(entry)),
+            Some(Sent::Beat(beat)) => self.nodes[to].roster.beat(0, id(from), beat, now),
+            None => {}
+        }
+    }
+
+    /// The link of a node breaks: what is on its way to it is gone, and what is on its way from it may be.
+    fn cut(&mut self, node: usize, lose_sent: bool) {
+        if !self.up(node) {
+            return;
+        }
+        for other in 0..NODES {
+            self.wires.remove(&(other, node));
+            if lose_sent && self.wires.remove(&(node, other)).is_some_and(|wire| !wire.is_empty()) {
+                self.nodes[node].losses += 1;
+            }
+        }
+        let now = self.now();
+        self.nodes[node].roster.lost(0, Loss::LinkDown, now);
+    }
+
+    fn mend(&mut self, node: usize) {
+        let now = self.now();
+        if !self.nodes[node].stopped && !self.up(node) {
+            self.nodes[node].roster.up(0, now);
+        }
+    }
+
+    /// A sweep reads, or delivers what it has read.
+    fn sweep(&mut self, node: usize) {
+        if self.nodes[node].stopped {
+            return;
+        }
+        let now = self.now();
+        if let Some((sweep, horizon, read)) = self.nodes[node].sweeping.take() {
+            self.nodes[node].seen.extend(read);
+            self.nodes[node].roster.end_sweep(sweep, place(horizon), now);
+        } else if self.nodes[node].roster.is_in_doubt()
+            && let Some(sweep) = self.nodes[node].roster.begin_sweep()
+        {
+            let is_new = |(entry, stamp): (usize, &Option<u64>)| {
+                stamp.filter(|stamp| *stamp > sweep.since.position.0).map(|_| entry)
+            };
+            let read = self.visible.iter().enumerate().filter_map(is_new).collect();
+            self.nodes[node].sweeping = Some((sweep, self.nodes[node].horizon, read));
+        }
+    }
+
+    /// A node stands still; the others finish what it has left, and count it no longer.
+    fn stop(&mut self, node: usize) {
+        self.nodes[node].stopped = true;
+    }
+
+    fn bury(&mut self, node: usize) {
+        if !self.nodes[node].stopped {
+            return;
+        }
+        // What was on its way to the store is visible by now, and nobody was told.
+        if let Some((entry, _)) = self.nodes[node].writing.take() {
+            self.visible[entry] = Some(self.stamps[entry]);
+        }
+        self.enrolled[node] = None;
+    }
+
+    fn go_on(&mut self, node: usize) {
+        self.nodes[node].stopped = false;
+    }
+
+    /// Time passes; a write that takes too long becomes visible.
+    fn pass(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            self.clock += 1;
+            for node in 0..NODES {
+                let due = self.nodes[node].writing.is_some_and(|(entry, _)| self.stamps[entry] + LONGEST <= self.clock);
+                if due && !self.nodes[node].stopped {
+                    self.write(node);
+                } else if due && let Some((entry, _)) = self.nodes[node].writing {
+                    // The store goes on with it, whatever its node does.
+                    self.visible[entry] = Some(self.stamps[entry]);
+                }
+            }
+            let now = self.now();
+            for node in &mut self.nodes {
+                if !node.stopped {
+                    node.roster.tick(now);
+                }
+            }
+        }
+    }
+
+    /// Every client is given a cursor: it has everything up to it.
+    fn check(&self) -> Result<(), TestCaseError> {
+        for (number, node) in self.nodes.iter().enumerate() {
+            if node.stopped || !node.listed_up {
+                continue;
+            }
+            let floor = node.roster.floor().position.0.min(self.published(number));
+            for (entry, stamp) in self.visible.iter().enumerate() {
+                if stamp.is_some_and(|stamp| stamp <= floor) {
+                    prop_assert!(
+                        node.seen.contains(&entry),
+                        "node {number} is at {floor} without entry {entry} of {stamp:?}, doubts {:?}",
+                        node.roster.doubts().collect::<Vec<_>>()
+                    );
+                }
+            }
+            // Nor is anything stamped later that the cursor has passed.
+            for (entry, stamp) in self.stamps.iter().enumerate() {
+                if self.visible[entry].is_none() {
+                    prop_assert!(*stamp > floor, "node {number} is at {floor} beyond a write of {stamp} under way");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, (what, node, other): (u8, usize, usize)) {
+        match what {
+            0..=5 => self.write(node),
+            6..=8 => self.pass(other as u64 + 1),
+            9..=11 => self.beat_store(node),
+            12..=15 => self.beat_bus(node),
+            16..=27 => self.receive(other, node),
+            28 => self.cut(node, other == 0),
+            29..=32 => self.mend(node),
+            33..=38 => self.sweep(node),
+            39 => self.stop(node),
+            40 => self.bury(node),
+            41..=43 => self.go_on(node),
+            _ => self.pass(30),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_client_has_everything_up_to_its_cursor(
+        steps in prop::collection::vec((0_u8..45, 0..NODES, 0..NODES), 1..250),
+    ) {
+        let mut world = World::new();
+        for node in 0..NODES {
+            world.mend(node);
+        }
+        for step in steps {
+            world.step(step);
+            world.check()?;
+        }
+        // Left alone, everything comes to rest: no doubt is left, and cursors rise.
+        for node in 0..NODES {
+            world.go_on(node);
+            world.mend(node);
+        }
+        let before = world.clock;
+        for _ in 0..60 {
+            for node in 0..NODES {
+                world.beat_store(node);
+                world.beat_bus(node);
+                world.sweep(node);
+                for other in 0..NODES {
+                    while world.wires.get(&(other, node)).is_some_and(|wire| !wire.is_empty()) {
+                        world.receive(other, node);
+                    }
+                }
+            }
+            world.pass(1);
+            world.check()?;
+        }
+        for (number, node) in world.nodes.iter().enumerate() {
+            prop_assert!(!node.roster.is_in_doubt(), "node {number}: {:?}", node.roster.doubts().collect::<Vec<_>>());
+            prop_assert!(node.roster.floor().position.0 > before, "node {number} stands still");
+        }
+    }
+}
+
+/// Beats count for what was published on every link.
+#[test]
+fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
+    let (now, mut roster) = (Instant::now(), Roster::new(2));
+    let other = |node| ListedNode { id: id(node), generation: 1, joined_from: Position(0), name: String::new() };
+    let listing = |horizon| Listing {
+        store: StoreId([0; 8]),
+        own: id(0),
+        generation: 1,
+        horizon: place(horizon),
+        others: Arc::from([other(1), other(2)]),
+    };
+    roster.up(0, now);
+    roster.up(1, now);
+    roster.listed(&listing(50), now);
+    assert_eq!(roster.floor(), place(50), "who connects now has read it");
+    roster.listed(&listing(100), now);
+    for (link, node, position) in [(0, 1, 90), (1, 1, 80), (0, 2, 95), (1, 2, 120)] {
+        assert_eq!(roster.floor(), place(50), "not all were heard");
+        roster.beat(link, id(node), Beat::at(1, place(position)), now);
+    }
+    assert_eq!(roster.floor(), place(80));
+    roster.beat(1, id(1), Beat::at(1, place(200)), now);
+    assert_eq!(roster.floor(), place(90));
+    roster.beat(0, id(1), Beat { losses: 1, ..Beat::at(1, place(300)) }, now);
+    assert_eq!(roster.floor(), place(90));
+    assert_eq!(roster.doubts().collect::<Vec<_>>(), [Doubt::PeerLoss]);
+    let sweep = roster.begin_sweep().unwrap();
+    assert_eq!(sweep.since, place(90));
+    roster.end_sweep(sweep, place(100), now);
+    assert!(!roster.is_in_doubt());
+    assert_eq!(roster.floor(), place(100));
+}
+
+/// Who says goodbye leaves no doubt; who just disappears does.
+#[test]
+fn a_node_that_stops_in_order_leaves_no_doubt() {
+    for last in [true, false] {
+        let (now, mut roster) = (Instant::now(), Roster::new(1));
+        let others: [Arc<[ListedNode]>; 2] = [
+            Arc::from([ListedNode { id: id(1), generation: 1, joined_from: Position(0), name: String::new() }]),
+            Arc::from([]),
+        ];
+        let listing = |others: &Arc<[ListedNode]>| Listing {
+            store: StoreId([0; 8]),
+            own: id(0),
+            generation: 1,
+            horizon: place(50),
+            others: Arc::clone(others),
+        };
+        roster.up(0, now);
+        roster.listed(&listing(&others[0]), now);
+        roster.beat(0, id(1), Beat { last, ..Beat::at(1, place(40)) }, now);
+        assert_eq!(roster.listed(&listing(&others[1]), now), [id(1)]);
+        assert_eq!(roster.is_in_doubt(), !last);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the rest of the server has of the bus: a way out that may not be there, and the channels of the members who are here.
+
+use std::sync::{Arc, OnceLock};
+
+use dashmap::{DashMap, Entry};
+use protocol::MemberId;
+
+use super::{Bus, Channel, Event};
+
+/// The bus of this node, once it is open. A node without one publishes to nobody, which costs nothing.
+#[derive(Clone, Default)]
+pub struct Uplink(Arc<OnceLock<Arc<dyn Bus>>>);
+
+impl Uplink {
+    /// Opens the way; only once.
+    pub fn connect(&self, bus: Arc<dyn Bus>) {
+        // A node has one bus from its start to its end.
+        let _ = self.0.set(bus);
+    }
+
+    /// The bus, if there is one.
+    #[must_use]
+    pub fn bus(&self) -> Option<&Arc<dyn Bus>> {
+        self.0.get()
+    }
+
+    /// Publishes an event, if there is a bus. Never waits.
+    pub fn publish(&self, channel: Channel, event: impl FnOnce() -> Event) {
+        if let Some(bus) = self.bus() {
+            bus.publish(channel, event());
+        }
+    }
+}
+
+/// The members whose channels this node hears: those who are connected here.
+pub struct Subscriptions {
+    uplink: Uplink,
+    /// How many hold each.
+    holders: DashMap<MemberId, u32>,
+}
+
+/// Keeps the channel of a member heard until it is dropped.
+pub struct Held<'a> {
+    subscriptions: &'a Subscriptions,
+    member: MemberId,
+    kept: bool,
+}
+
+impl Held<'_> {
+    /// Keeps it heard until [`Subscriptions::release`] is called instead.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.subscriptions.release(self.member);
+        }
+    }
+}
+
+impl Subscriptions {
+    /// Nobody's channel is heard.
+    #[must_use]
+    pub fn new(uplink: Uplink) -> Self {
+        Self { uplink, holders: DashMap::new() }
+    }
+
+    /// Hears the channel of a member. When it returns, everything that is published there from then on arrives, or the bus has
+    /// said that something may be missing.
+    pub async fn hold(&self, member: MemberId) -> Held<'_> {
+        let held = Held { subscriptions: self, member, kept: self.uplink.bus().is_none() };
+        if let Some(bus) = self.uplink.bus() {
+            *self.holders.entry(member).or_insert(0) += 1;
+            bus.subscribe(Channel::Member(member)).await;
+        }
+        held
+    }
+
+    /// Whoever held it does not any more.
+    pub fn release(&self, member: MemberId) {
+        let Entry::Occupied(mut entry) = self.holders.entry(member) else { return };
+        let holders = entry.get_mut();
+        *holders = holders.saturating_sub(1);
+        if *holders > 0 {
+            return;
+        }
+        // Under the lock of the entry: whoever holds it next subscribes after this.
+        if let Some(bus) = self.uplink.bus() {
+            bus.unsubscribe(Channel::Member(member));
+        }
+        entry.remove();
+    }
+}

@@ -1,0 +1,211 @@
+//! This node among others: what it says to them, what it hears of them, and how it finds what it may have missed.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`inbox`] | what other nodes publish, delivered here |
+//! | [`sweep`] | reading from the store what may have been missed, and delivering that |
+//! | [`told`] | what was delivered while sweeping, so that it is not delivered again |
+//!
+//! Only a store that nodes share has this ([`crate::store::fleet`]). One task follows the listing of nodes and beats on the bus;
+//! another one sweeps while anything is in doubt.
+
+mod inbox;
+mod sweep;
+mod told;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use told::Told;
+
+use super::{effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching};
+use crate::{
+    clock::Clock,
+    cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Uplink},
+    hub::Hub,
+    ids::Ids,
+    store::{ConversationLog, FleetStore, conversations::StoreId, fleet::Listing},
+    telemetry::Metrics,
+};
+
+/// How often a node beats on the bus, and looks whether something is in doubt.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Opens the bus, once it is known which node of which database this is.
+pub trait OpenBus: Send + Sync {
+    /// How many links it is going to have.
+    fn links(&self) -> usize;
+
+    /// Opens it: returns at once, and connects in the background.
+    fn open(&self, node: NodeId, store: StoreId, inbox: Arc<dyn Inbox>) -> Arc<dyn Bus>;
+}
+
+/// What the fleet needs of the rest of the server.
+pub struct Parts {
+    /// What the store tells of other nodes.
+    pub store: Arc<dyn FleetStore>,
+    /// The store's horizon.
+    pub log: Arc<dyn ConversationLog>,
+    /// Opens the bus, if there is to be one.
+    pub bus: Option<Arc<dyn OpenBus>>,
+    /// The way to it, for everybody who publishes.
+    pub uplink: Uplink,
+    /// How far cursors may go.
+    pub floor: Arc<Floor>,
+    /// What was delivered while sweeping.
+    pub told: Arc<Told>,
+    /// Who is connected here.
+    pub hub: Arc<Hub>,
+    /// Makes cursors, and knows what this node has published.
+    pub messaging: Arc<Messaging>,
+    /// Presence.
+    pub watching: Arc<Watching>,
+    /// Closes connections.
+    pub effects: Arc<Effects>,
+    /// Looks for sessions that ended without this node being told.
+    pub session_check: Option<Arc<SessionCheck>>,
+    /// The most connections of one member.
+    pub max_per_member: usize,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Spreads those who come back.
+    pub ids: Arc<Ids>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// This node among others.
+pub struct Fleet {
+    parts: Parts,
+    roster: Mutex<Roster>,
+    /// Something is in doubt.
+    doubted: Notify,
+    /// Its tasks are to end: everything that was stored here has been published.
+    stop: CancellationToken,
+}
+
+impl Fleet {
+    /// A node that knows nobody yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let links = parts.bus.as_ref().map_or(0, |bus| bus.links());
+        let roster = Mutex::new(Roster::new(links));
+        Arc::new(Self { parts, roster, doubted: Notify::new(), stop: CancellationToken::new() })
+    }
+
+    /// Why something that others did may be missing here; empty while nothing may.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.roster().doubts().collect()
+    }
+
+    /// Whether other nodes live, as far as is known.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        self.roster().others().next().is_some()
+    }
+
+    /// Follows the nodes, and beats, until it is closed. For one task only.
+    pub async fn run(self: Arc<Self>) {
+        let mut listing = self.parts.store.listing();
+        listing.mark_changed();
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = listing.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let now = listing.borrow_and_update().clone();
+                    if let Some(now) = now {
+                        self.listed(&now);
+                    }
+                }
+                _ = beat.tick() => {
+                    self.change(Roster::tick);
+                    self.beat(false);
+                }
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Says goodbye: everything that was stored here has been published.
+    pub async fn close(&self) {
+        self.stop.cancel();
+        self.beat(true);
+        if let Some(bus) = self.parts.uplink.bus() {
+            bus.close().await;
+        }
+    }
+
+    /// The nodes that live, as of now.
+    fn listed(self: &Arc<Self>, listing: &Listing) {
+        if self.parts.uplink.bus().is_none()
+            && let Some(bus) = &self.parts.bus
+        {
+            self.parts.uplink.connect(bus.open(listing.own, listing.store, Arc::clone(self) as _));
+        }
+        let gone = self.change(|roster, now| roster.listed(listing, now));
+        for node in gone {
+            tracing::info!(%node, "another node is gone");
+        }
+        self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
+    }
+
+    fn beat(&self, last: bool) {
+        let Some(bus) = self.parts.uplink.bus() else { return };
+        let generation = self.parts.store.listing().borrow().as_ref().map_or(0, |listing| listing.generation);
+        // Read before it is queued: everything up to it is in the queue already.
+        let published = self.parts.messaging.published_here();
+        bus.beat(Beat { last, ..Beat::at(generation, published) });
+    }
+
+    /// Changes what is known of the others, and does what follows.
+    fn change<T>(&self, change: impl FnOnce(&mut Roster, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut roster = self.roster();
+        let was = roster.is_in_doubt();
+        let result = change(&mut roster, now);
+        self.parts.floor.set(roster.floor());
+        let behind = self.parts.log.horizon().position.0.saturating_sub(roster.floor().position.0);
+        let (is, news) = (roster.is_in_doubt(), roster.take_news());
+        let doubts = if was == is { Vec::new() } else { roster.doubts().map(Doubt::name).collect() };
+        // Under the lock, so that it is as the roster is.
+        self.parts.told.activate(is);
+        drop(roster);
+        self.parts.metrics.fleet_floor_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
+        self.parts.metrics.fleet_in_doubt.set(is.into());
+        for doubt in news {
+            self.parts.metrics.fleet_doubt(doubt.name());
+        }
+        match (was, is) {
+            (false, true) => {
+                tracing::warn!(?doubts, "events of other nodes may be missing: the store is swept until that is over");
+                self.doubted.notify_one();
+            }
+            (true, false) => {
+                tracing::info!("no event of another node is missing any more");
+                if let Some(check) = &self.parts.session_check {
+                    check.check_now();
+                }
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,90 @@
+//! What a store that several nodes share tells each of them: who else uses it, and what has changed, by whomever.
+//!
+//! A store that one process has for itself has nothing of this.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use protocol::{ConversationId, MemberId, model::Watermarks};
+use tokio::sync::watch;
+
+use super::{
+    StoreError,
+    conversations::{ConversationState, StoreId},
+};
+use crate::{
+    ids::NodeId,
+    position::{Position, StreamPosition},
+};
+
+/// Another node that uses the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedNode {
+    /// Which.
+    pub id: NodeId,
+    /// How often it has joined, from 1 on: one that was taken for dead and comes back joins again.
+    pub generation: u64,
+    /// Up to where it had published what it stored when it joined again; zero if it joined for the first time.
+    pub joined_from: Position,
+    /// Its name, for people.
+    pub name: String,
+}
+
+/// The nodes that use the store: made with each beat of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// The database.
+    pub store: StoreId,
+    /// This node.
+    pub own: NodeId,
+    /// How often it has joined.
+    pub generation: u64,
+    /// Everything stamped up to here is visible, and is by this node, by one of `others`, or by one that has left them: a node
+    /// that joins later stores with larger positions.
+    pub horizon: StreamPosition,
+    /// The others that live, as far as is known.
+    pub others: Arc<[ListedNode]>,
+}
+
+/// A conversation that has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedConversation {
+    /// Which.
+    pub id: ConversationId,
+    /// When it changed last.
+    pub changed: Position,
+    /// Its members, and how far each has got.
+    pub members: Vec<Watermarks>,
+    /// The newest entry.
+    pub last_seq: u64,
+}
+
+/// Most conversations that [`FleetStore::changes`] returns.
+pub const CHANGES_MAX: usize = 10_000;
+
+/// A store that several nodes share.
+#[async_trait]
+pub trait FleetStore: Send + Sync {
+    /// The nodes that use the store, as of the latest beat of this one; nothing before the first.
+    fn listing(&self) -> watch::Receiver<Option<Listing>>;
+
+    /// About what the clock shows that all nodes share, in milliseconds.
+    fn now(&self) -> u64;
+
+    /// The conversations that changed after a position, those that changed first come first: [`CHANGES_MAX`] at most.
+    ///
+    /// # Errors
+    /// The store.
+    async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError>;
+
+    /// Conversations as some of their members see them, each with the entries that were stored after a position (about: an
+    /// entry may be among them that is a little older). Those that do not exist are left out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn states(
+        &self,
+        wanted: Vec<(ConversationId, Vec<MemberId>)>,
+        since: Position,
+    ) -> Result<Vec<(MemberId, ConversationState)>, StoreError>;
+}

@@ -1,0 +1,103 @@
+//! What the nodes of a database tell each other through it: who they are, and what has changed.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use mongodb::{
+    bson::{DateTime, doc, oid::ObjectId},
+    options::FindOptions,
+};
+use protocol::{ConversationId, MemberId, limits, model::Watermarks};
+use tokio::sync::watch;
+
+use super::{
+    Core, Mongo,
+    conversations::complete,
+    db::Db,
+    document::{ConversationDoc, among, conversation_oid, millis, signed, unsigned},
+    fault::Fault,
+    turns::PARALLEL,
+};
+use crate::{
+    position::Position,
+    store::{
+        FleetStore, StoreError,
+        conversations::ConversationState,
+        fleet::{CHANGES_MAX, ChangedConversation, Listing},
+        turns::Turn,
+    },
+};
+
+/// Conversations that are looked up with one query.
+const LOOKED_UP: usize = 500;
+
+async fn changes(db: &Db, Position(since): Position) -> Result<Vec<ChangedConversation>, Fault> {
+    let changed = doc! { "changed": { "$gt": DateTime::from_millis(signed(since)) } };
+    let limit = i64::try_from(CHANGES_MAX).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().sort(doc! { "changed": 1 }).limit(limit).build();
+    let found: Vec<ConversationDoc> = db.all("conversations", changed, options).await?;
+    Ok(found.iter().filter(|found| found.last_seq > 0).map(changed_conversation).collect())
+}
+
+fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {
+    let watermarks = |each: &super::document::ParticipantDoc| Watermarks {
+        member: MemberId::from_bytes(each.member_id.bytes()),
+        delivered: unsigned(each.delivered),
+        read: unsigned(each.read),
+    };
+    ChangedConversation {
+        id: ConversationId::from_bytes(document.id.bytes()),
+        changed: Position(document.changed.map_or(0, millis)),
+        members: document.participants.iter().map(watermarks).collect(),
+        last_seq: unsigned(document.last_seq),
+    }
+}
+
+async fn states(
+    core: &Core,
+    db: &Db,
+    wanted: Vec<(ConversationId, Vec<MemberId>)>,
+    Position(since): Position,
+) -> Result<Vec<(MemberId, ConversationState)>, Fault> {
+    let since = since.saturating_sub(core.link.horizon.window());
+    let since = DateTime::from_millis(signed(since));
+    let mut documents: HashMap<ObjectId, ConversationDoc> = HashMap::new();
+    for some in wanted.chunks(LOOKED_UP) {
+        let ids = among(some.iter().map(|(id, _)| conversation_oid(*id)));
+        let found: Vec<ConversationDoc> = db.all("conversations", ids, FindOptions::default()).await?;
+        documents.extend(found.into_iter().map(|found| (found.id, found)));
+    }
+    let each = wanted.into_iter().flat_map(|(id, members)| members.into_iter().map(move |member| (id, member)));
+    let completed = each.filter_map(|(id, member)| {
+        let document = documents.get(&conversation_oid(id))?.clone();
+        Some(async move {
+            let state = complete(db, member, document, Some(since), limits::SYNC_MISSED_ENTRIES).await?;
+            Ok::<_, Fault>((member, state))
+        })
+    });
+    stream::iter(completed.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await
+}
+
+#[async_trait]
+impl FleetStore for Mongo {
+    fn listing(&self) -> watch::Receiver<Option<Listing>> {
+        self.core.link.listing.subscribe()
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.core.link.horizon.estimate())
+    }
+
+    async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| changes(&db, since).await).await
+    }
+
+    async fn states(
+        &self,
+        wanted: Vec<(ConversationId, Vec<MemberId>)>,
+        since: Position,
+    ) -> Result<Vec<(MemberId, ConversationState)>, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, async move |core, db| states(&core, &db, wanted, since).await).await
+    }
+}

@@ -1,0 +1,3 @@
+//! Several nodes that serve one club.
+
+mod without_bus;
