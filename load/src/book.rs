@@ -238,7 +238,10 @@ impl Book {
     /// The server acknowledged a message. Returns when it was due, the first time.
     pub(crate) fn accepted(&mut self, message: Told<'_>, duplicate: bool) -> Result<Option<Instant>, Broken> {
         let known = self.entry(message.seq);
-        if known.is_some() && !duplicate {
+        // A sync unasked may have brought it before its acknowledgement.
+        let is_swept = self.fleet.is_some()
+            && known.is_some_and(|known| known.mine && known.id == message.id && known.client_id == message.client_id);
+        if known.is_some() && !duplicate && !is_swept {
             return Err(format!("seq {} was stored before and is not called a duplicate", message.seq));
         }
         let Some(pending) = self.take_pending(message.client_id) else {

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -154,6 +154,8 @@ pub(crate) struct Recorder {
     /// When the stage was halted, in microseconds since `started`; the largest number while it runs.
     halted: AtomicU64,
     broken: Mutex<(u64, Vec<String>)>,
+    /// Whether a broken rule is told at once.
+    aloud: AtomicBool,
 }
 
 /// Where one client records.
@@ -227,6 +229,7 @@ impl Recorder {
             begun: AtomicU64::new(0),
             halted: AtomicU64::new(u64::MAX),
             broken: Mutex::default(),
+            aloud: AtomicBool::new(false),
         };
         recorder.start("warm-up", false);
         Arc::new(recorder)
@@ -288,8 +291,17 @@ impl Recorder {
         let mut broken = lock(&self.broken);
         broken.0 += 1;
         if broken.1.len() < KEPT {
-            broken.1.push(rule.into());
+            let rule = rule.into();
+            if self.aloud.load(Ordering::Relaxed) {
+                eprintln!("VIOLATION after {:.1} s: {rule}", self.started.elapsed().as_secs_f64());
+            }
+            broken.1.push(rule);
         }
+    }
+
+    /// Broken rules are told at once from now on, for runs that take long.
+    pub(crate) fn speak_up(&self) {
+        self.aloud.store(true, Ordering::Relaxed);
     }
 
     /// How many rules were broken, and the first of them.

@@ -132,8 +132,12 @@ impl Book {
 
     /// Whether the client should have had an entry of the other when it kept its cursor, if it is news now.
     pub(crate) fn was_owed(&self, message: &Message) -> bool {
-        let owed = self.fleet.is_some_and(|fleet| message.seq <= fleet.to);
-        owed && message.sender == self.other && self.entry(message.seq).is_none()
+        self.fleet.is_some_and(|fleet| message.seq <= fleet.to) && self.is_news(message)
+    }
+
+    /// Whether a message of the other is not known yet.
+    pub(crate) fn is_news(&self, message: &Message) -> bool {
+        message.sender == self.other && message.seq > self.base && self.entry(message.seq).is_none()
     }
 
     /// Compares the view with the log, which somebody who knew nothing has read from `first` on.
@@ -210,6 +214,18 @@ mod tests {
         assert_eq!(book.swept(&state(3, 0, 3, &[2, 3])), Ok(0), "twice changes nothing");
         assert_eq!(book.read().1, 1);
         assert!(book.swept(&state(3, 1, 3, &[])).is_err(), "unread counts up to the end of the sync");
+    }
+
+    #[test]
+    fn a_sync_unasked_may_bring_what_is_not_acknowledged_yet() {
+        let mut book = Book::new(ME, OTHER).of_fleet();
+        let mine = Message { sender: ME, ..message(1) };
+        book.send(mine.client_id, 1, "x".to_owned(), tokio::time::Instant::now());
+        let mut swept = state(1, 0, 0, &[]);
+        swept.entries.push(Entry::Message(mine.clone()));
+        assert_eq!(book.swept(&swept), Ok(1));
+        assert!(book.accepted((&mine).into(), false).unwrap().is_some());
+        assert_eq!(book.pending(), 0);
     }
 
     #[test]

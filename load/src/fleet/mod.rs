@@ -80,8 +80,6 @@ impl Fleet {
                 ("JWT_SECRET".to_owned(), secret.clone()),
                 ("DATABASE_URL".to_owned(), store.clone()),
                 ("NODE_NAME".to_owned(), format!("node-{number}")),
-                // Servers from before there was a bus want to be told so; later ones know no such setting, and do not mind.
-                ("ALLOW_SEVERAL_NODES".to_owned(), "experimental".to_owned()),
             ];
             let urls: Vec<String> = between.iter().map(|proxy| format!("redis://{}", proxy.addr())).collect();
             match options.redis.as_str() {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use protocol::{limits, model::Conversation, server::Sync};
+use protocol::{
+    limits,
+    model::{Conversation, Entry},
+    server::Sync,
+};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::talker::Talker;
@@ -132,6 +136,12 @@ impl Talker {
         self.tally.count(Count::Unasked);
         for state in &sync.conversations {
             let Some(place) = self.books.described(state) else { continue };
+            for Entry::Message(message) in &state.entries {
+                let is_news = self.books.get(place).is_some_and(|kept| kept.book.is_news(message));
+                if is_news {
+                    self.time_delivery(&message.content);
+                }
+            }
             let swept = self.books.get_mut(place).map(|kept| kept.book.swept(state)).transpose();
             if let Some(Some(news @ 1..)) = self.check(swept) {
                 self.tally.add(Count::Swept, news);

@@ -115,6 +115,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool, String> {
     let accounts = register(&target, members).await?;
     let mut trial = Trial::on(Against::Server, (target, None, accounts), None, seed, ClientIds::default());
     trial.nodes = fleet.addrs();
+    trial.recorder.speak_up();
     println!("fleet of {} nodes ({}), seed {seed}", fleet.nodes.len(), trial.target.addr);
     let work = async {
         match (options.drain, options.compare) {
