@@ -145,7 +145,7 @@ mod tests {
     use crate::{cluster::event::Relayed, position::StreamPosition};
 
     fn frame(bytes: usize) -> Event {
-        Event::Frame(Relayed { index: 0, text: Bytes::from(vec![b'x'; bytes]) })
+        Event::Frame(Relayed { index: 0, entry: None, text: Bytes::from(vec![b'x'; bytes]) })
     }
 
     fn member(number: u8) -> Channel {
