@@ -97,6 +97,9 @@ impl Fleet {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let links = parts.bus.as_ref().map_or(0, |bus| bus.links());
+        if links > 0 {
+            parts.uplink.expect();
+        }
         let roster = Mutex::new(Roster::new(links));
         Arc::new(Self { parts, roster, doubted: Notify::new(), stop: CancellationToken::new() })
     }
