@@ -3,6 +3,8 @@
 //! The rules are those of `docs/protocol.md`: a log without holes that is the same for everybody and never changes, a
 //! message stored once however often it is sent, watermarks that only grow, unread counts that are exact.
 
+mod fleet;
+
 use std::collections::VecDeque;
 
 use protocol::{
@@ -12,6 +14,7 @@ use protocol::{
 use tokio::time::Instant;
 
 use crate::scan::Scanned;
+pub(crate) use fleet::Verdict;
 
 /// What is kept of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,8 @@ pub(crate) struct Book {
     receipts: [Watermarks; 2],
     mine: Watermarks,
     theirs: Watermarks,
+    /// What only a fleet of several nodes needs.
+    fleet: Option<fleet::Owed>,
 }
 
 impl Book {
@@ -120,6 +125,7 @@ impl Book {
             receipts: [start(me), start(other)],
             mine: start(me),
             theirs: start(other),
+            fleet: None,
         }
     }
 
@@ -232,7 +238,10 @@ impl Book {
     /// The server acknowledged a message. Returns when it was due, the first time.
     pub(crate) fn accepted(&mut self, message: Told<'_>, duplicate: bool) -> Result<Option<Instant>, Broken> {
         let known = self.entry(message.seq);
-        if known.is_some() && !duplicate {
+        // A sync unasked may have brought it before its acknowledgement.
+        let is_swept = self.fleet.is_some()
+            && known.is_some_and(|known| known.mine && known.id == message.id && known.client_id == message.client_id);
+        if known.is_some() && !duplicate && !is_swept {
             return Err(format!("seq {} was stored before and is not called a duplicate", message.seq));
         }
         let Some(pending) = self.take_pending(message.client_id) else {
@@ -258,6 +267,9 @@ impl Book {
             if pending.is_some_and(|pending| !pending.again) {
                 return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
             }
+        }
+        if self.fleet.is_some() {
+            return self.pushed_across(message);
         }
         if message.seq <= self.last_push {
             return Err(format!("seq {} was pushed after {}", message.seq, self.last_push));
@@ -329,7 +341,11 @@ impl Book {
             member if member == self.me && self.hears_own_marks => (&mut self.mine, of_mine),
             member => return Err(format!("a receipt of {member}")),
         };
-        grown(*last, moved)?;
+        if self.fleet.is_none() {
+            grown(*last, moved)?;
+        } else if moved.read > moved.delivered {
+            return Err(format!("more is read than delivered: {moved:?}"));
+        }
         *last = moved;
         known.delivered = known.delivered.max(moved.delivered);
         known.read = known.read.max(moved.read);

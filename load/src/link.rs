@@ -41,12 +41,14 @@ pub(crate) struct Opening {
     pub(crate) chunk: usize,
     /// Bytes that the kernel keeps for a client that does not read, if that matters.
     pub(crate) kernel_buffer: Option<u32>,
+    /// How long opening a connection, hello and sync may take together.
+    pub(crate) patience: Duration,
 }
 
 impl Opening {
     /// A connection of a client that talks.
     pub(crate) fn new(addr: std::net::SocketAddr) -> Self {
-        Self { addr, from: None, device: "load", chunk: 16 * 1024, kernel_buffer: None }
+        Self { addr, from: None, device: "load", chunk: 16 * 1024, kernel_buffer: None, patience: PATIENCE }
     }
 
     /// The same on another device.
@@ -60,7 +62,7 @@ impl Opening {
             let wire = self.socket("/ws").await?;
             Link::sign_in(wire, token, self.device, cursor).await
         };
-        timeout(PATIENCE, opening).await.map_err(broken)?
+        timeout(self.patience, opening).await.map_err(broken)?
     }
 
     /// Connects and asks for the upgrade.

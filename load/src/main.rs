@@ -13,6 +13,7 @@
 //! | [`link`], [`wire`], [`scan`] | one connection: signing in; WebSocket frames; reading the hot ones |
 //! | [`target`] | the server under load, over REST |
 //! | [`server`] | a server of our own: started, killed and started again |
+//! | [`fleet`] | several servers of our own, with a database, Redis, and a network between them that fails |
 //! | [`client_ids`] | which version of UUID the ids of messages are |
 //! | [`seed`] | filling its store before |
 //! | [`peers`] | servers of others, which do what it does |
@@ -21,6 +22,7 @@
 
 mod book;
 mod client_ids;
+mod fleet;
 mod herd;
 mod link;
 mod pace;
@@ -75,6 +77,8 @@ enum Command {
     Hostile(scenario::hostile::Options),
     /// A day in minutes: a realistic mix of all of it.
     Club(scenario::club::Options),
+    /// Several nodes, a database and Redis, which fail while members talk and go from node to node.
+    Fleet(scenario::fleet::Options),
     /// Chat against a bare relay: what the machine can do.
     Baseline(scenario::baseline::Options),
     /// Chat against servers of others that anybody can start: `ws` on Node, uWebSockets in Bun.
@@ -139,7 +143,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<bool, String> {
     match command {
-        Command::Chat(options) => execute(&options).await,
+        Command::Chat(options) => execute(&options.over_the_first()).await,
         Command::Idle(options) => execute(&options).await,
         Command::SlowReaders(options) => execute(&options).await,
         Command::History(options) => execute(&options).await,
@@ -151,6 +155,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::FullSync(options) => execute(&options).await,
         Command::Baseline(options) => execute(&options).await,
         Command::Peers(options) => scenario::peers::run(&options).await,
+        Command::Fleet(options) => scenario::fleet::run(&options).await,
         Command::Guard(options) => scenario::guard::run(&options).await,
         Command::Instructions(options) => scenario::instructions::run(&options).await,
         Command::Piece(options) => pieces::run(&options).await,

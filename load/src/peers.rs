@@ -48,7 +48,7 @@ impl Peer {
             Self::Bun => (bun(&folder)?, "bun.mjs"),
         };
         let arguments = vec![folder.join(script).display().to_string()];
-        Ok(Launch { binary: Some(binary), arguments, settings: Vec::new(), defaults: false })
+        Ok(Launch { binary: Some(binary), arguments, settings: Vec::new(), defaults: false, logs: false })
     }
 }
 

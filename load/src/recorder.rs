@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -52,6 +52,12 @@ named! {
         Pushed = "messages pushed to their receiver",
         /// Entries that came by sync or history instead.
         CaughtUp = "entries caught up by sync or history",
+        /// Syncs that came unasked.
+        Unasked = "syncs that came unasked",
+        /// Entries that came by a sync that nobody asked for.
+        Swept = "entries swept by a sync unasked",
+        /// Pushes after one with a larger `seq`, which a fleet may bring.
+        Late = "pushes after one with a larger seq",
         /// Receipts that reached the sender.
         Receipts = "receipts pushed to the sender",
         /// Messages that were sent again after their connection was gone.
@@ -92,6 +98,10 @@ named! {
         Acknowledgement = "acknowledgement",
         /// From the moment at which a message was to be sent until it is pushed to the receiver.
         Delivery = "delivery",
+        /// The same, of those whose sender and receiver are at one node.
+        Here = "delivery within one node",
+        /// The same, of those whose sender and receiver are at different nodes.
+        Across = "delivery across nodes",
         /// From the moment at which a message was to be sent until the client sent it: the client's own delay.
         Lag = "client lag",
         /// From opening a connection until the end of its sync.
@@ -108,6 +118,8 @@ named! {
         Page = "history page",
         /// A search.
         Search = "search",
+        /// From the logout over one node to the end of a socket at another.
+        Revoked = "logout to closed socket",
         /// A heartbeat and its answer.
         Beat = "heartbeat",
     }
@@ -142,6 +154,8 @@ pub(crate) struct Recorder {
     /// When the stage was halted, in microseconds since `started`; the largest number while it runs.
     halted: AtomicU64,
     broken: Mutex<(u64, Vec<String>)>,
+    /// Whether a broken rule is told at once.
+    aloud: AtomicBool,
 }
 
 /// Where one client records.
@@ -215,6 +229,7 @@ impl Recorder {
             begun: AtomicU64::new(0),
             halted: AtomicU64::new(u64::MAX),
             broken: Mutex::default(),
+            aloud: AtomicBool::new(false),
         };
         recorder.start("warm-up", false);
         Arc::new(recorder)
@@ -276,8 +291,17 @@ impl Recorder {
         let mut broken = lock(&self.broken);
         broken.0 += 1;
         if broken.1.len() < KEPT {
-            broken.1.push(rule.into());
+            let rule = rule.into();
+            if self.aloud.load(Ordering::Relaxed) {
+                eprintln!("VIOLATION after {:.1} s: {rule}", self.started.elapsed().as_secs_f64());
+            }
+            broken.1.push(rule);
         }
+    }
+
+    /// Broken rules are told at once from now on, for runs that take long.
+    pub(crate) fn speak_up(&self) {
+        self.aloud.store(true, Ordering::Relaxed);
     }
 
     /// How many rules were broken, and the first of them.
@@ -289,6 +313,12 @@ impl Recorder {
     pub(crate) fn live(&self, timing: Timing, quantile: f64) -> Option<u64> {
         let stage = self.current.load(Ordering::Relaxed);
         self.merged(stage, timing).map(|histogram| histogram.value_at_quantile(quantile))
+    }
+
+    /// The p99 of something in the stage of this name.
+    pub(crate) fn p99_of(&self, stage: &str, timing: Timing) -> Option<Duration> {
+        let stage = lock(&self.stages).iter().rposition(|known| known.name == stage)?;
+        self.merged(stage, timing).map(|histogram| Duration::from_micros(histogram.value_at_quantile(0.99)))
     }
 
     fn merged(&self, stage: usize, timing: Timing) -> Option<Histogram<u64>> {

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// What to start.
@@ -21,6 +22,8 @@ pub(crate) struct Launch {
     pub(crate) settings: Vec<(String, String)>,
     /// The default settings apply, limits included, and its log goes into a file.
     pub(crate) defaults: bool,
+    /// Its log goes into a file whichever settings apply.
+    pub(crate) logs: bool,
 }
 
 /// A server process, on a folder and a port that stay the same when it is started again.
@@ -101,6 +104,13 @@ impl Server {
         self.log_file().metadata().map_or(0, |log| log.len())
     }
 
+    /// The end of its log, where that is kept.
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(3).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
     }
@@ -116,7 +126,21 @@ impl Server {
         self.start()
     }
 
-    fn kill(&self) {
+    /// Sends a signal to the process that runs now.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        // It may have ended by itself, which shows.
+        let _ = pid.map(|pid| kill_process(pid, signal));
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Kills the server as if the power failed.
+    pub(crate) fn kill(&self) {
         let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut child) = child {
             // It may have ended by itself, which the clients have noticed then.
@@ -127,11 +151,12 @@ impl Server {
 
     /// Starts the process and waits until it serves.
     pub(crate) fn start(&self) -> Result<(), String> {
-        let (settings, log): (&[(&str, &str)], Stdio) = if self.launch.defaults {
-            let log = File::create(self.log_file()).map_err(|error| format!("its log: {error}"))?;
-            (&PLACES, log.into())
+        let settings: &[(&str, &str)] = if self.launch.defaults { &PLACES } else { &SETTINGS };
+        let log: Stdio = if self.launch.defaults || self.launch.logs {
+            let log = File::options().create(true).append(true).open(self.log_file());
+            log.map_err(|error| format!("its log: {error}"))?.into()
         } else {
-            (&SETTINGS, Stdio::inherit())
+            Stdio::inherit()
         };
         let started = Command::new(&self.binary)
             .args(&self.launch.arguments)
@@ -157,7 +182,7 @@ impl Server {
         if !ready {
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("{} did not start", self.binary.display()));
+            return Err(format!("{} did not start: {}", self.binary.display(), self.last_words()));
         }
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         Ok(())

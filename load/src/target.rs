@@ -119,6 +119,21 @@ impl Target {
         }
     }
 
+    /// Logs a member in anew, with a session of its own.
+    pub(crate) async fn begin_session(&self, account: &Account) -> Result<Account, String> {
+        let request = LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned() };
+        let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
+        let response = sent.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
+        response.json::<AuthResponse>().await.map(Account::from).map_err(|error| error.to_string())
+    }
+
+    /// Ends the session of a member. Whether it is over: also if it was before.
+    pub(crate) async fn log_out(&self, account: &Account) -> Result<bool, String> {
+        let asking = self.http.post(format!("{}/api/auth/logout", self.base)).bearer_auth(&account.token);
+        let response = asking.timeout(Duration::from_secs(10)).send().await.map_err(|error| error.to_string())?;
+        Ok(matches!(response.status().as_u16(), 200..=299 | 401))
+    }
+
     /// Changes a member's name.
     pub(crate) async fn rename(&self, account: &Account, name: &str) -> Result<(), String> {
         let url = format!("{}/api/members/me", self.base);

@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal as _,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,12 +14,13 @@ use protocol::MemberId;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    book::Verdict,
     client_ids::ClientIds,
     peers::Peer,
     proc::{Sampler, Watched, machine},
     recorder::{Count, Recorder, Timing},
     report::{Figure, Machine, Outcome, attacks::AttackOutcome},
-    scenario::graph::Graph,
+    scenario::{graph::Graph, nodes::Placement},
     seed::{Letters, Seed, joined},
     server::{Launch, Server},
     target::{Account, Target},
@@ -52,7 +54,7 @@ pub(crate) struct Where {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -125,6 +127,9 @@ pub(crate) struct Stored {
 pub(crate) struct Trial {
     pub(crate) against: Against,
     pub(crate) target: Target,
+    /// Where the nodes listen, if there are several; and how clients choose one.
+    pub(crate) nodes: Vec<SocketAddr>,
+    pub(crate) placement: Placement,
     pub(crate) server: Option<Arc<Server>>,
     pub(crate) watched: Option<Watched>,
     pub(crate) accounts: Vec<Account>,
@@ -148,10 +153,7 @@ impl Trial {
         seed: u64,
         client_ids: ClientIds,
     ) -> Result<Self, String> {
-        let machine = machine();
-        #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
-        let at = jiff::Timestamp::now().to_string();
-        let (target, server, accounts) = match against {
+        let ready = match against {
             Against::Server if place.spawn => spawn(place, needs, seed, client_ids).await?,
             Against::Server if needs.defaults => {
                 return Err("this is done to a server of our own only: give --spawn".to_owned());
@@ -165,15 +167,30 @@ impl Trial {
             Against::Peer(peer) => passing_on(needs, peer.launch()?).await?,
             Against::Nothing => (Target::at("http://127.0.0.1:9").await?, None, Vec::new()),
         };
-        let watched =
-            server.as_ref().map(|server| Watched::Ours(Arc::downgrade(server))).or(place.pid.map(Watched::Other));
+        Ok(Self::on(against, ready, place.pid, seed, client_ids))
+    }
+
+    /// A run on what is there already.
+    pub(crate) fn on(
+        against: Against,
+        (target, server, accounts): Ready,
+        pid: Option<u32>,
+        seed: u64,
+        client_ids: ClientIds,
+    ) -> Self {
+        let machine = machine();
+        #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
+        let at = jiff::Timestamp::now().to_string();
+        let watched = server.as_ref().map(|server| Watched::Ours(Arc::downgrade(server))).or(pid.map(Watched::Other));
         let recorder = Recorder::new();
         let sampler = Sampler::start(Arc::clone(&recorder), watched.clone());
         let (figures, attacks) = (Mutex::default(), Mutex::default());
         let started = Instant::now();
-        Ok(Self {
+        Self {
             against,
             target,
+            nodes: Vec::new(),
+            placement: Placement::Hopping,
             server,
             watched,
             accounts,
@@ -186,7 +203,18 @@ impl Trial {
             sampler,
             figures,
             attacks,
-        })
+        }
+    }
+
+    /// Notes what comparing all views with the log has found.
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    pub(crate) fn judge(&self, verdict: Verdict) {
+        let Verdict { lost, doubled, holes, missing, passed } = verdict;
+        self.figure("entries of a view that the log has not", lost as f64, "");
+        self.figure("messages that are in the log twice", doubled as f64, "");
+        self.figure("holes in the log", holes as f64, "");
+        self.figure("entries of the log that are missing in a view", missing as f64, "");
+        self.figure("entries that a cursor passed over", passed as f64, "");
     }
 
     /// Notes a figure that is not a latency.
@@ -279,7 +307,7 @@ impl Trial {
     }
 }
 
-type Ready = (Target, Option<Arc<Server>>, Vec<Account>);
+pub(crate) type Ready = (Target, Option<Arc<Server>>, Vec<Account>);
 
 /// Starts a server on a store that is filled before.
 async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -> Result<Ready, String> {
@@ -290,7 +318,7 @@ async fn spawn(place: &Where, needs: &Needs, seed: u64, client_ids: ClientIds) -
     settings.extend(needs.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     settings.extend(place.settings.iter().cloned());
     let (binary, defaults) = (place.binary.clone(), needs.defaults);
-    let server = Server::prepare(Launch { binary, arguments: Vec::new(), settings, defaults })?;
+    let server = Server::prepare(Launch { binary, arguments: Vec::new(), settings, defaults, logs: false })?;
     let path = match place.store.as_deref() {
         None => Some(server.database()),
         Some(url) => url.strip_prefix("sqlite:").map(PathBuf::from),
@@ -331,7 +359,7 @@ fn relay(fsync: bool) -> Result<Launch, String> {
     if fsync {
         arguments.extend(["--fsync".to_owned(), "relay.log".to_owned()]);
     }
-    Ok(Launch { binary, arguments, settings: Vec::new(), defaults: false })
+    Ok(Launch { binary, arguments, settings: Vec::new(), defaults: false, logs: false })
 }
 
 /// Starts what passes frames on. Its clients need no accounts, only names.
@@ -348,7 +376,7 @@ async fn passing_on(needs: &Needs, launch: Launch) -> Result<Ready, String> {
 }
 
 /// Registers members over REST, a few at a time.
-async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String> {
+pub(crate) async fn register(target: &Target, count: usize) -> Result<Vec<Account>, String> {
     eprintln!("registering {count} members …");
     let bar = bar(count as u64, "registering members {bar:40} {pos}/{len} {per_sec}");
     let mut accounts = Vec::with_capacity(count);

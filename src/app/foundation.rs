@@ -14,7 +14,10 @@ use crate::{
     auth::{AccessTokens, Familiar, Passwords, access},
     budget::Budget,
     clock::{Clock, SystemClock},
-    cluster::{Floor, Subscriptions, Uplink},
+    cluster::{
+        Bus, Floor, Inbox, NodeId, Subscriptions, Uplink,
+        redis::{self, Address, Redis},
+    },
     config::{
         Settings, secret,
         settings::{Auth, Rates},
@@ -55,6 +58,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
+        conversations::StoreId,
         mongo::{self, Mongo, Nodes},
         sqlite::{self, Sqlite},
     },
@@ -341,6 +345,19 @@ impl Foundation {
         (Arc::new(context), lanes)
     }
 
+    /// The bus of the settings, if they name one.
+    fn redis(&self) -> Option<Arc<dyn OpenBus>> {
+        // Validated with the other settings.
+        let addresses = self.settings.cluster.links().unwrap_or_default();
+        let open = OpenRedis {
+            addresses,
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+            supervisor: self.supervisor.clone(),
+        };
+        (!open.addresses.is_empty()).then(|| Arc::new(open) as _)
+    }
+
     /// This node among others, if its store is one that nodes share.
     pub(super) fn fleet(
         &self,
@@ -352,7 +369,7 @@ impl Foundation {
         Some(Fleet::new(fleet::Parts {
             store,
             log: Arc::clone(&self.store.log),
-            bus: self.world.bus.clone(),
+            bus: self.world.bus.clone().or_else(|| self.redis()),
             uplink: self.uplink.clone(),
             floor: Arc::clone(&self.floor),
             told: Arc::clone(&self.told),
@@ -489,6 +506,25 @@ impl Foundation {
     }
 }
 
+/// Opens the bus of the settings.
+struct OpenRedis {
+    addresses: Vec<Address>,
+    ids: Arc<Ids>,
+    metrics: Arc<Metrics>,
+    supervisor: Supervisor,
+}
+
+impl OpenBus for OpenRedis {
+    fn links(&self) -> usize {
+        self.addresses.len()
+    }
+
+    fn open(&self, node: NodeId, StoreId(store): StoreId, inbox: Arc<dyn Inbox>) -> Arc<dyn Bus> {
+        let options = redis::Options { addresses: self.addresses.clone(), node, store };
+        Redis::open(options, &inbox, &self.ids, &self.metrics, &self.supervisor)
+    }
+}
+
 /// What a store needs of the rest.
 pub(super) struct Pieces<'a> {
     pub(super) world: &'a World,
@@ -518,7 +554,11 @@ pub(super) fn open(
             Sqlite::open(options, clock, ids, metrics, supervisor)
         }
         DatabaseUrl::Mongo(uri) => {
-            let options = mongo::Options { nodes: usage, ..mongo::Options::new(uri, timeout) };
+            let options = mongo::Options {
+                nodes: usage,
+                name: settings.cluster.node_name.clone(),
+                ..mongo::Options::new(uri, timeout)
+            };
             Mongo::open(options, clock, ids, metrics, supervisor)
         }
     }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`event`] | what crosses nodes, and its form on the bus |
 //! | [`bus`] | what a bus is: the trait, its channels, and the inbox of a node |
+//! | [`redis`] | the bus over Redis |
 //! | [`Floor`] | how far cursors may go |
 //! | [`Uplink`], [`Subscriptions`] | what the rest of the server has of the bus |
 //! | [`roster`] | what a node knows of the others: floors, doubts; a state machine without I/O |
@@ -14,6 +15,7 @@
 pub mod bus;
 pub mod event;
 mod floor;
+pub mod redis;
 pub mod roster;
 mod uplink;
 

@@ -1,6 +1,7 @@
 //! Every setting, with its default and what it does.
 
 mod ai;
+mod cluster;
 mod photos;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -12,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::{
     ai::AiSettings,
+    cluster::ClusterSettings,
     photos::{Bucket, PhotoSettings},
 };
 use super::{
@@ -93,6 +95,9 @@ pub struct Settings {
     /// Where the data is.
     #[command(flatten)]
     pub store: StoreSettings,
+    /// Several nodes that serve one club.
+    #[command(flatten)]
+    pub cluster: ClusterSettings,
     /// Where photos are.
     #[command(flatten)]
     pub photos: PhotoSettings,
@@ -388,6 +393,7 @@ impl Settings {
             if holds { Ok(()) } else { Err(InvalidSetting { setting, problem: problem.to_owned() }) }
         };
         self.store.database()?;
+        self.cluster.links()?;
         self.photos.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;

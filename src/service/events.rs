@@ -5,7 +5,10 @@ use std::sync::Arc;
 use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
 
 use crate::{
-    cluster::{Channel, Uplink, event::Note},
+    cluster::{
+        Channel, Uplink,
+        event::{EntryPlace, Note},
+    },
     hub::{Connection, Delivery, Frame, Hub, MessageFrame},
     telemetry::Metrics,
 };
@@ -48,7 +51,7 @@ impl Events {
     /// Publishes an event to every connection of members but one.
     pub fn to_members(&self, members: &[MemberId], except: Option<ConnectionId>, event: &ServerFrame) {
         let mut frame = None;
-        self.frame_to_members(members, except, || frame.get_or_insert_with(|| Frame::push(event)).clone());
+        self.frame_to_members(members, except, None, || frame.get_or_insert_with(|| Frame::push(event)).clone());
     }
 
     /// Publishes a message to every connection of members but one. Returns it as it was encoded, if anybody got it.
@@ -56,21 +59,28 @@ impl Events {
         &self,
         members: &[MemberId],
         except: Option<ConnectionId>,
+        entry: EntryPlace,
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
         let mut message = None;
-        self.frame_to_members(members, except, || {
+        self.frame_to_members(members, except, Some(entry), || {
             message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone()
         });
         message
     }
 
-    fn frame_to_members(&self, members: &[MemberId], except: Option<ConnectionId>, mut frame: impl FnMut() -> Frame) {
+    fn frame_to_members(
+        &self,
+        members: &[MemberId],
+        except: Option<ConnectionId>,
+        entry: Option<EntryPlace>,
+        mut frame: impl FnMut() -> Frame,
+    ) {
         let reached = members.iter().map(|member| self.hub.deliver(*member, &mut frame, except)).sum();
         self.count(reached);
         if let Some(bus) = self.uplink.bus() {
             for member in members {
-                bus.publish(Channel::Member(*member), frame().relayed());
+                bus.publish(Channel::Member(*member), frame().relayed(entry));
             }
         }
     }

@@ -129,6 +129,20 @@ metrics! {
     FleetInDoubt = "fleet_in_doubt", Gauge, [];
     /// How far the cursors of this node lie behind what the store shows, in milliseconds: more than some seconds while a node is silent or gone.
     FleetFloorBehind = "fleet_floor_behind_milliseconds", Gauge, [];
+    /// Events that crossed the bus between nodes, by direction (`sent` or `received`) and kind; `unknown` for those of a newer version.
+    BusEvents = "bus_events", Counter, ["direction", "kind"];
+    /// Events for other nodes that were dropped, because a link was down or had no room: those nodes sweep.
+    BusDropped = "bus_dropped", Counter, [];
+    /// Bytes that were published on the bus.
+    BusBytesSent = "bus_sent_bytes", Counter, [];
+    /// Bytes that came from the bus, what this node published itself included.
+    BusBytesReceived = "bus_received_bytes", Counter, [];
+    /// How long a beat of this node takes over the bus and back, in seconds.
+    BusRoundTripSeconds = "bus_round_trip_seconds", Histogram, [];
+    /// Links of the bus that are up.
+    BusLinksUp = "bus_links_up", Gauge, [];
+    /// Attempts to connect a link of the bus again.
+    BusReconnects = "bus_reconnects", Counter, [];
     /// How long a sweep of the store takes, in seconds.
     SweepSeconds = "sweep_seconds", Histogram, [];
     /// Conversations that a sweep has delivered to connections.
@@ -231,6 +245,12 @@ struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BusLabels {
+    direction: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CauseLabels {
     cause: &'static str,
 }
@@ -313,6 +333,19 @@ pub struct Metrics {
     pub fleet_in_doubt: Gauge,
     /// [`Metric::FleetFloorBehind`]
     pub fleet_floor_behind: Gauge,
+    bus_events: Family<BusLabels, Counter>,
+    /// [`Metric::BusDropped`]
+    pub bus_dropped: Counter,
+    /// [`Metric::BusBytesSent`]
+    pub bus_bytes_sent: Counter,
+    /// [`Metric::BusBytesReceived`]
+    pub bus_bytes_received: Counter,
+    /// [`Metric::BusRoundTripSeconds`]
+    pub bus_round_trip_seconds: Histogram,
+    /// [`Metric::BusLinksUp`]
+    pub bus_links_up: Gauge,
+    /// [`Metric::BusReconnects`]
+    pub bus_reconnects: Counter,
     /// [`Metric::SweepSeconds`]
     pub sweep_seconds: Histogram,
     /// [`Metric::SweptConversations`]
@@ -409,6 +442,13 @@ impl Metrics {
             fleet_doubts: register(r, Metric::FleetDoubts, Family::default()),
             fleet_in_doubt: register(r, Metric::FleetInDoubt, Gauge::default()),
             fleet_floor_behind: register(r, Metric::FleetFloorBehind, Gauge::default()),
+            bus_events: register(r, Metric::BusEvents, Family::default()),
+            bus_dropped: register(r, Metric::BusDropped, Counter::default()),
+            bus_bytes_sent: register(r, Metric::BusBytesSent, Counter::default()),
+            bus_bytes_received: register(r, Metric::BusBytesReceived, Counter::default()),
+            bus_round_trip_seconds: register(r, Metric::BusRoundTripSeconds, seconds()),
+            bus_links_up: register(r, Metric::BusLinksUp, Gauge::default()),
+            bus_reconnects: register(r, Metric::BusReconnects, Counter::default()),
             sweep_seconds: register(r, Metric::SweepSeconds, seconds()),
             swept_conversations: register(r, Metric::SweptConversations, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
@@ -467,6 +507,11 @@ impl Metrics {
     /// Counts a request that a rate limit refused.
     pub fn rate_limit_hit(&self, limit: &'static str) {
         self.rate_limited.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// Counts an event that crossed the bus.
+    pub fn bus_event(&self, direction: &'static str, kind: &'static str) {
+        self.bus_events.get_or_create(&BusLabels { direction, kind }).inc();
     }
 
     /// Counts that events of other nodes may have been missed.
@@ -558,6 +603,7 @@ mod tests {
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");
+        metrics.bus_event("sent", "frame");
         metrics.effect("close");
         metrics.session_check_closed("revoked", 1);
         metrics.job("delete_photo", "done");

@@ -90,28 +90,39 @@ async fn a_second_signal_ends_it_at_once() {
     assert_eq!(server.wait().await.code(), Some(143));
 }
 
-/// A server on a store that others use, too, and members connected to it.
+/// A server on a store that another one uses, too, and members connected to it.
 async fn one_of_several(database: &Database, folder: &std::path::Path, drain: &str, members: usize) -> Several {
-    let mut command = command(folder);
-    let server = Process::spawn(command.env("DATABASE_URL", &database.uri).env("DRAIN_TIME", drain));
+    let start = || {
+        let mut command = command(folder);
+        Process::spawn(command.env("DATABASE_URL", &database.uri).env("DRAIN_TIME", drain))
+    };
+    let (server, other) = (start(), start());
+    let ready = format!("http://{}/readyz", server.addr);
+    // They have nothing but the database between them, which is not how it should be as soon as they know of each other.
+    eventually("the other node to be known", async || {
+        let health: Value = http().get(&ready).send().await.unwrap().json().await.unwrap();
+        (health["status"] == "degraded").then_some(())
+    })
+    .await;
     let (http, mut connected) = (http(), Vec::new());
     for number in 0..members {
         let member = Member::register_at(server.addr, &http, &format!("M{number}")).await;
         let client = member.connect().await;
         connected.push((member, client));
     }
-    Several { server, connected }
+    Several { server, _other: other, connected }
 }
 
 struct Several {
     server: Process,
+    _other: Process,
     connected: Vec<(Member, Client)>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_several_sends_its_members_away_one_after_the_other_and_answers_requests_meanwhile() {
     let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    let Several { server, connected } = one_of_several(&database, folder.path(), "4s", 20).await;
+    let Several { server, _other, connected } = one_of_several(&database, folder.path(), "4s", 20).await;
     let (one, _) = &connected[0];
     let (one, ready) = (one.clone(), format!("http://{}/readyz", server.addr));
     let mut leaving = Vec::new();
@@ -153,7 +164,7 @@ async fn a_node_of_several_sends_its_members_away_one_after_the_other_and_answer
 async fn a_second_signal_ends_the_drain_and_the_shutdown_goes_on_in_order() {
     for second in ["TERM", "INT"] {
         let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-        let Several { server, mut connected } = one_of_several(&database, folder.path(), "10m", 3).await;
+        let Several { server, _other, mut connected } = one_of_several(&database, folder.path(), "10m", 3).await;
         server.signal("TERM");
         let ready = format!("http://{}/readyz", server.addr);
         eventually("the drain", async || (http().get(&ready).send().await.unwrap().status() == 503).then_some(()))
@@ -173,7 +184,7 @@ async fn a_second_signal_ends_the_drain_and_the_shutdown_goes_on_in_order() {
 async fn without_a_time_to_drain_or_by_hand_all_go_at_once() {
     for (drain, signal) in [("0s", "TERM"), ("10m", "INT")] {
         let (database, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-        let Several { server, connected } = one_of_several(&database, folder.path(), drain, 3).await;
+        let Several { server, _other, connected } = one_of_several(&database, folder.path(), drain, 3).await;
         server.signal(signal);
         for (_, mut client) in connected {
             assert_eq!(client.expect_close().await.code, CloseCode::GoingAway);

@@ -18,7 +18,6 @@ async fn node(database: &Database) -> Server {
     let uri = database.uri.clone();
     Server::with(|settings| {
         settings.store.database_url = Some(uri.into());
-        settings.store.allow_several_nodes = Some(members_book::config::settings::SeveralNodes::Experimental);
         settings.auth.jwt_secret = Some("the same secret on every node of the fleet".to_owned().into());
     })
     .await

@@ -27,10 +27,11 @@ pub(super) struct Books {
 
 impl Books {
     /// Empty ones; `others` ascend by the number of the conversation.
-    pub(super) fn new(me: MemberId, others: &[(Acquaintance, MemberId)]) -> Self {
+    pub(super) fn new(me: MemberId, others: &[(Acquaintance, MemberId)], of_fleet: bool) -> Self {
+        let book = |other| if of_fleet { Book::new(me, other).of_fleet() } else { Book::new(me, other) };
         let kept = |(who, other): &(Acquaintance, MemberId)| Kept {
             who: *who,
-            book: Book::new(me, *other),
+            book: book(*other),
             head: format!(r#"","to":"{other}","client_id":""#),
         };
         let by_member = others.iter().enumerate().map(|(place, (_, other))| (*other, place)).collect();
@@ -114,7 +115,7 @@ mod tests {
             let who = Acquaintance { conversation: *number, side: 0, other: *number };
             (who, member(u8::try_from(*number).unwrap()))
         };
-        Books::new(ME, &numbers.iter().map(other).collect::<Vec<_>>())
+        Books::new(ME, &numbers.iter().map(other).collect::<Vec<_>>(), false)
     }
 
     fn told(number: u8, seq: u64, sender: MemberId) -> Told<'static> {

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     Common, Compare, Run, Scenario,
     graph::Graph,
+    nodes::{Nodes, Placement},
     talk::{Audited, Part, Preload, Said, Talk},
     talker::Talker,
 };
@@ -28,6 +29,7 @@ use crate::{
     pace::Pacer,
     recorder::Count,
     server::Server,
+    target::Target,
     trial::{Against, Needs, Stored, Trial},
 };
 
@@ -45,6 +47,10 @@ const ALL: Audited = Audited { entries: u64::MAX, conversations: usize::MAX };
 pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Several running nodes of one club instead of --url: each member connects to one of them, and to another one each time
+    /// they come back.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["spawn", "url", "compare"])]
+    pub(crate) urls: Vec<String>,
     #[command(flatten)]
     pub(crate) talk: TalkOptions,
     /// Talk until so many messages are through, instead of for a time; then read all of them again.
@@ -143,9 +149,27 @@ impl TalkOptions {
 }
 
 impl Options {
+    /// Members are registered over the first of several nodes.
+    pub(crate) fn over_the_first(mut self) -> Self {
+        if let Some(first) = self.urls.first() {
+            self.common.place.url.clone_from(first);
+        }
+        self
+    }
+
     /// Nothing but talk.
     pub(crate) fn new(common: Common, talk: TalkOptions) -> Self {
-        Self { common, talk, messages: None, kills: 0, patience: 60, compare: None, idle: 0, stored: 0 }
+        Self {
+            common,
+            urls: Vec::new(),
+            talk,
+            messages: None,
+            kills: 0,
+            patience: 60,
+            compare: None,
+            idle: 0,
+            stored: 0,
+        }
     }
 }
 
@@ -174,6 +198,9 @@ impl Scenario for Options {
     }
 
     async fn run(&self, trial: &mut Trial) -> Result<(), String> {
+        for url in &self.urls {
+            trial.nodes.push(Target::at(url).await?.addr);
+        }
         let mut herd = Herd::new(Arc::clone(&trial.recorder), trial.target.addr, 0);
         if self.idle > 0 && trial.against == Against::Server {
             let idle = trial.accounts.split_off(trial.accounts.len().saturating_sub(self.idle));
@@ -234,13 +261,18 @@ impl Crowd {
             recorder: Arc::clone(&trial.recorder),
             target: with_protocol.then(|| trial.target.clone()),
             opening: Opening::new(trial.target.addr),
+            nodes: if trial.nodes.is_empty() {
+                Nodes::new(&[trial.target.addr], Placement::Hopping)
+            } else {
+                Nodes::new(&trial.nodes, trial.placement)
+            },
             window: usize::try_from(options.window).map_err(|error| error.to_string())?,
             size: usize::try_from(options.size).map_err(|error| error.to_string())?,
             client_ids: trial.client_ids,
             receipts: options.receipts && with_protocol,
             drops_per_million: if with_protocol { per_million(options.drops) } else { 0 },
             patience,
-            audited: if messages.is_some() { ALL } else { AUDITED },
+            audited: if messages.is_some() || trial.nodes.len() > 1 { ALL } else { AUDITED },
             started: trial.started,
             start: Barrier::new(accounts.len() + 1),
             doors: Semaphore::new(DOORS),
@@ -337,6 +369,9 @@ impl Crowd {
             recorder.broken(format!("{} clients were not done in time", self.talkers.len()));
         }
         self.talk.stop.store(true, Ordering::Relaxed);
+        if self.talk.nodes.is_fleet() {
+            trial.judge(self.talk.nodes.verdict());
+        }
         Ok(())
     }
 }

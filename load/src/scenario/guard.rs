@@ -56,7 +56,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool, String> {
     let kept = if options.update { None } else { Some(read::<Kept>(&options.file)?) };
     let common = options.common.spawning();
     let outcomes = in_turns(&common, &cases(), &[Against::Relay { fsync: true }, Against::Server]).await?;
-    let passed = conclude(&common, "guard", &outcomes)?;
+    let passed = conclude(&common.out, "guard", &outcomes)?;
     let now = Kept::of(&outcomes);
     match kept {
         Some(kept) => print(&now, &kept),

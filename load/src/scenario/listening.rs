@@ -15,7 +15,7 @@ use super::{
     talker::{Talker, Waiting},
 };
 use crate::{
-    book::Told,
+    book::{Told, Verdict},
     link::{Link, decode},
     recorder::{Count, Timing},
     scan::{Hot, Sent, scan, scan_sent},
@@ -66,6 +66,10 @@ impl Talker {
             ServerFrame::History(history) => {
                 let Some(place) = self.place(history.conversation, None) else { return };
                 for Entry::Message(message) in &history.entries {
+                    if self.books.get(place).is_some_and(|kept| kept.book.was_owed(message)) {
+                        self.talk.nodes.judged(Verdict { passed: 1, ..Verdict::default() });
+                        self.broken(format!("the cursor passed over seq {} of {}", message.seq, message.conversation));
+                    }
                     let news = self.books.get_mut(place).map(|kept| kept.book.learn(message.into())).transpose();
                     if self.check(news) == Some(Some(true)) {
                         self.tally.count(Count::CaughtUp);
@@ -80,8 +84,9 @@ impl Talker {
             ServerFrame::Error(error) => {
                 self.refused(envelope.id.as_ref(), error.code, error.retry_after_ms, &error.message);
             }
+            ServerFrame::Sync(sync) => self.swept(wire, sync),
             // Close follows.
-            ServerFrame::Goodbye(_) => {}
+            ServerFrame::Goodbye(goodbye) => self.asked_back(goodbye.retry_after_ms),
             other => self.broken(format!("{} was not asked for", other.frame_type())),
         }
     }
@@ -132,6 +137,9 @@ impl Talker {
         self.on_their_way -= before - kept.book.pending();
         if let Some(Some(due)) = self.check(due) {
             self.tally.time_since(Timing::Acknowledgement, due);
+            let who = self.books.get(place).map(|kept| kept.who);
+            who.inspect(|who| self.talk.said.confirm(who.conversation, who.side, message.seq, 0));
+            self.talk.nodes.accepted(self.wandering.node);
         }
     }
 
@@ -143,15 +151,9 @@ impl Talker {
         let Some(place) = self.place(message.conversation, Some(message.sender)) else { return };
         let pushed = self.books.get_mut(place).map(|kept| kept.book.pushed(message)).transpose();
         self.check(pushed);
+        let late = self.books.get_mut(place).map_or(0, |kept| kept.book.take_late());
+        self.tally.add(Count::Late, late);
         self.mark(wire, place);
-    }
-
-    /// The content begins with the time at which the message was due.
-    fn time_delivery(&self, content: &str) {
-        let due = content.split_once(' ').and_then(|(micros, _)| micros.parse().ok()).map(Duration::from_micros);
-        if let Some(due) = due {
-            self.tally.time_since(Timing::Delivery, self.talk.started + due);
-        }
     }
 
     fn receipt(&mut self, conversation: ConversationId, moved: Watermarks) {
@@ -168,10 +170,17 @@ impl Talker {
         kept.book.marked(read);
         let expected = kept.book.unread_between(read, last_seq.unwrap_or(0));
         let Some(kept) = self.books.get(place) else { return };
+        self.talk.said.confirm(kept.who.conversation, kept.who.side, 0, read);
+        // Of what another node has stored, the answer may know before the push comes.
+        let is_exact = if self.is_of_fleet() {
+            kept.book.knows_all(read, last_seq.unwrap_or(0))
+        } else {
+            kept.book.is_first_connection()
+        };
         match unread {
             None => self.broken("read was answered without unread".to_owned()),
             // Everything up to `last_seq` was pushed before the watermark moved, so both sides count the same messages.
-            Some(unread) if unread != expected && kept.book.is_first_connection() => {
+            Some(unread) if unread != expected && is_exact => {
                 self.broken(format!("{unread} unread instead of {expected}"));
             }
             // After a reconnect, history may have told of messages that the answer does not know of yet.
@@ -276,10 +285,23 @@ impl Talker {
         for (place, state) in drawn {
             let first = state.last_seq.saturating_sub(self.talk.audited.entries);
             let log = read_after(&mut link, state.id, first).await?;
-            let audited = self.books.get(*place).map(|kept| kept.book.audit(first + 1, &log)).transpose();
-            self.check(audited);
+            self.audit_log(*place, first + 1, &log);
         }
         Ok(())
+    }
+
+    /// Compares a log with its book.
+    fn audit_log(&mut self, place: usize, first: u64, log: &[Message]) {
+        let Some(kept) = self.books.get(place) else { return };
+        let audited = kept.book.audit(first, log);
+        if self.is_of_fleet() {
+            let verdict = kept.book.compare(first, log);
+            self.talk.nodes.judged(verdict);
+            if !verdict.is_good() {
+                self.broken(format!("conversation {}: {verdict:?}", kept.who.conversation));
+            }
+        }
+        self.check(audited);
     }
 
     /// Compares how a conversation ended with its book.

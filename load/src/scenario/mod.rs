@@ -9,6 +9,7 @@ mod books;
 pub(crate) mod chat;
 pub(crate) mod club;
 pub(crate) mod fan_out;
+pub(crate) mod fleet;
 pub(crate) mod full_sync;
 pub(crate) mod graph;
 pub(crate) mod guard;
@@ -18,11 +19,13 @@ pub(crate) mod idle;
 pub(crate) mod instructions;
 mod listening;
 pub(crate) mod login_storm;
+pub(crate) mod nodes;
 pub(crate) mod peers;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
 mod talk;
 mod talker;
+mod wandering;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -64,14 +67,19 @@ pub(crate) struct Common {
 impl Common {
     /// The seed that was given, or one that is drawn.
     fn seed(&self) -> u64 {
-        #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
-        self.seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000))
+        draw_seed(self.seed)
     }
 
     /// The same with a server of our own.
     fn spawning(&self) -> Self {
         Self { place: Where { spawn: true, ..self.place.clone() }, ..self.clone() }
     }
+}
+
+/// The seed that was given, or one that is drawn.
+fn draw_seed(given: Option<u64>) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a seed is drawn when none is given, and printed")]
+    given.unwrap_or_else(|| rand::rng().random_range(0..1_000_000))
 }
 
 /// What to compare with.
@@ -119,7 +127,7 @@ pub(crate) async fn execute(scenario: &impl Scenario) -> Result<bool, String> {
             outcomes.push(once(scenario, run, seed + round).await?);
         }
     }
-    conclude(common, name(scenario), &outcomes)
+    conclude(&common.out, name(scenario), &outcomes)
 }
 
 /// Something that chat is done with, in turns with others.
@@ -145,11 +153,11 @@ async fn in_turns(common: &Common, cases: &[Case], against: &[Against]) -> Resul
 }
 
 /// Reports. True if no rule was broken and every attack was withstood.
-fn conclude(common: &Common, name: &str, outcomes: &[Outcome]) -> Result<bool, String> {
+fn conclude(out: &std::path::Path, name: &str, outcomes: &[Outcome]) -> Result<bool, String> {
     table::print(outcomes);
     #[expect(clippy::disallowed_methods, reason = "this program has no injected clock")]
     let second = jiff::Timestamp::now().as_second();
-    let path = report::write(&common.out, &format!("{name}-{second}"), outcomes)?;
+    let path = report::write(out, &format!("{name}-{second}"), outcomes)?;
     println!("{} and {}", path.display(), path.with_extension("html").display());
     Ok(outcomes.iter().all(Outcome::passed))
 }

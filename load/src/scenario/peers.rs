@@ -40,5 +40,5 @@ pub(crate) async fn run(options: &Options) -> Result<bool, String> {
     let cases: Vec<Case> = options.window.iter().map(case).collect();
     let [ws, bun] = Peer::ALL.map(Against::Peer);
     let outcomes = in_turns(&common, &cases, &[ws, bun, Against::Relay { fsync: true }, Against::Server]).await?;
-    conclude(&common, "peers", &outcomes)
+    conclude(&common.out, "peers", &outcomes)
 }

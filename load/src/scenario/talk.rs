@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::graph::Acquaintance;
+use super::{graph::Acquaintance, nodes::Nodes};
 use crate::{
     client_ids::ClientIds,
     link::Opening,
@@ -30,6 +30,7 @@ pub(crate) struct Talk {
     /// None: a relay, which knows no protocol.
     pub(crate) target: Option<Target>,
     pub(crate) opening: Opening,
+    pub(crate) nodes: Nodes,
     /// Messages of a member on their way at a time, in a closed loop.
     pub(crate) window: usize,
     /// Characters of a message.
@@ -90,13 +91,16 @@ pub(crate) struct Said {
     sent: Box<[[AtomicU64; 2]]>,
     /// The members who have said everything.
     silent: Box<[AtomicBool]>,
+    /// The newest message of each side that was accepted, and its watermark that was confirmed.
+    stored: Box<[[(AtomicU64, AtomicU64); 2]]>,
 }
 
 impl Said {
     /// Nobody has said anything.
     pub(crate) fn nothing(members: usize, conversations: usize) -> Self {
         let sent = (0..conversations).map(|_| Default::default()).collect();
-        Self { sent, silent: (0..members).map(|_| AtomicBool::new(false)).collect() }
+        let stored = (0..conversations).map(|_| Default::default()).collect();
+        Self { sent, silent: (0..members).map(|_| AtomicBool::new(false)).collect(), stored }
     }
 
     fn counter(&self, conversation: usize, side: usize) -> Option<&AtomicU64> {
@@ -113,6 +117,20 @@ impl Said {
     /// Messages that a side of a conversation has sent so far.
     pub(super) fn sent(&self, conversation: usize, side: usize) -> u64 {
         self.counter(conversation, side).map_or(0, |sent| sent.load(Ordering::Acquire))
+    }
+
+    /// The server has confirmed a message of a side, or its watermark.
+    pub(super) fn confirm(&self, conversation: usize, side: usize, message: u64, read: u64) {
+        if let Some((stored, marked)) = self.stored.get(conversation).and_then(|sides| sides.get(side)) {
+            stored.fetch_max(message, Ordering::AcqRel);
+            marked.fetch_max(read, Ordering::AcqRel);
+        }
+    }
+
+    /// The newest message of a side that was accepted, and its watermark that was confirmed.
+    pub(super) fn stored(&self, conversation: usize, side: usize) -> (u64, u64) {
+        let stored = self.stored.get(conversation).and_then(|sides| sides.get(side));
+        stored.map_or((0, 0), |(stored, marked)| (stored.load(Ordering::Acquire), marked.load(Ordering::Acquire)))
     }
 
     /// A member says nothing more.

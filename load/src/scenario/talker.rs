@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     books::{Books, Kept},
     talk::{Part, Talk},
+    wandering::{self, Wandering},
 };
 use crate::{
     book::Broken,
@@ -65,6 +66,7 @@ pub(crate) struct Talker {
     /// The connection is to be dropped.
     cut: bool,
     recovered: bool,
+    pub(super) wandering: Wandering,
     pub(super) random: StdRng,
 }
 
@@ -86,9 +88,15 @@ impl From<Ended> for Leave {
 
 impl Talker {
     pub(crate) fn new(talk: Arc<Talk>, part: Part) -> Self {
+        let mut talker = Self::at_home(talk, part);
+        talker.wandering.node = talker.talk.nodes.first(talker.part.member, &mut talker.random);
+        talker
+    }
+
+    fn at_home(talk: Arc<Talk>, part: Part) -> Self {
         Self {
             tally: talk.recorder.tally(part.member),
-            books: Books::new(part.account.id, &part.others),
+            books: Books::new(part.account.id, &part.others, talk.nodes.is_fleet()),
             name: part.account.id.to_string(),
             padding: "x".repeat(talk.size),
             number: 0,
@@ -102,6 +110,7 @@ impl Talker {
             confirm: Instant::now(),
             cut: false,
             recovered: false,
+            wandering: Wandering::default(),
             random: StdRng::seed_from_u64(part.seed),
             talk,
             part,
@@ -136,6 +145,7 @@ impl Talker {
                 Leave::Ended(_) => self.tally.count(Count::Lost),
             }
             drop(link);
+            self.move_on().await;
             link = self.connect().await?;
             match link.states().await {
                 Ok((states, pushes)) => self.take_up(&mut link, states, pushes),
@@ -146,6 +156,11 @@ impl Talker {
         }
         drop(link);
         let _door = talk.doors.acquire().await.map_err(|error| error.to_string())?;
+        if self.is_of_fleet() {
+            self.move_on().await;
+            let mut link = self.connect().await?;
+            self.look_once_more(&mut link).await.map_err(|ended| format!("at the end: {ended}"))?;
+        }
         self.audit().await
     }
 
@@ -161,7 +176,10 @@ impl Talker {
 
     /// How this member's connections are opened.
     pub(super) fn opening(&self) -> Opening {
-        Opening { from: self.part.from, ..self.talk.opening.clone() }
+        let shared = self.talk.opening.clone();
+        let addr = self.talk.nodes.addr(self.wandering.node).unwrap_or(shared.addr);
+        let patience = if self.is_of_fleet() { wandering::PATIENCE } else { shared.patience };
+        Opening { addr, from: self.part.from, patience, ..shared }
     }
 
     /// Opens a connection; tries again, waiting longer and longer, until the patience ends.
@@ -173,6 +191,7 @@ impl Talker {
         let mut wait = Duration::from_millis(20);
         loop {
             let opening = Instant::now();
+            self.before_hello();
             let problem = match self.opening().open(&self.part.account.token, self.cursor.clone()).await {
                 Ok(link) => {
                     self.tally.count(Count::Connected);
@@ -196,12 +215,13 @@ impl Talker {
             }
             // Full jitter, or everybody comes at once.
             tokio::time::sleep(wait.mul_f64(self.random.random())).await;
+            self.move_on().await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
     }
 
     /// Takes the state of a new connection, and sends again what was not acknowledged on the old one.
-    fn take_up(&mut self, link: &mut Link, states: Vec<Conversation>, pushes: Vec<Envelope>) {
+    pub(super) fn take_up(&mut self, link: &mut Link, states: Vec<Conversation>, pushes: Vec<Envelope>) {
         self.put_off.clear();
         self.confirm = Instant::now();
         let mut again: Vec<_> = Vec::new();
@@ -213,6 +233,7 @@ impl Talker {
                     .map(|(client_id, number, content)| (number, place, client_id, content)),
             );
         }
+        self.check_return(&states, link.done.full);
         for state in states {
             let Some(place) = self.books.described(&state) else { continue };
             let news = self.books.get_mut(place).map(|kept| kept.book.synced(&state)).transpose();
@@ -255,6 +276,7 @@ impl Talker {
                     turned?;
                     while let Some(text) = wire.take()? {
                         self.frames += 1;
+                        self.heard();
                         self.hear(wire, &text)?;
                         if self.talk.drops_per_million > 0
                             && self.random.random_ratio(self.talk.drops_per_million, 1_000_000)
@@ -274,6 +296,10 @@ impl Talker {
                 () = alarm.as_mut() => {
                     self.send_put_off(wire);
                     self.tick(wire);
+                    self.listen_for_silence()?;
+                    if self.is_settled() {
+                        return Err(Leave::Done);
+                    }
                     let rest = self.rest();
                     alarm.as_mut().reset(Instant::now() + rest);
                 }
@@ -317,8 +343,9 @@ impl Talker {
     }
 
     fn beat(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
-        self.beat = Instant::now() + BEAT;
+        self.beat = Instant::now() + if self.is_of_fleet() { wandering::BEAT } else { BEAT };
         if self.talk.target.is_some() {
+            self.asked();
             wire.queue(&[&ClientFrame::Ping(Ping {}).encode(None)]);
         }
     }
@@ -366,6 +393,18 @@ impl Talker {
 
     /// Everything is said and acknowledged, everything is heard, and, if that is told, both have read it all.
     fn is_done(&mut self) -> bool {
+        if !self.all_are_silent() {
+            return false;
+        }
+        self.books.iter().all(|kept| {
+            let ((theirs, mine), (newest_mine, newest_of_other)) = (kept.book.read(), kept.book.newest());
+            let all_read = !self.talk.receipts || (theirs >= newest_mine && mine >= newest_of_other);
+            kept.book.pending() == 0 && kept.book.of_other() == self.sent_by_other(kept) && all_read
+        })
+    }
+
+    /// Everything of this member is said and acknowledged, and nobody else says anything more.
+    pub(super) fn all_are_silent(&mut self) -> bool {
         if !self.is_silent() || self.on_their_way > 0 {
             return false;
         }
@@ -376,11 +415,7 @@ impl Talker {
             }
             self.listening_to += 1;
         }
-        self.books.iter().all(|kept| {
-            let ((theirs, mine), (newest_mine, newest_of_other)) = (kept.book.read(), kept.book.newest());
-            let all_read = !self.talk.receipts || (theirs >= newest_mine && mine >= newest_of_other);
-            kept.book.pending() == 0 && kept.book.of_other() == self.sent_by_other(kept) && all_read
-        })
+        true
     }
 
     fn say(&mut self, wire: &mut Wire<tokio::net::TcpStream>, due: Instant) {
@@ -392,7 +427,7 @@ impl Talker {
         let client_id = self.talk.client_ids.next(&mut self.random);
         self.number += 1;
         // The time travels in the content, so that the receiver can tell how long it took.
-        let mut content = format!("{} ", due.duration_since(self.talk.started).as_micros());
+        let mut content = self.stamp(due);
         let padding = self.talk.size.saturating_sub(content.len());
         content.push_str(self.padding.get(..padding).unwrap_or_default());
         self.tally.count(Count::Sent);

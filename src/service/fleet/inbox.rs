@@ -4,7 +4,10 @@ use protocol::{CloseCode, ConnectionId, DeviceId, MemberId};
 
 use super::Fleet;
 use crate::{
-    cluster::{Beat, Channel, Event, Inbox, Loss, NodeId, event::Note},
+    cluster::{
+        Beat, Channel, Event, Inbox, Loss, NodeId,
+        event::{EntryPlace, Note},
+    },
     hub::{Close, Frame},
 };
 
@@ -15,6 +18,9 @@ impl Inbox for Fleet {
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
+                if let Some(EntryPlace { conversation, seq, at }) = frame.entry {
+                    self.parts.log.told(conversation, seq, seq, at);
+                }
                 let Some(frame) = Frame::of_another_node(frame) else { return };
                 self.parts.hub.deliver(member, || frame.clone(), None);
             }
@@ -46,9 +52,6 @@ impl Fleet {
         match note {
             Note::Close { session, code } => {
                 let Some(code) = CloseCode::from_number(*code) else { return };
-                if let Some(session) = session {
-                    self.parts.effects.stale.remember(*session);
-                }
                 self.parts.effects.close_here(member, *session, code);
             }
             Note::DeviceConnected { device, connection } => {

@@ -127,8 +127,9 @@ impl Fleet {
         for (member, conversations) in of_members {
             self.send(member, conversations);
         }
-        for (changed, ..) in some {
+        for (changed, missing, _) in some {
             self.parts.told.swept(changed);
+            self.parts.log.told(changed.id, missing.after + 1, changed.last_seq, changed.last_at);
             self.parts.metrics.swept_conversations.inc();
         }
         Ok(())

@@ -1,0 +1,199 @@
+//! What a node publishes on one link: gathered by channel, bounded, and the beat behind it.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::wire;
+use crate::cluster::{Beat, Channel, Event, NodeId};
+
+/// Bytes that wait to be published on one link.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a channel costs besides its events.
+const OVERHEAD: usize = 128;
+
+/// What is to be published.
+pub(super) struct Outgoing {
+    node: NodeId,
+    queue: Mutex<Queue>,
+    /// There is something.
+    queued: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Whether the link takes anything.
+    open: bool,
+    /// By channel, in the order in which each was published to first.
+    channels: Vec<(Channel, BytesMut)>,
+    places: HashMap<Channel, usize>,
+    bytes: usize,
+    beat: Option<Beat>,
+    beats: u64,
+    /// How often something was lost.
+    losses: u64,
+    /// Something was dropped since the last beat.
+    dropped: bool,
+}
+
+/// What is published together.
+pub(super) struct Batch {
+    /// What goes to each channel.
+    pub(super) channels: Vec<(Channel, BytesMut)>,
+    /// The beat behind it.
+    pub(super) beat: Option<Beat>,
+}
+
+impl Outgoing {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self { node, queue: Mutex::default(), queued: Notify::new() }
+    }
+
+    /// Queues an event. False if it was dropped: the link is down, or there is no room.
+    pub(super) fn push(&self, channel: Channel, event: &Event) -> bool {
+        let mut queue = self.lock();
+        let size = event.size();
+        if !queue.open || queue.bytes + size > BYTES_MAX {
+            queue.dropped = true;
+            return false;
+        }
+        let Queue { channels, places, bytes, .. } = &mut *queue;
+        let place = *places.entry(channel).or_insert_with(|| {
+            channels.push((channel, wire::begin(self.node)));
+            *bytes += OVERHEAD;
+            channels.len() - 1
+        });
+        if let Some((_, payload)) = channels.get_mut(place) {
+            event.encode(payload);
+            *bytes += size;
+        }
+        drop(queue);
+        self.queued.notify_one();
+        true
+    }
+
+    /// Queues a beat, behind everything that is queued. A beat that is still queued is replaced.
+    pub(super) fn beat(&self, beat: Beat) {
+        let mut queue = self.lock();
+        if queue.open {
+            queue.beat = Some(beat);
+            drop(queue);
+            self.queued.notify_one();
+        }
+    }
+
+    /// Waits for something to publish.
+    pub(super) async fn next(&self) -> Batch {
+        loop {
+            let queued = self.queued.notified();
+            if let Some(batch) = self.take() {
+                return batch;
+            }
+            queued.await;
+        }
+    }
+
+    /// Everything that is queued.
+    pub(super) fn take(&self) -> Option<Batch> {
+        let mut queue = self.lock();
+        if queue.channels.is_empty() && queue.beat.is_none() {
+            return None;
+        }
+        queue.places.clear();
+        queue.bytes = 0;
+        if std::mem::take(&mut queue.dropped) {
+            queue.losses += 1;
+        }
+        let (losses, number) = (queue.losses, queue.beats + 1);
+        let beat = queue.beat.take().map(|beat| Beat { losses, number, ..beat });
+        queue.beats += u64::from(beat.is_some());
+        Some(Batch { channels: std::mem::take(&mut queue.channels), beat })
+    }
+
+    /// The link takes events from now on.
+    pub(super) fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// The link is down: what was queued, or was under way, is lost.
+    pub(super) fn close(&self, under_way: bool) {
+        let mut queue = self.lock();
+        if under_way || !queue.channels.is_empty() {
+            queue.dropped = true;
+        }
+        (queue.open, queue.bytes, queue.beat) = (false, 0, None);
+        queue.channels = Vec::new();
+        queue.places = HashMap::new();
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use protocol::MemberId;
+
+    use super::*;
+    use crate::{cluster::event::Relayed, position::StreamPosition};
+
+    fn frame(bytes: usize) -> Event {
+        Event::Frame(Relayed { index: 0, entry: None, text: Bytes::from(vec![b'x'; bytes]) })
+    }
+
+    fn member(number: u8) -> Channel {
+        Channel::Member(MemberId::from_bytes([number; 12]))
+    }
+
+    fn open() -> Outgoing {
+        let outgoing = Outgoing::new(NodeId([1; 12]));
+        outgoing.open();
+        outgoing
+    }
+
+    #[test]
+    fn events_of_a_channel_go_together_and_the_beat_goes_last() {
+        let outgoing = open();
+        outgoing.push(member(1), &frame(1));
+        outgoing.beat(Beat::at(1, StreamPosition::NOWHERE));
+        outgoing.push(member(2), &frame(1));
+        outgoing.push(member(1), &frame(2));
+        let batch = outgoing.take().unwrap();
+        let counts = batch.channels.iter().map(|(channel, payload)| {
+            let events = payload.clone().freeze().slice(wire::HEAD..);
+            (*channel, wire::events(events).count())
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [(member(1), 2), (member(2), 1)]);
+        let beat = batch.beat.unwrap();
+        assert_eq!((beat.number, beat.losses), (1, 0));
+        assert!(outgoing.take().is_none());
+    }
+
+    #[test]
+    fn what_was_dropped_shows_in_the_next_beat() {
+        let outgoing = open();
+        let losses = || {
+            outgoing.beat(Beat::at(1, StreamPosition::NOWHERE));
+            outgoing.take().unwrap().beat.unwrap().losses
+        };
+        assert_eq!(losses(), 0);
+        while outgoing.push(member(1), &frame(256 * 1024)) {}
+        assert!(!outgoing.push(member(2), &frame(256 * 1024)));
+        assert_eq!(losses(), 1, "once for all that had no room");
+        assert_eq!(losses(), 1);
+        outgoing.close(false);
+        assert!(!outgoing.push(member(1), &frame(1)), "the link is down");
+        outgoing.open();
+        assert_eq!(losses(), 2);
+        outgoing.close(true);
+        outgoing.open();
+        assert_eq!(losses(), 3, "what was under way may not have arrived");
+    }
+}
