@@ -118,7 +118,7 @@ impl Watching {
 
     /// Sends a frame to those on other nodes who watch a member. Never waits.
     pub fn tell_elsewhere(&self, member: MemberId, frame: impl FnOnce() -> Frame) {
-        self.elsewhere.uplink.publish(Channel::Watchers(member), || frame().relayed());
+        self.elsewhere.uplink.publish(Channel::Watchers(member), || frame().relayed(None));
     }
 
     /// Hears the channels of the watchers of those who are watched here, and asks how they are, for ever. For one task only.
