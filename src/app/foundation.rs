@@ -177,7 +177,8 @@ impl Foundation {
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
-        let watching = Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone());
+        let watching =
+            Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone(), self.uplink.clone());
         let watching = Arc::new(watching);
         let announcements = Announcements::new(
             Arc::clone(conversations),

@@ -84,11 +84,18 @@ pub enum Note {
     },
     /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
     PresenceAsked,
+    /// Whether devices of these members are connected still to the node of the channel is not certain: it says how each of them
+    /// is, or that none is.
+    PresenceDoubted {
+        /// They.
+        members: Vec<MemberId>,
+    },
     /// What a node has to say of the presence of the member of the channel.
     Presence {
         /// What the devices that are connected to the node show; nothing: none is connected to it any more.
         status: Option<DeviceStatus>,
-        /// When the last of them was, if none is connected.
+        /// When the last of them was, if none is connected. With a status as well: the node stops, and they may come back to
+        /// another one.
         last_seen: Option<Timestamp>,
     },
     /// The presence of the member of the channel is for others than before.
@@ -142,6 +149,7 @@ impl Event {
                 Note::DeviceConnected { .. } => "device_connected",
                 Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",
+                Note::PresenceDoubted { .. } => "presence_doubted",
                 Note::Presence { .. } => "presence",
                 Note::Audience { .. } => "audience",
                 Note::Ask { .. } => "ask",
@@ -215,9 +223,9 @@ impl Event {
         match self {
             Self::Frame(Relayed { text, .. }) => HEAD + 1 + PLACE + text.len(),
             Self::Note(note) => match &**note {
-                Note::Met { members } | Note::Ask { question: Question::Connections { members }, .. } => {
-                    256 + members.len() * 32
-                }
+                Note::Met { members }
+                | Note::PresenceDoubted { members }
+                | Note::Ask { question: Question::Connections { members }, .. } => 256 + members.len() * 32,
                 Note::Answer { counts, .. } => 256 + counts.len() * 8,
                 Note::Spent { messages } => 256 + messages.len() * 40,
                 _ => 256,

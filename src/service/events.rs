@@ -90,7 +90,11 @@ impl Events {
         if connections.is_empty() {
             return;
         }
-        let frame = Frame::push(event);
+        self.frame_to_connections(connections, &Frame::push(event));
+    }
+
+    /// Publishes an event that is encoded already to connections.
+    pub fn frame_to_connections(&self, connections: &[Arc<Connection>], frame: &Frame) {
         for connection in connections {
             connection.outbox.push(Delivery::Event(frame.clone()));
         }

@@ -1,3 +1,4 @@
 //! Several nodes that serve one club.
 
+mod presence;
 mod without_bus;

@@ -24,7 +24,7 @@ impl Inbox for Fleet {
                 let Some(frame) = Frame::of_another_node(frame) else { return };
                 self.parts.hub.deliver(member, || frame.clone(), None);
             }
-            (Channel::Watchers(_), Event::Frame(_)) => {}
+            (Channel::Watchers(member), Event::Frame(frame)) => self.parts.watching.heard_frame(member, frame),
             (Channel::Member(member) | Channel::Watchers(member), Event::Note(note)) => self.note(from, member, &note),
             (Channel::Node(_) | Channel::Everybody, Event::Note(note)) => self.say(from, &note),
             (Channel::Node(_) | Channel::Everybody, Event::Frame(_)) => {}
@@ -63,6 +63,9 @@ impl Fleet {
 
     /// What is said to this node, or to all.
     fn say(&self, _from: NodeId, note: &Note) {
+        if let Note::PresenceDoubted { members } = note {
+            self.parts.watching.doubted(members);
+        }
         if let Note::ConnectionCount { member, count } = note {
             let here = self.parts.hub.connections_of(*member).len();
             let elsewhere = usize::try_from(*count).unwrap_or(usize::MAX);

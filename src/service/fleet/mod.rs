@@ -39,6 +39,9 @@ use crate::{
 /// How often a node beats on the bus, and looks whether something is in doubt.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// How often presence is asked about again while something is in doubt: nobody tells of a changed audience then.
+const ASK: Duration = Duration::from_secs(30);
+
 /// Opens the bus, once it is known which node of which database this is.
 pub trait OpenBus: Send + Sync {
     /// How many links it is going to have.
@@ -120,7 +123,7 @@ impl Fleet {
     pub async fn run(self: Arc<Self>) {
         let mut listing = self.parts.store.listing();
         listing.mark_changed();
-        let mut beat = interval(BEAT);
+        let (mut beat, mut asked) = (interval(BEAT), Instant::now());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -134,8 +137,16 @@ impl Fleet {
                     }
                 }
                 _ = beat.tick() => {
-                    self.change(Roster::tick);
+                    let silent = self.change(|roster, now| {
+                        roster.tick(now);
+                        roster.take_silent(now)
+                    });
+                    silent.into_iter().for_each(|node| self.parts.watching.node_gone(node));
                     self.beat(false);
+                    if asked.elapsed() >= ASK && self.roster().is_in_doubt() {
+                        asked = Instant::now();
+                        self.parts.watching.ask_again();
+                    }
                 }
                 () = self.stop.cancelled() => return,
             }
@@ -161,6 +172,7 @@ impl Fleet {
         let gone = self.change(|roster, now| roster.listed(listing, now));
         for node in gone {
             tracing::info!(%node, "another node is gone");
+            self.parts.watching.node_gone(node);
         }
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
     }
@@ -198,6 +210,7 @@ impl Fleet {
             }
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
+                self.parts.watching.ask_again();
                 if let Some(check) = &self.parts.session_check {
                     check.check_now();
                 }
