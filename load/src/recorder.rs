@@ -66,6 +66,8 @@ named! {
         PutOff = "requests put off because the server asked",
         /// Sends that were due while the client still had too many to do.
         Unsent = "sends that the client itself was too slow for",
+        /// Sends that were left out because the fleet had not answered so many before.
+        HeldBack = "sends left out while answers were missing",
         /// Connections that were opened.
         Connected = "connections opened",
         /// Connections that were dropped on purpose.

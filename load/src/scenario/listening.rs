@@ -230,7 +230,7 @@ impl Talker {
                 }
             }
         }
-        let wait = Duration::from_millis(retry_after_ms.unwrap_or(200));
+        let wait = retry_after_ms.map_or_else(|| self.put_off_for(), Duration::from_millis);
         self.put_off.push((Instant::now() + wait, what));
     }
 

@@ -344,6 +344,7 @@ impl Talker {
 
     fn beat(&mut self, wire: &mut Wire<tokio::net::TcpStream>) {
         self.beat = Instant::now() + if self.is_of_fleet() { wandering::BEAT } else { BEAT };
+        self.mark_in_turn(wire);
         if self.talk.target.is_some() {
             self.asked();
             wire.queue(&[&ClientFrame::Ping(Ping {}).encode(None)]);
@@ -378,6 +379,7 @@ impl Talker {
 
     fn obey(&mut self, wire: &mut Wire<tokio::net::TcpStream>, order: Order) {
         match order {
+            Order::Send(_) if self.is_held_back() => self.tally.count(Count::HeldBack),
             Order::Send(due) => self.say(wire, due),
             Order::Cut => {
                 // What is due is sent, and cut off on its way.
@@ -465,7 +467,7 @@ impl Talker {
 
     /// Says delivered and read for everything that is known.
     pub(super) fn mark(&mut self, wire: &mut Wire<tokio::net::TcpStream>, place: usize) {
-        if !self.talk.receipts {
+        if !self.talk.receipts || self.marks_later() {
             return;
         }
         let Some(kept) = self.books.get(place) else { return };

@@ -7,6 +7,7 @@ use protocol::{
     model::{Conversation, Entry},
     server::Sync,
 };
+use rand::Rng as _;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::talker::Talker;
@@ -24,6 +25,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long, after everybody has said everything, a message may be on its way to a client whose connection is up.
 const SETTLE: Duration = Duration::from_secs(20);
+/// Messages of a member that are on their way at the same time: more are left out while the fleet does not answer, or what is
+/// sent again after a fault would be the next one.
+const ON_THEIR_WAY: usize = 8;
 /// How long what is asked for at the very end may take.
 const LAST_LOOK: Duration = Duration::from_secs(10);
 
@@ -39,6 +43,8 @@ pub(super) struct Wandering {
     settled_by: Option<Instant>,
     /// What was stored in each conversation, and read by the other, before the newest hello.
     stored: Vec<(u64, u64)>,
+    /// Watermarks are told now.
+    marking: bool,
 }
 
 impl Talker {
@@ -59,6 +65,36 @@ impl Talker {
     pub(super) fn asked_back(&mut self, retry_after_ms: Option<u64>) {
         let wait = retry_after_ms.filter(|_| self.is_of_fleet());
         self.wandering.back_at = wait.map(|wait| Instant::now() + Duration::from_millis(wait));
+    }
+
+    /// Whether watermarks wait for the next heartbeat: they are told once a second, as the protocol asks clients to.
+    pub(super) fn marks_later(&self) -> bool {
+        self.is_of_fleet() && !self.wandering.marking
+    }
+
+    /// With the heartbeat: tells the watermarks that are not confirmed.
+    pub(super) fn mark_in_turn(&mut self, wire: &mut Wire<TcpStream>) {
+        if !self.is_of_fleet() || !self.talk.receipts {
+            return;
+        }
+        self.wandering.marking = true;
+        for place in self.unconfirmed() {
+            // A reply is asked for.
+            self.reads = 0;
+            self.mark(wire, place);
+        }
+        self.wandering.marking = false;
+    }
+
+    /// Whether nothing further is sent, because too much is on its way.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.is_of_fleet() && self.on_their_way >= ON_THEIR_WAY
+    }
+
+    /// How long a request is put off when the server does not say.
+    pub(super) fn put_off_for(&mut self) -> Duration {
+        let more = if self.is_of_fleet() { self.random.random_range(300..1_800) } else { 0 };
+        Duration::from_millis(200 + more)
     }
 
     /// The connection is gone: what comes next is another node, once it may be.

@@ -47,8 +47,9 @@ pub(crate) struct Options {
     /// Conversations of all of them together. [default: as many as members]
     #[arg(long)]
     conversations: Option<u32>,
-    /// Messages a second of all members together; each is said to be delivered and read, but for --compare.
-    #[arg(long, default_value_t = 100.0)]
+    /// Messages a second of all members together; all are said to be delivered and read, but for --compare. SecantusDB commits
+    /// some dozens of each a second to disk.
+    #[arg(long, default_value_t = 30.0)]
     rate: f64,
     /// Characters of a message.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(40..=4000))]
