@@ -38,6 +38,7 @@ use crate::{
         connections::Connections,
         cursor,
         decisions::InOrder,
+        delivered::Delivered,
         directory::Directory,
         documents::Documents,
         effects::Effects,
@@ -105,6 +106,7 @@ pub(super) struct Foundation {
     pub(super) uplink: Uplink,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
+    pub(super) delivered: Arc<Delivered>,
     pub(super) budget: Arc<Budget>,
     /// From then on the server takes no further connections.
     pub(super) draining: CancellationToken,
@@ -128,7 +130,7 @@ impl Foundation {
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
-        let (uplink, told) = (Uplink::default(), Arc::default());
+        let (uplink, told, delivered) = (Uplink::default(), Arc::default(), Arc::default());
         Ok(Self {
             settings,
             world,
@@ -139,6 +141,7 @@ impl Foundation {
             uplink,
             floor,
             told,
+            delivered,
             budget,
             draining,
             shutdown,
@@ -176,6 +179,10 @@ impl Foundation {
         let Settings { connections, listen, .. } = &self.settings;
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
+        let events = match &self.store.fleet {
+            Some(_) => events.among_others(Arc::clone(&self.delivered)),
+            None => events,
+        };
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
         let watching =
             Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone(), self.uplink.clone());
@@ -373,6 +380,7 @@ impl Foundation {
             uplink: self.uplink.clone(),
             floor: Arc::clone(&self.floor),
             told: Arc::clone(&self.told),
+            delivered: Arc::clone(&self.delivered),
             hub: Arc::clone(&self.hub),
             messaging: Arc::clone(&connection.messaging),
             watching: Arc::clone(&connection.watching),

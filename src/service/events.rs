@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
+use smallvec::SmallVec;
 
+use super::delivered::Delivered;
 use crate::{
     cluster::{
         Channel, Uplink,
@@ -21,6 +23,8 @@ type Met = dyn Fn(&[MemberId]) + Send + Sync;
 pub struct Events {
     hub: Arc<Hub>,
     uplink: Uplink,
+    /// Only on a node among others.
+    delivered: Option<Arc<Delivered>>,
     metrics: Arc<Metrics>,
     met: Option<Arc<Met>>,
 }
@@ -29,7 +33,13 @@ impl Events {
     /// Events of this node, which other nodes hear over its bus.
     #[must_use]
     pub fn new(hub: Arc<Hub>, uplink: Uplink, metrics: Arc<Metrics>) -> Self {
-        Self { hub, uplink, metrics, met: None }
+        Self { hub, uplink, delivered: None, metrics, met: None }
+    }
+
+    /// The same on a node among others, which may hear of an entry more than once.
+    #[must_use]
+    pub fn among_others(self, delivered: Arc<Delivered>) -> Self {
+        Self { delivered: Some(delivered), ..self }
     }
 
     /// The same, with somebody who hears of the first message of a conversation.
@@ -54,7 +64,8 @@ impl Events {
         self.frame_to_members(members, except, None, || frame.get_or_insert_with(|| Frame::push(event)).clone());
     }
 
-    /// Publishes a message to every connection of members but one. Returns it as it was encoded, if anybody got it.
+    /// Publishes a message to every connection of members but one, as far as it was not published here before. Returns it as it was
+    /// encoded, if anybody got it.
     pub fn message_to_members(
         &self,
         members: &[MemberId],
@@ -62,8 +73,16 @@ impl Events {
         entry: EntryPlace,
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
+        let EntryPlace { conversation, seq, .. } = entry;
+        let first: SmallVec<[MemberId; 2]> = match &self.delivered {
+            None => members.into(),
+            Some(delivered) => {
+                let is_first = |member: &&MemberId| delivered.first(conversation, **member, seq);
+                members.iter().filter(is_first).copied().collect()
+            }
+        };
         let mut message = None;
-        self.frame_to_members(members, except, Some(entry), || {
+        self.frame_to_members(&first, except, Some(entry), || {
             message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone()
         });
         message

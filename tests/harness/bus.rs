@@ -231,7 +231,8 @@ impl Bus for Socket {
     }
 
     async fn close(&self) {
-        if let Some(port) = self.bus.lock().remove(&self.number) {
+        let port = self.bus.lock().remove(&self.number);
+        if let Some(port) = port {
             port.waiting.notify_one();
         }
     }

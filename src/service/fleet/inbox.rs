@@ -20,6 +20,9 @@ impl Inbox for Fleet {
             (Channel::Member(member), Event::Frame(frame)) => {
                 if let Some(EntryPlace { conversation, seq, at }) = frame.entry {
                     self.parts.log.told(conversation, seq, seq, at);
+                    if !self.parts.delivered.first(conversation, member, seq) {
+                        return;
+                    }
                 }
                 let Some(frame) = Frame::of_another_node(frame) else { return };
                 self.parts.hub.deliver(member, || frame.clone(), None);

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
-use super::{effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching};
+use super::{
+    delivered::Delivered, effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching,
+};
 use crate::{
     clock::Clock,
     cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Uplink},
@@ -65,6 +67,8 @@ pub struct Parts {
     pub floor: Arc<Floor>,
     /// What was delivered while sweeping.
     pub told: Arc<Told>,
+    /// Which entries were pushed here already.
+    pub delivered: Arc<Delivered>,
     /// Who is connected here.
     pub hub: Arc<Hub>,
     /// Makes cursors, and knows what this node has published.
