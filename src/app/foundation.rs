@@ -20,7 +20,7 @@ use crate::{
     },
     config::{
         Settings, secret,
-        settings::{Auth, Rates},
+        settings::{Auth, ClusterSettings, Rates},
         values::DatabaseUrl,
     },
     connection::{self, Timing},
@@ -103,6 +103,7 @@ pub(super) struct Foundation {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
+    links: Vec<Address>,
     pub(super) uplink: Uplink,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
@@ -119,6 +120,7 @@ impl Foundation {
     /// Checks the settings and opens the store.
     pub(super) fn lay(settings: Settings, world: World, usage: Nodes) -> Result<Self, StartError> {
         settings.validate().map_err(start_error)?;
+        let links = links(&settings.cluster).map_err(|why| start_error(format!("REDIS_URL: {why}")))?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
@@ -136,6 +138,7 @@ impl Foundation {
             world,
             ids,
             metrics,
+            links,
             store,
             hub,
             uplink,
@@ -354,10 +357,8 @@ impl Foundation {
 
     /// The bus of the settings, if they name one.
     fn redis(&self) -> Option<Arc<dyn OpenBus>> {
-        // Validated with the other settings.
-        let addresses = self.settings.cluster.links().unwrap_or_default();
         let open = OpenRedis {
-            addresses,
+            addresses: self.links.clone(),
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
             supervisor: self.supervisor.clone(),
@@ -512,6 +513,12 @@ impl Foundation {
     ) -> Limiter<K> {
         Limiter::new(name, Rate { per_period, period, burst }, Arc::clone(&self.metrics))
     }
+}
+
+/// Where the links of the bus lead; none without one.
+fn links(settings: &ClusterSettings) -> Result<Vec<Address>, String> {
+    let Some(urls) = &settings.redis_url else { return Ok(Vec::new()) };
+    Address::parse(urls, settings.redis_sentinel_master.as_deref())
 }
 
 /// Opens the bus of the settings.
