@@ -20,7 +20,7 @@ use crate::{
     },
     config::{
         Settings, secret,
-        settings::{Auth, Rates},
+        settings::{Auth, ClusterSettings, Rates},
         values::DatabaseUrl,
     },
     connection::{self, Timing},
@@ -38,6 +38,7 @@ use crate::{
         connections::Connections,
         cursor,
         decisions::InOrder,
+        delivered::Delivered,
         directory::Directory,
         documents::Documents,
         effects::Effects,
@@ -102,9 +103,11 @@ pub(super) struct Foundation {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
+    links: Vec<Address>,
     pub(super) uplink: Uplink,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
+    pub(super) delivered: Arc<Delivered>,
     pub(super) budget: Arc<Budget>,
     /// From then on the server takes no further connections.
     pub(super) draining: CancellationToken,
@@ -117,6 +120,7 @@ impl Foundation {
     /// Checks the settings and opens the store.
     pub(super) fn lay(settings: Settings, world: World, usage: Nodes) -> Result<Self, StartError> {
         settings.validate().map_err(start_error)?;
+        let links = links(&settings.cluster).map_err(|why| start_error(format!("REDIS_URL: {why}")))?;
         let metrics = Arc::new(Metrics::new());
         let ids = Arc::new(Ids::new(Arc::clone(&world.clock), Arc::clone(&world.entropy)));
         let (draining, shutdown) = (CancellationToken::new(), CancellationToken::new());
@@ -128,17 +132,19 @@ impl Foundation {
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
-        let (uplink, told) = (Uplink::default(), Arc::default());
+        let (uplink, told, delivered) = (Uplink::default(), Arc::default(), Arc::default());
         Ok(Self {
             settings,
             world,
             ids,
             metrics,
+            links,
             store,
             hub,
             uplink,
             floor,
             told,
+            delivered,
             budget,
             draining,
             shutdown,
@@ -176,8 +182,13 @@ impl Foundation {
         let Settings { connections, listen, .. } = &self.settings;
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
+        let events = match &self.store.fleet {
+            Some(_) => events.among_others(Arc::clone(&self.delivered)),
+            None => events,
+        };
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
-        let watching = Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone());
+        let watching =
+            Watching::new(pace, Arc::clone(members), Arc::clone(conversations), events.clone(), self.uplink.clone());
         let watching = Arc::new(watching);
         let announcements = Announcements::new(
             Arc::clone(conversations),
@@ -346,10 +357,8 @@ impl Foundation {
 
     /// The bus of the settings, if they name one.
     fn redis(&self) -> Option<Arc<dyn OpenBus>> {
-        // Validated with the other settings.
-        let addresses = self.settings.cluster.links().unwrap_or_default();
         let open = OpenRedis {
-            addresses,
+            addresses: self.links.clone(),
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
             supervisor: self.supervisor.clone(),
@@ -372,6 +381,7 @@ impl Foundation {
             uplink: self.uplink.clone(),
             floor: Arc::clone(&self.floor),
             told: Arc::clone(&self.told),
+            delivered: Arc::clone(&self.delivered),
             hub: Arc::clone(&self.hub),
             messaging: Arc::clone(&connection.messaging),
             watching: Arc::clone(&connection.watching),
@@ -503,6 +513,12 @@ impl Foundation {
     ) -> Limiter<K> {
         Limiter::new(name, Rate { per_period, period, burst }, Arc::clone(&self.metrics))
     }
+}
+
+/// Where the links of the bus lead; none without one.
+fn links(settings: &ClusterSettings) -> Result<Vec<Address>, String> {
+    let Some(urls) = &settings.redis_url else { return Ok(Vec::new()) };
+    Address::parse(urls, settings.redis_sentinel_master.as_deref())
 }
 
 /// Opens the bus of the settings.

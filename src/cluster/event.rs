@@ -5,13 +5,19 @@
 //! is JSON.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use protocol::{ConnectionId, DeviceId, MemberId, SessionId, Timestamp, model::DeviceStatus, rest::Audience};
+use protocol::{
+    ConnectionId, ConversationId, DeviceId, MemberId, SessionId, Timestamp, model::DeviceStatus, rest::Audience,
+};
 use serde::{Deserialize, Serialize};
 
 /// The kind of [`Event::Frame`].
 const FRAME: u8 = 1;
 /// The kind of [`Event::Note`].
 const NOTE: u8 = 2;
+/// The kind of [`Event::Frame`] that tells of an entry.
+const ENTRY: u8 = 3;
+/// Bytes of the place of an entry: conversation, number, time.
+const PLACE: usize = 28;
 /// Bytes before a body: kind and length.
 const HEAD: usize = 5;
 
@@ -29,8 +35,21 @@ pub enum Event {
 pub struct Relayed {
     /// The place of its type in `ServerFrame::TYPES`, for the metrics.
     pub index: u8,
+    /// The entry of a log that it tells of, if it does.
+    pub entry: Option<EntryPlace>,
     /// The frame: UTF-8.
     pub text: Bytes,
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPlace {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The number of the entry.
+    pub seq: u64,
+    /// When it was stored.
+    pub at: Timestamp,
 }
 
 /// What is said between nodes beside frames.
@@ -65,11 +84,18 @@ pub enum Note {
     },
     /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
     PresenceAsked,
+    /// Whether devices of these members are connected still to the node of the channel is not certain: it says how each of them
+    /// is, or that none is.
+    PresenceDoubted {
+        /// They.
+        members: Vec<MemberId>,
+    },
     /// What a node has to say of the presence of the member of the channel.
     Presence {
         /// What the devices that are connected to the node show; nothing: none is connected to it any more.
         status: Option<DeviceStatus>,
-        /// When the last of them was, if none is connected.
+        /// When the last of them was, if none is connected. With a status as well: the node stops, and they may come back to
+        /// another one.
         last_seen: Option<Timestamp>,
     },
     /// The presence of the member of the channel is for others than before.
@@ -123,6 +149,7 @@ impl Event {
                 Note::DeviceConnected { .. } => "device_connected",
                 Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",
+                Note::PresenceDoubted { .. } => "presence_doubted",
                 Note::Presence { .. } => "presence",
                 Note::Audience { .. } => "audience",
                 Note::Ask { .. } => "ask",
@@ -135,9 +162,17 @@ impl Event {
     /// Appends it in the form of the bus.
     pub fn encode(&self, to: &mut BytesMut) {
         match self {
-            Self::Frame(Relayed { index, text }) => {
+            Self::Frame(Relayed { index, entry: None, text }) => {
                 put_head(to, FRAME, text.len() + 1);
                 to.put_u8(*index);
+                to.put_slice(text);
+            }
+            Self::Frame(Relayed { index, entry: Some(entry), text }) => {
+                put_head(to, ENTRY, text.len() + 1 + PLACE);
+                to.put_u8(*index);
+                to.put_slice(entry.conversation.as_bytes());
+                to.put_u64(entry.seq);
+                to.put_i64(entry.at.as_millis());
                 to.put_slice(text);
             }
             Self::Note(note) => {
@@ -163,22 +198,34 @@ impl Event {
         Some(match kind {
             FRAME if !body.is_empty() => {
                 let index = body.get_u8();
-                std::str::from_utf8(&body).is_ok().then_some(Self::Frame(Relayed { index, text: body }))
+                Self::frame(index, None, body)
+            }
+            ENTRY if body.len() > PLACE => {
+                let index = body.get_u8();
+                let mut conversation = [0; 12];
+                body.copy_to_slice(&mut conversation);
+                let conversation = ConversationId::from_bytes(conversation);
+                let (seq, at) = (body.get_u64(), Timestamp::from_millis(body.get_i64()));
+                Self::frame(index, Some(EntryPlace { conversation, seq, at }), body)
             }
             NOTE => serde_json::from_slice(&body).ok().map(|note| Self::Note(Box::new(note))),
             _ => None,
         })
     }
 
+    fn frame(index: u8, entry: Option<EntryPlace>, text: Bytes) -> Option<Self> {
+        std::str::from_utf8(&text).is_ok().then_some(Self::Frame(Relayed { index, entry, text }))
+    }
+
     /// How many bytes [`Self::encode`] appends, about.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
-            Self::Frame(Relayed { text, .. }) => HEAD + 1 + text.len(),
+            Self::Frame(Relayed { text, .. }) => HEAD + 1 + PLACE + text.len(),
             Self::Note(note) => match &**note {
-                Note::Met { members } | Note::Ask { question: Question::Connections { members }, .. } => {
-                    256 + members.len() * 32
-                }
+                Note::Met { members }
+                | Note::PresenceDoubted { members }
+                | Note::Ask { question: Question::Connections { members }, .. } => 256 + members.len() * 32,
                 Note::Answer { counts, .. } => 256 + counts.len() * 8,
                 Note::Spent { messages } => 256 + messages.len() * 40,
                 _ => 256,
@@ -207,7 +254,7 @@ mod tests {
     const ANA: MemberId = MemberId::from_bytes([1; 12]);
 
     fn frame(text: &'static str) -> Event {
-        Event::Frame(Relayed { index: 3, text: Bytes::from_static(text.as_bytes()) })
+        Event::Frame(Relayed { index: 3, entry: None, text: Bytes::from_static(text.as_bytes()) })
     }
 
     fn decoded(mut bytes: Bytes) -> Vec<Option<Event>> {
@@ -216,8 +263,14 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded_in_its_order() {
+        let entry = EntryPlace {
+            conversation: ConversationId::from_bytes([5; 12]),
+            seq: 7,
+            at: Timestamp::from_millis(1_700_000_000_000),
+        };
         let events = [
             frame(r#"{"type":"message"}"#),
+            Event::Frame(Relayed { index: 2, entry: Some(entry), text: Bytes::from_static(b"{}") }),
             Note::Met { members: vec![ANA] }.into(),
             frame("{}"),
             Note::Close { session: None, code: 4403 }.into(),

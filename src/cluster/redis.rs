@@ -3,6 +3,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`address`] | where links lead: servers, or sentinels that name one |
+//! | [`inbound`] | what has come and was not looked at: bounded, without a hole |
 //! | [`link`] | one link: connected, lost, connected again |
 //! | [`outgoing`] | what is to be published: gathered, bounded, the beat last |
 //! | [`subscriptions`] | the channels that are wanted, and those that are heard |
@@ -13,6 +14,7 @@
 //! gets every beat.
 
 mod address;
+mod inbound;
 mod link;
 mod outgoing;
 mod subscriptions;
@@ -77,7 +79,7 @@ impl Redis {
                 inbox: Arc::clone(inbox),
                 ids: Arc::clone(ids),
                 metrics: Arc::clone(metrics),
-                broken: tokio::sync::Notify::new(),
+                told_up: std::sync::Mutex::default(),
                 beats: std::sync::Mutex::default(),
                 stop: stop.clone(),
                 flushed: tokio::sync::Notify::new(),
@@ -141,8 +143,7 @@ impl Bus for Redis {
         match timeout(CONFIRMED, confirmed).await {
             Ok(confirmed) => confirmed.unwrap_or(false),
             Err(_) => {
-                // What is published meanwhile may be missed: so that it is in doubt, the link is made anew.
-                link.broken.notify_one();
+                link.late(channel);
                 false
             }
         }

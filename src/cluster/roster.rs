@@ -94,12 +94,14 @@ struct Peer {
     links: Vec<Heard>,
     /// Whether it has said that it stops, on how many links.
     last: BTreeSet<usize>,
+    /// It has not been heard for [`SILENCE`] on some link.
+    silent: bool,
 }
 
 impl Peer {
     fn new(generation: u64, links: usize, now: Instant) -> Self {
         let nothing = Heard { place: None, losses: 0, at: now };
-        Self { generation, listed: false, links: vec![nothing; links], last: BTreeSet::new() }
+        Self { generation, listed: false, links: vec![nothing; links], last: BTreeSet::new(), silent: false }
     }
 }
 
@@ -266,6 +268,19 @@ impl Roster {
         if let Some(place) = self.candidate() {
             self.rise(place);
         }
+    }
+
+    /// The nodes that have been silent for [`SILENCE`], whether they are or the bus is, and were not when this was asked last.
+    pub fn take_silent(&mut self, now: Instant) -> Vec<NodeId> {
+        let mut begun = Vec::new();
+        for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| peer.listed) {
+            let silent = peer.links.iter().any(|heard| now.saturating_duration_since(heard.at) > SILENCE);
+            if silent && !std::mem::replace(&mut peer.silent, silent) {
+                begun.push(*id);
+            }
+            peer.silent = silent;
+        }
+        begun
     }
 
     /// Begins a sweep, if one is needed; nothing if it has to be a full one: positions are of another epoch by now.

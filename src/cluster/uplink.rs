@@ -1,27 +1,57 @@
 //! What the rest of the server has of the bus: a way out that may not be there, and the channels of the members who are here.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use dashmap::{DashMap, Entry};
 use protocol::MemberId;
+use tokio::{sync::watch, time::timeout};
 
 use super::{Bus, Channel, Event};
 
+/// How long whoever connects waits for a bus that is about to be opened: it is when the database was reached.
+const OPENED: Duration = Duration::from_secs(5);
+
 /// The bus of this node, once it is open. A node without one publishes to nobody, which costs nothing.
 #[derive(Clone, Default)]
-pub struct Uplink(Arc<OnceLock<Arc<dyn Bus>>>);
+pub struct Uplink(Arc<Way>);
+
+#[derive(Default)]
+struct Way {
+    bus: OnceLock<Arc<dyn Bus>>,
+    /// Whether there is going to be one, which is not open yet.
+    expected: watch::Sender<bool>,
+}
 
 impl Uplink {
+    /// There is going to be a bus.
+    pub fn expect(&self) {
+        self.0.expected.send_replace(true);
+    }
+
     /// Opens the way; only once.
     pub fn connect(&self, bus: Arc<dyn Bus>) {
         // A node has one bus from its start to its end.
-        let _ = self.0.set(bus);
+        let _ = self.0.bus.set(bus);
+        self.0.expected.send_replace(false);
     }
 
     /// The bus, if there is one.
     #[must_use]
     pub fn bus(&self) -> Option<&Arc<dyn Bus>> {
-        self.0.get()
+        self.0.bus.get()
+    }
+
+    /// The same, and waits for one that is about to be opened.
+    async fn opened(&self) -> Option<&Arc<dyn Bus>> {
+        if self.bus().is_none() && *self.0.expected.borrow() {
+            let mut expected = self.0.expected.subscribe();
+            // If it is not opened, it is as if it were down.
+            let _ = timeout(OPENED, expected.wait_for(|expected| !expected)).await;
+        }
+        self.bus()
     }
 
     /// Publishes an event, if there is a bus. Never waits.
@@ -71,8 +101,9 @@ impl Subscriptions {
     /// Hears the channel of a member. When it returns, everything that is published there from then on arrives, or the bus has
     /// said that something may be missing.
     pub async fn hold(&self, member: MemberId) -> Held<'_> {
-        let held = Held { subscriptions: self, member, kept: self.uplink.bus().is_none() };
-        if let Some(bus) = self.uplink.bus() {
+        let bus = self.uplink.opened().await;
+        let held = Held { subscriptions: self, member, kept: bus.is_none() };
+        if let Some(bus) = bus {
             *self.holders.entry(member).or_insert(0) += 1;
             bus.subscribe(Channel::Member(member)).await;
         }

@@ -8,7 +8,10 @@ use protocol::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::cluster::{Event, event::Relayed};
+use crate::cluster::{
+    Event,
+    event::{EntryPlace, Relayed},
+};
 
 /// A frame as it goes over the wire. A clone shares the bytes.
 #[derive(Debug, Clone)]
@@ -33,15 +36,15 @@ impl Frame {
 
     /// A frame that another node has encoded; nothing if it is not UTF-8.
     #[must_use]
-    pub fn of_another_node(Relayed { index, text }: Relayed) -> Option<Self> {
+    pub fn of_another_node(Relayed { index, text, .. }: Relayed) -> Option<Self> {
         let index = index.min(u8::try_from(ServerFrame::TYPES.len() - 1).unwrap_or(u8::MAX));
         Some(Self { text: text.try_into().ok()?, index })
     }
 
-    /// The frame as it goes to other nodes. Shares the bytes.
+    /// The frame as it goes to other nodes, with the entry that it tells of. Shares the bytes.
     #[must_use]
-    pub fn relayed(&self) -> Event {
-        Event::Frame(Relayed { index: self.index, text: self.text.clone().into() })
+    pub fn relayed(&self, entry: Option<EntryPlace>) -> Event {
+        Event::Frame(Relayed { index: self.index, entry, text: self.text.clone().into() })
     }
 
     fn new(text: String, index: usize) -> Self {

@@ -3,12 +3,19 @@
 //! The rules for one member are a plain state machine ([`state`]); here are the members, each under a lock of its own
 //! shard, and one queue of what is due. Nothing here is stored except when a member was last seen, and nobody is told
 //! anything that they did not ask for. Called by `service` only.
+//!
+//! With several nodes, each says of its own members how they are ([`Peers`]), and keeps of the members of others what they
+//! say as long as somebody here watches ([`elsewhere`]).
 
+mod elsewhere;
 mod state;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use dashmap::{DashMap, Entry};
@@ -22,6 +29,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use self::elsewhere::Peers;
 pub use self::state::Pace;
 use self::state::{Facts, Revealed, Shown, State};
 use crate::{hub::Connection, store::members::LastSeen};
@@ -36,6 +44,7 @@ pub type Tell = Box<dyn Fn(&[Arc<Connection>], MemberPresence) + Send + Sync>;
 pub struct Presence {
     pace: Pace,
     tell: Tell,
+    peers: Option<Arc<dyn Peers>>,
     /// Members who are connected, in their grace period or watched; nobody else.
     members: DashMap<MemberId, State<Arc<Connection>>>,
     /// When something is due for a member: each is in it once at most.
@@ -45,6 +54,8 @@ pub struct Presence {
     /// Members whose grace period has ended and whose last-seen time is to be stored.
     gone: Mutex<Vec<(MemberId, Timestamp)>>,
     somebody_gone: Notify,
+    /// This node stops: its members have time to connect elsewhere.
+    stopping: AtomicBool,
 }
 
 impl Presence {
@@ -54,12 +65,20 @@ impl Presence {
         Self {
             pace,
             tell,
+            peers: None,
             members: DashMap::with_shard_amount(SHARDS),
             due: Mutex::default(),
             earlier: Notify::new(),
             gone: Mutex::default(),
             somebody_gone: Notify::new(),
+            stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The same, as one node of several.
+    #[must_use]
+    pub fn among(self, peers: Arc<dyn Peers>) -> Self {
+        Self { peers: Some(peers), ..self }
     }
 
     /// A device of a member has arrived, in place of the connection `replaced` if there was one of the same device.
@@ -177,16 +196,22 @@ impl Presence {
         }
     }
 
-    /// Everybody's grace period ends now: the server is going to stop.
+    /// Everybody's grace period ends now: the server is going to stop. Other nodes see to it that whoever comes back to one of
+    /// them in time was never offline.
     #[must_use]
     pub fn take_all_departed(&self) -> Vec<(MemberId, Timestamp)> {
-        let departed = self.members.iter_mut().filter_map(|mut state| Some((*state.key(), state.cut_grace()?)));
+        self.stopping.store(true, Ordering::Relaxed);
+        let departed = self.members.iter_mut().filter_map(|mut state| {
+            let (member, at) = (*state.key(), state.cut_grace()?);
+            self.say(member, state.answer(), Some(at));
+            Some((member, at))
+        });
         departed.collect()
     }
 
     /// When a member was last seen is stored.
     pub fn recorded(&self, member: MemberId, last_seen: Timestamp) {
-        self.update(member, |state, _| state.recorded(last_seen));
+        self.update_seen(member, Some(last_seen), |state, _| state.recorded(last_seen));
     }
 
     /// Does what is due by `now`.
@@ -208,6 +233,16 @@ impl Presence {
     /// Changes the state of a member, tells the news, and puts the member into the queue. The order in which changes are
     /// told is the order in which they are made, because both happen under the same lock.
     fn update<T>(&self, member: MemberId, change: impl FnOnce(&mut State<Arc<Connection>>, Instant) -> T) -> T {
+        self.update_seen(member, None, change)
+    }
+
+    /// The same; `last_seen` is what other nodes are told if the member is gone by it.
+    fn update_seen<T>(
+        &self,
+        member: MemberId,
+        last_seen: Option<Timestamp>,
+        change: impl FnOnce(&mut State<Arc<Connection>>, Instant) -> T,
+    ) -> T {
         let now = Instant::now();
         let mut entry = match self.members.entry(member) {
             Entry::Occupied(occupied) => occupied,
@@ -215,11 +250,20 @@ impl Presence {
         };
         let state = entry.get_mut();
         let before = state.deadline(self.pace);
+        let (said, was_watched) = (state.local(), state.is_watched());
         let result = change(state, now);
         if let Some((watchers, shown)) = state.news(now, self.pace)
             && !watchers.is_empty()
         {
             (self.tell)(&watchers, presence(member, shown));
+        }
+        if let Some(peers) = self.peers() {
+            if let Some(status) = state.statement(said, now, self.pace) {
+                self.say(member, status, last_seen);
+            }
+            if was_watched != state.is_watched() {
+                peers.watched(member);
+            }
         }
         self.schedule(member, before, state.deadline(self.pace));
         if state.is_idle() {

@@ -6,7 +6,12 @@
 //!   replaced, or ended before) changes nothing, whenever it comes.
 //! - When the last device has left, the member shows as before until the grace period has ended and the time was stored.
 //! - Watchers are told of a change at once, and then at most once per interval, with the newest state last.
+//! - Other nodes say what *their* devices of the member show ([`elsewhere::Claims`]), and are told what those of this node do
+//!   ([`State::statement`]), at the same pace. Watchers see the best of all, so a member who goes from one node to another is
+//!   never offline in between: the old node claims them until its grace period has ended, the new one at once.
 //! - Who may not see the presence sees [`Shown::HIDDEN`], which is how a member shows who never connected.
+
+mod elsewhere;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,6 +22,9 @@ use protocol::{
 };
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
+
+use self::elsewhere::{Claims, Said};
+use crate::cluster::NodeId;
 
 /// The two durations that presence waits for.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +110,15 @@ struct Watched<W> {
     told: Shown,
     told_at: Option<Instant>,
     watchers: HashMap<ConnectionId, Watcher<W>>,
+    /// What other nodes say.
+    claims: Claims,
+}
+
+/// What is kept only of some members.
+struct Beside<W> {
+    /// What other nodes were told last, until an interval has passed since.
+    said: Option<Said>,
+    watched: Option<Watched<W>>,
 }
 
 /// Whether a watcher who stands so to the member may see their presence.
@@ -124,19 +141,42 @@ impl<W> Watched<W> {
 /// The presence of one member. `W` is the way to a watcher.
 pub(super) struct State<W> {
     whereabouts: Whereabouts,
-    watched: Option<Box<Watched<W>>>,
+    /// Behind a pointer, because most members who are connected have none of it most of the time.
+    beside: Option<Box<Beside<W>>>,
 }
 
 impl<W> Default for State<W> {
     fn default() -> Self {
-        Self { whereabouts: Whereabouts::Gone, watched: None }
+        Self { whereabouts: Whereabouts::Gone, beside: None }
     }
 }
 
 impl<W: Clone> State<W> {
     /// Whether there is nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
-        self.watched.is_none() && matches!(self.whereabouts, Whereabouts::Gone)
+        self.beside.is_none() && matches!(self.whereabouts, Whereabouts::Gone)
+    }
+
+    fn watched(&self) -> Option<&Watched<W>> {
+        self.beside.as_ref()?.watched.as_ref()
+    }
+
+    fn watched_mut(&mut self) -> Option<&mut Watched<W>> {
+        self.beside.as_mut()?.watched.as_mut()
+    }
+
+    /// Whether somebody watches the member.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched().is_some()
+    }
+
+    fn beside(&mut self) -> &mut Beside<W> {
+        self.beside.get_or_insert_with(|| Box::new(Beside { said: None, watched: None }))
+    }
+
+    /// Gives back the memory of what is not needed any more.
+    fn trim(&mut self) {
+        self.beside.take_if(|beside| beside.said.is_none() && beside.watched.is_none());
     }
 
     /// When [`Self::tick`] is due.
@@ -145,11 +185,13 @@ impl<W: Clone> State<W> {
             Whereabouts::Leaving { due, .. } => Some(due),
             _ => None,
         };
-        let change = self.watched.as_ref().and_then(|watched| {
-            let pending = watched.audience.is_some() && self.shown(watched.last_seen) != watched.told;
+        let change = self.watched().and_then(|watched| {
+            let pending = watched.audience.is_some() && self.shown(watched) != watched.told;
             watched.told_at.filter(|_| pending).map(|at| at + pace.interval)
         });
-        [grace, change].into_iter().flatten().min()
+        let said = self.beside.as_ref().and_then(|beside| Some(beside.said.as_ref()?.until(pace)));
+        let claims = self.watched().and_then(|watched| watched.claims.deadline());
+        [grace, change, said, claims].into_iter().flatten().min()
     }
 
     /// A device has arrived; `replaced` is the connection whose place it took.
@@ -185,6 +227,9 @@ impl<W: Clone> State<W> {
     /// Time has passed. Returns when the member was last seen if their grace period has ended: it is to be stored, and
     /// then [`Self::recorded`] is called.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Timestamp> {
+        if let Some(watched) = self.watched_mut() {
+            watched.claims.expire(now);
+        }
         let Whereabouts::Leaving { at, status, due } = self.whereabouts else { return None };
         (due <= now).then(|| {
             self.whereabouts = Whereabouts::Recording { at, status };
@@ -207,7 +252,7 @@ impl<W: Clone> State<W> {
     pub(super) fn recorded(&mut self, last_seen: Timestamp) {
         if matches!(self.whereabouts, Whereabouts::Recording { at, .. } if at == last_seen) {
             self.whereabouts = Whereabouts::Gone;
-            if let Some(watched) = &mut self.watched {
+            if let Some(watched) = self.watched_mut() {
                 watched.last_seen = watched.last_seen.max(Some(last_seen));
             }
         }
@@ -215,9 +260,9 @@ impl<W: Clone> State<W> {
 
     /// A connection of `watcher` begins to watch `member`, who this is. It is shown nothing before [`Self::reveal`].
     pub(super) fn watch(&mut self, member: MemberId, connection: ConnectionId, watcher: MemberId, way: W) {
-        let watched = self.watched.get_or_insert_with(|| {
-            let (audience, watchers) = (None, HashMap::new());
-            Box::new(Watched { audience, last_seen: None, told: Shown::HIDDEN, told_at: None, watchers })
+        let watched = self.beside().watched.get_or_insert_with(|| {
+            let (audience, watchers, claims) = (None, HashMap::new(), Claims::default());
+            Watched { audience, last_seen: None, told: Shown::HIDDEN, told_at: None, watchers, claims }
         });
         let relation = if watcher == member { Relation::Own } else { Relation::Stranger };
         watched.watchers.entry(connection).or_insert(Watcher { way, relation });
@@ -228,7 +273,7 @@ impl<W: Clone> State<W> {
     pub(super) fn reveal(&mut self, connection: ConnectionId, facts: Facts, is_partner: bool) -> Revealed<W> {
         let Facts { last_seen, audience, version } = facts;
         let mut revealed = Revealed { shown: Shown::HIDDEN, differing: Vec::new() };
-        let Some(watched) = &mut self.watched else { return revealed };
+        let Some(watched) = self.watched_mut() else { return revealed };
         watched.last_seen = watched.last_seen.max(last_seen);
         // What is known from a change may be newer than what was read.
         match self.learn_audience(version, audience) {
@@ -236,7 +281,7 @@ impl<W: Clone> State<W> {
             None => {}
             before => revealed.differing = self.differing(before, Some(connection)),
         }
-        let Some(watched) = &mut self.watched else { return revealed };
+        let Some(watched) = self.watched_mut() else { return revealed };
         let Some(watcher) = watched.watchers.get_mut(&connection) else { return revealed };
         if is_partner && watcher.relation == Relation::Stranger {
             watcher.relation = Relation::Partner;
@@ -248,9 +293,8 @@ impl<W: Clone> State<W> {
 
     /// Takes over who may see the presence, if that is newer than what is known. Returns what was known before.
     fn learn_audience(&mut self, version: u64, audience: Audience) -> Option<(u64, Audience)> {
-        let last_seen = self.watched.as_ref()?.last_seen;
-        let shown = self.shown(last_seen);
-        let watched = self.watched.as_mut()?;
+        let shown = self.shown(self.watched()?);
+        let watched = self.watched_mut()?;
         let before = watched.audience;
         if before.is_none() {
             // Nobody was told anything so far.
@@ -264,29 +308,36 @@ impl<W: Clone> State<W> {
 
     /// What a watcher is shown now.
     pub(super) fn view(&self, connection: ConnectionId) -> Option<Shown> {
-        let watched = self.watched.as_ref()?;
+        let watched = self.watched()?;
         watched.watchers.get(&connection).map(|watcher| watched.view(watcher.relation))
     }
 
     /// A connection watches the member no longer.
     pub(super) fn unwatch(&mut self, connection: ConnectionId) {
-        if let Some(watched) = &mut self.watched {
-            watched.watchers.remove(&connection);
-            if watched.watchers.is_empty() {
-                self.watched = None;
-            }
+        if let Some(beside) = &mut self.beside {
+            beside.watched.take_if(|watched| {
+                watched.watchers.remove(&connection);
+                watched.watchers.is_empty()
+            });
+            self.trim();
         }
     }
 
     /// The ways to all watchers, whether they may see the presence or not.
     pub(super) fn watchers(&self) -> Vec<W> {
-        self.watched.iter().flat_map(|watched| watched.watchers.values()).map(|watcher| watcher.way.clone()).collect()
+        self.watched().iter().flat_map(|watched| watched.watchers.values()).map(|watcher| watcher.way.clone()).collect()
+    }
+
+    /// The ways to those who watch the member, are no device of theirs, and have no conversation with them as far as is known.
+    pub(super) fn strangers(&self) -> Vec<W> {
+        let watchers = self.watched().into_iter().flat_map(|watched| watched.watchers.values());
+        watchers.filter(|watcher| watcher.relation == Relation::Stranger).map(|watcher| watcher.way.clone()).collect()
     }
 
     /// The watchers that `is` is true for have a conversation with the member from now on. Returns those who see the
     /// member only now, and what.
     pub(super) fn met(&mut self, is: impl Fn(&W) -> bool) -> (Vec<W>, Shown) {
-        let Some(watched) = &mut self.watched else { return (Vec::new(), Shown::HIDDEN) };
+        let Some(watched) = self.watched_mut() else { return (Vec::new(), Shown::HIDDEN) };
         let (audience, told) = (watched.audience, watched.told);
         let opens = !allows(audience, Relation::Stranger) && allows(audience, Relation::Partner);
         let differs = opens && told != Shown::HIDDEN;
@@ -307,7 +358,7 @@ impl<W: Clone> State<W> {
 
     /// Who sees something else than with the audience `before`, and what; without one of them.
     fn differing(&self, before: Option<(u64, Audience)>, without: Option<ConnectionId>) -> Vec<(W, Shown)> {
-        let Some(watched) = self.watched.as_ref().filter(|watched| watched.audience != before) else {
+        let Some(watched) = self.watched().filter(|watched| watched.audience != before) else {
             return Vec::new();
         };
         let view = |audience, relation| if allows(audience, relation) { watched.told } else { Shown::HIDDEN };
@@ -321,9 +372,8 @@ impl<W: Clone> State<W> {
 
     /// Who is to be told of a change now, and what. Nobody while the interval since the last change has not ended.
     pub(super) fn news(&mut self, now: Instant, pace: Pace) -> Option<(Vec<W>, Shown)> {
-        let last_seen = self.watched.as_ref()?.last_seen;
-        let shown = self.shown(last_seen);
-        let watched = self.watched.as_mut()?;
+        let shown = self.shown(self.watched()?);
+        let watched = self.watched_mut()?;
         let is_due = watched.told_at.is_none_or(|at| at + pace.interval <= now);
         if watched.audience.is_none() || shown == watched.told || !is_due {
             return None;
@@ -333,19 +383,20 @@ impl<W: Clone> State<W> {
         Some((allowed.map(|watcher| watcher.way.clone()).collect(), shown))
     }
 
-    /// How the member is now.
-    fn shown(&self, last_seen: Option<Timestamp>) -> Shown {
-        let status = match &self.whereabouts {
-            Whereabouts::Here(devices) => together(devices),
-            Whereabouts::Leaving { status, .. } | Whereabouts::Recording { status, .. } => *status,
-            Whereabouts::Gone => return Shown { status: PresenceStatus::Offline, last_seen },
-        };
-        let status = match status {
-            DeviceStatus::Online => PresenceStatus::Online,
-            DeviceStatus::Away => PresenceStatus::Away,
+    /// How the member is now, on all nodes.
+    fn shown(&self, watched: &Watched<W>) -> Shown {
+        // Online is the better of the two.
+        let status = match self.local().into_iter().chain(watched.claims.best()).min_by_key(|status| is_away(*status)) {
+            None => return Shown { status: PresenceStatus::Offline, last_seen: watched.last_seen },
+            Some(DeviceStatus::Online) => PresenceStatus::Online,
+            Some(DeviceStatus::Away) => PresenceStatus::Away,
         };
         Shown { status, last_seen: None }
     }
+}
+
+fn is_away(status: DeviceStatus) -> bool {
+    status == DeviceStatus::Away
 }
 
 /// What devices show together: away only when all are.

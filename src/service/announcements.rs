@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{events::Events, watching::Watching};
-use crate::store::ConversationStore;
+use crate::{hub::Frame, store::ConversationStore};
 
 /// Members whose partners are looked up at the same time.
 const LOOK_UPS: usize = 8;
@@ -139,6 +139,7 @@ impl Announcements {
         let watchers = self.watching.watchers(member).into_iter();
         let watchers: Vec<_> = watchers.filter(|watcher| !told.contains(&watcher.member)).collect();
         self.events.to_connections(&watchers, &push);
+        self.watching.tell_elsewhere(member, || Frame::push(&push));
         self.events.to_members(&partners, None, &push);
     }
 

@@ -166,6 +166,9 @@ impl Effects {
 
     /// [`Effect::Close`] that another node has ordered, or this one. Returns how many connections close.
     pub fn close_here(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
+        if let Some(session) = session.filter(|_| code == CloseCode::Unauthorized) {
+            self.stale.remember(session);
+        }
         if code == CloseCode::Disconnected {
             self.kicks.hear(member);
         }

@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
+use smallvec::SmallVec;
 
+use super::delivered::Delivered;
 use crate::{
-    cluster::{Channel, Uplink, event::Note},
+    cluster::{
+        Channel, Uplink,
+        event::{EntryPlace, Note},
+    },
     hub::{Connection, Delivery, Frame, Hub, MessageFrame},
     telemetry::Metrics,
 };
@@ -18,6 +23,8 @@ type Met = dyn Fn(&[MemberId]) + Send + Sync;
 pub struct Events {
     hub: Arc<Hub>,
     uplink: Uplink,
+    /// Only on a node among others.
+    delivered: Option<Arc<Delivered>>,
     metrics: Arc<Metrics>,
     met: Option<Arc<Met>>,
 }
@@ -26,7 +33,13 @@ impl Events {
     /// Events of this node, which other nodes hear over its bus.
     #[must_use]
     pub fn new(hub: Arc<Hub>, uplink: Uplink, metrics: Arc<Metrics>) -> Self {
-        Self { hub, uplink, metrics, met: None }
+        Self { hub, uplink, delivered: None, metrics, met: None }
+    }
+
+    /// The same on a node among others, which may hear of an entry more than once.
+    #[must_use]
+    pub fn among_others(self, delivered: Arc<Delivered>) -> Self {
+        Self { delivered: Some(delivered), ..self }
     }
 
     /// The same, with somebody who hears of the first message of a conversation.
@@ -48,29 +61,45 @@ impl Events {
     /// Publishes an event to every connection of members but one.
     pub fn to_members(&self, members: &[MemberId], except: Option<ConnectionId>, event: &ServerFrame) {
         let mut frame = None;
-        self.frame_to_members(members, except, || frame.get_or_insert_with(|| Frame::push(event)).clone());
+        self.frame_to_members(members, except, None, || frame.get_or_insert_with(|| Frame::push(event)).clone());
     }
 
-    /// Publishes a message to every connection of members but one. Returns it as it was encoded, if anybody got it.
+    /// Publishes a message to every connection of members but one, as far as it was not published here before. Returns it as it was
+    /// encoded, if anybody got it.
     pub fn message_to_members(
         &self,
         members: &[MemberId],
         except: Option<ConnectionId>,
+        entry: EntryPlace,
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
+        let EntryPlace { conversation, seq, .. } = entry;
+        let first: SmallVec<[MemberId; 2]> = match &self.delivered {
+            None => members.into(),
+            Some(delivered) => {
+                let is_first = |member: &&MemberId| delivered.first(conversation, **member, seq);
+                members.iter().filter(is_first).copied().collect()
+            }
+        };
         let mut message = None;
-        self.frame_to_members(members, except, || {
+        self.frame_to_members(&first, except, Some(entry), || {
             message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone()
         });
         message
     }
 
-    fn frame_to_members(&self, members: &[MemberId], except: Option<ConnectionId>, mut frame: impl FnMut() -> Frame) {
+    fn frame_to_members(
+        &self,
+        members: &[MemberId],
+        except: Option<ConnectionId>,
+        entry: Option<EntryPlace>,
+        mut frame: impl FnMut() -> Frame,
+    ) {
         let reached = members.iter().map(|member| self.hub.deliver(*member, &mut frame, except)).sum();
         self.count(reached);
         if let Some(bus) = self.uplink.bus() {
             for member in members {
-                bus.publish(Channel::Member(*member), frame().relayed());
+                bus.publish(Channel::Member(*member), frame().relayed(entry));
             }
         }
     }
@@ -80,7 +109,11 @@ impl Events {
         if connections.is_empty() {
             return;
         }
-        let frame = Frame::push(event);
+        self.frame_to_connections(connections, &Frame::push(event));
+    }
+
+    /// Publishes an event that is encoded already to connections.
+    pub fn frame_to_connections(&self, connections: &[Arc<Connection>], frame: &Frame) {
         for connection in connections {
             connection.outbox.push(Delivery::Event(frame.clone()));
         }

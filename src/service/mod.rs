@@ -18,6 +18,7 @@
 //! | [`export`] | everything that is stored about a member |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
+//! | [`delivered`] | which entries were pushed here already, on a node among others |
 //! | [`session_check`], [`kicks`] | closing connections whose session ended on another node |
 //! | [`leaving`] | sending all connections away when the node stops |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
@@ -46,6 +47,7 @@ pub mod catch_up;
 pub mod connections;
 pub mod cursor;
 pub mod decisions;
+pub mod delivered;
 pub mod directory;
 pub mod documents;
 pub mod effects;

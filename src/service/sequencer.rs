@@ -37,6 +37,7 @@ use super::{
     views,
 };
 use crate::{
+    cluster::event::EntryPlace,
     failure::Failure,
     hub::MessageFrame,
     position::StreamPosition,
@@ -386,7 +387,8 @@ impl Lane {
         let first = message.seq == 1;
         let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
         let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
-        let pushed = self.events.message_to_members(&membership.members, origin, push);
+        let entry = EntryPlace { conversation: message.conversation, seq: message.seq, at: message.at };
+        let pushed = self.events.message_to_members(&membership.members, origin, entry, push);
         if first {
             self.events.met(&membership.members);
         }

@@ -1,4 +1,6 @@
-//! Presence as a service: who watches whom, and who has really gone.
+//! Presence as a service: who watches whom, and who has really gone. What concerns other nodes is in [`elsewhere`].
+
+mod elsewhere;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,9 +13,10 @@ use protocol::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::elsewhere::Elsewhere;
 use super::{events::Events, messaging::direct_conversation};
 use crate::{
-    cluster::{NodeId, event::Note},
+    cluster::Uplink,
     failure::Failure,
     hub::{Connection, Registered},
     presence::{Pace, Presence},
@@ -23,21 +26,27 @@ use crate::{
 /// Who watches whom.
 pub struct Watching {
     presence: Presence,
+    elsewhere: Arc<Elsewhere>,
+    events: Events,
     members: Arc<dyn MemberStore>,
     conversations: Arc<dyn ConversationStore>,
 }
 
 impl Watching {
-    /// Presence of the members in this store.
+    /// Presence of the members in this store, on this node and, over its bus, on others.
     #[must_use]
     pub fn new(
         pace: Pace,
         members: Arc<dyn MemberStore>,
         conversations: Arc<dyn ConversationStore>,
         events: Events,
+        uplink: Uplink,
     ) -> Self {
-        let tell = move |watchers: &[Arc<Connection>], presence| events.to_connections(watchers, &push(presence));
-        Self { presence: Presence::new(pace, Box::new(tell)), members, conversations }
+        let to = events.clone();
+        let tell = move |watchers: &[Arc<Connection>], presence| to.to_connections(watchers, &push(presence));
+        let elsewhere = Arc::new(Elsewhere::new(uplink));
+        let presence = Presence::new(pace, Box::new(tell)).among(Arc::clone(&elsewhere) as _);
+        Self { presence, elsewhere, events, members, conversations }
     }
 
     /// Lets a connection watch members. Those that do not exist are left out; those who do not let the member see their
@@ -118,7 +127,7 @@ impl Watching {
         self.presence.left(connection.member, connection.id, at);
     }
 
-    /// Members have a conversation with each other from now on.
+    /// Members have a conversation with each other from now on. To be called on each node that hears of it.
     pub fn met(&self, members: &[MemberId]) {
         self.presence.met(members);
     }
@@ -126,15 +135,7 @@ impl Watching {
     /// A member has chosen who may see their presence, with this version of their profile.
     pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
         self.presence.set_audience(member, version, audience);
-    }
-
-    /// Another node has said something about a member. Never waits.
-    pub fn heard(&self, _from: NodeId, member: MemberId, note: &Note) {
-        match note {
-            Note::Met { members } => self.met(members),
-            Note::Audience { version, audience } => self.set_audience(member, *version, *audience),
-            _ => {}
-        }
+        self.elsewhere.tell_audience(member, version, audience);
     }
 
     /// Ends grace periods and tells watchers of changes until `stop`; records when members were last seen.
@@ -148,6 +149,8 @@ impl Watching {
         tokio::select! {
             () = self.presence.run() => {}
             () = record => {}
+            () = self.follow() => {}
+            () = self.look_again() => {}
             () = stop.cancelled() => {}
         }
     }

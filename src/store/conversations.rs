@@ -403,6 +403,10 @@ pub trait ConversationLog: Send + Sync {
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
     fn accepts(&self, place: StreamPosition) -> bool;
 
+    /// Entries of a conversation from `first` up to this one were stored by others, and everybody was told of them: what is
+    /// remembered of the log may go on after them.
+    fn told(&self, _conversation: ConversationId, _first: u64, _last: u64, _at: Timestamp) {}
+
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.
     ///

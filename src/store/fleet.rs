@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use protocol::{ConversationId, MemberId, model::Watermarks};
+use protocol::{ConversationId, MemberId, Timestamp, model::Watermarks};
 use tokio::sync::watch;
 
 use super::{
@@ -57,6 +57,8 @@ pub struct ChangedConversation {
     pub members: Vec<Watermarks>,
     /// The newest entry.
     pub last_seq: u64,
+    /// When that was stored.
+    pub last_at: Timestamp,
 }
 
 /// Most conversations that [`FleetStore::changes`] returns.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use members_book::config::Settings;
+use members_book::{app::World, config::Settings};
 
-use super::{Member, Server, database::Database};
+use super::{Member, Server, bus::MemoryBus, database::Database, eventually};
 
 /// A secret that all nodes share.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -15,6 +15,8 @@ pub struct Fleet {
     pub nodes: Vec<Server>,
     /// Their database.
     pub database: Arc<Database>,
+    /// The bus between them, if there is one.
+    pub bus: Option<MemoryBus>,
 }
 
 impl Fleet {
@@ -23,23 +25,52 @@ impl Fleet {
         Self::with(nodes, |_| ()).await
     }
 
-    /// So many nodes with some settings changed.
+    /// So many nodes without a bus, with some settings changed.
     pub async fn with(nodes: usize, change: impl Fn(&mut Settings)) -> Self {
-        let mut fleet = Self { nodes: Vec::new(), database: Arc::new(Database::new().await) };
+        let mut fleet = Self { nodes: Vec::new(), database: Arc::new(Database::new().await), bus: None };
         for _ in 0..nodes {
             fleet.join(&change).await;
         }
         fleet
     }
 
+    /// So many nodes on a bus that the test governs, which all hear each other.
+    pub async fn on_a_bus(nodes: usize, change: impl Fn(&mut Settings)) -> Self {
+        let database = Arc::new(Database::new().await);
+        let mut fleet = Self { nodes: Vec::new(), database, bus: Some(MemoryBus::default()) };
+        for _ in 0..nodes {
+            fleet.join(&change).await;
+        }
+        fleet.is_whole().await;
+        fleet
+    }
+
+    /// Waits until every node knows all others, and nothing is in doubt.
+    pub async fn is_whole(&self) {
+        #[allow(clippy::cast_precision_loss, reason = "a handful")]
+        let all = self.nodes.len() as f64;
+        eventually("the fleet to be whole", async || {
+            for node in &self.nodes {
+                let (nodes, doubt) = (node.metric("fleet_nodes").await, node.metric("fleet_in_doubt").await);
+                if nodes != all || doubt != 0.0 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+    }
+
     /// Starts one more node.
     pub async fn join(&mut self, change: impl Fn(&mut Settings)) -> &Server {
         let uri = self.database.uri.clone();
-        let node = Server::with(|settings| {
+        let bus = self.bus.as_ref().map(|bus| bus.socket(self.nodes.len()));
+        let change = |settings: &mut Settings| {
             settings.store.database_url = Some(uri.into());
             settings.auth.jwt_secret = Some(SECRET.into());
             change(settings);
-        });
+        };
+        let node = Server::launch(change, World { bus, ..World::default() });
         self.nodes.push(node.await);
         self.nodes.last().unwrap()
     }

@@ -1,6 +1,7 @@
 //! Servers and clients for tests.
 
 pub mod ai;
+pub mod bus;
 pub mod client;
 pub mod database;
 pub mod fleet;

@@ -76,7 +76,8 @@ impl Server {
         Self::launch(change, World { clock: Arc::new(clock.clone()), ..World::default() }).await
     }
 
-    async fn launch(change: impl FnOnce(&mut Settings), world: World) -> Self {
+    /// A server in a world of the test.
+    pub async fn launch(change: impl FnOnce(&mut Settings), world: World) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let mut settings = settings(&folder);
         change(&mut settings);

@@ -2,23 +2,21 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use tokio::{
-    sync::{Notify, mpsc},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     address::Address,
+    inbound::{self, Inbound, Message},
     outgoing::{Batch, Outgoing},
     subscriptions::{Changes, Subscriptions},
     wire::{self, Names, Published},
@@ -29,12 +27,12 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What has come and was not looked at yet, at most: with more, the link is made anew.
-const INBOUND: usize = 8_192;
 /// Channels that one command subscribes to.
 const CHUNK: usize = 1_000;
 /// Publications of one pipeline.
 const PIPELINE: usize = 500;
+/// Bytes of one pipeline, unless one publication has more.
+const PIPELINE_BYTES: usize = 1024 * 1024;
 /// How long an own beat may take to come back.
 const CANARY: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts to connect.
@@ -44,6 +42,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const FLUSH: Duration = Duration::from_secs(2);
 /// Beats of this node that have not come back.
 const BEATS: usize = 64;
+/// How often it is said that a link is not reached, for the same reason.
+const REMIND: Duration = Duration::from_secs(60);
 
 /// One link of the bus.
 pub(super) struct Link {
@@ -56,8 +56,8 @@ pub(super) struct Link {
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) ids: Arc<Ids>,
     pub(super) metrics: Arc<Metrics>,
-    /// The link does not do what it should, and is to be made anew.
-    pub(super) broken: Notify,
+    /// Whether the node was told last that the link is up.
+    pub(super) told_up: Mutex<bool>,
     /// The own beats that have not come back, and when each was published.
     pub(super) beats: Mutex<VecDeque<(u64, Instant)>>,
     pub(super) stop: CancellationToken,
@@ -74,35 +74,27 @@ impl Link {
     /// Keeps the link, until it is stopped. For one task only.
     pub(super) async fn run(self: Arc<Self>) {
         let mut pause = FIRST_PAUSE;
-        // One that never came up has lost nothing.
+        let mut said: Option<(String, Instant)> = None;
         loop {
-            let (sender, receiver) = mpsc::channel(INBOUND);
-            let overflowed = Arc::new(AtomicBool::new(false));
-            let flag = Arc::clone(&overflowed);
-            let heard =
-                move |info: PushInfo| sender.try_send(info).inspect_err(|_| flag.store(true, Ordering::Relaxed));
-            let connected = self.stop.run_until_cancelled(self.address.connect(heard)).await;
-            let end = match connected {
-                None => return self.flushed.notify_one(),
-                Some(Ok((publisher, subscriber))) => {
-                    let started = Instant::now();
-                    let end = self.serve(publisher, subscriber, receiver, &overflowed).await;
-                    if started.elapsed() > LONGEST_PAUSE {
-                        pause = FIRST_PAUSE;
-                    }
-                    end
-                }
+            let (take, inbound) = inbound::queue();
+            let started = Instant::now();
+            let end = match self.stop.run_until_cancelled(self.address.connect(take)).await {
+                None => End::Stopped,
+                Some(Ok((publisher, subscriber))) => self.serve(publisher, subscriber, inbound).await,
                 Some(Err(reason)) => End::Lost(Loss::LinkDown, reason),
             };
-            match end {
-                End::Stopped => return self.flushed.notify_one(),
-                End::Lost(loss, reason) => {
-                    tracing::debug!(link = self.number, ?loss, reason, "the link of the bus is not up");
-                }
+            let End::Lost(_, reason) = end else { return self.flushed.notify_one() };
+            if said.as_ref().is_none_or(|(known, at)| *known != reason || at.elapsed() > REMIND) {
+                let address = self.address.describe();
+                tracing::warn!(link = self.number, address, reason, "this link of the bus (REDIS_URL) is not up");
+                said = Some((reason, Instant::now()));
+            }
+            if started.elapsed() > 2 * LONGEST_PAUSE {
+                pause = FIRST_PAUSE;
             }
             // Not all nodes at the same moment.
             let jitter = Duration::from_millis(self.ids.below(u64::try_from(pause.as_millis()).unwrap_or(1).max(1)));
-            if self.stop.run_until_cancelled(sleep(pause + jitter)).await.is_none() {
+            if self.stop.run_until_cancelled(sleep(pause / 2 + jitter / 2)).await.is_none() {
                 return self.flushed.notify_one();
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -114,61 +106,84 @@ impl Link {
     async fn serve(
         &self,
         publisher: MultiplexedConnection,
-        mut subscriber: MultiplexedConnection,
-        mut inbound: mpsc::Receiver<PushInfo>,
-        overflowed: &AtomicBool,
+        subscriber: MultiplexedConnection,
+        mut inbound: Inbound,
     ) -> End {
-        let all = self.subscriptions.all();
-        if let Err(reason) = self.subscribe(&mut subscriber, &all).await {
-            return End::Lost(Loss::LinkDown, reason);
-        }
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.outgoing.open();
-        self.subscriptions.up(&all);
-        self.metrics.bus_links_up.inc();
-        self.inbox.up(self.number);
-        let under_way = AtomicBool::new(false);
+        self.beats().clear();
         let end = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => End::Stopped,
-            end = self.publish(publisher.clone(), &under_way) => end,
+            end = self.publish(publisher) => end,
             end = self.follow(subscriber) => end,
-            end = self.hear(&mut inbound, overflowed) => end,
-            end = self.watch(overflowed) => end,
+            end = self.hear(&mut inbound) => end,
+            end = self.watch() => end,
+            end = self.stopped() => end,
         };
-        if matches!(end, End::Stopped) {
-            self.flush(publisher, under_way.load(Ordering::Relaxed)).await;
+        // First: who finds the link down shall know that the node was told.
+        if let End::Lost(loss, _) = &end {
+            self.lost(*loss);
         }
-        self.metrics.bus_links_up.dec();
-        self.outgoing.close(under_way.load(Ordering::Relaxed));
+        self.outgoing.close();
         self.subscriptions.down();
-        if let End::Lost(loss, reason) = &end {
-            tracing::warn!(link = self.number, address = self.address.describe(), reason, "a link of the bus is lost");
-            self.inbox.lost(self.number, *loss);
-        }
         end
     }
 
-    /// Publishes what is queued, batch after batch.
-    async fn publish(&self, mut connection: MultiplexedConnection, under_way: &AtomicBool) -> End {
+    /// Tells the node that something may be missing on the link, unless it knows.
+    pub(super) fn lost(&self, loss: Loss) {
+        let mut told_up = self.told_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *told_up) {
+            self.metrics.bus_links_up.dec();
+            self.inbox.lost(self.number, loss);
+        }
+    }
+
+    /// Tells the node that the link is up, unless it knows, or something that it was not to wait for is not heard yet.
+    fn settle(&self) {
+        let mut told_up = self.told_up.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock: somebody who has waited too long says so before this, or after it.
+        if !*told_up && self.subscriptions.settled() {
+            *told_up = true;
+            self.outgoing.open();
+            self.metrics.bus_links_up.inc();
+            self.inbox.up(self.number);
+        }
+    }
+
+    /// The stop, and what is queued then has its time.
+    async fn stopped(&self) -> End {
+        self.stop.cancelled().await;
+        sleep(FLUSH).await;
+        tracing::warn!(link = self.number, "what was queued for other nodes was not published; they sweep");
+        End::Stopped
+    }
+
+    /// Publishes what is queued, batch after batch; after the stop, until nothing is.
+    async fn publish(&self, mut connection: MultiplexedConnection) -> End {
         loop {
-            let batch = self.outgoing.next().await;
-            under_way.store(true, Ordering::Relaxed);
+            let batch = match self.stop.run_until_cancelled(self.outgoing.next()).await {
+                Some(batch) => batch,
+                None => match self.outgoing.take() {
+                    Some(batch) => batch,
+                    None => return End::Stopped,
+                },
+            };
             if let Err(error) = self.publish_batch(&mut connection, batch).await {
                 return End::Lost(Loss::LinkDown, error.to_string());
             }
-            under_way.store(false, Ordering::Relaxed);
+            self.outgoing.published();
         }
     }
 
     async fn publish_batch(&self, connection: &mut MultiplexedConnection, batch: Batch) -> redis::RedisResult<()> {
-        let Batch { channels, beat } = batch;
-        for some in channels.chunks(PIPELINE) {
-            let mut pipeline = redis::pipe();
-            for (channel, payload) in some {
-                self.metrics.bus_bytes_sent.inc_by(u64::try_from(payload.len()).unwrap_or(0));
-                pipeline.cmd("PUBLISH").arg(self.names.of(*channel)).arg(&payload[..]).ignore();
+        let Batch { publications, beat } = batch;
+        let mut publications = publications.into_iter().peekable();
+        while publications.peek().is_some() {
+            let (mut pipeline, mut count, mut bytes) = (redis::pipe(), 0, 0);
+            while let Some((channel, payload)) = publications
+                .next_if(|(_, next)| count == 0 || (count < PIPELINE && bytes + next.len() <= PIPELINE_BYTES))
+            {
+                (count, bytes) = (count + 1, bytes + payload.len());
+                pipeline.cmd("PUBLISH").arg(self.names.of(channel)).arg(&payload[..]).ignore();
             }
+            self.metrics.bus_bytes_sent.inc_by(u64::try_from(bytes).unwrap_or(0));
             pipeline.query_async::<()>(connection).await?;
         }
         if let Some(beat) = beat {
@@ -180,69 +195,48 @@ impl Link {
         Ok(())
     }
 
-    /// Publishes what is queued at the end.
-    async fn flush(&self, mut connection: MultiplexedConnection, under_way: bool) {
-        if under_way {
-            // What was being published is published again by nobody: others hear that it may be missing.
-            return;
-        }
-        if let Some(batch) = self.outgoing.take() {
-            let published = timeout(FLUSH, self.publish_batch(&mut connection, batch)).await;
-            if !matches!(published, Ok(Ok(()))) {
-                tracing::warn!(link = self.number, "what was queued for other nodes was not published; they sweep");
-            }
-        }
-    }
-
-    /// Subscribes and unsubscribes as it is wanted.
+    /// Subscribes to all that is wanted, then subscribes and unsubscribes as that changes.
     async fn follow(&self, mut connection: MultiplexedConnection) -> End {
+        let mut changes = Changes { subscribe: self.subscriptions.all(), unsubscribe: Vec::new() };
         loop {
-            let Changes { subscribe, unsubscribe } = self.subscriptions.next().await;
-            for some in unsubscribe.chunks(CHUNK) {
-                let names: Vec<String> = some.iter().map(|channel| self.names.of(*channel)).collect();
-                if let Err(error) = connection.unsubscribe(names).await {
-                    return End::Lost(Loss::LinkDown, error.to_string());
-                }
+            if let Err(error) = self.change(&mut connection, &changes).await {
+                return End::Lost(Loss::LinkDown, error.to_string());
             }
-            if let Err(reason) = self.subscribe(&mut connection, &subscribe).await {
-                return End::Lost(Loss::LinkDown, reason);
-            }
-            self.subscriptions.confirm(&subscribe);
+            self.subscriptions.confirm(&changes.subscribe);
+            self.settle();
+            changes = self.subscriptions.next().await;
         }
     }
 
-    async fn subscribe(&self, connection: &mut MultiplexedConnection, channels: &[Channel]) -> Result<(), String> {
-        for some in channels.chunks(CHUNK) {
-            let names: Vec<String> = some.iter().map(|channel| self.names.of(*channel)).collect();
-            connection.subscribe(names).await.map_err(|error| error.to_string())?;
+    async fn change(&self, connection: &mut MultiplexedConnection, changes: &Changes) -> redis::RedisResult<()> {
+        let names = |some: &[Channel]| some.iter().map(|channel| self.names.of(*channel)).collect::<Vec<_>>();
+        for some in changes.unsubscribe.chunks(CHUNK) {
+            connection.unsubscribe(names(some)).await?;
+        }
+        for some in changes.subscribe.chunks(CHUNK) {
+            connection.subscribe(names(some)).await?;
         }
         Ok(())
     }
 
     /// Gives the node what others publish.
-    async fn hear(&self, inbound: &mut mpsc::Receiver<PushInfo>, overflowed: &AtomicBool) -> End {
-        while let Some(PushInfo { kind, data }) = inbound.recv().await {
-            match kind {
-                PushKind::Message => self.message(data),
-                PushKind::Disconnection => break,
-                _ => {}
-            }
+    async fn hear(&self, inbound: &mut Inbound) -> End {
+        while let Some(message) = inbound.next().await {
+            self.message(message);
             // A busy node is to do its other work as well.
             tokio::task::consume_budget().await;
         }
-        match overflowed.load(Ordering::Relaxed) {
-            true => End::Lost(Loss::Overflow, "more has come than could be taken".to_owned()),
-            false => End::Lost(Loss::LinkDown, "the connection has ended".to_owned()),
+        if inbound.has_overflowed() {
+            End::Lost(Loss::Overflow, "more has come than could be taken".to_owned())
+        } else {
+            End::Lost(Loss::LinkDown, "the connection has ended".to_owned())
         }
     }
 
-    fn message(&self, data: Vec<Value>) {
-        let mut data = data.into_iter();
-        let (Some(Value::BulkString(name)), Some(Value::BulkString(payload))) = (data.next(), data.next()) else {
-            return;
-        };
+    fn message(&self, message: Message) {
+        let Message { channel, payload } = message;
         self.metrics.bus_bytes_received.inc_by(u64::try_from(payload.len()).unwrap_or(0));
-        let Some(channel) = self.names.channel(&name) else { return };
+        let Some(channel) = self.names.channel(&channel) else { return };
         let Some((from, published)) = wire::read(Bytes::from(payload)) else {
             return self.metrics.bus_event("received", "unknown");
         };
@@ -259,38 +253,43 @@ impl Link {
         }
     }
 
-    /// Looks whether the link still does what it should.
-    async fn watch(&self, overflowed: &AtomicBool) -> End {
-        let mut tick = interval(CANARY / 4);
+    /// Looks whether what this node publishes still comes back.
+    async fn watch(&self) -> End {
+        let mut tick = interval(CANARY / 8);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.broken.notified() => {
-                    return End::Lost(Loss::LinkDown, "a subscription was not confirmed in time".to_owned());
-                }
-            }
-            if overflowed.load(Ordering::Relaxed) {
-                return End::Lost(Loss::Overflow, "more has come than could be taken".to_owned());
-            }
-            let oldest = self.beats.lock().unwrap_or_else(PoisonError::into_inner).front().map(|(_, at)| *at);
+            tick.tick().await;
+            let oldest = self.beats().front().map(|(_, at)| *at);
             if oldest.is_some_and(|at| at.elapsed() > CANARY) {
                 return End::Lost(Loss::Canary, "what this node publishes does not come back".to_owned());
             }
         }
     }
 
+    /// Somebody has waited too long for a channel to be heard: what is published there may be missed until it is.
+    pub(super) fn late(&self, channel: Channel) {
+        if self.subscriptions.late(channel) {
+            self.lost(Loss::LinkDown);
+            self.subscriptions.wake();
+        }
+    }
+
     fn sent(&self, number: u64) {
-        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beats = self.beats();
         if beats.len() < BEATS {
             beats.push_back((number, Instant::now()));
         }
     }
 
     fn came_back(&self, number: u64) {
-        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beats = self.beats();
         while let Some((_, at)) = beats.pop_front_if(|(sent, _)| *sent <= number) {
             self.metrics.bus_round_trip_seconds.observe(at.elapsed().as_secs_f64());
         }
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn beats(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Instant)>> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,8 +13,11 @@ use crate::cluster::{Beat, Channel, Event, NodeId};
 
 /// Bytes that wait to be published on one link.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// What a channel costs besides its events.
+/// What a publication costs besides its events.
 const OVERHEAD: usize = 128;
+/// Bytes of a publication from which on another one is begun: what a node receives together is kept together in its memory, as long
+/// as one of its clients has not taken it.
+const PUBLICATION: usize = 64 * 1024;
 
 /// What is to be published.
 pub(super) struct Outgoing {
@@ -28,10 +31,13 @@ pub(super) struct Outgoing {
 struct Queue {
     /// Whether the link takes anything.
     open: bool,
-    /// By channel, in the order in which each was published to first.
-    channels: Vec<(Channel, BytesMut)>,
+    /// In the order in which each was begun.
+    publications: Vec<(Channel, BytesMut)>,
+    /// The newest publication of each channel.
     places: HashMap<Channel, usize>,
     bytes: usize,
+    /// Bytes that were taken to be published, and are not confirmed.
+    under_way: usize,
     beat: Option<Beat>,
     beats: u64,
     /// How often something was lost.
@@ -42,8 +48,8 @@ struct Queue {
 
 /// What is published together.
 pub(super) struct Batch {
-    /// What goes to each channel.
-    pub(super) channels: Vec<(Channel, BytesMut)>,
+    /// What goes to each channel; those of one channel in their order.
+    pub(super) publications: Vec<(Channel, BytesMut)>,
     /// The beat behind it.
     pub(super) beat: Option<Beat>,
 }
@@ -57,20 +63,22 @@ impl Outgoing {
     pub(super) fn push(&self, channel: Channel, event: &Event) -> bool {
         let mut queue = self.lock();
         let size = event.size();
-        if !queue.open || queue.bytes + size > BYTES_MAX {
+        if !queue.open || queue.bytes + queue.under_way + size > BYTES_MAX {
             queue.dropped = true;
             return false;
         }
-        let Queue { channels, places, bytes, .. } = &mut *queue;
-        let place = *places.entry(channel).or_insert_with(|| {
-            channels.push((channel, wire::begin(self.node)));
-            *bytes += OVERHEAD;
-            channels.len() - 1
-        });
-        if let Some((_, payload)) = channels.get_mut(place) {
+        let Queue { publications, places, bytes, .. } = &mut *queue;
+        let known = places.get(&channel).and_then(|place| publications.get_mut(*place));
+        if let Some((_, payload)) = known.filter(|(_, payload)| payload.len() + size <= PUBLICATION) {
             event.encode(payload);
-            *bytes += size;
+        } else {
+            let mut payload = wire::begin(self.node);
+            event.encode(&mut payload);
+            places.insert(channel, publications.len());
+            publications.push((channel, payload));
+            *bytes += OVERHEAD;
         }
+        *bytes += size;
         drop(queue);
         self.queued.notify_one();
         true
@@ -100,18 +108,18 @@ impl Outgoing {
     /// Everything that is queued.
     pub(super) fn take(&self) -> Option<Batch> {
         let mut queue = self.lock();
-        if queue.channels.is_empty() && queue.beat.is_none() {
+        if queue.publications.is_empty() && queue.beat.is_none() {
             return None;
         }
         queue.places.clear();
-        queue.bytes = 0;
+        queue.under_way = std::mem::take(&mut queue.bytes);
         if std::mem::take(&mut queue.dropped) {
             queue.losses += 1;
         }
         let (losses, number) = (queue.losses, queue.beats + 1);
         let beat = queue.beat.take().map(|beat| Beat { losses, number, ..beat });
         queue.beats += u64::from(beat.is_some());
-        Some(Batch { channels: std::mem::take(&mut queue.channels), beat })
+        Some(Batch { publications: std::mem::take(&mut queue.publications), beat })
     }
 
     /// The link takes events from now on.
@@ -119,15 +127,16 @@ impl Outgoing {
         self.lock().open = true;
     }
 
+    /// What was taken has been published.
+    pub(super) fn published(&self) {
+        self.lock().under_way = 0;
+    }
+
     /// The link is down: what was queued, or was under way, is lost.
-    pub(super) fn close(&self, under_way: bool) {
+    pub(super) fn close(&self) {
         let mut queue = self.lock();
-        if under_way || !queue.channels.is_empty() {
-            queue.dropped = true;
-        }
-        (queue.open, queue.bytes, queue.beat) = (false, 0, None);
-        queue.channels = Vec::new();
-        queue.places = HashMap::new();
+        let Queue { beats, losses, dropped, bytes, under_way, .. } = *queue;
+        *queue = Queue { beats, losses, dropped: dropped || bytes + under_way > 0, ..Queue::default() };
     }
 
     /// Held for some instructions, and never across a call that could panic.
@@ -145,7 +154,7 @@ mod tests {
     use crate::{cluster::event::Relayed, position::StreamPosition};
 
     fn frame(bytes: usize) -> Event {
-        Event::Frame(Relayed { index: 0, text: Bytes::from(vec![b'x'; bytes]) })
+        Event::Frame(Relayed { index: 0, entry: None, text: Bytes::from(vec![b'x'; bytes]) })
     }
 
     fn member(number: u8) -> Channel {
@@ -166,7 +175,7 @@ mod tests {
         outgoing.push(member(2), &frame(1));
         outgoing.push(member(1), &frame(2));
         let batch = outgoing.take().unwrap();
-        let counts = batch.channels.iter().map(|(channel, payload)| {
+        let counts = batch.publications.iter().map(|(channel, payload)| {
             let events = payload.clone().freeze().slice(wire::HEAD..);
             (*channel, wire::events(events).count())
         });
@@ -174,6 +183,34 @@ mod tests {
         let beat = batch.beat.unwrap();
         assert_eq!((beat.number, beat.losses), (1, 0));
         assert!(outgoing.take().is_none());
+    }
+
+    #[test]
+    fn a_publication_is_not_large_and_those_of_a_channel_keep_their_order() {
+        let outgoing = open();
+        for bytes in 1..=10 {
+            outgoing.push(member(1), &frame(20_000 + bytes));
+            outgoing.push(member(2), &frame(1));
+        }
+        let batch = outgoing.take().unwrap();
+        assert!(batch.publications.iter().all(|(_, payload)| payload.len() <= PUBLICATION));
+        let of_one = batch.publications.iter().filter(|(channel, _)| *channel == member(1));
+        let lengths = of_one.flat_map(|(_, payload)| wire::events(payload.clone().freeze().slice(wire::HEAD..)));
+        let lengths = lengths.map(|event| match event {
+            Event::Frame(Relayed { text, .. }) => text.len() - 20_000,
+            Event::Note(_) => 0,
+        });
+        assert_eq!(lengths.collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_for_its_confirmation_counts() {
+        let outgoing = open();
+        while outgoing.push(member(1), &frame(256 * 1024)) {}
+        assert!(outgoing.take().is_some());
+        assert!(!outgoing.push(member(1), &frame(256 * 1024)));
+        outgoing.published();
+        assert!(outgoing.push(member(1), &frame(256 * 1024)));
     }
 
     #[test]
@@ -188,12 +225,19 @@ mod tests {
         assert!(!outgoing.push(member(2), &frame(256 * 1024)));
         assert_eq!(losses(), 1, "once for all that had no room");
         assert_eq!(losses(), 1);
-        outgoing.close(false);
+        outgoing.published();
+        outgoing.close();
         assert!(!outgoing.push(member(1), &frame(1)), "the link is down");
         outgoing.open();
         assert_eq!(losses(), 2);
-        outgoing.close(true);
+        outgoing.push(member(1), &frame(1));
+        assert!(outgoing.take().is_some());
+        outgoing.close();
         outgoing.open();
         assert_eq!(losses(), 3, "what was under way may not have arrived");
+        outgoing.published();
+        outgoing.close();
+        outgoing.open();
+        assert_eq!(losses(), 3, "nothing was");
     }
 }

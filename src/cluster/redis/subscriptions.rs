@@ -14,6 +14,8 @@ use crate::cluster::Channel;
 struct Wanted {
     /// It is heard.
     active: bool,
+    /// It is not, and nobody waits for it: whoever wanted it was told so. The link is not up before it is heard.
+    owed: bool,
     /// Who waits for that.
     waiting: Vec<oneshot::Sender<bool>>,
 }
@@ -27,10 +29,13 @@ pub(super) struct Subscriptions {
 
 #[derive(Default)]
 struct State {
-    up: bool,
+    /// There is a connection that subscribes.
+    connected: bool,
     wanted: HashMap<Channel, Wanted>,
     /// Those whose subscription is to be made, or ended.
     changed: HashSet<Channel>,
+    /// How many are owed.
+    owed: usize,
 }
 
 /// What is to be asked of Redis.
@@ -41,18 +46,19 @@ pub(super) struct Changes {
 }
 
 impl Subscriptions {
-    /// A channel is wanted. Resolves when it is heard, or with false when the link goes down.
+    /// A channel is wanted. Resolves when it is heard, or with false when the link is down or goes down.
     pub(super) fn want(&self, channel: Channel) -> oneshot::Receiver<bool> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.lock();
-        let State { up, wanted, changed } = &mut *state;
+        let State { connected, wanted, changed, owed } = &mut *state;
         let known = wanted.entry(channel).or_insert_with(|| {
             changed.insert(channel);
             Wanted::default()
         });
-        if known.active || !*up {
+        if known.active || !*connected {
+            *owed += usize::from(!known.active && !std::mem::replace(&mut known.owed, true));
             // The receiver is here still.
-            let _ = sender.send(known.active && *up);
+            let _ = sender.send(known.active);
         } else {
             known.waiting.push(sender);
         }
@@ -61,36 +67,51 @@ impl Subscriptions {
         receiver
     }
 
+    /// Nobody waits for a channel any longer. False if it is heard, or not wanted.
+    pub(super) fn late(&self, channel: Channel) -> bool {
+        let mut state = self.lock();
+        let State { wanted, owed, .. } = &mut *state;
+        let Some(known) = wanted.get_mut(&channel).filter(|known| !known.active) else { return false };
+        *owed += usize::from(!std::mem::replace(&mut known.owed, true));
+        true
+    }
+
     /// A channel is wanted no longer.
     pub(super) fn drop_channel(&self, channel: Channel) {
         let mut state = self.lock();
-        if state.wanted.remove(&channel).is_some() {
+        if let Some(known) = state.wanted.remove(&channel) {
+            state.owed -= usize::from(known.owed);
             state.changed.insert(channel);
             drop(state);
-            self.changed.notify_one();
+            self.wake();
         }
     }
 
-    /// Every channel that is wanted: the link comes up, and knows of none.
+    /// Lets [`Self::next`] return.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Every channel that is wanted: there is a connection, which hears none of them. Who wants one from now on waits for it.
     pub(super) fn all(&self) -> Vec<Channel> {
         let mut state = self.lock();
+        state.connected = true;
         state.changed.clear();
         state.wanted.keys().copied().collect()
     }
 
-    /// The link is up, and hears these.
-    pub(super) fn up(&self, heard: &[Channel]) {
-        self.lock().up = true;
-        self.confirm(heard);
-        self.changed.notify_one();
+    /// Whether all that is owed is heard.
+    pub(super) fn settled(&self) -> bool {
+        self.lock().owed == 0
     }
 
-    /// The link is down.
+    /// The connection is gone: everything is owed.
     pub(super) fn down(&self) {
         let mut state = self.lock();
-        state.up = false;
+        state.connected = false;
+        state.owed = state.wanted.len();
         for wanted in state.wanted.values_mut() {
-            wanted.active = false;
+            (wanted.active, wanted.owed) = (false, true);
             for waiting in wanted.waiting.drain(..) {
                 let _ = waiting.send(false);
             }
@@ -100,26 +121,21 @@ impl Subscriptions {
     /// These are heard from now on, unless that has changed meanwhile.
     pub(super) fn confirm(&self, heard: &[Channel]) {
         let mut state = self.lock();
-        let State { wanted, changed, .. } = &mut *state;
+        let State { wanted, changed, owed, .. } = &mut *state;
         for channel in heard.iter().filter(|channel| !changed.contains(channel)) {
             let Some(known) = wanted.get_mut(channel) else { continue };
             known.active = true;
+            *owed -= usize::from(std::mem::take(&mut known.owed));
             for waiting in known.waiting.drain(..) {
                 let _ = waiting.send(true);
             }
         }
     }
 
-    /// Waits for something to be changed.
+    /// Waits for something to be changed, or for [`Self::wake`].
     pub(super) async fn next(&self) -> Changes {
-        loop {
-            let changed = self.changed.notified();
-            let changes = self.take();
-            if !changes.subscribe.is_empty() || !changes.unsubscribe.is_empty() {
-                return changes;
-            }
-            changed.await;
-        }
+        self.changed.notified().await;
+        self.take()
     }
 
     fn take(&self) -> Changes {
@@ -146,7 +162,7 @@ mod tests {
     #[test]
     fn a_channel_that_is_dropped_and_wanted_again_is_heard_in_the_end() {
         let subscriptions = Subscriptions::default();
-        subscriptions.up(&[]);
+        assert!(subscriptions.all().is_empty());
         let mut first = subscriptions.want(ANA);
         let changes = subscriptions.take();
         assert_eq!((changes.subscribe.len(), changes.unsubscribe.len()), (1, 0));
@@ -164,16 +180,38 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_link_that_is_down_and_all_is_wanted_again_when_it_comes_up() {
+    fn nobody_waits_for_a_link_that_is_down_and_it_is_not_up_before_all_that_is_owed_is_heard() {
         let subscriptions = Subscriptions::default();
         assert_eq!(subscriptions.want(ANA).try_recv(), Ok(false));
-        assert_eq!(subscriptions.all(), [ANA]);
-        subscriptions.up(&[ANA]);
-        assert_eq!(subscriptions.want(ANA).try_recv(), Ok(true));
+        let all = subscriptions.all();
+        assert_eq!(all, [ANA]);
+        assert!(!subscriptions.settled());
+        // Who comes now waits, and the link does not wait for them.
         let other = Channel::Everybody;
         let mut waiting = subscriptions.want(other);
+        assert!(waiting.try_recv().is_err());
+        subscriptions.confirm(&all);
+        assert!(subscriptions.settled());
+        assert_eq!(subscriptions.want(ANA).try_recv(), Ok(true));
         subscriptions.down();
         assert_eq!(waiting.try_recv(), Ok(false));
         assert_eq!(subscriptions.want(ANA).try_recv(), Ok(false));
+        subscriptions.confirm(&subscriptions.all());
+        assert!(subscriptions.settled());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_longer_is_owed_until_it_is_heard_or_dropped() {
+        let subscriptions = Subscriptions::default();
+        subscriptions.all();
+        drop(subscriptions.want(ANA));
+        assert!(subscriptions.settled());
+        assert!(subscriptions.late(ANA) && subscriptions.late(ANA) && !subscriptions.settled());
+        subscriptions.confirm(&subscriptions.take().subscribe);
+        assert!(subscriptions.settled() && !subscriptions.late(ANA));
+        drop(subscriptions.want(Channel::Everybody));
+        assert!(subscriptions.late(Channel::Everybody));
+        subscriptions.drop_channel(Channel::Everybody);
+        assert!(subscriptions.settled() && !subscriptions.late(Channel::Everybody));
     }
 }

@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_published_is_read_and_what_is_newer_is_passed_over() {
         let (one, two) = (
-            Event::Frame(Relayed { index: 1, text: Bytes::from_static(b"{}") }),
+            Event::Frame(Relayed { index: 1, entry: None, text: Bytes::from_static(b"{}") }),
             Event::from(Note::Met { members: Vec::new() }),
         );
         let mut payload = begin(NODE);

@@ -3,10 +3,7 @@
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::{
-    cluster::redis::Address,
-    config::{InvalidSetting, values::secret},
-};
+use crate::config::values::secret;
 
 /// Several nodes that serve one club.
 #[derive(Debug, Clone, Args)]
@@ -24,16 +21,4 @@ pub struct ClusterSettings {
     /// The name of this node, for people. [default: the name of the machine]
     #[arg(long, env = "NODE_NAME", global = true)]
     pub node_name: Option<String>,
-}
-
-impl ClusterSettings {
-    /// Where the links of the bus lead; none without one.
-    ///
-    /// # Errors
-    /// When an address is none.
-    pub fn links(&self) -> Result<Vec<Address>, InvalidSetting> {
-        let Some(urls) = &self.redis_url else { return Ok(Vec::new()) };
-        let master = self.redis_sentinel_master.as_deref();
-        Address::parse(urls, master).map_err(|problem| InvalidSetting { setting: "REDIS_URL", problem })
-    }
 }

@@ -10,6 +10,8 @@ use super::*;
 const PACE: Pace = Pace { grace: Duration::from_secs(10), interval: Duration::from_secs(1) };
 const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
 const WATCHERS: u8 = 3;
+/// Other nodes.
+const NODES: u8 = 2;
 
 /// A watcher in a test: their number.
 type Way = u8;
@@ -52,9 +54,26 @@ enum Event {
     Wait(u64),
     /// The store has recorded when the member was last seen.
     Record,
+    /// On another node, the devices of the member show something else, or the last one has left and its grace period is over.
+    Claim {
+        node: u8,
+        status: Option<DeviceStatus>,
+    },
+    /// What another node says is not heard.
+    Lose {
+        node: u8,
+        status: Option<DeviceStatus>,
+    },
+    /// Whoever is asked says it again.
+    Ask,
+    /// Another node is gone, and its members with it.
+    NodeGone {
+        node: u8,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
+    let status = || prop_oneof![Just(None), Just(Some(DeviceStatus::Online)), Just(Some(DeviceStatus::Away))];
     let audience = || prop_oneof![Just(Audience::Members), Just(Audience::Partners), Just(Audience::Nobody)];
     prop_oneof![
         4 => (0..2_u8).prop_map(|device| Event::Connect { device }),
@@ -69,7 +88,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Hear),
         4 => prop_oneof![0..300_u64, Just(1_000), Just(10_000)].prop_map(Event::Wait),
         2 => Just(Event::Record),
+        3 => (0..NODES, status()).prop_map(|(node, status)| Event::Claim { node, status }),
+        1 => (0..NODES, status()).prop_map(|(node, status)| Event::Lose { node, status }),
+        1 => Just(Event::Ask),
+        1 => (0..NODES).prop_map(|node| Event::NodeGone { node }),
     ]
+}
+
+fn node(number: u8) -> NodeId {
+    NodeId([number; 12])
 }
 
 fn connection(kind: u8, number: usize) -> ConnectionId {
@@ -90,6 +117,8 @@ struct Model {
     /// Who watches, and what they were told last.
     watching: [Option<Shown>; WATCHERS as usize],
     revealed: [bool; WATCHERS as usize],
+    /// What the devices on other nodes show.
+    elsewhere: [Option<DeviceStatus>; NODES as usize],
 }
 
 impl Model {
@@ -100,14 +129,24 @@ impl Model {
             Audience::Partners => self.partners[watcher],
             Audience::Nobody => false,
         };
-        let here: Vec<bool> =
-            self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away).collect();
-        match (allowed, here.is_empty()) {
+        let here = self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away);
+        let elsewhere = self.elsewhere.iter().flatten().map(|status| *status == DeviceStatus::Away);
+        let devices: Vec<bool> = here.chain(elsewhere).collect();
+        match (allowed, devices.is_empty()) {
             (false, _) => Shown::HIDDEN,
             (true, true) => Shown { status: PresenceStatus::Offline, last_seen: self.last_seen },
-            (true, false) if here.iter().all(|away| *away) => Shown { status: PresenceStatus::Away, last_seen: None },
+            (true, false) if devices.iter().all(|away| *away) => {
+                Shown { status: PresenceStatus::Away, last_seen: None }
+            }
             (true, false) => Shown { status: PresenceStatus::Online, last_seen: None },
         }
+    }
+
+    /// What the devices on this node show, when the member is not in a grace period.
+    fn here(&self) -> Option<DeviceStatus> {
+        let mut here = self.connections.iter().filter(|(.., counts)| *counts).map(|(_, away, _)| *away).peekable();
+        here.peek()?;
+        Some(if here.all(|away| away) { DeviceStatus::Away } else { DeviceStatus::Online })
     }
 }
 
@@ -120,6 +159,10 @@ struct Trial {
     recording: Vec<Timestamp>,
     /// When each watcher was told of a change of presence, and not of a change of who may see it.
     changes: RefCell<Vec<Vec<Instant>>>,
+    /// What [`State::local`] was when it was looked at last.
+    before: Option<DeviceStatus>,
+    /// What other nodes were told, and when.
+    said: Vec<(Option<DeviceStatus>, Instant)>,
 }
 
 impl Trial {
@@ -131,6 +174,8 @@ impl Trial {
             time: Timestamp::from_millis(1_000_000),
             recording: Vec::new(),
             changes: RefCell::new(vec![Vec::new(); usize::from(WATCHERS)]),
+            before: None,
+            said: Vec::new(),
         }
     }
 
@@ -145,9 +190,22 @@ impl Trial {
         if let Some((watchers, shown)) = self.state.news(self.now, PACE) {
             for watcher in watchers {
                 self.changes.borrow_mut()[usize::from(watcher)].push(self.now);
+                let claimed = self.state.local().is_some() || self.state.claimants().next().is_some();
+                assert!(shown.status != PresenceStatus::Offline || !claimed, "offline while a node claims them");
                 self.tell(watcher, shown);
             }
         }
+        if let Some(status) = self.state.statement(self.before, self.now, PACE) {
+            self.said.push((status, self.now));
+        }
+        self.before = self.state.local();
+    }
+
+    /// Another node says how the member is.
+    fn hear(&mut self, number: u8) {
+        let status = self.model.elsewhere[usize::from(number)];
+        let last_seen = self.model.last_seen.filter(|_| status.is_none());
+        self.state.heard(node(number), status, last_seen);
     }
 
     /// Lets time pass from deadline to deadline.
@@ -234,6 +292,17 @@ impl Trial {
                 }
             }
             Event::Wait(millis) => self.wait(millis),
+            Event::Claim { node, status } => {
+                self.elsewhere(node, status);
+                self.hear(node);
+            }
+            Event::Lose { node, status } => self.elsewhere(node, status),
+            // Nodes that have the member answer, and those that are believed to have them.
+            Event::Ask => (0..NODES).for_each(|node| self.hear(node)),
+            Event::NodeGone { node: number } => {
+                self.model.elsewhere[usize::from(number)] = None;
+                self.state.node_gone(node(number), self.now, PACE);
+            }
             Event::Record => {
                 for at in std::mem::take(&mut self.recording) {
                     self.state.recorded(at);
@@ -244,6 +313,14 @@ impl Trial {
         self.settle();
     }
 
+    /// On another node, the devices show something else.
+    fn elsewhere(&mut self, number: u8, status: Option<DeviceStatus>) {
+        let before = std::mem::replace(&mut self.model.elsewhere[usize::from(number)], status);
+        if before.is_some() && status.is_none() {
+            self.model.last_seen = Some(self.time);
+        }
+    }
+
     /// Nothing happens any more, and everything that waits comes to its end.
     fn quiet(&mut self) {
         for watcher in 0..WATCHERS {
@@ -252,6 +329,7 @@ impl Trial {
             }
         }
         self.apply(Event::Hear);
+        self.apply(Event::Ask);
         for _ in 0..2 {
             self.wait(60_000);
             self.apply(Event::Record);
@@ -277,6 +355,11 @@ proptest! {
             }
         }
         prop_assert_eq!(trial.state.deadline(PACE), None);
+        // Others were told the truth last, and not too often: except that the member is gone, which takes a grace period.
+        prop_assert_eq!(trial.said.last().and_then(|(status, _)| *status), trial.model.here());
+        prop_assert!(trial.said.windows(2).all(|pair| pair[1].0.is_none() || pair[1].1 - pair[0].1 >= PACE.interval));
+        let gone: Vec<_> = trial.said.iter().filter(|(status, _)| status.is_none()).collect();
+        prop_assert!(gone.windows(2).all(|pair| pair[1].1 - pair[0].1 >= PACE.grace));
         for times in trial.changes.borrow().iter() {
             prop_assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= PACE.interval), "told too often");
         }
@@ -288,6 +371,55 @@ proptest! {
         trial.quiet();
         prop_assert!(trial.state.is_idle());
     }
+}
+
+/// There is one of each for every member who is connected.
+#[test]
+fn what_is_kept_of_a_member_whom_nobody_watches_is_small() {
+    assert!(size_of::<State<std::sync::Arc<()>>>() <= 48);
+    let mut trial = Trial::new();
+    trial.apply(Event::Connect { device: 0 });
+    trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Online) });
+    trial.wait(1_000);
+    assert!(trial.state.beside.is_none(), "what was said a second ago is not kept");
+}
+
+#[test]
+fn who_goes_from_one_node_to_another_is_never_offline_in_between() {
+    // As the old node sees it, the new one, and one between.
+    let mut trial = watched();
+    trial.apply(Event::Connect { device: 0 });
+    trial.apply(Event::End { which: 0 });
+    trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Online) });
+    trial.wait(20_000);
+    trial.apply(Event::Record);
+    assert_eq!(trial.said.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [Some(DeviceStatus::Online), None]);
+    trial.apply(Event::Claim { node: 1, status: Some(DeviceStatus::Online) });
+    trial.apply(Event::NodeGone { node: 0 });
+    trial.wait(20_000);
+    trial.apply(Event::Connect { device: 0 });
+    trial.apply(Event::Claim { node: 1, status: None });
+    trial.wait(20_000);
+    assert_eq!(trial.changes.borrow()[0].len(), 1, "they were online all the time");
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Online));
+}
+
+#[test]
+fn who_was_on_a_node_that_is_gone_has_a_grace_period_to_come_back() {
+    let mut trial = watched();
+    trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Online) });
+    trial.apply(Event::NodeGone { node: 0 });
+    trial.wait(9_999);
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Online));
+    trial.wait(1);
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Offline));
+    // It was silent, and is heard again.
+    trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Away) });
+    trial.apply(Event::NodeGone { node: 0 });
+    trial.wait(5_000);
+    trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Away) });
+    trial.quiet();
+    assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Away));
 }
 
 /// A member whom watcher 0, a partner, watches.

@@ -4,7 +4,10 @@ use protocol::{CloseCode, ConnectionId, DeviceId, MemberId};
 
 use super::Fleet;
 use crate::{
-    cluster::{Beat, Channel, Event, Inbox, Loss, NodeId, event::Note},
+    cluster::{
+        Beat, Channel, Event, Inbox, Loss, NodeId,
+        event::{EntryPlace, Note},
+    },
     hub::{Close, Frame},
 };
 
@@ -15,10 +18,16 @@ impl Inbox for Fleet {
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
+                if let Some(EntryPlace { conversation, seq, at }) = frame.entry {
+                    self.parts.log.told(conversation, seq, seq, at);
+                    if !self.parts.delivered.first(conversation, member, seq) {
+                        return;
+                    }
+                }
                 let Some(frame) = Frame::of_another_node(frame) else { return };
                 self.parts.hub.deliver(member, || frame.clone(), None);
             }
-            (Channel::Watchers(_), Event::Frame(_)) => {}
+            (Channel::Watchers(member), Event::Frame(frame)) => self.parts.watching.heard_frame(member, frame),
             (Channel::Member(member) | Channel::Watchers(member), Event::Note(note)) => self.note(from, member, &note),
             (Channel::Node(_) | Channel::Everybody, Event::Note(note)) => self.say(from, &note),
             (Channel::Node(_) | Channel::Everybody, Event::Frame(_)) => {}
@@ -46,9 +55,6 @@ impl Fleet {
         match note {
             Note::Close { session, code } => {
                 let Some(code) = CloseCode::from_number(*code) else { return };
-                if let Some(session) = session {
-                    self.parts.effects.stale.remember(*session);
-                }
                 self.parts.effects.close_here(member, *session, code);
             }
             Note::DeviceConnected { device, connection } => {
@@ -60,6 +66,9 @@ impl Fleet {
 
     /// What is said to this node, or to all.
     fn say(&self, _from: NodeId, note: &Note) {
+        if let Note::PresenceDoubted { members } = note {
+            self.parts.watching.doubted(members);
+        }
         if let Note::ConnectionCount { member, count } = note {
             let here = self.parts.hub.connections_of(*member).len();
             let elsewhere = usize::try_from(*count).unwrap_or(usize::MAX);

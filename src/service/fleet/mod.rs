@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
-use super::{effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching};
+use super::{
+    delivered::Delivered, effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching,
+};
 use crate::{
     clock::Clock,
     cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Uplink},
@@ -38,6 +40,9 @@ use crate::{
 
 /// How often a node beats on the bus, and looks whether something is in doubt.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// How often presence is asked about again while something is in doubt: nobody tells of a changed audience then.
+const ASK: Duration = Duration::from_secs(30);
 
 /// Opens the bus, once it is known which node of which database this is.
 pub trait OpenBus: Send + Sync {
@@ -62,6 +67,8 @@ pub struct Parts {
     pub floor: Arc<Floor>,
     /// What was delivered while sweeping.
     pub told: Arc<Told>,
+    /// Which entries were pushed here already.
+    pub delivered: Arc<Delivered>,
     /// Who is connected here.
     pub hub: Arc<Hub>,
     /// Makes cursors, and knows what this node has published.
@@ -97,6 +104,9 @@ impl Fleet {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let links = parts.bus.as_ref().map_or(0, |bus| bus.links());
+        if links > 0 {
+            parts.uplink.expect();
+        }
         let roster = Mutex::new(Roster::new(links));
         Arc::new(Self { parts, roster, doubted: Notify::new(), stop: CancellationToken::new() })
     }
@@ -117,7 +127,7 @@ impl Fleet {
     pub async fn run(self: Arc<Self>) {
         let mut listing = self.parts.store.listing();
         listing.mark_changed();
-        let mut beat = interval(BEAT);
+        let (mut beat, mut asked) = (interval(BEAT), Instant::now());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -131,8 +141,16 @@ impl Fleet {
                     }
                 }
                 _ = beat.tick() => {
-                    self.change(Roster::tick);
+                    let silent = self.change(|roster, now| {
+                        roster.tick(now);
+                        roster.take_silent(now)
+                    });
+                    silent.into_iter().for_each(|node| self.parts.watching.node_gone(node));
                     self.beat(false);
+                    if asked.elapsed() >= ASK && self.roster().is_in_doubt() {
+                        asked = Instant::now();
+                        self.parts.watching.ask_again();
+                    }
                 }
                 () = self.stop.cancelled() => return,
             }
@@ -158,6 +176,7 @@ impl Fleet {
         let gone = self.change(|roster, now| roster.listed(listing, now));
         for node in gone {
             tracing::info!(%node, "another node is gone");
+            self.parts.watching.node_gone(node);
         }
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
     }
@@ -195,6 +214,7 @@ impl Fleet {
             }
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
+                self.parts.watching.ask_again();
                 if let Some(check) = &self.parts.session_check {
                     check.check_now();
                 }

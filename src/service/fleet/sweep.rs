@@ -98,8 +98,10 @@ impl Fleet {
 
     /// Whether something of a conversation is missing for somebody who is connected here.
     fn wanted(&self, changed: ChangedConversation) -> Option<(ChangedConversation, Missing, Vec<MemberId>)> {
-        let members = changed.members.iter().map(|each| each.member);
-        let here: Vec<MemberId> = members.filter(|member| self.parts.hub.is_connected(*member)).collect();
+        let members: Vec<MemberId> = changed.members.iter().map(|each| each.member).collect();
+        // It may have begun only now.
+        self.parts.watching.met(&members);
+        let here: Vec<MemberId> = members.into_iter().filter(|member| self.parts.hub.is_connected(*member)).collect();
         if here.is_empty() {
             return None;
         }
@@ -125,8 +127,9 @@ impl Fleet {
         for (member, conversations) in of_members {
             self.send(member, conversations);
         }
-        for (changed, ..) in some {
+        for (changed, missing, _) in some {
             self.parts.told.swept(changed);
+            self.parts.log.told(changed.id, missing.after + 1, changed.last_seq, changed.last_at);
             self.parts.metrics.swept_conversations.inc();
         }
         Ok(())

@@ -150,7 +150,7 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use protocol::MemberId;
+    use protocol::{MemberId, Timestamp};
 
     use super::*;
     use crate::position::Position;
@@ -160,7 +160,7 @@ mod tests {
 
     fn changed(last_seq: u64, read: u64) -> ChangedConversation {
         let members = vec![Watermarks { member: ANA, delivered: read, read }];
-        ChangedConversation { id: ONE, changed: Position(1), members, last_seq }
+        ChangedConversation { id: ONE, changed: Position(1), members, last_seq, last_at: Timestamp::from_millis(0) }
     }
 
     #[test]

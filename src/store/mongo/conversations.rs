@@ -12,7 +12,7 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ConversationId, MemberId, MessageId, limits, model::Watermarks};
+use protocol::{ConversationId, MemberId, MessageId, Timestamp, limits, model::Watermarks};
 
 use super::{
     Core, Mongo,
@@ -251,6 +251,15 @@ impl ConversationLog for Mongo {
 
     fn horizon(&self) -> StreamPosition {
         self.core.link.horizon.now()
+    }
+
+    fn told(&self, conversation: ConversationId, first: u64, last: u64, at: Timestamp) {
+        let Some(mut state) = self.core.conversations.get(&conversation) else { return };
+        // A batch that is under way may put what it knows in its place: then the next one finds the others' entries in the log.
+        if state.end.seq < last && state.end.seq + 1 >= first {
+            state.end.reach(last, at);
+            self.core.conversations.insert(conversation, state);
+        }
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {

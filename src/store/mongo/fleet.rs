@@ -15,7 +15,7 @@ use super::{
     Core, Mongo,
     conversations::complete,
     db::Db,
-    document::{ConversationDoc, among, conversation_oid, millis, signed, unsigned},
+    document::{ConversationDoc, among, conversation_oid, millis, signed, time, unsigned},
     fault::Fault,
     turns::PARALLEL,
 };
@@ -51,6 +51,7 @@ fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {
         changed: Position(document.changed.map_or(0, millis)),
         members: document.participants.iter().map(watermarks).collect(),
         last_seq: unsigned(document.last_seq),
+        last_at: time(document.last_at),
     }
 }
 
