@@ -18,11 +18,13 @@ use crate::{
 pub(super) async fn run(options: &Options, fleet: &Fleet, trial: &mut Trial) -> Result<(), String> {
     // Pairs and nothing else, which stay where they are: both ends of each are at one node, or at two.
     let talk = TalkOptions { conversations: None, drops: 0.0, receipts: false, ..options.talk() };
-    let accounts = std::mem::take(&mut trial.accounts);
+    let (accounts, seed) = (std::mem::take(&mut trial.accounts), trial.seed);
     let mut costs = BTreeMap::new();
     for round in 1..=options.rounds {
         for (placement, name) in parts(round) {
             trial.placement = placement;
+            // Each member draws ids of messages from their own: one that is drawn twice would be a retry.
+            trial.seed = trial.seed.wrapping_add(1_000_003);
             trial.accounts.clone_from(&accounts);
             let crowd = Crowd::gather(&talk, trial, None, PATIENCE).await?;
             trial.recorder.begin(&format!("before {name}"));
@@ -34,6 +36,7 @@ pub(super) async fn run(options: &Options, fleet: &Fleet, trial: &mut Trial) -> 
             crowd.finish(trial, END).await?;
         }
     }
+    trial.seed = seed;
     report(options.rounds, &costs, trial);
     Ok(())
 }
