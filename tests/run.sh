@@ -77,6 +77,7 @@ prepare() {
     has python3 || missing+=(python3)
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     has valgrind || missing+=(valgrind)
+    has redis-server || missing+=(redis-server)
     has node || missing+=(nodejs)
     has npm || missing+=(npm)
     has "${CHROMIUM:-chromium}" || has chromium-browser || has google-chrome || missing+=(chromium)

@@ -138,7 +138,7 @@ pub enum Question {
 }
 
 impl Event {
-    /// Its kind, for the metrics: one of [`Self::KINDS`].
+    /// Its kind, for the metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

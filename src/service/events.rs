@@ -18,6 +18,16 @@ use crate::{
 /// Hears of members who have a conversation with each other from now on.
 type Met = dyn Fn(&[MemberId]) + Send + Sync;
 
+/// Who stored an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// This node: the others hear of it from here.
+    ThisNode,
+    /// Another one, which tells the others, or has died: then they sweep. Here it is told as well, so that what comes after it in
+    /// the log does not come first.
+    AnotherNode,
+}
+
 /// Publishes events. An event is encoded once, however many receive it and on whatever nodes, and not at all if nobody does.
 #[derive(Clone)]
 pub struct Events {
@@ -61,7 +71,9 @@ impl Events {
     /// Publishes an event to every connection of members but one.
     pub fn to_members(&self, members: &[MemberId], except: Option<ConnectionId>, event: &ServerFrame) {
         let mut frame = None;
-        self.frame_to_members(members, except, None, || frame.get_or_insert_with(|| Frame::push(event)).clone());
+        let mut frame = || frame.get_or_insert_with(|| Frame::push(event)).clone();
+        self.deliver(members, except, &mut frame);
+        self.publish(members, None, &mut frame);
     }
 
     /// Publishes a message to every connection of members but one, as far as it was not published here before. Returns it as it was
@@ -71,6 +83,7 @@ impl Events {
         members: &[MemberId],
         except: Option<ConnectionId>,
         entry: EntryPlace,
+        author: Author,
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
@@ -82,25 +95,23 @@ impl Events {
             }
         };
         let mut message = None;
-        self.frame_to_members(&first, except, Some(entry), || {
-            message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone()
-        });
+        let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
+        self.deliver(&first, except, &mut frame);
+        if author == Author::ThisNode {
+            self.publish(&first, Some(entry), &mut frame);
+        }
         message
     }
 
-    fn frame_to_members(
-        &self,
-        members: &[MemberId],
-        except: Option<ConnectionId>,
-        entry: Option<EntryPlace>,
-        mut frame: impl FnMut() -> Frame,
-    ) {
-        let reached = members.iter().map(|member| self.hub.deliver(*member, &mut frame, except)).sum();
+    fn deliver(&self, members: &[MemberId], except: Option<ConnectionId>, frame: &mut impl FnMut() -> Frame) {
+        let reached = members.iter().map(|member| self.hub.deliver(*member, &mut *frame, except)).sum();
         self.count(reached);
-        if let Some(bus) = self.uplink.bus() {
-            for member in members {
-                bus.publish(Channel::Member(*member), frame().relayed(entry));
-            }
+    }
+
+    fn publish(&self, members: &[MemberId], entry: Option<EntryPlace>, frame: &mut impl FnMut() -> Frame) {
+        let Some(bus) = self.uplink.bus() else { return };
+        for member in members {
+            bus.publish(Channel::Member(*member), frame().relayed(entry));
         }
     }
 

@@ -31,7 +31,7 @@ use super::{
     answered,
     asker::{Asker, Responder},
     backlog::Backlog,
-    events::Events,
+    events::{Author, Events},
     fleet::Told,
     room::{self, Room},
     views,
@@ -375,7 +375,7 @@ impl Lane {
     /// Tells of what another node has stored.
     fn tell(&self, Untold { message, membership }: &Untold, origin: Option<ConnectionId>) {
         self.metrics.messages_recovered.inc();
-        self.push(message, membership, origin);
+        self.push(message, membership, origin, Author::AnotherNode);
     }
 
     fn push(
@@ -383,12 +383,13 @@ impl Lane {
         message: &StoredEntry,
         membership: &Membership,
         origin: Option<ConnectionId>,
+        author: Author,
     ) -> Option<MessageFrame> {
         let first = message.seq == 1;
         let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
         let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
         let entry = EntryPlace { conversation: message.conversation, seq: message.seq, at: message.at };
-        let pushed = self.events.message_to_members(&membership.members, origin, entry, push);
+        let pushed = self.events.message_to_members(&membership.members, origin, entry, author, push);
         if first {
             self.events.met(&membership.members);
         }
@@ -404,7 +405,7 @@ impl Lane {
             }
             Outcome::Appended(Appended { message, membership, .. }) => {
                 self.metrics.messages_stored.inc();
-                self.push(message, membership, origin)
+                self.push(message, membership, origin, Author::ThisNode)
             }
             Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => None,
             Outcome::Marked(Marked { conversation, member, delivered, read, at, membership, .. }) => {

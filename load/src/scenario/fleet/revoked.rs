@@ -24,6 +24,8 @@ use crate::{
 const LIFE: Duration = Duration::from_secs(35);
 /// How long before what failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long a member rests between two sessions, in milliseconds: logins are dear, and are not what is measured.
+const REST: std::ops::Range<u64> = 2_000..6_000;
 /// A client that says nothing would be closed for that.
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -53,7 +55,8 @@ impl Revoking {
                     if member.turn().await.is_some() {
                         revoked.fetch_add(1, Ordering::Relaxed);
                     }
-                    tokio::time::sleep(AGAIN).await;
+                    let rest = Duration::from_millis(member.random.random_range(REST));
+                    tokio::time::sleep(rest).await;
                 }
             });
         }
