@@ -17,7 +17,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::TryStreamExt as _;
 use mongodb::{
     bson::{DateTime, Document, doc, oid::ObjectId},
-    options::FindOptions,
+    options::{FindOneOptions, FindOptions},
 };
 use protocol::ConversationId;
 
@@ -30,8 +30,9 @@ use super::{
 };
 use crate::store::conversations::Unfinished;
 
-/// How long before its last beat a node's unfinished work may have begun, and what its clock may be off by.
-const BEFORE: Duration = Duration::from_secs(120);
+/// How long before its last beat a node's unfinished work may have begun (its lease and the longest command), and what its clock
+/// may be off by.
+const BEFORE: Duration = Duration::from_secs(30);
 /// How long the document of a node that is out is kept.
 const KEPT: Duration = Duration::from_secs(60 * 60);
 /// Conversations that are looked at with one query.
@@ -54,7 +55,7 @@ pub(super) async fn unfinished(db: &Db, own: ObjectId, dead: Vec<Dead>, all: boo
     }
     for (id, at) in dead {
         tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-        correct_statuses(db, look_from(at)).await?;
+        correct_statuses(db, id, look_from(at)).await?;
         unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
     }
     if let Some(since) = since {
@@ -101,22 +102,39 @@ async fn conversations_behind(db: &Db, since: ObjectId) -> Result<Vec<Conversati
     Ok(behind)
 }
 
-/// Brings the statuses in messages up to the watermarks.
-async fn correct_statuses(db: &Db, since: ObjectId) -> Result<(), Fault> {
-    let rows = db.collection::<ReceiptDoc>("receipts");
-    let mut found = rows.find(doc! { "_id": { "$gte": since } }).await?;
-    while let Some(row) = found.try_next().await? {
-        let before = doc! {
-            "conversation_id": row.conversation_id,
-            "member_id": row.member_id,
-            "kind": row.kind,
-            "seq": { "$lt": row.seq },
+/// Brings the statuses in messages up to the watermarks that a node has moved.
+async fn correct_statuses(db: &Db, node: ObjectId, since: ObjectId) -> Result<(), Fault> {
+    let moved = doc! { "_id": { "$gte": since } };
+    let rows: Vec<ReceiptDoc> = db.all("receipts", moved, FindOptions::default()).await?;
+    // Ids that one process makes have the same middle.
+    let process = |id: ObjectId| id.bytes().get(4..9).map(<[u8]>::to_vec);
+    let mut rows: Vec<ReceiptDoc> = rows.into_iter().filter(|row| process(row.id) == process(node)).collect();
+    let of = |row: &ReceiptDoc| (row.conversation_id, row.member_id, row.kind);
+    rows.sort_unstable_by_key(|row| (of(row), row.seq));
+    let mut updates = Vec::with_capacity(rows.len());
+    let mut last: Option<&ReceiptDoc> = None;
+    for row in &rows {
+        let before = match last.filter(|last| of(last) == of(row)) {
+            Some(last) => last.seq,
+            None => watermark_before(db, row).await?,
         };
-        let before = rows.find_one(before).sort(doc! { "seq": -1 }).await?.map_or(0, |row| row.seq);
-        let update = receipts::status_update(row.conversation_id, row.member_id, row.kind, (before, row.seq), row.at);
-        receipts::run_updates(db, "messages", vec![update]).await?;
+        let range = (before, row.seq);
+        updates.push(receipts::status_update(row.conversation_id, row.member_id, row.kind, range, row.at));
+        last = Some(row);
     }
-    Ok(())
+    receipts::run_updates(db, "messages", updates).await
+}
+
+/// Where a watermark was before it was moved to a place.
+async fn watermark_before(db: &Db, row: &ReceiptDoc) -> Result<i64, Fault> {
+    let before = doc! {
+        "conversation_id": row.conversation_id,
+        "member_id": row.member_id,
+        "kind": row.kind,
+        "seq": { "$lt": row.seq },
+    };
+    let newest = FindOneOptions::builder().sort(doc! { "seq": -1 }).build();
+    Ok(db.one::<ReceiptDoc>("receipts", before, newest).await?.map_or(0, |row| row.seq))
 }
 
 fn earlier(at: DateTime, by: Duration) -> DateTime {
