@@ -89,8 +89,10 @@ struct Heard {
 #[derive(Debug)]
 struct Peer {
     generation: u64,
-    /// Whether it is one of those that live, by the latest listing.
+    /// Whether it is one of those that count, by the latest listing.
     listed: bool,
+    /// Whether it is dead, and what it has left is not finished yet.
+    dead: bool,
     links: Vec<Heard>,
     /// Whether it has said that it stops, on how many links.
     last: BTreeSet<usize>,
@@ -101,7 +103,14 @@ struct Peer {
 impl Peer {
     fn new(generation: u64, links: usize, now: Instant) -> Self {
         let nothing = Heard { place: None, losses: 0, at: now };
-        Self { generation, listed: false, links: vec![nothing; links], last: BTreeSet::new(), silent: false }
+        Self {
+            generation,
+            listed: false,
+            dead: false,
+            links: vec![nothing; links],
+            last: BTreeSet::new(),
+            silent: false,
+        }
     }
 }
 
@@ -169,7 +178,7 @@ impl Roster {
 
     /// The others that live.
     pub fn others(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.iter().filter(|(_, peer)| peer.listed).map(|(id, _)| *id)
+        self.peers.iter().filter(|(_, peer)| peer.listed && !peer.dead).map(|(id, _)| *id)
     }
 
     /// The doubts that began since this was asked last.
@@ -180,7 +189,7 @@ impl Roster {
     /// The nodes that live, as of now. Returns those that are gone.
     pub fn listed(&mut self, listing: &Listing, now: Instant) -> Vec<NodeId> {
         let links = self.links.len();
-        let before: Vec<NodeId> = self.others().collect();
+        let before: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.listed).map(|(id, _)| *id).collect();
         self.peers.values_mut().for_each(|peer| peer.listed = false);
         for other in listing.others.iter() {
             let peer = self.peers.entry(other.id).or_insert_with(|| Peer::new(other.generation, links, now));
@@ -189,17 +198,19 @@ impl Roster {
                 *peer = Peer::new(other.generation, links, now);
                 self.since = Some(self.since.map_or(other.joined_from, |since| since.min(other.joined_from)));
                 self.doubt(Doubt::NodeOut);
-                let Some(peer) = self.peers.get_mut(&other.id) else { continue };
-                peer.listed = true;
-            } else {
-                peer.listed = true;
             }
+            let Some(peer) = self.peers.get_mut(&other.id) else { continue };
+            (peer.listed, peer.dead) = (true, other.dead);
         }
+        let is_alone = self.others().next().is_none();
         let is_gone = |id: &&NodeId| self.peers.get(*id).is_none_or(|peer| !peer.listed);
         let gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
         for id in &gone {
-            let left = self.peers.remove(id).is_some_and(|peer| links > 0 && peer.last.len() == links);
-            if !left {
+            let peer = self.peers.remove(id);
+            let left = peer.as_ref().is_some_and(|peer| links > 0 && peer.last.len() == links);
+            // Whoever is alone has finished what it left, and told everybody who is connected.
+            let finished_here = is_alone && peer.is_some_and(|peer| peer.dead);
+            if !left && !finished_here {
                 self.doubt(Doubt::NodeOut);
             }
         }
@@ -320,8 +331,8 @@ impl Roster {
             if self.links.contains(&false) {
                 lasting.insert(Doubt::LinkDown);
             }
-            let listed = self.peers.values().filter(|peer| peer.listed);
-            let mut heard = listed.flat_map(|peer| peer.links.iter().zip(&self.links));
+            let living = self.peers.values().filter(|peer| peer.listed && !peer.dead);
+            let mut heard = living.flat_map(|peer| peer.links.iter().zip(&self.links));
             if heard.any(|(heard, up)| *up && now.saturating_duration_since(heard.at) > SILENCE) {
                 lasting.insert(Doubt::SilentPeer);
             }
@@ -349,7 +360,8 @@ impl Roster {
     /// Up to where beats say that everything was delivered; nothing while that cannot be said.
     fn candidate(&self) -> Option<StreamPosition> {
         let (horizon, _) = self.listed?;
-        if self.is_in_doubt() {
+        // What a dead node has stored, and told nobody of, may be anywhere behind.
+        if self.is_in_doubt() || self.peers.values().any(|peer| peer.listed && peer.dead) {
             return None;
         }
         let beats = self.peers.values().filter(|peer| peer.listed).flat_map(|peer| &peer.links);

@@ -28,6 +28,8 @@ pub struct ListedNode {
     pub joined_from: Position,
     /// Its name, for people.
     pub name: String,
+    /// Whether it is dead: what it has left is not finished yet.
+    pub dead: bool,
 }
 
 /// The nodes that use the store: made with each beat of this node.

@@ -160,7 +160,13 @@ impl World {
             .filter(|other| *other != node)
             .filter_map(|other| {
                 let (generation, from) = self.enrolled[other]?;
-                Some(ListedNode { id: id(other), generation, joined_from: Position(from), name: String::new() })
+                Some(ListedNode {
+                    id: id(other),
+                    generation,
+                    joined_from: Position(from),
+                    name: String::new(),
+                    dead: false,
+                })
             })
             .collect();
         let listing = Listing { store: StoreId([0; 8]), own: id(node), generation, horizon: place(horizon), others };
@@ -367,7 +373,8 @@ proptest! {
 #[test]
 fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
     let (now, mut roster) = (Instant::now(), Roster::new(2));
-    let other = |node| ListedNode { id: id(node), generation: 1, joined_from: Position(0), name: String::new() };
+    let other =
+        |node| ListedNode { id: id(node), generation: 1, joined_from: Position(0), name: String::new(), dead: false };
     let listing = |horizon| Listing {
         store: StoreId([0; 8]),
         own: id(0),
@@ -403,7 +410,13 @@ fn a_node_that_stops_in_order_leaves_no_doubt() {
     for last in [true, false] {
         let (now, mut roster) = (Instant::now(), Roster::new(1));
         let others: [Arc<[ListedNode]>; 2] = [
-            Arc::from([ListedNode { id: id(1), generation: 1, joined_from: Position(0), name: String::new() }]),
+            Arc::from([ListedNode {
+                id: id(1),
+                generation: 1,
+                joined_from: Position(0),
+                name: String::new(),
+                dead: false,
+            }]),
             Arc::from([]),
         ];
         let listing = |others: &Arc<[ListedNode]>| Listing {

@@ -280,8 +280,8 @@ impl Link {
             let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
             watch.look(&self.identity, &others, Instant::now())
         };
+        let others = others.iter().filter_map(|other| nodes::listed(other, &dead)).collect();
         *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = dead;
-        let others = others.iter().filter_map(nodes::listed).collect();
         let (store, own) = (self.store_id(), NodeId(own.bytes()));
         self.listing.send_replace(Some(Listing { store, own, generation, horizon, others }));
         Ok(())

@@ -173,11 +173,19 @@ pub(super) async fn others(db: &Db, own: ObjectId) -> Result<Vec<Document>, Faul
 }
 
 /// A node as others see it; nothing for a document that is none.
-pub(super) fn listed(other: &Document) -> Option<ListedNode> {
-    let id = NodeId(other.get_object_id("_id").ok()?.bytes());
+pub(super) fn listed(other: &Document, dead: &[Dead]) -> Option<ListedNode> {
+    let id = other.get_object_id("_id").ok()?;
+    let is_dead = dead.iter().any(|(dead, _)| *dead == id);
+    let id = NodeId(id.bytes());
     let number = |name| other.get_i64(name).map_or(0, unsigned);
     let name = other.get_str("name").unwrap_or("unknown").to_owned();
-    Some(ListedNode { id, generation: number("generation"), joined_from: Position(number("from")), name })
+    Some(ListedNode {
+        id,
+        generation: number("generation"),
+        joined_from: Position(number("from")),
+        name,
+        dead: is_dead,
+    })
 }
 
 /// A node that is dead: its id and its last beat.

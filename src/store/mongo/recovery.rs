@@ -35,6 +35,8 @@ use crate::store::conversations::Unfinished;
 const BEFORE: Duration = Duration::from_secs(30);
 /// How long the document of a node that is out is kept.
 const KEPT: Duration = Duration::from_secs(60 * 60);
+/// Statuses that are corrected with one command.
+const UPDATES: usize = 50;
 /// Conversations that are looked at with one query.
 const CONVERSATIONS: usize = 500;
 
@@ -111,18 +113,40 @@ async fn correct_statuses(db: &Db, node: ObjectId, since: ObjectId) -> Result<()
     let mut rows: Vec<ReceiptDoc> = rows.into_iter().filter(|row| process(row.id) == process(node)).collect();
     let of = |row: &ReceiptDoc| (row.conversation_id, row.member_id, row.kind);
     rows.sort_unstable_by_key(|row| (of(row), row.seq));
-    let mut updates = Vec::with_capacity(rows.len());
-    let mut last: Option<&ReceiptDoc> = None;
-    for row in &rows {
-        let before = match last.filter(|last| of(last) == of(row)) {
-            Some(last) => last.seq,
-            None => watermark_before(db, row).await?,
-        };
-        let range = (before, row.seq);
-        updates.push(receipts::status_update(row.conversation_id, row.member_id, row.kind, range, row.at));
-        last = Some(row);
+    for moves in rows.chunk_by(|one, next| of(one) == of(next)) {
+        correct_moves(db, moves).await?;
     }
-    receipts::run_updates(db, "messages", updates).await
+    Ok(())
+}
+
+/// The same for the moves of one watermark, ascending. Nearly always there is nothing to correct.
+async fn correct_moves(db: &Db, moves: &[ReceiptDoc]) -> Result<(), Fault> {
+    let (Some(first), Some(last)) = (moves.first(), moves.last()) else { return Ok(()) };
+    let mut before = watermark_before(db, first).await?;
+    let field = if first.kind == receipts::READ { "read_at" } else { "delivered_at" };
+    let behind = doc! {
+        "conversation_id": first.conversation_id,
+        "seq": { "$gt": before, "$lte": last.seq },
+        "receiver_id": first.member_id,
+        field: { "$eq": null },
+    };
+    let oldest = FindOneOptions::builder().sort(doc! { "seq": 1 }).projection(doc! { "seq": 1 }).build();
+    let behind: Option<Document> = db.one("messages", behind, oldest).await?;
+    let Some(behind) = behind.and_then(|behind| behind.get_i64("seq").ok()) else { return Ok(()) };
+    let mut updates = Vec::new();
+    for row in moves {
+        if row.seq >= behind {
+            let range = (before, row.seq);
+            updates.push(receipts::status_update(row.conversation_id, row.member_id, row.kind, range, row.at));
+        }
+        before = row.seq;
+    }
+    // A few at a time, so that each command ends in time.
+    while !updates.is_empty() {
+        let rest = updates.split_off(updates.len().min(UPDATES));
+        receipts::run_updates(db, "messages", std::mem::replace(&mut updates, rest)).await?;
+    }
+    Ok(())
 }
 
 /// Where a watermark was before it was moved to a place.
