@@ -127,10 +127,10 @@ impl App {
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let (connection, lanes) = base.connection(&accounts, cursors);
-        let services = base.services(&connection, &effects, advice);
         let limits = Arc::new(base.request_limits());
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone());
+        let services = base.services(&connection, &effects, fleet.clone(), advice);
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),

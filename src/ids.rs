@@ -39,6 +39,12 @@ impl fmt::Display for NodeId {
     }
 }
 
+/// The name of this machine, for people; empty if it cannot be told.
+#[must_use]
+pub fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
 /// When a connection was made, to the second, by the clock of its node: an id begins with that.
 #[must_use]
 pub fn made_at(connection: ConnectionId) -> Timestamp {

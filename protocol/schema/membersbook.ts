@@ -142,9 +142,13 @@ is_active: boolean, };
  */
 export type AdminMember = { 
 /**
- * How many devices are connected now.
+ * How many devices are connected now, to all nodes.
  */
 connections: number, 
+/**
+ * Whether a node did not say in time how many are connected to it: there may be more.
+ */
+connections_partial?: boolean, 
 /**
  * The id of the member.
  */
@@ -584,9 +588,13 @@ next: string | null, };
  */
 export type Disconnected = { 
 /**
- * How many connections were closed.
+ * How many connections were closed, on all nodes.
  */
-connections: number, };
+connections: number, 
+/**
+ * Whether a node did not say in time how many it has: there may be more, which close all the same.
+ */
+connections_partial?: boolean, };
 
 /**
  * One entry of a conversation's log.
@@ -1201,6 +1209,47 @@ content: string, };
 export type MessageStatus = "sent" | "delivered" | "read";
 
 /**
+ * One node, since it started.
+ */
+export type NodeStats = { 
+/**
+ * Its id, as in logs; null where the database is of one node alone.
+ */
+id: string | null, 
+/**
+ * Its name, for people: `NODE_NAME`, or that of its machine.
+ */
+name: string, 
+/**
+ * The version of the server.
+ */
+version: string, 
+/**
+ * When it started.
+ */
+started_at: Timestamp, 
+/**
+ * How long it has been up, in seconds.
+ */
+uptime_seconds: number, 
+/**
+ * WebSocket connections.
+ */
+connections: number, 
+/**
+ * Members with a connection.
+ */
+members_connected: number, 
+/**
+ * Messages stored since it started.
+ */
+messages_since_start: number, 
+/**
+ * Why it sweeps the store, as in `/readyz`; empty while it need not.
+ */
+doubts: Array<string>, };
+
+/**
  * `ok`: the request took effect.
  */
 export type Okay = { 
@@ -1590,7 +1639,7 @@ client_id?: ClientMessageId, };
  */
 export type ServerStats = { 
 /**
- * The version of the server.
+ * The version of the node that answers.
  */
 version: string, 
 /**
@@ -1602,17 +1651,25 @@ started_at: Timestamp,
  */
 uptime_seconds: number, 
 /**
- * WebSocket connections of this node.
+ * WebSocket connections of all `nodes`.
  */
 connections: number, 
 /**
- * Members with a connection to this node.
+ * Members with a connection, the sum of all `nodes`: who is connected to two of them is counted twice.
  */
 members_connected: number, 
 /**
- * Messages stored by this node since it started.
+ * Messages stored by all `nodes` since each of them started.
  */
 messages_since_start: number, 
+/**
+ * The nodes: the one that answers, and those that told it in time how they are.
+ */
+nodes: Array<NodeStats>, 
+/**
+ * Nodes that live, as far as is known, and did not tell in time.
+ */
+nodes_silent: number, 
 /**
  * What is in the store.
  */

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        Disconnected, RoleChange, ServerStats, StoreStats, TierChange,
+        Disconnected, NodeStats, RoleChange, ServerStats, StoreStats, TierChange,
     },
     auth::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenType},
     export::{Export, ExportedConversation, ExportedSession},

@@ -26,7 +26,7 @@ use crate::{
     connection::{self, Timing},
     http::limits::{OUTSIDE, RequestLimits},
     hub::{Hub, OutboxLimits},
-    ids::{Entropy, Ids, SystemEntropy},
+    ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
     presence::Pace,
     service::{
@@ -51,10 +51,12 @@ use crate::{
         kicks::Kicks,
         limiter::{Limiter, Rate},
         messaging::Messaging,
+        own_node::OwnNode,
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
         session_check::SessionCheck,
+        shared_limits::SharedLimits,
         watching::Watching,
     },
     store::{
@@ -105,6 +107,8 @@ pub(super) struct Foundation {
     pub(super) hub: Arc<Hub>,
     links: Vec<Address>,
     pub(super) uplink: Uplink,
+    limits: Arc<SharedLimits>,
+    own: Arc<OwnNode>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
@@ -133,6 +137,13 @@ impl Foundation {
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
         let (uplink, told, delivered) = (Uplink::default(), Arc::default(), Arc::default());
+        let limits = Arc::new(SharedLimits::new(&settings.rates, &uplink, &metrics));
+        let own = Arc::new(OwnNode {
+            name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
+            started_at: world.clock.now(),
+            clock: Arc::clone(&world.clock),
+            metrics: Arc::clone(&metrics),
+        });
         Ok(Self {
             settings,
             world,
@@ -142,6 +153,8 @@ impl Foundation {
             store,
             hub,
             uplink,
+            limits,
+            own,
             floor,
             told,
             delivered,
@@ -220,7 +233,7 @@ impl Foundation {
     }
 
     pub(super) fn accounts(&self, secret: SecretString, effects: &Arc<Effects>) -> Result<Accounts, StartError> {
-        let Settings { auth, rates, .. } = &self.settings;
+        let Settings { auth, .. } = &self.settings;
         let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
         let options = access::Options {
             secret,
@@ -230,7 +243,6 @@ impl Foundation {
             lifetime: access_token_ttl,
         };
         let clock = Arc::clone(&self.world.clock);
-        let minute = Duration::from_secs(60);
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
             sessions: Arc::clone(&self.store.sessions),
@@ -240,14 +252,9 @@ impl Foundation {
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
-            registrations: self.limiter(
-                "registrations",
-                rates.rate_registrations,
-                rates.rate_registrations_burst,
-                minute,
-            ),
-            logins: self.limiter("logins", rates.rate_logins, rates.rate_logins_burst, minute),
-            refreshes: self.limiter("refreshes", rates.rate_refreshes, rates.rate_refreshes_burst, minute),
+            registrations: Arc::clone(&self.limits.registrations),
+            logins: Arc::clone(&self.limits.logins),
+            refreshes: Arc::clone(&self.limits.refreshes),
             effects: Arc::clone(effects),
             clock,
             ids: Arc::clone(&self.ids),
@@ -314,11 +321,8 @@ impl Foundation {
             &self.metrics,
             &self.supervisor,
         );
-        let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
-        let (beginnings, burst) = (rates.rate_new_conversations, rates.rate_new_conversations_burst);
-        let beginnings = self.limiter("new_conversations", beginnings, burst, hour);
-        let messages = self.limiter("messages", rates.rate_messages, rates.rate_messages_burst, second);
-        let (limits, metrics) = ((messages, beginnings), Arc::clone(&self.metrics));
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        let (limits, metrics) = (&*self.limits, Arc::clone(&self.metrics));
         let cursors = (cursors, Arc::clone(&self.floor));
         let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
@@ -387,6 +391,8 @@ impl Foundation {
             watching: Arc::clone(&connection.watching),
             effects: Arc::clone(effects),
             session_check,
+            limits: Arc::clone(&self.limits),
+            own: Arc::clone(&self.own),
             max_per_member: self.settings.connections.max_connections_per_member,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -399,18 +405,17 @@ impl Foundation {
         &self,
         connection: &connection::Context,
         effects: &Arc<Effects>,
+        fleet: Option<Arc<Fleet>>,
         advice: Advice,
     ) -> Services {
         let Store { members, sessions, conversations, recommendations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
-        let rates = &self.settings.rates;
-        let minute = Duration::from_secs(60);
         let profiles = Arc::new(Profiles {
             members: Arc::clone(members),
             album: Arc::clone(&effects.album),
             effects: Arc::clone(effects),
-            limit: self.limiter("profiles", rates.rate_profiles, rates.rate_profiles_burst, minute),
+            limit: Arc::clone(&self.limits.profiles),
             in_order: InOrder::default(),
             clock: Arc::clone(clock),
         });
@@ -431,9 +436,9 @@ impl Foundation {
             profiles: Arc::clone(&profiles),
             store: self.store.clone(),
             hub: Arc::clone(&self.hub),
-            metrics: Arc::clone(&self.metrics),
+            fleet,
+            own: Arc::clone(&self.own),
             clock: Arc::clone(clock),
-            started_at: clock.now(),
         };
         // Half of a request's time at most is spent waiting for the turn to decode.
         let (album, jobs) = (Arc::clone(&effects.album), Arc::clone(&effects.jobs));

@@ -4,9 +4,13 @@
 //! by sync. The frames of clients go as they are, encoded once for all connections of all nodes; everything else is rare, and
 //! is JSON.
 
+use std::net::IpAddr;
+
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use protocol::{
-    ConnectionId, ConversationId, DeviceId, MemberId, SessionId, Timestamp, model::DeviceStatus, rest::Audience,
+    ConnectionId, ConversationId, DeviceId, MemberId, SessionId, Timestamp,
+    model::DeviceStatus,
+    rest::{Audience, NodeStats},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +20,8 @@ const FRAME: u8 = 1;
 const NOTE: u8 = 2;
 /// The kind of [`Event::Frame`] that tells of an entry.
 const ENTRY: u8 = 3;
-/// Bytes of the place of an entry: conversation, number, time.
-const PLACE: usize = 28;
+/// Bytes of the place of an entry: conversation, number, time, sender.
+const PLACE: usize = 40;
 /// Bytes before a body: kind and length.
 const HEAD: usize = 5;
 
@@ -50,6 +54,8 @@ pub struct EntryPlace {
     pub seq: u64,
     /// When it was stored.
     pub at: Timestamp,
+    /// Who sent it: nodes that they are connected to count it for their limit.
+    pub sender: MemberId,
 }
 
 /// What is said between nodes beside frames.
@@ -74,12 +80,28 @@ pub enum Note {
         device: DeviceId,
         /// Its connection.
         connection: ConnectionId,
+        /// When, by the clock of the node that says so.
+        at: Timestamp,
     },
-    /// How many connections the member has at the node that says so, which has heard that one more was opened elsewhere.
+    /// The answer of a node that has a later connection of the device that has connected to the node of the channel.
+    DeviceIsElsewhere {
+        /// The member.
+        member: MemberId,
+        /// The device.
+        device: DeviceId,
+        /// Its connection.
+        connection: ConnectionId,
+        /// When, by the clock of the node that says so.
+        at: Timestamp,
+    },
+    /// How many connections a member has at the node that says so, which has heard that one more was opened at the node of the
+    /// channel.
     ConnectionCount {
         /// The member.
         member: MemberId,
-        /// How many.
+        /// The one more.
+        connection: ConnectionId,
+        /// How many others.
         count: u32,
     },
     /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
@@ -116,14 +138,30 @@ pub enum Note {
     Answer {
         /// The number of the question.
         number: u64,
-        /// The numbers asked for, in their order.
-        counts: Vec<u64>,
+        /// What it has to say.
+        answer: Answer,
     },
-    /// Members have sent messages through the node, which count for their limit on every node.
+    /// The node has allowed something of which there is so much in the whole club.
     Spent {
-        /// How many, by member.
-        messages: Vec<(MemberId, u32)>,
+        /// What, and by whom.
+        by: Spent,
     },
+}
+
+/// What is limited for all nodes together, and who did it. Messages are not here: they are heard of as entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spent {
+    /// A member began a conversation.
+    Beginning(MemberId),
+    /// A member changed their profile.
+    Profile(MemberId),
+    /// A member refreshed tokens.
+    Refresh(MemberId),
+    /// Somebody tried to log in from an address.
+    Login(IpAddr),
+    /// Somebody registered from an address.
+    Registration(IpAddr),
 }
 
 /// What a node asks all others.
@@ -135,6 +173,21 @@ pub enum Question {
         /// They.
         members: Vec<MemberId>,
     },
+    /// How it is.
+    Stats,
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// How many connections the members have that were asked for, in their order.
+    Connections {
+        /// How many.
+        counts: Vec<u32>,
+    },
+    /// How it is.
+    Stats(Box<NodeStats>),
 }
 
 impl Event {
@@ -147,6 +200,7 @@ impl Event {
                 Note::Met { .. } => "met",
                 Note::Close { .. } => "close",
                 Note::DeviceConnected { .. } => "device_connected",
+                Note::DeviceIsElsewhere { .. } => "device_is_elsewhere",
                 Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",
                 Note::PresenceDoubted { .. } => "presence_doubted",
@@ -173,6 +227,7 @@ impl Event {
                 to.put_slice(entry.conversation.as_bytes());
                 to.put_u64(entry.seq);
                 to.put_i64(entry.at.as_millis());
+                to.put_slice(entry.sender.as_bytes());
                 to.put_slice(text);
             }
             Self::Note(note) => {
@@ -202,11 +257,13 @@ impl Event {
             }
             ENTRY if body.len() > PLACE => {
                 let index = body.get_u8();
-                let mut conversation = [0; 12];
+                let (mut conversation, mut sender) = ([0; 12], [0; 12]);
                 body.copy_to_slice(&mut conversation);
                 let conversation = ConversationId::from_bytes(conversation);
                 let (seq, at) = (body.get_u64(), Timestamp::from_millis(body.get_i64()));
-                Self::frame(index, Some(EntryPlace { conversation, seq, at }), body)
+                body.copy_to_slice(&mut sender);
+                let sender = MemberId::from_bytes(sender);
+                Self::frame(index, Some(EntryPlace { conversation, seq, at, sender }), body)
             }
             NOTE => serde_json::from_slice(&body).ok().map(|note| Self::Note(Box::new(note))),
             _ => None,
@@ -226,8 +283,8 @@ impl Event {
                 Note::Met { members }
                 | Note::PresenceDoubted { members }
                 | Note::Ask { question: Question::Connections { members }, .. } => 256 + members.len() * 32,
-                Note::Answer { counts, .. } => 256 + counts.len() * 8,
-                Note::Spent { messages } => 256 + messages.len() * 40,
+                Note::Answer { answer: Answer::Connections { counts }, .. } => 256 + counts.len() * 8,
+                Note::Answer { answer: Answer::Stats(_), .. } => 1_024,
                 _ => 256,
             },
         }
@@ -267,6 +324,7 @@ mod tests {
             conversation: ConversationId::from_bytes([5; 12]),
             seq: 7,
             at: Timestamp::from_millis(1_700_000_000_000),
+            sender: ANA,
         };
         let events = [
             frame(r#"{"type":"message"}"#),
@@ -274,11 +332,16 @@ mod tests {
             Note::Met { members: vec![ANA] }.into(),
             frame("{}"),
             Note::Close { session: None, code: 4403 }.into(),
-            Note::DeviceConnected { device: "phone".parse().unwrap(), connection: ConnectionId::from_bytes([7; 12]) }
-                .into(),
+            Note::DeviceConnected {
+                device: "phone".parse().unwrap(),
+                connection: ConnectionId::from_bytes([7; 12]),
+                at: Timestamp::from_millis(7),
+            }
+            .into(),
             Note::Presence { status: Some(DeviceStatus::Away), last_seen: None }.into(),
             Note::Ask { number: 1, question: Question::Connections { members: vec![ANA] } }.into(),
-            Note::Spent { messages: vec![(ANA, 3)] }.into(),
+            Note::Spent { by: Spent::Refresh(ANA) }.into(),
+            Note::Spent { by: Spent::Login([127, 0, 0, 1].into()) }.into(),
         ];
         let mut encoded = BytesMut::new();
         events.iter().for_each(|event| event.encode(&mut encoded));

@@ -176,6 +176,12 @@ impl Roster {
         self.doubts().next().is_some()
     }
 
+    /// Whether all nodes that live hear each other now, as far as this one knows: nothing that lasts is in doubt.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.lasting.is_empty()
+    }
+
     /// The others that live.
     pub fn others(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.listed && !peer.dead).map(|(id, _)| *id)

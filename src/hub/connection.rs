@@ -6,12 +6,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use protocol::{ConnectionId, DeviceId, MemberId, SessionId};
+use protocol::{ConnectionId, DeviceId, MemberId, SessionId, Timestamp};
 
 use super::{Outbox, Watched};
-use crate::position::Epoch;
+use crate::{ids::made_at, position::Epoch};
 
 /// A signed-in connection. Small, because there is one for every idle client.
 pub struct Connection {
@@ -27,6 +28,8 @@ pub struct Connection {
     pub outbox: Arc<Outbox>,
     /// The address that it was opened from, if it is known.
     pub from: Option<IpAddr>,
+    /// How many milliseconds after [`made_at`] of its id it was opened.
+    opened_after: u16,
     /// The bytes of the epoch of the store in which its sync was made.
     synced: AtomicU64,
     watching: Mutex<Watching>,
@@ -46,13 +49,20 @@ impl Connection {
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
         let (synced, watching) = (epoch_number(Epoch::NONE).into(), Watching::Nobody.into());
-        Self { id, member, session, device, outbox, from: None, synced, watching }
+        Self { id, member, session, device, outbox, from: None, opened_after: 0, synced, watching }
     }
 
-    /// The same connection, opened from this address.
+    /// The same connection, opened from this address at this time.
     #[must_use]
-    pub fn opened_from(self, address: IpAddr) -> Self {
-        Self { from: Some(address), ..self }
+    pub fn opened(self, from: IpAddr, at: Timestamp) -> Self {
+        let after = u16::try_from(at.since(made_at(self.id)).as_millis()).unwrap_or(u16::MAX);
+        Self { from: Some(from), opened_after: after, ..self }
+    }
+
+    /// When it was opened, by the clock of its node.
+    #[must_use]
+    pub fn opened_at(&self) -> Timestamp {
+        made_at(self.id).after(Duration::from_millis(self.opened_after.into()))
     }
 
     /// Keeps the epoch of the store in which the connection's sync was made.

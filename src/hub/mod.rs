@@ -27,10 +27,22 @@ pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;
 
-use crate::{ids::made_at, telemetry::Metrics};
+use crate::telemetry::Metrics;
 
 /// Two connections of one device, made at two nodes within this time, may each have been made before the other was heard of.
 const JUST_NOW: Duration = Duration::from_secs(2);
+
+/// When a connection was made, by the clock of its node, and its id.
+pub type Opened = (Timestamp, ConnectionId);
+
+/// What a member has here whose device has connected to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// How many connections of other devices.
+    pub left: usize,
+    /// One of that device that is later still.
+    pub later: Option<Opened>,
+}
 
 /// The connections of one member. Nearly always one.
 pub type MemberConnections = SmallVec<[Arc<Connection>; 1]>;
@@ -158,18 +170,28 @@ impl Hub {
         self.orders.load(Ordering::Relaxed)
     }
 
-    /// A device of a member has connected to another node: the connection that it has here closes as replaced, unless it is as
-    /// new as that one and has the larger id, as the other node decides too. Returns how many connections the member has left here.
-    pub fn replaced_elsewhere(&self, member: MemberId, device: &DeviceId, by: ConnectionId, now: Timestamp) -> usize {
-        let connections = self.connections_of(member);
-        let (replaced, others): (Vec<_>, Vec<_>) = connections.iter().partition(|known| known.device == *device);
-        for known in &replaced {
-            let is_new = now.since(made_at(known.id)) < JUST_NOW;
-            if !is_new || known.id < by {
-                known.outbox.close(Close::with(CloseCode::Replaced));
+    /// A device of a member has connected to another node, at a time by the clock of that: the connection that it has here closes,
+    /// unless it was made just now and is the later one of the two, as far as clocks can tell.
+    pub fn replaced_elsewhere(
+        &self,
+        member: MemberId,
+        device: &DeviceId,
+        by: Opened,
+        now: Timestamp,
+        close: Close,
+    ) -> Elsewhere {
+        let mut elsewhere = Elsewhere { left: 0, later: None };
+        for known in self.connections_of(member).iter().filter(|known| known.outbox.closing().is_none()) {
+            let opened = (known.opened_at(), known.id);
+            if known.device != *device {
+                elsewhere.left += 1;
+            } else if now.since(known.opened_at()) < JUST_NOW && opened > by {
+                elsewhere.later = Some(opened);
+            } else {
+                known.outbox.close(close);
             }
         }
-        others.iter().filter(|known| known.outbox.closing().is_none()).count()
+        elsewhere
     }
 
     /// Closes the newest connection of those that are meant and are not being closed already.
@@ -232,7 +254,7 @@ mod tests {
     use protocol::ServerFrame;
 
     use super::*;
-    use crate::budget::Budget;
+    use crate::{budget::Budget, ids};
 
     const ANA: MemberId = MemberId::from_bytes([9; 12]);
 
@@ -273,6 +295,39 @@ mod tests {
         hub.remove(&again);
         hub.remove(&tablet);
         assert_eq!((hub.members(), hub.metrics.members_connected.get(), hub.is_connected(ANA)), (0, 0, false));
+    }
+
+    #[test]
+    fn of_two_connections_of_a_device_at_two_nodes_the_later_one_stays() {
+        // Its id says the second in which it was made.
+        let made = ids::made_at(ConnectionId::from_bytes([2; 12]));
+        let at = |millis| made.after(Duration::from_millis(millis));
+        let by = |millis, id| (at(millis), ConnectionId::from_bytes([id; 12]));
+        let known = |millis| {
+            let (hub, connection) = hub(10);
+            let tablet = connection(3, "tablet");
+            let phone = Arc::into_inner(connection(2, "phone")).unwrap().opened([127, 0, 0, 1].into(), at(millis));
+            let phone = Arc::new(phone);
+            hub.register(Arc::clone(&phone)).unwrap();
+            hub.register(tablet).unwrap();
+            (hub, phone)
+        };
+        let close = Close::with(CloseCode::Replaced);
+        // Which one was opened here and there, and the time now.
+        for (here, there, now, later) in [
+            (500, by(501, 1), 502, false),
+            (500, by(499, 9), 502, true),
+            (500, by(500, 1), 502, true),
+            (500, by(500, 9), 502, false),
+            // Its clock is behind.
+            (500, by(400, 9), 2_500, false),
+        ] {
+            let (hub, phone) = known(here);
+            let elsewhere = hub.replaced_elsewhere(ANA, &phone.device, there, at(now), close);
+            let later = later.then_some((at(here), phone.id));
+            assert_eq!(elsewhere, Elsewhere { left: 1, later }, "{here} {there:?}");
+            assert_eq!(closing(&phone), later.is_none().then_some(4409));
+        }
     }
 
     #[test]

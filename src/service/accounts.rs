@@ -67,11 +67,11 @@ pub struct Accounts {
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
     /// Registrations from one address.
-    pub registrations: Limiter<IpAddr>,
+    pub registrations: Arc<Limiter<IpAddr>>,
     /// Logins from one address.
-    pub logins: Limiter<IpAddr>,
+    pub logins: Arc<Limiter<IpAddr>>,
     /// Exchanges of refresh tokens by one member.
-    pub refreshes: Limiter<MemberId>,
+    pub refreshes: Arc<Limiter<MemberId>>,
     /// What follows from changes.
     pub effects: Arc<Effects>,
     /// The wall clock.

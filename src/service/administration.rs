@@ -1,18 +1,21 @@
 //! What administrators do.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{iter, net::IpAddr, sync::Arc};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, Timestamp,
+    CloseCode, ErrorCode, MemberId,
     model::{Tier, UserType},
     rest::{
-        AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage, Disconnected, PageQuery,
-        ServerStats, StoreStats, page_size,
+        AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage, Disconnected, NodeStats,
+        PageQuery, ServerStats, StoreStats, page_size,
     },
 };
 use serde_json::json;
 
-use super::{accounts::Authorized, decisions::until_known, directory::page_of, pages, profiles::Profiles, views};
+use super::{
+    accounts::Authorized, decisions::until_known, directory::page_of, fleet::Fleet, own_node::OwnNode, pages,
+    profiles::Profiles, views,
+};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -24,7 +27,6 @@ use crate::{
         members::{Filter, MemberRecord},
         turns::Caller,
     },
-    telemetry::Metrics,
 };
 
 /// Entries of the audit log among which one is looked for that may have been appended.
@@ -55,12 +57,12 @@ pub struct Administration {
     pub store: Store,
     /// Live connections.
     pub hub: Arc<Hub>,
-    /// What the server counts.
-    pub metrics: Arc<Metrics>,
+    /// The other nodes; nothing where the store is of one process alone.
+    pub fleet: Option<Arc<Fleet>>,
+    /// This one.
+    pub own: Arc<OwnNode>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
-    /// When the server started.
-    pub started_at: Timestamp,
 }
 
 impl Administration {
@@ -78,7 +80,7 @@ impl Administration {
         let (caller, filter) =
             (by.member.map_or(Caller::System, Caller::Member), Filter { tier, user_type, is_active });
         let (found, next) = page_of(&*self.store.members, caller, filter, page).await?;
-        Ok(AdminMemberPage { members: found.into_iter().map(|record| self.with_connections(record)).collect(), next })
+        Ok(AdminMemberPage { members: self.with_connections(found).await, next })
     }
 
     /// Changes a member's tier.
@@ -117,7 +119,9 @@ impl Administration {
             .await?
             .filter(|record| !record.is_erased);
         record.ok_or(ErrorCode::MemberNotFound)?;
-        let connections = count(self.hub.connections_of(member).len());
+        let (elsewhere, connections_partial) = self.elsewhere(&[member]).await;
+        let elsewhere = elsewhere.first().copied().unwrap_or(0);
+        let connections = elsewhere.saturating_add(self.here(member));
         let entry = AuditRecord {
             at: self.clock.now(),
             actor: by.member,
@@ -128,7 +132,7 @@ impl Administration {
         };
         self.record(&entry).await?;
         let closed = self.profiles.effects.close(member, None, CloseCode::Disconnected);
-        Ok(Disconnected { connections: count(closed) })
+        Ok(Disconnected { connections: elsewhere.saturating_add(count(closed)), connections_partial })
     }
 
     /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest
@@ -145,21 +149,29 @@ impl Administration {
         until_known(attempt).await.map(drop)
     }
 
-    /// What the server and its store have at the moment.
+    /// What the nodes and their store have at the moment. Nodes that do not answer within half a second are missing in it.
     ///
     /// # Errors
     /// The store.
     pub async fn stats(&self, _: Admin) -> Result<ServerStats, Failure> {
         let members = self.store.members.count().await?;
         let conversations = self.store.backend.count().await?;
-        let number = |value: i64| u64::try_from(value).unwrap_or(0);
+        let (own, (others, silent)) = match &self.fleet {
+            Some(fleet) => (fleet.stats(), fleet.stats_elsewhere().await),
+            None => (self.own.stats(None, &[]), (Vec::new(), 0)),
+        };
+        let NodeStats { version, started_at, uptime_seconds, .. } = own.clone();
+        let nodes: Vec<NodeStats> = iter::once(own).chain(others).collect();
+        let sum = |of: fn(&NodeStats) -> u64| nodes.iter().map(of).sum();
         Ok(ServerStats {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: self.started_at,
-            uptime_seconds: Duration::as_secs(&self.clock.now().since(self.started_at)),
-            connections: number(self.metrics.connections.get()),
-            members_connected: number(self.metrics.members_connected.get()),
-            messages_since_start: self.metrics.messages_stored.get(),
+            version,
+            started_at,
+            uptime_seconds,
+            connections: sum(|node| node.connections),
+            members_connected: sum(|node| node.members_connected),
+            messages_since_start: sum(|node| node.messages_since_start),
+            nodes_silent: count(silent),
+            nodes,
             store: StoreStats {
                 description: self.store.backend.describe(),
                 members: members.all,
@@ -185,12 +197,34 @@ impl Administration {
 
     async fn change(&self, Admin(by): Admin, member: MemberId, change: Change) -> Result<AdminMember, Failure> {
         let after = self.profiles.apply(member, change, by).await?;
-        Ok(self.with_connections(after))
+        // One for one.
+        self.with_connections(vec![after]).await.pop().ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 
-    fn with_connections(&self, record: MemberRecord) -> AdminMember {
-        let connections = count(self.hub.connections_of(record.profile.id).len());
-        AdminMember { member: views::member(record.profile), connections }
+    /// Members with the number of their connections.
+    async fn with_connections(&self, records: Vec<MemberRecord>) -> Vec<AdminMember> {
+        let members: Vec<MemberId> = records.iter().map(|record| record.profile.id).collect();
+        let (elsewhere, connections_partial) = self.elsewhere(&members).await;
+        let with_connections = |(record, elsewhere): (MemberRecord, u32)| {
+            let connections = elsewhere.saturating_add(self.here(record.profile.id));
+            AdminMember { member: views::member(record.profile), connections, connections_partial }
+        };
+        records.into_iter().zip(elsewhere).map(with_connections).collect()
+    }
+
+    fn here(&self, member: MemberId) -> u32 {
+        count(self.hub.connections_of(member).len())
+    }
+
+    /// How many connections members have at other nodes, and whether a node did not say so.
+    async fn elsewhere(&self, members: &[MemberId]) -> (Vec<u32>, bool) {
+        match &self.fleet {
+            Some(fleet) => {
+                let (counts, silent) = fleet.connections_elsewhere(members).await;
+                (counts, silent > 0)
+            }
+            None => (vec![0; members.len()], false),
+        }
     }
 }
 

@@ -28,13 +28,13 @@ struct First {
 
 /// The beginnings of conversations.
 pub(super) struct Beginnings {
-    limit: Limiter<MemberId>,
+    limit: Arc<Limiter<MemberId>>,
     refused: Cache<(MemberId, ConversationId), First>,
 }
 
 impl Beginnings {
     /// With this limit; administrators are exempt.
-    pub(super) fn new(limit: Limiter<MemberId>) -> Arc<Self> {
+    pub(super) fn new(limit: Arc<Limiter<MemberId>>) -> Arc<Self> {
         Arc::new(Self { limit, refused: Cache::new(WAITED_FOR) })
     }
 
@@ -100,18 +100,18 @@ mod tests {
         let ask = |beginnings: &Beginnings, conversation: u8, client_id: u8, at: Instant| {
             ask_in(beginnings, conversation, client_id, at, false)
         };
-        let mut beginnings = Arc::into_inner(Beginnings::new(limit(1))).unwrap();
+        let mut beginnings = Arc::into_inner(Beginnings::new(Arc::new(limit(1)))).unwrap();
         let now = Instant::now();
         ask(&beginnings, 1, 1, now).unwrap();
         assert!(ask(&beginnings, 2, 2, now).is_err(), "nothing is left");
-        beginnings.limit = limit(2);
+        beginnings.limit = Arc::new(limit(2));
         assert!(ask(&beginnings, 2, 3, now).is_err(), "the first is waited for");
         ask(&beginnings, 3, 4, now).unwrap();
         ask(&beginnings, 2, 2, now).unwrap();
-        beginnings.limit = limit(1);
+        beginnings.limit = Arc::new(limit(1));
         ask(&beginnings, 2, 3, now).unwrap();
         let wait = ask(&beginnings, 4, 5, now).unwrap_err();
-        beginnings.limit = limit(1);
+        beginnings.limit = Arc::new(limit(1));
         ask(&beginnings, 4, 6, now + wait + Duration::from_millis(HELD_MS)).unwrap();
         // The other member begins the conversation meanwhile: that changes nothing about the order of this one's.
         ask(&beginnings, 5, 7, now).unwrap_err();

@@ -61,7 +61,8 @@ impl Connections {
         let authorized = self.accounts.authorize_verified(verified).await?;
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
-        let connection = Arc::new(connection.opened_from(peer));
+        let opened_at = self.clock.now();
+        let connection = Arc::new(connection.opened(peer, opened_at));
         let registered = self
             .hub
             .register(Arc::clone(&connection))
@@ -79,7 +80,7 @@ impl Connections {
             held.keep();
         }
         self.uplink.publish(Channel::Member(connection.member), || {
-            Note::DeviceConnected { device: connection.device.clone(), connection: id }.into()
+            Note::DeviceConnected { device: connection.device.clone(), connection: id, at: opened_at }.into()
         });
         tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");
         self.watching.arrived(&connection, registered);

@@ -22,6 +22,7 @@ use super::{
     limiter::{Limiter, Rate},
     room::{Permit, Room},
     sequencer::Sequencer,
+    shared_limits::SharedLimits,
     views,
 };
 use crate::{
@@ -101,7 +102,7 @@ pub struct Messaging {
     beginnings: Arc<Beginnings>,
     admission: Admission,
     /// Messages of one member.
-    messages: Limiter<MemberId>,
+    messages: Arc<Limiter<MemberId>>,
     typing_shown: Limiter<MemberId>,
 }
 
@@ -140,7 +141,7 @@ pub fn direct_conversation(one: MemberId, other: MemberId) -> ConversationId {
 }
 
 impl Messaging {
-    /// Conversations in this store. `messages` limits how many one member sends, `beginnings` how many conversations they begin;
+    /// Conversations in this store. Limited is how many messages one member sends, and how many conversations they begin;
     /// administrators are exempt from the latter.
     #[must_use]
     pub fn new(
@@ -149,10 +150,10 @@ impl Messaging {
         sequencer: Sequencer,
         events: Events,
         (cursors, floor): (cursor::Keys, Arc<Floor>),
-        (messages, beginnings): (Limiter<MemberId>, Limiter<MemberId>),
+        limits: &SharedLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let beginnings = Beginnings::new(beginnings);
+        let (messages, beginnings) = (Arc::clone(&limits.messages), Beginnings::new(Arc::clone(&limits.beginnings)));
         let admission = beginnings.admission();
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);

@@ -12,7 +12,7 @@
 //! | [`announcements`] | telling others of changed profiles, not too often |
 //! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose, and who can see it |
 //! | [`directory`] | finding members and reading what they share |
-//! | [`administration`] | what administrators do |
+//! | [`administration`], [`own_node`] | what administrators do; this node, as they see it |
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
@@ -30,7 +30,7 @@
 //! | [`events`] | the one place where events go to the hub |
 //! | [`views`] | what is stored, as clients see it |
 //! | [`transfer`] | moving everything from one store to another |
-//! | [`limiter`] | rate limits |
+//! | [`limiter`], [`shared_limits`] | rate limits; those that all nodes share |
 //! | [`slots`] | bounded concurrency, in all and of one member or address |
 //! | [`decisions`] | changes that take effect even when the store confirms them late |
 //! | [`cursor`], [`pages`] | positions of the store and places in lists as opaque text |
@@ -61,12 +61,14 @@ pub mod kicks;
 pub mod leaving;
 pub mod limiter;
 pub mod messaging;
+pub mod own_node;
 pub mod pages;
 pub mod photos;
 pub mod profiles;
 pub mod room;
 pub mod sequencer;
 pub mod session_check;
+pub mod shared_limits;
 pub mod slots;
 pub mod transfer;
 pub mod views;

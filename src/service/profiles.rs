@@ -36,7 +36,7 @@ pub struct Profiles {
     /// What follows from changes.
     pub effects: Arc<Effects>,
     /// Changes of profiles by one member; administrators are exempt.
-    pub limit: Limiter<MemberId>,
+    pub limit: Arc<Limiter<MemberId>>,
     /// The changes of each member.
     pub in_order: InOrder<MemberId>,
     /// The wall clock.

@@ -388,7 +388,8 @@ impl Lane {
         let first = message.seq == 1;
         let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
         let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
-        let entry = EntryPlace { conversation: message.conversation, seq: message.seq, at: message.at };
+        let StoredEntry { conversation, seq, at, sender, .. } = *message;
+        let entry = EntryPlace { conversation, seq, at, sender };
         let pushed = self.events.message_to_members(&membership.members, origin, entry, author, push);
         if first {
             self.events.met(&membership.members);

@@ -1,5 +1,8 @@
 //! Several nodes that serve one club.
 
+mod administration;
+mod devices;
+mod limits;
 mod presence;
 mod schedule;
 mod without_bus;

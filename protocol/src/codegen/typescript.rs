@@ -63,6 +63,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::ActiveChange>();
     declarations.add::<rest::RoleChange>();
     declarations.add::<rest::Disconnected>();
+    declarations.add::<rest::NodeStats>();
     declarations.add::<rest::ServerStats>();
     declarations.add::<rest::AuditPage>();
     declarations.add::<rest::ai::RecommendationsResponse>();

@@ -37,8 +37,12 @@ pub struct AdminMember {
     /// The whole record.
     #[serde(flatten)]
     pub member: Member,
-    /// How many devices are connected now.
+    /// How many devices are connected now, to all nodes.
     pub connections: u32,
+    /// Whether a node did not say in time how many are connected to it: there may be more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    pub connections_partial: bool,
 }
 
 /// A page of members.
@@ -97,15 +101,24 @@ pub struct RoleChange {
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Disconnected {
-    /// How many connections were closed.
+    /// How many connections were closed, on all nodes.
     pub connections: u32,
+    /// Whether a node did not say in time how many it has: there may be more, which close all the same.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    pub connections_partial: bool,
 }
 
-/// `GET /api/admin/stats`.
+/// One node, since it started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct ServerStats {
+pub struct NodeStats {
+    /// Its id, as in logs; null where the database is of one node alone.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub id: Option<String>,
+    /// Its name, for people: `NODE_NAME`, or that of its machine.
+    pub name: String,
     /// The version of the server.
     pub version: String,
     /// When it started.
@@ -113,15 +126,44 @@ pub struct ServerStats {
     /// How long it has been up, in seconds.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub uptime_seconds: u64,
-    /// WebSocket connections of this node.
+    /// WebSocket connections.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub connections: u64,
-    /// Members with a connection to this node.
+    /// Members with a connection.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub members_connected: u64,
-    /// Messages stored by this node since it started.
+    /// Messages stored since it started.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub messages_since_start: u64,
+    /// Why it sweeps the store, as in `/readyz`; empty while it need not.
+    pub doubts: Vec<String>,
+}
+
+/// `GET /api/admin/stats`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerStats {
+    /// The version of the node that answers.
+    pub version: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long it has been up, in seconds.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub uptime_seconds: u64,
+    /// WebSocket connections of all `nodes`.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub connections: u64,
+    /// Members with a connection, the sum of all `nodes`: who is connected to two of them is counted twice.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub members_connected: u64,
+    /// Messages stored by all `nodes` since each of them started.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub messages_since_start: u64,
+    /// The nodes: the one that answers, and those that told it in time how they are.
+    pub nodes: Vec<NodeStats>,
+    /// Nodes that live, as far as is known, and did not tell in time.
+    pub nodes_silent: u32,
     /// What is in the store.
     pub store: StoreStats,
 }

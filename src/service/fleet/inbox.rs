@@ -1,6 +1,7 @@
 //! What other nodes publish, delivered here. Called by the bus, in its order, and never waits.
 
 use protocol::{CloseCode, ConnectionId, DeviceId, MemberId};
+use tokio::time::Instant;
 
 use super::Fleet;
 use crate::{
@@ -8,17 +9,22 @@ use crate::{
         Beat, Channel, Event, Inbox, Loss, NodeId,
         event::{EntryPlace, Note},
     },
-    hub::{Close, Frame},
+    hub::{Close, Frame, Opened},
 };
 
 /// When to come back for whom there are too many connections of one member, in milliseconds.
 const TOO_MANY_WAIT_MS: u64 = 60_000;
+/// The same for whom another node has a connection of the same device that seems to be later, in milliseconds.
+const COME_BACK_MS: u64 = 1_000;
 
 impl Inbox for Fleet {
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
-                if let Some(EntryPlace { conversation, seq, at }) = frame.entry {
+                if let Some(EntryPlace { conversation, seq, at, sender }) = frame.entry {
+                    if sender == member {
+                        self.parts.limits.messages.taken_elsewhere(&sender);
+                    }
                     self.parts.log.told(conversation, seq, seq, at);
                     if !self.parts.delivered.first(conversation, member, seq) {
                         return;
@@ -57,36 +63,59 @@ impl Fleet {
                 let Some(code) = CloseCode::from_number(*code) else { return };
                 self.parts.effects.close_here(member, *session, code);
             }
-            Note::DeviceConnected { device, connection } => {
-                self.device_connected(from, member, device, *connection);
+            Note::DeviceConnected { device, connection, at } => {
+                self.device_connected(from, member, device, (*at, *connection));
             }
             _ => self.parts.watching.heard(from, member, note),
         }
     }
 
     /// What is said to this node, or to all.
-    fn say(&self, _from: NodeId, note: &Note) {
-        if let Note::PresenceDoubted { members } = note {
-            self.parts.watching.doubted(members);
-        }
-        if let Note::ConnectionCount { member, count } = note {
-            let here = self.parts.hub.connections_of(*member).len();
-            let elsewhere = usize::try_from(*count).unwrap_or(usize::MAX);
-            if here.saturating_add(elsewhere) > self.parts.max_per_member {
-                let retry_after_ms = Some(TOO_MANY_WAIT_MS);
-                let close = Close { code: CloseCode::TooMuch, retry_after_ms };
-                self.parts.hub.close_newest(|connection| connection.member == *member, close);
+    fn say(&self, from: NodeId, note: &Note) {
+        match note {
+            Note::PresenceDoubted { members } => self.parts.watching.doubted(members),
+            Note::ConnectionCount { member, connection, count } => self.counted(*member, *connection, *count),
+            Note::DeviceIsElsewhere { member, device, connection, at } => {
+                self.device_is_elsewhere(*member, device, (*at, *connection));
             }
+            Note::Ask { number, question } => self.asked(from, *number, question),
+            Note::Answer { number, answer } => self.questions.answer(*number, from, answer),
+            Note::Spent { by } => self.parts.limits.spent(*by),
+            _ => {}
         }
     }
 
-    /// A device has connected elsewhere: what it has here is replaced, and the other node hears how many connections the member
-    /// has here.
-    fn device_connected(&self, from: NodeId, member: MemberId, device: &DeviceId, connection: ConnectionId) {
-        let left = self.parts.hub.replaced_elsewhere(member, device, connection, self.parts.clock.now());
-        if left > 0 {
-            let count = u32::try_from(left).unwrap_or(u32::MAX);
-            self.parts.uplink.publish(Channel::Node(from), || Note::ConnectionCount { member, count }.into());
+    /// How many connections a member has at another node, who has opened one here.
+    fn counted(&self, member: MemberId, connection: ConnectionId, count: u32) {
+        let here = self.parts.hub.connections_of(member);
+        let here = here.iter().filter(|known| known.outbox.closing().is_none()).count();
+        let elsewhere = self.counts.hear(connection, count, Instant::now());
+        if here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX)) > self.parts.max_per_member {
+            let close = Close { code: CloseCode::TooMuch, retry_after_ms: Some(TOO_MANY_WAIT_MS) };
+            self.parts.hub.close_newest(|connection| connection.member == member, close);
         }
+    }
+
+    /// A device has connected elsewhere: what it has here is replaced, or the other node hears that it is not. That also hears how
+    /// many connections the member has here.
+    fn device_connected(&self, from: NodeId, member: MemberId, device: &DeviceId, opened: Opened) {
+        let (_, connection) = opened;
+        let close = Close::with(CloseCode::Replaced);
+        let here = self.parts.hub.replaced_elsewhere(member, device, opened, self.parts.clock.now(), close);
+        let answer = |note| self.parts.uplink.publish(Channel::Node(from), || Event::from(note));
+        if let Some((at, connection)) = here.later {
+            answer(Note::DeviceIsElsewhere { member, device: device.clone(), connection, at });
+        }
+        if here.left > 0 {
+            let count = u32::try_from(here.left).unwrap_or(u32::MAX);
+            answer(Note::ConnectionCount { member, connection, count });
+        }
+    }
+
+    /// A device that has connected here has a connection elsewhere that is later, by the clocks of the nodes. If they are not
+    /// right, this is the one that it uses: so it closes with a code to come back after, which is later then.
+    fn device_is_elsewhere(&self, member: MemberId, device: &DeviceId, opened: Opened) {
+        let close = Close { code: CloseCode::GoingAway, retry_after_ms: Some(COME_BACK_MS) };
+        self.parts.hub.replaced_elsewhere(member, device, opened, self.parts.clock.now(), close);
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`counts`] | how many connections members have elsewhere, when one more is opened here |
 //! | [`inbox`] | what other nodes publish, delivered here |
+//! | [`questions`] | what this node asks the others |
 //! | [`sweep`] | reading from the store what may have been missed, and delivering that |
 //! | [`told`] | what was delivered while sweeping, so that it is not delivered again |
 //!
 //! Only a store that nodes share has this ([`crate::store::fleet`]). One task follows the listing of nodes and beats on the bus;
 //! another one sweeps while anything is in doubt.
 
+mod counts;
 mod inbox;
+mod questions;
 mod sweep;
 mod told;
 
@@ -26,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
+use self::{counts::Counts, questions::Questions};
 use super::{
-    delivered::Delivered, effects::Effects, messaging::Messaging, session_check::SessionCheck, watching::Watching,
+    delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode, session_check::SessionCheck,
+    shared_limits::SharedLimits, watching::Watching,
 };
 use crate::{
     clock::Clock,
@@ -79,6 +85,10 @@ pub struct Parts {
     pub effects: Arc<Effects>,
     /// Looks for sessions that ended without this node being told.
     pub session_check: Option<Arc<SessionCheck>>,
+    /// What is limited for all nodes together.
+    pub limits: Arc<SharedLimits>,
+    /// This node, as administrators see it.
+    pub own: Arc<OwnNode>,
     /// The most connections of one member.
     pub max_per_member: usize,
     /// The wall clock.
@@ -93,6 +103,8 @@ pub struct Parts {
 pub struct Fleet {
     parts: Parts,
     roster: Mutex<Roster>,
+    counts: Counts,
+    questions: Questions,
     /// Something is in doubt.
     doubted: Notify,
     /// Its tasks are to end: everything that was stored here has been published.
@@ -108,7 +120,8 @@ impl Fleet {
             parts.uplink.expect();
         }
         let roster = Mutex::new(Roster::new(links));
-        Arc::new(Self { parts, roster, doubted: Notify::new(), stop: CancellationToken::new() })
+        let (counts, questions) = (Counts::default(), Questions::default());
+        Arc::new(Self { parts, roster, counts, questions, doubted: Notify::new(), stop: CancellationToken::new() })
     }
 
     /// Why something that others did may be missing here; empty while nothing may.
@@ -147,6 +160,7 @@ impl Fleet {
                     });
                     silent.into_iter().for_each(|node| self.parts.watching.node_gone(node));
                     self.beat(false);
+                    self.counts.tidy(Instant::now());
                     if asked.elapsed() >= ASK && self.roster().is_in_doubt() {
                         asked = Instant::now();
                         self.parts.watching.ask_again();
@@ -201,6 +215,7 @@ impl Fleet {
         let doubts = if was == is { Vec::new() } else { roster.doubts().map(Doubt::name).collect() };
         // Under the lock, so that it is as the roster is.
         self.parts.told.activate(is);
+        self.parts.limits.divide(if roster.is_heard() { 1 } else { roster.others().count() + 1 });
         drop(roster);
         self.parts.metrics.fleet_floor_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
         self.parts.metrics.fleet_in_doubt.set(is.into());

@@ -36,7 +36,11 @@ use super::{
     document::{signed, unsigned},
     fault::Fault,
 };
-use crate::{ids::NodeId, position::Position, store::fleet::ListedNode};
+use crate::{
+    ids::{NodeId, host_name},
+    position::Position,
+    store::fleet::ListedNode,
+};
 
 /// How a process uses the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,7 @@ impl Identity {
             _ => String::new(),
         };
         let pid = i64::from(std::process::id());
-        let host = read("/proc/sys/kernel/hostname");
+        let host = host_name();
         let name = name.unwrap_or_else(|| host.clone());
         let (began, generation) = (began(pid).unwrap_or(0), AtomicU64::new(0));
         Self { node, nodes, name, host, machine, pid, began, generation }

@@ -1,0 +1,98 @@
+//! The limits of what a member or an address may do in the whole club, whatever node they do it at.
+//!
+//! Others are of one node, and protect it: frames, typing, statuses, hellos, requests.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use protocol::MemberId;
+
+use super::limiter::{Limiter, Parts, Rate, Tell};
+use crate::{
+    cluster::{
+        Channel, Uplink,
+        event::{Note, Spent},
+    },
+    config::settings::Rates,
+    telemetry::Metrics,
+};
+
+/// The limits that nodes share.
+pub struct SharedLimits {
+    /// How many messages a member sends. Nobody is told: others hear the messages of those who are connected to them.
+    pub messages: Arc<Limiter<MemberId>>,
+    /// How many conversations a member begins.
+    pub beginnings: Arc<Limiter<MemberId>>,
+    /// How often a member changes their profile.
+    pub profiles: Arc<Limiter<MemberId>>,
+    /// How often a member refreshes tokens.
+    pub refreshes: Arc<Limiter<MemberId>>,
+    /// How many logins an address tries.
+    pub logins: Arc<Limiter<IpAddr>>,
+    /// How many accounts an address registers.
+    pub registrations: Arc<Limiter<IpAddr>>,
+    parts: Parts,
+}
+
+impl SharedLimits {
+    /// The limits of the settings.
+    #[must_use]
+    pub fn new(rates: &Rates, uplink: &Uplink, metrics: &Arc<Metrics>) -> Self {
+        let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
+        let rate = |per_period, burst, period| Rate { per_period, period, burst };
+        let parts = Parts::default();
+        let member = |name, rate, spent: Option<fn(MemberId) -> Spent>| {
+            let limiter = Limiter::new(name, rate, Arc::clone(metrics));
+            Arc::new(limiter.shared(parts.clone(), spent.map(|spent| tell(uplink, spent))))
+        };
+        let address = |name, rate, spent: fn(IpAddr) -> Spent| {
+            let limiter = Limiter::new(name, rate, Arc::clone(metrics));
+            Arc::new(limiter.shared(parts.clone(), Some(tell(uplink, spent))))
+        };
+        Self {
+            messages: member("messages", rate(rates.rate_messages, rates.rate_messages_burst, second), None),
+            beginnings: member(
+                "new_conversations",
+                rate(rates.rate_new_conversations, rates.rate_new_conversations_burst, hour),
+                Some(Spent::Beginning),
+            ),
+            profiles: member(
+                "profiles",
+                rate(rates.rate_profiles, rates.rate_profiles_burst, minute),
+                Some(Spent::Profile),
+            ),
+            refreshes: member(
+                "refreshes",
+                rate(rates.rate_refreshes, rates.rate_refreshes_burst, minute),
+                Some(Spent::Refresh),
+            ),
+            logins: address("logins", rate(rates.rate_logins, rates.rate_logins_burst, minute), Spent::Login),
+            registrations: address(
+                "registrations",
+                rate(rates.rate_registrations, rates.rate_registrations_burst, minute),
+                Spent::Registration,
+            ),
+            parts,
+        }
+    }
+
+    /// Another node has allowed something.
+    pub fn spent(&self, spent: Spent) {
+        match spent {
+            Spent::Beginning(member) => self.beginnings.taken_elsewhere(&member),
+            Spent::Profile(member) => self.profiles.taken_elsewhere(&member),
+            Spent::Refresh(member) => self.refreshes.taken_elsewhere(&member),
+            Spent::Login(address) => self.logins.taken_elsewhere(&address),
+            Spent::Registration(address) => self.registrations.taken_elsewhere(&address),
+        }
+    }
+
+    /// How many nodes there are, this one included, that do not hear of what the others allow; one, while all do.
+    pub fn divide(&self, nodes: usize) {
+        self.parts.set(u32::try_from(nodes).unwrap_or(u32::MAX));
+    }
+}
+
+fn tell<K: Copy + 'static>(uplink: &Uplink, spent: fn(K) -> Spent) -> Box<Tell<K>> {
+    let uplink = uplink.clone();
+    Box::new(move |key| uplink.publish(Channel::Everybody, || Note::Spent { by: spent(*key) }.into()))
+}

@@ -1,0 +1,111 @@
+//! Limits are of the whole club: another node gives nobody a second allowance.
+
+use members_book::config::Settings;
+use protocol::{CloseCode, ErrorCode, ServerFrame};
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::harness::{Client, Member, client::message_to, eventually, fleet::Fleet};
+
+/// A limit that gives nothing back during a test.
+fn few_messages(settings: &mut Settings) {
+    (settings.rates.rate_messages, settings.rates.rate_messages_burst) = (1, 30);
+}
+
+/// Sends until it is refused. Returns how many were stored.
+async fn send_all(client: &mut Client, to: &Member) -> usize {
+    for stored in 0..100 {
+        match client.request(message_to(to.id, "on")).await {
+            ServerFrame::MessageAccepted(_) => {}
+            ServerFrame::Error(error) => {
+                assert_eq!(error.code, ErrorCode::RateLimited);
+                assert!(error.retry_after_ms.is_some());
+                return stored;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("there is no limit");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_sends_at_one_node_counts_at_the_others() {
+    let fleet = Fleet::on_a_bus(2, few_messages).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut phone = ana.connect_as("phone", None).await;
+    let mut tablet = fleet.at(&ana, 1).connect_as("tablet", None).await;
+    let first = send_all(&mut phone, &ben).await;
+    assert!(first >= 30);
+    // The other node has heard of all of them once its own device has.
+    for _ in 0..first {
+        tablet.hear().await;
+    }
+    // One a second comes back.
+    let second = send_all(&mut tablet, &ben).await;
+    assert!(second < 15, "{second}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_do_not_hear_each_other_give_their_part() {
+    let fleet = Fleet::with(3, few_messages).await;
+    let whole = async || {
+        for node in &fleet.nodes {
+            if node.metric("fleet_nodes").await != 3.0 {
+                return None;
+            }
+        }
+        Some(())
+    };
+    eventually("all to know each other", whole).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut client = ana.connect().await;
+    let sent = send_all(&mut client, &ben).await;
+    assert!((10..20).contains(&sent), "{sent}");
+}
+
+async fn try_to_log_in(fleet: &Fleet, node: usize, member: &Member) -> StatusCode {
+    let login = json!({ "email": member.auth.member.email, "password": "wrong" });
+    let node = &fleet.nodes[node];
+    node.http().post(node.url("/api/auth/login")).json(&login).send().await.unwrap().status()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logins_of_one_address_count_at_all_nodes() {
+    let few = |settings: &mut Settings| {
+        (settings.rates.rate_logins, settings.rates.rate_logins_burst) = (1, 4);
+    };
+    let fleet = Fleet::on_a_bus(3, few).await;
+    let ana = fleet.nodes[0].member("Ana").await;
+    for node in [0, 1, 2, 0] {
+        assert_eq!(try_to_log_in(&fleet, node, &ana).await, 401);
+    }
+    for node in 0..3 {
+        // What is under way on the bus may come a moment later.
+        let refused = async || (try_to_log_in(&fleet, node, &ana).await == 429).then_some(());
+        eventually("the login to be refused", refused).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_has_so_many_connections_on_all_nodes_together() {
+    let fleet = Fleet::on_a_bus(3, |settings| settings.connections.max_connections_per_member = 4).await;
+    let (ana, _) = fleet.nodes[0].two_members().await;
+    let mut clients = Vec::new();
+    for (number, node) in [0, 0, 1, 2].into_iter().enumerate() {
+        clients.push(fleet.at(&ana, node).connect_as(&format!("device-{number}"), None).await);
+    }
+    // None of the others has more than two.
+    let mut fifth = fleet.at(&ana, 2).connect_as("fifth", None).await;
+    let goodbye = fifth.expect_close().await;
+    assert_eq!((goodbye.code, goodbye.retry_after_ms), (CloseCode::TooMuch, Some(60_000)));
+    for client in &mut clients {
+        client.ping().await;
+    }
+    // One that replaces its own device is none more.
+    let again = fleet.at(&ana, 1).connect_as("device-0", None).await;
+    assert_eq!(clients[0].expect_close().await.code, CloseCode::Replaced);
+    clients[0] = again;
+    for client in &mut clients {
+        client.ping().await;
+    }
+}
