@@ -35,6 +35,7 @@ use crate::{
         advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
+        awaited::Awaited,
         connections::Connections,
         cursor,
         decisions::InOrder,
@@ -112,6 +113,7 @@ pub(super) struct Foundation {
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
+    awaited: Arc<Awaited>,
     pub(super) budget: Arc<Budget>,
     /// From then on the server takes no further connections.
     pub(super) draining: CancellationToken,
@@ -137,6 +139,7 @@ impl Foundation {
         let budget = Arc::new(Budget::new(settings.connections.memory_max, Arc::clone(&metrics)));
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
         let (uplink, told, delivered) = (Uplink::default(), Arc::default(), Arc::default());
+        let awaited = Arc::new(Awaited::new(uplink.clone()));
         let limits = Arc::new(SharedLimits::new(&settings.rates, &uplink, &metrics));
         let own = Arc::new(OwnNode {
             name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
@@ -158,6 +161,7 @@ impl Foundation {
             floor,
             told,
             delivered,
+            awaited,
             budget,
             draining,
             shutdown,
@@ -196,7 +200,7 @@ impl Foundation {
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let events = match &self.store.fleet {
-            Some(_) => events.among_others(Arc::clone(&self.delivered)),
+            Some(_) => events.among_others(Arc::clone(&self.delivered), Arc::clone(&self.awaited)),
             None => events,
         };
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };
@@ -316,7 +320,7 @@ impl Foundation {
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
-            (&of_lanes, &self.told),
+            (&of_lanes, &self.told, &self.awaited),
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -386,6 +390,7 @@ impl Foundation {
             floor: Arc::clone(&self.floor),
             told: Arc::clone(&self.told),
             delivered: Arc::clone(&self.delivered),
+            awaited: Arc::clone(&self.awaited),
             hub: Arc::clone(&self.hub),
             messaging: Arc::clone(&connection.messaging),
             watching: Arc::clone(&connection.watching),

@@ -61,6 +61,8 @@ pub enum Loss {
     Overflow,
     /// The node does not receive what it publishes itself, although the link seems to be up.
     Canary,
+    /// Another node has said something that this version does not know. The link is up.
+    Unknown,
 }
 
 /// What a bus tells its node. Nothing in it waits; each is called in the order of the link, by one task for each link.
@@ -74,7 +76,8 @@ pub trait Inbox: Send + Sync + 'static {
     /// The link is up, and everything that this node subscribed to is heard again: what is published from now on arrives.
     fn up(&self, link: usize);
 
-    /// What others published on the link may be missing; until [`Self::up`] is called nothing can be expected of it.
+    /// What others published on the link may be missing; until [`Self::up`] is called nothing can be expected of it, unless it was
+    /// one thing only that is [`Loss::Unknown`].
     fn lost(&self, link: usize, loss: Loss);
 }
 
@@ -90,6 +93,9 @@ pub trait Bus: Send + Sync {
     /// Publishes an event to the nodes that hear a channel; this one does not get it. What there is no room for is dropped, and
     /// counted in [`Beat::losses`].
     fn publish(&self, channel: Channel, event: Event);
+
+    /// Something that concerns others may not have been published: they find that in [`Beat::losses`] of the next beat, on every link.
+    fn lose(&self);
 
     /// Publishes a beat on every link, behind everything that was published before.
     fn beat(&self, beat: Beat);

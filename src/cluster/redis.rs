@@ -131,6 +131,12 @@ impl Bus for Redis {
         }
     }
 
+    fn lose(&self) {
+        for link in &self.links {
+            link.outgoing.lose();
+        }
+    }
+
     fn beat(&self, beat: Beat) {
         for link in &self.links {
             link.outgoing.beat(beat);

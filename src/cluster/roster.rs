@@ -43,12 +43,25 @@ pub enum Doubt {
     SilentPeer,
     /// Another node has died, or was taken for dead.
     NodeOut,
+    /// This node may have stored something that it told nobody of: it does not know the outcome of a write.
+    Unpublished,
+    /// Another node has said something that this version does not know.
+    Unknown,
 }
 
 impl Doubt {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::NoBus, Self::LinkDown, Self::Overflow, Self::Canary, Self::PeerLoss, Self::SilentPeer, Self::NodeOut];
+    pub const ALL: [Self; 9] = [
+        Self::NoBus,
+        Self::LinkDown,
+        Self::Overflow,
+        Self::Canary,
+        Self::PeerLoss,
+        Self::SilentPeer,
+        Self::NodeOut,
+        Self::Unpublished,
+        Self::Unknown,
+    ];
 
     /// Its name, in metrics and in the answer of `/readyz`.
     #[must_use]
@@ -61,6 +74,8 @@ impl Doubt {
             Self::PeerLoss => "peer_loss",
             Self::SilentPeer => "silent_peer",
             Self::NodeOut => "node_out",
+            Self::Unpublished => "unpublished",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -71,6 +86,7 @@ impl From<Loss> for Doubt {
             Loss::LinkDown => Self::LinkDown,
             Loss::Overflow => Self::Overflow,
             Loss::Canary => Self::Canary,
+            Loss::Unknown => Self::Unknown,
         }
     }
 }
@@ -208,20 +224,19 @@ impl Roster {
             let Some(peer) = self.peers.get_mut(&other.id) else { continue };
             (peer.listed, peer.dead) = (true, other.dead);
         }
-        let is_alone = self.others().next().is_none();
         let is_gone = |id: &&NodeId| self.peers.get(*id).is_none_or(|peer| !peer.listed);
-        let gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
+        let mut gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
         for id in &gone {
             let peer = self.peers.remove(id);
             let left = peer.as_ref().is_some_and(|peer| links > 0 && peer.last.len() == links);
-            // Whoever is alone has finished what it left, and told everybody who is connected.
-            let finished_here = is_alone && peer.is_some_and(|peer| peer.dead);
-            if !left && !finished_here {
+            // What it stored last it may have told nobody, whoever has finished that.
+            if !left {
                 self.doubt(Doubt::NodeOut);
             }
         }
         // Those that are not listed and not heard of are nobody any more.
-        self.peers.retain(|_, peer| peer.listed || peer.links.iter().any(|heard| now - heard.at < SILENCE * 5));
+        let is_known = |peer: &Peer| peer.listed || peer.links.iter().any(|heard| now - heard.at < SILENCE * 5);
+        gone.extend(self.peers.extract_if(|_, peer| !is_known(peer)).map(|(id, _)| id));
         if self.listed.is_some_and(|(_, generation)| generation != listing.generation) {
             // Others took this node for dead, and counted on nothing that it did meanwhile.
             self.doubt(Doubt::NodeOut);
@@ -270,12 +285,20 @@ impl Roster {
         self.tick(now);
     }
 
-    /// What others published on a link may be missing, and it is down.
+    /// What others published on a link may be missing, and it is down, unless that says otherwise.
     pub fn lost(&mut self, link: usize, loss: Loss, now: Instant) {
-        if let Some(up) = self.links.get_mut(link) {
+        if loss != Loss::Unknown
+            && let Some(up) = self.links.get_mut(link)
+        {
             *up = false;
         }
         self.doubt(loss.into());
+        self.tick(now);
+    }
+
+    /// Something has happened after which something may be missing here, although links are up.
+    pub fn happened(&mut self, doubt: Doubt, now: Instant) {
+        self.doubt(doubt);
         self.tick(now);
     }
 
@@ -350,7 +373,7 @@ impl Roster {
         for doubt in begun {
             self.doubt(doubt);
         }
-        for doubt in ended.into_iter().filter(|ended| *ended != Doubt::NoBus) {
+        for doubt in ended {
             self.happened.insert(doubt);
             self.doubts += 1;
         }

@@ -23,6 +23,8 @@ struct Way {
     bus: OnceLock<Arc<dyn Bus>>,
     /// Whether there is going to be one, which is not open yet.
     expected: watch::Sender<bool>,
+    /// Hears that something may have been stored here that nobody was told of.
+    unsure: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Uplink {
@@ -52,6 +54,28 @@ impl Uplink {
             let _ = timeout(OPENED, expected.wait_for(|expected| !expected)).await;
         }
         self.bus()
+    }
+
+    /// Sets who hears of [`Self::unsure`]; only once.
+    pub fn when_unsure(&self, hear: impl Fn() + Send + Sync + 'static) {
+        // A node has one fleet.
+        let _ = self.0.unsure.set(Box::new(hear));
+    }
+
+    /// Something may have been stored here that nobody was told of, on this node and on others: all of them look in the store. To
+    /// be called before it is said that everything up to it was published.
+    pub fn unsure(&self) {
+        if let Some(hear) = self.0.unsure.get() {
+            hear();
+        }
+        self.lose();
+    }
+
+    /// The same, where those who are connected here were told.
+    pub fn lose(&self) {
+        if let Some(bus) = self.bus() {
+            bus.lose();
+        }
     }
 
     /// Publishes an event, if there is a bus. Never waits.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
-use super::delivered::Delivered;
+use super::{awaited::Awaited, delivered::Delivered};
 use crate::{
     cluster::{
         Channel, Uplink,
         event::{EntryPlace, Note},
     },
     hub::{Connection, Delivery, Frame, Hub, MessageFrame},
+    position::StreamPosition,
     telemetry::Metrics,
 };
 
@@ -23,9 +25,12 @@ type Met = dyn Fn(&[MemberId]) + Send + Sync;
 pub enum Author {
     /// This node: the others hear of it from here.
     ThisNode,
-    /// Another one, which tells the others, or has died: then they sweep. Here it is told as well, so that what comes after it in
-    /// the log does not come first.
-    AnotherNode,
+    /// Another one, which tells the others, or they sweep ([`super::awaited`]). Here it is told as well, so that what comes after
+    /// it in the log does not come first.
+    AnotherNode {
+        /// It is stored beyond.
+        floor: StreamPosition,
+    },
 }
 
 /// Publishes events. An event is encoded once, however many receive it and on whatever nodes, and not at all if nobody does.
@@ -34,22 +39,29 @@ pub struct Events {
     hub: Arc<Hub>,
     uplink: Uplink,
     /// Only on a node among others.
-    delivered: Option<Arc<Delivered>>,
+    others: Option<Others>,
     metrics: Arc<Metrics>,
     met: Option<Arc<Met>>,
+}
+
+/// What is known of entries that other nodes tell of.
+#[derive(Clone)]
+struct Others {
+    delivered: Arc<Delivered>,
+    awaited: Arc<Awaited>,
 }
 
 impl Events {
     /// Events of this node, which other nodes hear over its bus.
     #[must_use]
     pub fn new(hub: Arc<Hub>, uplink: Uplink, metrics: Arc<Metrics>) -> Self {
-        Self { hub, uplink, delivered: None, metrics, met: None }
+        Self { hub, uplink, others: None, metrics, met: None }
     }
 
     /// The same on a node among others, which may hear of an entry more than once.
     #[must_use]
-    pub fn among_others(self, delivered: Arc<Delivered>) -> Self {
-        Self { delivered: Some(delivered), ..self }
+    pub fn among_others(self, delivered: Arc<Delivered>, awaited: Arc<Awaited>) -> Self {
+        Self { others: Some(Others { delivered, awaited }), ..self }
     }
 
     /// The same, with somebody who hears of the first message of a conversation.
@@ -66,6 +78,11 @@ impl Events {
         for member in members {
             self.uplink.publish(Channel::Member(*member), || Note::Met { members: members.to_vec() }.into());
         }
+    }
+
+    /// Something may have been stored that nobody was told of.
+    pub fn unsure(&self) {
+        self.uplink.unsure();
     }
 
     /// Publishes an event to every connection of members but one.
@@ -87,9 +104,9 @@ impl Events {
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
-        let first: SmallVec<[MemberId; 2]> = match &self.delivered {
+        let first: SmallVec<[MemberId; 2]> = match &self.others {
             None => members.into(),
-            Some(delivered) => {
+            Some(Others { delivered, .. }) => {
                 let is_first = |member: &&MemberId| delivered.first(conversation, **member, seq);
                 members.iter().filter(is_first).copied().collect()
             }
@@ -97,8 +114,12 @@ impl Events {
         let mut message = None;
         let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
         self.deliver(&first, except, &mut frame);
-        if author == Author::ThisNode {
-            self.publish(&first, Some(entry), &mut frame);
+        match (author, &self.others) {
+            (Author::ThisNode, _) => self.publish(&first, Some(entry), &mut frame),
+            (Author::AnotherNode { floor }, Some(Others { awaited, .. })) if !first.is_empty() => {
+                awaited.expect((conversation, seq), floor, Instant::now());
+            }
+            (Author::AnotherNode { .. }, _) => {}
         }
         message
     }

@@ -18,7 +18,7 @@
 //! | [`export`] | everything that is stored about a member |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
-//! | [`delivered`] | which entries were pushed here already, on a node among others |
+//! | [`delivered`], [`awaited`] | which entries were pushed here already, and which their authors have not told of yet, on a node among others |
 //! | [`session_check`], [`kicks`] | closing connections whose session ended on another node |
 //! | [`leaving`] | sending all connections away when the node stops |
 //! | [`messaging`] | sending, watermarks, typing, conversations, history |
@@ -41,6 +41,7 @@ pub mod advice;
 pub mod album;
 pub mod announcements;
 pub mod asker;
+pub mod awaited;
 mod backlog;
 mod beginnings;
 pub mod catch_up;

@@ -6,6 +6,7 @@
 //! difference whether the connection that asked is still there.
 
 use std::{
+    iter,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answered,
     asker::{Asker, Responder},
+    awaited::Awaited,
     backlog::Backlog,
     events::{Author, Events},
     fleet::Told,
@@ -73,15 +75,22 @@ struct Progress {
     floors: Box<[Mutex<Option<StreamPosition>>]>,
     /// For each lane, whether the store has not answered it in time; its new commands fail at once until it does.
     stalled: Box<[AtomicBool]>,
+    /// Entries that may not have been published yet, though their lanes are beyond them.
+    awaited: Arc<Awaited>,
 }
 
 impl Progress {
     /// Nothing is known of any lane yet.
-    fn new(lanes: usize) -> Self {
+    fn new(lanes: usize, awaited: Arc<Awaited>) -> Self {
         Self {
+            awaited,
             floors: (0..lanes).map(|_| Mutex::default()).collect(),
             stalled: (0..lanes).map(|_| AtomicBool::new(false)).collect(),
         }
+    }
+
+    fn floor(&self, lane: usize) -> Option<StreamPosition> {
+        self.floors.get(lane).and_then(|floor| *floor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn set_stalled(&self, lane: usize, stalled: bool) {
@@ -107,7 +116,8 @@ impl Progress {
     /// that would be right.
     fn published(&self, horizon: StreamPosition) -> StreamPosition {
         let floors = self.floors.iter().filter_map(|floor| *floor.lock().unwrap_or_else(PoisonError::into_inner));
-        floors.fold(horizon, |published, floor| {
+        // After those: a lane says what it waits for before it goes on.
+        floors.chain(iter::once_with(|| self.awaited.floor()).flatten()).fold(horizon, |published, floor| {
             let position = published.position.min(floor.position);
             if floor.epoch == published.epoch {
                 StreamPosition { position, ..published }
@@ -141,13 +151,13 @@ impl Sequencer {
     pub fn start(
         log: Arc<dyn ConversationLog>,
         recovery: Option<Arc<dyn Recovery>>,
-        (events, told): (&Events, &Arc<Told>),
+        (events, told, awaited): (&Events, &Arc<Told>, &Arc<Awaited>),
         deadline: Duration,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
     ) -> (Self, Lanes) {
         let count = log.lanes().max(1);
-        let (progress, stop) = (Arc::new(Progress::new(count)), CancellationToken::new());
+        let (progress, stop) = (Arc::new(Progress::new(count, Arc::clone(awaited))), CancellationToken::new());
         let (lanes, tasks) = (0..count)
             .map(|number| {
                 let (sender, receiver) = mpsc::channel(room::COMMANDS);
@@ -305,6 +315,8 @@ impl Lane {
                     for asker in &mut askers {
                         self.refuse(asker, error.clone().into());
                     }
+                    // Some of it may have been stored.
+                    self.events.unsure();
                     self.set_floor(None);
                 }
             }
@@ -375,7 +387,8 @@ impl Lane {
     /// Tells of what another node has stored.
     fn tell(&self, Untold { message, membership }: &Untold, origin: Option<ConnectionId>) {
         self.metrics.messages_recovered.inc();
-        self.push(message, membership, origin, Author::AnotherNode);
+        let floor = self.progress.floor(self.number).unwrap_or(StreamPosition::NOWHERE);
+        self.push(message, membership, origin, Author::AnotherNode { floor });
     }
 
     fn push(
@@ -498,7 +511,7 @@ mod tests {
 
     #[test]
     fn one_lane_that_hangs_is_not_forgotten_when_another_one_recovers() {
-        let progress = Progress::new(3);
+        let progress = Progress::new(3, Arc::new(Awaited::new(Uplink::default())));
         progress.set_stalled(0, true);
         progress.set_stalled(1, true);
         progress.set_stalled(0, false);
@@ -538,7 +551,7 @@ mod tests {
     fn what_a_busy_lane_has_not_told_is_not_published() {
         let progress = |floors: &[Option<StreamPosition>]| Progress {
             floors: floors.iter().map(|floor| Mutex::new(*floor)).collect(),
-            ..Progress::new(0)
+            ..Progress::new(0, Arc::new(Awaited::new(Uplink::default())))
         };
         assert_eq!(progress(&[None, None]).published(place(1, 9)), place(1, 9));
         assert_eq!(progress(&[Some(place(1, 4)), Some(place(1, 7))]).published(place(1, 9)), place(1, 4));

@@ -203,6 +203,12 @@ impl Bus for Socket {
         }
     }
 
+    fn lose(&self) {
+        if let Some(own) = self.bus.lock().get_mut(&self.number) {
+            own.losses += 1;
+        }
+    }
+
     fn beat(&self, beat: Beat) {
         let mut ports = self.bus.lock();
         let Some(own) = ports.get_mut(&self.number).filter(|own| !own.cut) else { return };

@@ -84,11 +84,17 @@ impl Outgoing {
         true
     }
 
-    /// Queues a beat, behind everything that is queued. A beat that is still queued is replaced.
+    /// Something was not published: the next beat says that something is lost.
+    pub(super) fn lose(&self) {
+        self.lock().dropped = true;
+    }
+
+    /// Queues a beat, behind everything that is queued. A beat that is still queued is replaced, but the last one stays the last.
     pub(super) fn beat(&self, beat: Beat) {
         let mut queue = self.lock();
         if queue.open {
-            queue.beat = Some(beat);
+            let last = beat.last || queue.beat.is_some_and(|queued| queued.last);
+            queue.beat = Some(Beat { last, ..beat });
             drop(queue);
             self.queued.notify_one();
         }

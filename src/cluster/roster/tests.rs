@@ -60,6 +60,8 @@ struct World {
     wires: BTreeMap<(usize, usize), VecDeque<Sent>>,
     /// Whom the store counts among the living, with generation and place of joining again.
     enrolled: Vec<Option<(u64, u64)>>,
+    /// Who is dead, and not finished yet.
+    dead: [bool; NODES],
 }
 
 impl World {
@@ -85,6 +87,7 @@ impl World {
             nodes,
             wires: BTreeMap::new(),
             enrolled,
+            dead: [false; NODES],
         };
         for node in 0..NODES {
             world.beat_store(node);
@@ -117,8 +120,8 @@ impl World {
     /// A node begins to write, or its write becomes visible and is published.
     fn write(&mut self, node: usize) {
         // Nobody writes whose lease is over.
-        if self.nodes[node].stopped || self.enrolled[node].is_none_or(|(known, _)| known != self.nodes[node].generation)
-        {
+        let is_other = self.enrolled[node].is_none_or(|(known, _)| known != self.nodes[node].generation);
+        if self.nodes[node].stopped || self.dead[node] || is_other {
             return;
         }
         match self.nodes[node].writing.take() {
@@ -146,6 +149,8 @@ impl World {
         if self.nodes[node].stopped {
             return;
         }
+        // It shows itself, and is not dead after all.
+        self.dead[node] = false;
         let generation = match self.enrolled[node] {
             Some((known, _)) => known,
             None => {
@@ -165,7 +170,7 @@ impl World {
                     generation,
                     joined_from: Position(from),
                     name: String::new(),
-                    dead: false,
+                    dead: self.dead[other],
                 })
             })
             .collect();
@@ -250,6 +255,10 @@ impl World {
         if !self.nodes[node].stopped {
             return;
         }
+        if !std::mem::replace(&mut self.dead[node], true) {
+            return;
+        }
+        self.dead[node] = false;
         // What was on its way to the store is visible by now, and nobody was told.
         if let Some((entry, _)) = self.nodes[node].writing.take() {
             self.visible[entry] = Some(self.stamps[entry]);
@@ -259,6 +268,19 @@ impl World {
 
     fn go_on(&mut self, node: usize) {
         self.nodes[node].stopped = false;
+    }
+
+    /// A node does not know the outcome of its write, and tells nobody of it.
+    fn unsure(&mut self, node: usize) {
+        if self.nodes[node].stopped {
+            return;
+        }
+        if let Some((entry, _)) = self.nodes[node].writing.take() {
+            self.visible[entry] = Some(self.stamps[entry]);
+            self.nodes[node].losses += 1;
+            let now = self.now();
+            self.nodes[node].roster.happened(Doubt::Unpublished, now);
+        }
     }
 
     /// Time passes; a write that takes too long becomes visible.
@@ -320,8 +342,9 @@ impl World {
             29..=32 => self.mend(node),
             33..=38 => self.sweep(node),
             39 => self.stop(node),
-            40 => self.bury(node),
-            41..=43 => self.go_on(node),
+            40..=41 => self.bury(node),
+            42..=44 => self.go_on(node),
+            45..=46 => self.unsure(node),
             _ => self.pass(30),
         }
     }
@@ -332,7 +355,7 @@ proptest! {
 
     #[test]
     fn a_client_has_everything_up_to_its_cursor(
-        steps in prop::collection::vec((0_u8..45, 0..NODES, 0..NODES), 1..250),
+        steps in prop::collection::vec((0_u8..48, 0..NODES, 0..NODES), 1..250),
     ) {
         let mut world = World::new();
         for node in 0..NODES {

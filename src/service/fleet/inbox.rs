@@ -25,6 +25,7 @@ impl Inbox for Fleet {
                     if sender == member {
                         self.parts.limits.messages.taken_elsewhere(&sender);
                     }
+                    self.parts.awaited.heard((conversation, seq));
                     self.parts.log.told(conversation, seq, seq, at);
                     if !self.parts.delivered.first(conversation, member, seq) {
                         return;
@@ -50,7 +51,11 @@ impl Inbox for Fleet {
     }
 
     fn lost(&self, link: usize, loss: Loss) {
-        tracing::warn!(link, ?loss, "the bus has lost something, or is away");
+        if loss == Loss::Unknown {
+            tracing::debug!(link, "another node says what this version does not know");
+        } else {
+            tracing::warn!(link, ?loss, "the bus has lost something, or is away");
+        }
         self.change(|roster, now| roster.lost(link, loss, now));
     }
 }

@@ -32,7 +32,7 @@ pub use told::Told;
 
 use self::{counts::Counts, questions::Questions};
 use super::{
-    delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode, session_check::SessionCheck,
+    awaited::Awaited, delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode, session_check::SessionCheck,
     shared_limits::SharedLimits, watching::Watching,
 };
 use crate::{
@@ -75,6 +75,8 @@ pub struct Parts {
     pub told: Arc<Told>,
     /// Which entries were pushed here already.
     pub delivered: Arc<Delivered>,
+    /// Which entries their authors have not told of yet.
+    pub awaited: Arc<Awaited>,
     /// Who is connected here.
     pub hub: Arc<Hub>,
     /// Makes cursors, and knows what this node has published.
@@ -120,8 +122,17 @@ impl Fleet {
             parts.uplink.expect();
         }
         let roster = Mutex::new(Roster::new(links));
+        let uplink = parts.uplink.clone();
         let (counts, questions) = (Counts::default(), Questions::default());
-        Arc::new(Self { parts, roster, counts, questions, doubted: Notify::new(), stop: CancellationToken::new() })
+        let (doubted, stop) = (Notify::new(), CancellationToken::new());
+        let fleet = Arc::new(Self { parts, roster, counts, questions, doubted, stop });
+        let own = Arc::downgrade(&fleet);
+        uplink.when_unsure(move || {
+            if let Some(fleet) = own.upgrade() {
+                fleet.change(|roster, now| roster.happened(Doubt::Unpublished, now));
+            }
+        });
+        fleet
     }
 
     /// Why something that others did may be missing here; empty while nothing may.
@@ -196,6 +207,7 @@ impl Fleet {
     }
 
     fn beat(&self, last: bool) {
+        self.parts.awaited.give_up(Instant::now());
         let Some(bus) = self.parts.uplink.bus() else { return };
         let generation = self.parts.store.listing().borrow().as_ref().map_or(0, |listing| listing.generation);
         // Read before it is queued: everything up to it is in the queue already.

@@ -82,12 +82,13 @@ impl Told {
             return;
         }
         match outcome {
+            Outcome::Appended(Appended { duplicate: true, .. }) | Outcome::Refreshed => {}
             Outcome::Appended(Appended { message, .. }) => self.entry(message.conversation, message.seq),
             Outcome::Marked(Marked { conversation, member, delivered, read, moved: true, .. }) => {
                 let watermarks = Watermarks { member: *member, delivered: *delivered, read: *read };
                 self.change(*conversation, |known| known.mark(watermarks));
             }
-            Outcome::Marked(_) | Outcome::Refreshed => {}
+            Outcome::Marked(_) => {}
         }
     }
 

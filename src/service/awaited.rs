@@ -1,0 +1,81 @@
+//! Entries that this node found in the log before their author told of them.
+//!
+//! Nearly always the author tells a moment later. If it does not, it does not know that they are stored (its batch failed, after it
+//! had written), or is gone: then nobody else has heard of them, and this node says that something was lost, so that the others sweep.
+//! Until one of both is so, nobody's cursor passes them: what this node says of how far it has published stays behind.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use protocol::ConversationId;
+use tokio::time::Instant;
+
+use crate::{cluster::Uplink, position::StreamPosition};
+
+/// How long the author is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Entries that are waited for. With more, the others sweep at once.
+const WAITED_FOR: usize = 10_000;
+
+/// A conversation, and the number of an entry.
+type Place = (ConversationId, u64);
+
+/// Entries whose author is waited for.
+pub struct Awaited {
+    uplink: Uplink,
+    entries: Mutex<HashMap<Place, (StreamPosition, Instant)>>,
+}
+
+impl Awaited {
+    /// None.
+    #[must_use]
+    pub fn new(uplink: Uplink) -> Self {
+        Self { uplink, entries: Mutex::default() }
+    }
+
+    /// An entry was found in the log, and told here. `floor`: it is stored beyond.
+    pub fn expect(&self, place: Place, floor: StreamPosition, now: Instant) {
+        if self.uplink.bus().is_none() {
+            // Whoever there is sweeps.
+            return;
+        }
+        let mut entries = self.entries();
+        if entries.len() < WAITED_FOR {
+            entries.entry(place).or_insert((floor, now));
+        } else {
+            drop(entries);
+            self.uplink.lose();
+        }
+    }
+
+    /// The author has told of an entry.
+    pub fn heard(&self, place: Place) {
+        self.entries().remove(&place);
+    }
+
+    /// The others are told of a loss if an author has told nothing for too long. To be called before each beat.
+    pub fn give_up(&self, now: Instant) {
+        let mut entries = self.entries();
+        let before = entries.len();
+        entries.retain(|_, (_, since)| now.saturating_duration_since(*since) < PATIENCE);
+        let is_late = entries.len() < before;
+        drop(entries);
+        if is_late {
+            self.uplink.lose();
+        }
+    }
+
+    /// The lowest of what is waited for lies beyond.
+    #[must_use]
+    pub fn floor(&self) -> Option<StreamPosition> {
+        self.entries().values().map(|(floor, _)| *floor).min_by_key(|floor| floor.position)
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn entries(&self) -> MutexGuard<'_, HashMap<Place, (StreamPosition, Instant)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
