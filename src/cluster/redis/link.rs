@@ -266,12 +266,15 @@ impl Link {
         }
     }
 
-    /// Somebody has waited too long for a channel to be heard: what is published there may be missed until it is.
-    pub(super) fn late(&self, channel: Channel) {
-        if self.subscriptions.late(channel) {
+    /// Somebody has waited too long for a channel to be heard: what is published there may be missed until it is. False if it is
+    /// heard by now.
+    pub(super) fn late(&self, channel: Channel) -> bool {
+        let is_late = self.subscriptions.late(channel);
+        if is_late {
             self.lost(Loss::LinkDown);
             self.subscriptions.wake();
         }
+        is_late
     }
 
     fn sent(&self, number: u64) {
