@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`delivery`] | what is published arrives, in its order, on one link or two |
 //! | [`outages`] | what the node is told when Redis or the network fails, and that the bus mends itself |
+//! | [`servers`] | what clients and operators notice of all that |
 
 mod delivery;
 mod outages;
+mod servers;

@@ -130,24 +130,3 @@ async fn a_network_that_works_again_is_noticed_within_three_seconds() {
     hearer.hears(members[0], 1).await;
     assert!(!publisher.told().iter().any(|told| matches!(told, Told::Lost(..))));
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn measure_tmp() {
-    let one = async |tenths: u64| {
-        let redis = Redis::start().await;
-        let proxy = Proxy::to(redis.addr()).await;
-        let mut hearer = Node::up(&proxy.url()).await;
-        let at = std::time::Instant::now();
-        proxy.freeze();
-        sleep(Duration::from_millis(tenths * 100)).await;
-        proxy.thaw();
-        let back = std::time::Instant::now();
-        hearer.loses(0).await;
-        hearer.comes_up(0).await;
-        (tenths, back.elapsed().as_secs_f32(), at.elapsed().as_secs_f32())
-    };
-    let all = futures_util::future::join_all((6..20).map(|half| one(half * 5))).await;
-    for (tenths, after, total) in all {
-        eprintln!("{:.1} s: {after:.2} after thaw, {total:.2} in all", tenths as f32 / 10.0);
-    }
-}
