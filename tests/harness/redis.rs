@@ -121,9 +121,9 @@ impl Redis {
         redis::cmd(name).arg(arguments).query_async(&mut connection).await
     }
 
-    /// How many channels somebody hears.
+    /// How many channels of clubs somebody hears.
     pub async fn channels(&self) -> usize {
-        self.ask::<Vec<String>>("redis://127.0.0.1", &["PUBSUB", "CHANNELS"]).await.unwrap().len()
+        self.ask::<Vec<String>>("redis://127.0.0.1", &["PUBSUB", "CHANNELS", "members-book:*"]).await.unwrap().len()
     }
 }
 
