@@ -148,10 +148,8 @@ impl Bus for Redis {
         let confirmed = link.subscriptions.want(channel);
         match timeout(CONFIRMED, confirmed).await {
             Ok(confirmed) => confirmed.unwrap_or(false),
-            Err(_) => {
-                link.late(channel);
-                false
-            }
+            // It may be heard since just now.
+            Err(_) => !link.late(channel),
         }
     }
 

@@ -4,5 +4,6 @@ mod administration;
 mod devices;
 mod limits;
 mod presence;
+mod redis;
 mod schedule;
 mod without_bus;

@@ -88,22 +88,14 @@ async fn a_cursor_never_passes_what_the_client_has_not_seen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_says_that_it_sweeps_and_stops_when_it_is_alone() {
     let mut fleet = Fleet::without_bus(2).await;
-    let ready = async |node: usize| {
-        let response = fleet.nodes[node].http().get(fleet.nodes[node].url("/readyz")).send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        response.json::<serde_json::Value>().await.unwrap()
-    };
     let degraded = serde_json::json!({ "status": "degraded", "reasons": ["no_bus"] });
     eventually("both to see each other", async || {
-        (ready(0).await == degraded && ready(1).await == degraded).then_some(())
+        (fleet.readiness(0).await == degraded && fleet.readiness(1).await == degraded).then_some(())
     })
     .await;
     assert_eq!(fleet.nodes[0].metric("fleet_nodes").await, 2.0);
     fleet.nodes.pop().unwrap().stop().await;
-    let ready = async || {
-        let response = fleet.nodes[0].http().get(fleet.nodes[0].url("/readyz")).send().await.unwrap();
-        (response.json::<serde_json::Value>().await.unwrap() == serde_json::json!({ "status": "ok" })).then_some(())
-    };
+    let ready = async || (fleet.readiness(0).await == serde_json::json!({ "status": "ok" })).then_some(());
     eventually("it to be alone", ready).await;
     // Its cursors follow the store again.
     let (ana, ben) = fleet.nodes[0].two_members().await;

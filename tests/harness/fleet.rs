@@ -45,6 +45,24 @@ impl Fleet {
         fleet
     }
 
+    /// A node for each `REDIS_URL`, which all hear each other.
+    pub async fn on_redis(urls: &[&str]) -> Self {
+        let mut fleet = Self { nodes: Vec::new(), database: Arc::new(Database::new().await), bus: None };
+        for url in urls {
+            fleet.join(|settings| settings.cluster.redis_url = Some((*url).to_owned().into())).await;
+        }
+        fleet.is_whole().await;
+        fleet
+    }
+
+    /// What `/readyz` of a node says.
+    pub async fn readiness(&self, node: usize) -> serde_json::Value {
+        let node = &self.nodes[node];
+        let response = node.http().get(node.url("/readyz")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json().await.unwrap()
+    }
+
     /// Waits until every node knows all others, and nothing is in doubt.
     pub async fn is_whole(&self) {
         #[allow(clippy::cast_precision_loss, reason = "a handful")]

@@ -6,7 +6,10 @@ pub mod client;
 pub mod database;
 pub mod fleet;
 pub mod member;
+pub mod node;
 pub mod process;
+pub mod proxy;
+pub mod redis;
 pub mod s3;
 pub mod server;
 

@@ -10,8 +10,13 @@ use redis::{
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
-/// How long connecting may take, and an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long connecting may take. While a network loses everything, attempts hang for so long, and so it may take to notice that it
+/// does not any more.
+const CONNECTED: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const ANSWERED: Duration = Duration::from_secs(2);
+/// How long sentinels may take to name the master, which is asked whether it is.
+const NAMED: Duration = Duration::from_secs(2);
 
 /// Where one link leads.
 #[derive(Clone)]
@@ -68,15 +73,15 @@ impl Address {
         &self,
         heard: impl AsyncPushSender,
     ) -> Result<(MultiplexedConnection, MultiplexedConnection), String> {
-        let client = timeout(PATIENCE, self.client()).await.map_err(|_| "no sentinel answers in time".to_owned())?;
+        let client = timeout(NAMED, self.client()).await.map_err(|_| "no sentinel answers in time".to_owned())?;
         let client = client.map_err(|error| error.to_string())?;
         let config = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        let publisher = client.get_multiplexed_async_connection_with_config(&config).await;
+            .set_connection_timeout(Some(CONNECTED))
+            .set_response_timeout(Some(ANSWERED));
         let hearing = config.clone().set_push_sender(heard);
-        let subscriber = client.get_multiplexed_async_connection_with_config(&hearing).await;
-        Ok((publisher.map_err(|error| error.to_string())?, subscriber.map_err(|error| error.to_string())?))
+        let publisher = client.get_multiplexed_async_connection_with_config(&config);
+        let subscriber = client.get_multiplexed_async_connection_with_config(&hearing);
+        tokio::try_join!(publisher, subscriber).map_err(|error| error.to_string())
     }
 
     /// The server that is to be connected to now.

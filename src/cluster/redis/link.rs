@@ -36,7 +36,7 @@ const PIPELINE_BYTES: usize = 1024 * 1024;
 /// How long an own beat may take to come back.
 const CANARY: Duration = Duration::from_secs(2);
 /// The longest pause between two attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long what is queued is published at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -89,6 +89,7 @@ impl Link {
                 tracing::warn!(link = self.number, address, reason, "this link of the bus (REDIS_URL) is not up");
                 said = Some((reason, Instant::now()));
             }
+            // It was up, or has hung for as long as a pause would take.
             if started.elapsed() > 2 * LONGEST_PAUSE {
                 pause = FIRST_PAUSE;
             }
@@ -266,12 +267,15 @@ impl Link {
         }
     }
 
-    /// Somebody has waited too long for a channel to be heard: what is published there may be missed until it is.
-    pub(super) fn late(&self, channel: Channel) {
-        if self.subscriptions.late(channel) {
+    /// Somebody has waited too long for a channel to be heard: what is published there may be missed until it is. False if it is
+    /// heard by now.
+    pub(super) fn late(&self, channel: Channel) -> bool {
+        let is_late = self.subscriptions.late(channel);
+        if is_late {
             self.lost(Loss::LinkDown);
             self.subscriptions.wake();
         }
+        is_late
     }
 
     fn sent(&self, number: u64) {
