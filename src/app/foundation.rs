@@ -114,6 +114,7 @@ pub(super) struct Foundation {
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
     awaited: Arc<Awaited>,
+    subscriptions: Arc<Subscriptions>,
     pub(super) budget: Arc<Budget>,
     /// From then on the server takes no further connections.
     pub(super) draining: CancellationToken,
@@ -140,6 +141,9 @@ impl Foundation {
         let floor = Arc::new(if store.fleet.is_some() { Floor::shared() } else { Floor::default() });
         let (uplink, told, delivered) = (Uplink::default(), Arc::default(), Arc::default());
         let awaited = Arc::new(Awaited::new(uplink.clone()));
+        // Who is away for a moment is asked about, and may come back.
+        let lingering = settings.connections.presence_grace + Duration::from_secs(1);
+        let subscriptions = Arc::new(Subscriptions::new(uplink.clone(), lingering));
         let limits = Arc::new(SharedLimits::new(&settings.rates, &uplink, &metrics));
         let own = Arc::new(OwnNode {
             name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
@@ -162,6 +166,7 @@ impl Foundation {
             told,
             delivered,
             awaited,
+            subscriptions,
             budget,
             draining,
             shutdown,
@@ -326,7 +331,7 @@ impl Foundation {
             &self.supervisor,
         );
         let [second, minute] = [1, 60].map(Duration::from_secs);
-        let (limits, metrics) = (&*self.limits, Arc::clone(&self.metrics));
+        let (limits, metrics) = (Arc::clone(&self.limits), Arc::clone(&self.metrics));
         let cursors = (cursors, Arc::clone(&self.floor));
         let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
@@ -334,7 +339,7 @@ impl Foundation {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
                 accounts: Arc::clone(accounts),
-                subscriptions: Subscriptions::new(self.uplink.clone()),
+                subscriptions: Arc::clone(&self.subscriptions),
                 uplink: self.uplink.clone(),
                 watching: Arc::clone(&watching),
                 clock: Arc::clone(&self.world.clock),
@@ -393,6 +398,7 @@ impl Foundation {
             awaited: Arc::clone(&self.awaited),
             hub: Arc::clone(&self.hub),
             messaging: Arc::clone(&connection.messaging),
+            subscriptions: Arc::clone(&self.subscriptions),
             watching: Arc::clone(&connection.watching),
             effects: Arc::clone(effects),
             session_check,

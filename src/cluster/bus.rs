@@ -41,6 +41,12 @@ pub struct Beat {
     pub number: u64,
     /// Whether it is the last one: the node stops.
     pub last: bool,
+    /// The number of the link. Filled in by the bus, as is the next.
+    #[serde(default)]
+    pub link: usize,
+    /// How many links the node has: one that has others publishes where this one does not hear.
+    #[serde(default)]
+    pub links: usize,
 }
 
 impl Beat {
@@ -48,7 +54,7 @@ impl Beat {
     #[must_use]
     pub fn at(generation: u64, place: StreamPosition) -> Self {
         let StreamPosition { epoch, position } = place;
-        Self { generation, epoch: epoch.0, position: position.0, losses: 0, number: 0, last: false }
+        Self { generation, epoch: epoch.0, position: position.0, losses: 0, number: 0, last: false, link: 0, links: 0 }
     }
 }
 

@@ -67,10 +67,11 @@ impl Redis {
         supervisor: &Supervisor,
     ) -> Arc<Self> {
         let Options { addresses, node, store } = options;
-        let (names, stop) = (Names::new(store), CancellationToken::new());
+        let (names, stop, count) = (Names::new(store), CancellationToken::new(), addresses.len());
         let links = addresses.into_iter().enumerate().map(|(number, address)| {
             Arc::new(Link {
                 number,
+                links: count,
                 node,
                 address,
                 names: names.clone(),
@@ -81,6 +82,7 @@ impl Redis {
                 metrics: Arc::clone(metrics),
                 told_up: std::sync::Mutex::default(),
                 beats: std::sync::Mutex::default(),
+                warned: std::sync::Mutex::default(),
                 stop: stop.clone(),
                 flushed: tokio::sync::Notify::new(),
             })

@@ -198,6 +198,12 @@ impl Roster {
         self.lasting.is_empty()
     }
 
+    /// Whether a node is listed, or was heard of a moment ago.
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node)
+    }
+
     /// The others that live.
     pub fn others(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|(_, peer)| peer.listed && !peer.dead).map(|(id, _)| *id)

@@ -1,13 +1,18 @@
 //! What the rest of the server has of the bus: a way out that may not be there, and the channels of the members who are here.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use dashmap::{DashMap, Entry};
+use futures_util::FutureExt as _;
 use protocol::MemberId;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{Bus, Channel, Event};
 
@@ -44,6 +49,10 @@ impl Uplink {
     #[must_use]
     pub fn bus(&self) -> Option<&Arc<dyn Bus>> {
         self.0.bus.get()
+    }
+
+    fn is_expected(&self) -> bool {
+        *self.0.expected.borrow()
     }
 
     /// The same, and waits for one that is about to be opened.
@@ -86,11 +95,18 @@ impl Uplink {
     }
 }
 
-/// The members whose channels this node hears: those who are connected here.
+/// How many members' channels are heard a while longer, at most.
+const LINGERING: usize = 100_000;
+
+/// The members whose channels this node hears: those who are connected here, or were a moment ago.
 pub struct Subscriptions {
     uplink: Uplink,
     /// How many hold each.
     holders: DashMap<MemberId, u32>,
+    /// How long a channel is heard when nobody is connected any more.
+    linger: Duration,
+    /// Who has left, and until when their channel is held, in this order.
+    lingering: Mutex<VecDeque<(Instant, MemberId)>>,
 }
 
 /// Keeps the channel of a member heard until it is dropped.
@@ -110,7 +126,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.subscriptions.release(self.member);
+            self.subscriptions.let_go(self.member);
         }
     }
 }
@@ -118,24 +134,58 @@ impl Drop for Held<'_> {
 impl Subscriptions {
     /// Nobody's channel is heard.
     #[must_use]
-    pub fn new(uplink: Uplink) -> Self {
-        Self { uplink, holders: DashMap::new() }
+    pub fn new(uplink: Uplink, linger: Duration) -> Self {
+        Self { uplink, holders: DashMap::new(), linger, lingering: Mutex::default() }
     }
 
     /// Hears the channel of a member. When it returns, everything that is published there from then on arrives, or the bus has
     /// said that something may be missing.
     pub async fn hold(&self, member: MemberId) -> Held<'_> {
+        // Without a bus there is nothing to hear, but there may be one later.
         let bus = self.uplink.opened().await;
-        let held = Held { subscriptions: self, member, kept: bus.is_none() };
-        if let Some(bus) = bus {
+        if bus.is_some() || self.uplink.is_expected() {
             *self.holders.entry(member).or_insert(0) += 1;
+        }
+        let held = Held { subscriptions: self, member, kept: false };
+        if let Some(bus) = bus {
             bus.subscribe(Channel::Member(member)).await;
         }
         held
     }
 
-    /// Whoever held it does not any more.
+    /// Whoever held it does not any more: it is heard for a while longer, for who is asked about, or comes back.
     pub fn release(&self, member: MemberId) {
+        if !self.holders.contains_key(&member) {
+            return;
+        }
+        let mut lingering = self.lingering();
+        if lingering.len() < LINGERING {
+            lingering.push_back((Instant::now() + self.linger, member));
+        } else {
+            drop(lingering);
+            self.let_go(member);
+        }
+    }
+
+    /// Ends what was heard a while longer. To be called now and then.
+    pub fn end_lingering(&self, now: Instant) {
+        loop {
+            let Some((_, member)) = self.lingering().pop_front_if(|(until, _)| *until <= now) else { return };
+            self.let_go(member);
+        }
+    }
+
+    /// There is a bus from now on: what was held before is heard as soon as its links are up.
+    pub fn bus_opened(&self) {
+        let Some(bus) = self.uplink.bus() else { return };
+        let held: Vec<MemberId> = self.holders.iter().map(|holders| *holders.key()).collect();
+        for member in held {
+            // Links are not up yet, so it is known to the bus after the first look, and nobody has to wait.
+            let _ = bus.subscribe(Channel::Member(member)).now_or_never();
+        }
+    }
+
+    fn let_go(&self, member: MemberId) {
         let Entry::Occupied(mut entry) = self.holders.entry(member) else { return };
         let holders = entry.get_mut();
         *holders = holders.saturating_sub(1);
@@ -147,5 +197,10 @@ impl Subscriptions {
             bus.unsubscribe(Channel::Member(member));
         }
         entry.remove();
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn lingering(&self) -> MutexGuard<'_, VecDeque<(Instant, MemberId)>> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

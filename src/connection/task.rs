@@ -239,7 +239,10 @@ fn report<S>(transport: &Transport<S>, connection: Option<&Connection>, end: End
         End::Close(close) => Some(close.code),
         End::Left | End::Gone => None,
     };
-    if let (Some(CloseCode::TooMuch), Some(connection)) = (code, connection) {
+    // Not who has a connection too many on several nodes: that was for others to close.
+    if let (Some(CloseCode::TooMuch), Some(connection)) = (code, connection)
+        && transport.outbox.closing().is_none_or(|ordered| ordered.code != CloseCode::TooMuch)
+    {
         context.hellos.keep_out(connection.member, Duration::from_millis(TOO_MUCH_WAIT_MS));
     }
     context.metrics.connection_closed(code);

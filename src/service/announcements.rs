@@ -79,6 +79,14 @@ impl Pending {
     }
 }
 
+/// A profile that watchers at this node were told of.
+struct Told {
+    member: MemberId,
+    /// Who has a conversation with the member.
+    partners: Vec<MemberId>,
+    push: ServerFrame,
+}
+
 /// Tells others of changed profiles.
 pub struct Announcements {
     conversations: Arc<dyn ConversationStore>,
@@ -128,6 +136,20 @@ impl Announcements {
     }
 
     async fn tell(&self, card: MemberCard) {
+        let told = self.reach(card).await;
+        self.watching.tell_elsewhere(told.member, || Frame::push(&told.push));
+        self.events.to_members(&told.partners, None, &told.push);
+    }
+
+    /// Tells those who are connected to this node, the member's own devices too, of a profile that was changed elsewhere.
+    pub async fn tell_here(&self, card: MemberCard) {
+        let mut told = self.reach(card).await;
+        told.partners.push(told.member);
+        self.events.to_members_here(&told.partners, &told.push);
+    }
+
+    /// Tells those who watch the member at this node, and have no conversation with them. Returns whom else it concerns.
+    async fn reach(&self, card: MemberCard) -> Told {
         let member = card.id;
         let partners = self.conversations.partners(member).await.unwrap_or_else(|error| {
             // The change is made. Who cannot be told now reads it with the next request.
@@ -139,8 +161,7 @@ impl Announcements {
         let watchers = self.watching.watchers(member).into_iter();
         let watchers: Vec<_> = watchers.filter(|watcher| !told.contains(&watcher.member)).collect();
         self.events.to_connections(&watchers, &push);
-        self.watching.tell_elsewhere(member, || Frame::push(&push));
-        self.events.to_members(&partners, None, &push);
+        Told { member, partners, push }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {

@@ -21,7 +21,7 @@ pub struct Connections {
     /// Checks tokens.
     pub accounts: Arc<Accounts>,
     /// The channels of the members who are here.
-    pub subscriptions: Subscriptions,
+    pub subscriptions: Arc<Subscriptions>,
     /// The way to other nodes.
     pub uplink: Uplink,
     /// Hears of members who come and go.

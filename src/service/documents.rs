@@ -65,7 +65,7 @@ impl Documents {
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
         let message = Draft { target, client_id, content }.validate(sender)?;
-        self.messaging.charge(sender)?;
+        self.messaging.charge_over_rest(sender)?;
         let permit = self.messaging.wait_for_room(message.conversation, message.content.len()).await?;
         let Sent { message, duplicate, .. } =
             super::answered(|respond| self.messaging.send(message, permit, None, respond)).await?;

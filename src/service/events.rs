@@ -93,6 +93,12 @@ impl Events {
         self.publish(members, None, &mut frame);
     }
 
+    /// The same, on this node only.
+    pub fn to_members_here(&self, members: &[MemberId], event: &ServerFrame) {
+        let mut frame = None;
+        self.deliver(members, None, &mut || frame.get_or_insert_with(|| Frame::push(event)).clone());
+    }
+
     /// Publishes a message to every connection of members but one, as far as it was not published here before. Returns it as it was
     /// encoded, if anybody got it.
     pub fn message_to_members(

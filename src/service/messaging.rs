@@ -102,7 +102,7 @@ pub struct Messaging {
     beginnings: Arc<Beginnings>,
     admission: Admission,
     /// Messages of one member.
-    messages: Arc<Limiter<MemberId>>,
+    limits: Arc<SharedLimits>,
     typing_shown: Limiter<MemberId>,
 }
 
@@ -150,10 +150,10 @@ impl Messaging {
         sequencer: Sequencer,
         events: Events,
         (cursors, floor): (cursor::Keys, Arc<Floor>),
-        limits: &SharedLimits,
+        limits: Arc<SharedLimits>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (messages, beginnings) = (Arc::clone(&limits.messages), Beginnings::new(Arc::clone(&limits.beginnings)));
+        let beginnings = Beginnings::new(Arc::clone(&limits.beginnings));
         let admission = beginnings.admission();
         let typing_shown = Limiter::new("typing_shown", TYPING_SHOWN, metrics);
         let memberships = Cache::new(MEMBERSHIPS);
@@ -167,14 +167,14 @@ impl Messaging {
             memberships,
             beginnings,
             admission,
-            messages,
+            limits,
             typing_shown,
         }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
     pub fn tidy(&self) {
-        self.messages.tidy();
+        self.limits.messages.tidy();
         self.beginnings.tidy();
         self.typing_shown.tidy();
     }
@@ -184,7 +184,15 @@ impl Messaging {
     /// # Errors
     /// `rate_limited`.
     pub fn charge(&self, sender: MemberId) -> Result<(), Failure> {
-        self.messages.check(&sender)
+        self.limits.messages.check(&sender)
+    }
+
+    /// The same for one that is sent over REST.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn charge_over_rest(&self, sender: MemberId) -> Result<(), Failure> {
+        self.limits.message_over_rest(sender)
     }
 
     /// The room that a message or a move of a watermark has to have before it is handed on.

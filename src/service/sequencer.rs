@@ -402,6 +402,7 @@ impl Lane {
         let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
         let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
         let StoredEntry { conversation, seq, at, sender, .. } = *message;
+        let sender = origin.map(|_| sender);
         let entry = EntryPlace { conversation, seq, at, sender };
         let pushed = self.events.message_to_members(&membership.members, origin, entry, author, push);
         if first {
@@ -503,7 +504,10 @@ mod tests {
     use protocol::{MemberId, Timestamp, model::ConversationKind};
 
     use super::*;
-    use crate::position::{Epoch, Position};
+    use crate::{
+        cluster::Uplink,
+        position::{Epoch, Position},
+    };
 
     fn place(epoch: u8, position: u64) -> StreamPosition {
         StreamPosition { epoch: Epoch([epoch; 8]), position: Position(position) }

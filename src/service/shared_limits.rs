@@ -13,12 +13,14 @@ use crate::{
         event::{Note, Spent},
     },
     config::settings::Rates,
+    failure::Failure,
     telemetry::Metrics,
 };
 
 /// The limits that nodes share.
 pub struct SharedLimits {
-    /// How many messages a member sends. Nobody is told: others hear the messages of those who are connected to them.
+    /// How many messages a member sends. Others hear of those that are sent over connections as entries, where the member is
+    /// connected; of those over REST they are told ([`Self::message_over_rest`]).
     pub messages: Arc<Limiter<MemberId>>,
     /// How many conversations a member begins.
     pub beginnings: Arc<Limiter<MemberId>>,
@@ -31,6 +33,7 @@ pub struct SharedLimits {
     /// How many accounts an address registers.
     pub registrations: Arc<Limiter<IpAddr>>,
     parts: Parts,
+    uplink: Uplink,
 }
 
 impl SharedLimits {
@@ -72,12 +75,24 @@ impl SharedLimits {
                 Spent::Registration,
             ),
             parts,
+            uplink: uplink.clone(),
         }
+    }
+
+    /// Charges a message that a member sends over REST.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn message_over_rest(&self, sender: MemberId) -> Result<(), Failure> {
+        self.messages.check(&sender)?;
+        self.uplink.publish(Channel::Everybody, || Note::Spent { by: Spent::Message(sender) }.into());
+        Ok(())
     }
 
     /// Another node has allowed something.
     pub fn spent(&self, spent: Spent) {
         match spent {
+            Spent::Message(member) => self.messages.taken_elsewhere(&member),
             Spent::Beginning(member) => self.beginnings.taken_elsewhere(&member),
             Spent::Profile(member) => self.profiles.taken_elsewhere(&member),
             Spent::Refresh(member) => self.refreshes.taken_elsewhere(&member),

@@ -134,8 +134,13 @@ impl Watching {
 
     /// A member has chosen who may see their presence, with this version of their profile.
     pub fn set_audience(&self, member: MemberId, version: u64, audience: Audience) {
-        self.presence.set_audience(member, version, audience);
+        self.set_audience_here(member, version, audience);
         self.elsewhere.tell_audience(member, version, audience);
+    }
+
+    /// The same, on this node only.
+    pub fn set_audience_here(&self, member: MemberId, version: u64, audience: Audience) {
+        self.presence.set_audience(member, version, audience);
     }
 
     /// Ends grace periods and tells watchers of changes until `stop`; records when members were last seen.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{
     StoreError,
     conversations::{ConversationState, StoreId},
+    members::MemberRecord,
 };
 use crate::{
     ids::NodeId,
@@ -66,6 +67,9 @@ pub struct ChangedConversation {
 /// Most conversations that [`FleetStore::changes`] returns.
 pub const CHANGES_MAX: usize = 10_000;
 
+/// Most members that [`FleetStore::profiles`] returns.
+pub const PROFILES_MAX: usize = 1_000;
+
 /// A store that several nodes share.
 #[async_trait]
 pub trait FleetStore: Send + Sync {
@@ -80,6 +84,13 @@ pub trait FleetStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError>;
+
+    /// The members whose profile changed at a time or later, by the clocks of the nodes, those that changed first come first:
+    /// [`PROFILES_MAX`] at most.
+    ///
+    /// # Errors
+    /// The store.
+    async fn profiles(&self, since: Timestamp) -> Result<Vec<MemberRecord>, StoreError>;
 
     /// Conversations as some of their members see them, each with the entries that were stored after a position (about: an
     /// entry may be among them that is a little older). Those that do not exist are left out.

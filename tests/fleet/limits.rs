@@ -2,7 +2,7 @@
 
 use members_book::config::Settings;
 use protocol::{CloseCode, ErrorCode, ServerFrame};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::harness::{Client, Member, client::message_to, eventually, fleet::Fleet};
@@ -63,6 +63,21 @@ async fn nodes_that_do_not_hear_each_other_give_their_part() {
     assert!((10..20).contains(&sent), "{sent}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_sends_over_rest_counts_at_nodes_to_which_they_are_not_connected() {
+    let fleet = Fleet::on_a_bus(2, few_messages).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let at_the_other = fleet.at(&ana, 1);
+    for number in 0..30 {
+        let message = json!({ "receiver_id": ben.id, "content": "on", "client_id": format!("66f1a2b3-c4d5-4e6f-8718-{number:012}") });
+        let response = at_the_other.request(Method::POST, "/api/messages", message).await;
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+    }
+    let mut phone = ana.connect().await;
+    // What is under way on the bus may come a moment later, and one a second comes back.
+    assert!(send_all(&mut phone, &ben).await < 20);
+}
+
 async fn try_to_log_in(fleet: &Fleet, node: usize, member: &Member) -> StatusCode {
     let login = json!({ "email": member.auth.member.email, "password": "wrong" });
     let node = &fleet.nodes[node];
@@ -86,6 +101,14 @@ async fn logins_of_one_address_count_at_all_nodes() {
     }
 }
 
+async fn connected(fleet: &Fleet) -> f64 {
+    let mut connected = 0.0;
+    for node in &fleet.nodes {
+        connected += node.metric("connections").await;
+    }
+    connected
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_has_so_many_connections_on_all_nodes_together() {
     let fleet = Fleet::on_a_bus(3, |settings| settings.connections.max_connections_per_member = 4).await;
@@ -101,6 +124,11 @@ async fn a_member_has_so_many_connections_on_all_nodes_together() {
     for client in &mut clients {
         client.ping().await;
     }
+    // The others may come and go there, whatever was one too many.
+    drop(clients.pop());
+    let is_counted = async || (connected(&fleet).await == 3.0).then_some(());
+    eventually("the connection to end", is_counted).await;
+    clients.push(fleet.at(&ana, 2).connect_as("device-3", None).await);
     // One that replaces its own device is none more.
     let again = fleet.at(&ana, 1).connect_as("device-0", None).await;
     assert_eq!(clients[0].expect_close().await.code, CloseCode::Replaced);

@@ -3,6 +3,7 @@
 mod administration;
 mod devices;
 mod limits;
+mod missed;
 mod presence;
 mod redis;
 mod schedule;

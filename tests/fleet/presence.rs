@@ -185,3 +185,18 @@ async fn who_was_on_a_node_that_stops_has_time_to_come_back_elsewhere() {
     assert!(gone.last_seen.is_some());
     drop((bens, evas));
 }
+
+/// Found by a review: a node heard no questions about a member any more once their last device had gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_gone_just_now_is_shown_as_on_their_node_until_the_grace_period_is_over() {
+    let fleet = Fleet::on_a_bus(2, |settings| settings.connections.presence_grace = Duration::from_secs(3)).await;
+    let (ana, ben) = ana_and_ben(&fleet).await;
+    let bens = fleet.at(&ben, 1).connect().await;
+    let mut anas = ana.connect().await;
+    drop(bens);
+    eventually("the connection to end", async || (fleet.nodes[1].metric("connections").await == 0.0).then_some(()))
+        .await;
+    sees(&mut anas, &ben, PresenceStatus::Online).await;
+    let last_seen = turns(&mut anas, PresenceStatus::Offline).await;
+    assert!(last_seen.is_some());
+}

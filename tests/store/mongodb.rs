@@ -16,6 +16,7 @@ use members_book::{
     position::{Position, StreamPosition},
     service::{
         asker::{Asker, Responder, Sent},
+        awaited::Awaited,
         messaging::direct_conversation,
         sequencer::Sequencer,
     },
@@ -680,7 +681,7 @@ async fn messages_of_many_are_gathered_into_batches() {
     let (sequencer, lanes) = Sequencer::start(
         Arc::clone(&counting) as _,
         None,
-        (&events, &Arc::default()),
+        (&events, &Arc::default(), &Arc::new(Awaited::new(Uplink::default()))),
         Duration::from_secs(60),
         &metrics,
         &watched().1,

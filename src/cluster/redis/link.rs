@@ -22,7 +22,7 @@ use super::{
     wire::{self, Names, Published},
 };
 use crate::{
-    cluster::{Channel, Inbox, Loss, NodeId},
+    cluster::{Beat, Channel, Inbox, Loss, NodeId},
     ids::Ids,
     telemetry::Metrics,
 };
@@ -48,6 +48,8 @@ const REMIND: Duration = Duration::from_secs(60);
 /// One link of the bus.
 pub(super) struct Link {
     pub(super) number: usize,
+    /// How many links there are.
+    pub(super) links: usize,
     pub(super) node: NodeId,
     pub(super) address: Address,
     pub(super) names: Names,
@@ -60,6 +62,8 @@ pub(super) struct Link {
     pub(super) told_up: Mutex<bool>,
     /// The own beats that have not come back, and when each was published.
     pub(super) beats: Mutex<VecDeque<(u64, Instant)>>,
+    /// Which node was warned of last that has other addresses.
+    pub(super) warned: Mutex<Option<NodeId>>,
     pub(super) stop: CancellationToken,
     pub(super) flushed: Notify,
 }
@@ -189,6 +193,7 @@ impl Link {
         }
         if let Some(beat) = beat {
             self.sent(beat.number);
+            let beat = Beat { link: self.number, links: self.links, ..beat };
             let payload = wire::beat(self.node, &beat);
             let name = self.names.of(Channel::Everybody);
             redis::cmd("PUBLISH").arg(name).arg(&payload[..]).query_async::<()>(connection).await?;
@@ -238,19 +243,38 @@ impl Link {
         let Message { channel, payload } = message;
         self.metrics.bus_bytes_received.inc_by(u64::try_from(payload.len()).unwrap_or(0));
         let Some(channel) = self.names.channel(&channel) else { return };
-        let Some((from, published)) = wire::read(Bytes::from(payload)) else {
-            return self.metrics.bus_event("received", "unknown");
-        };
+        let Some((from, published)) = wire::read(Bytes::from(payload)) else { return self.unknown() };
         match published {
             Published::Beat(beat) if from == self.node => self.came_back(beat.number),
+            Published::Beat(beat) if (beat.link, beat.links) != (self.number, self.links) => self.warn_of(from),
             Published::Beat(beat) => self.inbox.beat(self.number, from, beat),
             Published::Events(_) if from == self.node => {}
             Published::Events(events) => {
                 for event in wire::events(events) {
+                    let Some(event) = event else {
+                        self.unknown();
+                        continue;
+                    };
                     self.metrics.bus_event("received", event.kind());
                     self.inbox.event(from, channel, event);
                 }
             }
+        }
+    }
+
+    /// Another node has said something that this version does not know.
+    fn unknown(&self) {
+        self.metrics.bus_event("received", "unknown");
+        self.inbox.lost(self.number, Loss::Unknown);
+    }
+
+    /// Another node has other addresses, or the same in another order: it looks for members elsewhere. Its beat does not count, so it
+    /// is a silent one.
+    fn warn_of(&self, from: NodeId) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.replace(from) != Some(from) {
+            let address = self.address.describe();
+            tracing::warn!(node = %from, address, "another node has another REDIS_URL: both sweep the store while that is so");
         }
     }
 

@@ -203,8 +203,8 @@ mod tests {
         let of_one = batch.publications.iter().filter(|(channel, _)| *channel == member(1));
         let lengths = of_one.flat_map(|(_, payload)| wire::events(payload.clone().freeze().slice(wire::HEAD..)));
         let lengths = lengths.map(|event| match event {
-            Event::Frame(Relayed { text, .. }) => text.len() - 20_000,
-            Event::Note(_) => 0,
+            Some(Event::Frame(Relayed { text, .. })) => text.len() - 20_000,
+            Some(Event::Note(_)) | None => 0,
         });
         assert_eq!(lengths.collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
     }

@@ -90,9 +90,17 @@ pub(super) fn read(mut payload: Bytes) -> Option<(NodeId, Published)> {
     Some((node, published))
 }
 
-/// Takes the events of what was published, in their order; those that this version does not know are passed over.
-pub(super) fn events(mut events: Bytes) -> impl Iterator<Item = Event> {
-    std::iter::from_fn(move || Event::decode_next(&mut events)).flatten()
+/// Takes the events of what was published, in their order; nothing for one that this version does not know, or that is cut off.
+pub(super) fn events(mut events: Bytes) -> impl Iterator<Item = Option<Event>> {
+    std::iter::from_fn(move || {
+        if events.is_empty() {
+            return None;
+        }
+        Some(Event::decode_next(&mut events).unwrap_or_else(|| {
+            events.clear();
+            None
+        }))
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +134,11 @@ mod tests {
         let mut payload = begin(NODE);
         [&one, &two].into_iter().for_each(|event| event.encode(&mut payload));
         let Some((NODE, Published::Events(read_back))) = read(payload.freeze()) else { panic!() };
-        assert_eq!(events(read_back).collect::<Vec<_>>(), [one, two]);
+        assert_eq!(events(read_back).collect::<Vec<_>>(), [Some(one.clone()), Some(two)]);
+        let mut cut_off = BytesMut::new();
+        [&one, &one].into_iter().for_each(|event| event.encode(&mut cut_off));
+        cut_off.truncate(cut_off.len() - 1);
+        assert_eq!(events(cut_off.freeze()).collect::<Vec<_>>(), [Some(one), None]);
         let sent = Beat::at(3, StreamPosition { epoch: Epoch([5; 8]), position: Position(42) });
         let Some((NODE, Published::Beat(beat_back))) = read(beat(NODE, &sent).freeze()) else { panic!() };
         assert_eq!(beat_back, sent);

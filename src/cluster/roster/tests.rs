@@ -121,7 +121,8 @@ impl World {
     fn write(&mut self, node: usize) {
         // Nobody writes whose lease is over.
         let is_other = self.enrolled[node].is_none_or(|(known, _)| known != self.nodes[node].generation);
-        if self.nodes[node].stopped || self.dead[node] || is_other {
+        let begins = self.nodes[node].writing.is_none();
+        if self.nodes[node].stopped || is_other || (begins && self.dead[node]) {
             return;
         }
         match self.nodes[node].writing.take() {

@@ -22,8 +22,8 @@ impl Inbox for Fleet {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
                 if let Some(EntryPlace { conversation, seq, at, sender }) = frame.entry {
-                    if sender == member {
-                        self.parts.limits.messages.taken_elsewhere(&sender);
+                    if sender == Some(member) {
+                        self.parts.limits.messages.taken_elsewhere(&member);
                     }
                     self.parts.awaited.heard((conversation, seq));
                     self.parts.log.told(conversation, seq, seq, at);
@@ -71,7 +71,13 @@ impl Fleet {
             Note::DeviceConnected { device, connection, at } => {
                 self.device_connected(from, member, device, (*at, *connection));
             }
-            _ => self.parts.watching.heard(from, member, note),
+            _ => {
+                self.parts.watching.heard(from, member, note);
+                // It is gone, and said this before: it holds for a grace period.
+                if matches!(note, Note::Presence { .. }) && !self.roster().knows(from) {
+                    self.parts.watching.node_gone(from);
+                }
+            }
         }
     }
 
@@ -92,12 +98,14 @@ impl Fleet {
 
     /// How many connections a member has at another node, who has opened one here.
     fn counted(&self, member: MemberId, connection: ConnectionId, count: u32) {
-        let here = self.parts.hub.connections_of(member);
-        let here = here.iter().filter(|known| known.outbox.closing().is_none()).count();
+        let connections = self.parts.hub.connections_of(member);
+        let here = connections.iter().filter(|known| known.outbox.closing().is_none()).count();
         let elsewhere = self.counts.hear(connection, count, Instant::now());
         if here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX)) > self.parts.max_per_member {
             let close = Close { code: CloseCode::TooMuch, retry_after_ms: Some(TOO_MANY_WAIT_MS) };
-            self.parts.hub.close_newest(|connection| connection.member == member, close);
+            if let Some(newest) = connections.iter().find(|known| known.id == connection) {
+                newest.outbox.close(close);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`counts`] | how many connections members have elsewhere, when one more is opened here |
 //! | [`inbox`] | what other nodes publish, delivered here |
+//! | [`profiles`] | profiles that changed while something was in doubt |
 //! | [`questions`] | what this node asks the others |
 //! | [`sweep`] | reading from the store what may have been missed, and delivering that |
 //! | [`told`] | what was delivered while sweeping, so that it is not delivered again |
@@ -13,11 +14,13 @@
 
 mod counts;
 mod inbox;
+mod profiles;
 mod questions;
 mod sweep;
 mod told;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,14 +33,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
-use self::{counts::Counts, questions::Questions};
+use self::{counts::Counts, profiles::ProfilesTold, questions::Questions};
 use super::{
-    awaited::Awaited, delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode, session_check::SessionCheck,
-    shared_limits::SharedLimits, watching::Watching,
+    awaited::Awaited, delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode,
+    session_check::SessionCheck, shared_limits::SharedLimits, watching::Watching,
 };
 use crate::{
     clock::Clock,
-    cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Uplink},
+    cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Subscriptions, Uplink},
     hub::Hub,
     ids::Ids,
     store::{ConversationLog, FleetStore, conversations::StoreId, fleet::Listing},
@@ -81,6 +84,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// Makes cursors, and knows what this node has published.
     pub messaging: Arc<Messaging>,
+    /// The channels of the members who are here.
+    pub subscriptions: Arc<Subscriptions>,
     /// Presence.
     pub watching: Arc<Watching>,
     /// Closes connections.
@@ -107,6 +112,7 @@ pub struct Fleet {
     roster: Mutex<Roster>,
     counts: Counts,
     questions: Questions,
+    profiles_told: ProfilesTold,
     /// Something is in doubt.
     doubted: Notify,
     /// Its tasks are to end: everything that was stored here has been published.
@@ -123,9 +129,9 @@ impl Fleet {
         }
         let roster = Mutex::new(Roster::new(links));
         let uplink = parts.uplink.clone();
-        let (counts, questions) = (Counts::default(), Questions::default());
+        let (counts, questions, profiles_told) = (Counts::default(), Questions::default(), ProfilesTold::default());
         let (doubted, stop) = (Notify::new(), CancellationToken::new());
-        let fleet = Arc::new(Self { parts, roster, counts, questions, doubted, stop });
+        let fleet = Arc::new(Self { parts, roster, counts, questions, profiles_told, doubted, stop });
         let own = Arc::downgrade(&fleet);
         uplink.when_unsure(move || {
             if let Some(fleet) = own.upgrade() {
@@ -172,6 +178,7 @@ impl Fleet {
                     silent.into_iter().for_each(|node| self.parts.watching.node_gone(node));
                     self.beat(false);
                     self.counts.tidy(Instant::now());
+                    self.parts.subscriptions.end_lingering(Instant::now());
                     if asked.elapsed() >= ASK && self.roster().is_in_doubt() {
                         asked = Instant::now();
                         self.parts.watching.ask_again();
@@ -197,8 +204,17 @@ impl Fleet {
             && let Some(bus) = &self.parts.bus
         {
             self.parts.uplink.connect(bus.open(listing.own, listing.store, Arc::clone(self) as _));
+            self.parts.subscriptions.bus_opened();
         }
-        let gone = self.change(|roster, now| roster.listed(listing, now));
+        let (before, gone, others) = self.change(|roster, now| {
+            let before: HashSet<NodeId> = roster.others().collect();
+            let gone = roster.listed(listing, now);
+            (before, gone, roster.others().collect::<HashSet<_>>())
+        });
+        if !others.is_subset(&before) {
+            // What a new node said first may have been taken for that of one that is gone.
+            self.parts.watching.ask_again();
+        }
         for node in gone {
             tracing::info!(%node, "another node is gone");
             self.parts.watching.node_gone(node);
@@ -241,6 +257,7 @@ impl Fleet {
             }
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
+                self.profiles_told.forget();
                 self.parts.watching.ask_again();
                 if let Some(check) = &self.parts.session_check {
                     check.check_now();

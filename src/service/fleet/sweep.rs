@@ -15,7 +15,7 @@ use super::{Fleet, told::Missing};
 use crate::{
     cluster::roster::Sweep,
     hub::{Close, Connection, Delivery, Frame},
-    position::Position,
+    position::{Epoch, Position},
     service::views,
     store::{
         StoreError,
@@ -71,6 +71,7 @@ impl Fleet {
         let since = if whole { sweep.since.position } else { sweep.since.position.max(recent) };
         self.sweep_since(since, sweep, newest).await?;
         if whole {
+            self.sweep_profiles(sweep.since.position).await?;
             self.parts.told.end_sweep();
             self.change(|roster, now| roster.end_sweep(sweep, horizon, now));
         }
@@ -153,8 +154,10 @@ impl Fleet {
     }
 
     fn push(&self, connection: &Connection, conversations: Vec<Conversation>) {
-        // Everything up to this cursor is in the outbox already.
-        let cursor = self.parts.messaging.published(connection.member, connection.synced());
+        // Everything up to this cursor is in the outbox already, or in the sync that has begun and comes first.
+        let synced = Some(connection.synced()).filter(|epoch| *epoch != Epoch::NONE);
+        let synced = synced.unwrap_or_else(|| self.parts.log.horizon().epoch);
+        let cursor = self.parts.messaging.published(connection.member, synced);
         let sync = ServerFrame::Sync(Sync { conversations, cursor });
         connection.outbox.push(Delivery::Event(Frame::push(&sync)));
     }

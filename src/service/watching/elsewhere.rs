@@ -82,7 +82,7 @@ impl Watching {
     pub fn heard(&self, from: NodeId, member: MemberId, note: &Note) {
         match note {
             Note::Met { members } => self.presence.met(members),
-            Note::Audience { version, audience } => self.presence.set_audience(member, *version, *audience),
+            Note::Audience { version, audience } => self.set_audience_here(member, *version, *audience),
             Note::PresenceAsked => self.presence.asked(member),
             Note::Presence { status, last_seen } => self.presence.heard(from, member, *status, *last_seen),
             _ => {}

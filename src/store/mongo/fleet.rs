@@ -8,14 +8,14 @@ use mongodb::{
     bson::{DateTime, doc, oid::ObjectId},
     options::FindOptions,
 };
-use protocol::{ConversationId, MemberId, limits, model::Watermarks};
+use protocol::{ConversationId, MemberId, Timestamp, limits, model::Watermarks};
 use tokio::sync::watch;
 
 use super::{
     Core, Mongo,
     conversations::complete,
     db::Db,
-    document::{ConversationDoc, among, conversation_oid, millis, signed, time, unsigned},
+    document::{ConversationDoc, MemberDoc, among, conversation_oid, date, millis, signed, time, unsigned},
     fault::Fault,
     turns::PARALLEL,
 };
@@ -24,7 +24,8 @@ use crate::{
     store::{
         FleetStore, StoreError,
         conversations::ConversationState,
-        fleet::{CHANGES_MAX, ChangedConversation, Listing},
+        fleet::{CHANGES_MAX, ChangedConversation, Listing, PROFILES_MAX},
+        members::MemberRecord,
         turns::Turn,
     },
 };
@@ -53,6 +54,14 @@ fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {
         last_seq: unsigned(document.last_seq),
         last_at: time(document.last_at),
     }
+}
+
+async fn profiles(db: &Db, since: Timestamp) -> Result<Vec<MemberRecord>, Fault> {
+    let changed = doc! { "updated_at": { "$gte": date(since) } };
+    let limit = i64::try_from(PROFILES_MAX).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().sort(doc! { "updated_at": 1 }).limit(limit).build();
+    let found: Vec<MemberDoc> = db.all("members", changed, options).await?;
+    found.into_iter().map(MemberDoc::into_record).collect()
 }
 
 async fn states(
@@ -92,6 +101,10 @@ impl FleetStore for Mongo {
 
     async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| changes(&db, since).await).await
+    }
+
+    async fn profiles(&self, since: Timestamp) -> Result<Vec<MemberRecord>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| profiles(&db, since).await).await
     }
 
     async fn states(

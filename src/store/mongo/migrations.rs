@@ -61,10 +61,11 @@ pub const INDEXES: &[Index] = &[
     later(4, "members", &["position_words", "_id"]),
     later(5, "jobs", &["due"]),
     later(6, "conversations", &["changed"]),
+    later(7, "members", &["updated_at"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
-const ALL: &[&str] = &["core", "reads", "directory", "colleagues", "jobs", "fleet"];
+const ALL: &[&str] = &["core", "reads", "directory", "colleagues", "jobs", "fleet", "profiles"];
 
 /// What is missing, in words.
 pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
@@ -79,7 +80,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
         match number {
             0 => core(db).await.map_err(StoreError::from)?,
             // Built beside the writes; until they are there a start waits.
-            1..=5 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            1..=6 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);

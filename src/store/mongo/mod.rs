@@ -62,6 +62,7 @@ use protocol::{ConversationId, MemberId};
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::nodes::Nodes;
 use self::{
@@ -206,7 +207,8 @@ impl Mongo {
         W: FnOnce(Db) -> F,
     {
         let db = self.core.link.db().await?;
-        let done = tokio::spawn(work(db)).await;
+        // Whoever waits no longer begins anew later: two at a time help nobody.
+        let done = AbortOnDropHandle::new(tokio::spawn(work(db))).await;
         let done = done.map_err(|_| StoreError::Inconsistent("a call panicked".to_owned()))?;
         self.count_error(done.map_err(StoreError::from))
     }
