@@ -99,15 +99,16 @@ impl Beside {
 /// A node among others, with its tasks.
 pub(super) struct Joined {
     fleet: Arc<Fleet>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// Starts the tasks of a node among others.
 pub(super) fn join(fleet: Arc<Fleet>, supervisor: &Supervisor) -> Joined {
-    let (one, two) = (Arc::clone(&fleet), Arc::clone(&fleet));
+    let [one, two, three] = [(); 3].map(|()| Arc::clone(&fleet));
     let tasks = [
         supervisor.restarting("fleet", move || Arc::clone(&one).run()),
         supervisor.restarting("sweep", move || Arc::clone(&two).sweep()),
+        supervisor.restarting("standing", move || Arc::clone(&three).stand_again()),
     ];
     Joined { fleet, tasks }
 }

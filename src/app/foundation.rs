@@ -351,7 +351,7 @@ impl Foundation {
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),
             typing: self.limiter("typing", rates.rate_typing, rates.rate_typing_burst, second),
             statuses: self.limiter("statuses", rates.rate_statuses, rates.rate_statuses_burst, minute),
-            hellos: self.hellos(),
+            hellos: Arc::new(self.hellos()),
             timing: Timing {
                 hello: connections.hello_timeout,
                 heartbeat: connections.heartbeat_interval,
@@ -402,6 +402,7 @@ impl Foundation {
             watching: Arc::clone(&connection.watching),
             effects: Arc::clone(effects),
             session_check,
+            hellos: Arc::clone(&connection.hellos),
             limits: Arc::clone(&self.limits),
             own: Arc::clone(&self.own),
             max_per_member: self.settings.connections.max_connections_per_member,

@@ -85,6 +85,15 @@ pub enum Note {
         /// When, by the clock of the node that says so.
         at: Timestamp,
     },
+    /// The same device is connected still, since then: said again after a time in which others may not have heard it.
+    DeviceIsThere {
+        /// The device.
+        device: DeviceId,
+        /// Its connection.
+        connection: ConnectionId,
+        /// When it was made, by the clock of the node that says so.
+        at: Timestamp,
+    },
     /// The answer of a node that has a later connection of the device that has connected to the node of the channel.
     DeviceIsElsewhere {
         /// The member.
@@ -96,14 +105,13 @@ pub enum Note {
         /// When, by the clock of the node that says so.
         at: Timestamp,
     },
-    /// How many connections a member has at the node that says so, which has heard that one more was opened at the node of the
-    /// channel.
+    /// How many connections a member has at the node that says so that are earlier than one at the node of the channel.
     ConnectionCount {
         /// The member.
         member: MemberId,
-        /// The one more.
+        /// The one.
         connection: ConnectionId,
-        /// How many others.
+        /// How many.
         count: u32,
     },
     /// Somebody has begun to watch the member of the channel: whoever has them connected says how they are.
@@ -142,6 +150,20 @@ pub enum Note {
         number: u64,
         /// What it has to say.
         answer: Answer,
+    },
+    /// The profile of a member has changed: what is remembered of them is not so any more.
+    ProfileChanged {
+        /// The member.
+        member: MemberId,
+        /// When: what others were to be told that is older is not told.
+        at: Timestamp,
+    },
+    /// A member is kept out for a while.
+    KeptOut {
+        /// The member.
+        member: MemberId,
+        /// For how long, in milliseconds.
+        wait_ms: u64,
     },
     /// The node has allowed something of which there is so much in the whole club.
     Spent {
@@ -204,6 +226,7 @@ impl Event {
                 Note::Met { .. } => "met",
                 Note::Close { .. } => "close",
                 Note::DeviceConnected { .. } => "device_connected",
+                Note::DeviceIsThere { .. } => "device_is_there",
                 Note::DeviceIsElsewhere { .. } => "device_is_elsewhere",
                 Note::ConnectionCount { .. } => "connection_count",
                 Note::PresenceAsked => "presence_asked",
@@ -212,6 +235,8 @@ impl Event {
                 Note::Audience { .. } => "audience",
                 Note::Ask { .. } => "ask",
                 Note::Answer { .. } => "answer",
+                Note::ProfileChanged { .. } => "profile_changed",
+                Note::KeptOut { .. } => "kept_out",
                 Note::Spent { .. } => "spent",
             },
         }

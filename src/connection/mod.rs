@@ -113,7 +113,7 @@ pub struct Context {
     /// `presence.set` of a member, over all their connections.
     pub statuses: Limiter<MemberId>,
     /// How often connections may be opened.
-    pub hellos: Hellos,
+    pub hellos: Arc<Hellos>,
     /// The waits.
     pub timing: Timing,
     /// The bounds of an outbox.

@@ -30,7 +30,7 @@ pub use watched::Watched;
 use crate::telemetry::Metrics;
 
 /// Two connections of one device, made at two nodes within this time, may each have been made before the other was heard of.
-const JUST_NOW: Duration = Duration::from_secs(2);
+pub const JUST_NOW: Duration = Duration::from_secs(2);
 
 /// When a connection was made, by the clock of its node, and its id.
 pub type Opened = (Timestamp, ConnectionId);
@@ -38,8 +38,8 @@ pub type Opened = (Timestamp, ConnectionId);
 /// What a member has here whose device has connected to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// How many connections of other devices.
-    pub left: usize,
+    /// How many connections of other devices that were made earlier.
+    pub earlier: usize,
     /// One of that device that is later still.
     pub later: Option<Opened>,
 }
@@ -180,11 +180,11 @@ impl Hub {
         now: Timestamp,
         close: Close,
     ) -> Elsewhere {
-        let mut elsewhere = Elsewhere { left: 0, later: None };
+        let mut elsewhere = Elsewhere { earlier: 0, later: None };
         for known in self.connections_of(member).iter().filter(|known| known.outbox.closing().is_none()) {
             let opened = (known.opened_at(), known.id);
             if known.device != *device {
-                elsewhere.left += 1;
+                elsewhere.earlier += usize::from(opened < by);
             } else if now.since(known.opened_at()) < JUST_NOW && opened > by {
                 elsewhere.later = Some(opened);
             } else {
@@ -305,7 +305,7 @@ mod tests {
         let by = |millis, id| (at(millis), ConnectionId::from_bytes([id; 12]));
         let known = |millis| {
             let (hub, connection) = hub(10);
-            let tablet = connection(3, "tablet");
+            let tablet = connection(1, "tablet");
             let phone = Arc::into_inner(connection(2, "phone")).unwrap().opened([127, 0, 0, 1].into(), at(millis));
             let phone = Arc::new(phone);
             hub.register(Arc::clone(&phone)).unwrap();
@@ -325,7 +325,7 @@ mod tests {
             let (hub, phone) = known(here);
             let elsewhere = hub.replaced_elsewhere(ANA, &phone.device, there, at(now), close);
             let later = later.then_some((at(here), phone.id));
-            assert_eq!(elsewhere, Elsewhere { left: 1, later }, "{here} {there:?}");
+            assert_eq!(elsewhere, Elsewhere { earlier: 1, later }, "{here} {there:?}");
             assert_eq!(closing(&phone), later.is_none().then_some(4409));
         }
     }

@@ -59,6 +59,13 @@ impl Pending {
         at_once
     }
 
+    /// What is older than this is not told any more.
+    fn supersede(&mut self, member: MemberId, at: Timestamp) {
+        if let Some(slot) = self.members.get_mut(&member).filter(|slot| slot.newest < at) {
+            (slot.newest, slot.next) = (at, None);
+        }
+    }
+
     /// What others are to be told by `now`.
     fn take_due(&mut self, now: Instant, interval: Duration) -> Vec<MemberCard> {
         let mut cards = Vec::new();
@@ -114,6 +121,11 @@ impl Announcements {
         if self.lock().submit(card, Instant::now()) {
             self.submitted.notify_one();
         }
+    }
+
+    /// Another node tells of a profile, as it was stored at a time: what is older is not told any more.
+    pub fn supersede(&self, member: MemberId, at: Timestamp) {
+        self.lock().supersede(member, at);
     }
 
     /// Tells others until `stop`. For one task only.
@@ -216,6 +228,12 @@ mod tests {
         assert_eq!(told(&mut slots, now).as_deref(), Some("newer"));
         slots.submit(at("older", 1), now);
         assert_eq!(told(&mut slots, now + second), None);
+        // Another node has told of a newer one.
+        slots.submit(at("first", 3), now + second);
+        assert_eq!(told(&mut slots, now + second).as_deref(), Some("first"));
+        slots.submit(at("waiting", 4), now + second);
+        slots.supersede(MemberId::from_bytes([1; 12]), Timestamp::from_millis(5));
+        assert_eq!(told(&mut slots, now + second * 3), None);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Documents {
         let client_id = match (client_id, idempotency_key) {
             (Some(client_id), _) => client_id,
             (None, Some(key)) if (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&key.chars().count()) => from_key(key),
-            (None, Some(_)) => return Err(invalid("Idempotency-Key", "1 to 255 characters")),
+            (None, Some(_)) => return Err(invalid("Idempotency-Key", "1 to 255 characters of ASCII")),
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
         let message = Draft { target, client_id, content }.validate(sender)?;

@@ -146,7 +146,8 @@ impl Effects {
                     self.watching.set_audience(member, version, audience);
                 }
                 Effect::TellSelf(card) => {
-                    let member = card.id;
+                    let (member, at) = (card.id, card.updated_at);
+                    self.uplink.publish(Channel::Everybody, || Note::ProfileChanged { member, at }.into());
                     self.events.to_members(&[member], None, &ServerFrame::MemberPush(MemberPush { member: card }));
                 }
                 Effect::TellOthers(card) => self.announcements.submit(card),

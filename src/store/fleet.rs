@@ -92,6 +92,9 @@ pub trait FleetStore: Send + Sync {
     /// The store.
     async fn profiles(&self, since: Timestamp) -> Result<Vec<MemberRecord>, StoreError>;
 
+    /// A member was changed by another node: what is remembered of them is forgotten.
+    fn forget_member(&self, member: MemberId);
+
     /// Conversations as some of their members see them, each with the entries that were stored after a position (about: an
     /// entry may be among them that is a little older). Those that do not exist are left out.
     ///

@@ -1,6 +1,6 @@
 //! A device has one connection, whichever node it is connected to.
 
-use protocol::CloseCode;
+use protocol::{CloseCode, ErrorCode, server::Error};
 
 use crate::harness::fleet::Fleet;
 
@@ -17,5 +17,32 @@ async fn who_comes_back_at_once_to_another_node_is_replaced_at_the_first() {
         newer.say(ben.id, "here").await;
         tablet.hear().await;
         phone = newer;
+    }
+}
+
+/// Found from outside: what was connected twice while the bus was away stayed so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_connected_while_nobody_heard_of_it_is_compared_afterwards() {
+    let fleet = Fleet::on_a_bus(2, |settings| settings.connections.max_connections_per_member = 3).await;
+    let (ana, _) = fleet.nodes[0].two_members().await;
+    let bus = fleet.bus.as_ref().unwrap();
+    bus.cut(1);
+    let mut phone = ana.connect_as("phone", None).await;
+    let mut again = fleet.at(&ana, 1).connect_as("phone", None).await;
+    let mut others = Vec::new();
+    for (number, node) in [0, 1].into_iter().enumerate() {
+        others.push(fleet.at(&ana, node).connect_as(&format!("device-{number}"), None).await);
+    }
+    let mut fourth = ana.connect_as("fourth", None).await;
+    phone.ping().await;
+    bus.mend(1);
+    // With the former if it has connected within the last two seconds: clocks may differ by so much.
+    assert!(matches!(phone.expect_close().await.code, CloseCode::GoingAway | CloseCode::Replaced));
+    let error: Error = fourth.expect().await;
+    assert_eq!(error.code, ErrorCode::TooManyConnections);
+    assert_eq!(fourth.expect_close().await.code, CloseCode::TooMuch);
+    again.ping().await;
+    for other in &mut others {
+        other.ping().await;
     }
 }

@@ -1,7 +1,7 @@
 //! What was not heard of on the bus comes all the same.
 
 use protocol::{
-    ClientFrame, MemberId, ServerFrame,
+    ClientFrame, ErrorCode, MemberId, ServerFrame,
     client::MessageSend,
     model::Entry,
     server::{MemberPush, MessageAccepted},
@@ -76,4 +76,18 @@ async fn a_message_that_is_sent_again_elsewhere_reaches_those_who_are_connected_
             seen.extend(next_seq(&mut bens).await);
         }
     }
+}
+
+/// Found from outside: for five seconds another node believed what it remembered of a member.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_deactivated_is_written_to_at_no_node() {
+    let fleet = Fleet::on_a_bus(2, |_| ()).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut anas = fleet.at(&ana, 1).connect().await;
+    anas.say(ben.id, "before").await;
+    fleet.nodes[0].set_active(ben.id, false).await;
+    while anas.expect::<MemberPush>().await.member.is_active {}
+    let refused = anas.request(message_to(ben.id, "after")).await;
+    let ServerFrame::Error(error) = refused else { panic!("{refused:?}") };
+    assert_eq!(error.code, ErrorCode::RecipientDeactivated);
 }

@@ -40,7 +40,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     path = "/api/messages",
     tag = "messages",
     operation_id = "send_message",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Instead of `client_id`: 1 to 255 characters.")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Instead of `client_id`: 1 to 255 characters of ASCII.")),
     request_body = SendRequest,
     responses(
         (status = 201, description = "The message.", body = MessageDocument),

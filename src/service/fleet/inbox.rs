@@ -1,6 +1,8 @@
 //! What other nodes publish, delivered here. Called by the bus, in its order, and never waits.
 
-use protocol::{CloseCode, ConnectionId, DeviceId, MemberId};
+use std::{sync::Arc, time::Duration};
+
+use protocol::{CloseCode, ConnectionId, DeviceId, ErrorCode, MemberId, ServerFrame, server::Error};
 use tokio::time::Instant;
 
 use super::Fleet;
@@ -9,11 +11,13 @@ use crate::{
         Beat, Channel, Event, Inbox, Loss, NodeId,
         event::{EntryPlace, Note},
     },
-    hub::{Close, Frame, Opened},
+    hub::{Close, Connection, Delivery, Frame, JUST_NOW, Opened},
 };
 
 /// When to come back for whom there are too many connections of one member, in milliseconds.
 const TOO_MANY_WAIT_MS: u64 = 60_000;
+/// The longest that another node may have a member kept out, in milliseconds.
+const KEPT_OUT_MAX_MS: u64 = 60_000;
 /// The same for whom another node has a connection of the same device that seems to be later, in milliseconds.
 const COME_BACK_MS: u64 = 1_000;
 
@@ -71,6 +75,9 @@ impl Fleet {
             Note::DeviceConnected { device, connection, at } => {
                 self.device_connected(from, member, device, (*at, *connection));
             }
+            Note::DeviceIsThere { device, connection, at } => {
+                self.device_is_there(from, member, device, (*at, *connection));
+            }
             _ => {
                 self.parts.watching.heard(from, member, note);
                 // It is gone, and said this before: it holds for a grace period.
@@ -91,21 +98,29 @@ impl Fleet {
             }
             Note::Ask { number, question } => self.asked(from, *number, question),
             Note::Answer { number, answer } => self.questions.answer(*number, from, answer),
+            Note::ProfileChanged { member, at } => {
+                self.parts.store.forget_member(*member);
+                self.parts.effects.announcements.supersede(*member, *at);
+            }
+            Note::KeptOut { member, wait_ms } => {
+                self.parts.hellos.keep_out(*member, Duration::from_millis((*wait_ms).min(KEPT_OUT_MAX_MS)));
+            }
             Note::Spent { by } => self.parts.limits.spent(*by),
             _ => {}
         }
     }
 
-    /// How many connections a member has at another node, who has opened one here.
+    /// How many connections a member has at another node that are earlier than one here.
     fn counted(&self, member: MemberId, connection: ConnectionId, count: u32) {
         let connections = self.parts.hub.connections_of(member);
-        let here = connections.iter().filter(|known| known.outbox.closing().is_none()).count();
+        let Some(one) = connections.iter().find(|known| known.id == connection) else { return };
+        let is_earlier = |known: &&Arc<Connection>| (known.opened_at(), known.id) <= (one.opened_at(), one.id);
+        let here = connections.iter().filter(|known| known.outbox.closing().is_none()).filter(is_earlier).count();
         let elsewhere = self.counts.hear(connection, count, Instant::now());
         if here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX)) > self.parts.max_per_member {
             let close = Close { code: CloseCode::TooMuch, retry_after_ms: Some(TOO_MANY_WAIT_MS) };
-            if let Some(newest) = connections.iter().find(|known| known.id == connection) {
-                newest.outbox.close(close);
-            }
+            one.outbox.push(Delivery::Event(too_many()));
+            one.outbox.close(close);
         }
     }
 
@@ -119,16 +134,47 @@ impl Fleet {
         if let Some((at, connection)) = here.later {
             answer(Note::DeviceIsElsewhere { member, device: device.clone(), connection, at });
         }
-        if here.left > 0 {
-            let count = u32::try_from(here.left).unwrap_or(u32::MAX);
+        if here.earlier > 0 {
+            let count = u32::try_from(here.earlier).unwrap_or(u32::MAX);
             answer(Note::ConnectionCount { member, connection, count });
         }
     }
 
-    /// A device that has connected here has a connection elsewhere that is later, by the clocks of the nodes. If they are not
-    /// right, this is the one that it uses: so it closes with a code to come back after, which is later then.
-    fn device_is_elsewhere(&self, member: MemberId, device: &DeviceId, opened: Opened) {
-        let close = Close { code: CloseCode::GoingAway, retry_after_ms: Some(COME_BACK_MS) };
-        self.parts.hub.replaced_elsewhere(member, device, opened, self.parts.clock.now(), close);
+    /// A device is connected elsewhere, since then. If it is here too, the earlier one of both closes.
+    fn device_is_there(&self, from: NodeId, member: MemberId, device: &DeviceId, (at, connection): Opened) {
+        let connections = self.parts.hub.connections_of(member);
+        let here = connections.iter().find(|known| known.device == *device && known.outbox.closing().is_none());
+        match here {
+            Some(here) if (here.opened_at(), here.id) > (at, connection) => {
+                let (device, at, connection) = (device.clone(), here.opened_at(), here.id);
+                let note = Note::DeviceIsElsewhere { member, device, connection, at };
+                self.parts.uplink.publish(Channel::Node(from), || note.into());
+            }
+            _ => self.device_connected(from, member, device, (at, connection)),
+        }
     }
+
+    /// A device that is connected here has a connection elsewhere that is later, by the clocks of the nodes. If they are not right,
+    /// and it has connected just now, this is the one that it uses: so it closes with a code to come back after, which is later
+    /// then.
+    fn device_is_elsewhere(&self, member: MemberId, device: &DeviceId, opened: Opened) {
+        let now = self.parts.clock.now();
+        let connections = self.parts.hub.connections_of(member);
+        let known = connections.iter().find(|known| known.device == *device);
+        let is_new = known.is_some_and(|known| now.since(known.opened_at()) < JUST_NOW);
+        let close = if is_new {
+            Close { code: CloseCode::GoingAway, retry_after_ms: Some(COME_BACK_MS) }
+        } else {
+            Close::with(CloseCode::Replaced)
+        };
+        self.parts.hub.replaced_elsewhere(member, device, opened, now, close);
+    }
+}
+
+/// Why a connection closes that is one too many on several nodes.
+fn too_many() -> Frame {
+    let code = ErrorCode::TooManyConnections;
+    let message = code.meaning().to_owned();
+    let error = Error { code, message, field: None, retry_after_ms: Some(TOO_MANY_WAIT_MS) };
+    Frame::push(&ServerFrame::Error(error))
 }

@@ -6,6 +6,7 @@
 //! | [`inbox`] | what other nodes publish, delivered here |
 //! | [`profiles`] | profiles that changed while something was in doubt |
 //! | [`questions`] | what this node asks the others |
+//! | [`standing`] | which devices are connected here, said again after nobody may have heard it |
 //! | [`sweep`] | reading from the store what may have been missed, and delivering that |
 //! | [`told`] | what was delivered while sweeping, so that it is not delivered again |
 //!
@@ -16,6 +17,7 @@ mod counts;
 mod inbox;
 mod profiles;
 mod questions;
+mod standing;
 mod sweep;
 mod told;
 
@@ -35,7 +37,7 @@ pub use told::Told;
 
 use self::{counts::Counts, profiles::ProfilesTold, questions::Questions};
 use super::{
-    awaited::Awaited, delivered::Delivered, effects::Effects, messaging::Messaging, own_node::OwnNode,
+    awaited::Awaited, delivered::Delivered, effects::Effects, hellos::Hellos, messaging::Messaging, own_node::OwnNode,
     session_check::SessionCheck, shared_limits::SharedLimits, watching::Watching,
 };
 use crate::{
@@ -92,6 +94,8 @@ pub struct Parts {
     pub effects: Arc<Effects>,
     /// Looks for sessions that ended without this node being told.
     pub session_check: Option<Arc<SessionCheck>>,
+    /// Who is kept out.
+    pub hellos: Arc<Hellos>,
     /// What is limited for all nodes together.
     pub limits: Arc<SharedLimits>,
     /// This node, as administrators see it.
@@ -115,6 +119,8 @@ pub struct Fleet {
     profiles_told: ProfilesTold,
     /// Something is in doubt.
     doubted: Notify,
+    /// Nothing is any more: others may not know who is connected here.
+    standing: Notify,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -130,8 +136,8 @@ impl Fleet {
         let roster = Mutex::new(Roster::new(links));
         let uplink = parts.uplink.clone();
         let (counts, questions, profiles_told) = (Counts::default(), Questions::default(), ProfilesTold::default());
-        let (doubted, stop) = (Notify::new(), CancellationToken::new());
-        let fleet = Arc::new(Self { parts, roster, counts, questions, profiles_told, doubted, stop });
+        let (doubted, standing, stop) = (Notify::new(), Notify::new(), CancellationToken::new());
+        let fleet = Arc::new(Self { parts, roster, counts, questions, profiles_told, doubted, standing, stop });
         let own = Arc::downgrade(&fleet);
         uplink.when_unsure(move || {
             if let Some(fleet) = own.upgrade() {
@@ -258,6 +264,7 @@ impl Fleet {
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
                 self.profiles_told.forget();
+                self.standing.notify_one();
                 self.parts.watching.ask_again();
                 if let Some(check) = &self.parts.session_check {
                     check.check_now();

@@ -107,6 +107,10 @@ impl FleetStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| profiles(&db, since).await).await
     }
 
+    fn forget_member(&self, member: MemberId) {
+        self.core.members.remove(&member);
+    }
+
     async fn states(
         &self,
         wanted: Vec<(ConversationId, Vec<MemberId>)>,
