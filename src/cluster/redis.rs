@@ -41,6 +41,7 @@ const ENDED: Duration = Duration::from_secs(3);
 /// The bus over Redis.
 pub struct Redis {
     links: Vec<Arc<Link>>,
+    names: Names,
     node: NodeId,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -96,7 +97,7 @@ impl Redis {
             // It ends when the bus is closed, which is before the store is.
             drop(supervisor.until(stop.clone(), "bus", async move { link.run().await }));
         }
-        Arc::new(Self { links, node, metrics: Arc::clone(metrics), stop })
+        Arc::new(Self { links, names, node, metrics: Arc::clone(metrics), stop })
     }
 
     /// The link of a channel.
@@ -121,7 +122,7 @@ impl Bus for Redis {
 
     fn describe(&self) -> String {
         let addresses: Vec<String> = self.links.iter().map(|link| link.address.describe()).collect();
-        format!("Redis, {}", addresses.join(", "))
+        format!("Redis, {}; channels {}*", addresses.join(", "), self.names.prefix())
     }
 
     fn publish(&self, channel: Channel, event: Event) {

@@ -35,6 +35,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(25);
 /// How long a check takes when nobody waits for it, so that the sessions of many connections are no burst of reads.
 const SPREAD: Duration = Duration::from_secs(5);
+/// The same when it is wanted now: the first are looked at at once.
+const HURRIED: Duration = Duration::from_secs(2);
 /// When a check that failed is made again: the database is away, and what is over is to end when it is back.
 const SOON: Duration = Duration::from_millis(500);
 /// Sessions that are looked at in one read: few enough that it keeps nobody waiting who reads beside it.
@@ -111,7 +113,7 @@ impl SessionCheck {
             };
             let started = Instant::now();
             // Store calls run in tasks of their own: whoever stops waiting interrupts none.
-            let checked = stop.run_until_cancelled(self.check(&mut log, if hurry { Duration::ZERO } else { SPREAD }));
+            let checked = stop.run_until_cancelled(self.check(&mut log, if hurry { HURRIED } else { SPREAD }));
             let Some(checked) = checked.await else { return };
             match &checked {
                 Ok(()) => {

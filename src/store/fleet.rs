@@ -86,7 +86,7 @@ pub trait FleetStore: Send + Sync {
     async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError>;
 
     /// The members whose profile changed at a time or later, by the clocks of the nodes, those that changed first come first:
-    /// [`PROFILES_MAX`] at most.
+    /// [`PROFILES_MAX`] at most. Those who have registered and changed nothing since are left out.
     ///
     /// # Errors
     /// The store.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use members_book::service::messaging::direct_conversation;
 use protocol::{ConversationId, MemberId, model::Conversation};
 
 use super::graph::Acquaintance;
@@ -35,7 +36,10 @@ impl Books {
             head: format!(r#"","to":"{other}","client_id":""#),
         };
         let by_member = others.iter().enumerate().map(|(place, (_, other))| (*other, place)).collect();
-        Self { me, all: others.iter().map(kept).collect(), by_id: HashMap::new(), by_member }
+        // Of several nodes a receipt may come before the message that it is about.
+        let known = others.iter().enumerate().filter(|_| of_fleet);
+        let by_id = known.map(|(place, (_, other))| (direct_conversation(me, *other), place)).collect();
+        Self { me, all: others.iter().map(kept).collect(), by_id, by_member }
     }
 
     pub(super) fn len(&self) -> usize {

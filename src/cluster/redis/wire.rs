@@ -24,6 +24,11 @@ impl Names {
         Self { prefix: format!("members-book:{:016x}:", u64::from_be_bytes(store)) }
     }
 
+    /// How all names begin.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The name of a channel.
     pub(super) fn of(&self, channel: Channel) -> String {
         match channel {

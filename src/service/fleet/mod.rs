@@ -2,6 +2,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`aftermath`] | what is looked at again when doubts begin, last, and end |
 //! | [`counts`] | how many connections members have elsewhere, when one more is opened here |
 //! | [`inbox`] | what other nodes publish, delivered here |
 //! | [`profiles`] | profiles that changed while something was in doubt |
@@ -13,6 +14,7 @@
 //! Only a store that nodes share has this ([`crate::store::fleet`]). One task follows the listing of nodes and beats on the bus;
 //! another one sweeps while anything is in doubt.
 
+mod aftermath;
 mod counts;
 mod inbox;
 mod profiles;
@@ -35,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use told::Told;
 
-use self::{counts::Counts, profiles::ProfilesTold, questions::Questions};
+use self::{aftermath::Aftermath, counts::Counts, profiles::ProfilesTold, questions::Questions};
 use super::{
     awaited::Awaited, delivered::Delivered, effects::Effects, hellos::Hellos, messaging::Messaging, own_node::OwnNode,
     session_check::SessionCheck, shared_limits::SharedLimits, watching::Watching,
@@ -51,9 +53,6 @@ use crate::{
 
 /// How often a node beats on the bus, and looks whether something is in doubt.
 const BEAT: Duration = Duration::from_millis(500);
-
-/// How often presence is asked about again while something is in doubt: nobody tells of a changed audience then.
-const ASK: Duration = Duration::from_secs(30);
 
 /// Opens the bus, once it is known which node of which database this is.
 pub trait OpenBus: Send + Sync {
@@ -119,8 +118,9 @@ pub struct Fleet {
     profiles_told: ProfilesTold,
     /// Something is in doubt.
     doubted: Notify,
-    /// Nothing is any more: others may not know who is connected here.
+    /// Others may not know who is connected here.
     standing: Notify,
+    aftermath: Aftermath,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -137,7 +137,17 @@ impl Fleet {
         let uplink = parts.uplink.clone();
         let (counts, questions, profiles_told) = (Counts::default(), Questions::default(), ProfilesTold::default());
         let (doubted, standing, stop) = (Notify::new(), Notify::new(), CancellationToken::new());
-        let fleet = Arc::new(Self { parts, roster, counts, questions, profiles_told, doubted, standing, stop });
+        let fleet = Arc::new(Self {
+            parts,
+            roster,
+            counts,
+            questions,
+            profiles_told,
+            doubted,
+            standing,
+            aftermath: Aftermath::default(),
+            stop,
+        });
         let own = Arc::downgrade(&fleet);
         uplink.when_unsure(move || {
             if let Some(fleet) = own.upgrade() {
@@ -163,7 +173,7 @@ impl Fleet {
     pub async fn run(self: Arc<Self>) {
         let mut listing = self.parts.store.listing();
         listing.mark_changed();
-        let (mut beat, mut asked) = (interval(BEAT), Instant::now());
+        let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -183,12 +193,9 @@ impl Fleet {
                     });
                     silent.into_iter().for_each(|node| self.parts.watching.node_gone(node));
                     self.beat(false);
+                    self.aftermath();
                     self.counts.tidy(Instant::now());
                     self.parts.subscriptions.end_lingering(Instant::now());
-                    if asked.elapsed() >= ASK && self.roster().is_in_doubt() {
-                        asked = Instant::now();
-                        self.parts.watching.ask_again();
-                    }
                 }
                 () = self.stop.cancelled() => return,
             }
@@ -209,7 +216,9 @@ impl Fleet {
         if self.parts.uplink.bus().is_none()
             && let Some(bus) = &self.parts.bus
         {
-            self.parts.uplink.connect(bus.open(listing.own, listing.store, Arc::clone(self) as _));
+            let bus = bus.open(listing.own, listing.store, Arc::clone(self) as _);
+            tracing::info!(node = %listing.own, bus = bus.describe(), "this node is one of several");
+            self.parts.uplink.connect(bus);
             self.parts.subscriptions.bus_opened();
         }
         let (before, gone, others) = self.change(|roster, now| {
@@ -256,6 +265,9 @@ impl Fleet {
         for doubt in news {
             self.parts.metrics.fleet_doubt(doubt.name());
         }
+        if was != is {
+            self.aftermath.turned();
+        }
         match (was, is) {
             (false, true) => {
                 tracing::warn!(?doubts, "events of other nodes may be missing: the store is swept until that is over");
@@ -264,11 +276,6 @@ impl Fleet {
             (true, false) => {
                 tracing::info!("no event of another node is missing any more");
                 self.profiles_told.forget();
-                self.standing.notify_one();
-                self.parts.watching.ask_again();
-                if let Some(check) = &self.parts.session_check {
-                    check.check_now();
-                }
             }
             _ => {}
         }

@@ -57,7 +57,8 @@ fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {
 }
 
 async fn profiles(db: &Db, since: Timestamp) -> Result<Vec<MemberRecord>, Fault> {
-    let changed = doc! { "updated_at": { "$gte": date(since) } };
+    // A new member has changed nothing yet.
+    let changed = doc! { "updated_at": { "$gte": date(since) }, "version": { "$gt": 1 } };
     let limit = i64::try_from(PROFILES_MAX).unwrap_or(i64::MAX);
     let options = FindOptions::builder().sort(doc! { "updated_at": 1 }).limit(limit).build();
     let found: Vec<MemberDoc> = db.all("members", changed, options).await?;
