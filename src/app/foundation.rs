@@ -57,7 +57,7 @@ use crate::{
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
         session_check::SessionCheck,
-        shared_limits::SharedLimits,
+        shared_limits::{SharedLimits, SharedRates},
         watching::Watching,
     },
     store::{
@@ -144,7 +144,7 @@ impl Foundation {
         // Who is away for a moment is asked about, and may come back.
         let lingering = settings.connections.presence_grace + Duration::from_secs(1);
         let subscriptions = Arc::new(Subscriptions::new(uplink.clone(), lingering));
-        let limits = Arc::new(SharedLimits::new(&settings.rates, &uplink, &metrics));
+        let limits = Arc::new(SharedLimits::new(shared_rates(&settings.rates), &uplink, &metrics));
         let own = Arc::new(OwnNode {
             name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
             started_at: world.clock.now(),
@@ -529,6 +529,19 @@ impl Foundation {
         period: Duration,
     ) -> Limiter<K> {
         Limiter::new(name, Rate { per_period, period, burst }, Arc::clone(&self.metrics))
+    }
+}
+
+/// The rates that all nodes share.
+fn shared_rates(rates: &Rates) -> SharedRates {
+    let rate = |per_period, burst, seconds| Rate { per_period, period: Duration::from_secs(seconds), burst };
+    SharedRates {
+        messages: rate(rates.rate_messages, rates.rate_messages_burst, 1),
+        beginnings: rate(rates.rate_new_conversations, rates.rate_new_conversations_burst, 3600),
+        profiles: rate(rates.rate_profiles, rates.rate_profiles_burst, 60),
+        refreshes: rate(rates.rate_refreshes, rates.rate_refreshes_burst, 60),
+        logins: rate(rates.rate_logins, rates.rate_logins_burst, 60),
+        registrations: rate(rates.rate_registrations, rates.rate_registrations_burst, 60),
     }
 }
 

@@ -397,7 +397,7 @@ mod tests {
         expected.extend(b"\x04\0\0\0\x2b\x02\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05\x05");
         expected.extend(b"\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\x01\x02");
         expected.extend(b"\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01{}");
-        expected.extend(b"\x02\0\0\0\x2c{\"note\":\"close\",\"session\":null,\"code\":4403}");
+        expected.extend(b"\x02\0\0\0\x2b{\"note\":\"close\",\"session\":null,\"code\":4403}");
         assert_eq!(encoded, expected);
     }
 

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     admission::Place,
-    cluster::{Channel, event::Note},
     failure::Failure,
     hub::{Close, Connection, Outbox},
     service::{catch_up::Start, hellos::Admitted},
@@ -244,9 +243,9 @@ fn report<S>(transport: &Transport<S>, connection: Option<&Connection>, end: End
     if let (Some(CloseCode::TooMuch), Some(connection)) = (code, connection)
         && transport.outbox.closing().is_none_or(|ordered| ordered.code != CloseCode::TooMuch)
     {
-        let (member, wait_ms) = (connection.member, TOO_MUCH_WAIT_MS);
-        context.hellos.keep_out(member, Duration::from_millis(wait_ms));
-        context.connections.uplink.publish(Channel::Everybody, || Note::KeptOut { member, wait_ms }.into());
+        let wait = Duration::from_millis(TOO_MUCH_WAIT_MS);
+        context.hellos.keep_out(connection.member, wait);
+        context.connections.tell_kept_out(connection.member, wait);
     }
     context.metrics.connection_closed(code);
     let (seconds, number) = (started.elapsed().as_secs(), code.map(CloseCode::number));

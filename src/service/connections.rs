@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{ErrorCode, Timestamp, client::Hello};
+use protocol::{ErrorCode, MemberId, Timestamp, client::Hello};
 
 use super::{accounts::Accounts, leaving, watching::Watching};
 use crate::{
@@ -105,6 +105,12 @@ impl Connections {
             return Err(Failure::new(ErrorCode::TokenInvalid, "The token belongs to another session."));
         }
         Ok(authorized.expires_at)
+    }
+
+    /// Other nodes are to keep a member out for so long, too.
+    pub fn tell_kept_out(&self, member: MemberId, wait: Duration) {
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.uplink.publish(Channel::Everybody, || Note::KeptOut { member, wait_ms }.into());
     }
 
     /// Sends every connection away, one after the other over so long: there are other nodes to go to.

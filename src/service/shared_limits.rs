@@ -2,7 +2,7 @@
 //!
 //! Others are of one node, and protect it: frames, typing, statuses, hellos, requests.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::MemberId;
 
@@ -12,7 +12,6 @@ use crate::{
         Channel, Uplink,
         event::{Note, Spent},
     },
-    config::settings::Rates,
     failure::Failure,
     telemetry::Metrics,
 };
@@ -36,12 +35,27 @@ pub struct SharedLimits {
     uplink: Uplink,
 }
 
+/// How much of each is allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct SharedRates {
+    /// Messages of a member.
+    pub messages: Rate,
+    /// Conversations that a member begins.
+    pub beginnings: Rate,
+    /// Changes of profiles by a member.
+    pub profiles: Rate,
+    /// Exchanges of refresh tokens by a member.
+    pub refreshes: Rate,
+    /// Logins from an address.
+    pub logins: Rate,
+    /// Registrations from an address.
+    pub registrations: Rate,
+}
+
 impl SharedLimits {
-    /// The limits of the settings.
+    /// With these rates.
     #[must_use]
-    pub fn new(rates: &Rates, uplink: &Uplink, metrics: &Arc<Metrics>) -> Self {
-        let [second, minute, hour] = [1, 60, 3600].map(Duration::from_secs);
-        let rate = |per_period, burst, period| Rate { per_period, period, burst };
+    pub fn new(rates: SharedRates, uplink: &Uplink, metrics: &Arc<Metrics>) -> Self {
         let parts = Parts::default();
         let member = |name, rate, spent: Option<fn(MemberId) -> Spent>| {
             let limiter = Limiter::new(name, rate, Arc::clone(metrics));
@@ -52,28 +66,12 @@ impl SharedLimits {
             Arc::new(limiter.shared(parts.clone(), Some(tell(uplink, spent))))
         };
         Self {
-            messages: member("messages", rate(rates.rate_messages, rates.rate_messages_burst, second), None),
-            beginnings: member(
-                "new_conversations",
-                rate(rates.rate_new_conversations, rates.rate_new_conversations_burst, hour),
-                Some(Spent::Beginning),
-            ),
-            profiles: member(
-                "profiles",
-                rate(rates.rate_profiles, rates.rate_profiles_burst, minute),
-                Some(Spent::Profile),
-            ),
-            refreshes: member(
-                "refreshes",
-                rate(rates.rate_refreshes, rates.rate_refreshes_burst, minute),
-                Some(Spent::Refresh),
-            ),
-            logins: address("logins", rate(rates.rate_logins, rates.rate_logins_burst, minute), Spent::Login),
-            registrations: address(
-                "registrations",
-                rate(rates.rate_registrations, rates.rate_registrations_burst, minute),
-                Spent::Registration,
-            ),
+            messages: member("messages", rates.messages, None),
+            beginnings: member("new_conversations", rates.beginnings, Some(Spent::Beginning)),
+            profiles: member("profiles", rates.profiles, Some(Spent::Profile)),
+            refreshes: member("refreshes", rates.refreshes, Some(Spent::Refresh)),
+            logins: address("logins", rates.logins, Spent::Login),
+            registrations: address("registrations", rates.registrations, Spent::Registration),
             parts,
             uplink: uplink.clone(),
         }

@@ -92,7 +92,7 @@ impl Fleet {
     fn say(&self, from: NodeId, note: &Note) {
         match note {
             Note::PresenceDoubted { members } => self.parts.watching.doubted(members),
-            Note::ConnectionCount { member, connection, count } => self.counted(*member, *connection, *count),
+            Note::ConnectionCount { member, connection, count } => self.counted(from, *member, *connection, *count),
             Note::DeviceIsElsewhere { member, device, connection, at } => {
                 self.device_is_elsewhere(*member, device, (*at, *connection));
             }
@@ -111,12 +111,12 @@ impl Fleet {
     }
 
     /// How many connections a member has at another node that are earlier than one here.
-    fn counted(&self, member: MemberId, connection: ConnectionId, count: u32) {
+    fn counted(&self, from: NodeId, member: MemberId, connection: ConnectionId, count: u32) {
         let connections = self.parts.hub.connections_of(member);
         let Some(one) = connections.iter().find(|known| known.id == connection) else { return };
         let is_earlier = |known: &&Arc<Connection>| (known.opened_at(), known.id) <= (one.opened_at(), one.id);
         let here = connections.iter().filter(|known| known.outbox.closing().is_none()).filter(is_earlier).count();
-        let elsewhere = self.counts.hear(connection, count, Instant::now());
+        let elsewhere = self.counts.hear(connection, from, count, Instant::now());
         if here.saturating_add(usize::try_from(elsewhere).unwrap_or(usize::MAX)) > self.parts.max_per_member {
             let close = Close { code: CloseCode::TooMuch, retry_after_ms: Some(TOO_MANY_WAIT_MS) };
             one.outbox.push(Delivery::Event(too_many()));
