@@ -123,7 +123,7 @@ metrics! {
     SeqCollisions = "seq_collisions", Counter, [];
     /// Nodes that serve this store and live, this one among them; 0 for a store of one process.
     FleetNodes = "fleet_nodes", Gauge, [];
-    /// How often events of other nodes may have been missed, by the cause: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer` or `node_out`.
+    /// How often events of other nodes may have been missed, by the cause: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer`, `node_out`, `unpublished` or `unknown`.
     FleetDoubts = "fleet_doubts", Counter, ["cause"];
     /// Whether events of other nodes may be missing at the moment (1), so that the store is swept for them.
     FleetInDoubt = "fleet_in_doubt", Gauge, [];

@@ -105,3 +105,25 @@ async fn a_node_says_that_it_sweeps_and_stops_when_it_is_alone() {
     let _: Okay = bens.ask(ClientFrame::MessageRead(MessageRead { conversation: sent.conversation, seq: 1 })).await;
     let _: protocol::server::Pong = anas.ask(ClientFrame::Ping(Ping {})).await;
 }
+
+/// Found from outside: what another device of the same member had read at another node was lost to the one that said delivered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_hears_what_another_one_has_read_at_another_node_whatever_it_says_itself() {
+    let fleet = Fleet::without_bus(2).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut anas = ana.connect().await;
+    let (mut phone, mut tablet) = (ben.connect().await, fleet.at(&ben, 1).connect_as("tablet", None).await);
+    for round in 1..=4 {
+        let (first, last) = (anas.say(ben.id, "one").await, anas.say(ben.id, "two").await);
+        assert_eq!(last.seq, round * 2);
+        tablet.read(first.conversation, first.seq).await;
+        phone.delivered(last.conversation, last.seq).await;
+        loop {
+            let ServerFrame::Sync(sync) = phone.next_frame().await else { continue };
+            let marks = sync.conversations.iter().flat_map(|conversation| &conversation.members);
+            if marks.clone().any(|marks| marks.member == ben.id && marks.read >= first.seq) {
+                break;
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ struct Health {
     /// a problem document.
     #[schema(example = "ok")]
     status: &'static str,
-    /// Why it is degraded: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer` or `node_out`.
+    /// Why it is degraded: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer`, `node_out`, `unpublished` or `unknown`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'static str>,
 }

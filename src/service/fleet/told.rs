@@ -42,6 +42,15 @@ impl Delivered {
         }
     }
 
+    /// A receipt was pushed to all but the connection whose request moved something. When both watermarks are others than was told, one
+    /// of them may have been moved by another node, and that connection does not know it: then nothing is taken for told.
+    fn receipt(&mut self, Watermarks { member, delivered, read }: Watermarks) {
+        let known = self.marks.iter_mut().find(|known| known.member == member);
+        if let Some(known) = known.filter(|known| known.delivered >= delivered || known.read >= read) {
+            (known.delivered, known.read) = (known.delivered.max(delivered), known.read.max(read));
+        }
+    }
+
     fn has(&self, Watermarks { member, delivered, read }: Watermarks) -> bool {
         let known = self.marks.iter().find(|known| known.member == member);
         known.is_some_and(|known| known.delivered >= delivered && known.read >= read)
@@ -86,7 +95,7 @@ impl Told {
             Outcome::Appended(Appended { message, .. }) => self.entry(message.conversation, message.seq),
             Outcome::Marked(Marked { conversation, member, delivered, read, moved: true, .. }) => {
                 let watermarks = Watermarks { member: *member, delivered: *delivered, read: *read };
-                self.change(*conversation, |known| known.mark(watermarks));
+                self.change(*conversation, |known| known.receipt(watermarks));
             }
             Outcome::Marked(_) => {}
         }
@@ -178,6 +187,21 @@ mod tests {
         assert_eq!(told.missing(&changed(7, 3)), Some(Missing { after: 7 }), "a watermark has moved elsewhere");
         told.swept(&changed(7, 3));
         assert_eq!(told.missing(&changed(7, 3)), None);
+    }
+
+    /// Found from outside: another node moved `read`, this one `delivered`, and whoever asked for that never heard of `read`.
+    #[test]
+    fn what_another_node_has_moved_is_not_taken_for_told_with_what_this_one_moves() {
+        let receipt = |delivered, read| {
+            let told = Told::default();
+            told.activate(true);
+            told.swept(&changed(5, 3));
+            told.change(ONE, |known| known.receipt(Watermarks { member: ANA, delivered, read }));
+            let members = vec![Watermarks { member: ANA, delivered, read }];
+            told.missing(&ChangedConversation { members, ..changed(5, 3) })
+        };
+        assert_eq!((receipt(4, 3), receipt(3, 3)), (None, None));
+        assert_eq!(receipt(5, 4), Some(Missing { after: 5 }));
     }
 
     #[test]
