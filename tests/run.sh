@@ -132,6 +132,10 @@ else
     done
     wait "$chat"
     stop_database
+
+    echo "== three nodes on one database and one Redis, all of which fail while members talk"
+    target/release/load fleet --nodes 3 --members 40 --rate 12 --seconds 5 --spacing 1 --fast 2000 --recovery 120 \
+        --node-kills 2 --node-stops 1 --stop-time 8 --redis-kills 1 --redis-partitions 1 --partition-time 6 --database-kills 1
 fi
 
 if [ -z "${MONGODB_URI:-}" ] && ! command -v mongod >/dev/null; then
