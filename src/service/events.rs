@@ -122,7 +122,8 @@ impl Events {
         self.deliver(&first, except, &mut frame);
         match (author, &self.others) {
             (Author::ThisNode, _) => self.publish(&first, Some(entry), &mut frame),
-            (Author::AnotherNode { floor }, Some(Others { awaited, .. })) if !first.is_empty() => {
+            // Where it was pushed to one of them before, its author was heard.
+            (Author::AnotherNode { floor }, Some(Others { awaited, .. })) if first.len() == members.len() => {
                 awaited.expect((conversation, seq), floor, Instant::now());
             }
             (Author::AnotherNode { .. }, _) => {}
