@@ -79,3 +79,69 @@ impl Awaited {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        cluster::{Beat, Bus, Channel, Event},
+        position::{Epoch, Position},
+    };
+
+    /// Counts what is said to be lost.
+    #[derive(Default)]
+    struct Losses(AtomicUsize);
+
+    #[async_trait]
+    impl Bus for Losses {
+        fn links(&self) -> usize {
+            1
+        }
+
+        fn describe(&self) -> String {
+            String::new()
+        }
+
+        fn publish(&self, _: Channel, _: Event) {}
+
+        fn lose(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn beat(&self, _: Beat) {}
+
+        async fn subscribe(&self, _: Channel) -> bool {
+            true
+        }
+
+        fn unsubscribe(&self, _: Channel) {}
+
+        async fn close(&self) {}
+    }
+
+    #[test]
+    fn an_author_who_says_nothing_is_told_as_a_loss_and_beats_stay_behind_until_then() {
+        let (uplink, losses, start) = (Uplink::default(), Arc::<Losses>::default(), Instant::now());
+        let awaited = Awaited::new(uplink.clone());
+        let one = ConversationId::from_bytes([1; 12]);
+        let floor = |position| StreamPosition { epoch: Epoch([1; 8]), position: Position(position) };
+        awaited.expect((one, 1), floor(5), start);
+        assert_eq!(awaited.floor(), None, "without a bus the others sweep anyway");
+        uplink.connect(Arc::clone(&losses) as _);
+        awaited.expect((one, 1), floor(5), start);
+        awaited.expect((one, 2), floor(7), start);
+        assert_eq!(awaited.floor(), Some(floor(5)));
+        awaited.heard((one, 1));
+        awaited.give_up(start + PATIENCE / 2);
+        assert_eq!((awaited.floor(), losses.0.load(Ordering::Relaxed)), (Some(floor(7)), 0));
+        awaited.give_up(start + PATIENCE);
+        assert_eq!((awaited.floor(), losses.0.load(Ordering::Relaxed)), (None, 1));
+    }
+}
