@@ -5,7 +5,7 @@
 
 mod fleet;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, limits,
@@ -100,6 +100,8 @@ pub(crate) struct Book {
     receipts: [Watermarks; 2],
     mine: Watermarks,
     theirs: Watermarks,
+    /// Entries of mine that a sync unasked brought before their acknowledgement.
+    swept: BTreeSet<u64>,
     /// What only a fleet of several nodes needs.
     fleet: Option<fleet::Owed>,
 }
@@ -125,6 +127,7 @@ impl Book {
             receipts: [start(me), start(other)],
             mine: start(me),
             theirs: start(other),
+            swept: BTreeSet::new(),
             fleet: None,
         }
     }
@@ -238,9 +241,7 @@ impl Book {
     /// The server acknowledged a message. Returns when it was due, the first time.
     pub(crate) fn accepted(&mut self, message: Told<'_>, duplicate: bool) -> Result<Option<Instant>, Broken> {
         let known = self.entry(message.seq);
-        // A sync unasked may have brought it before its acknowledgement.
-        let is_swept = self.fleet.is_some()
-            && known.is_some_and(|known| known.mine && known.id == message.id && known.client_id == message.client_id);
+        let is_swept = self.swept.remove(&message.seq);
         if known.is_some() && !duplicate && !is_swept {
             return Err(format!("seq {} was stored before and is not called a duplicate", message.seq));
         }

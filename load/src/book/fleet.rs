@@ -84,7 +84,11 @@ impl Book {
             if message.seq > state.last_seq {
                 return Err(format!("seq {} in a sync that ends with {}", message.seq, state.last_seq));
             }
-            news += u64::from(self.learn(message.into())?);
+            let is_news = self.learn(message.into())?;
+            if is_news && self.pending.iter().any(|pending| pending.client_id == message.client_id) {
+                self.swept.insert(message.seq);
+            }
+            news += u64::from(is_news);
         }
         let expected = self.unread_between(read, state.last_seq);
         if self.knows_all(read, state.last_seq) && expected != state.unread {
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_sync_unasked_may_bring_what_is_not_acknowledged_yet() {
-        let mut book = Book::new(ME, OTHER).of_fleet();
+        let mut book = Book::new(ME, OTHER);
         let mine = Message { sender: ME, ..message(1) };
         book.send(mine.client_id, 1, "x".to_owned(), tokio::time::Instant::now());
         let mut swept = state(1, 0, 0, &[]);
@@ -226,6 +230,7 @@ mod tests {
         assert_eq!(book.swept(&swept), Ok(1));
         assert!(book.accepted((&mine).into(), false).unwrap().is_some());
         assert_eq!(book.pending(), 0);
+        assert!(book.accepted((&mine).into(), false).is_err(), "once");
     }
 
     #[test]
