@@ -55,7 +55,12 @@ impl Book {
     /// A push of a fleet: what is missing before it may still come, with a push or a sync.
     pub(super) fn pushed_across(&mut self, message: Told<'_>) -> Result<(), Broken> {
         if message.seq == self.last_push {
-            return Err(format!("seq {} was pushed twice", message.seq));
+            let whose = if message.sender == self.me { "own" } else { "the other's" };
+            let (synced, reconnected) = (self.synced_to, self.reconnected);
+            return Err(format!(
+                "seq {}, {whose}, was pushed twice (synced to {synced}, reconnected: {reconnected})",
+                message.seq
+            ));
         }
         if message.seq < self.last_push {
             self.fleet.iter_mut().for_each(|fleet| fleet.late += 1);

@@ -8,23 +8,29 @@
 //!
 //! Whatever is unclear (a conflict, a timeout, a lost connection, a write that no majority has confirmed) is resolved
 //! by looking the `client_id` up in what a majority has: what is there is done, what is not is inserted again, under
-//! the same `_id`, so that a late first attempt and the repetition cannot both succeed.
+//! the same `_id`, so that a late first attempt and the repetition cannot both succeed. After a conflict that is the message which was
+//! refused, and no other; but all conversations of the batch that are open are looked at for what other nodes have stored, at once,
+//! because where one was overtaken others were.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
     bson::{Document, RawArrayBuf, RawDocumentBuf, doc, oid::ObjectId, rawdoc},
-    options::{FindOneOptions, FindOptions},
+    options::FindOneOptions,
 };
 use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp};
 
 use super::{
     Core,
+    ahead::{adopt, ahead},
     db::Db,
-    document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed, time, unsigned},
+    document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed},
     fault::{DUPLICATE_KEY, Fault},
-    log::{Working, WorkingSet, retry_until_known},
+    log::{WorkingSet, retry_until_known},
     receipts::check,
 };
 use crate::store::{
@@ -39,8 +45,6 @@ const MESSAGES: usize = 500;
 const BYTES: usize = 4 * 1024 * 1024;
 /// How often a batch may meet something unclear without getting on before it is given up.
 const ATTEMPTS: u32 = 200;
-/// Entries of one conversation that are found untold at once. There are as many as were on their way when a node died.
-const UNTOLD: i64 = 10_000;
 /// Look-ups that run at the same time.
 const PARALLEL: usize = 16;
 
@@ -50,6 +54,9 @@ pub(super) struct Appending {
     append: Append,
     done: Option<Result<Done, StoreError>>,
 }
+
+/// What tells a message from all others, whoever stores it.
+type Key = (ConversationId, MemberId, ClientMessageId);
 
 /// What became of a message.
 #[derive(Clone)]
@@ -76,9 +83,20 @@ impl Appending {
         self.done
     }
 
-    fn key(&self) -> (ConversationId, MemberId, ClientMessageId) {
+    fn key(&self) -> Key {
         (self.append.conversation, self.append.sender, self.append.client_id)
     }
+}
+
+/// What became of the messages of a command that were not inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// There are none.
+    None,
+    /// The first of them was refused, and the others were not tried.
+    Refused,
+    /// It is not known of any of them.
+    Unclear,
 }
 
 /// Inserts messages. On return each has its outcome: it is in the log, or it certainly is not, because the server refuses
@@ -106,33 +124,34 @@ pub(super) async fn insert(
         let (mut documents, places) = number(core, appending, &open, working, now)?;
         let count = documents.len();
         core.link.pass().await?;
-        let (inserted, unclear) = match send(db, &mut documents).await {
-            Ok(inserted) if inserted == count => (inserted, false),
-            Ok(inserted) => (inserted, true),
+        let (inserted, rest) = match send(db, &mut documents).await {
+            Ok(inserted) if inserted == count => (inserted, Rest::None),
+            Ok(inserted) => (inserted, Rest::Refused),
             Err(fault) if !sent && fault.was_not_sent() => return Err(fault.into()),
             Err(fault) if fault.is_passing() => {
                 tracing::debug!(error = %StoreError::from(fault), "it is unclear what was inserted; looking it up");
-                (0, true)
+                (0, Rest::Unclear)
             }
             Err(fault) if !sent && !fault.may_have_written() => return Err(fault.into()),
             Err(fault) => {
                 // Those before the one that is refused may have been written.
-                resolve(core, db, appending, &open, working).await.map_err(|error| unknown(&error))?;
+                resolve(core, db, appending, &open, &open, working).await.map_err(|error| unknown(&error))?;
                 give_up(appending, &open, &StoreError::from(fault));
                 break;
             }
         };
         sent = true;
-        let (done, rest) = places.split_at(inserted.min(places.len()));
+        let (done, others) = places.split_at(inserted.min(places.len()));
         for (place, message) in done {
             let done = Done { message: message.clone(), duplicate: false };
             accept(appending, *place, done, working);
         }
-        if unclear {
+        if rest != Rest::None {
             attempts = if inserted > 0 { 0 } else { attempts + 1 };
             pause(core, attempts).await?;
-            let rest: Vec<usize> = rest.iter().map(|(place, _)| *place).collect();
-            resolve(core, db, appending, &rest, working).await.map_err(|error| unknown(&error))?;
+            let others: Vec<usize> = others.iter().map(|(place, _)| *place).collect();
+            let tried = others.get(..1).filter(|_| rest == Rest::Refused).unwrap_or(&others);
+            resolve(core, db, appending, tried, &others, working).await.map_err(|error| unknown(&error))?;
             if attempts > ATTEMPTS {
                 let why = StoreError::Unavailable("too many nodes write into the same conversation".to_owned());
                 give_up(appending, &open, &why);
@@ -171,7 +190,7 @@ fn repeats(appending: &[Appending]) -> HashSet<usize> {
 /// What is in the batch a second time has the outcome of the first.
 fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
     let first = |each: &Appending| each.done.clone().map(|done| (each.key(), done));
-    let firsts: std::collections::HashMap<_, _> = appending.iter().filter_map(first).collect();
+    let firsts: HashMap<_, _> = appending.iter().filter_map(first).collect();
     for each in appending.iter_mut().filter(|each| each.done.is_none()) {
         let first = firsts.get(&each.key()).cloned();
         let first = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
@@ -190,7 +209,7 @@ fn number(
     working: &WorkingSet,
     now: Timestamp,
 ) -> Result<Numbered, StoreError> {
-    let mut newest = std::collections::HashMap::new();
+    let mut newest = HashMap::new();
     let (mut documents, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
     for &place in open.iter().take(MESSAGES) {
         let Some(Appending { id, append, .. }) = appending.get(place) else { continue };
@@ -263,89 +282,37 @@ fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut W
     }
 }
 
-/// Finds out what became of messages, and where their conversations are now.
+/// Finds out what became of messages that were tried, and where the conversations of all that are open are now.
 async fn resolve(
     core: &Core,
     db: &Db,
     appending: &mut [Appending],
-    places: &[usize],
+    tried: &[usize],
+    open: &[usize],
     working: &mut WorkingSet,
 ) -> Result<(), StoreError> {
-    let keys: Vec<_> = places.iter().filter_map(|place| Some((*place, appending.get(*place)?.key()))).collect();
-    let mut conversations: Vec<ConversationId> = keys.iter().map(|(_, key)| key.0).collect();
-    conversations.sort_unstable();
-    conversations.dedup();
-    let found = keys.into_iter().map(|(place, (conversation, sender, client_id))| async move {
+    let key = |place: &usize| Some((*place, appending.get(*place)?.key()));
+    let known = |(_, (id, ..)): (usize, Key)| Some((id, working.get(&id)?.state.end.seq));
+    let known: HashMap<_, _> = open.iter().filter_map(key).filter_map(known).collect();
+    let found = tried.iter().filter_map(key).map(|(place, (conversation, sender, client_id))| async move {
         let look = || first_message(db, conversation, sender, client_id);
         retry_until_known(core, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
-    let known: Vec<_> = conversations.iter().map(|id| working.get(id).map(|known| known.state.end.seq)).collect();
     for (place, message) in found {
         let Some(message) = message else { continue };
         // Ours, if the attempt that we do not know of succeeded; else it was there before.
         let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
         accept(appending, place, Done { message, duplicate }, working);
     }
-    for (id, known) in conversations.into_iter().zip(known) {
-        let (Some(conversation), Some(known)) = (working.get_mut(&id), known) else { continue };
-        let ahead = retry_until_known(core, "looking for what others have stored", || ahead(db, id, known)).await?;
+    let others = retry_until_known(core, "looking for what others have stored", || ahead(db, &known)).await?;
+    for (id, ahead) in others {
+        let Some(conversation) = working.get_mut(&id) else { continue };
         if adopt(conversation, ahead) {
             core.metrics.seq_collisions.inc();
         }
     }
     Ok(())
-}
-
-/// What a log has beyond what is known of it.
-pub(super) struct Ahead {
-    /// Its newest entry, if that is one.
-    newest: Option<(u64, Timestamp)>,
-    /// The entries that the conversation does not know of.
-    untold: Vec<StoredEntry>,
-}
-
-/// Looks for entries after the newest one that is known.
-///
-/// Whoever stores an entry records it in the conversation before telling anybody. So of what is not recorded nobody may
-/// have been told: who stored it is about to, or has died.
-pub(super) async fn ahead(db: &Db, id: ConversationId, known: u64) -> Result<Ahead, Fault> {
-    let Some((seq, at)) = newest(db, id, known).await? else { return Ok(Ahead { newest: None, untold: Vec::new() }) };
-    let recorded = recorded(db, id).await?.max(known);
-    let filter = doc! {
-        "conversation_id": conversation_oid(id),
-        "seq": { "$gt": signed(recorded), "$lte": signed(seq) },
-    };
-    let options = FindOptions::builder().sort(doc! { "seq": 1 }).limit(UNTOLD).build();
-    let untold: Vec<MessageDoc> = if recorded < seq { db.all("messages", filter, options).await? } else { Vec::new() };
-    let untold = untold.into_iter().map(MessageDoc::into_entry).collect::<Result<_, _>>()?;
-    Ok(Ahead { newest: Some((seq, at)), untold })
-}
-
-/// Takes what others have stored into what is known. Returns whether there was something.
-pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
-    let Ahead { newest, untold } = ahead;
-    conversation.untold.extend(untold);
-    let is_ahead = newest.is_some_and(|(seq, at)| conversation.state.end.reach(seq, at));
-    conversation.behind |= is_ahead;
-    is_ahead
-}
-
-/// The newest entry that a conversation knows of.
-async fn recorded(db: &Db, id: ConversationId) -> Result<u64, Fault> {
-    let options = FindOneOptions::builder().projection(doc! { "last_seq": 1 }).build();
-    let found: Option<Document> = db.one("conversations", doc! { "_id": conversation_oid(id) }, options).await?;
-    Ok(found.and_then(|found| found.get_i64("last_seq").ok()).map_or(0, unsigned))
-}
-
-/// The newest entry after a `seq`, if there is one.
-async fn newest(db: &Db, id: ConversationId, after: u64) -> Result<Option<(u64, Timestamp)>, Fault> {
-    let filter = doc! { "conversation_id": conversation_oid(id), "seq": { "$gt": signed(after) } };
-    let newest_first = FindOneOptions::builder().sort(doc! { "seq": -1 }).build();
-    Ok(db
-        .one("messages", filter, newest_first)
-        .await?
-        .map(|newest: MessageDoc| (unsigned(newest.seq), time(newest.created_at))))
 }
 
 /// The message that a client has given an id.

@@ -255,7 +255,6 @@ impl ConversationLog for Mongo {
 
     fn told(&self, conversation: ConversationId, first: u64, last: u64, at: Timestamp) {
         let Some(mut state) = self.core.conversations.get(&conversation) else { return };
-        // A batch that is under way may put what it knows in its place: then the next one finds the others' entries in the log.
         if state.end.seq < last && state.end.seq + 1 >= first {
             state.end.reach(last, at);
             self.core.conversations.insert(conversation, state);

@@ -20,7 +20,7 @@ use protocol::{ConversationId, MemberId, MessageId, Timestamp, model::UserType};
 use tokio::time::Instant;
 
 use super::{
-    Core,
+    Core, ahead,
     append::{self, Appending},
     db::Db,
     document::{ConversationDoc, ParticipantDoc, among, conversation_oid, date, member_oid, time, unsigned, user_type},
@@ -112,9 +112,13 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         .await
         .map_err(|error| append::unknown(&error))?;
     let mut all_untold = Vec::new();
-    for (id, Working { state, untold, .. }) in working {
+    for (id, Working { mut state, untold, .. }) in working {
         let membership = &state.membership;
         all_untold.extend(untold.into_iter().map(|message| Untold { message, membership: membership.clone() }));
+        // What other nodes have told of meanwhile stays known.
+        if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
+            state.end.reach(seq, at);
+        }
         core.conversations.insert(id, state);
     }
     if !all_untold.is_empty() {
@@ -206,18 +210,20 @@ fn state_of(document: &ConversationDoc) -> Result<LogState, Fault> {
 
 /// Looks into the logs of conversations that are to be refreshed, or in which something is marked that we do not know of.
 async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> Result<(), StoreError> {
-    for command in batch {
+    let known = batch.iter().filter_map(|command| {
         let (id, seq) = match command {
-            Command::Append(_) => continue,
+            Command::Append(_) => return None,
             Command::Mark(mark) => (mark.conversation, mark.seq),
             Command::Refresh(id) => (*id, u64::MAX),
         };
+        let known = working.get(&id)?.state.end.seq;
+        (seq > known).then_some((id, known))
+    });
+    let known: HashMap<_, _> = known.collect();
+    for (id, ahead) in ahead::ahead(db, &known).await? {
         let Some(conversation) = working.get_mut(&id) else { continue };
-        if seq > conversation.state.end.seq && !conversation.behind {
-            let ahead = append::ahead(db, id, conversation.state.end.seq).await?;
-            append::adopt(conversation, ahead);
-            conversation.base_seq = conversation.state.end.seq;
-        }
+        ahead::adopt(conversation, ahead);
+        conversation.base_seq = conversation.state.end.seq;
     }
     Ok(())
 }

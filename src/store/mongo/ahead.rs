@@ -1,0 +1,101 @@
+//! What other nodes have stored in a log beyond what this one knows of it.
+
+use std::collections::HashMap;
+
+use mongodb::{
+    bson::{DateTime, Document, doc, oid::ObjectId},
+    options::FindOptions,
+};
+use protocol::{ConversationId, Timestamp};
+use serde::Deserialize;
+
+use super::{
+    db::Db,
+    document::{MessageDoc, among, conversation_oid, signed, time, unsigned},
+    fault::Fault,
+    log::Working,
+};
+use crate::store::entries::StoredEntry;
+
+/// Entries that are found untold at once. There are as many as were on their way when a node died.
+const UNTOLD: i64 = 10_000;
+
+/// What a log has beyond what is known of it; nothing, nearly always.
+#[derive(Default)]
+pub(super) struct Ahead {
+    /// Its newest entry.
+    newest: Option<(u64, Timestamp)>,
+    /// The entries that the conversation does not know of.
+    untold: Vec<StoredEntry>,
+}
+
+impl Ahead {
+    fn reach(&mut self, seq: u64, at: Timestamp) {
+        if self.newest.is_none_or(|(newest, _)| newest < seq) {
+            self.newest = Some((seq, at));
+        }
+    }
+}
+
+/// How far a conversation is recorded.
+#[derive(Deserialize)]
+struct RecordedDoc {
+    #[serde(rename = "_id")]
+    id: ObjectId,
+    last_seq: i64,
+    last_at: DateTime,
+}
+
+/// Looks for entries after the newest one that is known of each conversation, in two round trips.
+///
+/// Whoever stores an entry records it in the conversation before telling anybody. So of what is not recorded nobody may
+/// have been told: who stored it is about to, or has died.
+pub(super) async fn ahead(
+    db: &Db,
+    known: &HashMap<ConversationId, u64>,
+) -> Result<HashMap<ConversationId, Ahead>, Fault> {
+    let mut found: HashMap<ConversationId, Ahead> = HashMap::new();
+    if known.is_empty() {
+        return Ok(found);
+    }
+    let fields = FindOptions::builder().projection(doc! { "last_seq": 1, "last_at": 1 }).build();
+    let all = among(known.keys().map(|id| conversation_oid(*id)));
+    let recorded: Vec<RecordedDoc> = db.all("conversations", all, fields).await?;
+    for RecordedDoc { id, last_seq, last_at } in recorded {
+        let id = ConversationId::from_bytes(id.bytes());
+        if known.get(&id).is_some_and(|known| *known < unsigned(last_seq)) {
+            found.entry(id).or_default().reach(unsigned(last_seq), time(last_at));
+        }
+    }
+    for entry in untold(db, known, &found).await? {
+        let ahead = found.entry(entry.conversation).or_default();
+        ahead.reach(entry.seq, entry.at);
+        ahead.untold.push(entry);
+    }
+    Ok(found)
+}
+
+/// The entries after what is known and recorded, ascending by `seq` in each conversation. Of the last of very many the first ones.
+async fn untold(
+    db: &Db,
+    known: &HashMap<ConversationId, u64>,
+    recorded: &HashMap<ConversationId, Ahead>,
+) -> Result<Vec<StoredEntry>, Fault> {
+    let after = |(id, known): (&ConversationId, &u64)| {
+        let recorded = recorded.get(id).and_then(|ahead| ahead.newest).map_or(0, |(seq, _)| seq);
+        doc! { "conversation_id": conversation_oid(*id), "seq": { "$gt": signed(recorded.max(*known)) } }
+    };
+    let after: Vec<Document> = known.iter().map(after).collect();
+    let options = FindOptions::builder().sort(doc! { "conversation_id": 1, "seq": 1 }).limit(UNTOLD).build();
+    let untold: Vec<MessageDoc> = db.all("messages", doc! { "$or": after }, options).await?;
+    untold.into_iter().map(MessageDoc::into_entry).collect()
+}
+
+/// Takes what others have stored into what is known. Returns whether there was something.
+pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
+    let Ahead { newest, untold } = ahead;
+    conversation.untold.extend(untold);
+    let is_ahead = newest.is_some_and(|(seq, at)| conversation.state.end.reach(seq, at));
+    conversation.behind |= is_ahead;
+    is_ahead
+}
