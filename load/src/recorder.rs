@@ -104,6 +104,8 @@ named! {
         Here = "delivery within one node",
         /// The same, of those whose sender and receiver are at different nodes.
         Across = "delivery across nodes",
+        /// From the acknowledgement of a message until it is pushed to the receiver; nothing, if the push comes first.
+        Hop = "delivery after acknowledgement",
         /// From the moment at which a message was to be sent until the client sent it: the client's own delay.
         Lag = "client lag",
         /// From opening a connection until the end of its sync.

@@ -140,6 +140,13 @@ impl Talker {
             let who = self.books.get(place).map(|kept| kept.who);
             who.inspect(|who| self.talk.said.confirm(who.conversation, who.side, message.seq, 0));
             self.talk.nodes.accepted(self.wandering.node);
+            if self.talk.nodes.is_compared() {
+                self.talk
+                    .nodes
+                    .hops
+                    .acknowledged(message.client_id)
+                    .inspect(|took| self.tally.time(Timing::Hop, *took));
+            }
         }
     }
 
@@ -147,6 +154,9 @@ impl Talker {
         if message.sender != self.part.account.id {
             self.tally.count(Count::Pushed);
             self.time_delivery(message.content);
+            if self.talk.nodes.is_compared() {
+                self.talk.nodes.hops.pushed(message.client_id).inspect(|took| self.tally.time(Timing::Hop, *took));
+            }
         }
         let Some(place) = self.place(message.conversation, Some(message.sender)) else { return };
         let pushed = self.books.get_mut(place).map(|kept| kept.book.pushed(message)).transpose();

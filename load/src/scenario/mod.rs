@@ -14,6 +14,7 @@ pub(crate) mod full_sync;
 pub(crate) mod graph;
 pub(crate) mod guard;
 pub(crate) mod history;
+mod hops;
 pub(crate) mod hostile;
 pub(crate) mod idle;
 pub(crate) mod instructions;

@@ -12,6 +12,7 @@ use std::{
 use rand::{Rng as _, rngs::StdRng};
 use tokio::time::Instant;
 
+use super::hops::Hops;
 use crate::book::Verdict;
 
 /// A delivery across nodes that takes longer is a slow one, unless something else is said. In milliseconds.
@@ -50,6 +51,8 @@ struct Bucket {
 pub(crate) struct Nodes {
     nodes: Box<[Node]>,
     placement: Placement,
+    /// Of those who stay where they are.
+    pub(super) hops: Hops,
     /// Since then, by when they arrived.
     started: Instant,
     buckets: Mutex<Vec<Bucket>>,
@@ -65,12 +68,18 @@ impl Nodes {
         let node = |addr: &SocketAddr| Node { addr: *addr, accepted: AtomicU64::new(0) };
         Self {
             nodes: addrs.iter().map(node).collect(),
+            hops: Hops::default(),
             placement,
             started: Instant::now(),
             buckets: Mutex::default(),
             slow: AtomicU64::new(SLOW),
             verdict: Mutex::default(),
         }
+    }
+
+    /// Whether pairs stay where they are, so that within one node and across nodes can be compared.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.placement != Placement::Hopping
     }
 
     /// Whether there are several.

@@ -55,25 +55,28 @@ fn name(part: &str, round: u32) -> String {
 /// How much more across nodes, in each round, and the median of all.
 fn report(rounds: u32, costs: &BTreeMap<String, f64>, trial: &Trial) {
     let stages = trial.recorder.outcome();
-    let timing = |name: &str| {
+    let timing = |timing: Timing, name: &str| {
         let stage = stages.iter().find(|stage| stage.name == name)?;
-        stage.timings.get(Timing::Delivery.name())
+        stage.timings.get(timing.name())
     };
-    let mut more: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut more: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for round in 1..=rounds {
         let (within, across) = (name("within one node", round), name("across nodes", round));
-        if let (Some(within), Some(across)) = (timing(&within), timing(&across)) {
-            for (percentile, of) in PERCENTILES {
-                let millis = |distribution| f64::from(u32::try_from(of(distribution)).unwrap_or(u32::MAX)) / 1000.0;
-                more.entry(percentile).or_default().push(millis(across) - millis(within));
+        for what in [Timing::Delivery, Timing::Hop] {
+            if let (Some(within), Some(across)) = (timing(what, &within), timing(what, &across)) {
+                for (percentile, of) in PERCENTILES {
+                    let millis = |distribution| f64::from(u32::try_from(of(distribution)).unwrap_or(u32::MAX)) / 1000.0;
+                    let name = format!("{}, {percentile}", what.name());
+                    more.entry(name).or_default().push(millis(across) - millis(within));
+                }
             }
         }
         if let (Some(within), Some(across)) = (costs.get(&within), costs.get(&across)) {
-            more.entry("processor time").or_default().push(across - within);
+            more.entry(PROCESSOR_TIME.to_owned()).or_default().push(across - within);
         }
     }
     for (what, mut values) in more {
-        let unit = if what == "processor time" { "us a message" } else { "ms" };
+        let unit = if what == PROCESSOR_TIME { "us a message" } else { "ms" };
         if values.len() > 1 {
             for (round, value) in values.iter().enumerate() {
                 trial.figure(&format!("across more than within, {what}, round {}", round + 1), *value, unit);
@@ -85,6 +88,9 @@ fn report(rounds: u32, costs: &BTreeMap<String, f64>, trial: &Trial) {
         }
     }
 }
+
+/// What a message costs all nodes together.
+const PROCESSOR_TIME: &str = "processor time";
 
 /// A percentile.
 type Percentile = fn(&Distribution) -> u64;
