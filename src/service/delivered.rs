@@ -61,6 +61,13 @@ impl Delivered {
         shard.insert((conversation, member), Pushed { newest: seq, bits: 1 });
         true
     }
+
+    /// Forgets all: the log may have gone back, so that other entries get the numbers of those that were pushed.
+    pub fn forget(&self) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +92,14 @@ mod tests {
         assert!(delivered.first(ONE, ANA, 7), "too long ago to be known");
         assert!(delivered.first(ConversationId::from_bytes([2; 12]), ANA, 5));
         assert!(delivered.first(ONE, MemberId::from_bytes([8; 12]), 100), "for another member it is the first time");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_pushed_again() {
+        let delivered = Delivered::default();
+        assert!(delivered.first(ONE, ANA, 5) && !delivered.first(ONE, ANA, 5));
+        delivered.forget();
+        assert!(delivered.first(ONE, ANA, 5));
     }
 
     #[test]

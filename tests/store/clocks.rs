@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mongodb::bson::{Document, doc};
 use protocol::MemberId;
 
 use super::fixture::Fixture;
@@ -92,6 +93,31 @@ async fn a_cursor_from_before_a_restored_backup_is_recognised() {
     assert!(lost.position < horizon.position, "the position is one of this store again");
     assert!(!f.store.log.accepts(lost), "and the cursor is not");
     assert!(f.store.log.accepts(in_the_backup) && f.store.log.accepts(horizon));
+}
+
+/// An operator restores a backup while a node serves, which remembers how far each log was.
+#[tokio::test]
+async fn a_database_restored_under_a_running_node_gets_no_hole() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    f.settle().await;
+    let database = f.database.as_ref().unwrap().open().await;
+    let (meta, conversations) =
+        (database.collection::<Document>("meta"), database.collection::<Document>("conversations"));
+    let backup = conversations.find_one(doc! {}).await.unwrap().unwrap();
+    let beat = meta.find_one(doc! { "_id": "epochs" }).await.unwrap().unwrap().get_i64("beat").unwrap();
+    for content in ["vanished 2", "vanished 3"] {
+        assert!(f.say(ana, ben, content).await.seq > 1);
+    }
+    let before = place(&f).await;
+
+    database.collection::<Document>("messages").delete_many(doc! { "seq": { "$gt": 1 } }).await.unwrap();
+    conversations.replace_one(doc! {}, backup).await.unwrap();
+    meta.update_one(doc! { "_id": "epochs" }, doc! { "$set": { "beat": beat - 60_000 } }).await.unwrap();
+    let after = place(&f).await;
+    assert_ne!(before.epoch, after.epoch);
+    assert_eq!(f.say(ana, ben, "2").await.seq, 2);
 }
 
 /// Nobody syncs in full because of a restart.

@@ -47,6 +47,7 @@ use crate::{
     cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Subscriptions, Uplink},
     hub::Hub,
     ids::Ids,
+    position::Epoch,
     store::{ConversationLog, FleetStore, conversations::StoreId, fleet::Listing},
     telemetry::Metrics,
 };
@@ -121,6 +122,8 @@ pub struct Fleet {
     /// Others may not know who is connected here.
     standing: Notify,
     aftermath: Aftermath,
+    /// The epoch of the store at the latest beat.
+    epoch: Mutex<Epoch>,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -146,6 +149,7 @@ impl Fleet {
             doubted,
             standing,
             aftermath: Aftermath::default(),
+            epoch: Mutex::new(Epoch::NONE),
             stop,
         });
         let own = Arc::downgrade(&fleet);
@@ -187,6 +191,7 @@ impl Fleet {
                     }
                 }
                 _ = beat.tick() => {
+                    self.look_at_epoch();
                     let silent = self.change(|roster, now| {
                         roster.tick(now);
                         roster.take_silent(now)
@@ -235,6 +240,16 @@ impl Fleet {
             self.parts.watching.node_gone(node);
         }
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
+    }
+
+    /// In another epoch the log may have gone back, and entries that were pushed may be others now.
+    fn look_at_epoch(&self) {
+        let current = self.parts.log.horizon().epoch;
+        let before = std::mem::replace(&mut *self.epoch.lock().unwrap_or_else(PoisonError::into_inner), current);
+        if before != current {
+            self.parts.delivered.forget();
+            self.parts.told.forget();
+        }
     }
 
     fn beat(&self, last: bool) {

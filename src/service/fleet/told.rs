@@ -85,6 +85,11 @@ impl Told {
         }
     }
 
+    /// Forgets all: the log may have gone back.
+    pub(super) fn forget(&self) {
+        self.lock().conversations.clear();
+    }
+
     /// Something was pushed by this node.
     pub fn pushed(&self, outcome: &Outcome) {
         if !self.active.load(Ordering::Acquire) {

@@ -9,6 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -92,6 +93,7 @@ pub(super) enum Planned {
 /// Applies a batch.
 pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, StoreError> {
     let db = core.link.db().await?;
+    forget_other_epochs(core);
     let now = core.clock.now();
     core.metrics.commit_commands.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
     let applied = run(core, &db, batch, now).await;
@@ -102,7 +104,17 @@ pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, S
     applied
 }
 
+/// In another epoch the log may have gone back: what is remembered of it would leave holes.
+fn forget_other_epochs(core: &Core) {
+    let current = core.link.horizon.now().epoch;
+    let mut epoch = core.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::replace(&mut *epoch, current) != current {
+        core.conversations.clear();
+    }
+}
+
 async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Result<Applied, StoreError> {
+    let epoch = core.link.horizon.now().epoch;
     let mut working = load(core, db, &batch).await?;
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
@@ -111,6 +123,7 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
     let outcomes = settle::settle(core, db, planned, appending, &mut working, now)
         .await
         .map_err(|error| append::unknown(&error))?;
+    let is_same_epoch = core.link.horizon.now().epoch == epoch;
     let mut all_untold = Vec::new();
     for (id, Working { mut state, untold, .. }) in working {
         let membership = &state.membership;
@@ -119,7 +132,9 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
             state.end.reach(seq, at);
         }
-        core.conversations.insert(id, state);
+        if is_same_epoch {
+            core.conversations.insert(id, state);
+        }
     }
     if !all_untold.is_empty() {
         // What looked like another's may be our own, arrived late: its outcome is what tells of it.

@@ -80,7 +80,7 @@ use super::{
     conversations::{ConversationCounts, StoreId},
     turns::{Caller, Turn},
 };
-use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
+use crate::{clock::Clock, ids::Ids, position::Epoch, supervisor::Supervisor, telemetry::Metrics};
 
 /// Conversations whose state is remembered: about 300 bytes each.
 const CONVERSATIONS: usize = 100_000;
@@ -116,6 +116,8 @@ impl Options {
 struct Core {
     link: Arc<Link>,
     conversations: Cache<ConversationId, LogState>,
+    /// The epoch that the remembered conversations are of.
+    epoch: Mutex<Epoch>,
     members: Cache<MemberId, MemberRef>,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
@@ -160,7 +162,16 @@ impl Mongo {
         let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
-        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
+        let core = Arc::new(Core {
+            link,
+            conversations,
+            epoch: Mutex::new(Epoch::NONE),
+            members,
+            clock,
+            ids,
+            metrics,
+            looked,
+        });
         let (reads, writes) = (CallGate::of_reads(pool), CallGate::of_writes(pool));
         let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {
