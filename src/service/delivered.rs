@@ -13,12 +13,12 @@ const SHARDS: usize = 16;
 /// Members of conversations that a part remembers: with more, it forgets all, and an entry may be pushed twice.
 const REMEMBERED: usize = 8_192;
 
-/// The newest entry of a conversation that was pushed to a member, and which of the 64 up to it were.
+/// The newest entry of a conversation that was pushed to a member, and which of the 128 up to it were.
 #[derive(Debug, Clone, Copy)]
 struct Pushed {
     newest: u64,
     /// The lowest bit is the newest entry.
-    bits: u64,
+    bits: u128,
 }
 
 impl Pushed {
@@ -30,7 +30,7 @@ impl Pushed {
             self.newest = seq;
             return true;
         }
-        let Some(bit) = u32::try_from(self.newest - seq).ok().and_then(|place| 1_u64.checked_shl(place)) else {
+        let Some(bit) = u32::try_from(self.newest - seq).ok().and_then(|place| 1_u128.checked_shl(place)) else {
             return true;
         };
         let is_first = self.bits & bit == 0;
@@ -85,13 +85,13 @@ mod tests {
     fn an_entry_is_pushed_once_whatever_the_order() {
         let delivered = Delivered::default();
         for (seq, first) in
-            [(5, true), (5, false), (3, true), (7, true), (3, false), (6, true), (6, false), (100, true)]
+            [(5, true), (5, false), (3, true), (7, true), (3, false), (6, true), (6, false), (200, true)]
         {
             assert_eq!(delivered.first(ONE, ANA, seq), first, "{seq}");
         }
         assert!(delivered.first(ONE, ANA, 7), "too long ago to be known");
         assert!(delivered.first(ConversationId::from_bytes([2; 12]), ANA, 5));
-        assert!(delivered.first(ONE, MemberId::from_bytes([8; 12]), 100), "for another member it is the first time");
+        assert!(delivered.first(ONE, MemberId::from_bytes([8; 12]), 200), "for another member it is the first time");
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_pushed_twice_within_the_window(seqs in prop::collection::vec(1_u64..60, 1..200)) {
+        fn nothing_is_pushed_twice_within_the_window(seqs in prop::collection::vec(1_u64..128, 1..400)) {
             let (delivered, mut known) = (Delivered::default(), HashSet::new());
             for seq in seqs {
                 prop_assert_eq!(delivered.first(ONE, ANA, seq), known.insert(seq));

@@ -30,7 +30,7 @@ use members_book::{
     },
 };
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
-use protocol::{MemberId, model::Tier};
+use protocol::{ClientMessageId, MemberId, model::Tier};
 use tokio_util::sync::CancellationToken;
 
 use super::fixture::{Fixture, append, watched};
@@ -710,4 +710,26 @@ async fn messages_of_many_are_gathered_into_batches() {
     }
     drop(sequencer);
     lanes.finish().await;
+}
+
+/// Found by a review: what was sent again came one command each, with longer and longer pauses, and was given up after two hundred.
+#[tokio::test]
+async fn a_batch_of_what_was_stored_before_is_found_at_once() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let ids: Vec<_> = (0..300).map(|_| client_id()).collect();
+    let batch = |ids: &[ClientMessageId]| ids.iter().map(|id| append(ana, ben, *id, "again")).collect::<Vec<_>>();
+    let seqs = |applied: Applied| {
+        let seq = |outcome| match outcome {
+            Ok(Outcome::Appended(Appended { message, duplicate, .. })) => (message.seq, duplicate),
+            other => panic!("{other:?}"),
+        };
+        applied.outcomes.into_iter().map(seq).collect::<Vec<_>>()
+    };
+    let first = seqs(f.apply_all(batch(&ids)).await);
+    assert_eq!(first, (1..=300).map(|seq| (seq, false)).collect::<Vec<_>>());
+    let mut again = ids.clone();
+    again.push(client_id());
+    let again = seqs(f.apply_all(batch(&again)).await);
+    assert_eq!(again, (1..=300).map(|seq| (seq, true)).chain([(301, false)]).collect::<Vec<_>>());
 }

@@ -29,9 +29,11 @@ impl Inbox for Fleet {
                     if sender == Some(member) {
                         self.parts.limits.messages.taken_elsewhere(&member);
                     }
-                    self.parts.awaited.heard((conversation, seq));
                     self.parts.log.told(conversation, seq, seq, at);
-                    if !self.parts.delivered.first(conversation, member, seq) {
+                    let is_first = self.parts.delivered.first(conversation, member, seq);
+                    // Not before: who finds it in the log in between waits for its author.
+                    self.parts.awaited.heard((conversation, seq));
+                    if !is_first {
                         return;
                     }
                 }

@@ -19,6 +19,11 @@ use crate::store::entries::StoredEntry;
 
 /// Entries that are found untold at once. There are as many as were on their way when a node died.
 const UNTOLD: i64 = 10_000;
+/// Conversations that are looked at with one query.
+const CONVERSATIONS: usize = 500;
+
+/// A conversation, and the newest entry that is known of it.
+type Known = (ConversationId, u64);
 
 /// What a log has beyond what is known of it; nothing, nearly always.
 #[derive(Default)]
@@ -46,7 +51,7 @@ struct RecordedDoc {
     last_at: DateTime,
 }
 
-/// Looks for entries after the newest one that is known of each conversation, in two round trips.
+/// Looks for entries after the newest one that is known of each conversation, in two round trips for 500 of them.
 ///
 /// Whoever stores an entry records it in the conversation before telling anybody. So of what is not recorded nobody may
 /// have been told: who stored it is about to, or has died.
@@ -54,18 +59,22 @@ pub(super) async fn ahead(
     db: &Db,
     known: &HashMap<ConversationId, u64>,
 ) -> Result<HashMap<ConversationId, Ahead>, Fault> {
-    let mut found: HashMap<ConversationId, Ahead> = HashMap::new();
-    if known.is_empty() {
-        return Ok(found);
+    let mut found = HashMap::new();
+    let known: Vec<Known> = known.iter().map(|(id, seq)| (*id, *seq)).collect();
+    for some in known.chunks(CONVERSATIONS) {
+        found.extend(ahead_of(db, some).await?);
     }
+    Ok(found)
+}
+
+async fn ahead_of(db: &Db, known: &[Known]) -> Result<HashMap<ConversationId, Ahead>, Fault> {
+    let mut found: HashMap<ConversationId, Ahead> = HashMap::new();
     let fields = FindOptions::builder().projection(doc! { "last_seq": 1, "last_at": 1 }).build();
-    let all = among(known.keys().map(|id| conversation_oid(*id)));
+    let all = among(known.iter().map(|(id, _)| conversation_oid(*id)));
     let recorded: Vec<RecordedDoc> = db.all("conversations", all, fields).await?;
     for RecordedDoc { id, last_seq, last_at } in recorded {
         let id = ConversationId::from_bytes(id.bytes());
-        if known.get(&id).is_some_and(|known| *known < unsigned(last_seq)) {
-            found.entry(id).or_default().reach(unsigned(last_seq), time(last_at));
-        }
+        found.entry(id).or_default().reach(unsigned(last_seq), time(last_at));
     }
     for entry in untold(db, known, &found).await? {
         let ahead = found.entry(entry.conversation).or_default();
@@ -75,13 +84,13 @@ pub(super) async fn ahead(
     Ok(found)
 }
 
-/// The entries after what is known and recorded, ascending by `seq` in each conversation. Of the last of very many the first ones.
+/// The entries after what is known and recorded, ascending by `seq` in each conversation. Of very many the first ones.
 async fn untold(
     db: &Db,
-    known: &HashMap<ConversationId, u64>,
+    known: &[Known],
     recorded: &HashMap<ConversationId, Ahead>,
 ) -> Result<Vec<StoredEntry>, Fault> {
-    let after = |(id, known): (&ConversationId, &u64)| {
+    let after = |(id, known): &Known| {
         let recorded = recorded.get(id).and_then(|ahead| ahead.newest).map_or(0, |(seq, _)| seq);
         doc! { "conversation_id": conversation_oid(*id), "seq": { "$gt": signed(recorded.max(*known)) } }
     };

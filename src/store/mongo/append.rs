@@ -8,8 +8,8 @@
 //!
 //! Whatever is unclear (a conflict, a timeout, a lost connection, a write that no majority has confirmed) is resolved
 //! by looking the `client_id` up in what a majority has: what is there is done, what is not is inserted again, under
-//! the same `_id`, so that a late first attempt and the repetition cannot both succeed. After a conflict that is the message which was
-//! refused, and no other; but all conversations of the batch that are open are looked at for what other nodes have stored, at once,
+//! the same `_id`, so that a late first attempt and the repetition cannot both succeed. After a conflict of numbers that is the message which
+//! was refused, and no other; but all conversations of the batch that are open are looked at for what other nodes have stored, at once,
 //! because where one was overtaken others were.
 
 use std::{
@@ -33,6 +33,7 @@ use super::{
     log::{WorkingSet, retry_until_known},
     receipts::check,
 };
+use crate::position::Epoch;
 use crate::store::{
     StoreError,
     conversations::Append,
@@ -93,8 +94,10 @@ impl Appending {
 enum Rest {
     /// There are none.
     None,
-    /// The first of them was refused, and the others were not tried.
-    Refused,
+    /// The number of the first was taken, and the others were not tried.
+    Overtaken,
+    /// The first was there before, and the others were not tried. Where one is sent again others are.
+    Repeated,
     /// It is not known of any of them.
     Unclear,
 }
@@ -110,10 +113,11 @@ pub(super) async fn insert(
     appending: &mut [Appending],
     working: &mut WorkingSet,
     now: Timestamp,
+    epoch: Epoch,
 ) -> Result<(), StoreError> {
     let repeats = repeats(appending);
     let mut sent = false;
-    let mut attempts = 0;
+    let (mut attempts, mut before) = (0, usize::MAX);
     loop {
         let open: Vec<usize> = (0..appending.len())
             .filter(|place| !repeats.contains(place) && appending.get(*place).is_some_and(|each| each.done.is_none()))
@@ -122,11 +126,14 @@ pub(super) async fn insert(
             break;
         }
         let (mut documents, places) = number(core, appending, &open, working, now)?;
-        let count = documents.len();
         core.link.pass().await?;
+        if core.link.horizon.now().epoch != epoch {
+            // The log may have gone back while this was waiting: the numbers would leave a hole.
+            let why = StoreError::Unavailable("the database went back to an earlier state".to_owned());
+            return Err(if sent { StoreError::Timeout } else { why });
+        }
         let (inserted, rest) = match send(db, &mut documents).await {
-            Ok(inserted) if inserted == count => (inserted, Rest::None),
-            Ok(inserted) => (inserted, Rest::Refused),
+            Ok(done) => done,
             Err(fault) if !sent && fault.was_not_sent() => return Err(fault.into()),
             Err(fault) if fault.is_passing() => {
                 tracing::debug!(error = %StoreError::from(fault), "it is unclear what was inserted; looking it up");
@@ -147,10 +154,14 @@ pub(super) async fn insert(
             accept(appending, *place, done, working);
         }
         if rest != Rest::None {
-            attempts = if inserted > 0 { 0 } else { attempts + 1 };
-            pause(core, attempts).await?;
+            // What is found is progress as well: the pauses are for nodes that are in each other's way.
+            attempts = if open.len() < before { 0 } else { attempts + 1 };
+            before = open.len();
+            if rest != Rest::Repeated || attempts > 0 {
+                pause(core, attempts).await?;
+            }
             let others: Vec<usize> = others.iter().map(|(place, _)| *place).collect();
-            let tried = others.get(..1).filter(|_| rest == Rest::Refused).unwrap_or(&others);
+            let tried = others.get(..1).filter(|_| rest == Rest::Overtaken).unwrap_or(&others);
             resolve(core, db, appending, tried, &others, working).await.map_err(|error| unknown(&error))?;
             if attempts > ATTEMPTS {
                 let why = StoreError::Unavailable("too many nodes write into the same conversation".to_owned());
@@ -249,8 +260,8 @@ fn document(message: &StoredEntry, receiver: Option<MemberId>, core: &Core) -> M
     }
 }
 
-/// Inserts documents in their order; returns how many a majority has. Fewer than all: a unique index refused the next.
-async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> {
+/// Inserts documents in their order; returns how many a majority has, and why not all.
+async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<(usize, Rest), Fault> {
     let count = documents.len();
     let mut array = RawArrayBuf::new();
     for document in documents.drain(..) {
@@ -264,9 +275,18 @@ async fn send(db: &Db, documents: &mut Vec<MessageDoc>) -> Result<usize, Fault> 
     let reply = db.database.run_raw_command(command).await?;
     check(&reply, |code| code == DUPLICATE_KEY)?;
     let refused = reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document());
-    let Some(refused) = refused else { return Ok(count) };
+    let Some(refused) = refused else { return Ok((count, Rest::None)) };
     let index = refused.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
-    index.ok_or_else(|| Fault::Data("a refused write has no index".to_owned()))
+    let index = index.ok_or_else(|| Fault::Data("a refused write has no index".to_owned()))?;
+    Ok((index, if is_of_numbers(refused) { Rest::Overtaken } else { Rest::Repeated }))
+}
+
+/// Whether it is the index of the numbers that has refused a message. Servers before 4.4 name it in the text only.
+fn is_of_numbers(refused: &Document) -> bool {
+    match refused.get_document("keyPattern") {
+        Ok(pattern) => pattern.contains_key("seq"),
+        Err(_) => refused.get_str("errmsg").is_ok_and(|text| text.contains("seq_1")),
+    }
 }
 
 /// A message is in the log.

@@ -28,6 +28,7 @@ use super::{
     fault::Fault,
     receipts, settle,
 };
+use crate::position::Epoch;
 use crate::store::{
     StoreError,
     conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
@@ -93,10 +94,10 @@ pub(super) enum Planned {
 /// Applies a batch.
 pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, StoreError> {
     let db = core.link.db().await?;
-    forget_other_epochs(core);
+    let epoch = forget_other_epochs(core);
     let now = core.clock.now();
     core.metrics.commit_commands.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-    let applied = run(core, &db, batch, now).await;
+    let applied = run(core, &db, batch, now, epoch).await;
     if applied.is_err() {
         // What was remembered may be wrong now.
         core.conversations.clear();
@@ -105,25 +106,24 @@ pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, S
 }
 
 /// In another epoch the log may have gone back: what is remembered of it would leave holes.
-fn forget_other_epochs(core: &Core) {
+fn forget_other_epochs(core: &Core) -> Epoch {
     let current = core.link.horizon.now().epoch;
     let mut epoch = core.epoch.lock().unwrap_or_else(PoisonError::into_inner);
     if std::mem::replace(&mut *epoch, current) != current {
         core.conversations.clear();
     }
+    current
 }
 
-async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Result<Applied, StoreError> {
-    let epoch = core.link.horizon.now().epoch;
+async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp, epoch: Epoch) -> Result<Applied, StoreError> {
     let mut working = load(core, db, &batch).await?;
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
-    append::insert(core, db, &mut appending, &mut working, now).await?;
+    append::insert(core, db, &mut appending, &mut working, now, epoch).await?;
     // From here on something is written: no error means that nothing happened.
     let outcomes = settle::settle(core, db, planned, appending, &mut working, now)
         .await
         .map_err(|error| append::unknown(&error))?;
-    let is_same_epoch = core.link.horizon.now().epoch == epoch;
     let mut all_untold = Vec::new();
     for (id, Working { mut state, untold, .. }) in working {
         let membership = &state.membership;
@@ -132,7 +132,7 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
             state.end.reach(seq, at);
         }
-        if is_same_epoch {
+        if core.link.horizon.now().epoch == epoch {
             core.conversations.insert(id, state);
         }
     }
