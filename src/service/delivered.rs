@@ -39,7 +39,7 @@ impl Pushed {
     }
 }
 
-/// The entries that were pushed to members lately: 8 MiB at most.
+/// The entries that were pushed to members lately: 17 MiB at most.
 #[derive(Default)]
 pub struct Delivered {
     shards: [Mutex<HashMap<(ConversationId, MemberId), Pushed>>; SHARDS],

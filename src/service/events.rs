@@ -121,7 +121,7 @@ impl Events {
         let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
         self.deliver(&first, except, &mut frame);
         match (author, &self.others) {
-            // Whatever was pushed here: whoever hears of it knows what was pushed there.
+            // To all, whoever had it here before: each node knows what it has pushed itself.
             (Author::ThisNode, _) => self.publish(members, Some(entry), &mut frame),
             // Where it was pushed to one of them before, its author was heard.
             (Author::AnotherNode { floor }, Some(Others { awaited, .. })) if first.len() == members.len() => {

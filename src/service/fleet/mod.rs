@@ -246,7 +246,8 @@ impl Fleet {
     fn look_at_epoch(&self) {
         let current = self.parts.log.horizon().epoch;
         let before = std::mem::replace(&mut *self.epoch.lock().unwrap_or_else(PoisonError::into_inner), current);
-        if before != current {
+        // The first one is not another one.
+        if before != current && before != Epoch::NONE {
             self.parts.delivered.forget();
             self.parts.told.forget();
         }

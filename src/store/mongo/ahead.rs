@@ -100,6 +100,21 @@ async fn untold(
     untold.into_iter().map(MessageDoc::into_entry).collect()
 }
 
+/// Whether the newest entries that are known of conversations are in their logs.
+pub(super) async fn is_there(db: &Db, known: &[Known]) -> Result<bool, Fault> {
+    let known: Vec<&Known> = known.iter().filter(|(_, seq)| *seq > 0).collect();
+    for some in known.chunks(CONVERSATIONS) {
+        let newest = |(id, seq): &&Known| doc! { "conversation_id": conversation_oid(*id), "seq": signed(*seq) };
+        let newest: Vec<Document> = some.iter().map(newest).collect();
+        let only = FindOptions::builder().projection(doc! { "_id": 1 }).build();
+        let found: Vec<Document> = db.all("messages", doc! { "$or": newest }, only).await?;
+        if found.len() < some.len() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Takes what others have stored into what is known. Returns whether there was something.
 pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
     let Ahead { newest, untold } = ahead;

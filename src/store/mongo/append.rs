@@ -26,18 +26,20 @@ use protocol::{ClientMessageId, ConversationId, MemberId, MessageId, Timestamp};
 
 use super::{
     Core,
-    ahead::{adopt, ahead},
+    ahead::{adopt, ahead, is_there},
     db::Db,
     document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed},
     fault::{DUPLICATE_KEY, Fault},
     log::{WorkingSet, retry_until_known},
     receipts::check,
 };
-use crate::position::Epoch;
-use crate::store::{
-    StoreError,
-    conversations::Append,
-    entries::{EntryBody, StoredEntry},
+use crate::{
+    position::Epoch,
+    store::{
+        StoreError,
+        conversations::Append,
+        entries::{EntryBody, StoredEntry},
+    },
 };
 
 /// Messages in one insert.
@@ -106,14 +108,15 @@ enum Rest {
 /// to write for good.
 ///
 /// An error before anything was sent means that nothing happened. After that errors are waited out, and the only one is
-/// that the outcome will not be known ([`StoreError::Timeout`]): the store is being closed, or cannot be read either.
+/// that the outcome will not be known ([`StoreError::Timeout`]): the store is being closed, cannot be read either, or was restored from
+/// an earlier state meanwhile. `epoch`: what is known of the logs is of it.
 pub(super) async fn insert(
     core: &Core,
     db: &Db,
     appending: &mut [Appending],
     working: &mut WorkingSet,
     now: Timestamp,
-    epoch: Epoch,
+    mut epoch: Epoch,
 ) -> Result<(), StoreError> {
     let repeats = repeats(appending);
     let mut sent = false;
@@ -127,10 +130,13 @@ pub(super) async fn insert(
         }
         let (mut documents, places) = number(core, appending, &open, working, now)?;
         core.link.pass().await?;
-        if core.link.horizon.now().epoch != epoch {
-            // The log may have gone back while this was waiting: the numbers would leave a hole.
+        let current = core.link.horizon.now().epoch;
+        if std::mem::replace(&mut epoch, current) != current
+            && has_gone_back(core, db, working).await.map_err(|error| if sent { unknown(&error) } else { error })?
+        {
+            // The numbers would leave a hole.
             let why = StoreError::Unavailable("the database went back to an earlier state".to_owned());
-            return Err(if sent { StoreError::Timeout } else { why });
+            return Err(if sent { unknown(&why) } else { why });
         }
         let (inserted, rest) = match send(db, &mut documents).await {
             Ok(done) => done,
@@ -171,6 +177,14 @@ pub(super) async fn insert(
         }
     }
     settle_repeats(appending)
+}
+
+/// Whether logs have lost what is known of them, as they may have where another epoch began while a batch waited.
+async fn has_gone_back(core: &Core, db: &Db, working: &WorkingSet) -> Result<bool, StoreError> {
+    let known: Vec<_> = working.iter().map(|(id, conversation)| (*id, conversation.state.end.seq)).collect();
+    let look = || is_there(db, &known);
+    let is_whole = retry_until_known(core, "looking whether the log is as it was", look).await;
+    is_whole.map(|is_whole| !is_whole)
 }
 
 /// What is not in the log is not going to be.

@@ -28,12 +28,14 @@ use super::{
     fault::Fault,
     receipts, settle,
 };
-use crate::position::Epoch;
-use crate::store::{
-    StoreError,
-    conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
-    entries::StoredEntry,
-    rules::{self, End, MemberFacts, Reached, Verdict},
+use crate::{
+    position::Epoch,
+    store::{
+        StoreError,
+        conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+        entries::StoredEntry,
+        rules::{self, End, MemberFacts, Reached, Verdict},
+    },
 };
 
 /// How long a member is remembered as active. A node hears of what another node did by then.
@@ -105,7 +107,7 @@ pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, S
     applied
 }
 
-/// In another epoch the log may have gone back: what is remembered of it would leave holes.
+/// In another epoch the log may have gone back: what is remembered of it would leave holes. Returns the current one.
 fn forget_other_epochs(core: &Core) -> Epoch {
     let current = core.link.horizon.now().epoch;
     let mut epoch = core.epoch.lock().unwrap_or_else(PoisonError::into_inner);
