@@ -55,6 +55,15 @@ pub(super) struct Beaten {
     pub(super) asked: Instant,
 }
 
+/// An epoch that is to begin.
+#[derive(Clone)]
+struct Due {
+    /// After these.
+    known: Epochs,
+    /// Up to where cursors of the last one of them are good.
+    end: u64,
+}
+
 /// What is remembered between beats.
 #[derive(Default)]
 struct State {
@@ -63,6 +72,8 @@ struct State {
     epoch: Option<Epoch>,
     /// What we recorded last.
     recorded: u64,
+    /// The epoch that is to begin, until it is known that it has, or another node's: nothing else tells that it has to.
+    due: Option<Due>,
     /// Whether the clock of the database is ahead.
     ahead: bool,
 }
@@ -86,9 +97,10 @@ impl Pulse {
         let (asked_at, answered) = (self.since_origin(asked), self.since_origin(Instant::now()));
         let beat = Beat { at: millis(at), asked: asked_at, answered };
         horizon.saw(beat.at, asked);
-        match state.epoch {
-            None => self.enter(db, horizon, &mut state, beat).await?,
-            Some(epoch) => self.go_on(db, horizon, &mut state, epoch, beat).await?,
+        match (state.due.clone(), state.epoch) {
+            (Some(due), _) => self.begin(db, horizon, &mut state, due, beat).await?,
+            (None, None) => self.enter(db, horizon, &mut state, beat).await?,
+            (None, Some(epoch)) => self.go_on(db, horizon, &mut state, epoch, beat).await?,
         }
         Ok(Beaten { at, asked })
     }
@@ -144,7 +156,7 @@ impl Pulse {
         let recorded = self.recorded(db).await?;
         if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) {
             let end = recorded.beat.saturating_sub(horizon.window());
-            return self.begin(db, horizon, state, recorded.epochs, end, beat).await;
+            return self.begin(db, horizon, state, Due { known: recorded.epochs, end }, beat).await;
         }
         let epoch = recorded.epochs.current();
         state.adopt(horizon, recorded, None);
@@ -167,7 +179,7 @@ impl Pulse {
                     milliseconds = by,
                     "the clock of the database went back; newer cursors lead to a full sync"
                 );
-                return self.begin(db, horizon, state, horizon.epochs(), end, beat).await;
+                return self.begin(db, horizon, state, Due { known: horizon.epochs(), end }, beat).await;
             }
             Finding::Ahead { by, believed } => {
                 if !std::mem::replace(&mut state.ahead, true) {
@@ -186,38 +198,29 @@ impl Pulse {
                 believed
             }
         };
-        let before = db.within(async move |db| record::advance(&db, epoch, believed).await).await?;
-        match before {
-            // Another node has begun an epoch.
-            None => {
-                let recorded = self.recorded(db).await?;
-                state.adopt(horizon, recorded, Some((beat, believed)));
-            }
-            Some(before) if before.saturating_add(SLACK) < state.recorded => {
-                tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
-                let end = before.saturating_sub(horizon.window());
-                self.begin(db, horizon, state, horizon.epochs(), end, beat).await?;
-            }
-            Some(_) => {
-                state.recorded = believed;
-                horizon.advance(epoch, believed);
-            }
+        let least = state.recorded.saturating_sub(SLACK);
+        if db.within(async move |db| record::advance(&db, epoch, believed, least).await).await? {
+            state.recorded = state.recorded.max(believed);
+            horizon.advance(epoch, believed);
+            return Ok(());
+        }
+        let recorded = self.recorded(db).await?;
+        if recorded.epochs.current() != epoch {
+            // Another node has begun one.
+            state.adopt(horizon, recorded, Some((beat, believed)));
+        } else if recorded.beat < least {
+            tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
+            let end = recorded.beat.saturating_sub(horizon.window());
+            self.begin(db, horizon, state, Due { known: horizon.epochs(), end }, beat).await?;
         }
         Ok(())
     }
 
     /// Begins an epoch after those that are known, unless another node is first: then goes on in that one's.
-    async fn begin(
-        &self,
-        db: &Db,
-        horizon: &Horizon,
-        state: &mut State,
-        known: Epochs,
-        end: u64,
-        beat: Beat,
-    ) -> Result<(), Fault> {
-        // If it fails half-way, the next beat starts from what is recorded.
-        state.epoch = None;
+    async fn begin(&self, db: &Db, horizon: &Horizon, state: &mut State, due: Due, beat: Beat) -> Result<(), Fault> {
+        // If it fails half-way, the next beat begins it.
+        state.due = Some(due.clone());
+        let Due { known, end } = due;
         let epochs = known.with_new(self.draw(), Position(end));
         let (replacing, at) = (epochs.clone(), beat.at);
         let replace = async move |db: Db| record::replace(&db, known.current(), &replacing, at).await;
@@ -225,6 +228,7 @@ impl Pulse {
             tracing::info!("a new epoch of the store begins");
             state.adopt(horizon, Recorded { epochs, beat: at }, Some((beat, at)));
         } else {
+            // By another node, or by us, and the answer was lost.
             let recorded = self.recorded(db).await?;
             state.adopt(horizon, recorded, Some((beat, at)));
         }
@@ -237,7 +241,7 @@ impl State {
     fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, last: Option<(Beat, u64)>) {
         let Recorded { epochs, beat: believed } = recorded;
         let (beats, epoch) = (Beats::in_epoch(believed, last), Some(epochs.current()));
-        *self = Self { beats, epoch, recorded: believed, ahead: false };
+        *self = Self { beats, epoch, recorded: believed, due: None, ahead: false };
         horizon.enter(epochs, believed);
     }
 }

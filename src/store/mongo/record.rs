@@ -6,7 +6,7 @@
 
 use mongodb::{
     bson::{Binary, Bson, Document, doc, spec::BinarySubtype},
-    options::{FindOneOptions, ReturnDocument},
+    options::FindOneOptions,
 };
 
 use super::{
@@ -51,17 +51,14 @@ pub(super) async fn read(db: &Db, drawn: Epoch) -> Result<Recorded, Fault> {
     Ok(Recorded { epochs, beat: beat_of(&found) })
 }
 
-/// Records what cursors are going to be made from, before they are. Returns the beat that was recorded before; nothing if the
-/// epoch is another one by now.
-pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64) -> Result<Option<u64>, Fault> {
+/// Records what cursors are going to be made from, before they are. False if it was not recorded: the epoch is another one by now, or
+/// less is recorded than `least`, so that the database went back. Such a record is left as it is: it is what tells that.
+pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64, least: u64) -> Result<bool, Fault> {
     let meta = db.collection::<Document>("meta");
+    let current = doc! { "_id": ID, "epoch": binary(epoch), "beat": { "$gte": signed(least) } };
     let advance = doc! { "$max": { "beat": signed(beat) } };
-    let before = meta
-        .find_one_and_update(doc! { "_id": ID, "epoch": binary(epoch) }, advance)
-        .return_document(ReturnDocument::Before)
-        .max_time(db.max_time)
-        .await?;
-    Ok(before.map(|before| beat_of(&before)))
+    let advanced = meta.find_one_and_update(current, advance).max_time(db.max_time).await?;
+    Ok(advanced.is_some())
 }
 
 /// Puts other epochs in the place of those whose current one is `known`. False if another node was first.
