@@ -139,6 +139,17 @@ pub struct Sweep {
     doubts: u64,
 }
 
+/// From where the store is to be swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// From here.
+    Since(Sweep),
+    /// Positions are of another epoch by now: everybody has to begin anew.
+    Anew,
+    /// The store was not reached yet: nobody has synced who could miss something.
+    Nowhere,
+}
+
 /// The other nodes, as one node knows them.
 #[derive(Debug)]
 pub struct Roster {
@@ -331,14 +342,16 @@ impl Roster {
         begun
     }
 
-    /// Begins a sweep, if one is needed; nothing if it has to be a full one: positions are of another epoch by now.
+    /// Begins a sweep.
     #[must_use]
-    pub fn begin_sweep(&self) -> Option<Sweep> {
-        let (horizon, _) = self.listed?;
+    pub fn begin_sweep(&self) -> Begin {
+        let Some((horizon, _)) = self.listed else { return Begin::Nowhere };
         let StreamPosition { epoch, position } = self.floor;
+        if epoch != horizon.epoch {
+            return Begin::Anew;
+        }
         let since = self.since.map_or(position, |since| since.min(position));
-        (epoch == horizon.epoch)
-            .then_some(Sweep { since: StreamPosition { epoch, position: since }, doubts: self.doubts })
+        Begin::Since(Sweep { since: StreamPosition { epoch, position: since }, doubts: self.doubts })
     }
 
     /// A sweep has delivered everything that changed after its beginning; `horizon` was the store's before it was read.
@@ -353,9 +366,26 @@ impl Roster {
 
     /// Everybody who is connected begins anew: what was missed does not matter any more. `horizon` is of before that.
     pub fn start_over(&mut self, horizon: StreamPosition) {
+        self.enter(horizon);
         self.floor = horizon;
         self.since = None;
         self.happened.clear();
+    }
+
+    /// Another epoch has begun, in which places of the one before are still good.
+    pub fn go_on(&mut self, horizon: StreamPosition) {
+        self.enter(horizon);
+        if self.floor != StreamPosition::NOWHERE {
+            self.floor.epoch = horizon.epoch;
+        }
+    }
+
+    fn enter(&mut self, horizon: StreamPosition) {
+        if let Some((listed, _)) = &mut self.listed
+            && listed.epoch != horizon.epoch
+        {
+            *listed = horizon;
+        }
     }
 
     /// What is in doubt as long as it is so.
@@ -410,7 +440,9 @@ impl Roster {
 
     /// The floor never falls within an epoch.
     fn rise(&mut self, place: StreamPosition) {
-        if place.epoch != self.floor.epoch || place.position > self.floor.position {
+        // One that was read before another epoch began says nothing of it.
+        let is_current = self.listed.is_none_or(|(horizon, _)| horizon.epoch == place.epoch);
+        if is_current && (place.epoch != self.floor.epoch || place.position > self.floor.position) {
             self.floor = place;
         }
     }

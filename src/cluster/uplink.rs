@@ -55,14 +55,13 @@ impl Uplink {
         *self.0.expected.borrow()
     }
 
-    /// The same, and waits for one that is about to be opened.
-    async fn opened(&self) -> Option<&Arc<dyn Bus>> {
+    /// Waits for one that is about to be opened.
+    async fn opened(&self) {
         if self.bus().is_none() && *self.0.expected.borrow() {
             let mut expected = self.0.expected.subscribe();
             // If it is not opened, it is as if it were down.
             let _ = timeout(OPENED, expected.wait_for(|expected| !expected)).await;
         }
-        self.bus()
     }
 
     /// Sets who hears of [`Self::unsure`]; only once.
@@ -142,12 +141,14 @@ impl Subscriptions {
     /// said that something may be missing.
     pub async fn hold(&self, member: MemberId) -> Held<'_> {
         // Without a bus there is nothing to hear, but there may be one later.
-        let bus = self.uplink.opened().await;
-        if bus.is_some() || self.uplink.is_expected() {
+        self.uplink.opened().await;
+        // In this order: it is not expected any more once it is there.
+        if self.uplink.is_expected() || self.uplink.bus().is_some() {
             *self.holders.entry(member).or_insert(0) += 1;
         }
         let held = Held { subscriptions: self, member, kept: false };
-        if let Some(bus) = bus {
+        // After it was counted: either this finds a bus that is opened just now, or `bus_opened` finds this.
+        if let Some(bus) = self.uplink.bus() {
             bus.subscribe(Channel::Member(member)).await;
         }
         held

@@ -56,6 +56,11 @@ impl Awaited {
         self.entries().remove(&place);
     }
 
+    /// Waits for nobody any more: the log may have gone back, and with it what was waited for.
+    pub fn forget(&self) {
+        self.entries().clear();
+    }
+
     /// The others are told of a loss if an author has told nothing for too long. To be called before each beat.
     pub fn give_up(&self, now: Instant) {
         let mut entries = self.entries();

@@ -10,8 +10,9 @@ use protocol::{ConversationId, MemberId};
 
 /// Parts that are locked for themselves.
 const SHARDS: usize = 16;
-/// Members of conversations that a part remembers: with more, it forgets all, and an entry may be pushed twice.
-const REMEMBERED: usize = 8_192;
+/// Members of conversations that a part remembers, at least, of the latest; twice as many at most. What is forgotten may be pushed
+/// twice.
+const REMEMBERED: usize = 4_096;
 
 /// The newest entry of a conversation that was pushed to a member, and which of the 128 up to it were.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +40,42 @@ impl Pushed {
     }
 }
 
+/// A member of a conversation.
+type Place = (ConversationId, MemberId);
+
+/// What a part remembers: those that were pushed to since it was full, and those of before.
+#[derive(Default)]
+struct Shard {
+    young: HashMap<Place, Pushed>,
+    old: HashMap<Place, Pushed>,
+}
+
+impl Shard {
+    fn first(&mut self, place: Place, seq: u64) -> bool {
+        if let Some(pushed) = self.young.get_mut(&place) {
+            return pushed.first(seq);
+        }
+        if self.young.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+        }
+        match self.old.remove(&place) {
+            Some(mut pushed) => {
+                let is_first = pushed.first(seq);
+                self.young.insert(place, pushed);
+                is_first
+            }
+            None => {
+                self.young.insert(place, Pushed { newest: seq, bits: 1 });
+                true
+            }
+        }
+    }
+}
+
 /// The entries that were pushed to members lately: 17 MiB at most.
 #[derive(Default)]
 pub struct Delivered {
-    shards: [Mutex<HashMap<(ConversationId, MemberId), Pushed>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
 }
 
 impl Delivered {
@@ -51,21 +84,13 @@ impl Delivered {
         // The id is a hash.
         let [.., last] = *conversation.as_bytes();
         let Some(shard) = self.shards.get(usize::from(last) % SHARDS) else { return true };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pushed) = shard.get_mut(&(conversation, member)) {
-            return pushed.first(seq);
-        }
-        if shard.len() >= REMEMBERED {
-            shard.clear();
-        }
-        shard.insert((conversation, member), Pushed { newest: seq, bits: 1 });
-        true
+        shard.lock().unwrap_or_else(PoisonError::into_inner).first((conversation, member), seq)
     }
 
     /// Forgets all: the log may have gone back, so that other entries get the numbers of those that were pushed.
     pub fn forget(&self) {
         for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            *shard.lock().unwrap_or_else(PoisonError::into_inner) = Shard::default();
         }
     }
 }
@@ -110,8 +135,27 @@ mod tests {
             id[..4].copy_from_slice(&number.to_be_bytes());
             assert!(delivered.first(ConversationId::from_bytes(id), ANA, 1));
         }
-        let kept: usize = delivered.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
-        assert!(kept <= SHARDS * REMEMBERED);
+        let kept: usize = delivered
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap())
+            .map(|shard| shard.young.len() + shard.old.len())
+            .sum();
+        assert!(kept <= SHARDS * 2 * REMEMBERED);
+    }
+
+    #[test]
+    fn who_is_pushed_to_now_and_then_is_not_forgotten_for_all_the_others() {
+        let (delivered, busy) = (Delivered::default(), MemberId::from_bytes([9; 12]));
+        for number in 0..40_000_u32 {
+            let mut member = [0; 12];
+            member[..4].copy_from_slice(&number.to_be_bytes());
+            // All in one part.
+            delivered.first(ONE, MemberId::from_bytes(member), 1);
+            if number % 4_000 == 0 {
+                assert_eq!(delivered.first(ONE, busy, 1), number == 0);
+            }
+        }
     }
 
     proptest! {

@@ -110,6 +110,12 @@ impl Events {
         push: impl Fn() -> MessagePush,
     ) -> Option<MessageFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
+        let place = (conversation, seq);
+        let author = self.author(members, author);
+        if let (Author::AnotherNode { floor }, Some(Others { awaited, .. })) = (author, &self.others) {
+            // Before it is known whether the author was heard already: it may be heard at any moment.
+            awaited.expect(place, floor, Instant::now());
+        }
         let first: SmallVec<[MemberId; 2]> = match &self.others {
             None => members.into(),
             Some(Others { delivered, .. }) => {
@@ -124,12 +130,19 @@ impl Events {
             // To all, whoever had it here before: each node knows what it has pushed itself.
             (Author::ThisNode, _) => self.publish(members, Some(entry), &mut frame),
             // Where it was pushed to one of them before, its author was heard.
-            (Author::AnotherNode { floor }, Some(Others { awaited, .. })) if first.len() == members.len() => {
-                awaited.expect((conversation, seq), floor, Instant::now());
+            (Author::AnotherNode { .. }, Some(Others { awaited, .. })) if first.len() < members.len() => {
+                awaited.heard(place);
             }
             (Author::AnotherNode { .. }, _) => {}
         }
         message
+    }
+
+    /// Who tells the others of an entry. Where nobody of a conversation is connected, what its author says is not heard: so it cannot
+    /// be waited for, and is said once more.
+    fn author(&self, members: &[MemberId], author: Author) -> Author {
+        let is_heard = || members.iter().any(|member| self.hub.is_connected(*member));
+        if author == Author::ThisNode || is_heard() { author } else { Author::ThisNode }
     }
 
     fn deliver(&self, members: &[MemberId], except: Option<ConnectionId>, frame: &mut impl FnMut() -> Frame) {

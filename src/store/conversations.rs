@@ -8,6 +8,7 @@ use protocol::{
     model::{ConversationKind, UserType, Watermarks},
     size,
 };
+use tokio::time::Instant;
 
 use super::{
     StoreError,
@@ -230,6 +231,8 @@ pub struct Unfinished {
     pub conversations: Vec<ConversationId>,
     /// The nodes, and when they were last seen, in milliseconds; the store's own business.
     pub(super) nodes: Vec<([u8; 12], i64)>,
+    /// When it was looked for what this node itself has left, if it has.
+    pub(super) looked: Option<Instant>,
 }
 
 /// Why a command was refused. It changed nothing.

@@ -1,7 +1,8 @@
 //! What was not heard of on the bus comes all the same.
 
+use mongodb::bson::{Document, doc};
 use protocol::{
-    ClientFrame, ErrorCode, MemberId, ServerFrame,
+    ClientFrame, CloseCode, ErrorCode, MemberId, ServerFrame,
     client::MessageSend,
     model::Entry,
     server::{MemberPush, MessageAccepted},
@@ -90,4 +91,30 @@ async fn who_was_deactivated_is_written_to_at_no_node() {
     let refused = anas.request(message_to(ben.id, "after")).await;
     let ServerFrame::Error(error) = refused else { panic!("{refused:?}") };
     assert_eq!(error.code, ErrorCode::RecipientDeactivated);
+}
+
+/// Found by a reviewer: whoever was connected while a backup was restored kept what is gone, and did not learn what took its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_connected_while_a_backup_is_restored_comes_back_and_syncs() {
+    let fleet = Fleet::on_a_bus(2, |_| ()).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let (mut anas, mut bens) = (fleet.at(&ana, 0).connect().await, fleet.at(&ben, 1).connect().await);
+    anas.say(ben.id, "kept").await;
+    let database = fleet.database.open().await;
+    let (meta, conversations) =
+        (database.collection::<Document>("meta"), database.collection::<Document>("conversations"));
+    let backup = conversations.find_one(doc! {}).await.unwrap().unwrap();
+    anas.say(ben.id, "vanished").await;
+    assert_eq!((next_seq(&mut bens).await, next_seq(&mut bens).await), (vec![1], vec![2]));
+
+    database.collection::<Document>("messages").delete_many(doc! { "seq": { "$gt": 1 } }).await.unwrap();
+    conversations.replace_one(doc! {}, backup).await.unwrap();
+    meta.update_one(doc! { "_id": "epochs" }, doc! { "$inc": { "beat": -60_000 } }).await.unwrap();
+    for mut client in [anas, bens] {
+        assert_eq!(client.close_code().await, Some(CloseCode::GoingAway.number()));
+    }
+    fleet.is_whole().await;
+    let (mut anas, mut bens) = (fleet.at(&ana, 0).connect().await, fleet.at(&ben, 1).connect().await);
+    anas.say(ben.id, "another").await;
+    assert_eq!(next_seq(&mut bens).await, [2], "pushed, although another entry with that number was");
 }

@@ -435,8 +435,9 @@ async fn a_dead_node_is_looked_after() {
     let mut dead = nodes.find_one(doc! {}).await.unwrap().unwrap();
     let began = dead.get_i64("began").unwrap() + 1;
     let id = ObjectId::new();
-    let at = mongodb::bson::DateTime::from_millis(f.now().as_millis());
-    dead.extend(doc! { "_id": id, "began": began, "at": at });
+    // Its batch had waited for long, while it was beating.
+    let at = |millis| mongodb::bson::DateTime::from_millis(f.now().as_millis() + millis);
+    dead.extend(doc! { "_id": id, "began": began, "at": at(600_000), "since": at(0) });
     nodes.insert_one(dead).await.unwrap();
     let another = Fixture::mongodb_in(Arc::clone(f.database.as_ref().unwrap()));
     let store = &another.store.conversations;

@@ -16,7 +16,11 @@ use mongodb::bson::{Document, doc, oid::ObjectId};
 use protocol::ErrorCode;
 
 use super::fixture::{Fixture, append};
-use crate::harness::{client_id, database::Database, eventually};
+use crate::harness::{
+    client_id,
+    database::{Database, Server},
+    eventually,
+};
 
 fn node(database: &Arc<Database>, nodes: Nodes) -> Fixture {
     Fixture::mongodb_as(Arc::clone(database), Duration::from_secs(20), nodes)
@@ -131,4 +135,49 @@ async fn a_batch_that_is_refused_half_way_has_an_outcome_for_each_message() {
     assert_eq!(next, outcomes.len() as u64 + 2, "without a hole");
     let changes = f.store.conversations.delta(ben, None).await.unwrap();
     assert_eq!(changes.conversations[0].last_seq, next);
+}
+
+/// Found by a reviewer: what a batch had stored that then failed was in nobody's sync, until something else happened in the conversation.
+#[tokio::test]
+async fn what_a_batch_has_left_half_done_its_own_node_finishes() {
+    let server = Server::with_fail_points().await;
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let place = f.settle().await;
+    server.fail(doc! { "times": 1 }, doc! { "failCommands": ["update"], "errorCode": 2 }).await;
+    let failed = f.store.log.apply(vec![append(ana, ben, client_id(), "2")]).await;
+    assert_eq!(failed.err(), Some(StoreError::Timeout));
+    let learns = async || {
+        let changes = f.store.conversations.delta(ben, Some(place)).await.unwrap();
+        changes.conversations.first().map_or(0, |conversation| conversation.last_seq)
+    };
+    assert!(learns().await < 2);
+    let recovery = f.store.recovery.as_ref().unwrap();
+    let left = recovery.unfinished().await.unwrap();
+    assert_eq!(left.conversations, [direct_conversation(ana, ben)]);
+    let applied = f.apply_all(vec![Command::Refresh(left.conversations[0])]).await;
+    assert_eq!(applied.untold.iter().map(|untold| untold.message.seq).collect::<Vec<_>>(), [2]);
+    recovery.finished(left).await.unwrap();
+    assert_eq!(learns().await, 2);
+    assert!(recovery.unfinished().await.unwrap().conversations.is_empty());
+}
+
+/// Found by a reviewer: of a node that died, others looked at the last half minute only, and a batch may have waited for longer.
+#[tokio::test]
+async fn a_node_says_since_when_its_work_may_be_half_done() {
+    let server = Server::with_fail_points().await;
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let nodes = f.database.as_ref().unwrap().open().await.collection::<Document>("nodes");
+    let since = async || nodes.find_one(doc! {}).await.unwrap().unwrap().get_datetime("since").ok().copied();
+    eventually("a beat without work", async || since().await.is_none().then_some(())).await;
+    let hangs = doc! { "failCommands": ["insert"], "blockConnection": true, "blockTimeMS": 60_000 };
+    server.fail(doc! { "times": 1 }, hangs).await;
+    let (log, message) = (Arc::clone(&f.store.log), append(ana, ben, client_id(), "2"));
+    let hanging = tokio::spawn(async move { log.apply(vec![message]).await });
+    let said = eventually("a beat during the work", since).await;
+    assert_eq!(said.timestamp_millis(), f.now().as_millis());
+    hanging.abort();
 }

@@ -237,7 +237,7 @@ impl World {
             self.nodes[node].seen.extend(read);
             self.nodes[node].roster.end_sweep(sweep, place(horizon), now);
         } else if self.nodes[node].roster.is_in_doubt()
-            && let Some(sweep) = self.nodes[node].roster.begin_sweep()
+            && let Begin::Since(sweep) = self.nodes[node].roster.begin_sweep()
         {
             let is_new = |(entry, stamp): (usize, &Option<u64>)| {
                 stamp.filter(|stamp| *stamp > sweep.since.position.0).map(|_| entry)
@@ -421,11 +421,41 @@ fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
     roster.beat(0, id(1), Beat { losses: 1, ..Beat::at(1, place(300)) }, now);
     assert_eq!(roster.floor(), place(90));
     assert_eq!(roster.doubts().collect::<Vec<_>>(), [Doubt::PeerLoss]);
-    let sweep = roster.begin_sweep().unwrap();
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
     assert_eq!(sweep.since, place(90));
     roster.end_sweep(sweep, place(100), now);
     assert!(!roster.is_in_doubt());
     assert_eq!(roster.floor(), place(100));
+}
+
+/// Where the log has not gone back nobody has to begin anew, and what was read before the epoch began moves nothing.
+#[test]
+fn a_sweep_goes_on_over_an_epoch_that_begins_in_which_places_of_before_are_good() {
+    let (now, mut roster) = (Instant::now(), Roster::new(0));
+    let other = ListedNode { id: id(1), generation: 1, joined_from: Position(0), name: String::new(), dead: false };
+    let listing = |horizon| Listing {
+        store: StoreId([0; 8]),
+        own: id(0),
+        generation: 1,
+        horizon,
+        others: Arc::from([other.clone()]),
+    };
+    assert_eq!(roster.begin_sweep(), Begin::Nowhere);
+    roster.listed(&listing(place(50)), now);
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
+    let in_another = |position| StreamPosition { epoch: Epoch([9; 8]), position: Position(position) };
+    roster.go_on(in_another(60));
+    roster.end_sweep(sweep, place(55), now);
+    assert_eq!(roster.floor(), in_another(50));
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
+    assert_eq!(sweep.since, in_another(50));
+    roster.end_sweep(sweep, in_another(60), now);
+    assert_eq!(roster.floor(), in_another(60));
+    // Another one in which they are not, of which the listing tells first.
+    roster.listed(&listing(place(70)), now);
+    assert_eq!(roster.begin_sweep(), Begin::Anew);
+    roster.start_over(place(70));
+    assert!(matches!(roster.begin_sweep(), Begin::Since(_)));
 }
 
 /// Who says goodbye leaves no doubt; who just disappears does.

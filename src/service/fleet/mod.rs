@@ -47,7 +47,7 @@ use crate::{
     cluster::{Beat, Bus, Doubt, Floor, Inbox, NodeId, Roster, Subscriptions, Uplink},
     hub::Hub,
     ids::Ids,
-    position::Epoch,
+    position::StreamPosition,
     store::{ConversationLog, FleetStore, conversations::StoreId, fleet::Listing},
     telemetry::Metrics,
 };
@@ -122,8 +122,8 @@ pub struct Fleet {
     /// Others may not know who is connected here.
     standing: Notify,
     aftermath: Aftermath,
-    /// The epoch of the store at the latest beat.
-    epoch: Mutex<Epoch>,
+    /// The horizon of the store at the latest beat.
+    horizon: Mutex<StreamPosition>,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -149,7 +149,7 @@ impl Fleet {
             doubted,
             standing,
             aftermath: Aftermath::default(),
-            epoch: Mutex::new(Epoch::NONE),
+            horizon: Mutex::new(StreamPosition::NOWHERE),
             stop,
         });
         let own = Arc::downgrade(&fleet);
@@ -218,6 +218,7 @@ impl Fleet {
 
     /// The nodes that live, as of now.
     fn listed(self: &Arc<Self>, listing: &Listing) {
+        self.look_at_epoch();
         if self.parts.uplink.bus().is_none()
             && let Some(bus) = &self.parts.bus
         {
@@ -242,15 +243,23 @@ impl Fleet {
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
     }
 
-    /// In another epoch the log may have gone back, and entries that were pushed may be others now.
+    /// In another epoch the log may have gone back: then entries that were pushed may be others now, and clients may know of some that
+    /// are not there any more, so they come back and sync. Where places of before are still good, it has not.
     fn look_at_epoch(&self) {
-        let current = self.parts.log.horizon().epoch;
-        let before = std::mem::replace(&mut *self.epoch.lock().unwrap_or_else(PoisonError::into_inner), current);
-        // The first one is not another one.
-        if before != current && before != Epoch::NONE {
-            self.parts.delivered.forget();
-            self.parts.told.forget();
+        let current = self.parts.log.horizon();
+        let before = std::mem::replace(&mut *self.horizon.lock().unwrap_or_else(PoisonError::into_inner), current);
+        if before.epoch == current.epoch || before == StreamPosition::NOWHERE {
+            return;
         }
+        if self.parts.log.accepts(before) {
+            self.change(|roster, _| roster.go_on(current));
+            return;
+        }
+        self.parts.delivered.forget();
+        self.parts.told.forget();
+        self.parts.awaited.forget();
+        self.profiles_told.forget();
+        self.start_over();
     }
 
     fn beat(&self, last: bool) {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Fleet, told::Missing};
 use crate::{
-    cluster::roster::Sweep,
+    cluster::roster::{Begin, Sweep},
     hub::{Close, Connection, Delivery, Frame},
     position::{Epoch, Position},
     service::views,
@@ -72,9 +72,13 @@ impl Fleet {
 
     /// One sweep. `newest`: the newest change that was seen so far.
     async fn sweep_once(&self, whole: bool, newest: &mut Position) -> Result<(), StoreError> {
-        let Some(sweep) = self.roster().begin_sweep() else {
-            self.start_over();
-            return Ok(());
+        let sweep = match self.roster().begin_sweep() {
+            Begin::Nowhere => return Ok(()),
+            Begin::Anew => {
+                self.start_over();
+                return Ok(());
+            }
+            Begin::Since(sweep) => sweep,
         };
         // Before anything is read: what is stamped up to here is visible.
         let horizon = self.parts.log.horizon();
@@ -174,7 +178,7 @@ impl Fleet {
     }
 
     /// Positions are of another epoch by now, so nobody knows what was missed: whoever is connected comes back, and syncs.
-    fn start_over(&self) {
+    pub(super) fn start_over(&self) {
         tracing::warn!("what may have been missed cannot be found by its position: clients sync anew");
         let horizon = self.parts.log.horizon();
         let spread = u64::try_from(self.parts.hub.members()).unwrap_or(u64::MAX).saturating_mul(2).clamp(1_000, 30_000);

@@ -116,7 +116,7 @@ pub(super) async fn insert(
     appending: &mut [Appending],
     working: &mut WorkingSet,
     now: Timestamp,
-    mut epoch: Epoch,
+    epoch: &mut Epoch,
 ) -> Result<(), StoreError> {
     let repeats = repeats(appending);
     let mut sent = false;
@@ -130,14 +130,8 @@ pub(super) async fn insert(
         }
         let (mut documents, places) = number(core, appending, &open, working, now)?;
         core.link.pass().await?;
-        let current = core.link.horizon.now().epoch;
-        if std::mem::replace(&mut epoch, current) != current
-            && has_gone_back(core, db, working).await.map_err(|error| if sent { unknown(&error) } else { error })?
-        {
-            // The numbers would leave a hole.
-            let why = StoreError::Unavailable("the database went back to an earlier state".to_owned());
-            return Err(if sent { unknown(&why) } else { why });
-        }
+        let is_whole = check_epoch(core, db, working, epoch).await;
+        is_whole.map_err(|error| if sent { unknown(&error) } else { error })?;
         let (inserted, rest) = match send(db, &mut documents).await {
             Ok(done) => done,
             Err(fault) if !sent && fault.was_not_sent() => return Err(fault.into()),
@@ -179,12 +173,24 @@ pub(super) async fn insert(
     settle_repeats(appending)
 }
 
-/// Whether logs have lost what is known of them, as they may have where another epoch began while a batch waited.
-async fn has_gone_back(core: &Core, db: &Db, working: &WorkingSet) -> Result<bool, StoreError> {
+/// Fails if another epoch has begun while a batch waited, and logs have lost what is known of them: numbers would leave a hole, and
+/// watermarks would be beyond the end.
+pub(super) async fn check_epoch(
+    core: &Core,
+    db: &Db,
+    working: &WorkingSet,
+    epoch: &mut Epoch,
+) -> Result<(), StoreError> {
+    let current = core.link.horizon.now().epoch;
+    if std::mem::replace(epoch, current) == current {
+        return Ok(());
+    }
     let known: Vec<_> = working.iter().map(|(id, conversation)| (*id, conversation.state.end.seq)).collect();
     let look = || is_there(db, &known);
-    let is_whole = retry_until_known(core, "looking whether the log is as it was", look).await;
-    is_whole.map(|is_whole| !is_whole)
+    if retry_until_known(core, "looking whether the log is as it was", look).await? {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable("the database went back to an earlier state".to_owned()))
 }
 
 /// What is not in the log is not going to be.

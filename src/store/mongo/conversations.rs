@@ -20,7 +20,9 @@ use super::{
     document::{ConversationDoc, MessageDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
     history::{self, Direction},
-    log, recovery,
+    link::{self, Link},
+    log,
+    recovery::{self, Whose},
     turns::PARALLEL,
     unread,
 };
@@ -284,18 +286,23 @@ impl ConversationLog for Mongo {
 impl Recovery for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
-        let (own, dead) = (self.core.link.identity.node, self.core.link.dead());
-        if dead.is_empty() && !first {
+        let Link { identity, begun, .. } = &*self.core.link;
+        let whose = Whose { own: identity.node, left: begun.left(), dead: self.core.link.dead(), all: first };
+        if whose.dead.is_empty() && whose.left.is_none() && !first {
             return Ok(Unfinished::default());
         }
-        self.unhurried(async move |db| recovery::unfinished(&db, own, dead, first).await).await
+        self.unhurried(async move |db| recovery::unfinished(&db, whose).await).await
     }
 
     async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
+        let looked = unfinished.looked;
         if !unfinished.nodes.is_empty() {
             self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
         }
         self.core.looked.store(true, Ordering::Relaxed);
+        if let Some(looked) = looked {
+            self.core.link.begun.finished(looked, link::dead_after(self.timeout));
+        }
         Ok(())
     }
 }

@@ -34,11 +34,11 @@ use crate::{
 const LOOKED_UP: usize = 500;
 
 async fn changes(db: &Db, Position(since): Position) -> Result<Vec<ChangedConversation>, Fault> {
-    let changed = doc! { "changed": { "$gt": DateTime::from_millis(signed(since)) } };
+    let changed = doc! { "changed": { "$gt": DateTime::from_millis(signed(since)) }, "last_seq": { "$gt": 0 } };
     let limit = i64::try_from(CHANGES_MAX).unwrap_or(i64::MAX);
     let options = FindOptions::builder().sort(doc! { "changed": 1 }).limit(limit).build();
     let found: Vec<ConversationDoc> = db.all("conversations", changed, options).await?;
-    Ok(found.iter().filter(|found| found.last_seq > 0).map(changed_conversation).collect())
+    Ok(found.iter().map(changed_conversation).collect())
 }
 
 fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
+    begun::Begun,
     db::Db,
     fault::{Fault, store_error},
     horizon::Horizon,
@@ -59,7 +60,7 @@ const POOL: u32 = 100;
 const DATABASE: &str = "members_book";
 
 /// How long a node has to be silent until others take it for dead, where a command may take so long.
-fn dead_after(timeout: Duration) -> Duration {
+pub(super) fn dead_after(timeout: Duration) -> Duration {
     timeout + LEASE + 2 * BEAT
 }
 
@@ -113,6 +114,8 @@ pub(super) struct Link {
     dead: Mutex<Vec<Dead>>,
     pub(super) listing: watch::Sender<Option<Listing>>,
     pub(super) horizon: Horizon,
+    /// What may be half done.
+    pub(super) begun: Begun,
     pub(super) stop: CancellationToken,
 }
 
@@ -127,7 +130,7 @@ impl Link {
     ) -> Result<Self, StoreError> {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
-        let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
+        let (horizon, begun, stop) = (Horizon::new(window), Begun::default(), CancellationToken::new());
         let (joining, joined) = (tokio::sync::Mutex::new(Joining::new()), AtomicBool::new(false));
         let (reached, watched, dead) = (OnceLock::new(), Mutex::default(), Mutex::default());
         let (watch, listing) = (Mutex::new(Watch::new(dead_after(timeout))), watch::Sender::new(None));
@@ -145,6 +148,7 @@ impl Link {
             dead,
             listing,
             horizon,
+            begun,
             stop,
         })
     }
@@ -243,7 +247,8 @@ impl Link {
         self.stop.cancel();
         let Some(Reached { client, .. }) = self.reached.get() else { return };
         let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
-        if is_listed {
+        // What was left here is finished by others, who find it by the document of this node.
+        if is_listed && self.begun.left().is_none() {
             self.leave().await;
         }
         client.clone().shutdown().immediate(true).await;
@@ -252,7 +257,7 @@ impl Link {
     /// Asks the database now rather than at the next beat.
     pub(super) async fn beat(&self) -> Result<(), Fault> {
         let db = self.db().await?;
-        self.pulse.beat(&db, &self.identity, &self.horizon).await.map(drop)
+        self.pulse.beat(&db, self).await.map(drop)
     }
 
     async fn attempt(&self) -> Result<Attempt, StoreError> {
@@ -263,7 +268,7 @@ impl Link {
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
-        let beaten = self.pulse.beat(db, &self.identity, &self.horizon).await?;
+        let beaten = self.pulse.beat(db, self).await?;
         let attempt = self.join(db, beaten).await?;
         if matches!(attempt, Attempt::Joined(_)) {
             self.look_around(db).await?;

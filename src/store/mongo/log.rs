@@ -9,7 +9,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::PoisonError,
     time::Duration,
 };
 
@@ -53,6 +52,8 @@ pub(super) struct MemberRef {
 /// The state of a conversation. May be behind what other nodes did: the unique indexes tell.
 #[derive(Debug, Clone)]
 pub(super) struct LogState {
+    /// The epoch in which it was read.
+    pub(super) epoch: Epoch,
     pub(super) membership: Membership,
     pub(super) end: End,
     /// In the order of the members.
@@ -96,10 +97,9 @@ pub(super) enum Planned {
 /// Applies a batch.
 pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, StoreError> {
     let db = core.link.db().await?;
-    let epoch = forget_other_epochs(core);
     let now = core.clock.now();
     core.metrics.commit_commands.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
-    let applied = run(core, &db, batch, now, epoch).await;
+    let applied = run(core, &db, batch, now).await;
     if applied.is_err() {
         // What was remembered may be wrong now.
         core.conversations.clear();
@@ -107,36 +107,36 @@ pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, S
     applied
 }
 
-/// In another epoch the log may have gone back: what is remembered of it would leave holes. Returns the current one.
-fn forget_other_epochs(core: &Core) -> Epoch {
-    let current = core.link.horizon.now().epoch;
-    let mut epoch = core.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-    if std::mem::replace(&mut *epoch, current) != current {
-        core.conversations.clear();
-    }
-    current
-}
-
-async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp, epoch: Epoch) -> Result<Applied, StoreError> {
-    let mut working = load(core, db, &batch).await?;
+async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Result<Applied, StoreError> {
+    // Before anything is read: what is known of the logs is of it.
+    let mut epoch = core.link.horizon.now().epoch;
+    let begun = core.link.begun.batch(now);
+    let mut working = load(core, db, &batch, epoch).await?;
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
-    append::insert(core, db, &mut appending, &mut working, now, epoch).await?;
+    if let Err(error) = append::insert(core, db, &mut appending, &mut working, now, &mut epoch).await {
+        if error == StoreError::Timeout {
+            begun.leave();
+        }
+        return Err(error);
+    }
     // From here on something is written: no error means that nothing happened.
-    let outcomes = settle::settle(core, db, planned, appending, &mut working, now)
-        .await
-        .map_err(|error| append::unknown(&error))?;
+    let outcomes = match settle::settle(core, db, planned, appending, &mut working, now, &mut epoch).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            begun.leave();
+            return Err(append::unknown(&error));
+        }
+    };
     let mut all_untold = Vec::new();
     for (id, Working { mut state, untold, .. }) in working {
         let membership = &state.membership;
         all_untold.extend(untold.into_iter().map(|message| Untold { message, membership: membership.clone() }));
         // What other nodes have told of meanwhile stays known.
-        if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
+        if let Some(End { seq, at }) = known(core, id, epoch).map(|known| known.end) {
             state.end.reach(seq, at);
         }
-        if core.link.horizon.now().epoch == epoch {
-            core.conversations.insert(id, state);
-        }
+        core.conversations.insert(id, LogState { epoch, ..state });
     }
     if !all_untold.is_empty() {
         // What looked like another's may be our own, arrived late: its outcome is what tells of it.
@@ -144,6 +144,12 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp, epoch: E
         all_untold.retain(|untold| !own.contains(&untold.message.id));
     }
     Ok(Applied { outcomes, untold: all_untold, position: core.link.horizon.now().position })
+}
+
+/// What is remembered of a conversation. What is of another epoch does not count: the log may have gone back, and the numbers after it
+/// would leave a hole.
+fn known(core: &Core, id: ConversationId, epoch: Epoch) -> Option<LogState> {
+    core.conversations.get(&id).filter(|known| known.epoch == epoch)
 }
 
 /// The message that a command of this batch has stored.
@@ -180,14 +186,14 @@ where
 }
 
 /// Brings the conversations of a batch together: those with marks as they are now, the others as they are remembered.
-async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, StoreError> {
+async fn load(core: &Core, db: &Db, batch: &[Command], epoch: Epoch) -> Result<WorkingSet, StoreError> {
     let (mut working, mut wanted) = (WorkingSet::new(), HashSet::new());
     for command in batch {
         match command {
             Command::Mark(Mark { conversation, .. }) | Command::Refresh(conversation) => {
                 wanted.insert(*conversation);
             }
-            Command::Append(append) => match core.conversations.get(&append.conversation) {
+            Command::Append(append) => match known(core, append.conversation, epoch) {
                 Some(state) => {
                     working.insert(append.conversation, Working::new(state));
                 }
@@ -204,9 +210,9 @@ async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, Sto
     let found: Vec<ConversationDoc> = db.all("conversations", wanted, FindOptions::default()).await?;
     for document in found {
         let id = ConversationId::from_bytes(document.id.bytes());
-        let mut state = state_of(&document)?;
+        let mut state = state_of(&document, epoch)?;
         // What is remembered of the log is never behind the document by what this node did.
-        if let Some(LogState { end: End { seq, at }, .. }) = core.conversations.get(&id) {
+        if let Some(End { seq, at }) = known(core, id, epoch).map(|known| known.end) {
             state.end.reach(seq, at);
         }
         working.insert(id, Working::new(state));
@@ -216,9 +222,10 @@ async fn load(core: &Core, db: &Db, batch: &[Command]) -> Result<WorkingSet, Sto
 }
 
 /// The state that a document tells.
-fn state_of(document: &ConversationDoc) -> Result<LogState, Fault> {
+fn state_of(document: &ConversationDoc, epoch: Epoch) -> Result<LogState, Fault> {
     let reached = |each: &ParticipantDoc| Reached { delivered: unsigned(each.delivered), read: unsigned(each.read) };
     Ok(LogState {
+        epoch,
         membership: document.membership()?,
         end: End { seq: unsigned(document.last_seq), at: time(document.last_at) },
         watermarks: document.participants.iter().map(reached).collect(),
@@ -358,5 +365,5 @@ fn create(id: ConversationId, new: &NewConversation, now: Timestamp) -> (LogStat
     let statement = doc! { "q": { "_id": conversation_oid(id) }, "u": { "$setOnInsert": document }, "upsert": true };
     let watermarks = vec![Reached::default(); members.len()];
     let membership = Membership { kind: new.kind, members: members.into() };
-    (LogState { membership, end: End { seq: 0, at: now }, watermarks }, statement)
+    (LogState { epoch: Epoch::NONE, membership, end: End { seq: 0, at: now }, watermarks }, statement)
 }

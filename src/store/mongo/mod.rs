@@ -10,13 +10,13 @@
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
-//! | [`append`] | sequence numbers by optimistic insert |
+//! | [`append`], [`ahead`] | sequence numbers by optimistic insert; what others have stored meanwhile |
 //! | [`settle`] | what follows from a batch, written beside the messages |
 //! | [`receipts`] | writing watermarks and what follows from them |
 //! | [`conversations`], [`history`], [`unread`] | reading conversations and changes; the log of one; what is unread |
 //! | [`turns`] | whose call goes to the database next |
 //! | [`fleet`] | what the nodes tell each other through the database |
-//! | [`recovery`] | finishing what a node that died has left |
+//! | [`begun`], [`recovery`] | what may be half done; finishing what was left so |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
@@ -28,6 +28,7 @@ mod append;
 mod archive;
 mod audit;
 mod beats;
+mod begun;
 mod candidates;
 mod conversations;
 mod db;
@@ -80,7 +81,7 @@ use super::{
     conversations::{ConversationCounts, StoreId},
     turns::{Caller, Turn},
 };
-use crate::{clock::Clock, ids::Ids, position::Epoch, supervisor::Supervisor, telemetry::Metrics};
+use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 
 /// Conversations whose state is remembered: about 300 bytes each.
 const CONVERSATIONS: usize = 100_000;
@@ -116,8 +117,6 @@ impl Options {
 struct Core {
     link: Arc<Link>,
     conversations: Cache<ConversationId, LogState>,
-    /// The epoch that the remembered conversations are of.
-    epoch: Mutex<Epoch>,
     members: Cache<MemberId, MemberRef>,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
@@ -162,16 +161,7 @@ impl Mongo {
         let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
-        let core = Arc::new(Core {
-            link,
-            conversations,
-            epoch: Mutex::new(Epoch::NONE),
-            members,
-            clock,
-            ids,
-            metrics,
-            looked,
-        });
+        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
         let (reads, writes) = (CallGate::of_reads(pool), CallGate::of_writes(pool));
         let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {

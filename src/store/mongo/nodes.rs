@@ -29,11 +29,12 @@ use mongodb::{
     bson::{DateTime, Document, doc, oid::ObjectId},
     options::FindOptions,
 };
+use protocol::Timestamp;
 use tokio::time::Instant;
 
 use super::{
     db::Db,
-    document::{signed, unsigned},
+    document::{date, signed, unsigned},
     fault::Fault,
 };
 use crate::{
@@ -106,11 +107,16 @@ impl Identity {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// A beat of a node that has joined: its document as it has to be, and the change. Nothing before it has joined.
-    pub(super) fn beat(&self) -> Option<(Document, Document)> {
+    /// A beat of a node that has joined: its document as it has to be, and the change. Nothing before it has joined. `since`: when
+    /// the oldest began of what it may have half done.
+    pub(super) fn beat(&self, since: Option<Timestamp>) -> Option<(Document, Document)> {
         let generation = self.generation();
         let own = doc! { "_id": self.node, "generation": signed(generation) };
-        (generation > 0).then(|| (own, doc! { "$currentDate": { "at": true } }))
+        let beat = match since {
+            Some(since) => doc! { "$currentDate": { "at": true }, "$set": { "since": date(since) } },
+            None => doc! { "$currentDate": { "at": true }, "$unset": { "since": "" } },
+        };
+        (generation > 0).then_some((own, beat))
     }
 
     /// What makes it join, for the first time or again. `from`: up to where it has published what it stored.
@@ -179,7 +185,7 @@ pub(super) async fn others(db: &Db, own: ObjectId) -> Result<Vec<Document>, Faul
 /// A node as others see it; nothing for a document that is none.
 pub(super) fn listed(other: &Document, dead: &[Dead]) -> Option<ListedNode> {
     let id = other.get_object_id("_id").ok()?;
-    let is_dead = dead.iter().any(|(dead, _)| *dead == id);
+    let is_dead = dead.iter().any(|dead| dead.id == id);
     let id = NodeId(id.bytes());
     let number = |name| other.get_i64(name).map_or(0, unsigned);
     let name = other.get_str("name").unwrap_or("unknown").to_owned();
@@ -192,8 +198,20 @@ pub(super) fn listed(other: &Document, dead: &[Dead]) -> Option<ListedNode> {
     })
 }
 
-/// A node that is dead: its id and its last beat.
-pub(super) type Dead = (ObjectId, DateTime);
+/// A node that is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dead {
+    pub(super) id: ObjectId,
+    /// Its last beat, by the clock of the database.
+    pub(super) at: DateTime,
+    /// Since when it may have had work half done at that beat, by its own clock.
+    pub(super) since: Option<DateTime>,
+}
+
+/// Since when a node may have had work half done at its last beat.
+pub(super) fn since(node: &Document) -> Option<DateTime> {
+    node.get_datetime("since").ok().copied()
+}
 
 /// How long others have been silent, as this node has seen it.
 pub(super) struct Watch {
@@ -223,7 +241,7 @@ impl Watch {
             self.seen.insert(id, (*at, first));
             let is_silent = now.saturating_duration_since(first) >= self.dead_after;
             if is_silent || identity.sees(other) == Some(false) {
-                dead.push((id, *at));
+                dead.push(Dead { id, at: *at, since: since(other) });
             }
         }
         dead
@@ -434,7 +452,7 @@ mod tests {
             assert!(look(1_000).is_empty());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(look(1_000), [(id, DateTime::from_millis(1_000))]);
+        assert_eq!(look(1_000), [Dead { id, at: DateTime::from_millis(1_000), since: None }]);
         assert!(look(2_000).is_empty(), "it beats again");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(look(2_000).is_empty(), "the database was away from us, and so perhaps from it");

@@ -10,6 +10,7 @@ use mongodb::{
     bson::{DateTime, Document},
     options::ReturnDocument,
 };
+use protocol::Timestamp;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
@@ -21,6 +22,7 @@ use super::{
     document::millis,
     fault::Fault,
     horizon::Horizon,
+    link::Link,
     nodes::{Identity, Nodes},
     record::{self, Recorded},
 };
@@ -84,12 +86,13 @@ impl Pulse {
     }
 
     /// One beat.
-    pub(super) async fn beat(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<Beaten, Fault> {
+    pub(super) async fn beat(&self, db: &Db, link: &Link) -> Result<Beaten, Fault> {
+        let Link { identity, horizon, begun, .. } = link;
         let Ok(mut state) = timeout(db.max_time, self.state.lock()).await else {
             return Err(StoreError::Timeout.into());
         };
         let asked = Instant::now();
-        let node = match self.stamp(db, identity).await? {
+        let node = match self.stamp(db, identity, begun.since()).await? {
             Some(node) => node,
             None => self.enrol(db, identity, horizon).await?,
         };
@@ -106,8 +109,8 @@ impl Pulse {
     }
 
     /// Stamps the document of this node; nothing if it has not joined, or is out.
-    async fn stamp(&self, db: &Db, identity: &Identity) -> Result<Option<Document>, Fault> {
-        let Some((own, beat)) = identity.beat() else { return Ok(None) };
+    async fn stamp(&self, db: &Db, identity: &Identity, since: Option<Timestamp>) -> Result<Option<Document>, Fault> {
+        let Some((own, beat)) = identity.beat(since) else { return Ok(None) };
         let stamp = async move |db: Db| {
             let nodes = db.collection::<Document>("nodes");
             let stamp = nodes.find_one_and_update(own, beat).return_document(ReturnDocument::After);

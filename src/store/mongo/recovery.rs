@@ -11,6 +11,8 @@
 //!
 //! A node that starts looks at all others once, however young their documents are: it may have taken the place of one that
 //! died a moment ago. With one that is alive that changes nothing, and so it is with one that is taken for dead.
+//!
+//! What a batch of this node has left that ended without a known outcome ([`super::begun`]) is found in the same way.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -19,19 +21,20 @@ use mongodb::{
     bson::{DateTime, Document, doc, oid::ObjectId},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::ConversationId;
+use protocol::{ConversationId, Timestamp};
+use tokio::time::Instant;
 
 use super::{
     db::Db,
-    document::{ReceiptDoc, among},
+    document::{ReceiptDoc, among, date},
     fault::Fault,
     nodes::{self, Dead},
     receipts,
 };
 use crate::store::conversations::Unfinished;
 
-/// How long before its last beat a node's unfinished work may have begun (its lease and the longest command), and what its clock
-/// may be off by.
+/// How long before a node's last beat, or the oldest batch of which that tells, its unfinished work may have begun: what its clock may be
+/// off by, and batches that began and ended within a beat.
 const BEFORE: Duration = Duration::from_secs(30);
 /// How long the document of a node that is out is kept.
 const KEPT: Duration = Duration::from_secs(60 * 60);
@@ -40,8 +43,21 @@ const UPDATES: usize = 50;
 /// Conversations that are looked at with one query.
 const CONVERSATIONS: usize = 500;
 
-/// Looks for what other nodes have left: all of them, or only those that are dead, whose statuses are corrected as well.
-pub(super) async fn unfinished(db: &Db, own: ObjectId, dead: Vec<Dead>, all: bool) -> Result<Unfinished, Fault> {
+/// Whose work may be half done.
+pub(super) struct Whose {
+    /// This node.
+    pub(super) own: ObjectId,
+    /// Since when this node has left something, if it has.
+    pub(super) left: Option<Timestamp>,
+    /// Nodes that are dead.
+    pub(super) dead: Vec<Dead>,
+    /// All others as well.
+    pub(super) all: bool,
+}
+
+/// Looks for what was left. Statuses are corrected of what this node has left, and of those that are dead.
+pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Fault> {
+    let Whose { own, left, dead, all } = whose;
     let mut unfinished = Unfinished::default();
     let mut since: Option<ObjectId> = None;
     let mut look_from = |at: DateTime| {
@@ -51,13 +67,18 @@ pub(super) async fn unfinished(db: &Db, own: ObjectId, dead: Vec<Dead>, all: boo
     };
     if all {
         let others = nodes::others(db, own).await?;
-        for at in others.iter().filter_map(|other| other.get_datetime("at").ok()) {
-            look_from(*at);
+        for other in &others {
+            let at = other.get_datetime("at").ok().copied();
+            at.into_iter().chain(nodes::since(other)).min().map(&mut look_from);
         }
     }
-    for (id, at) in dead {
+    if let Some(left) = left {
+        unfinished.looked = Some(Instant::now());
+        correct_statuses(db, own, look_from(date(left))).await?;
+    }
+    for Dead { id, at, since } in dead {
         tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-        correct_statuses(db, id, look_from(at)).await?;
+        correct_statuses(db, id, look_from(since.map_or(at, |since| since.min(at)))).await?;
         unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
     }
     if let Some(since) = since {

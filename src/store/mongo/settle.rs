@@ -13,10 +13,13 @@ use super::{
     log::{Planned, Working, WorkingSet, retry_until_known},
     receipts,
 };
-use crate::store::{
-    StoreError,
-    conversations::{Appended, Mark, Outcome, Refusal},
-    rules,
+use crate::{
+    position::Epoch,
+    store::{
+        StoreError,
+        conversations::{Appended, Mark, Outcome, Refusal},
+        rules,
+    },
 };
 
 /// Walks the batch in its order with what became of its messages, moves watermarks, and writes what follows.
@@ -27,6 +30,7 @@ pub(super) async fn settle(
     appending: Vec<Appending>,
     working: &mut WorkingSet,
     now: Timestamp,
+    epoch: &mut Epoch,
 ) -> Result<Vec<Result<Outcome, Refusal>>, StoreError> {
     // The newest entry of each conversation at each point of the batch.
     let mut newest: HashMap<ConversationId, u64> =
@@ -58,6 +62,7 @@ pub(super) async fn settle(
             }
         });
     }
+    append::check_epoch(core, db, working, epoch).await?;
     write(core, db, working).await?;
     Ok(outcomes)
 }
