@@ -1,30 +1,24 @@
 //! The wiring: which piece gets which others.
 
+mod fleet;
+mod limits;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use ipnet::IpNet;
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Drain, StartError, start_error};
+use self::{fleet::links, limits::shared_rates};
+use super::{StartError, start_error};
 use crate::{
-    admission::{self, Places},
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, Familiar, Passwords, access},
     budget::Budget,
     clock::{Clock, SystemClock},
-    cluster::{
-        Bus, Floor, Inbox, NodeId, Subscriptions, Uplink,
-        redis::{self, Address, Redis},
-    },
-    config::{
-        Settings, secret,
-        settings::{Auth, ClusterSettings, Rates},
-        values::DatabaseUrl,
-    },
+    cluster::{Floor, Subscriptions, Uplink, redis::Address},
+    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
     connection::{self, Timing},
-    http::limits::{OUTSIDE, RequestLimits},
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
@@ -46,23 +40,19 @@ use crate::{
         enrolment::Enrolment,
         events::Events,
         export::Exports,
-        fleet::{self, Fleet, OpenBus, Told},
-        hellos::Hellos,
+        fleet::{Fleet, OpenBus, Told},
         jobs::Jobs,
         kicks::Kicks,
-        limiter::{Limiter, Rate},
         messaging::Messaging,
         own_node::OwnNode,
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
-        session_check::SessionCheck,
-        shared_limits::{SharedLimits, SharedRates},
+        shared_limits::SharedLimits,
         watching::Watching,
     },
     store::{
         Store, StoreError,
-        conversations::StoreId,
         mongo::{self, Mongo, Nodes},
         sqlite::{self, Sqlite},
     },
@@ -368,50 +358,6 @@ impl Foundation {
         (Arc::new(context), lanes)
     }
 
-    /// The bus of the settings, if they name one.
-    fn redis(&self) -> Option<Arc<dyn OpenBus>> {
-        let open = OpenRedis {
-            addresses: self.links.clone(),
-            ids: Arc::clone(&self.ids),
-            metrics: Arc::clone(&self.metrics),
-            supervisor: self.supervisor.clone(),
-        };
-        (!open.addresses.is_empty()).then(|| Arc::new(open) as _)
-    }
-
-    /// This node among others, if its store is one that nodes share.
-    pub(super) fn fleet(
-        &self,
-        connection: &connection::Context,
-        effects: &Arc<Effects>,
-        session_check: Option<Arc<SessionCheck>>,
-    ) -> Option<Arc<Fleet>> {
-        let store = self.store.fleet.clone()?;
-        Some(Fleet::new(fleet::Parts {
-            store,
-            log: Arc::clone(&self.store.log),
-            bus: self.world.bus.clone().or_else(|| self.redis()),
-            uplink: self.uplink.clone(),
-            floor: Arc::clone(&self.floor),
-            told: Arc::clone(&self.told),
-            delivered: Arc::clone(&self.delivered),
-            awaited: Arc::clone(&self.awaited),
-            hub: Arc::clone(&self.hub),
-            messaging: Arc::clone(&connection.messaging),
-            subscriptions: Arc::clone(&self.subscriptions),
-            watching: Arc::clone(&connection.watching),
-            effects: Arc::clone(effects),
-            session_check,
-            hellos: Arc::clone(&connection.hellos),
-            limits: Arc::clone(&self.limits),
-            own: Arc::clone(&self.own),
-            max_per_member: self.settings.connections.max_connections_per_member,
-            clock: Arc::clone(&self.world.clock),
-            ids: Arc::clone(&self.ids),
-            metrics: Arc::clone(&self.metrics),
-        }))
-    }
-
     /// What REST needs beside accounts and sessions.
     pub(super) fn services(
         &self,
@@ -464,109 +410,6 @@ impl Foundation {
             administration: Arc::new(administration),
             advice: Arc::new(advice),
         }
-    }
-
-    /// How the server leaves the fleet. Where the store is its alone, there is no other node to which connections can go.
-    pub(super) fn drain(&self, fleet: Option<Arc<Fleet>>) -> Drain {
-        let has_others = Box::new(move || fleet.as_ref().is_some_and(|fleet| fleet.has_others()));
-        Drain { has_others, begun: self.draining.clone(), time: self.settings.listen.drain_time }
-    }
-
-    /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
-    /// connections in this process.
-    pub(super) fn session_check(&self, effects: &Arc<Effects>) -> Option<Arc<SessionCheck>> {
-        self.store.recovery.as_ref()?;
-        let check = SessionCheck {
-            hub: Arc::clone(&self.hub),
-            sessions: Arc::clone(&self.store.sessions),
-            audit: Arc::clone(&self.store.audit),
-            effects: Arc::clone(effects),
-            metrics: Arc::clone(&self.metrics),
-            wanted: Notify::new(),
-        };
-        Some(Arc::new(check))
-    }
-
-    /// The connections that there is room for.
-    pub(super) fn places(&self, total: usize, proxies: Arc<[IpNet]>) -> Arc<Places> {
-        let connections = &self.settings.connections;
-        let limits = admission::Limits {
-            total,
-            per_address: connections.max_connections_per_address,
-            per_network: connections.max_connections_per_network,
-        };
-        Places::new(limits, proxies, Arc::clone(&self.metrics))
-    }
-
-    /// How many hellos are allowed.
-    fn hellos(&self) -> Hellos {
-        let (rates, second, minute) = (&self.settings.rates, Duration::from_secs(1), Duration::from_secs(60));
-        let (session, member) = (rates.rate_hellos, rates.rate_hellos_member);
-        Hellos::new(
-            self.limiter("hellos_address", rates.rate_hellos_address, rates.rate_hellos_address_burst, second),
-            self.limiter("hellos_session", session, rates.rate_hellos_burst, minute),
-            self.limiter("hellos_member", member, rates.rate_hellos_member_burst, minute),
-        )
-    }
-
-    /// How many requests are allowed.
-    pub(super) fn request_limits(&self) -> RequestLimits {
-        let (rates, second) = (&self.settings.rates, Duration::from_secs(1));
-        let Rates { rate_address, rate_address_burst, rate_requests, rate_requests_burst, .. } = rates;
-        RequestLimits {
-            by_address: self.limiter("address", *rate_address, *rate_address_burst, second),
-            by_member: self.limiter("member", *rate_requests, *rate_requests_burst, second),
-            outside: self.limiter("outside", OUTSIDE.0, OUTSIDE.1, second),
-            by_stale_session: self.limiter("stale_session", *rate_requests, *rate_requests_burst, second),
-        }
-    }
-
-    fn limiter<K: std::hash::Hash + Eq + Clone>(
-        &self,
-        name: &'static str,
-        per_period: u32,
-        burst: u32,
-        period: Duration,
-    ) -> Limiter<K> {
-        Limiter::new(name, Rate { per_period, period, burst }, Arc::clone(&self.metrics))
-    }
-}
-
-/// The rates that all nodes share.
-fn shared_rates(rates: &Rates) -> SharedRates {
-    let rate = |per_period, burst, seconds| Rate { per_period, period: Duration::from_secs(seconds), burst };
-    SharedRates {
-        messages: rate(rates.rate_messages, rates.rate_messages_burst, 1),
-        beginnings: rate(rates.rate_new_conversations, rates.rate_new_conversations_burst, 3600),
-        profiles: rate(rates.rate_profiles, rates.rate_profiles_burst, 60),
-        refreshes: rate(rates.rate_refreshes, rates.rate_refreshes_burst, 60),
-        logins: rate(rates.rate_logins, rates.rate_logins_burst, 60),
-        registrations: rate(rates.rate_registrations, rates.rate_registrations_burst, 60),
-    }
-}
-
-/// Where the links of the bus lead; none without one.
-fn links(settings: &ClusterSettings) -> Result<Vec<Address>, String> {
-    let Some(urls) = &settings.redis_url else { return Ok(Vec::new()) };
-    Address::parse(urls, settings.redis_sentinel_master.as_deref())
-}
-
-/// Opens the bus of the settings.
-struct OpenRedis {
-    addresses: Vec<Address>,
-    ids: Arc<Ids>,
-    metrics: Arc<Metrics>,
-    supervisor: Supervisor,
-}
-
-impl OpenBus for OpenRedis {
-    fn links(&self) -> usize {
-        self.addresses.len()
-    }
-
-    fn open(&self, node: NodeId, StoreId(store): StoreId, inbox: Arc<dyn Inbox>) -> Arc<dyn Bus> {
-        let options = redis::Options { addresses: self.addresses.clone(), node, store };
-        Redis::open(options, &inbox, &self.ids, &self.metrics, &self.supervisor)
     }
 }
 
