@@ -113,6 +113,7 @@ impl App {
         opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
+        let secret_id = cursors.secret_id();
         let quiet = Arc::<Quiet>::default();
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
             .map_err(start_error)?;
@@ -129,7 +130,7 @@ impl App {
         let (connection, lanes) = base.connection(&accounts, cursors);
         let limits = Arc::new(base.request_limits());
         let session_check = base.session_check(&effects);
-        let fleet = base.fleet(&connection, &effects, session_check.clone());
+        let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, &effects, fleet.clone(), advice);
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {

@@ -6,7 +6,10 @@
 //! member's. Its key is derived from the secret that signs access tokens, so that every node knows it; cursors under a
 //! former secret are read for as long as that is kept. What is not good in any way is as good as no cursor.
 
-use crate::position::{Epoch, Position, StreamPosition};
+use crate::{
+    position::{Epoch, Position, StreamPosition},
+    store::fleet::SecretId,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use protocol::{Cursor, MemberId};
@@ -18,6 +21,8 @@ type Hasher = Hmac<Sha256>;
 const VERSION: u8 = 2;
 /// What the key of cursors is derived with, so that it is good for nothing else.
 const LABEL: &[u8] = b"members-book cursor 2";
+/// What is hashed to tell secrets apart: shorter than what is signed of any cursor.
+const SECRET_ID: &[u8] = b"id";
 /// Bytes before the code: version, kind, epoch, position.
 const BODY: usize = 18;
 /// The same for a place within a sync: version, kind, epoch, four positions, how many conversations, what is told at the end.
@@ -84,6 +89,15 @@ impl Keys {
     #[must_use]
     pub fn new(secret: &SecretString, former: &[SecretString]) -> Self {
         Self { signing: derive(secret), former: former.iter().map(derive).collect() }
+    }
+
+    /// Tells secrets of now apart.
+    #[must_use]
+    pub fn secret_id(&self) -> SecretId {
+        let hash = self.signing.clone().chain_update(SECRET_ID).finalize().into_bytes();
+        let mut id = [0; 8];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        SecretId(id)
     }
 
     /// Writes a cursor for a member.
@@ -232,6 +246,12 @@ mod tests {
         let cursor = keys("old", &[]).encode(ANA, Kind::Sync, PLACE);
         assert_eq!(keys("new", &["older", "old"]).decode(ANA, Kind::Sync, &cursor), Some(PLACE));
         assert_eq!(keys("new", &[]).decode(ANA, Kind::Sync, &cursor), None);
+    }
+
+    #[test]
+    fn secrets_are_told_apart() {
+        assert_eq!(keys("one", &["former"]).secret_id(), keys("one", &[]).secret_id());
+        assert_ne!(keys("one", &[]).secret_id(), keys("another", &[]).secret_id());
     }
 
     #[test]

@@ -18,6 +18,10 @@ use crate::{
     position::{Position, StreamPosition},
 };
 
+/// Tells secrets apart without telling what they are: a keyed hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecretId(pub [u8; 8]);
+
 /// Another node that uses the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedNode {
@@ -29,6 +33,8 @@ pub struct ListedNode {
     pub joined_from: Position,
     /// Its name, for people.
     pub name: String,
+    /// Which secret it signs with, if it has said so.
+    pub secret: Option<SecretId>,
     /// Whether it is dead: what it has left is not finished yet.
     pub dead: bool,
 }
@@ -75,6 +81,9 @@ pub const PROFILES_MAX: usize = 1_000;
 pub trait FleetStore: Send + Sync {
     /// The nodes that use the store, as of the latest beat of this one; nothing before the first.
     fn listing(&self) -> watch::Receiver<Option<Listing>>;
+
+    /// Tells the other nodes which secret this one signs with, from its next beat on.
+    fn signs_with(&self, secret: SecretId);
 
     /// About what the clock shows that all nodes share, in milliseconds.
     fn now(&self) -> u64;

@@ -8,6 +8,7 @@ use members_book::{
     store::{
         StoreError,
         conversations::{Appended, Command, MarkKind, Outcome, Refusal},
+        fleet::SecretId,
         mongo::Nodes,
         turns::Caller,
     },
@@ -70,7 +71,11 @@ async fn a_node_that_was_taken_for_dead_joins_again() {
     let listings = another.store.fleet.as_ref().unwrap().listing();
     let others = async || listings.borrow().as_ref().and_then(|listing| listing.others.first().cloned());
     let first = eventually("the other one", others).await;
-    assert_eq!((first.generation, first.joined_from.0), (1, 0));
+    assert_eq!((first.generation, first.joined_from.0, first.secret), (1, 0, None));
+    let secret = SecretId([7; 8]);
+    f.store.fleet.as_ref().unwrap().signs_with(secret);
+    let said = async || others().await.filter(|other| other.secret == Some(secret));
+    eventually("what the other one signs with", said).await;
     let nodes = database.open().await.collection::<Document>("nodes");
     let out = doc! { "$set": { "out": true }, "$unset": { "generation": "" } };
     let own = ObjectId::from_bytes(first.id.0);

@@ -19,7 +19,7 @@ use crate::{
         fleet::{self, Fleet, OpenBus},
         session_check::SessionCheck,
     },
-    store::conversations::StoreId,
+    store::{conversations::StoreId, fleet::SecretId},
     supervisor::Supervisor,
     telemetry::Metrics,
 };
@@ -42,8 +42,10 @@ impl Foundation {
         connection: &connection::Context,
         effects: &Arc<Effects>,
         session_check: Option<Arc<SessionCheck>>,
+        secret: SecretId,
     ) -> Option<Arc<Fleet>> {
         let store = self.store.fleet.clone()?;
+        store.signs_with(secret);
         Some(Fleet::new(fleet::Parts {
             store,
             log: Arc::clone(&self.store.log),
@@ -62,6 +64,7 @@ impl Foundation {
             hellos: Arc::clone(&connection.hellos),
             limits: Arc::clone(&self.limits),
             own: Arc::clone(&self.own),
+            secret,
             max_per_member: self.settings.connections.max_connections_per_member,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),

@@ -171,6 +171,7 @@ impl World {
                     generation,
                     joined_from: Position(from),
                     name: String::new(),
+                    secret: None,
                     dead: self.dead[other],
                 })
             })
@@ -397,8 +398,14 @@ proptest! {
 #[test]
 fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
     let (now, mut roster) = (Instant::now(), Roster::new(2));
-    let other =
-        |node| ListedNode { id: id(node), generation: 1, joined_from: Position(0), name: String::new(), dead: false };
+    let other = |node| ListedNode {
+        id: id(node),
+        generation: 1,
+        joined_from: Position(0),
+        name: String::new(),
+        secret: None,
+        dead: false,
+    };
     let listing = |horizon| Listing {
         store: StoreId([0; 8]),
         own: id(0),
@@ -432,7 +439,14 @@ fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
 #[test]
 fn a_sweep_goes_on_over_an_epoch_that_begins_in_which_places_of_before_are_good() {
     let (now, mut roster) = (Instant::now(), Roster::new(0));
-    let other = ListedNode { id: id(1), generation: 1, joined_from: Position(0), name: String::new(), dead: false };
+    let other = ListedNode {
+        id: id(1),
+        generation: 1,
+        joined_from: Position(0),
+        name: String::new(),
+        secret: None,
+        dead: false,
+    };
     let listing = |horizon| Listing {
         store: StoreId([0; 8]),
         own: id(0),
@@ -469,6 +483,7 @@ fn a_node_that_stops_in_order_leaves_no_doubt() {
                 generation: 1,
                 joined_from: Position(0),
                 name: String::new(),
+                secret: None,
                 dead: false,
             }]),
             Arc::from([]),

@@ -48,7 +48,11 @@ use crate::{
     hub::Hub,
     ids::Ids,
     position::StreamPosition,
-    store::{ConversationLog, FleetStore, conversations::StoreId, fleet::Listing},
+    store::{
+        ConversationLog, FleetStore,
+        conversations::StoreId,
+        fleet::{ListedNode, Listing, SecretId},
+    },
     telemetry::Metrics,
 };
 
@@ -100,6 +104,8 @@ pub struct Parts {
     pub limits: Arc<SharedLimits>,
     /// This node, as administrators see it.
     pub own: Arc<OwnNode>,
+    /// Which secret this node signs with.
+    pub secret: SecretId,
     /// The most connections of one member.
     pub max_per_member: usize,
     /// The wall clock.
@@ -124,6 +130,8 @@ pub struct Fleet {
     aftermath: Aftermath,
     /// The horizon of the store at the latest beat.
     horizon: Mutex<StreamPosition>,
+    /// The nodes that sign with another secret, of which a warning was given.
+    strangers: Mutex<HashSet<NodeId>>,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -150,6 +158,7 @@ impl Fleet {
             standing,
             aftermath: Aftermath::default(),
             horizon: Mutex::new(StreamPosition::NOWHERE),
+            strangers: Mutex::default(),
             stop,
         });
         let own = Arc::downgrade(&fleet);
@@ -240,7 +249,23 @@ impl Fleet {
             tracing::info!(%node, "another node is gone");
             self.parts.watching.node_gone(node);
         }
+        self.warn_of_strangers(listing);
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
+    }
+
+    /// Warns once of each node that signs with another secret: members who go from one to the other are logged out.
+    fn warn_of_strangers(&self, listing: &Listing) {
+        let mut known = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_stranger = |other: &&ListedNode| !other.dead && other.secret.is_some_and(|its| its != self.parts.secret);
+        let now: HashSet<NodeId> = listing.others.iter().filter(is_stranger).map(|other| other.id).collect();
+        for other in listing.others.iter().filter(|other| now.contains(&other.id) && !known.contains(&other.id)) {
+            tracing::warn!(
+                node = %other.id,
+                name = other.name,
+                "another node has another JWT_SECRET: each refuses the tokens of the other, unless it is a former one that it accepts"
+            );
+        }
+        *known = now;
     }
 
     /// In another epoch the log may have gone back: then entries that were pushed may be others now, and clients may know of some that

@@ -2,7 +2,7 @@
 //!
 //! Field names are those of the club's database: whatever reads it today goes on reading it.
 
-use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
+use mongodb::bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype};
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Tier, UserType},
@@ -293,6 +293,16 @@ pub(super) fn date(time: Timestamp) -> DateTime {
 
 pub(super) fn time(date: DateTime) -> Timestamp {
     Timestamp::from_millis(date.timestamp_millis())
+}
+
+/// Some bytes as they are stored.
+pub(super) fn binary(bytes: &[u8]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+}
+
+/// The bytes of a field; nothing if it has others, or not so many.
+pub(super) fn bytes_of<const N: usize>(document: &Document, name: &str) -> Option<[u8; N]> {
+    document.get_binary_generic(name).ok()?.as_slice().try_into().ok()
 }
 
 /// A count as BSON has it. Nothing here comes near 2^63.

@@ -24,7 +24,7 @@ use crate::{
     store::{
         FleetStore, StoreError,
         conversations::ConversationState,
-        fleet::{CHANGES_MAX, ChangedConversation, Listing, PROFILES_MAX},
+        fleet::{CHANGES_MAX, ChangedConversation, Listing, PROFILES_MAX, SecretId},
         members::MemberRecord,
         turns::Turn,
     },
@@ -94,6 +94,11 @@ async fn states(
 impl FleetStore for Mongo {
     fn listing(&self) -> watch::Receiver<Option<Listing>> {
         self.core.link.listing.subscribe()
+    }
+
+    fn signs_with(&self, secret: SecretId) {
+        // A node has one from its start to its end.
+        let _ = self.core.link.identity.secret.set(secret);
     }
 
     fn now(&self) -> u64 {

@@ -21,7 +21,10 @@
 use std::{
     collections::HashMap,
     fs,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,13 +37,13 @@ use tokio::time::Instant;
 
 use super::{
     db::Db,
-    document::{date, signed, unsigned},
+    document::{binary, bytes_of, date, signed, unsigned},
     fault::Fault,
 };
 use crate::{
     ids::{NodeId, host_name},
     position::Position,
-    store::fleet::ListedNode,
+    store::fleet::{ListedNode, SecretId},
 };
 
 /// How a process uses the database.
@@ -79,6 +82,8 @@ pub(super) struct Identity {
     began: i64,
     /// How often it has joined; 0 before it did.
     generation: AtomicU64,
+    /// Which secret it signs with, once that is known.
+    pub(super) secret: OnceLock<SecretId>,
 }
 
 impl Identity {
@@ -94,7 +99,7 @@ impl Identity {
         let host = host_name();
         let name = name.unwrap_or_else(|| host.clone());
         let (began, generation) = (began(pid).unwrap_or(0), AtomicU64::new(0));
-        Self { node, nodes, name, host, machine, pid, began, generation }
+        Self { node, nodes, name, host, machine, pid, began, generation, secret: OnceLock::new() }
     }
 
     /// The document of this node.
@@ -112,11 +117,11 @@ impl Identity {
     pub(super) fn beat(&self, since: Option<Timestamp>) -> Option<(Document, Document)> {
         let generation = self.generation();
         let own = doc! { "_id": self.node, "generation": signed(generation) };
-        let beat = match since {
-            Some(since) => doc! { "$currentDate": { "at": true }, "$set": { "since": date(since) } },
-            None => doc! { "$currentDate": { "at": true }, "$unset": { "since": "" } },
-        };
-        (generation > 0).then_some((own, beat))
+        let mut said = doc! { "since": since.map(date) };
+        if let Some(SecretId(bytes)) = self.secret.get() {
+            said.insert("secret", binary(bytes));
+        }
+        (generation > 0).then(|| (own, doc! { "$currentDate": { "at": true }, "$set": said }))
     }
 
     /// What makes it join, for the first time or again. `from`: up to where it has published what it stored.
@@ -194,6 +199,7 @@ pub(super) fn listed(other: &Document, dead: &[Dead]) -> Option<ListedNode> {
         generation: number("generation"),
         joined_from: Position(number("from")),
         name,
+        secret: bytes_of(other, "secret").map(SecretId),
         dead: is_dead,
     })
 }

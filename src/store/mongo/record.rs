@@ -5,13 +5,13 @@
 //! that one's.
 
 use mongodb::{
-    bson::{Binary, Bson, Document, doc, spec::BinarySubtype},
+    bson::{Bson, Document, doc},
     options::FindOneOptions,
 };
 
 use super::{
     db::Db,
-    document::{signed, unsigned},
+    document::{binary, bytes_of, signed, unsigned},
     fault::{Fault, is_duplicate},
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) struct Recorded {
 /// Reads the record; the first node to come makes it, with the epoch that it has drawn.
 pub(super) async fn read(db: &Db, drawn: Epoch) -> Result<Recorded, Fault> {
     let meta = db.collection::<Document>("meta");
-    let first = doc! { "$setOnInsert": { "epoch": binary(drawn), "beat": 0_i64, "former": [] } };
+    let first = doc! { "$setOnInsert": { "epoch": binary(&drawn.0), "beat": 0_i64, "former": [] } };
     let made = meta.find_one_and_update(doc! { "_id": ID }, first).upsert(true).max_time(db.max_time).await;
     match made {
         // Another node was first by a hair.
@@ -55,7 +55,7 @@ pub(super) async fn read(db: &Db, drawn: Epoch) -> Result<Recorded, Fault> {
 /// less is recorded than `least`, so that the database went back. Such a record is left as it is: it is what tells that.
 pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64, least: u64) -> Result<bool, Fault> {
     let meta = db.collection::<Document>("meta");
-    let current = doc! { "_id": ID, "epoch": binary(epoch), "beat": { "$gte": signed(least) } };
+    let current = doc! { "_id": ID, "epoch": binary(&epoch.0), "beat": { "$gte": signed(least) } };
     let advance = doc! { "$max": { "beat": signed(beat) } };
     let advanced = meta.find_one_and_update(current, advance).max_time(db.max_time).await?;
     Ok(advanced.is_some())
@@ -65,21 +65,16 @@ pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64, least: u64) -> Res
 pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -> Result<bool, Fault> {
     let former = epochs.former().iter();
     let former: Vec<Document> =
-        former.map(|former| doc! { "epoch": binary(former.epoch), "end": signed(former.end.0) }).collect();
-    let replace = doc! { "$set": { "epoch": binary(epochs.current()), "beat": signed(beat), "former": former } };
+        former.map(|former| doc! { "epoch": binary(&former.epoch.0), "end": signed(former.end.0) }).collect();
+    let replace = doc! { "$set": { "epoch": binary(&epochs.current().0), "beat": signed(beat), "former": former } };
     let meta = db.collection::<Document>("meta");
-    let current = doc! { "_id": ID, "epoch": binary(known) };
+    let current = doc! { "_id": ID, "epoch": binary(&known.0) };
     let replaced = meta.find_one_and_update(current, replace).max_time(db.max_time).await?;
     Ok(replaced.is_some())
 }
 
-fn binary(epoch: Epoch) -> Binary {
-    Binary { subtype: BinarySubtype::Generic, bytes: epoch.0.to_vec() }
-}
-
 fn epoch(document: &Document) -> Result<Epoch, Fault> {
-    let bytes = document.get_binary_generic("epoch").map_err(|error| Fault::Data(error.to_string()))?;
-    bytes.as_slice().try_into().map(Epoch).map_err(|_| Fault::Data("an epoch has not 8 bytes".to_owned()))
+    bytes_of(document, "epoch").map(Epoch).ok_or_else(|| Fault::Data("an epoch has not 8 bytes".to_owned()))
 }
 
 fn beat_of(document: &Document) -> u64 {
