@@ -52,6 +52,12 @@ pub fn made_at(connection: ConnectionId) -> Timestamp {
     Timestamp::from_millis(i64::from(u32::from_be_bytes([a, b, c, d])) * 1000)
 }
 
+/// Which process made an id, as [`Ids`] makes them.
+#[must_use]
+pub fn process_of([_, _, _, _, process @ .., _, _, _]: [u8; 12]) -> [u8; 5] {
+    process
+}
+
 /// Makes ids that are unique over all nodes and grow with time: MongoDB's ObjectId layout of seconds (4 bytes), the
 /// process (5 random bytes) and a counter (3 bytes).
 pub struct Ids {
@@ -106,6 +112,12 @@ impl Ids {
     /// A random number below `bound`; zero when `bound` is zero. For jitter, where a slight bias does not matter.
     pub fn below(&self, bound: u64) -> u64 {
         u64::from_be_bytes(self.secret()).checked_rem(bound).unwrap_or(0)
+    }
+
+    /// Whether this process has made an id.
+    #[must_use]
+    pub fn made(&self, id: [u8; 12]) -> bool {
+        process_of(id) == self.process
     }
 
     fn object_id(&self) -> [u8; 12] {

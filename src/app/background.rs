@@ -37,9 +37,9 @@ pub(super) const METRICS_CONNECTIONS: usize = 32;
 /// How long whoever asks for metrics may take no byte of them.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often what other nodes have left is looked for.
+/// How often what was left half done is looked for.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How long finishing it may take: everything of two minutes is looked through.
+/// How long finishing it may take: everything of half a minute and more is looked through.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When it is looked for again after that failed: the database may have been away.
 const SOON: Duration = Duration::from_millis(250);
@@ -154,7 +154,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
     }
 }
 
-/// Finishes what nodes that are gone have left half done.
+/// Finishes what was left half done.
 async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(SWEEP);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

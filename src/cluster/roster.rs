@@ -364,27 +364,25 @@ impl Roster {
         self.tick(now);
     }
 
-    /// Everybody who is connected begins anew: what was missed does not matter any more. `horizon` is of before that.
+    /// Everybody who is connected begins anew: what was missed does not matter any more. `horizon` is of the epoch of now.
     pub fn start_over(&mut self, horizon: StreamPosition) {
-        self.enter(horizon);
-        self.floor = horizon;
+        let nowhere = StreamPosition { position: Position(0), ..horizon };
+        // Until the next listing says who is there, and from where on everybody is heard.
+        if let Some((listed, _)) = &mut self.listed {
+            *listed = nowhere;
+        }
+        self.floor = nowhere;
         self.since = None;
         self.happened.clear();
     }
 
     /// Another epoch has begun, in which places of the one before are still good.
-    pub fn go_on(&mut self, horizon: StreamPosition) {
-        self.enter(horizon);
-        if self.floor != StreamPosition::NOWHERE {
-            self.floor.epoch = horizon.epoch;
+    pub fn carry_over(&mut self, epoch: Epoch) {
+        if let Some((listed, _)) = &mut self.listed {
+            listed.epoch = epoch;
         }
-    }
-
-    fn enter(&mut self, horizon: StreamPosition) {
-        if let Some((listed, _)) = &mut self.listed
-            && listed.epoch != horizon.epoch
-        {
-            *listed = horizon;
+        if self.floor != StreamPosition::NOWHERE {
+            self.floor.epoch = epoch;
         }
     }
 

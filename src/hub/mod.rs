@@ -27,7 +27,7 @@ pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;
 
-use crate::telemetry::Metrics;
+use crate::{position::Epoch, telemetry::Metrics};
 
 /// Two connections of one device, made at two nodes within this time, may each have been made before the other was heard of.
 pub const JUST_NOW: Duration = Duration::from_secs(2);
@@ -215,6 +215,13 @@ impl Hub {
             for connection in connections.iter() {
                 connection.outbox.close(close(connection));
             }
+        }
+    }
+
+    /// What was synced in an epoch before is as good as if it had been in this one.
+    pub fn carry_over(&self, epoch: Epoch) {
+        for connections in &self.members {
+            connections.iter().filter(|each| each.synced() != Epoch::NONE).for_each(|each| each.synced_in(epoch));
         }
     }
 

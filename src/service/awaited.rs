@@ -56,6 +56,14 @@ impl Awaited {
         self.entries().remove(&place);
     }
 
+    /// This node stops: what is still waited for is told as a loss. To be called before its last beat.
+    pub fn stop(&self) {
+        let is_any = !std::mem::take(&mut *self.entries()).is_empty();
+        if is_any {
+            self.uplink.lose();
+        }
+    }
+
     /// Waits for nobody any more: the log may have gone back, and with it what was waited for.
     pub fn forget(&self) {
         self.entries().clear();
@@ -148,5 +156,10 @@ mod tests {
         assert_eq!((awaited.floor(), losses.0.load(Ordering::Relaxed)), (Some(floor(7)), 0));
         awaited.give_up(start + PATIENCE);
         assert_eq!((awaited.floor(), losses.0.load(Ordering::Relaxed)), (None, 1));
+        awaited.stop();
+        assert_eq!(losses.0.load(Ordering::Relaxed), 1, "nothing is waited for");
+        awaited.expect((one, 3), floor(9), start);
+        awaited.stop();
+        assert_eq!(losses.0.load(Ordering::Relaxed), 2, "nobody would hear of it any more");
     }
 }

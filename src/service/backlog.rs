@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn untold(conversation: ConversationId, seq: u8) -> Untold {
-        Untold { message: message(conversation, seq), membership: membership() }
+        Untold { message: message(conversation, seq), ours: false, membership: membership() }
     }
 
     /// What was told, and to whom not.

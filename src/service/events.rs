@@ -111,7 +111,6 @@ impl Events {
     ) -> Option<MessageFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
         let place = (conversation, seq);
-        let author = self.author(members, author);
         if let (Author::AnotherNode { floor }, Some(Others { awaited, .. })) = (author, &self.others) {
             // Before it is known whether the author was heard already: it may be heard at any moment.
             awaited.expect(place, floor, Instant::now());
@@ -136,13 +135,6 @@ impl Events {
             (Author::AnotherNode { .. }, _) => {}
         }
         message
-    }
-
-    /// Who tells the others of an entry. Where nobody of a conversation is connected, what its author says is not heard: so it cannot
-    /// be waited for, and is said once more.
-    fn author(&self, members: &[MemberId], author: Author) -> Author {
-        let is_heard = || members.iter().any(|member| self.hub.is_connected(*member));
-        if author == Author::ThisNode || is_heard() { author } else { Author::ThisNode }
     }
 
     fn deliver(&self, members: &[MemberId], except: Option<ConnectionId>, frame: &mut impl FnMut() -> Frame) {

@@ -396,7 +396,7 @@ impl Messaging {
         Ok(self.sequencer.check()?)
     }
 
-    /// Finishes what nodes that are gone have left half done, and tells those who are connected.
+    /// Finishes what was left half done, by nodes that are gone and by this one, and tells those who are connected.
     ///
     /// # Errors
     /// The store; then it is found once more.

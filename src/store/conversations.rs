@@ -215,24 +215,38 @@ pub enum Outcome {
     Refreshed,
 }
 
-/// An entry that was found in a log, and that whoever stored it may not have told anybody of: it died in between.
+/// An entry that was found in a log, and that whoever stored it may not have told anybody of: it died in between, or does not know that
+/// it is stored.
 #[derive(Debug, Clone)]
 pub struct Untold {
     /// It.
     pub message: StoredEntry,
+    /// Whether this node has stored it, in a batch whose outcome it did not know.
+    pub ours: bool,
     /// Who is in the conversation.
     pub membership: Membership,
 }
 
-/// What nodes that are gone have left half done.
+/// What nodes that are gone have left half done, and this one.
 #[derive(Debug, Default)]
 pub struct Unfinished {
     /// Conversations whose logs have entries that the conversation does not know of.
     pub conversations: Vec<ConversationId>,
-    /// The nodes, and when they were last seen, in milliseconds; the store's own business.
-    pub(super) nodes: Vec<([u8; 12], i64)>,
-    /// When it was looked for what this node itself has left, if it has.
+    /// The nodes that are gone; the store's own business.
+    pub(super) nodes: Vec<Left>,
+    /// When it was looked for, if it was.
     pub(super) looked: Option<Instant>,
+}
+
+/// A node that is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    /// Which.
+    pub(super) id: [u8; 12],
+    /// When it was last seen, by the clock of the store, in milliseconds.
+    pub(super) at: i64,
+    /// Since when it may have had work half done.
+    pub(super) since: Timestamp,
 }
 
 /// Why a command was refused. It changed nothing.
@@ -418,7 +432,8 @@ pub trait ConversationLog: Send + Sync {
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError>;
 }
 
-/// What is to be finished after nodes that are gone. A store that only one process writes has none.
+/// What is to be finished after nodes that are gone, and after what this one does not know the outcome of. A store that only one
+/// process writes has none.
 #[async_trait]
 pub trait Recovery: Send + Sync {
     /// What nodes that are gone have left half done. Each conversation has to be refreshed ([`Command::Refresh`]), then

@@ -72,6 +72,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what was asked for may have happened all the same.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Inconsistent(_))
+    }
+
     /// What kind it is, for the metrics.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

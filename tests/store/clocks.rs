@@ -5,9 +5,16 @@ use std::sync::Arc;
 use mongodb::bson::{Document, doc};
 use protocol::MemberId;
 
-use super::fixture::Fixture;
-use crate::harness::{database::Server, eventually};
-use members_book::position::{Position, StreamPosition};
+use super::fixture::{Fixture, append};
+use crate::harness::{
+    client_id,
+    database::{Database, Server},
+    eventually,
+};
+use members_book::{
+    position::{Epoch, Position, StreamPosition},
+    store::StoreError,
+};
 
 /// Everything up to here is known, as a client knows it that has a cursor.
 async fn place(f: &Fixture) -> StreamPosition {
@@ -145,6 +152,57 @@ async fn a_restored_backup_is_recognised_though_a_beat_fails_in_the_middle() {
             eventually("the database", async || f.store.log.position().await.ok()).await;
         }
     }
+}
+
+/// Found by a reviewer: an epoch of before was taken for one that another node had begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_an_earlier_epoch_is_recognised_by_all_nodes() {
+    let database = Arc::new(Database::new().await);
+    let nodes = [(); 2].map(|()| Fixture::mongodb_in(Arc::clone(&database)));
+    let meta = database.open().await.collection::<Document>("meta");
+    let epochs = doc! { "_id": "epochs" };
+    let epoch = |node: usize| nodes[node].store.log.horizon().epoch;
+    let another = async |than: Epoch| {
+        eventually("another epoch", async || {
+            let (one, other) = (epoch(0), epoch(1));
+            (one == other && one != than).then_some(one)
+        })
+        .await
+    };
+    let first = another(Epoch::NONE).await;
+    let backup = meta.find_one(epochs.clone()).await.unwrap().unwrap();
+    meta.update_one(epochs.clone(), doc! { "$inc": { "beat": -60_000 } }).await.unwrap();
+    let second = another(first).await;
+    let lost = nodes[0].store.log.horizon();
+    meta.replace_one(epochs, backup).await.unwrap();
+    let third = another(second).await;
+    assert_ne!(third, first, "it has gone on from a backup");
+    for node in &nodes {
+        assert!(!node.store.log.accepts(lost));
+        node.store.backend.close().await;
+    }
+}
+
+/// Found by a reviewer: a batch that waited in its last step wrote what it knew into a conversation that had gone back.
+#[tokio::test]
+async fn a_batch_that_waits_while_a_backup_is_restored_leaves_no_hole() {
+    let server = Server::with_fail_points().await;
+    let f = Fixture::mongodb_in(Arc::new(server.database()));
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    f.say(ana, ben, "1").await;
+    let before = place(&f).await;
+    let database = f.database.as_ref().unwrap().open().await;
+    let (meta, messages) = (database.collection::<Document>("meta"), database.collection::<Document>("messages"));
+    server.fail("alwaysOn", doc! { "failCommands": ["update"], "errorCode": 91 }).await;
+    let (log, message) = (Arc::clone(&f.store.log), append(ana, ben, client_id(), "vanished"));
+    let waiting = tokio::spawn(async move { log.apply(vec![message]).await });
+    let stored = async || messages.find_one_and_delete(doc! { "seq": 2 }).await.unwrap();
+    eventually("the message", stored).await;
+    meta.find_one_and_update(doc! { "_id": "epochs" }, doc! { "$inc": { "beat": -60_000 } }).await.unwrap();
+    eventually("another epoch", async || (f.store.log.horizon().epoch != before.epoch).then_some(())).await;
+    server.fail("off", doc! {}).await;
+    assert_eq!(waiting.await.unwrap().err(), Some(StoreError::Timeout));
+    assert_eq!(f.say(ana, ben, "2").await.seq, 2);
 }
 
 /// Nobody syncs in full because of a restart.

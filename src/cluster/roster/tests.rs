@@ -458,7 +458,7 @@ fn a_sweep_goes_on_over_an_epoch_that_begins_in_which_places_of_before_are_good(
     roster.listed(&listing(place(50)), now);
     let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
     let in_another = |position| StreamPosition { epoch: Epoch([9; 8]), position: Position(position) };
-    roster.go_on(in_another(60));
+    roster.carry_over(in_another(60).epoch);
     roster.end_sweep(sweep, place(55), now);
     assert_eq!(roster.floor(), in_another(50));
     let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };

@@ -128,7 +128,7 @@ pub struct Fleet {
     /// Others may not know who is connected here.
     standing: Notify,
     aftermath: Aftermath,
-    /// The horizon of the store at the latest beat.
+    /// The horizon of the store when this node looked at its epoch last.
     horizon: Mutex<StreamPosition>,
     /// The nodes that sign with another secret, of which a warning was given.
     strangers: Mutex<HashSet<NodeId>>,
@@ -219,6 +219,7 @@ impl Fleet {
     /// Says goodbye: everything that was stored here has been published.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.parts.awaited.stop();
         self.beat(true);
         if let Some(bus) = self.parts.uplink.bus() {
             bus.close().await;
@@ -228,6 +229,10 @@ impl Fleet {
     /// The nodes that live, as of now.
     fn listed(self: &Arc<Self>, listing: &Listing) {
         self.look_at_epoch();
+        if listing.horizon.epoch != self.parts.log.horizon().epoch {
+            // Of before: the next one is on its way.
+            return;
+        }
         if self.parts.uplink.bus().is_none()
             && let Some(bus) = &self.parts.bus
         {
@@ -277,7 +282,8 @@ impl Fleet {
             return;
         }
         if self.parts.log.accepts(before) {
-            self.change(|roster, _| roster.go_on(current));
+            self.parts.hub.carry_over(current.epoch);
+            self.change(|roster, _| roster.carry_over(current.epoch));
             return;
         }
         self.parts.delivered.forget();

@@ -15,7 +15,7 @@ use super::{Fleet, told::Missing};
 use crate::{
     cluster::roster::{Begin, Sweep},
     hub::{Close, Connection, Delivery, Frame},
-    position::{Epoch, Position},
+    position::{Epoch, Position, StreamPosition},
     service::views,
     store::{
         StoreError,
@@ -46,7 +46,7 @@ impl Fleet {
     }
 
     async fn sweep_on(&self) {
-        let (mut number, mut newest) = (0_u32, Position(0));
+        let (mut number, mut newest) = (0_u32, StreamPosition::NOWHERE);
         loop {
             if !self.roster().is_in_doubt() {
                 self.doubted.notified().await;
@@ -71,7 +71,7 @@ impl Fleet {
     }
 
     /// One sweep. `newest`: the newest change that was seen so far.
-    async fn sweep_once(&self, whole: bool, newest: &mut Position) -> Result<(), StoreError> {
+    async fn sweep_once(&self, whole: bool, newest: &mut StreamPosition) -> Result<(), StoreError> {
         let sweep = match self.roster().begin_sweep() {
             Begin::Nowhere => return Ok(()),
             Begin::Anew => {
@@ -82,9 +82,12 @@ impl Fleet {
         };
         // Before anything is read: what is stamped up to here is visible.
         let horizon = self.parts.log.horizon();
-        let recent = Position(newest.0.saturating_sub(OVERLAP));
+        if newest.epoch != sweep.since.epoch {
+            *newest = sweep.since;
+        }
+        let recent = Position(newest.position.0.saturating_sub(OVERLAP));
         let since = if whole { sweep.since.position } else { sweep.since.position.max(recent) };
-        self.sweep_since(since, sweep, newest).await?;
+        self.sweep_since(since, sweep, &mut newest.position).await?;
         if whole {
             self.sweep_profiles(sweep.since.position).await?;
             self.parts.told.end_sweep();

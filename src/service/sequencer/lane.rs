@@ -101,8 +101,10 @@ impl Lane {
                     for asker in &mut askers {
                         self.refuse(asker, error.clone().into());
                     }
-                    // Some of it may have been stored.
-                    self.events.unsure();
+                    if error.is_unknown() {
+                        // Some of it may have been stored.
+                        self.events.unsure();
+                    }
                     self.set_floor(None);
                 }
             }
@@ -168,11 +170,15 @@ impl Lane {
         untold.rest(|untold, origin| self.tell(&untold, origin));
     }
 
-    /// Tells of what another node has stored.
-    fn tell(&self, Untold { message, membership }: &Untold, origin: Option<ConnectionId>) {
+    /// Tells of what another node has stored, or this one in a batch whose outcome was not known.
+    fn tell(&self, Untold { message, ours, membership }: &Untold, origin: Option<ConnectionId>) {
         self.metrics.messages_recovered.inc();
-        let floor = self.progress.floor(self.number).unwrap_or(StreamPosition::NOWHERE);
-        self.push(message, membership, origin, Author::AnotherNode { floor });
+        let author = if *ours {
+            Author::ThisNode
+        } else {
+            Author::AnotherNode { floor: self.progress.floor(self.number).unwrap_or(StreamPosition::NOWHERE) }
+        };
+        self.push(message, membership, origin, author);
     }
 
     fn push(

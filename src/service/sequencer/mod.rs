@@ -10,6 +10,7 @@ mod progress;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::try_join_all;
 use protocol::{ConversationId, ErrorCode};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,9 @@ use crate::{
     supervisor::Supervisor,
     telemetry::Metrics,
 };
+
+/// Conversations that are refreshed at the same time.
+const REFRESHED: usize = 64;
 
 type Queued = (Command, Asker);
 
@@ -119,21 +123,25 @@ impl Sequencer {
         }
     }
 
-    /// Finishes what nodes that are gone have left half done, and tells those who are connected.
+    /// Finishes what was left half done, by nodes that are gone and by this one, and tells those who are connected.
     ///
     /// # Errors
     /// The store; then it is found once more.
     pub async fn recover(&self) -> Result<(), Failure> {
         let Some(recovery) = &self.recovery else { return Ok(()) };
         let unfinished = recovery.unfinished().await?;
-        for &conversation in &unfinished.conversations {
-            let permit = self.room.clone().wait([0], Instant::now()).await?;
-            let refresh = |respond| {
-                self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond), permit));
-            };
-            answered(refresh).await?;
+        for some in unfinished.conversations.chunks(REFRESHED) {
+            try_join_all(some.iter().map(|conversation| self.refresh(*conversation))).await?;
         }
         Ok(recovery.finished(unfinished).await?)
+    }
+
+    async fn refresh(&self, conversation: ConversationId) -> Result<(), Failure> {
+        let permit = self.room.clone().wait([0], Instant::now()).await?;
+        let refresh = |respond| {
+            self.submit(Command::Refresh(conversation), Asker::new(None, Responder::Refreshed(respond), permit));
+        };
+        answered(refresh).await
     }
 
     /// Whether a sync may start from a place: it is of an epoch of the store, and not beyond what is known of that.

@@ -6,7 +6,7 @@ use mongodb::{
     bson::{DateTime, Document, doc, oid::ObjectId},
     options::FindOptions,
 };
-use protocol::{ConversationId, Timestamp};
+use protocol::{ConversationId, MessageId, Timestamp};
 use serde::Deserialize;
 
 use super::{
@@ -100,11 +100,20 @@ async fn untold(
     untold.into_iter().map(MessageDoc::into_entry).collect()
 }
 
+/// A conversation, the number of its newest entry, and which that is, if it is known.
+pub(super) type Newest = (ConversationId, u64, Option<MessageId>);
+
 /// Whether the newest entries that are known of conversations are in their logs.
-pub(super) async fn is_there(db: &Db, known: &[Known]) -> Result<bool, Fault> {
-    let known: Vec<&Known> = known.iter().filter(|(_, seq)| *seq > 0).collect();
+pub(super) async fn is_there(db: &Db, known: &[Newest]) -> Result<bool, Fault> {
+    let known: Vec<&Newest> = known.iter().filter(|(_, seq, _)| *seq > 0).collect();
     for some in known.chunks(CONVERSATIONS) {
-        let newest = |(id, seq): &&Known| doc! { "conversation_id": conversation_oid(*id), "seq": signed(*seq) };
+        let newest = |(id, seq, entry): &&Newest| {
+            let mut newest = doc! { "conversation_id": conversation_oid(*id), "seq": signed(*seq) };
+            if let Some(entry) = entry {
+                newest.insert("_id", ObjectId::from_bytes(*entry.as_bytes()));
+            }
+            newest
+        };
         let newest: Vec<Document> = some.iter().map(newest).collect();
         let only = FindOptions::builder().projection(doc! { "_id": 1 }).build();
         let found: Vec<Document> = db.all("messages", doc! { "$or": newest }, only).await?;
@@ -120,6 +129,9 @@ pub(super) fn adopt(conversation: &mut Working, ahead: Ahead) -> bool {
     let Ahead { newest, untold } = ahead;
     conversation.untold.extend(untold);
     let is_ahead = newest.is_some_and(|(seq, at)| conversation.state.end.reach(seq, at));
+    if is_ahead {
+        conversation.newest = None;
+    }
     conversation.behind |= is_ahead;
     is_ahead
 }

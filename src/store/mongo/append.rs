@@ -30,7 +30,7 @@ use super::{
     db::Db,
     document::{MessageDoc, client_uuid, conversation_oid, date, member_oid, signed},
     fault::{DUPLICATE_KEY, Fault},
-    log::{WorkingSet, retry_until_known},
+    log::{Working, WorkingSet, retry_until_known},
     receipts::check,
 };
 use crate::{
@@ -104,6 +104,21 @@ enum Rest {
     Unclear,
 }
 
+/// Whether all that was sent has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// It has.
+    All,
+    /// An attempt of which nothing was heard may still store what was given up after it.
+    NotAll,
+}
+
+impl Certainty {
+    fn unless(unclear: bool) -> Self {
+        if unclear { Self::NotAll } else { Self::All }
+    }
+}
+
 /// Inserts messages. On return each has its outcome: it is in the log, or it certainly is not, because the server refuses
 /// to write for good.
 ///
@@ -117,9 +132,9 @@ pub(super) async fn insert(
     working: &mut WorkingSet,
     now: Timestamp,
     epoch: &mut Epoch,
-) -> Result<(), StoreError> {
+) -> Result<Certainty, StoreError> {
     let repeats = repeats(appending);
-    let mut sent = false;
+    let (mut sent, mut unclear, mut certainty) = (false, false, Certainty::All);
     let (mut attempts, mut before) = (0, usize::MAX);
     loop {
         let open: Vec<usize> = (0..appending.len())
@@ -128,7 +143,8 @@ pub(super) async fn insert(
         if open.is_empty() {
             break;
         }
-        let (mut documents, places) = number(core, appending, &open, working, now)?;
+        let numbered = number(core, appending, &open, working, now);
+        let (mut documents, places) = numbered.map_err(|error| if sent { unknown(&error) } else { error })?;
         core.link.pass().await?;
         let is_whole = check_epoch(core, db, working, epoch).await;
         is_whole.map_err(|error| if sent { unknown(&error) } else { error })?;
@@ -137,6 +153,7 @@ pub(super) async fn insert(
             Err(fault) if !sent && fault.was_not_sent() => return Err(fault.into()),
             Err(fault) if fault.is_passing() => {
                 tracing::debug!(error = %StoreError::from(fault), "it is unclear what was inserted; looking it up");
+                unclear = true;
                 (0, Rest::Unclear)
             }
             Err(fault) if !sent && !fault.may_have_written() => return Err(fault.into()),
@@ -144,6 +161,7 @@ pub(super) async fn insert(
                 // Those before the one that is refused may have been written.
                 resolve(core, db, appending, &open, &open, working).await.map_err(|error| unknown(&error))?;
                 give_up(appending, &open, &StoreError::from(fault));
+                certainty = Certainty::unless(unclear);
                 break;
             }
         };
@@ -166,11 +184,13 @@ pub(super) async fn insert(
             if attempts > ATTEMPTS {
                 let why = StoreError::Unavailable("too many nodes write into the same conversation".to_owned());
                 give_up(appending, &open, &why);
+                certainty = Certainty::unless(unclear);
                 break;
             }
         }
     }
-    settle_repeats(appending)
+    settle_repeats(appending).map_err(|error| unknown(&error))?;
+    Ok(certainty)
 }
 
 /// Fails if another epoch has begun while a batch waited, and logs have lost what is known of them: numbers would leave a hole, and
@@ -185,9 +205,10 @@ pub(super) async fn check_epoch(
     if std::mem::replace(epoch, current) == current {
         return Ok(());
     }
-    let known: Vec<_> = working.iter().map(|(id, conversation)| (*id, conversation.state.end.seq)).collect();
+    let newest = |(id, working): (&ConversationId, &Working)| (*id, working.state.end.seq, working.newest);
+    let known: Vec<_> = working.iter().map(newest).collect();
     let look = || is_there(db, &known);
-    if retry_until_known(core, "looking whether the log is as it was", look).await? {
+    if retry_until_known(core, None, "looking whether the log is as it was", look).await? {
         return Ok(());
     }
     Err(StoreError::Unavailable("the database went back to an earlier state".to_owned()))
@@ -313,7 +334,9 @@ fn is_of_numbers(refused: &Document) -> bool {
 fn accept(appending: &mut [Appending], place: usize, done: Done, working: &mut WorkingSet) {
     let Done { message, duplicate, .. } = &done;
     if let Some(conversation) = working.get_mut(&message.conversation) {
-        conversation.state.end.reach(message.seq, message.at);
+        if conversation.state.end.reach(message.seq, message.at) {
+            conversation.newest = Some(message.id);
+        }
         conversation.appended |= !duplicate;
         conversation.behind |= duplicate;
     }
@@ -336,7 +359,7 @@ async fn resolve(
     let known: HashMap<_, _> = open.iter().filter_map(key).filter_map(known).collect();
     let found = tried.iter().filter_map(key).map(|(place, (conversation, sender, client_id))| async move {
         let look = || first_message(db, conversation, sender, client_id);
-        retry_until_known(core, "looking a message up", look).await.map(|found| (place, found))
+        retry_until_known(core, None, "looking a message up", look).await.map(|found| (place, found))
     });
     let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
     for (place, message) in found {
@@ -345,7 +368,7 @@ async fn resolve(
         let duplicate = appending.get(place).is_none_or(|each| each.id != message.id);
         accept(appending, place, Done { message, duplicate }, working);
     }
-    let others = retry_until_known(core, "looking for what others have stored", || ahead(db, &known)).await?;
+    let others = retry_until_known(core, None, "looking for what others have stored", || ahead(db, &known)).await?;
     for (id, ahead) in others {
         let Some(conversation) = working.get_mut(&id) else { continue };
         if adopt(conversation, ahead) {

@@ -13,6 +13,7 @@ use mongodb::{
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{ConversationId, MemberId, MessageId, Timestamp, limits, model::Watermarks};
+use tokio::time::Instant;
 
 use super::{
     Core, Mongo,
@@ -31,8 +32,8 @@ use crate::{
     store::{
         ConversationLog, ConversationStore, Recovery, StoreError,
         conversations::{
-            Applied, Command, ConversationCounts, ConversationPage, ConversationState, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, Unfinished, UnreadCount,
+            Applied, Command, ConversationCounts, ConversationPage, ConversationState, HistoryPage, Left, Membership,
+            Range, ReceiptRange, ReceiptTimes, Unfinished, UnreadCount,
         },
         entries::StoredEntry,
         pages::{List, Part},
@@ -264,7 +265,7 @@ impl ConversationLog for Mongo {
     }
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let core = std::sync::Arc::clone(&self.core);
         // In a task of its own: whoever waits may go, and the outcome must be known all the same.
         let applied = tokio::spawn(async move { log::apply(&core, batch).await }).await;
@@ -286,23 +287,30 @@ impl ConversationLog for Mongo {
 impl Recovery for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
-        let Link { identity, begun, .. } = &*self.core.link;
-        let whose = Whose { own: identity.node, left: begun.left(), dead: self.core.link.dead(), all: first };
-        if whose.dead.is_empty() && whose.left.is_none() && !first {
+        let Link { identity, unsettled, .. } = &*self.core.link;
+        let dead = self.core.link.dead();
+        // Those first: cursors stand still while there are some.
+        let settled = link::dead_after(self.timeout);
+        let abandoned = unsettled.due(Instant::now(), settled).filter(|_| dead.is_empty());
+        if dead.is_empty() && abandoned.is_none() && !first {
             return Ok(Unfinished::default());
         }
+        let whose = Whose { own: identity.node, abandoned, dead, all: first };
         self.unhurried(async move |db| recovery::unfinished(&db, whose).await).await
     }
 
     async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
-        let looked = unfinished.looked;
-        if !unfinished.nodes.is_empty() {
+        let (looked, gone) = (unfinished.looked, unfinished.nodes.clone());
+        if !gone.is_empty() {
             self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
         }
         self.core.looked.store(true, Ordering::Relaxed);
-        if let Some(looked) = looked {
-            self.core.link.begun.finished(looked, link::dead_after(self.timeout));
+        let Some(looked) = looked else { return Ok(()) };
+        let unsettled = &self.core.link.unsettled;
+        if gone.is_empty() {
+            unsettled.finished(looked, link::dead_after(self.timeout));
         }
+        gone.into_iter().for_each(|Left { since, .. }| unsettled.inherit(since, looked));
         Ok(())
     }
 }

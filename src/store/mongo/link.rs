@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,7 +30,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
-    begun::Begun,
     db::Db,
     fault::{Fault, store_error},
     horizon::Horizon,
@@ -38,6 +37,7 @@ use super::{
     nodes::{self, Dead, Identity, Joining, Standing, Watch},
     pulse::{Beaten, Pulse},
     unavailable,
+    unsettled::Unsettled,
 };
 use crate::{
     ids::NodeId,
@@ -108,14 +108,16 @@ pub(super) struct Link {
     joined: AtomicBool,
     /// Who is waited for, so that it is logged once.
     watched: Mutex<Option<String>>,
-    /// How long the other nodes have been silent.
-    watch: Mutex<Watch>,
+    /// How many times the others were looked at, or are about to be.
+    looks: AtomicU64,
+    /// How long the other nodes have been silent, as of which look.
+    watch: Mutex<(u64, Watch)>,
     /// The other nodes that are dead, as of the latest beat.
     dead: Mutex<Vec<Dead>>,
     pub(super) listing: watch::Sender<Option<Listing>>,
     pub(super) horizon: Horizon,
     /// What may be half done.
-    pub(super) begun: Begun,
+    pub(super) unsettled: Unsettled,
     pub(super) stop: CancellationToken,
 }
 
@@ -130,10 +132,10 @@ impl Link {
     ) -> Result<Self, StoreError> {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
-        let (horizon, begun, stop) = (Horizon::new(window), Begun::default(), CancellationToken::new());
+        let (horizon, unsettled, stop) = (Horizon::new(window), Unsettled::default(), CancellationToken::new());
         let (joining, joined) = (tokio::sync::Mutex::new(Joining::new()), AtomicBool::new(false));
         let (reached, watched, dead) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        let (watch, listing) = (Mutex::new(Watch::new(dead_after(timeout))), watch::Sender::new(None));
+        let (watch, listing) = (Mutex::new((0, Watch::new(dead_after(timeout)))), watch::Sender::new(None));
         Ok(Self {
             uri,
             timeout,
@@ -144,11 +146,12 @@ impl Link {
             joining,
             joined,
             watched,
+            looks: AtomicU64::new(0),
             watch,
             dead,
             listing,
             horizon,
-            begun,
+            unsettled,
             stop,
         })
     }
@@ -247,8 +250,8 @@ impl Link {
         self.stop.cancel();
         let Some(Reached { client, .. }) = self.reached.get() else { return };
         let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
-        // What was left here is finished by others, who find it by the document of this node.
-        if is_listed && self.begun.left().is_none() {
+        // What is half done here is finished by others, who find it by the document of this node.
+        if is_listed && self.unsettled.since().is_none() {
             self.leave().await;
         }
         client.clone().shutdown().immediate(true).await;
@@ -264,7 +267,7 @@ impl Link {
         if self.reached.get().is_none() {
             let (client, db) = connect(&self.uri, self.timeout).await?;
             let store_id = migrations::run(&db).await?;
-            // Only this task gets here, one attempt after the other.
+            // An attempt that was late may have been first.
             let _ = self.reached.set(Reached { client, db, store_id });
         }
         let Some(Reached { db, .. }) = self.reached.get() else { return Err(unavailable("it has not answered yet")) };
@@ -278,13 +281,18 @@ impl Link {
 
     /// Finds out who else uses the database.
     async fn look_around(&self, db: &Db) -> Result<(), Fault> {
+        // An attempt that was late may end after the next one.
+        let number = self.looks.fetch_add(1, Ordering::Relaxed);
         // Before the others are read: who joins later stores with larger positions.
         let (horizon, own, generation) = (self.horizon.now(), self.identity.node, self.identity.generation());
         let others = db.within(async move |db| nodes::others(&db, own).await).await?;
-        let dead = {
-            let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-            watch.look(&self.identity, &others, Instant::now())
-        };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let (latest, watch) = &mut *watch;
+        if *latest > number {
+            return Ok(());
+        }
+        *latest = number;
+        let dead = watch.look(&self.identity, &others, Instant::now());
         let others = others.iter().filter_map(|other| nodes::listed(other, &dead)).collect();
         *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = dead;
         let (store, own) = (self.store_id(), NodeId(own.bytes()));

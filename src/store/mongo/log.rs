@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     Core, ahead,
-    append::{self, Appending},
+    append::{self, Appending, Certainty},
     db::Db,
     document::{ConversationDoc, ParticipantDoc, among, conversation_oid, date, member_oid, time, unsigned, user_type},
     fault::Fault,
@@ -65,6 +65,8 @@ pub(super) struct Working {
     pub(super) state: LogState,
     /// The newest entry before the batch.
     pub(super) base_seq: u64,
+    /// The newest one now, if this batch knows which it is.
+    pub(super) newest: Option<MessageId>,
     /// Whether it has new entries by us.
     pub(super) appended: bool,
     /// Whether it has entries by others, or of before, that its document may not know of.
@@ -79,7 +81,16 @@ pub(super) struct Working {
 impl Working {
     fn new(state: LogState) -> Self {
         let End { seq: base_seq, at: marked_at } = state.end;
-        Self { state, base_seq, appended: false, behind: false, untold: Vec::new(), moved: HashMap::new(), marked_at }
+        Self {
+            state,
+            base_seq,
+            newest: None,
+            appended: false,
+            behind: false,
+            untold: Vec::new(),
+            moved: HashMap::new(),
+            marked_at,
+        }
     }
 }
 
@@ -110,28 +121,34 @@ pub(super) async fn apply(core: &Core, batch: Vec<Command>) -> Result<Applied, S
 async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Result<Applied, StoreError> {
     // Before anything is read: what is known of the logs is of it.
     let mut epoch = core.link.horizon.now().epoch;
-    let begun = core.link.begun.batch(now);
+    let batch_open = core.link.unsettled.batch(now);
     let mut working = load(core, db, &batch, epoch).await?;
     let members = load_members(core, db, &batch, &working).await?;
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
-    if let Err(error) = append::insert(core, db, &mut appending, &mut working, now, &mut epoch).await {
-        if error == StoreError::Timeout {
-            begun.leave();
+    let certainty = match append::insert(core, db, &mut appending, &mut working, now, &mut epoch).await {
+        Ok(certainty) => certainty,
+        Err(error) => {
+            if error == StoreError::Timeout {
+                batch_open.abandon();
+            }
+            return Err(error);
         }
-        return Err(error);
-    }
+    };
     // From here on something is written: no error means that nothing happened.
     let outcomes = match settle::settle(core, db, planned, appending, &mut working, now, &mut epoch).await {
-        Ok(outcomes) => outcomes,
-        Err(error) => {
-            begun.leave();
-            return Err(append::unknown(&error));
+        Ok(outcomes) if certainty == Certainty::All => outcomes,
+        settled => {
+            batch_open.abandon();
+            settled.map_err(|error| append::unknown(&error))?
         }
     };
     let mut all_untold = Vec::new();
     for (id, Working { mut state, untold, .. }) in working {
         let membership = &state.membership;
-        all_untold.extend(untold.into_iter().map(|message| Untold { message, membership: membership.clone() }));
+        all_untold.extend(untold.into_iter().map(|message| {
+            let ours = core.ids.made(*message.id.as_bytes());
+            Untold { message, ours, membership: membership.clone() }
+        }));
         // What other nodes have told of meanwhile stays known.
         if let Some(End { seq, at }) = known(core, id, epoch).map(|known| known.end) {
             state.end.reach(seq, at);
@@ -160,9 +177,11 @@ fn stored(outcome: &Result<Outcome, Refusal>) -> Option<MessageId> {
     }
 }
 
-/// Repeats a step until its outcome is known, while this node is the one that may write.
+/// Repeats a step until its outcome is known, while this node is the one that may write, and in one epoch, if one is given: in another
+/// one the log may have gone back.
 pub(super) async fn retry_until_known<T, F>(
     core: &Core,
+    epoch: Option<Epoch>,
     what: &'static str,
     step: impl Fn() -> F,
 ) -> Result<T, StoreError>
@@ -172,6 +191,9 @@ where
     let mut pause = Duration::from_millis(10);
     loop {
         core.link.pass().await?;
+        if epoch.is_some_and(|epoch| epoch != core.link.horizon.now().epoch) {
+            return Err(StoreError::Unavailable("another epoch has begun meanwhile".to_owned()));
+        }
         let fault = match step().await {
             Ok(value) => return Ok(value),
             Err(fault) if fault.is_passing() => StoreError::from(fault),

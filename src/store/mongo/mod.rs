@@ -16,7 +16,7 @@
 //! | [`conversations`], [`history`], [`unread`] | reading conversations and changes; the log of one; what is unread |
 //! | [`turns`] | whose call goes to the database next |
 //! | [`fleet`] | what the nodes tell each other through the database |
-//! | [`begun`], [`recovery`] | what may be half done; finishing what was left so |
+//! | [`unsettled`], [`recovery`] | what may be half done; finishing what was left so |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
@@ -28,7 +28,6 @@ mod append;
 mod archive;
 mod audit;
 mod beats;
-mod begun;
 mod candidates;
 mod conversations;
 mod db;
@@ -52,6 +51,7 @@ mod sessions;
 mod settle;
 mod turns;
 mod unread;
+mod unsettled;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},

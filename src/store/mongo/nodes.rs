@@ -210,13 +210,14 @@ pub(super) struct Dead {
     pub(super) id: ObjectId,
     /// Its last beat, by the clock of the database.
     pub(super) at: DateTime,
-    /// Since when it may have had work half done at that beat, by its own clock.
-    pub(super) since: Option<DateTime>,
+    /// Since when it may have had work half done at that beat.
+    pub(super) since: DateTime,
 }
 
-/// Since when a node may have had work half done at its last beat.
-pub(super) fn since(node: &Document) -> Option<DateTime> {
-    node.get_datetime("since").ok().copied()
+/// Since when a node may have had work half done at its last beat: that, or what it said of before, by its own clock.
+pub(super) fn unsettled_since(node: &Document) -> Option<DateTime> {
+    let at = *node.get_datetime("at").ok()?;
+    Some(node.get_datetime("since").map_or(at, |since| at.min(*since)))
 }
 
 /// How long others have been silent, as this node has seen it.
@@ -247,7 +248,7 @@ impl Watch {
             self.seen.insert(id, (*at, first));
             let is_silent = now.saturating_duration_since(first) >= self.dead_after;
             if is_silent || identity.sees(other) == Some(false) {
-                dead.push(Dead { id, at: *at, since: since(other) });
+                dead.push(Dead { id, at: *at, since: unsettled_since(other).unwrap_or(*at) });
             }
         }
         dead
@@ -458,7 +459,7 @@ mod tests {
             assert!(look(1_000).is_empty());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(look(1_000), [Dead { id, at: DateTime::from_millis(1_000), since: None }]);
+        assert_eq!(look(1_000), [Dead { id, at: DateTime::from_millis(1_000), since: DateTime::from_millis(1_000) }]);
         assert!(look(2_000).is_empty(), "it beats again");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(look(2_000).is_empty(), "the database was away from us, and so perhaps from it");

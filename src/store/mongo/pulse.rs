@@ -64,6 +64,8 @@ struct Due {
     known: Epochs,
     /// Up to where cursors of the last one of them are good.
     end: u64,
+    /// Only if this beat is what is recorded still.
+    judged: Option<u64>,
 }
 
 /// What is remembered between beats.
@@ -74,7 +76,7 @@ struct State {
     epoch: Option<Epoch>,
     /// What we recorded last.
     recorded: u64,
-    /// The epoch that is to begin, until it is known that it has, or another node's: nothing else tells that it has to.
+    /// The epoch that is to begin, until it is known that it has, or another node's: where nothing else tells that it has to.
     due: Option<Due>,
     /// Whether the clock of the database is ahead.
     ahead: bool,
@@ -87,12 +89,12 @@ impl Pulse {
 
     /// One beat.
     pub(super) async fn beat(&self, db: &Db, link: &Link) -> Result<Beaten, Fault> {
-        let Link { identity, horizon, begun, .. } = link;
+        let Link { identity, horizon, unsettled, .. } = link;
         let Ok(mut state) = timeout(db.max_time, self.state.lock()).await else {
             return Err(StoreError::Timeout.into());
         };
         let asked = Instant::now();
-        let node = match self.stamp(db, identity, begun.since()).await? {
+        let node = match self.stamp(db, identity, unsettled.since()).await? {
             Some(node) => node,
             None => self.enrol(db, identity, horizon).await?,
         };
@@ -159,7 +161,9 @@ impl Pulse {
         let recorded = self.recorded(db).await?;
         if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) {
             let end = recorded.beat.saturating_sub(horizon.window());
-            return self.begin(db, horizon, state, Due { known: recorded.epochs, end }, beat).await;
+            // Not if a node goes on in the same moment, that was there all the time.
+            let due = Due { known: recorded.epochs, end, judged: Some(recorded.beat) };
+            return self.begin(db, horizon, state, due, beat).await;
         }
         let epoch = recorded.epochs.current();
         state.adopt(horizon, recorded, None);
@@ -182,7 +186,7 @@ impl Pulse {
                     milliseconds = by,
                     "the clock of the database went back; newer cursors lead to a full sync"
                 );
-                return self.begin(db, horizon, state, Due { known: horizon.epochs(), end }, beat).await;
+                return self.begin(db, horizon, state, Due { known: horizon.epochs(), end, judged: None }, beat).await;
             }
             Finding::Ahead { by, believed } => {
                 if !std::mem::replace(&mut state.ahead, true) {
@@ -208,35 +212,66 @@ impl Pulse {
             return Ok(());
         }
         let recorded = self.recorded(db).await?;
-        if recorded.epochs.current() != epoch {
-            // Another node has begun one.
-            state.adopt(horizon, recorded, Some((beat, believed)));
-        } else if recorded.beat < least {
-            tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
-            let end = recorded.beat.saturating_sub(horizon.window());
-            self.begin(db, horizon, state, Due { known: horizon.epochs(), end }, beat).await?;
+        match judge(epoch, least, &recorded) {
+            Judgement::Same => {}
+            Judgement::Successor => state.adopt(horizon, recorded, Some((beat, believed))),
+            Judgement::WentBack => {
+                tracing::error!("the database went back to an earlier state; newer cursors lead to a full sync");
+                let end = recorded.beat.saturating_sub(horizon.window());
+                self.begin(db, horizon, state, Due { known: recorded.epochs, end, judged: None }, beat).await?;
+            }
         }
         Ok(())
     }
 
     /// Begins an epoch after those that are known, unless another node is first: then goes on in that one's.
     async fn begin(&self, db: &Db, horizon: &Horizon, state: &mut State, due: Due, beat: Beat) -> Result<(), Fault> {
-        // If it fails half-way, the next beat begins it.
-        state.due = Some(due.clone());
-        let Due { known, end } = due;
+        // If it fails half-way, the next beat begins it; where the record tells that it has to, that tells it again.
+        state.due = Some(due.clone()).filter(|due| due.judged.is_none());
+        let Due { known, end, judged } = due;
+        let before = known.current();
         let epochs = known.with_new(self.draw(), Position(end));
         let (replacing, at) = (epochs.clone(), beat.at);
-        let replace = async move |db: Db| record::replace(&db, known.current(), &replacing, at).await;
+        let replace = async move |db: Db| record::replace(&db, before, judged, &replacing, at).await;
         if db.within(replace).await? {
             tracing::info!("a new epoch of the store begins");
             state.adopt(horizon, Recorded { epochs, beat: at }, Some((beat, at)));
-        } else {
+            return Ok(());
+        }
+        let recorded = self.recorded(db).await?;
+        match judge(before, 0, &recorded) {
             // By another node, or by us, and the answer was lost.
-            let recorded = self.recorded(db).await?;
-            state.adopt(horizon, recorded, Some((beat, at)));
+            Judgement::Successor => state.adopt(horizon, recorded, Some((beat, at))),
+            // Another node goes on in it: the next beat judges anew.
+            Judgement::Same => {}
+            // It went back once more.
+            Judgement::WentBack => {
+                let end = recorded.beat.saturating_sub(horizon.window());
+                state.due = Some(Due { known: recorded.epochs, end, judged: None });
+            }
         }
         Ok(())
     }
+}
+
+/// What a record says to a node that knows an epoch.
+#[derive(Debug, PartialEq, Eq)]
+enum Judgement {
+    /// The epoch goes on.
+    Same,
+    /// Another node has begun one after it.
+    Successor,
+    /// The record is of before what this node knows: the database went back to an earlier state.
+    WentBack,
+}
+
+/// Judges a record, of which `least` should be there if it is of the same epoch.
+fn judge(epoch: Epoch, least: u64, Recorded { epochs, beat }: &Recorded) -> Judgement {
+    if epochs.current() == epoch {
+        return if *beat < least { Judgement::WentBack } else { Judgement::Same };
+    }
+    let is_known = epochs.former().iter().any(|former| former.epoch == epoch);
+    if is_known { Judgement::Successor } else { Judgement::WentBack }
 }
 
 impl State {
@@ -246,5 +281,22 @@ impl State {
         let (beats, epoch) = (Beats::in_epoch(believed, last), Some(epochs.current()));
         *self = Self { beats, epoch, recorded: believed, due: None, ahead: false };
         horizon.enter(epochs, believed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_does_not_know_ours_is_of_before() {
+        let (one, two) = (Epoch([1; 8]), Epoch([2; 8]));
+        let first = Epochs::new(one, Vec::new());
+        let record = |epochs: &Epochs, beat| Recorded { epochs: epochs.clone(), beat };
+        assert_eq!(judge(one, 100, &record(&first, 100)), Judgement::Same);
+        assert_eq!(judge(one, 100, &record(&first, 99)), Judgement::WentBack);
+        let second = first.with_new(two, Position(50));
+        assert_eq!(judge(one, 100, &record(&second, 60)), Judgement::Successor);
+        assert_eq!(judge(two, 60, &record(&first, 1_000)), Judgement::WentBack, "a backup of before the second began");
     }
 }

@@ -61,14 +61,24 @@ pub(super) async fn advance(db: &Db, epoch: Epoch, beat: u64, least: u64) -> Res
     Ok(advanced.is_some())
 }
 
-/// Puts other epochs in the place of those whose current one is `known`. False if another node was first.
-pub(super) async fn replace(db: &Db, known: Epoch, epochs: &Epochs, beat: u64) -> Result<bool, Fault> {
+/// Puts other epochs in the place of those whose current one is `known`. False if another node was first. `judged`: only if this is what
+/// is recorded still, because that is why they are to end.
+pub(super) async fn replace(
+    db: &Db,
+    known: Epoch,
+    judged: Option<u64>,
+    epochs: &Epochs,
+    beat: u64,
+) -> Result<bool, Fault> {
     let former = epochs.former().iter();
     let former: Vec<Document> =
         former.map(|former| doc! { "epoch": binary(&former.epoch.0), "end": signed(former.end.0) }).collect();
     let replace = doc! { "$set": { "epoch": binary(&epochs.current().0), "beat": signed(beat), "former": former } };
     let meta = db.collection::<Document>("meta");
-    let current = doc! { "_id": ID, "epoch": binary(&known.0) };
+    let mut current = doc! { "_id": ID, "epoch": binary(&known.0) };
+    if let Some(judged) = judged {
+        current.insert("beat", signed(judged));
+    }
     let replaced = meta.find_one_and_update(current, replace).max_time(db.max_time).await?;
     Ok(replaced.is_some())
 }

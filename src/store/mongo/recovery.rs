@@ -12,7 +12,8 @@
 //! A node that starts looks at all others once, however young their documents are: it may have taken the place of one that
 //! died a moment ago. With one that is alive that changes nothing, and so it is with one that is taken for dead.
 //!
-//! What a batch of this node has left that ended without a known outcome ([`super::begun`]) is found in the same way.
+//! What this node has abandoned itself ([`super::unsettled`]) is found in the same way, and what a dead node has left is looked for once
+//! more when all that it had sent must have ended.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,12 +27,15 @@ use tokio::time::Instant;
 
 use super::{
     db::Db,
-    document::{ReceiptDoc, among, date},
+    document::{ReceiptDoc, among, date, time},
     fault::Fault,
     nodes::{self, Dead},
     receipts,
 };
-use crate::store::conversations::Unfinished;
+use crate::{
+    ids,
+    store::conversations::{Left, Unfinished},
+};
 
 /// How long before a node's last beat, or the oldest batch of which that tells, its unfinished work may have begun: what its clock may be
 /// off by, and batches that began and ended within a beat.
@@ -47,8 +51,8 @@ const CONVERSATIONS: usize = 500;
 pub(super) struct Whose {
     /// This node.
     pub(super) own: ObjectId,
-    /// Since when this node has left something, if it has.
-    pub(super) left: Option<Timestamp>,
+    /// Since when something was abandoned, by this node or by one that is gone.
+    pub(super) abandoned: Option<Timestamp>,
     /// Nodes that are dead.
     pub(super) dead: Vec<Dead>,
     /// All others as well.
@@ -57,7 +61,7 @@ pub(super) struct Whose {
 
 /// Looks for what was left. Statuses are corrected of what this node has left, and of those that are dead.
 pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Fault> {
-    let Whose { own, left, dead, all } = whose;
+    let Whose { own, abandoned, dead, all } = whose;
     let mut unfinished = Unfinished::default();
     let mut since: Option<ObjectId> = None;
     let mut look_from = |at: DateTime| {
@@ -68,18 +72,17 @@ pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Faul
     if all {
         let others = nodes::others(db, own).await?;
         for other in &others {
-            let at = other.get_datetime("at").ok().copied();
-            at.into_iter().chain(nodes::since(other)).min().map(&mut look_from);
+            nodes::unsettled_since(other).map(&mut look_from);
         }
     }
-    if let Some(left) = left {
-        unfinished.looked = Some(Instant::now());
-        correct_statuses(db, own, look_from(date(left))).await?;
+    unfinished.looked = Some(Instant::now());
+    if let Some(abandoned) = abandoned {
+        correct_statuses(db, own, look_from(date(abandoned))).await?;
     }
     for Dead { id, at, since } in dead {
         tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-        correct_statuses(db, id, look_from(since.map_or(at, |since| since.min(at)))).await?;
-        unfinished.nodes.push((id.bytes(), at.timestamp_millis()));
+        correct_statuses(db, id, look_from(since)).await?;
+        unfinished.nodes.push(Left { id: id.bytes(), at: at.timestamp_millis(), since: time(since) });
     }
     if let Some(since) = since {
         unfinished.conversations = conversations_behind(db, since).await?;
@@ -90,7 +93,7 @@ pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Faul
 /// Nodes whose work is finished are out, unless they have shown themselves again.
 pub(super) async fn finished(db: &Db, unfinished: &Unfinished) -> Result<(), Fault> {
     let nodes = db.collection::<Document>("nodes");
-    for (id, at) in &unfinished.nodes {
+    for Left { id, at, .. } in &unfinished.nodes {
         let node = doc! { "_id": ObjectId::from_bytes(*id), "at": DateTime::from_millis(*at) };
         let out = doc! { "$set": { "out": true }, "$unset": { "generation": "" } };
         nodes.update_one(node, out).await?;
@@ -127,11 +130,15 @@ async fn conversations_behind(db: &Db, since: ObjectId) -> Result<Vec<Conversati
 
 /// Brings the statuses in messages up to the watermarks that a node has moved.
 async fn correct_statuses(db: &Db, node: ObjectId, since: ObjectId) -> Result<(), Fault> {
-    let moved = doc! { "_id": { "$gte": since } };
-    let rows: Vec<ReceiptDoc> = db.all("receipts", moved, FindOptions::default()).await?;
-    // Ids that one process makes have the same middle.
-    let process = |id: ObjectId| id.bytes().get(4..9).map(<[u8]>::to_vec);
-    let mut rows: Vec<ReceiptDoc> = rows.into_iter().filter(|row| process(row.id) == process(node)).collect();
+    let process = |id: ObjectId| ids::process_of(id.bytes());
+    let receipts = db.collection::<ReceiptDoc>("receipts");
+    let mut moved = receipts.find(doc! { "_id": { "$gte": since } }).await?;
+    let mut rows = Vec::new();
+    while let Some(row) = moved.try_next().await? {
+        if process(row.id) == process(node) {
+            rows.push(row);
+        }
+    }
     let of = |row: &ReceiptDoc| (row.conversation_id, row.member_id, row.kind);
     rows.sort_unstable_by_key(|row| (of(row), row.seq));
     for moves in rows.chunk_by(|one, next| of(one) == of(next)) {

@@ -63,7 +63,7 @@ pub(super) async fn settle(
         });
     }
     append::check_epoch(core, db, working, epoch).await?;
-    write(core, db, working).await?;
+    write(core, db, working, *epoch).await?;
     Ok(outcomes)
 }
 
@@ -90,22 +90,24 @@ struct Writes {
     statuses: Vec<Document>,
 }
 
-/// Writes receipts, then watermarks with the stamp, then statuses.
-async fn write(core: &Core, db: &Db, working: &WorkingSet) -> Result<(), StoreError> {
+/// Writes receipts, then watermarks with the stamp, and statuses beside those. What is known of the logs is of an epoch: in another one,
+/// watermarks may be beyond the end of what is there.
+async fn write(core: &Core, db: &Db, working: &WorkingSet, epoch: Epoch) -> Result<(), StoreError> {
     let mut writes = Writes::default();
     for (id, conversation) in working {
         collect(core, conversation_oid(*id), conversation, &mut writes);
     }
     let Writes { receipts, conversations, statuses } = writes;
     if !receipts.is_empty() {
-        retry_until_known(core, "storing receipts", || receipts::insert(db, &receipts)).await?;
+        retry_until_known(core, Some(epoch), "storing receipts", || receipts::insert(db, &receipts)).await?;
     }
     // Statuses are in other documents, so both go at once.
-    let stamped = retry_until_known(core, "stamping conversations", || {
+    let stamped = retry_until_known(core, Some(epoch), "stamping conversations", || {
         receipts::run_updates(db, "conversations", conversations.clone())
     });
-    let corrected =
-        retry_until_known(core, "correcting statuses", || receipts::run_updates(db, "messages", statuses.clone()));
+    let corrected = retry_until_known(core, Some(epoch), "correcting statuses", || {
+        receipts::run_updates(db, "messages", statuses.clone())
+    });
     let (stamped, corrected) = tokio::join!(stamped, corrected);
     stamped.and(corrected)
 }
