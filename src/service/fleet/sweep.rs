@@ -72,7 +72,8 @@ impl Fleet {
 
     /// One sweep. `newest`: the newest change that was seen so far.
     async fn sweep_once(&self, whole: bool, newest: &mut StreamPosition) -> Result<(), StoreError> {
-        let sweep = match self.roster().begin_sweep() {
+        let begin = self.roster().begin_sweep();
+        let sweep = match begin {
             Begin::Nowhere => return Ok(()),
             Begin::Anew => {
                 self.start_over();
