@@ -6,17 +6,19 @@
 //! | [`inbound`] | what has come and was not looked at: bounded, without a hole |
 //! | [`link`] | one link: connected, lost, connected again |
 //! | [`outgoing`] | what is to be published: gathered, bounded, the beat last |
+//! | [`pipelines`] | what was sent and is not answered: in its order, bounded |
 //! | [`subscriptions`] | the channels that are wanted, and those that are heard |
 //! | [`wire`] | names of channels, and the form of what is published |
 //!
-//! A link has two connections, one to publish and one to hear. It is up while both work, all that the node wants to hear is
-//! subscribed to, and its own beats come back within two seconds. Several servers share the members by a hash of their ids; each
+//! A link has one connection, to publish and to hear: the answer to a publication and what comes back of it are read together. It
+//! is up while that works, all that the node wants to hear is subscribed to, and its own beats come back within two seconds. Several servers share the members by a hash of their ids; each
 //! gets every beat.
 
 mod address;
 mod inbound;
 mod link;
 mod outgoing;
+mod pipelines;
 mod subscriptions;
 mod wire;
 

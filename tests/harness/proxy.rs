@@ -38,6 +38,8 @@ struct Connection {
     hears: AtomicBool,
     /// What comes is lost, and nobody is told.
     frozen: AtomicBool,
+    /// What Redis publishes is lost, and its answers are not.
+    unheard: AtomicBool,
     cut: CancellationToken,
 }
 
@@ -69,6 +71,11 @@ impl Proxy {
     /// Loses everything on the connections that hear.
     pub fn freeze_hearing(&self) {
         self.network.hearing(|connection| connection.frozen.store(true, Ordering::SeqCst));
+    }
+
+    /// Loses what is published on the connections that hear; answers pass.
+    pub fn silence_hearing(&self) {
+        self.network.hearing(|connection| connection.unheard.store(true, Ordering::SeqCst));
     }
 
     /// Ends the connections that hear.
@@ -115,14 +122,18 @@ impl Network {
 impl Connection {
     /// Passes on what comes from one side, until it ends or is cut: then both sides end.
     async fn pass(self: Arc<Self>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-        let mut bytes = vec![0; 64 * 1024];
+        let (mut bytes, mut held) = (vec![0; 64 * 1024], Vec::new());
         let passing = async {
             while let Ok(length @ 1..) = from.read(&mut bytes).await {
-                let bytes = &bytes[..length];
+                let mut bytes = bytes[..length].to_vec();
                 if bytes.windows(9).any(|word| word == b"SUBSCRIBE") {
                     self.hears.store(true, Ordering::SeqCst);
                 }
-                if !self.frozen.load(Ordering::SeqCst) && to.write_all(bytes).await.is_err() {
+                if self.unheard.load(Ordering::SeqCst) {
+                    held.append(&mut bytes);
+                    bytes = answers(&mut held);
+                }
+                if !self.frozen.load(Ordering::SeqCst) && to.write_all(&bytes).await.is_err() {
                     return;
                 }
             }
@@ -130,4 +141,35 @@ impl Connection {
         self.cut.run_until_cancelled(passing).await;
         self.cut.cancel();
     }
+}
+
+/// Takes all whole values, and leaves out what was published.
+fn answers(held: &mut Vec<u8>) -> Vec<u8> {
+    let mut answers = Vec::new();
+    while let Some(end) = end_of_value(held) {
+        let value = held.drain(..end).collect::<Vec<u8>>();
+        if !value.starts_with(b">3\r\n$7\r\nmessage\r\n") {
+            answers.extend(value);
+        }
+    }
+    answers
+}
+
+/// Where the first value ends, if it is whole: a line, or as many strings and numbers as its line says.
+fn end_of_value(bytes: &[u8]) -> Option<usize> {
+    let end_of_line = |start: usize| {
+        let rest = bytes.get(start..)?;
+        rest.windows(2).position(|end| end == b"\r\n").map(|length| start + length + 2)
+    };
+    let number = |start: usize, end: usize| str::from_utf8(&bytes[start + 1..end - 2]).ok()?.parse::<usize>().ok();
+    let mut end = end_of_line(0)?;
+    let parts = if matches!(bytes[0], b'>' | b'*') { number(0, end)? } else { 0 };
+    for _ in 0..parts {
+        let start = end;
+        end = end_of_line(start)?;
+        if bytes[start] == b'$' {
+            end += number(start, end)? + 2;
+        }
+    }
+    (end <= bytes.len()).then_some(end)
 }

@@ -45,7 +45,9 @@ impl Address {
             let parsed = url.trim().into_connection_info();
             let info = parsed.map_err(|_| "it is no address such as redis://host:6379 or rediss://host".to_owned())?;
             let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            Ok(info.set_redis_settings(settings))
+            // What is said next does not wait until the other side has what was said before.
+            let tcp = info.tcp_settings().clone().set_nodelay(true);
+            Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
         };
         let infos = urls.expose_secret().split(',').map(parse).collect::<Result<Vec<_>, String>>()?;
         let Some(master) = master else {
@@ -68,20 +70,15 @@ impl Address {
         }
     }
 
-    /// Connects twice: to publish, and to hear what `heard` is given.
-    pub(super) async fn connect(
-        &self,
-        heard: impl AsyncPushSender,
-    ) -> Result<(MultiplexedConnection, MultiplexedConnection), String> {
+    /// Connects, to publish, and to hear what `heard` is given.
+    pub(super) async fn connect(&self, heard: impl AsyncPushSender) -> Result<MultiplexedConnection, String> {
         let client = timeout(NAMED, self.client()).await.map_err(|_| "no sentinel answers in time".to_owned())?;
         let client = client.map_err(|error| error.to_string())?;
         let config = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECTED))
-            .set_response_timeout(Some(ANSWERED));
-        let hearing = config.clone().set_push_sender(heard);
-        let publisher = client.get_multiplexed_async_connection_with_config(&config);
-        let subscriber = client.get_multiplexed_async_connection_with_config(&hearing);
-        tokio::try_join!(publisher, subscriber).map_err(|error| error.to_string())
+            .set_response_timeout(Some(ANSWERED))
+            .set_push_sender(heard);
+        client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| error.to_string())
     }
 
     /// The server that is to be connected to now.
@@ -99,7 +96,8 @@ impl Address {
         let redis = settings.redis_settings();
         let mut builder = SentinelClientBuilder::new(sentinels.clone(), master, SentinelServerType::Master)?
             .set_client_to_redis_protocol(ProtocolVersion::RESP3)
-            .set_client_to_redis_db(redis.db());
+            .set_client_to_redis_db(redis.db())
+            .set_client_to_redis_tcp_settings(settings.tcp_settings().clone());
         if let Some(user) = redis.username() {
             builder = builder.set_client_to_redis_username(user);
         }

@@ -18,6 +18,7 @@ use super::{
     address::Address,
     inbound::{self, Inbound, Message},
     outgoing::{Batch, Outgoing},
+    pipelines::Pipelines,
     subscriptions::{Changes, Subscriptions},
     wire::{self, Names, Published},
 };
@@ -31,6 +32,7 @@ use crate::{
 const CHUNK: usize = 1_000;
 /// Publications of one pipeline.
 const PIPELINE: usize = 500;
+const PUBLISH: &str = "PUBLISH";
 /// Bytes of one pipeline, unless one publication has more.
 const PIPELINE_BYTES: usize = 1024 * 1024;
 /// How long an own beat may take to come back.
@@ -84,7 +86,7 @@ impl Link {
             let started = Instant::now();
             let end = match self.stop.run_until_cancelled(self.address.connect(take)).await {
                 None => End::Stopped,
-                Some(Ok((publisher, subscriber))) => self.serve(publisher, subscriber, inbound).await,
+                Some(Ok(connection)) => self.serve(connection, inbound).await,
                 Some(Err(reason)) => End::Lost(Loss::LinkDown, reason),
             };
             let End::Lost(_, reason) = end else { return self.flushed.notify_one() };
@@ -107,17 +109,12 @@ impl Link {
         }
     }
 
-    /// Serves while both connections are good.
-    async fn serve(
-        &self,
-        publisher: MultiplexedConnection,
-        subscriber: MultiplexedConnection,
-        mut inbound: Inbound,
-    ) -> End {
+    /// Serves while the connection is good.
+    async fn serve(&self, connection: MultiplexedConnection, mut inbound: Inbound) -> End {
         self.beats().clear();
         let end = tokio::select! {
-            end = self.publish(publisher) => end,
-            end = self.follow(subscriber) => end,
+            end = self.publish(connection.clone()) => end,
+            end = self.follow(connection) => end,
             end = self.hear(&mut inbound) => end,
             end = self.watch() => end,
             end = self.stopped() => end,
@@ -160,43 +157,82 @@ impl Link {
         End::Stopped
     }
 
-    /// Publishes what is queued, batch after batch; after the stop, until nothing is.
-    async fn publish(&self, mut connection: MultiplexedConnection) -> End {
-        loop {
-            let batch = match self.stop.run_until_cancelled(self.outgoing.next()).await {
-                Some(batch) => batch,
-                None => match self.outgoing.take() {
-                    Some(batch) => batch,
-                    None => return End::Stopped,
-                },
-            };
-            if let Err(error) = self.publish_batch(&mut connection, batch).await {
-                return End::Lost(Loss::LinkDown, error.to_string());
+    /// Publishes what is queued, batch after batch; after the stop, until nothing is. The answers to a batch are not awaited before
+    /// the next one goes: a message is not to wait for the way there and back of the one before it.
+    async fn publish(&self, connection: MultiplexedConnection) -> End {
+        let mut pipelines = Pipelines::new(connection);
+        let end = async {
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    answer = pipelines.answered() => {
+                        self.outgoing.published(answer?);
+                        continue;
+                    }
+                    batch = self.next_batch(), if pipelines.has_room() => batch,
+                };
+                let Some(batch) = batch else { return self.settle_all(&mut pipelines).await };
+                self.publish_batch(&mut pipelines, batch).await?;
             }
-            self.outgoing.published();
+        };
+        match end.await {
+            Ok(()) => End::Stopped,
+            Err(error) => End::Lost(Loss::LinkDown, redis::RedisError::to_string(&error)),
         }
     }
 
-    async fn publish_batch(&self, connection: &mut MultiplexedConnection, batch: Batch) -> redis::RedisResult<()> {
-        let Batch { publications, beat } = batch;
+    /// What is queued, once something is; nothing when the bus stops and nothing is queued.
+    async fn next_batch(&self) -> Option<Batch> {
+        match self.stop.run_until_cancelled(self.outgoing.next()).await {
+            Some(batch) => Some(batch),
+            None => self.outgoing.take(),
+        }
+    }
+
+    /// Sends a batch in pipelines. Its beat goes when all before it is known to have arrived: it says so.
+    async fn publish_batch(&self, pipelines: &mut Pipelines, batch: Batch) -> redis::RedisResult<()> {
+        let Batch { publications, beat, bytes } = batch;
         let mut publications = publications.into_iter().peekable();
         while publications.peek().is_some() {
-            let (mut pipeline, mut count, mut bytes) = (redis::pipe(), 0, 0);
+            let (mut pipeline, mut count, mut size) = (redis::pipe(), 0, 0);
             while let Some((channel, payload)) = publications
-                .next_if(|(_, next)| count == 0 || (count < PIPELINE && bytes + next.len() <= PIPELINE_BYTES))
+                .next_if(|(_, next)| count == 0 || (count < PIPELINE && size + next.len() <= PIPELINE_BYTES))
             {
-                (count, bytes) = (count + 1, bytes + payload.len());
-                pipeline.cmd("PUBLISH").arg(self.names.of(channel)).arg(&payload[..]).ignore();
+                (count, size) = (count + 1, size + payload.len());
+                pipeline.add_command(self.publication(channel, &payload));
             }
-            self.metrics.bus_bytes_sent.inc_by(u64::try_from(bytes).unwrap_or(0));
-            pipeline.query_async::<()>(connection).await?;
+            self.metrics.bus_bytes_sent.inc_by(u64::try_from(size).unwrap_or(0));
+            while !pipelines.has_room() {
+                self.outgoing.published(pipelines.answered().await?);
+            }
+            // They count until the last of them is answered.
+            let counted = if publications.peek().is_none() { bytes } else { 0 };
+            pipelines.send(pipeline, counted).await;
         }
         if let Some(beat) = beat {
+            self.settle_all(pipelines).await?;
             self.sent(beat.number);
             let beat = Beat { link: self.number, links: self.links, ..beat };
             let payload = wire::beat(self.node, &beat);
-            let name = self.names.of(Channel::Everybody);
-            redis::cmd("PUBLISH").arg(name).arg(&payload[..]).query_async::<()>(connection).await?;
+            let mut pipeline = redis::pipe();
+            pipeline.add_command(self.publication(Channel::Everybody, &payload));
+            pipelines.send(pipeline, 0).await;
+        }
+        Ok(())
+    }
+
+    /// The command that publishes something, in memory of its size.
+    fn publication(&self, channel: Channel, payload: &[u8]) -> redis::Cmd {
+        let name = self.names.of(channel);
+        let mut command = redis::Cmd::with_capacity(3, PUBLISH.len() + name.len() + payload.len());
+        command.arg(PUBLISH).arg(name).arg(payload);
+        command
+    }
+
+    /// Waits for the answers to all that was sent.
+    async fn settle_all(&self, pipelines: &mut Pipelines) -> redis::RedisResult<()> {
+        while !pipelines.is_empty() {
+            self.outgoing.published(pipelines.answered().await?);
         }
         Ok(())
     }

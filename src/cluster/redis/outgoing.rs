@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 use super::wire;
 use crate::cluster::{Beat, Channel, Event, NodeId};
@@ -46,12 +46,20 @@ struct Queue {
     dropped: bool,
 }
 
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.publications.is_empty() && self.beat.is_none()
+    }
+}
+
 /// What is published together.
 pub(super) struct Batch {
     /// What goes to each channel; those of one channel in their order.
     pub(super) publications: Vec<(Channel, BytesMut)>,
     /// The beat behind it.
     pub(super) beat: Option<Beat>,
+    /// What it counts for until [`Outgoing::published`] is told.
+    pub(super) bytes: usize,
 }
 
 impl Outgoing {
@@ -100,32 +108,37 @@ impl Outgoing {
         }
     }
 
-    /// Waits for something to publish.
+    /// Waits for something to publish, and then for the tasks that are about to run: a commit tells many at once, and what the first
+    /// of them publishes would go alone.
     pub(super) async fn next(&self) -> Batch {
         loop {
             let queued = self.queued.notified();
+            if self.lock().is_empty() {
+                queued.await;
+            }
+            yield_now().await;
             if let Some(batch) = self.take() {
                 return batch;
             }
-            queued.await;
         }
     }
 
     /// Everything that is queued.
     pub(super) fn take(&self) -> Option<Batch> {
         let mut queue = self.lock();
-        if queue.publications.is_empty() && queue.beat.is_none() {
+        if queue.is_empty() {
             return None;
         }
         queue.places.clear();
-        queue.under_way = std::mem::take(&mut queue.bytes);
+        let bytes = std::mem::take(&mut queue.bytes);
+        queue.under_way += bytes;
         if std::mem::take(&mut queue.dropped) {
             queue.losses += 1;
         }
         let (losses, number) = (queue.losses, queue.beats + 1);
         let beat = queue.beat.take().map(|beat| Beat { losses, number, ..beat });
         queue.beats += u64::from(beat.is_some());
-        Some(Batch { publications: std::mem::take(&mut queue.publications), beat })
+        Some(Batch { publications: std::mem::take(&mut queue.publications), beat, bytes })
     }
 
     /// The link takes events from now on.
@@ -133,9 +146,12 @@ impl Outgoing {
         self.lock().open = true;
     }
 
-    /// What was taken has been published.
-    pub(super) fn published(&self) {
-        self.lock().under_way = 0;
+    /// So much of what was taken has been published.
+    pub(super) fn published(&self, bytes: usize) {
+        if bytes > 0 {
+            let mut queue = self.lock();
+            queue.under_way = queue.under_way.saturating_sub(bytes);
+        }
     }
 
     /// The link is down: what was queued, or was under way, is lost.
@@ -213,10 +229,33 @@ mod tests {
     fn what_waits_for_its_confirmation_counts() {
         let outgoing = open();
         while outgoing.push(member(1), &frame(256 * 1024)) {}
-        assert!(outgoing.take().is_some());
+        let batch = outgoing.take().unwrap();
         assert!(!outgoing.push(member(1), &frame(256 * 1024)));
-        outgoing.published();
+        outgoing.published(batch.bytes);
         assert!(outgoing.push(member(1), &frame(256 * 1024)));
+    }
+
+    #[test]
+    fn batches_under_way_count_together_until_each_is_confirmed() {
+        let outgoing = open();
+        let batch = || {
+            (0..60).for_each(|_| assert!(outgoing.push(member(1), &frame(256 * 1024))));
+            outgoing.take().unwrap()
+        };
+        let (first, second) = (batch(), batch());
+        while outgoing.push(member(1), &frame(256 * 1024)) {}
+        assert!(outgoing.take().unwrap().bytes < first.bytes / 2, "both count");
+        outgoing.published(first.bytes);
+        let third = batch();
+        outgoing.published(second.bytes);
+        outgoing.beat(Beat::at(1, StreamPosition::NOWHERE));
+        assert_eq!(outgoing.take().unwrap().beat.unwrap().losses, 1, "what had no room");
+        outgoing.close();
+        outgoing.open();
+        outgoing.beat(Beat::at(1, StreamPosition::NOWHERE));
+        let next = outgoing.take().unwrap();
+        assert_eq!(next.beat.unwrap().losses, 2, "the third one was not confirmed");
+        assert_eq!(third.bytes, first.bytes);
     }
 
     #[test]
@@ -224,14 +263,15 @@ mod tests {
         let outgoing = open();
         let losses = || {
             outgoing.beat(Beat::at(1, StreamPosition::NOWHERE));
-            outgoing.take().unwrap().beat.unwrap().losses
+            let batch = outgoing.take().unwrap();
+            outgoing.published(batch.bytes);
+            batch.beat.unwrap().losses
         };
         assert_eq!(losses(), 0);
         while outgoing.push(member(1), &frame(256 * 1024)) {}
         assert!(!outgoing.push(member(2), &frame(256 * 1024)));
         assert_eq!(losses(), 1, "once for all that had no room");
         assert_eq!(losses(), 1);
-        outgoing.published();
         outgoing.close();
         assert!(!outgoing.push(member(1), &frame(1)), "the link is down");
         outgoing.open();
@@ -241,7 +281,8 @@ mod tests {
         outgoing.close();
         outgoing.open();
         assert_eq!(losses(), 3, "what was under way may not have arrived");
-        outgoing.published();
+        outgoing.push(member(1), &frame(1));
+        outgoing.published(outgoing.take().unwrap().bytes);
         outgoing.close();
         outgoing.open();
         assert_eq!(losses(), 3, "nothing was");

@@ -1,5 +1,7 @@
 //! The names of channels in Redis, and what is published there.
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use protocol::MemberId;
 
@@ -9,6 +11,8 @@ use crate::cluster::{Beat, Channel, Event, NodeId};
 const EVENTS: u8 = 1;
 /// The same of a beat.
 const BEAT: u8 = 2;
+/// Bytes of the longest name behind its prefix: a letter and an id.
+const LONGEST: usize = 25;
 /// Bytes before the events: version and node.
 pub(super) const HEAD: usize = 13;
 
@@ -31,12 +35,16 @@ impl Names {
 
     /// The name of a channel.
     pub(super) fn of(&self, channel: Channel) -> String {
-        match channel {
-            Channel::Member(member) => format!("{}m{member}", self.prefix),
-            Channel::Watchers(member) => format!("{}w{member}", self.prefix),
-            Channel::Node(node) => format!("{}n{node}", self.prefix),
-            Channel::Everybody => format!("{}all", self.prefix),
-        }
+        let mut name = String::with_capacity(self.prefix.len() + LONGEST);
+        name.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = match channel {
+            Channel::Member(member) => write!(name, "m{member}"),
+            Channel::Watchers(member) => write!(name, "w{member}"),
+            Channel::Node(node) => write!(name, "n{node}"),
+            Channel::Everybody => name.write_str("all"),
+        };
+        name
     }
 
     /// The channel of a name; nothing for one of somebody else.
