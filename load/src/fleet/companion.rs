@@ -20,6 +20,7 @@ pub(crate) struct Companion {
     arguments: Vec<String>,
     folder: TempDir,
     port: u16,
+    niceness: u8,
     child: Mutex<Option<Child>>,
 }
 
@@ -29,7 +30,13 @@ impl Companion {
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         let port = free_port()?;
         let arguments = arguments(&folder.path().display().to_string(), &port.to_string());
-        Ok(Self { program, arguments, folder, port, child: Mutex::default() })
+        Ok(Self { program, arguments, folder, port, niceness: 0, child: Mutex::default() })
+    }
+
+    /// The same with a lower priority, from its next start on.
+    pub(crate) fn with_niceness(mut self, niceness: u8) -> Self {
+        self.niceness = niceness;
+        self
     }
 
     /// Where it listens.
@@ -39,7 +46,9 @@ impl Companion {
 
     /// Starts it, and waits until it listens.
     pub(crate) async fn start(&self) -> Result<(), String> {
-        let mut command = Command::new(&self.program);
+        // It becomes the program, with the same process id.
+        let mut command = Command::new("nice");
+        command.arg("-n").arg(self.niceness.to_string()).arg(&self.program);
         command.args(&self.arguments).current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("{}: {error}", self.program.display()))?;

@@ -40,7 +40,8 @@ pub(crate) struct Options {
     /// The Python of SecantusDB, for `--store spawn`.
     #[arg(long, default_value = "target/test-database/bin/python")]
     python: PathBuf,
-    /// Commits of SecantusDB need not be on disk: faster, and good for measuring what is not the store. Not with --database-kills.
+    /// Commits of SecantusDB need not be on disk, and the database has a lower priority than all others: good for measuring what is not
+    /// the store. Not with --database-kills.
     #[arg(long, conflicts_with = "database_kills")]
     relaxed_store: bool,
     /// The bus of the nodes: the URL of a Redis, `spawn` for one of our own (redis-server), or `none`.
@@ -111,19 +112,22 @@ pub(crate) async fn start(node: &Arc<Server>) -> Result<(), String> {
     tokio::task::spawn_blocking(move || node.start()).await.map_err(|error| error.to_string())?
 }
 
+/// How much lower the priority of a relaxed database is: it takes what processor time the others leave.
+const NICENESS: u8 = 15;
+
 /// The database of all nodes and its URL.
 async fn database(options: &Options) -> Result<(Option<Companion>, String), String> {
     if options.store != "spawn" {
         return Ok((None, options.store.clone()));
     }
     let text = |arguments: &[&str]| arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>();
+    let relaxed = options.relaxed_store;
     let database = match found("mongod") {
         Some(mongod) => Companion::prepare(mongod, |folder, port| {
             text(&["--bind_ip", "127.0.0.1", "--port", port, "--replSet", "load", "--dbpath", folder])
         })?,
         None => {
             let python = python(&options.python)?;
-            let relaxed = options.relaxed_store;
             Companion::prepare(python, |folder, port| {
                 let data = format!("{folder}/data");
                 let mut arguments = text(&["-m", "secantus", "--port", port, "--storage-path", &data]);
@@ -132,6 +136,7 @@ async fn database(options: &Options) -> Result<(Option<Companion>, String), Stri
             })?
         }
     };
+    let database = if relaxed { database.with_niceness(NICENESS) } else { database };
     database.start().await?;
     let url = format!("mongodb://{}/load?directConnection=true", database.addr());
     Ok((Some(database), url))
