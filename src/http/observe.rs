@@ -12,6 +12,9 @@ use tokio::time::{Instant, timeout};
 use super::{AppState, request_id::RequestId};
 use crate::failure::Failure;
 
+/// Where it is asked whether a node is ready.
+const READY: &str = "/readyz";
+
 /// Wraps every request.
 pub async fn observe(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let started = Instant::now();
@@ -28,7 +31,8 @@ pub async fn observe(State(state): State<AppState>, request: Request, next: Next
     };
     let (status, took) = (response.status(), started.elapsed());
     state.metrics.http_request(method, route, status.as_u16(), took);
-    if status.is_server_error() {
+    // A node that drains, or whose database is away, says so itself, and to whoever asks every second.
+    if status.is_server_error() && route != READY {
         // Some of these anybody can cause, as often as they like.
         if state.quiet.allows() {
             tracing::warn!(id, method, route, status = status.as_u16(), ms = took.as_millis(), "request failed");

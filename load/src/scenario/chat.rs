@@ -266,6 +266,8 @@ impl Crowd {
             } else {
                 Nodes::new(&trial.nodes, trial.placement)
             },
+            // What is behind an address of others may be several nodes.
+            alone: trial.server.is_some() || !with_protocol,
             window: usize::try_from(options.window).map_err(|error| error.to_string())?,
             size: usize::try_from(options.size).map_err(|error| error.to_string())?,
             client_ids: trial.client_ids,

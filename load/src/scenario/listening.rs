@@ -182,10 +182,10 @@ impl Talker {
         let Some(kept) = self.books.get(place) else { return };
         self.talk.said.confirm(kept.who.conversation, kept.who.side, 0, read);
         // Of what another node has stored, the answer may know before the push comes.
-        let is_exact = if self.is_of_fleet() {
-            kept.book.knows_all(read, last_seq.unwrap_or(0))
-        } else {
+        let is_exact = if self.talk.alone && !self.is_of_fleet() {
             kept.book.is_first_connection()
+        } else {
+            kept.book.knows_all(read, last_seq.unwrap_or(0))
         };
         match unread {
             None => self.broken("read was answered without unread".to_owned()),

@@ -31,6 +31,8 @@ pub(crate) struct Talk {
     pub(crate) target: Option<Target>,
     pub(crate) opening: Opening,
     pub(crate) nodes: Nodes,
+    /// Whether it is certainly one node that answers.
+    pub(crate) alone: bool,
     /// Messages of a member on their way at a time, in a closed loop.
     pub(crate) window: usize,
     /// Characters of a message.

@@ -65,6 +65,7 @@ impl Foundation {
             limits: Arc::clone(&self.limits),
             own: Arc::clone(&self.own),
             secret,
+            photos_in_folder: self.settings.photos.aws_s3_bucket.is_none(),
             max_per_member: self.settings.connections.max_connections_per_member,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),

@@ -1,7 +1,7 @@
 //! One link: connected, lost and connected again.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -44,6 +44,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const FLUSH: Duration = Duration::from_secs(2);
 /// Beats of this node that have not come back.
 const BEATS: usize = 64;
+/// Nodes that are warned of once each.
+const WARNED: usize = 1_000;
 /// How often it is said that a link is not reached, for the same reason.
 const REMIND: Duration = Duration::from_secs(60);
 
@@ -64,8 +66,8 @@ pub(super) struct Link {
     pub(super) told_up: Mutex<bool>,
     /// The own beats that have not come back, and when each was published.
     pub(super) beats: Mutex<VecDeque<(u64, Instant)>>,
-    /// Which node was warned of last that has other addresses.
-    pub(super) warned: Mutex<Option<NodeId>>,
+    /// Which nodes were warned of that have other addresses.
+    pub(super) warned: Mutex<HashSet<NodeId>>,
     pub(super) stop: CancellationToken,
     pub(super) flushed: Notify,
 }
@@ -308,9 +310,16 @@ impl Link {
     /// is a silent one.
     fn warn_of(&self, from: NodeId) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.replace(from) != Some(from) {
+        if warned.len() >= WARNED {
+            warned.clear();
+        }
+        if warned.insert(from) {
             let address = self.address.describe();
-            tracing::warn!(node = %from, address, "another node has another REDIS_URL: both sweep the store while that is so");
+            tracing::warn!(
+                node = %from,
+                address,
+                "another node has another REDIS_URL: both sweep the store while that is so. Set the same addresses in the same order on all nodes"
+            );
         }
     }
 

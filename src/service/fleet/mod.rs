@@ -25,7 +25,10 @@ mod told;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,9 @@ use crate::{
 
 /// How often a node beats on the bus, and looks whether something is in doubt.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// How long doubts are expected after the start of a node.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// Opens the bus, once it is known which node of which database this is.
 pub trait OpenBus: Send + Sync {
@@ -106,6 +112,8 @@ pub struct Parts {
     pub own: Arc<OwnNode>,
     /// Which secret this node signs with.
     pub secret: SecretId,
+    /// Whether photos are in a folder.
+    pub photos_in_folder: bool,
     /// The most connections of one member.
     pub max_per_member: usize,
     /// The wall clock.
@@ -130,6 +138,9 @@ pub struct Fleet {
     aftermath: Aftermath,
     /// The horizon of the store when this node looked at its epoch last.
     horizon: Mutex<StreamPosition>,
+    /// When this node started.
+    started: Instant,
+    warned_of_photos: AtomicBool,
     /// The nodes that sign with another secret, of which a warning was given.
     strangers: Mutex<HashSet<NodeId>>,
     /// Its tasks are to end: everything that was stored here has been published.
@@ -158,6 +169,8 @@ impl Fleet {
             standing,
             aftermath: Aftermath::default(),
             horizon: Mutex::new(StreamPosition::NOWHERE),
+            started: Instant::now(),
+            warned_of_photos: AtomicBool::new(false),
             strangers: Mutex::default(),
             stop,
         });
@@ -237,7 +250,7 @@ impl Fleet {
             && let Some(bus) = &self.parts.bus
         {
             let bus = bus.open(listing.own, listing.store, Arc::clone(self) as _);
-            tracing::info!(node = %listing.own, bus = bus.describe(), "this node is one of several");
+            tracing::info!(node = %listing.own, bus = bus.describe(), "other nodes are told over Redis");
             self.parts.uplink.connect(bus);
             self.parts.subscriptions.bus_opened();
         }
@@ -258,7 +271,8 @@ impl Fleet {
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
     }
 
-    /// Warns once of each node that signs with another secret: members who go from one to the other are logged out.
+    /// Warns once of each node that signs with another secret: members who go from one to the other are logged out. And once, if photos
+    /// may be here alone.
     fn warn_of_strangers(&self, listing: &Listing) {
         let mut known = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_stranger = |other: &&ListedNode| !other.dead && other.secret.is_some_and(|its| its != self.parts.secret);
@@ -267,10 +281,18 @@ impl Fleet {
             tracing::warn!(
                 node = %other.id,
                 name = other.name,
-                "another node has another JWT_SECRET: each refuses the tokens of the other, unless it is a former one that it accepts"
+                "another node has another JWT_SECRET: each refuses the tokens of the other, unless it is a former one that it accepts. Set the same \
+                 JWT_SECRET on all nodes"
             );
         }
         *known = now;
+        let has_others = listing.others.iter().any(|other| !other.dead);
+        if has_others && self.parts.photos_in_folder && !self.warned_of_photos.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "there are other nodes, and photos are in a folder: unless all nodes share it, others answer 404 for what is in it. \
+                 Set AWS_S3_BUCKET"
+            );
+        }
     }
 
     /// In another epoch the log may have gone back: then entries that were pushed may be others now, and clients may know of some that
@@ -326,7 +348,15 @@ impl Fleet {
         }
         match (was, is) {
             (false, true) => {
-                tracing::warn!(?doubts, "events of other nodes may be missing: the store is swept until that is over");
+                // Those of a start are over in a second or two.
+                if self.started.elapsed() < STARTING {
+                    tracing::info!(?doubts, "the other nodes are not heard yet: the store is swept until they are");
+                } else {
+                    tracing::warn!(
+                        ?doubts,
+                        "events of other nodes may be missing: the store is swept until that is over"
+                    );
+                }
                 self.doubted.notify_one();
             }
             (true, false) => {
