@@ -41,7 +41,7 @@ pub const UNREAD_MAX: u64 = 1_000;
 /// Most members that one connection watches.
 pub const WATCH_MAX: usize = 500;
 /// Members named in a `presence.watch` that cost one further frame of the member's rate limit.
-pub const WATCHED_PER_FRAME: usize = 50;
+pub const WATCHED_PER_FRAME: usize = 10;
 /// What a `conversations.list` costs of the member's rate limit of frames: all conversations of the member are looked at.
 pub const LIST_FRAMES: u32 = 5;
 /// What a `history.get` costs of it: a page may be 64 KiB.

@@ -29,7 +29,7 @@ use crate::{
     hub::{Close, Connection, Delivery, Frame, Ticket},
     service::catch_up::{CatchUp, Start},
 };
-use protocol::{CloseCode, peek_id};
+use protocol::{CloseCode, Cursor, peek_id};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, timeout_at},
@@ -361,8 +361,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
 
     /// Sends the sync, part by part: the next one is read when this one has gone. What there is to be said before, `welcome`,
     /// goes out with the first part, and a sync that is one small part in one piece with it.
-    pub(super) async fn catch_up(&mut self, start: Start) -> Result<(), End> {
+    pub(super) async fn catch_up(&mut self, start: Start, cursor: Option<&Cursor>) -> Result<(), End> {
         let (context, member) = (Arc::clone(&self.transport.context), self.open.connection.member);
+        let start = match context.messaging.start_of_now(member, cursor, start).await {
+            Ok(start) => start,
+            Err(failure) => {
+                self.act_and_send().await?;
+                return Err(self.transport.refuse(Farewell::new(None, failure)).await);
+            }
+        };
         let mut catch_up = CatchUp::new(member, start);
         let mut rounds = 0;
         loop {

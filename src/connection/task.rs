@@ -163,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             return Err(transport.refuse(Farewell::new(id.as_ref(), crowded)).await);
         }
         transport.outbox.begin_sync();
+        let cursor = hello.cursor.clone();
         let signed_in =
             match context.connections.sign_in((hello, verified), Arc::clone(&transport.outbox), transport.peer).await {
                 Ok(signed_in) => signed_in,
@@ -179,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
             self.transport.outbox.close(Close::with(CloseCode::GoingAway));
         }
         if let Self { transport, stage: Stage::Open(open) } = self {
-            AtWork { transport, open }.catch_up(start).await?;
+            AtWork { transport, open }.catch_up(start, cursor.as_ref()).await?;
         }
         context.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
         Ok(())

@@ -382,6 +382,26 @@ impl Messaging {
         start.filter(|_| self.sequencer.accepts(place)).unwrap_or(Start::Reset)
     }
 
+    /// The same, judged again where the cursor seemed to be of a state that is gone: this node may have been paused, or may not have
+    /// reached its store, when it was judged first.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn start_of_now(
+        &self,
+        member: MemberId,
+        cursor: Option<&Cursor>,
+        start: Start,
+    ) -> Result<Start, Failure> {
+        match cursor {
+            Some(cursor) if start == Start::Reset => {
+                self.sequencer.current().await?;
+                Ok(self.start_of(member, cursor))
+            }
+            _ => Ok(start),
+        }
+    }
+
     /// A place within a sync as a cursor of a member.
     #[must_use]
     pub fn cursor_within(&self, member: MemberId, place: &Partial) -> Cursor {

@@ -417,6 +417,14 @@ pub trait ConversationLog: Send + Sync {
     /// The store.
     async fn position(&self) -> Result<Position, StoreError>;
 
+    /// Waits until the horizon is one of now: what a node knows that was paused, or has not reached its store yet, is not.
+    ///
+    /// # Errors
+    /// The store.
+    async fn current(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
     fn accepts(&self, place: StreamPosition) -> bool;
 

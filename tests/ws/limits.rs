@@ -46,7 +46,7 @@ async fn too_many_messages_are_refused_with_a_time_to_wait_and_can_be_sent_then(
 async fn watching_many_members_costs_more_than_a_frame() {
     let server = Server::with(|settings| {
         settings.rates.rate_frames = 1;
-        settings.rates.rate_frames_burst = 25;
+        settings.rates.rate_frames_burst = 105;
     })
     .await;
     let mut anas = server.member("Ana").await.connect().await;
@@ -61,7 +61,7 @@ async fn watching_many_members_costs_more_than_a_frame() {
         let _: PresenceSnapshot = anas.ask(watch(number)).await;
     }
     let refused: Error = anas.ask(watch(2)).await;
-    assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 22 frames");
+    assert_eq!(refused.code, ErrorCode::RateLimited, "two of them have cost 102 frames");
     assert!(refused.retry_after_ms.is_some());
 }
 

@@ -144,6 +144,14 @@ impl Sequencer {
         answered(refresh).await
     }
 
+    /// Waits until what is known of the store is of now.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn current(&self) -> Result<(), Failure> {
+        Ok(self.log.current().await?)
+    }
+
     /// Whether a sync may start from a place: it is of an epoch of the store, and not beyond what is known of that.
     #[must_use]
     pub fn accepts(&self, place: StreamPosition) -> bool {

@@ -274,6 +274,10 @@ impl ConversationLog for Mongo {
         self.count_error(applied)
     }
 
+    async fn current(&self) -> Result<(), StoreError> {
+        self.core.link.db().await.map(drop)
+    }
+
     async fn position(&self) -> Result<Position, StoreError> {
         self.read(Turn::SYSTEM, async move |core, _| {
             core.link.beat().await?;
