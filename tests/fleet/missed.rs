@@ -1,5 +1,8 @@
 //! What was not heard of on the bus comes all the same.
 
+use std::{sync::Arc, time::Duration};
+
+use members_book::config::Settings;
 use mongodb::bson::{Document, doc};
 use protocol::{
     ClientFrame, CloseCode, ErrorCode, MemberId, ServerFrame,
@@ -10,7 +13,7 @@ use protocol::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Client, Member, client::message_to, fleet::Fleet};
+use crate::harness::{Client, Member, bus::MemoryBus, client::message_to, database, eventually, fleet::Fleet};
 
 /// The next entry that a client gets, pushed or swept.
 async fn next_seq(client: &mut Client) -> Vec<u64> {
@@ -42,7 +45,7 @@ async fn hears_of(client: &mut Client, member: MemberId, name: &str) {
 /// Found by a review: sweeps read conversations only, and a card that was pushed while the bus was away stayed old for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_profile_reaches_nodes_that_did_not_hear_of_it() {
-    let fleet = Fleet::on_a_bus(2, |settings| settings.connections.profile_interval = std::time::Duration::ZERO).await;
+    let fleet = Fleet::on_a_bus(2, |settings| settings.connections.profile_interval = Duration::ZERO).await;
     let (ana, ben) = fleet.nodes[0].two_members().await;
     let mut anas = fleet.at(&ana, 1).connect().await;
     let mut bens = fleet.at(&ben, 1).connect_as("tablet", None).await;
@@ -125,4 +128,32 @@ async fn comes_back_after_a_restore(fleet: Fleet) {
     let (mut anas, mut bens) = (fleet.at(&ana, 0).connect().await, fleet.at(&ben, 1).connect().await);
     anas.say(ben.id, "another").await;
     while !next_seq(&mut bens).await.contains(&2) {}
+}
+
+/// Found by a look at faults: the cursor was judged before the node knew its database, and the client had to drop all that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_while_the_database_is_away_resets_nobody() {
+    let server = database::Server::with_fail_points().await;
+    let database = Arc::new(server.database());
+    let mut fleet = Fleet { nodes: Vec::new(), database, bus: Some(MemoryBus::default()) };
+    let settings = |settings: &mut Settings| settings.store.store_timeout = Duration::from_secs(1);
+    fleet.join(settings).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut anas = fleet.at(&ana, 0).connect().await;
+    anas.say(ben.id, "1").await;
+    let cursor =
+        eventually("a cursor", async || Some(anas.ping().await.cursor).filter(|cursor| *cursor != anas.cursor())).await;
+    server.kill();
+    fleet.join(settings).await;
+    let mut late = Client::open(fleet.nodes[1].addr()).await;
+    late.say_hello(&ana.auth.access_token, "tablet", Some(cursor)).await;
+    server.launch();
+    let done = loop {
+        match late.next_frame().await {
+            ServerFrame::SyncDone(done) => break done,
+            ServerFrame::Error(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    };
+    assert!(!done.full && !done.reset, "{done:?}");
 }
