@@ -394,25 +394,24 @@ proptest! {
     }
 }
 
-/// Beats count for what was published on every link.
-#[test]
-fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
-    let (now, mut roster) = (Instant::now(), Roster::new(2));
-    let other = |node| ListedNode {
-        id: id(node),
+/// What a node hears of the others, each of which has joined once.
+fn listing(horizon: StreamPosition, others: &[usize]) -> Listing {
+    let other = |&number: &usize| ListedNode {
+        id: id(number),
         generation: 1,
         joined_from: Position(0),
         name: String::new(),
         secret: None,
         dead: false,
     };
-    let listing = |horizon| Listing {
-        store: StoreId([0; 8]),
-        own: id(0),
-        generation: 1,
-        horizon: place(horizon),
-        others: Arc::from([other(1), other(2)]),
-    };
+    Listing { store: StoreId([0; 8]), own: id(0), generation: 1, horizon, others: others.iter().map(other).collect() }
+}
+
+/// Beats count for what was published on every link.
+#[test]
+fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
+    let (now, mut roster) = (Instant::now(), Roster::new(2));
+    let listing = |horizon| listing(place(horizon), &[1, 2]);
     roster.up(0, now);
     roster.up(1, now);
     roster.listed(&listing(50), now);
@@ -439,21 +438,7 @@ fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {
 #[test]
 fn a_sweep_goes_on_over_an_epoch_that_begins_in_which_places_of_before_are_good() {
     let (now, mut roster) = (Instant::now(), Roster::new(0));
-    let other = ListedNode {
-        id: id(1),
-        generation: 1,
-        joined_from: Position(0),
-        name: String::new(),
-        secret: None,
-        dead: false,
-    };
-    let listing = |horizon| Listing {
-        store: StoreId([0; 8]),
-        own: id(0),
-        generation: 1,
-        horizon,
-        others: Arc::from([other.clone()]),
-    };
+    let listing = |horizon| listing(horizon, &[1]);
     assert_eq!(roster.begin_sweep(), Begin::Nowhere);
     roster.listed(&listing(place(50)), now);
     let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
@@ -477,28 +462,11 @@ fn a_sweep_goes_on_over_an_epoch_that_begins_in_which_places_of_before_are_good(
 fn a_node_that_stops_in_order_leaves_no_doubt() {
     for last in [true, false] {
         let (now, mut roster) = (Instant::now(), Roster::new(1));
-        let others: [Arc<[ListedNode]>; 2] = [
-            Arc::from([ListedNode {
-                id: id(1),
-                generation: 1,
-                joined_from: Position(0),
-                name: String::new(),
-                secret: None,
-                dead: false,
-            }]),
-            Arc::from([]),
-        ];
-        let listing = |others: &Arc<[ListedNode]>| Listing {
-            store: StoreId([0; 8]),
-            own: id(0),
-            generation: 1,
-            horizon: place(50),
-            others: Arc::clone(others),
-        };
+        let listing = |others: &[usize]| listing(place(50), others);
         roster.up(0, now);
-        roster.listed(&listing(&others[0]), now);
+        roster.listed(&listing(&[1]), now);
         roster.beat(0, id(1), Beat { last, ..Beat::at(1, place(40)) }, now);
-        assert_eq!(roster.listed(&listing(&others[1]), now), [id(1)]);
+        assert_eq!(roster.listed(&listing(&[]), now), [id(1)]);
         assert_eq!(roster.is_in_doubt(), !last);
     }
 }

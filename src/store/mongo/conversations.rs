@@ -295,11 +295,12 @@ impl Recovery for Mongo {
         let dead = self.core.link.dead();
         // Those first: cursors stand still while there are some.
         let settled = link::dead_after(self.timeout);
-        let abandoned = unsettled.due(Instant::now(), settled).filter(|_| dead.is_empty());
+        let looked = Instant::now();
+        let abandoned = unsettled.due(looked, settled).filter(|_| dead.is_empty());
         if dead.is_empty() && abandoned.is_none() && !first {
             return Ok(Unfinished::default());
         }
-        let whose = Whose { own: identity.node, abandoned, dead, all: first };
+        let whose = Whose { own: identity.node, looked, abandoned, dead, all: first };
         self.unhurried(async move |db| recovery::unfinished(&db, whose).await).await
     }
 

@@ -163,7 +163,13 @@ impl Pulse {
             let end = recorded.beat.saturating_sub(horizon.window());
             // Not if a node goes on in the same moment, that was there all the time.
             let due = Due { known: recorded.epochs, end, judged: Some(recorded.beat) };
-            return self.begin(db, horizon, state, due, beat).await;
+            self.begin(db, horizon, state, due, beat).await?;
+            if state.epoch.is_none() {
+                // Nothing is known of positions before the next beat has judged anew: nobody is served until then.
+                let why = "other nodes go on in the epoch that was to end".to_owned();
+                return Err(StoreError::Unavailable(why).into());
+            }
+            return Ok(());
         }
         let epoch = recorded.epochs.current();
         state.adopt(horizon, recorded, None);

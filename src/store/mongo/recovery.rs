@@ -51,6 +51,8 @@ const CONVERSATIONS: usize = 500;
 pub(super) struct Whose {
     /// This node.
     pub(super) own: ObjectId,
+    /// When it was known what was abandoned: what is abandoned later is not looked for.
+    pub(super) looked: Instant,
     /// Since when something was abandoned, by this node or by one that is gone.
     pub(super) abandoned: Option<Timestamp>,
     /// Nodes that are dead.
@@ -61,7 +63,7 @@ pub(super) struct Whose {
 
 /// Looks for what was left. Statuses are corrected of what this node has left, and of those that are dead.
 pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Fault> {
-    let Whose { own, abandoned, dead, all } = whose;
+    let Whose { own, looked, abandoned, dead, all } = whose;
     let mut unfinished = Unfinished::default();
     let mut since: Option<ObjectId> = None;
     let mut look_from = |at: DateTime| {
@@ -75,7 +77,7 @@ pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Faul
             nodes::unsettled_since(other).map(&mut look_from);
         }
     }
-    unfinished.looked = Some(Instant::now());
+    unfinished.looked = Some(looked);
     if let Some(abandoned) = abandoned {
         correct_statuses(db, own, look_from(date(abandoned))).await?;
     }

@@ -112,10 +112,10 @@ impl Unsettled {
 impl Batch<'_> {
     /// It ends, and what became of it is not known.
     pub(super) fn abandon(self) {
-        self.is_abandoned();
+        self.record_abandoned();
     }
 
-    fn is_abandoned(&self) {
+    fn record_abandoned(&self) {
         let (since, _) = self.place;
         self.unsettled.lock().abandon(Abandoned { since, ended: Instant::now(), looked: false });
     }
@@ -124,7 +124,7 @@ impl Batch<'_> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.is_abandoned();
+            self.record_abandoned();
         }
         self.unsettled.lock().open.remove(&self.place);
     }
