@@ -1,6 +1,9 @@
 //! What was not heard of on the bus comes all the same.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use members_book::config::Settings;
 use mongodb::bson::{Document, doc};
@@ -136,7 +139,16 @@ async fn a_node_that_starts_while_the_database_is_away_resets_nobody() {
     let server = database::Server::with_fail_points().await;
     let database = Arc::new(server.database());
     let mut fleet = Fleet { nodes: Vec::new(), database, bus: Some(MemoryBus::default()) };
-    let settings = |settings: &mut Settings| settings.store.store_timeout = Duration::from_secs(1);
+    let settings = |settings: &mut Settings| {
+        settings.store.store_timeout = Duration::from_secs(3);
+        settings.rates.rate_hellos = 1_000;
+        settings.rates.rate_hellos_burst = 1_000;
+        settings.rates.rate_hellos_member = 1_000;
+        settings.rates.rate_hellos_member_burst = 1_000;
+        settings.rates.rate_hellos_address = 1_000;
+        settings.rates.rate_hellos_address_burst = 1_000;
+    };
+    let server_is_back = Once::new();
     fleet.join(settings).await;
     let (ana, ben) = fleet.nodes[0].two_members().await;
     let mut anas = fleet.at(&ana, 0).connect().await;
@@ -145,15 +157,24 @@ async fn a_node_that_starts_while_the_database_is_away_resets_nobody() {
         eventually("a cursor", async || Some(anas.ping().await.cursor).filter(|cursor| *cursor != anas.cursor())).await;
     server.kill();
     fleet.join(settings).await;
-    let mut late = Client::open(fleet.nodes[1].addr()).await;
-    late.say_hello(&ana.auth.access_token, "tablet", Some(cursor)).await;
-    server.launch();
-    let done = loop {
-        match late.next_frame().await {
-            ServerFrame::SyncDone(done) => break done,
-            ServerFrame::Error(error) => panic!("{error:?}"),
-            _ => {}
-        }
+    // It waits for what it needs to know, or is told to come back; the first one is judged before anything is known.
+    let done = {
+        let late = async || {
+            let mut late = Client::open(fleet.nodes[1].addr()).await;
+            late.say_hello(&ana.auth.access_token, "tablet", Some(cursor.clone())).await;
+            server_is_back.call_once(|| server.launch());
+            loop {
+                match late.next_frame().await {
+                    ServerFrame::SyncDone(done) => return Some(done),
+                    ServerFrame::Error(error) => {
+                        assert!(matches!(error.code, ErrorCode::Unavailable | ErrorCode::Timeout), "{error:?}");
+                        return None;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        eventually("the sync", late).await
     };
     assert!(!done.full && !done.reset, "{done:?}");
 }
