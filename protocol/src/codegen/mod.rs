@@ -30,7 +30,7 @@ pub fn outputs(root: &Path) -> Result<Vec<Output>, String> {
     let mut outputs = vec![
         Output { path: "protocol/schema/frames.schema.json".into(), content: pretty(&json_schema::document()) },
         Output { path: "protocol/schema/asyncapi.json".into(), content: pretty(&asyncapi::document(&examples)?) },
-        Output { path: "protocol/schema/membersbook.ts".into(), content: typescript::module() },
+        Output { path: "protocol/typescript/src/protocol.ts".into(), content: typescript::module() },
     ];
     for page in ["docs/protocol.md", "docs/rest.md"] {
         let before = std::fs::read_to_string(root.join(page)).map_err(|error| format!("{page}: {error}"))?;

@@ -1,0 +1,103 @@
+import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
+import type { ReactElement, ReactNode } from "react";
+
+import type { Observable } from "./environment.js";
+import type { MemberId } from "./protocol.js";
+import type {
+  ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
+  UnreadState,
+} from "./types.js";
+
+const Context = createContext<MembersBook | undefined>(undefined);
+
+/** Gives the client to the hooks below it, starts it, and stops it when it is taken away. */
+export function MembersBookProvider(props: { client: MembersBook; children?: ReactNode }): ReactElement {
+  const { client, children } = props;
+  useEffect(() => {
+    void client.start();
+  }, [client]);
+  return createElement(Context.Provider, { value: client }, children);
+}
+
+/** The client. */
+export function useClient(): MembersBook {
+  const client = useContext(Context);
+  if (!client) throw new Error("useClient: there is no <MembersBookProvider> around this component");
+  return client;
+}
+
+/** A value of the client that changes. */
+export function useObservable<T>(observable: Observable<T>): T {
+  return useSyncExternalStore(observable.subscribe, observable.getSnapshot, observable.getSnapshot);
+}
+
+/** Who is signed in. */
+export function useSession(): SessionState {
+  return useObservable(useClient().session);
+}
+
+/** Whether the server is reached. */
+export function useConnection(): ConnectionState {
+  return useObservable(useClient().connection);
+}
+
+/** All conversations, the one with the newest message first. */
+export function useConversations(): ConversationsState {
+  return useObservable(useClient().conversations);
+}
+
+/** Unread messages of all conversations. */
+export function useUnread(): UnreadState {
+  return useObservable(useClient().unread);
+}
+
+/** A conversation, by its target or its key. */
+export function useConversation(target: Target | string): ConversationHandle {
+  const client = useClient();
+  return client.conversation(typeof target === "string" ? client.target(target) : target);
+}
+
+/** What the list shows of a conversation. */
+export function useConversationInfo(target: Target | string): ConversationView {
+  return useObservable(useConversation(target).info);
+}
+
+/** The messages of a conversation, and how to get older ones. */
+export function useMessages(target: Target | string): MessagesState & { loadOlder: () => void } {
+  const conversation = useConversation(target);
+  const state = useObservable(conversation.messages);
+  const loadOlder = useCallback(() => void conversation.loadOlder(), [conversation]);
+  return useMemo(() => ({ ...state, loadOlder }), [state, loadOlder]);
+}
+
+/** Sends messages into a conversation, and what to do with those that failed. */
+export function useSend(target: Target | string): Pick<ConversationHandle, "send" | "retry" | "edit" | "drop"> {
+  const conversation = useConversation(target);
+  return useMemo(
+    () => ({
+      send: (content) => conversation.send(content),
+      retry: (key) => conversation.retry(key),
+      edit: (key, content) => conversation.edit(key, content),
+      drop: (key) => conversation.drop(key),
+    }),
+    [conversation],
+  );
+}
+
+/** Who is typing in a conversation, and how to say that the member is. */
+export function useTyping(target: Target | string): { typing: readonly MemberId[]; setTyping: (active: boolean) => void } {
+  const conversation = useConversation(target);
+  const { typing } = useObservable(conversation.info);
+  const setTyping = useCallback((active: boolean) => conversation.typing(active), [conversation]);
+  return useMemo(() => ({ typing, setTyping }), [typing, setTyping]);
+}
+
+/** The presence of a member, as long as the component is there. */
+export function usePresence(member: MemberId): PresenceView {
+  return useObservable(useClient().presence(member));
+}
+
+/** What is known of a member. */
+export function useMember(member: MemberId) {
+  return useObservable(useClient().member(member));
+}

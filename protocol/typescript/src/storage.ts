@@ -1,0 +1,49 @@
+/**
+ * Where a client keeps what it has: an ordered map of strings that survives the process.
+ *
+ * All that the client knows goes through this one interface, so a store for another platform is these five methods, and changes of
+ * what is kept (`migrate.ts`) are written once for all stores. Keys are ASCII, at most 200 characters, and ordered by their
+ * characters; values are text (JSON) of any characters.
+ */
+export interface Storage {
+  /** Opens or creates it. Called once, before anything else. Rejects if it cannot be opened. */
+  open(): Promise<void>;
+  /** The value of a key. */
+  get(key: string): Promise<string | undefined>;
+  /** What lies between two keys: `from <= key < to`. */
+  range(from: string, to: string, options?: RangeOptions): Promise<[key: string, value: string][]>;
+  /**
+   * Makes all changes or none, those of `clear` before those of `put`; durable when it resolves. Calls may overlap: they take effect in the order in
+   * which they were made. Rejects if there is no room, for example; nothing has changed then, and the same or another call may be made later.
+   */
+  write(changes: Changes): Promise<void>;
+  /** Lets go of it: everything that was written before is durable. Nothing is called after that. */
+  close(): Promise<void>;
+}
+
+export interface RangeOptions {
+  /** How many at most: the first ones in the order asked for. All, if not given. */
+  limit?: number;
+  /** From the end: descending by key. */
+  reverse?: boolean;
+}
+
+/** Changes that are made together. */
+export interface Changes {
+  /** Ranges that are emptied first: `from <= key < to`. */
+  clear?: readonly (readonly [from: string, to: string])[];
+  /** Values by key; `null` removes the key. */
+  put?: ReadonlyMap<string, string | null>;
+}
+
+/**
+ * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them.
+ */
+export interface Vault {
+  /** What was stored last. */
+  get(): Promise<string | undefined>;
+  /** Stores it; `null` removes it. Durable when it resolves. At most 2,000 characters. */
+  set(value: string | null): Promise<void>;
+  /** Runs it while no other client does: a refresh token is good once. */
+  exclusive<T>(work: () => Promise<T>): Promise<T>;
+}

@@ -1,0 +1,220 @@
+import type { ErrorVerdict } from "./errors.js";
+import type { Environment, Observable } from "./environment.js";
+import type { Api } from "./api.js";
+import type { Storage, Vault } from "./storage.js";
+import type { ConversationId, ConversationKind, DeviceStatus, ErrorCode, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
+
+/** Which conversation: the direct one with a member, whether or not it has a message yet, or one by its id. */
+export type Target = { readonly member: MemberId } | { readonly conversation: ConversationId };
+
+/** Who is signed in. */
+export type SessionState =
+  /** What was stored has not been read yet. */
+  | { readonly status: "loading" }
+  /** Nobody. `reason` says why, if somebody was. */
+  | { readonly status: "signed_out"; readonly reason?: SignedOutReason }
+  /** Somebody. `member` is their record as it was seen last: there after a restart without a network, too. */
+  | { readonly status: "signed_in"; readonly id: MemberId; readonly member: Member };
+
+/** Why nobody is signed in any more: they logged out; the session is over; an administrator deactivated them, or they left. */
+export type SignedOutReason = "logged_out" | "session_over" | "deactivated";
+
+/** Whether the server is reached. */
+export interface ConnectionState {
+  /**
+   * `offline`: nobody is signed in, or the client is stopped. `connecting`: on the way, or waiting to try again. `syncing`: catching up. `online`: everything that
+   * happens arrives. `replaced`: the same device is connected elsewhere; `wake()` takes the connection back. `stopped`: the server
+   * refuses this client, and will again; `problem` says why.
+   */
+  readonly status: "offline" | "connecting" | "syncing" | "online" | "replaced" | "stopped";
+  /** When the next attempt is made, in milliseconds of `Clock.now`; only while it is waited for. */
+  readonly retryAt?: number;
+  /** The close code of the server, or 1006, that ended the last connection. */
+  readonly closeCode?: number;
+  /** What the server said when it refused the client. */
+  readonly problem?: Problem;
+  /** Nothing can be stored at the moment (no room): what comes is shown, but is not kept. */
+  readonly storageFailing: boolean;
+}
+
+/** Why something failed, for people and programs. */
+export interface Problem {
+  /** The code of the server, or `network`: it was not reached, or `storage`: nothing can be stored. */
+  readonly code: ErrorCode | "network" | "storage";
+  /** In words. */
+  readonly message: string;
+  /** What to do. */
+  readonly verdict: ErrorVerdict;
+  /** The field that is wrong, if it is one. */
+  readonly field?: string;
+}
+
+/**
+ * How far a message of one's own has got. `queued`: kept here, and sent as soon as that is possible. `sending`: on its way. `failed`: the server refused it for good: edit, retry or
+ * drop it. `sent`: stored by the server, for ever. `delivered`: on a device of the other member. `read`: they have read it.
+ */
+export type SendStatus = "queued" | "sending" | "failed" | "sent" | "delivered" | "read";
+
+/** A message as it is shown. The same object as long as nothing of it has changed. */
+export interface MessageView {
+  /** Stable from the moment it is written: the key of a row. */
+  readonly key: string;
+  /** Its place in the conversation; absent as long as the server does not have it. */
+  readonly seq?: number;
+  readonly sender: MemberId;
+  /** Whether it is of the member who is signed in. */
+  readonly own: boolean;
+  readonly content: string;
+  /** When it was stored, or written, in milliseconds since the Unix epoch. */
+  readonly at: number;
+  /** Only of one's own messages. */
+  readonly status?: SendStatus;
+  /** Why it failed. */
+  readonly problem?: Problem;
+}
+
+/** A conversation in the list. The same object as long as nothing of it has changed. */
+export interface ConversationView {
+  /** Stable for ever, also before the first message: the key of a row, the parameter of a route. `client.target(key)` leads back. */
+  readonly key: string;
+  /** Absent before its first message is stored. */
+  readonly id?: ConversationId;
+  readonly kind: ConversationKind;
+  /** The others who are in it. */
+  readonly others: readonly MemberId[];
+  /** The newest message: of the server or of the outbox. */
+  readonly last?: MessageView;
+  /** When something was said last, in milliseconds since the Unix epoch. */
+  readonly lastAt: number;
+  /** Messages of others that the member has not read. */
+  readonly unread: number;
+  /** There are more than `unread` says: show "1,000+". */
+  readonly unreadMore: boolean;
+  /** Who is typing. */
+  readonly typing: readonly MemberId[];
+}
+
+/** All conversations, the one with the newest message first. */
+export interface ConversationsState {
+  /** False until what is stored was read, or the first sync is through. */
+  readonly ready: boolean;
+  readonly conversations: readonly ConversationView[];
+}
+
+/** The messages of one conversation: a window of its log, without holes, that ends with the newest one and the outbox. */
+export interface MessagesState {
+  /** Ascending. */
+  readonly messages: readonly MessageView[];
+  /** What is here was read, from the storage or from the server. */
+  readonly ready: boolean;
+  /** There are older messages: `loadOlder()`. */
+  readonly hasOlder: boolean;
+  /** Older ones are on their way. */
+  readonly loadingOlder: boolean;
+  /** Why the last `loadOlder()` failed. */
+  readonly problem?: Problem;
+  /** Everything up to this `seq` was read by the member when the conversation was opened: where "new messages" begin. */
+  readonly readUpTo: number;
+}
+
+/** One conversation. Obtained by `client.conversation(target)`; the same object for the same target. */
+export interface ConversationHandle {
+  readonly key: string;
+  /** As in the list. */
+  readonly info: Observable<ConversationView>;
+  /** Its messages. They are kept in memory as long as somebody has subscribed. */
+  readonly messages: Observable<MessagesState>;
+  /**
+   * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves when it is kept on this device, with its key.
+   * Rejects for an empty text and one that is too long, and if nobody is signed in.
+   */
+  send(content: string): Promise<string>;
+  /** Sends a failed message again. */
+  retry(messageKey: string): Promise<void>;
+  /** Changes the text of a message that the server does not have, and sends it. */
+  edit(messageKey: string, content: string): Promise<void>;
+  /** Gives a failed message up. */
+  drop(messageKey: string): Promise<void>;
+  /** Everything that is here was seen. */
+  markRead(): void;
+  /** Loads the page before. Does nothing while one is on its way, or at the beginning. */
+  loadOlder(): Promise<void>;
+  /** The member is typing (call it at every key), or has stopped. */
+  typing(active: boolean): void;
+}
+
+/** The presence of a member, as far as it is known. */
+export interface PresenceView {
+  readonly status: PresenceStatus | "unknown";
+  /** When they were there last, in milliseconds since the Unix epoch. */
+  readonly lastSeen?: number;
+}
+
+/** Unread messages of all conversations. */
+export interface UnreadState {
+  readonly total: number;
+  readonly more: boolean;
+}
+
+/** What `client.members` knows of a member: enough to show a name and a picture. */
+export type MemberView = MemberCard;
+
+/** The client: one for each signed-in device. Made by `createWebClient`, `createExpoClient` or `new Client`. */
+export interface MembersBook {
+  /** The REST API, with the tokens of the session. */
+  readonly api: Api;
+  readonly session: Observable<SessionState>;
+  readonly connection: Observable<ConnectionState>;
+  readonly conversations: Observable<ConversationsState>;
+  readonly unread: Observable<UnreadState>;
+  /** Reads what is stored, and connects if somebody is signed in. Once. */
+  start(): Promise<void>;
+  /** Closes the connection and the storage. Everything that was kept is there at the next start. */
+  stop(): Promise<void>;
+  /** Makes an account and signs in. */
+  register(account: RegisterRequest): Promise<Member>;
+  /** Signs in. What was kept of the same member is there again, unsent messages included. */
+  login(credentials: LoginRequest): Promise<Member>;
+  /** Ends the session (with `all`: those of every device), and forgets everything of the member on this device. Works without a network, too: the tokens are forgotten then. */
+  logout(options?: { all?: boolean }): Promise<void>;
+  /** The member has left, or what the server has of them was changed over REST: their own record is read again. */
+  refreshMember(): Promise<Member>;
+  /** How many messages are not sent yet, in all conversations. Ask before `logout`. */
+  unsent(): number;
+  conversation(target: Target): ConversationHandle;
+  /** The target of a conversation's key. */
+  target(key: string): Target;
+  /** What is known of a member. Asked for over REST when somebody subscribes and nothing is known. */
+  member(id: MemberId): Observable<MemberView | undefined>;
+  /** The presence of a member; watched as long as somebody has subscribed. */
+  presence(id: MemberId): Observable<PresenceView>;
+  /** What this device shows of its member: `away` for an app in the background. */
+  setStatus(status: DeviceStatus): void;
+  /** The app has come to the foreground, or the network has changed: a connection that is dead is replaced within 3 s, and one that is waited for is tried at once. */
+  wake(): void;
+}
+
+/** What a client is made of. */
+export interface ClientOptions {
+  /** Where the server is: `https://club.example`. */
+  readonly url: string;
+  /** Where everything but the tokens is kept. Nobody else uses it at the same time. */
+  readonly storage: Storage;
+  /** Where the tokens are kept. Tabs share one. */
+  readonly vault: Vault;
+  /** What the device is. */
+  readonly platform: Platform;
+  /** What its owner calls it; at most 100 characters. */
+  readonly deviceName?: string;
+  /** Time, sockets, HTTP and chance, where they are not those of the platform. */
+  readonly environment?: Partial<Environment>;
+  /** Told what happens, for a log: frames without content, states, errors. */
+  readonly debug?: (event: DebugEvent) => void;
+}
+
+/** A line of the debug log. Never has content, names or tokens. */
+export interface DebugEvent {
+  readonly at: number;
+  readonly what: string;
+  readonly details?: Readonly<Record<string, string | number | boolean | undefined>>;
+}
