@@ -1,0 +1,235 @@
+import type { ClientFrame, ConversationId, Entry, MemberId, ServerFrame } from "../../src/protocol.js";
+import type { ConversationHandle, ConversationView, MembersBook, MessagesState, MessageView, SendStatus } from "../../src/types.js";
+import type { Device } from "./device.js";
+
+/** A message that somebody asked to send. */
+export interface Sent {
+  readonly device: string;
+  readonly to: MemberId;
+  readonly content: string;
+  /** `asked`: no answer, and none will come if the app was killed. `kept`: `send` resolved. `refused`: it rejected. */
+  state: "asked" | "kept" | "refused";
+  key?: string;
+  /** Given up by the member. */
+  dropped?: boolean;
+}
+
+const RANK: Readonly<Record<SendStatus, number>> = { queued: 0, sending: 0, failed: 0, sent: 1, delivered: 2, read: 3 };
+
+/** What one device shows of one conversation, in one life of the app. */
+interface Shown {
+  state: MessagesState;
+  /** It has been there, with everything that is stored. */
+  wasReady: boolean;
+}
+
+/** Looks at everything that one device shows, as it is shown, over all lives of its app. What must never be seen is written down. */
+export class Observer {
+  readonly sent: Sent[] = [];
+  readonly violations: string[] = [];
+  /** How many snapshots were looked at. */
+  looked = 0;
+  private shown = new Map<string, Shown>();
+  private releases: (() => void)[] = [];
+  /** Of each message of all lives: its place never changes. */
+  private readonly seqs = new Map<string, number>();
+  private views = new Map<string, ConversationView>();
+  /** What frames have brought: the words of messages by conversation and place. */
+  private readonly brought = new Map<ConversationId, Map<number, string>>();
+  private readonly acknowledged = new Map<ConversationId, number>();
+
+  constructor(
+    readonly device: Device,
+    private me: MemberId,
+  ) {
+    device.onLaunch = (client) => this.observe(client);
+    device.onReceived = (frame) => this.received(frame);
+    device.onSent = (frame) => this.acknowledging(frame);
+  }
+
+  /** Sends, and remembers what became of it. */
+  async send(handle: ConversationHandle, to: MemberId, content: string): Promise<void> {
+    const sent: Sent = { device: this.device.name, to, content, state: "asked" };
+    this.sent.push(sent);
+    try {
+      sent.key = await handle.send(content);
+      sent.state = "kept";
+      // "It is in `messages` at once".
+      const state = this.shown.get(handle.key)?.state;
+      if (this.device.isRunning && state?.ready && !state.messages.some(({ key }) => key === sent.key)) this.wrong(handle.key, `${content} was kept and is not shown`);
+    } catch {
+      sent.state = "refused";
+    }
+  }
+
+  /** What is shown of the conversation with a member. */
+  messages(key: string): MessagesState | undefined {
+    return this.shown.get(key)?.state;
+  }
+
+  /** Everything of this life is looked at from now on. */
+  private observe(client: MembersBook): void {
+    for (const release of this.releases) release();
+    this.releases = [];
+    this.shown = new Map();
+    this.views = new Map();
+    const look = (): void => this.list(client);
+    this.releases.push(client.conversations.subscribe(look));
+    this.releases.push(
+      client.unread.subscribe(() => {
+        const { total } = client.unread.getSnapshot();
+        if (!Number.isInteger(total) || total < 0) this.wrong("unread", `the total is ${total}`);
+      }),
+    );
+    look();
+  }
+
+  /** Looks at a conversation from now on, as if it were on the screen. */
+  open(handle: ConversationHandle): void {
+    if (this.shown.has(handle.key)) return;
+    this.shown.set(handle.key, { state: handle.messages.getSnapshot(), wasReady: false });
+    this.releases.push(handle.messages.subscribe(() => this.look(handle)));
+    this.look(handle);
+  }
+
+  private list(client: MembersBook): void {
+    const { conversations } = client.conversations.getSnapshot();
+    if (client.conversations.getSnapshot() !== client.conversations.getSnapshot()) this.wrong("list", "getSnapshot gives another object each time");
+    this.looked += 1;
+    const keys = new Set<string>();
+    const others = new Set<string>();
+    let before = Number.POSITIVE_INFINITY;
+    for (const view of conversations) {
+      if (keys.has(view.key)) this.wrong(view.key, "is in the list twice");
+      keys.add(view.key);
+      const who = view.others.join();
+      if (others.has(who)) this.wrong(view.key, `the conversation with ${who} is in the list twice`);
+      others.add(who);
+      if (!Number.isInteger(view.unread) || view.unread < 0) this.wrong(view.key, `unread is ${view.unread}`);
+      if (view.lastAt > before) this.wrong(view.key, "the list is not in the order of the newest message");
+      before = view.lastAt;
+      const earlier = this.views.get(view.key);
+      if (earlier && earlier !== view && JSON.stringify(earlier) === JSON.stringify(view)) this.wrong(view.key, "another object in the list, and nothing of it has changed");
+      this.views.set(view.key, view);
+      this.open(client.conversation(client.target(view.key)));
+    }
+  }
+
+  private look(handle: ConversationHandle): void {
+    const shown = this.shown.get(handle.key);
+    const state = handle.messages.getSnapshot();
+    if (!shown) return;
+    if (handle.messages.getSnapshot() !== state) this.wrong(handle.key, "getSnapshot gives another object each time");
+    this.looked += 1;
+    const now = this.one(handle.key, state);
+    if (shown.wasReady && state.ready) this.change(handle.key, shown.state, state, now);
+    if (!shown.wasReady && state.ready) this.survivors(handle.key, now);
+    shown.wasReady ||= state.ready;
+    if (shown.wasReady && !state.ready) this.wrong(handle.key, "was ready, and is not any more");
+    shown.state = state;
+  }
+
+  /** What has to be true of each snapshot. */
+  private one(key: string, { messages }: MessagesState): Map<string, MessageView> {
+    const byKey = new Map<string, MessageView>();
+    let before: MessageView | undefined;
+    for (const message of messages) {
+      if (byKey.has(message.key)) this.wrong(key, `${message.key} is there twice: ${outline(messages)}`);
+      byKey.set(message.key, message);
+      if (message.seq === undefined) {
+        if (!message.own) this.wrong(key, `a message of somebody else without a place: ${message.key}`);
+      } else {
+        if (before && before.seq === undefined) this.wrong(key, `a stored message after one that is not: ${outline(messages)}`);
+        else if (before?.seq !== undefined && message.seq <= before.seq) this.wrong(key, `${message.seq} comes after ${before.seq}: ${outline(messages)}`);
+        else if (before?.seq !== undefined && message.seq !== before.seq + 1) this.wrong(key, `a hole between ${before.seq} and ${message.seq}: ${outline(messages)}`);
+        const known = this.seqs.get(message.key);
+        if (known !== undefined && known !== message.seq) this.wrong(key, `${message.key} was at ${known} and is at ${message.seq}`);
+        this.seqs.set(message.key, message.seq);
+      }
+      if (message.own !== (message.sender === this.me)) this.wrong(key, `own is ${message.own}, sender ${message.sender}`);
+      if (message.own !== (message.status !== undefined)) this.wrong(key, `own is ${message.own}, status ${message.status}`);
+      if (message.status && (message.seq !== undefined) !== RANK[message.status] >= 1) this.wrong(key, `${message.key} at ${message.seq} is ${message.status}`);
+      before = message;
+    }
+    this.ownOrder(key, messages);
+    return byKey;
+  }
+
+  /** Messages of this device that are not stored are shown in the order in which they were asked for. */
+  private ownOrder(key: string, messages: readonly MessageView[]): void {
+    let before = -1;
+    for (const message of messages) {
+      if (message.seq !== undefined) continue;
+      const index = this.sent.findIndex(({ content }) => content === message.content);
+      if (index >= 0 && index < before) this.wrong(key, `${message.content} is shown after ${this.sent[before]?.content}`);
+      before = Math.max(before, index);
+    }
+  }
+
+  /** What has to be true from one snapshot to the next. */
+  private change(key: string, earlier: MessagesState, state: MessagesState, now: ReadonlyMap<string, MessageView>): void {
+    const first = state.messages[0]?.seq ?? Number.POSITIVE_INFINITY;
+    const last = earlier.messages.findLast(({ seq }) => seq !== undefined)?.seq ?? 0;
+    // After a long absence the window may begin anew, with the newest page.
+    const isAnew = first > last + 1 && state.hasOlder;
+    for (const was of earlier.messages) {
+      const is = now.get(was.key);
+      if (!is) {
+        if (isAnew && was.seq !== undefined) continue;
+        const sent = this.sent.find(({ content }) => content === was.content);
+        if (!sent?.dropped && !(sent && sent.state !== "kept")) this.wrong(key, `${was.key} (${was.content}, at ${was.seq}, ${was.status}) has vanished: ${outline(state.messages)}`);
+        continue;
+      }
+      if (is === was) continue;
+      if (JSON.stringify(is) === JSON.stringify(was)) this.wrong(key, `${was.key}: another object, and nothing of it has changed`);
+      if (was.status && is.status && (RANK[was.status] > RANK[is.status])) this.wrong(key, `${was.key} was ${was.status} and is ${is.status}`);
+      if (was.seq !== undefined && is.content !== was.content) this.wrong(key, `${was.key} has another content`);
+    }
+  }
+
+  /** A new life of the app: what was kept, and is not known to be stored, is there. */
+  private survivors(key: string, now: ReadonlyMap<string, MessageView>): void {
+    const other = this.views.get(key)?.others[0];
+    for (const sent of this.sent) {
+      if (sent.to !== other || sent.state !== "kept" || sent.dropped || sent.key === undefined || this.seqs.has(sent.key)) continue;
+      if (!now.has(sent.key)) this.wrong(key, `${sent.content} was kept, and is not there after a restart: ${outline([...now.values()])}`);
+    }
+  }
+
+  private received(frame: ServerFrame): void {
+    if (frame.type === "message") this.bring(frame.message);
+    else if (frame.type === "message.accepted") this.bring(frame.message);
+    else if (frame.type === "history") for (const entry of frame.entries) this.bring(entry);
+    else if (frame.type === "sync") for (const { entries } of frame.conversations) for (const entry of entries) this.bring(entry);
+  }
+
+  private bring(entry: Pick<Entry, "conversation" | "seq" | "content">): void {
+    let entries = this.brought.get(entry.conversation);
+    if (!entries) this.brought.set(entry.conversation, (entries = new Map()));
+    entries.set(entry.seq, entry.content);
+  }
+
+  /** What is acknowledged is on the disk at that moment. */
+  private acknowledging(frame: ClientFrame): void {
+    if (frame.type !== "message.delivered") return;
+    const from = this.acknowledged.get(frame.conversation) ?? 0;
+    for (const [seq, content] of this.brought.get(frame.conversation) ?? []) {
+      if (seq <= from || seq > frame.seq || !content.startsWith("w-")) continue;
+      if (!this.device.disk.holds(content)) this.wrong(frame.conversation, `delivered up to ${frame.seq} was said, and ${seq} (${content}) is not stored`);
+    }
+    this.acknowledged.set(frame.conversation, Math.max(from, frame.seq));
+  }
+
+  private wrong(where: string, what: string): void {
+    if (this.violations.length < 50) this.violations.push(`${new Date().toISOString().slice(11, 23)} ${this.device.name}, ${where}: ${what}`);
+    this.device.note(`WRONG ${where}: ${what.slice(0, 300)}`);
+  }
+}
+
+/** A window in a line. */
+export function outline(messages: readonly MessageView[]): string {
+  return messages
+    .slice(-30)
+    .map(({ seq, status, content }) => `${seq ?? "-"}:${content.slice(0, 14)}${status ? `(${status})` : ""}`)
+    .join(" ");
+}
