@@ -1,3 +1,4 @@
+import type { Environment } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import type {
   ActiveChange, AdminMember, AdminMemberPage, AuditPage, AuthResponse, Directory, Disconnected, Export, LoginRequest, Member, MemberId, MemberPatch,
@@ -47,17 +48,21 @@ export class Api {
   constructor(
     /** Where the server is: `https://club.example`. */
     readonly url: string,
-    private readonly fetch: typeof globalThis.fetch,
+    private readonly environment: Environment,
     private readonly tokens: Tokens,
   ) {}
 
   /** The whole address of a picture. */
   photo(path: string | null | undefined): string | undefined {
-    return path ? new URL(path, this.url).href : undefined;
+    return path ? (path.startsWith("/") ? this.url + path : path) : undefined;
   }
 
   // Accounts: used by the client, which keeps the tokens.
   register(body: RegisterRequest): Promise<AuthResponse> { return this.json("/api/auth/register", { method: "POST", body, anonymous: true }); }
+  /** Makes the club: its first administrator, with the code that the server printed. */
+  setup(body: RegisterRequest & { code: string }): Promise<AuthResponse> { return this.json("/api/setup", { method: "POST", body, anonymous: true }); }
+  /** Whether the club has no administrator yet. */
+  setupNeeded(): Promise<{ needed: boolean }> { return this.json("/api/setup", { anonymous: true }); }
   login(body: LoginRequest): Promise<AuthResponse> { return this.json("/api/auth/login", { method: "POST", body, anonymous: true }); }
   refresh(refresh_token: string): Promise<AuthResponse> { return this.json("/api/auth/refresh", { method: "POST", body: { refresh_token }, anonymous: true }); }
   logout(all: boolean): Promise<void> { return this.json("/api/auth/logout", { method: "POST", body: { all } }); }
@@ -108,43 +113,46 @@ export class Api {
       token = await this.tokens.renew(token);
       response = await this.ask(path, request, token);
     }
-    if (!response.ok) throw await problemOf(response);
-    const text = await body(response);
-    const value = (text === "" ? undefined : JSON.parse(text)) as T;
+    if (response.status >= 400) throw problemOf(response);
+    const value = (response.text === "" ? undefined : JSON.parse(response.text)) as T;
     return { value, version: response.headers.get("etag") ?? undefined };
   }
 
-  private async ask(path: string, request: ApiRequest, token: string | undefined): Promise<Response> {
-    const url = new URL(path, this.url);
-    for (const [name, value] of Object.entries(request.query ?? {})) if (value !== undefined) url.searchParams.set(name, String(value));
+  private async ask(path: string, request: ApiRequest, token: string | undefined): Promise<Answer> {
+    const given = Object.entries(request.query ?? {}).filter(([, value]) => value !== undefined);
+    const query = given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
     const headers: Record<string, string> = { ...request.headers };
     if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
     if (request.body !== undefined) headers["content-type"] = "application/json";
     if (request.data) headers["content-type"] = request.data.type;
     const content = request.data?.content ?? (request.body === undefined ? undefined : JSON.stringify(request.body));
+    const abort = new AbortController();
+    const timer = this.environment.clock.setTimeout(() => abort.abort(), request.timeoutMs ?? TIMEOUT_MS);
     try {
-      return await this.fetch(url.href, {
+      const response = await this.environment.fetch(this.url + path + (query && `?${query}`), {
         method: request.method ?? "GET",
         headers,
-        signal: AbortSignal.timeout(request.timeoutMs ?? TIMEOUT_MS),
+        signal: abort.signal,
         ...(content === undefined ? {} : { body: content }),
       });
+      return { status: response.status, headers: response.headers, text: await response.text() };
     } catch (cause) {
       throw unreached(cause);
+    } finally {
+      this.environment.clock.clearTimeout(timer);
     }
   }
 }
 
-function match(version: string | undefined): Record<string, string> {
-  return version === undefined ? {} : { "if-match": version };
+/** An answer that was read to its end. */
+interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
 }
 
-async function body(response: Response): Promise<string> {
-  try {
-    return await response.text();
-  } catch (cause) {
-    throw unreached(cause);
-  }
+function match(version: string | undefined): Record<string, string> {
+  return version === undefined ? {} : { "if-match": version };
 }
 
 function unreached(cause: unknown): MembersBookError {
@@ -152,14 +160,14 @@ function unreached(cause: unknown): MembersBookError {
 }
 
 /** What an answer that is an error says. One that is not of the server (of a proxy) counts as one that may be sent again. */
-async function problemOf(response: Response): Promise<MembersBookError> {
+function problemOf(response: Answer): MembersBookError {
   const after = Number(response.headers.get("retry-after"));
   const details = {
     retryAfterMs: after > 0 ? after * 1000 : undefined,
     requestId: response.headers.get("x-request-id") ?? undefined,
   };
   try {
-    const problem = (await response.json()) as Problem;
+    const problem = JSON.parse(response.text) as Problem;
     if (typeof problem.code === "string") return new MembersBookError(problem.code, problem.detail, { ...details, fields: problem.errors });
   } catch {
     // No problem document.

@@ -40,3 +40,32 @@ export interface Observable<T> {
   /** The value now: the same object as long as nothing has changed. */
   getSnapshot: () => T;
 }
+
+/** What the platform has: browsers, React Native, Node from version 22, Deno, Bun. */
+export function platformEnvironment(): Environment {
+  return {
+    clock: {
+      now: () => Date.now(),
+      monotonic: () => performance.now(),
+      setTimeout: (call, ms) => setTimeout(call, ms),
+      clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout> | undefined),
+    },
+    socket: (url, protocol) => new WebSocket(url, protocol) as Socket,
+    fetch: (input, init) => fetch(input, init),
+    random: () => Math.random(),
+    uuid,
+  };
+}
+
+/** A random UUID (version 4). React Native has no `crypto` of its own: these ids have to be unique, and need not be secret. */
+function uuid(): string {
+  const { crypto } = globalThis as { crypto?: Partial<Crypto> };
+  if (crypto?.randomUUID) return crypto.randomUUID();
+  const bytes = new Uint8Array(16);
+  if (crypto?.getRandomValues) crypto.getRandomValues(bytes);
+  else bytes.forEach((_, index) => (bytes[index] = Math.floor(Math.random() * 256)));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const text = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return text.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}

@@ -173,6 +173,8 @@ export interface MembersBook {
   stop(): Promise<void>;
   /** Makes an account and signs in. */
   register(account: RegisterRequest): Promise<Member>;
+  /** Makes the club: the first administrator's account, with the code that the server printed; signs in. */
+  setup(account: RegisterRequest & { code: string }): Promise<Member>;
   /** Signs in. What was kept of the same member is there again, unsent messages included. */
   login(credentials: LoginRequest): Promise<Member>;
   /** Ends the session (with `all`: those of every device), and forgets everything of the member on this device. Works without a network, too: the tokens are forgotten then. */

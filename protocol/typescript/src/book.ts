@@ -1,0 +1,399 @@
+import { Backoff } from "./backoff.js";
+import type { Connection } from "./connection.js";
+import { Conversation } from "./conversation.js";
+import type { Environment } from "./environment.js";
+import { MembersBookError } from "./errors.js";
+import type { Journal } from "./journal.js";
+import { Outbox } from "./outbox.js";
+import type {
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
+} from "./protocol.js";
+import { Keys } from "./records.js";
+import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
+import { Receipts } from "./receipts.js";
+import type { ConversationsState, ConversationView, Target, UnreadState } from "./types.js";
+import { Value } from "./value.js";
+
+/** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
+const OVERTAKEN_MS = 300;
+/** Conversations whose messages stay in memory when nobody looks at them any more. */
+const OPEN_MAX = 3;
+/** Conversations of a page of the list, and pages at most. */
+const LIST_PAGE = 100;
+const LIST_PAGES = 50;
+/** How long somebody is shown as typing without a word, in milliseconds, until `welcome` says so. */
+const TYPING_MS = 6_000;
+
+/** All conversations of the member who is signed in: takes what the server sends, and keeps it. */
+export class Book {
+  readonly list = new Value<ConversationsState>({ ready: false, conversations: [] });
+  readonly unread = new Value<UnreadState>({ total: 0, more: false });
+  readonly outbox: Outbox;
+  private readonly conversations = new Map<string, Conversation>();
+  private readonly byId = new Map<ConversationId, Conversation>();
+  private readonly receipts: Receipts;
+  private readonly changed = new Set<Conversation>();
+  private readonly closing: Conversation[] = [];
+  private cursor: CursorRecord | undefined;
+  /** The cursor of this hello was that of a part of a sync. */
+  private helloPartial = false;
+  /** What the sync under way has brought. */
+  private brought: ConversationState[] | undefined;
+  private filling = false;
+  private fillTimer: unknown;
+  private readonly fillBackoff: Backoff;
+  private discovering = false;
+  private publishing = false;
+  private listing = false;
+  private stopped = false;
+  typingMs = TYPING_MS;
+
+  constructor(
+    private readonly environment: Environment,
+    private readonly journal: Journal,
+    private readonly keys: Keys,
+    private readonly connection: () => Connection,
+  ) {
+    const online = () => this.connection().online;
+    this.fillBackoff = new Backoff(environment.random);
+    this.outbox = new Outbox(environment, journal, keys, {
+      get online() {
+        return online();
+      },
+      send: (frame) => this.connection().request<"message.accepted">(frame),
+      accepted: (conversation, message) => this.accepted(conversation, message),
+    });
+    this.receipts = new Receipts(environment, journal, connection);
+  }
+
+  /** Reads what is stored. */
+  async load(): Promise<void> {
+    const { journal, keys } = this;
+    const cursor = (await journal.range(keys.cursor, `${keys.cursor}~`, { limit: 1 }))[0];
+    if (cursor) this.cursor = JSON.parse(cursor[1]) as CursorRecord;
+    this.listing = (await journal.range(keys.listing, `${keys.listing}~`, { limit: 1 })).length > 0;
+    const prefix = keys.conversations[0].length;
+    for (const [key, value] of await journal.range(...keys.conversations)) {
+      this.adopt(key.slice(prefix), JSON.parse(value) as ConversationRecord);
+    }
+    const before = keys.outbox[0].length;
+    for (const [key, value] of await journal.range(...keys.outbox)) {
+      const record = JSON.parse(value) as OutboxRecord;
+      this.outbox.load(this.byKey(record.conversation), Number(key.slice(before)), record);
+    }
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.publish(this.cursor !== undefined);
+  }
+
+  /** The cursor to say hello with. */
+  hello(): string | undefined {
+    this.helloPartial = this.cursor?.partial ?? false;
+    this.brought = [];
+    return this.cursor?.cursor;
+  }
+
+  /** A frame that is of conversations. */
+  received(frame: ServerFrame): void {
+    switch (frame.type) {
+      case "sync":
+        return this.synced(frame);
+      case "sync.done":
+        return this.done(frame);
+      case "pong":
+        return this.keep(frame.cursor, false);
+      case "message":
+        return this.pushed(frame);
+      case "receipt":
+        return this.byId.get(frame.conversation)?.receipt(frame);
+      case "typing":
+        return this.typing(frame);
+      default:
+    }
+  }
+
+  online(online: boolean): void {
+    if (!online) {
+      this.receipts.offline();
+      return;
+    }
+    this.outbox.online();
+    this.receipts.online(this.conversations.values());
+    this.fill(0);
+    if (this.listing) void this.listAll();
+  }
+
+  conversation(target: Target): Conversation {
+    return "member" in target ? this.byKey(`m_${target.member}`) : (this.byId.get(target.conversation) ?? this.byKey(`c_${target.conversation}`));
+  }
+
+  markRead(conversation: Conversation): void {
+    if (conversation.markRead()) this.receipts.read(conversation);
+  }
+
+  async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {
+    const { id } = conversation.state;
+    if (!id) return [];
+    const page = await this.connection().request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
+    return page.entries;
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.outbox.stop();
+    this.receipts.stop();
+    this.environment.clock.clearTimeout(this.fillTimer);
+    for (const { typing } of this.conversations.values()) for (const timer of typing.values()) this.environment.clock.clearTimeout(timer);
+  }
+
+  private synced(sync: Sync): void {
+    const unasked = this.connection().online;
+    for (const state of sync.conversations) {
+      if (!unasked) this.brought?.push(state);
+      this.apply(state, unasked);
+    }
+    this.keep(sync.cursor, !unasked);
+    if (unasked) this.fill(0);
+  }
+
+  private done(done: SyncDone): void {
+    if (done.reset) this.reset();
+    this.brought = undefined;
+    if (done.reset && this.helloPartial) {
+      // Whether what came before the cut is still good cannot be known.
+      this.cursor = undefined;
+      this.journal.put(this.keys.cursor, null);
+      queueMicrotask(() => this.connection().restart());
+      return;
+    }
+    this.keep(done.cursor, false);
+    if (done.more) this.listMore(true);
+    this.publish(true);
+  }
+
+  /** The server has gone back: what this sync has not brought may have vanished. */
+  private reset(): void {
+    for (const conversation of this.conversations.values()) conversation.forget();
+    this.journal.clear(...this.keys.entries);
+    for (const state of this.brought ?? []) this.apply(state, false);
+    this.listMore(true);
+  }
+
+  private apply(state: ConversationState, unasked: boolean): void {
+    const conversation = this.known(state);
+    conversation.apply(state, unasked);
+    this.receipts.changed(conversation);
+  }
+
+  private pushed({ message, conversation: info }: MessagePush): void {
+    const conversation = this.byId.get(message.conversation) ?? this.direct(message, info?.members);
+    if (!conversation) {
+      void this.discover();
+      return;
+    }
+    conversation.insert([{ kind: "message", ...message }]);
+    this.receipts.changed(conversation);
+    if (conversation.missing) this.fill(OVERTAKEN_MS);
+  }
+
+  private accepted(conversation: Conversation, message: Message): void {
+    const known = this.byId.get(message.conversation);
+    if (!known) this.identify(conversation, message.conversation);
+    conversation.insert([{ kind: "message", ...message }]);
+    this.receipts.changed(conversation);
+    // It was begun before, and is not known here.
+    if (!known && message.seq > 1) void this.discover();
+    else if (conversation.missing) this.fill(OVERTAKEN_MS);
+  }
+
+  private typing({ conversation: id, member, active }: TypingPush): void {
+    const conversation = this.byId.get(id);
+    if (!conversation || member === this.keys.member) return;
+    const { clock } = this.environment;
+    clock.clearTimeout(conversation.typing.get(member));
+    const end = () => {
+      conversation.typing.delete(member);
+      this.touch(conversation);
+    };
+    if (active) conversation.typing.set(member, clock.setTimeout(end, this.typingMs));
+    else conversation.typing.delete(member);
+    this.touch(conversation);
+  }
+
+  /** The conversation of a first message. */
+  private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
+    if (!members) return undefined;
+    const conversation = this.byKey(keyOf("direct", members, message.conversation, this.keys.member));
+    this.identify(conversation, message.conversation);
+    return conversation;
+  }
+
+  private known(state: ConversationState): Conversation {
+    const known = this.byId.get(state.id);
+    if (known) return known;
+    const members = state.members.map(({ member }) => member);
+    const conversation = this.byKey(keyOf(state.kind, members, state.id, this.keys.member));
+    this.byId.set(state.id, conversation);
+    return conversation;
+  }
+
+  private identify(conversation: Conversation, id: ConversationId): void {
+    (conversation.state as ConversationRecord).id = id;
+    this.byId.set(id, conversation);
+  }
+
+  private byKey(key: string): Conversation {
+    return this.conversations.get(key) ?? this.adopt(key, unbegun(key, this.keys.member));
+  }
+
+  private adopt(key: string, record: ConversationRecord): Conversation {
+    const conversation = new Conversation(
+      {
+        me: this.keys.member,
+        keys: this.keys,
+        journal: this.journal,
+        clock: this.environment.clock,
+        changed: (each) => this.touch(each),
+        watched: (each, watched) => this.watched(each, watched),
+      },
+      key,
+      record,
+    );
+    this.conversations.set(key, conversation);
+    if (record.id) this.byId.set(record.id, conversation);
+    return conversation;
+  }
+
+  /** The cursor that stands for everything up to here. It is stored together with that, or after it. */
+  private keep(cursor: string, partial: boolean): void {
+    this.cursor = { cursor, partial };
+    this.journal.put(this.keys.cursor, JSON.stringify(this.cursor));
+  }
+
+  private watched(conversation: Conversation, watched: boolean): void {
+    const place = this.closing.indexOf(conversation);
+    if (place >= 0) this.closing.splice(place, 1);
+    if (watched) {
+      this.fill(0);
+    } else {
+      this.closing.push(conversation);
+      if (this.closing.length > OPEN_MAX) this.closing.shift()?.closeRows();
+    }
+  }
+
+  /** Fetches what is missing: of conversations that somebody looks at first, one page at a time. */
+  private fill(ms: number): void {
+    if (this.filling || this.stopped) return;
+    this.environment.clock.clearTimeout(this.fillTimer);
+    this.fillTimer = this.environment.clock.setTimeout(() => void this.fillNext(), ms);
+  }
+
+  private async fillNext(): Promise<void> {
+    if (this.filling || this.stopped || !this.connection().online) return;
+    const missing = [...this.conversations.values()].filter((conversation) => conversation.missing && conversation.state.id);
+    const next = missing.find(({ messages }) => messages.watched) ?? missing[0];
+    if (!next) return;
+    this.filling = true;
+    let wait = 0;
+    try {
+      await this.fillOne(next);
+      this.fillBackoff.reset();
+    } catch (error) {
+      wait = this.fillBackoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+    }
+    this.filling = false;
+    if (this.connection().online) this.fill(wait);
+  }
+
+  private async fillOne(conversation: Conversation): Promise<void> {
+    const { missing, state } = conversation;
+    if (!missing || !state.id) return;
+    const place = missing === "newest" ? { before: state.lastSeq + 1 } : missing;
+    const page = await this.connection().request<"history">({ type: "history.get", conversation: state.id, ...place, limit: 100 });
+    const before = state.to;
+    conversation.page(page.entries, missing === "newest");
+    // The log is shorter than was thought: nothing more is to be had.
+    if (conversation.state.to === before) conversation.ends();
+    this.receipts.changed(conversation);
+  }
+
+  /** A message is of a conversation that is not known here: the newest ones are listed. */
+  private async discover(): Promise<void> {
+    if (this.discovering) return;
+    this.discovering = true;
+    try {
+      const { conversations } = await this.connection().request<"conversations">({ type: "conversations.list", limit: 20 });
+      for (const state of conversations) this.apply(state, true);
+      this.fill(0);
+    } catch {
+      this.listMore(true);
+    }
+    this.discovering = false;
+  }
+
+  private listMore(listing: boolean): void {
+    this.listing = listing;
+    this.journal.put(this.keys.listing, listing ? "1" : null);
+  }
+
+  /** Lists the conversations that the full state had no room for. */
+  private async listAll(): Promise<void> {
+    let after: string | undefined;
+    try {
+      for (let page = 0; page < LIST_PAGES; page += 1) {
+        const list = await this.connection().request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...(after === undefined ? {} : { after }) });
+        for (const state of list.conversations) this.apply(state, true);
+        after = list.next;
+        if (after === undefined) break;
+      }
+      this.listMore(false);
+      this.fill(0);
+    } catch {
+      // Again with the next connection.
+    }
+  }
+
+  private touch(conversation: Conversation): void {
+    this.changed.add(conversation);
+    if (this.publishing || this.stopped) return;
+    this.publishing = true;
+    queueMicrotask(() => {
+      this.publishing = false;
+      if (!this.stopped) this.publish(this.list.getSnapshot().ready);
+    });
+  }
+
+  /** Shows what has changed since the last time, all of it at once. */
+  private publish(ready: boolean): void {
+    for (const conversation of this.changed) conversation.publish();
+    this.changed.clear();
+    const begun = [...this.conversations.values()].filter((conversation) => conversation.begun);
+    begun.sort((a, b) => b.lastAt - a.lastAt || (a.key < b.key ? -1 : 1));
+    const views = begun.map(({ info }) => info.getSnapshot());
+    const before = this.list.getSnapshot();
+    if (ready !== before.ready || !sameViews(views, before.conversations)) this.list.set({ ready, conversations: views });
+    const total = views.reduce((sum, { unread }) => sum + unread, 0);
+    const more = views.some(({ unreadMore }) => unreadMore);
+    const shown = this.unread.getSnapshot();
+    if (shown.total !== total || shown.more !== more) this.unread.set({ total, more });
+  }
+}
+
+/** The key of a conversation: that of two members has the other's id, so that it is the same before the first message. */
+function keyOf(kind: string, members: readonly string[], id: ConversationId, me: string): string {
+  const other = members.find((member) => member !== me);
+  return kind === "direct" && other !== undefined ? `m_${other}` : `c_${id}`;
+}
+
+function unbegun(key: string, me: string): ConversationRecord {
+  const direct = key.startsWith("m_");
+  const rest = key.slice(2);
+  const members = (direct ? [me, rest] : [me]).map((member) => ({ member, delivered: 0, read: 0 }));
+  return {
+    ...(direct ? {} : { id: rest }), kind: "direct", members, lastSeq: 0, first: 0, to: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0,
+    recount: false, lastAt: 0,
+  };
+}
+
+function sameViews(a: readonly ConversationView[], b: readonly ConversationView[]): boolean {
+  return a.length === b.length && a.every((view, index) => view === b[index]);
+}

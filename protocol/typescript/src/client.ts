@@ -1,0 +1,325 @@
+import { Api } from "./api.js";
+import { Book } from "./book.js";
+import { Connection } from "./connection.js";
+import type { Conversation } from "./conversation.js";
+import { platformEnvironment } from "./environment.js";
+import type { Environment, Observable } from "./environment.js";
+import { MembersBookError } from "./errors.js";
+import { Handle } from "./handle.js";
+import { Journal } from "./journal.js";
+import { migrate } from "./migrate.js";
+import { People } from "./people.js";
+import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, RegisterRequest, ServerFrame } from "./protocol.js";
+import { DEVICE_KEY, Keys } from "./records.js";
+import type { OutboxRecord } from "./records.js";
+import { Session } from "./session.js";
+import type { Storage } from "./storage.js";
+import type {
+  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, SessionState, SignedOutReason, Target,
+  UnreadState,
+} from "./types.js";
+import { Value } from "./value.js";
+
+const NOBODY: ConversationsState = { ready: false, conversations: [] };
+const NOTHING: UnreadState = { total: 0, more: false };
+const UNKNOWN: PresenceView = { status: "unknown" };
+
+/** Everything of the member who is signed in. */
+interface SignedIn {
+  readonly keys: Keys;
+  readonly book: Book;
+  readonly people: People;
+  readonly handles: Map<string, Handle>;
+  readonly unsubscribe: (() => void)[];
+}
+
+/** A client of one device. Members sign in and out; what is theirs is kept apart. */
+export class Client implements MembersBook {
+  readonly api: Api;
+  private readonly sessionState = new Value<SessionState>({ status: "loading" });
+  private readonly connectionState = new Value<ConnectionState>({ status: "offline", storageFailing: false });
+  private readonly list = new Value<ConversationsState>(NOBODY);
+  private readonly unreadState = new Value<UnreadState>(NOTHING);
+  readonly session: Observable<SessionState> = this.sessionState;
+  readonly connection: Observable<ConnectionState> = this.connectionState;
+  readonly conversations: Observable<ConversationsState> = this.list;
+  readonly unread: Observable<UnreadState> = this.unreadState;
+  private readonly environment: Environment;
+  private readonly tokens: Session;
+  private readonly journal: Journal;
+  private readonly socket: Connection;
+  private signedIn: SignedIn | undefined;
+  private deviceId = "";
+  private deviceStatus: DeviceStatus = "online";
+  private watchMax = 500;
+  private started: Promise<void> | undefined;
+  private stopped = false;
+
+  constructor(private readonly options: ClientOptions) {
+    const url = options.url.replace(/\/+$/, "");
+    this.environment = { ...platformEnvironment(), ...options.environment };
+    const { clock } = this.environment;
+    this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
+    this.api = new Api(url, this.environment, this.tokens);
+    this.journal = new Journal(options.storage, clock, (failing, error) => {
+      this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
+      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
+    });
+    this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
+      hello: () => this.hello(),
+      welcomed: ({ limits }) => {
+        this.watchMax = limits.watch_max;
+        if (this.signedIn) this.signedIn.book.typingMs = limits.typing_ttl_ms;
+      },
+      pushed: (frame) => this.pushed(frame),
+      online: (online) => this.online(online),
+      state: (state) => this.connectionState.set({ ...state, storageFailing: this.connectionState.getSnapshot().storageFailing }),
+      debug: (what, details) => this.debug(what, details),
+    });
+  }
+
+  start(): Promise<void> {
+    this.started ??= this.open();
+    return this.started;
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.started?.catch(() => undefined);
+    this.socket.stop();
+    this.leave();
+    await this.journal.close();
+    await this.options.storage.close();
+  }
+
+  async register(account: RegisterRequest): Promise<Member> {
+    return this.enter(await this.api.register(account));
+  }
+
+  async setup(account: RegisterRequest & { code: string }): Promise<Member> {
+    return this.enter(await this.api.setup(account));
+  }
+
+  async login(credentials: LoginRequest): Promise<Member> {
+    return this.enter(await this.api.login(credentials));
+  }
+
+  async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
+    const keys = this.signedIn?.keys;
+    try {
+      if (keys) await this.api.logout(all);
+    } catch (error) {
+      // Without a network the session ends by itself; but who wants all to end has to know that they have not.
+      if (all && error instanceof MembersBookError && error.verdict !== "log_in") throw error;
+    }
+    this.socket.stop();
+    this.leave();
+    await this.tokens.end();
+    if (keys) this.journal.clear(...keys.all);
+    this.sessionState.set({ status: "signed_out", reason: "logged_out" });
+    await this.journal.attempted();
+  }
+
+  async refreshMember(): Promise<Member> {
+    const { value } = await this.api.me();
+    this.learnSelf(value);
+    return value;
+  }
+
+  unsent(): number {
+    return this.signedIn?.book.outbox.unsent ?? 0;
+  }
+
+  conversation(target: Target): ConversationHandle {
+    const { book, handles } = this.somebody();
+    const conversation = book.conversation(target);
+    let handle = handles.get(conversation.key);
+    if (!handle) handles.set(conversation.key, (handle = this.handle(book, conversation)));
+    return handle;
+  }
+
+  target(key: string): Target {
+    return key.startsWith("c_") ? { conversation: key.slice(2) } : { member: key.replace(/^m_/, "") };
+  }
+
+  member(id: MemberId): Observable<MemberView | undefined> {
+    return this.signedIn?.people.member(id) ?? new Value<MemberView | undefined>(undefined);
+  }
+
+  presence(id: MemberId): Observable<PresenceView> {
+    return this.signedIn?.people.presence(id) ?? new Value(UNKNOWN);
+  }
+
+  setStatus(status: DeviceStatus): void {
+    if (status === this.deviceStatus) return;
+    this.deviceStatus = status;
+    this.socket.tell({ type: "presence.set", status });
+  }
+
+  wake(): void {
+    this.socket.wake();
+  }
+
+  /** Another tab may have signed out: looks, and signs out as well. */
+  checkSession(): Promise<void> {
+    return this.tokens.check();
+  }
+
+  /**
+   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there. Returns how many. What was taken over
+   * and not removed is taken over again; the server stores it once.
+   */
+  async adopt(storage: Storage): Promise<number> {
+    const { keys, book } = this.somebody();
+    const found = await storage.range(...keys.outbox);
+    for (const [, value] of found) {
+      const { id, conversation: key, content, problem } = JSON.parse(value) as OutboxRecord;
+      const conversation = book.conversation(this.target(key));
+      if (!problem && !conversation.outgoing.some((each) => each.id === id)) book.outbox.add(conversation, content, id);
+    }
+    await this.journal.stored();
+    await storage.write({ put: new Map(found.map(([key]) => [key, null])) });
+    return found.length;
+  }
+
+  private async open(): Promise<void> {
+    try {
+      await this.options.storage.open();
+      await migrate(this.options.storage);
+      this.deviceId = (await this.options.storage.get(DEVICE_KEY)) ?? "";
+    } catch (error) {
+      this.debug("storage cannot be opened", { error: String(error) });
+      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
+    }
+    if (this.deviceId === "") {
+      this.deviceId = this.environment.uuid();
+      this.journal.put(DEVICE_KEY, this.deviceId);
+    }
+    const member = await this.tokens.load();
+    if (this.stopped) return;
+    if (member === undefined) {
+      if (this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
+    } else {
+      await this.resume(member);
+    }
+  }
+
+  /** Signs in with an answer of the server. */
+  private async enter(answer: AuthResponse): Promise<Member> {
+    await this.start();
+    this.socket.stop();
+    this.leave();
+    await this.tokens.begin(answer);
+    this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
+    await this.resume(answer.member._id);
+    return answer.member;
+  }
+
+  /** Takes up what is kept of a member, and connects. */
+  private async resume(member: MemberId): Promise<void> {
+    const keys = new Keys(member);
+    const book = new Book(this.environment, this.journal, keys, () => this.socket);
+    const people = new People(
+      this.environment,
+      this.journal,
+      keys,
+      (id) => this.api.member(id),
+      (type, members) => this.socket.request({ type, members }),
+      () => this.socket.online,
+    );
+    const read = async <T>(from: string, to: string) =>
+      (await this.journal.range(from, to).catch(() => [])).map(([, value]) => JSON.parse(value) as T);
+    const [record] = await read<Member>(keys.me, `${keys.me}~`);
+    await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
+    people.load(await read<MemberCard>(...keys.cards));
+    if (this.stopped || this.tokens.member !== member) return;
+    const own = record ?? (await this.api.me()).value;
+    const unsubscribe = [follow(book.list, this.list), follow(book.unread, this.unreadState)];
+    this.signedIn = { keys, book, people, handles: new Map(), unsubscribe };
+    this.sessionState.set({ status: "signed_in", id: member, member: own });
+    this.socket.start();
+  }
+
+  private handle(book: Book, conversation: Conversation): Handle {
+    return new Handle(conversation, book, this.journal, this.environment.clock, (active) => {
+      const { id } = conversation.state;
+      const to = conversation.others[0];
+      if (id) this.socket.tell({ type: "typing", conversation: id, active });
+      else if (to) this.socket.tell({ type: "typing", to, active });
+    });
+  }
+
+  private hello() {
+    const cursor = this.signedIn?.book.hello();
+    const name = this.options.deviceName;
+    const device = { id: this.deviceId, platform: this.options.platform, ...(name === undefined ? {} : { name }) };
+    return { device, ...(cursor === undefined ? {} : { cursor }) };
+  }
+
+  private pushed(frame: ServerFrame): void {
+    const { signedIn } = this;
+    if (!signedIn) return;
+    switch (frame.type) {
+      case "member":
+        signedIn.people.learn(frame.member, true);
+        if (frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
+        break;
+      case "presence":
+        signedIn.people.seen(frame, false);
+        break;
+      default:
+        signedIn.book.received(frame);
+    }
+  }
+
+  private online(online: boolean): void {
+    const { signedIn } = this;
+    if (online && this.deviceStatus !== "online") this.socket.tell({ type: "presence.set", status: this.deviceStatus });
+    signedIn?.book.online(online);
+    if (online) signedIn?.people.online(this.watchMax);
+    else signedIn?.people.offline();
+  }
+
+  private learnSelf(member: Member): void {
+    const state = this.sessionState.getSnapshot();
+    if (state.status !== "signed_in" || state.id !== member._id) return;
+    this.journal.put(new Keys(member._id).me, JSON.stringify(member));
+    this.sessionState.set({ ...state, member });
+  }
+
+  /** The server does not take the session any more. What is kept waits for the member to sign in again. */
+  private sessionOver(reason: SignedOutReason): void {
+    this.debug("session over", { reason });
+    this.socket.stop();
+    this.leave();
+    void this.tokens.end().catch(() => undefined);
+    this.sessionState.set({ status: "signed_out", reason });
+  }
+
+  private leave(): void {
+    const { signedIn } = this;
+    this.signedIn = undefined;
+    if (!signedIn) return;
+    signedIn.book.stop();
+    signedIn.people.stop();
+    for (const handle of signedIn.handles.values()) handle.stop();
+    for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
+    this.list.set(NOBODY);
+    this.unreadState.set(NOTHING);
+  }
+
+  private somebody(): SignedIn {
+    if (!this.signedIn) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    return this.signedIn;
+  }
+
+  private debug(what: string, details?: DebugEvent["details"]): void {
+    this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+  }
+}
+
+/** Makes one value follow another. */
+function follow<T>(from: Value<T>, to: Value<T>): () => void {
+  to.set(from.getSnapshot());
+  return from.subscribe(() => to.set(from.getSnapshot()));
+}

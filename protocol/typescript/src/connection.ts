@@ -1,0 +1,373 @@
+import { Backoff } from "./backoff.js";
+import type { Environment, Socket } from "./environment.js";
+import { MembersBookError } from "./errors.js";
+import { errorOf, problemOf } from "./problem.js";
+import { SUBPROTOCOL } from "./protocol.js";
+import type { ClientFrame, Hello, ServerFrame, Welcome } from "./protocol.js";
+import type { Session } from "./session.js";
+import type { ConnectionState, DebugEvent, Problem } from "./types.js";
+
+/** How long is waited, in milliseconds: for the connection and its welcome; for a frame of the sync; for any frame after a ping; the same when the app comes to the foreground; for a reply. */
+const OPEN_MS = 15_000;
+const SYNC_MS = 60_000;
+const PONG_MS = 10_000;
+const PROBE_MS = 2_500;
+const REPLY_MS = 20_000;
+
+/** Close codes after which this client would be refused again: its own faults. */
+const FINAL = new Set([1002, 1003, 1007, 1009, 4400]);
+
+/** A reply, as the request promises it. */
+type Reply<T extends ServerFrame["type"]> = Extract<ServerFrame, { type: T }>;
+
+interface Waiting {
+  resolve(frame: ServerFrame): void;
+  reject(error: unknown): void;
+  timer: unknown;
+}
+
+/** Who uses the connection. */
+export interface Listener {
+  /** The first frame, without the token. Waits until everything that came before is in memory. */
+  hello(): Omit<Hello, "token">;
+  welcomed(welcome: Welcome): void;
+  /** Every frame that is no reply to a request. */
+  pushed(frame: ServerFrame): void;
+  /** Requests are answered from now on, or are not any more. */
+  online(online: boolean): void;
+  state(state: Omit<ConnectionState, "storageFailing">): void;
+  debug(what: string, details?: DebugEvent["details"]): void;
+}
+
+/** One WebSocket at a time: opened, kept alive, and replaced, as docs/protocol.md has it ("Staying connected"). */
+export class Connection {
+  private socket: Socket | undefined;
+  private phase: "idle" | "waiting" | "connecting" | "syncing" | "online" | "replaced" | "stopped" = "idle";
+  private readonly waiting = new Map<string, Waiting>();
+  private readonly backoff: Backoff;
+  private number = 0;
+  /** One for what is waited for now: an attempt, a welcome, a frame of the sync, a pong. */
+  private timer: unknown;
+  private heartbeat: unknown;
+  private heartbeatMs = 30_000;
+  private goodbye: { code: number; retryAfterMs?: number } | undefined;
+  private closeCode: number | undefined;
+  private problem: Problem | undefined;
+  private token = "";
+  /** The token was refused, and renewed, since the last sync. */
+  private renewed = false;
+  /** Counts attempts: what belongs to an earlier one is passed over. */
+  private attempt = 0;
+
+  constructor(
+    private readonly url: string,
+    private readonly environment: Environment,
+    private readonly session: Session,
+    private readonly listener: Listener,
+  ) {
+    this.backoff = new Backoff(environment.random);
+  }
+
+  get online(): boolean {
+    return this.phase === "online";
+  }
+
+  start(): void {
+    if (this.phase !== "idle") return;
+    this.renewed = false;
+    this.problem = undefined;
+    this.backoff.reset();
+    void this.connect();
+  }
+
+  /** Closes it, for good. */
+  stop(): void {
+    this.leave("idle");
+  }
+
+  /** A hint that the world has changed: an open connection is tried, a waiting one does not wait any longer. */
+  wake(): void {
+    switch (this.phase) {
+      case "waiting":
+      case "replaced":
+        this.backoff.reset();
+        void this.connect();
+        break;
+      case "online":
+        this.probe(PROBE_MS);
+        break;
+      case "connecting":
+        // Its packets may have gone where the network was before.
+        this.deadline(PROBE_MS, () => this.again(0));
+        break;
+      case "syncing":
+        this.deadline(PONG_MS, () => this.again(0));
+        break;
+      default:
+    }
+  }
+
+  /** Ends it and begins another one, at once: for a state that has to be asked for anew. */
+  restart(): void {
+    if (this.phase === "syncing" || this.phase === "online") this.again(0);
+  }
+
+  /** Sends a request and waits for its reply. Throws what the server says, or `network`. */
+  request<T extends ServerFrame["type"]>(frame: ClientFrame): Promise<Reply<T>> {
+    return new Promise((resolve, reject) => {
+      if (!this.online) return reject(new MembersBookError("network", "There is no connection."));
+      this.number += 1;
+      const id = String(this.number);
+      const timer = this.environment.clock.setTimeout(() => {
+        this.waiting.delete(id);
+        reject(new MembersBookError("network", "The server did not answer in time."));
+        this.probe(PONG_MS);
+      }, REPLY_MS);
+      this.waiting.set(id, { resolve: (reply) => resolve(reply as Reply<T>), reject, timer });
+      const { type, ...rest } = frame;
+      this.transmit(JSON.stringify({ type, id, ...rest }));
+    });
+  }
+
+  /** Sends a frame that has no reply, if there is a connection. */
+  tell(frame: ClientFrame): void {
+    if (this.online) this.transmit(JSON.stringify(frame));
+  }
+
+  private async connect(): Promise<void> {
+    this.leave("connecting");
+    const attempt = this.attempt;
+    this.show();
+    try {
+      const token = await this.session.access();
+      if (attempt !== this.attempt) return;
+      this.token = token;
+      this.open(attempt);
+    } catch (error) {
+      if (attempt !== this.attempt) return;
+      // Where the session is over, whoever keeps it stops this.
+      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
+      this.problem = problemOf(error);
+      this.again(this.backoff.next(retryAfterMs));
+    }
+  }
+
+  private open(attempt: number): void {
+    const socket = this.environment.socket(this.url, SUBPROTOCOL);
+    this.socket = socket;
+    this.deadline(OPEN_MS, () => this.lost(1006));
+    const mine = (call: () => void) => () => {
+      if (attempt === this.attempt && socket === this.socket) call();
+    };
+    socket.onopen = mine(() => {
+      const { device, cursor } = this.listener.hello();
+      const hello = { type: "hello", id: "hello", token: this.token, device, ...(cursor === undefined ? {} : { cursor }) };
+      this.transmit(JSON.stringify(hello));
+    });
+    socket.onmessage = (event) => mine(() => this.received(event.data))();
+    socket.onclose = (event) => mine(() => this.lost(event.code))();
+    // A close follows.
+    socket.onerror = () => undefined;
+  }
+
+  private received(data: unknown): void {
+    const frame = parsed(data);
+    if (!frame) return;
+    this.listener.debug("received", { type: frame.type });
+    if (this.phase === "online") this.calm();
+    else if (this.phase === "syncing") this.deadline(SYNC_MS, () => this.lost(1006));
+    switch (frame.type) {
+      case "welcome":
+        this.phase = "syncing";
+        this.heartbeatMs = frame.heartbeat_ms;
+        this.deadline(SYNC_MS, () => this.lost(1006));
+        this.listener.welcomed(frame);
+        this.show();
+        return;
+      case "sync.done":
+        this.listener.pushed(frame);
+        if (this.phase === "syncing") this.synced();
+        return;
+      case "goodbye":
+        this.goodbye = { code: frame.code, ...(frame.retry_after_ms === undefined ? {} : { retryAfterMs: frame.retry_after_ms }) };
+        return;
+      case "auth.expiring":
+        void this.renew();
+        return;
+      default:
+    }
+    const id = "id" in frame ? frame.id : undefined;
+    const waiting = id === undefined ? undefined : this.waiting.get(id);
+    if (id !== undefined && waiting) {
+      this.waiting.delete(id);
+      this.environment.clock.clearTimeout(waiting.timer);
+      if (frame.type === "error") waiting.reject(errorOf(frame));
+      else waiting.resolve(frame);
+    } else if (frame.type === "error") {
+      this.problem = problemOf(errorOf(frame));
+    }
+    if (frame.type !== "error") this.listener.pushed(frame);
+  }
+
+  private synced(): void {
+    this.phase = "online";
+    this.renewed = false;
+    this.problem = undefined;
+    this.closeCode = undefined;
+    this.backoff.reset();
+    this.calm();
+    this.beat();
+    this.show();
+    this.listener.online(true);
+  }
+
+  /** The connection lives. */
+  private calm(): void {
+    this.environment.clock.clearTimeout(this.timer);
+    this.timer = undefined;
+  }
+
+  private beat(): void {
+    this.environment.clock.clearTimeout(this.heartbeat);
+    this.heartbeat = this.environment.clock.setTimeout(() => {
+      this.probe(PONG_MS);
+      this.beat();
+    }, this.heartbeatMs);
+  }
+
+  /** Any frame has to come in so many milliseconds. */
+  private probe(ms: number): void {
+    if (!this.online) return;
+    this.deadline(ms, () => {
+      this.closeCode = 1006;
+      this.again(0);
+    });
+    this.transmit(`{"type":"ping","id":"ping"}`);
+  }
+
+  private deadline(ms: number, call: () => void): void {
+    this.environment.clock.clearTimeout(this.timer);
+    this.timer = this.environment.clock.setTimeout(call, ms);
+  }
+
+  /** The token of this connection is about to expire. If it cannot be renewed in time the server closes with 4401. */
+  private async renew(): Promise<void> {
+    const attempt = this.attempt;
+    try {
+      const token = await this.session.renew(this.token);
+      if (attempt !== this.attempt) return;
+      this.token = token;
+      await this.request<"ok">({ type: "auth.renew", token });
+    } catch (error) {
+      this.listener.debug("renewal failed", { code: problemOf(error).code });
+      const later = () => attempt === this.attempt && void this.renew();
+      if (problemOf(error).verdict === "retry") this.environment.clock.setTimeout(later, 5_000);
+    }
+  }
+
+  /** The connection is gone: what next is said by the code. */
+  private lost(seen: number): void {
+    const code = this.goodbye?.code ?? seen;
+    const retryAfterMs = this.goodbye?.retryAfterMs;
+    this.closeCode = code;
+    this.listener.debug("closed", { code });
+    if (code === 4401) {
+      void this.unauthorized();
+    } else if (code === 4403) {
+      this.leave("idle");
+      this.session.over("deactivated");
+    } else if (code === 4409) {
+      this.leave("replaced");
+      this.show();
+    } else if (FINAL.has(code)) {
+      this.leave("stopped");
+      this.show();
+    } else {
+      this.again(this.backoff.next(retryAfterMs));
+    }
+  }
+
+  /** Refreshes once. Refused again right after that, the session is over. */
+  private async unauthorized(): Promise<void> {
+    this.leave("connecting");
+    const attempt = this.attempt;
+    if (this.renewed) {
+      this.session.over("session_over");
+      return;
+    }
+    this.renewed = true;
+    this.show();
+    try {
+      await this.session.renew(this.token);
+      if (attempt === this.attempt) void this.connect();
+    } catch (error) {
+      if (attempt !== this.attempt) return;
+      this.renewed = false;
+      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
+      this.again(this.backoff.next(retryAfterMs));
+    }
+  }
+
+  /** Connects after a while. */
+  private again(ms: number): void {
+    this.leave("waiting");
+    this.timer = this.environment.clock.setTimeout(() => void this.connect(), ms);
+    this.show(ms);
+  }
+
+  /** Lets go of the socket, whatever it does, and of everything that waits for it. */
+  private leave(phase: Connection["phase"]): void {
+    const { socket } = this;
+    const wasOnline = this.online;
+    this.attempt += 1;
+    this.phase = phase;
+    this.socket = undefined;
+    this.goodbye = undefined;
+    this.calm();
+    this.environment.clock.clearTimeout(this.heartbeat);
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.onerror = () => undefined;
+      try {
+        socket.close(1000);
+      } catch {
+        // It was not open.
+      }
+    }
+    const waiting = [...this.waiting.values()];
+    this.waiting.clear();
+    for (const { timer } of waiting) this.environment.clock.clearTimeout(timer);
+    if (wasOnline) this.listener.online(false);
+    for (const { reject } of waiting) reject(new MembersBookError("network", "The connection is gone."));
+    if (phase === "idle") this.show();
+  }
+
+  private transmit(text: string): void {
+    try {
+      this.socket?.send(text);
+    } catch {
+      // Closing: a close follows, or the deadline.
+    }
+  }
+
+  private show(waitMs?: number): void {
+    const status = this.phase === "idle" ? "offline" : this.phase === "waiting" ? "connecting" : this.phase;
+    this.listener.state({
+      status,
+      ...(waitMs ? { retryAt: this.environment.clock.now() + waitMs } : {}),
+      ...(this.closeCode === undefined ? {} : { closeCode: this.closeCode }),
+      ...(this.problem ? { problem: this.problem } : {}),
+    });
+  }
+}
+
+/** A frame of the server. What is none, or is of an unknown type, is passed over by whoever looks at its `type`. */
+function parsed(data: unknown): ServerFrame | undefined {
+  if (typeof data !== "string") return undefined;
+  try {
+    const frame: unknown = JSON.parse(data);
+    return typeof frame === "object" && frame !== null && "type" in frame ? (frame as ServerFrame) : undefined;
+  } catch {
+    return undefined;
+  }
+}

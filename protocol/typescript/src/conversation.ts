@@ -1,0 +1,478 @@
+import type { Clock } from "./environment.js";
+import type { Journal } from "./journal.js";
+import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import type { ConversationRecord, Keys } from "./records.js";
+import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
+import { Value } from "./value.js";
+
+/** Missing entries that are fetched between what is here and what has come. If more are missing, what is here is dropped, and paged again. */
+export const GAP_MAX = 400;
+/** Entries of a conversation that are kept on the device, when nobody looks at it. */
+const KEEP_MAX = 1_000;
+const KEEP = 500;
+/** Entries that are read from the storage at once. */
+const PAGE = 50;
+/** Waiting entries beyond a gap, at most: more are fetched again. */
+const AHEAD_MAX = 1_000;
+
+/** What all conversations of a member share. */
+export interface Shelf {
+  readonly me: MemberId;
+  readonly keys: Keys;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  /** Something of it is to be shown anew. */
+  changed(conversation: Conversation): void;
+  /** Its messages are looked at, or are not any more. */
+  watched(conversation: Conversation, watched: boolean): void;
+}
+
+/** A message that the server does not have, or that is not in the log here yet. */
+export interface Outgoing {
+  readonly id: string;
+  /** Where it is stored. */
+  readonly order: number;
+  content: string;
+  readonly at: number;
+  status: "queued" | "sending" | "failed" | "sent";
+  problem?: Problem | undefined;
+  /** Sent before, and not answered: the server may have it. */
+  attempted: boolean;
+  /** Its place, once it is stored. */
+  seq?: number;
+  view?: MessageView | undefined;
+}
+
+interface Row {
+  readonly entry: Entry;
+  view: MessageView;
+}
+
+/** One conversation: what is here of its log (one run without holes), how far everybody has got, and what is still to be sent. */
+export class Conversation {
+  readonly info: Value<ConversationView>;
+  readonly messages: Value<MessagesState>;
+  readonly outgoing: Outgoing[] = [];
+  readonly typing = new Map<MemberId, unknown>();
+  /** What has come and does not follow what is here. Not stored before it does. */
+  private readonly ahead = new Map<number, Entry>();
+  /** The newest part of the run, in memory while somebody looks at it. */
+  private rows: Row[] | undefined;
+  /** What was appended while the rows are read. */
+  private arrivals: Entry[] | undefined;
+  private loadingOlder = false;
+  private problem: Problem | undefined;
+  private readUpTo = 0;
+
+  constructor(
+    private readonly shelf: Shelf,
+    readonly key: string,
+    private record: ConversationRecord,
+  ) {
+    this.messages = new Value<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+    this.info = new Value(this.view());
+    this.messages.onWatched = (watched) => {
+      if (watched) this.readUpTo = this.readSeq;
+      shelf.watched(this, watched);
+      if (watched) void this.open();
+    };
+  }
+
+  /** As it is stored. */
+  get state(): Readonly<ConversationRecord> {
+    return this.record;
+  }
+
+  /** The watermarks of the member who is signed in. */
+  get mine(): Watermarks {
+    return this.watermarks(this.shelf.me);
+  }
+
+  /** Everything up to here was read. */
+  get readSeq(): number {
+    return Math.max(this.mine.read, this.record.readWanted);
+  }
+
+  get others(): MemberId[] {
+    return this.record.members.map(({ member }) => member).filter((member) => member !== this.shelf.me);
+  }
+
+  /** Whether it belongs into the list. */
+  get begun(): boolean {
+    return this.record.lastSeq > 0 || this.outgoing.length > 0;
+  }
+
+  get lastAt(): number {
+    return Math.max(this.record.lastAt, this.outgoing.at(-1)?.at ?? 0);
+  }
+
+  get isOpen(): boolean {
+    return this.rows !== undefined;
+  }
+
+  /** What is missing between what is here and the newest entry: everything after a `seq`, or, if that is too much, the newest page. */
+  get missing(): { after: number } | "newest" | undefined {
+    const { to, lastSeq } = this.record;
+    if (to >= lastSeq) return undefined;
+    return to === 0 || lastSeq - to > GAP_MAX ? "newest" : { after: to };
+  }
+
+  /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
+  apply(state: ConversationState, unasked: boolean): void {
+    const record = this.record;
+    record.id = state.id;
+    record.kind = state.kind;
+    record.members = unasked ? state.members.map((theirs) => later(theirs, this.watermarks(theirs.member))) : state.members.map((theirs) => ({ ...theirs }));
+    record.unread = state.unread;
+    record.unreadMore = state.unread_more ?? false;
+    record.countedTo = state.last_seq;
+    record.later = 0;
+    record.recount = false;
+    record.lastSeq = Math.max(state.last_seq, record.to);
+    record.lastAt = Math.max(record.lastAt, Date.parse(state.last_at));
+    // What was counted by the server does not know what was read here, and what was pushed here may not be counted.
+    if (record.readWanted > this.mine.read || record.to > state.last_seq) this.count(this.readSeq);
+    const [first] = state.entries;
+    if (record.to === 0 && first) this.begin(state.entries);
+    else this.insert(state.entries);
+    this.jump();
+    this.save();
+  }
+
+  /** Takes entries in, in any order. */
+  insert(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      const { to, first } = this.record;
+      this.record.lastSeq = Math.max(this.record.lastSeq, entry.seq);
+      if (entry.seq === to + 1) this.append(entry);
+      else if (entry.seq > to && this.ahead.size < AHEAD_MAX) this.ahead.set(entry.seq, entry);
+      else if (entry.seq >= first) this.settle(entry);
+    }
+    this.join();
+    this.save();
+  }
+
+  /** A page of history: `newest` takes the place of what is here if it does not follow it. */
+  page(entries: readonly Entry[], newest: boolean): void {
+    const [first] = entries;
+    if (first && newest && (this.record.to === 0 || first.seq > this.record.to + 1)) {
+      this.record.lastSeq = Math.max(this.record.lastSeq, entries.at(-1)?.seq ?? 0);
+      this.begin(entries);
+      this.save();
+    } else {
+      this.insert(entries);
+    }
+  }
+
+  /** The log ends with what is here. */
+  ends(): void {
+    this.record.lastSeq = this.record.to;
+    this.ahead.clear();
+    this.save();
+  }
+
+  /** What is here of the log has vanished at the server. */
+  forget(): void {
+    this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    this.ahead.clear();
+    Object.assign(this.record, { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false });
+    for (const theirs of this.record.members) Object.assign(theirs, { delivered: 0, read: 0 });
+    delete this.record.last;
+    if (this.rows) this.rows = [];
+    if (this.arrivals) this.arrivals = [];
+    this.save();
+  }
+
+  /** A watermark moved. It never goes back. */
+  receipt(receipt: Receipt): void {
+    const theirs = this.watermarks(receipt.member);
+    const readBefore = this.readSeq;
+    const known = later(theirs, receipt);
+    this.record.members = this.record.members.map((each) => (each.member === receipt.member ? known : each));
+    if (receipt.member === this.shelf.me && receipt.read > readBefore) this.count(receipt.read);
+    this.save();
+  }
+
+  /** Everything that is here was seen. True if that is news. */
+  markRead(): boolean {
+    const { to } = this.record;
+    if (to <= this.readSeq) return false;
+    this.record.readWanted = to;
+    Object.assign(this.record, { unread: 0, unreadMore: false, countedTo: to, later: 0, recount: false });
+    this.save();
+    return true;
+  }
+
+  /** The server has taken a watermark of this device. */
+  marked(seq: number, what: "delivered" | "read", reply: Okay): void {
+    const mine = this.mine;
+    const known = later(mine, { ...mine, delivered: seq, read: what === "read" ? seq : 0 });
+    this.record.members = this.record.members.map((each) => (each.member === mine.member ? known : each));
+    if (this.record.recount && seq === this.readSeq && reply.last_seq !== undefined && reply.unread !== undefined) {
+      const after = this.others_after(reply.last_seq);
+      if (after !== undefined) {
+        Object.assign(this.record, { unread: reply.unread, unreadMore: reply.unread_more ?? false, countedTo: reply.last_seq, later: after, recount: false });
+      }
+    }
+    this.save();
+  }
+
+  /** Unread messages, and whether there are more. */
+  get unread(): number {
+    return this.record.unread + this.record.later;
+  }
+
+  /** Reads older messages from the storage, or from the server by `fetch`. */
+  async loadOlder(fetch: (before: number) => Promise<Entry[]>, problemOf: (error: unknown) => Problem): Promise<void> {
+    const first = this.rows?.[0]?.entry.seq;
+    if (first === undefined || first <= 1 || this.loadingOlder) return;
+    this.loadingOlder = true;
+    this.problem = undefined;
+    this.shelf.changed(this);
+    try {
+      const stored = first > this.record.first;
+      const from = Math.max(this.record.first, first - PAGE);
+      const entries = stored ? await this.read(from, first, false) : await fetch(first);
+      this.prepend(entries, first, stored);
+    } catch (error) {
+      this.problem = problemOf(error);
+    }
+    this.loadingOlder = false;
+    this.shelf.changed(this);
+  }
+
+  /** Lets go of what is in memory, and of what is too much on the device. */
+  closeRows(): void {
+    this.rows = undefined;
+    this.arrivals = undefined;
+    if (this.record.to - this.record.first + 1 > KEEP_MAX) {
+      const first = this.record.to - KEEP + 1;
+      this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, first));
+      this.record.first = first;
+      this.save();
+    }
+    this.shelf.changed(this);
+  }
+
+  /** Shows what has changed. */
+  publish(): void {
+    const info = this.view();
+    if (!sameInfo(info, this.info.getSnapshot())) this.info.set(info);
+    if (!this.rows) {
+      if (!this.messages.watched) this.messages.set({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+      return;
+    }
+    const shown: MessageView[] = [];
+    for (const row of this.rows) {
+      if (row.entry.kind !== "message") continue;
+      if (row.view.own && row.view.status !== this.statusOf(row.entry.seq)) row.view = this.viewOf(row.entry);
+      shown.push(row.view);
+    }
+    for (const outgoing of this.outgoing) shown.push(this.outgoingView(outgoing));
+    const before = this.messages.getSnapshot();
+    const now: MessagesState = {
+      messages: same(shown, before.messages) ? before.messages : shown,
+      ready: this.record.to > 0 || this.record.lastSeq === 0,
+      hasOlder: (this.rows[0]?.entry.seq ?? 1) > 1,
+      loadingOlder: this.loadingOlder,
+      readUpTo: this.readUpTo,
+      ...(this.problem ? { problem: this.problem } : {}),
+    };
+    if (!sameMessages(now, before)) this.messages.set(now);
+  }
+
+  /** To be stored, and shown anew. */
+  save(): void {
+    this.shelf.journal.put(this.shelf.keys.conversation(this.key), JSON.stringify(this.record));
+    this.shelf.changed(this);
+  }
+
+  private watermarks(member: MemberId): Watermarks {
+    return this.record.members.find((each) => each.member === member) ?? { member, delivered: 0, read: 0 };
+  }
+
+  private append(entry: Entry): void {
+    const { record, shelf } = this;
+    shelf.journal.put(shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+    record.to = entry.seq;
+    record.lastSeq = Math.max(record.lastSeq, entry.seq);
+    if (record.first === 0) record.first = entry.seq;
+    if (entry.kind === "message") record.last = entry;
+    record.lastAt = Math.max(record.lastAt, Date.parse(entry.at));
+    if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
+    this.rows?.push({ entry, view: this.viewOf(entry) });
+    this.arrivals?.push(entry);
+    this.settle(entry);
+    shelf.clock.clearTimeout(this.typing.get(entry.sender));
+    this.typing.delete(entry.sender);
+  }
+
+  /** What has waited for its predecessor follows it now. */
+  private join(): void {
+    for (let next = this.ahead.get(this.record.to + 1); next; next = this.ahead.get(this.record.to + 1)) this.append(next);
+    for (const seq of this.ahead.keys()) if (seq <= this.record.to) this.ahead.delete(seq);
+  }
+
+  /** So much is missing that the newer run takes the place of the older one, if it is here. */
+  private jump(): void {
+    if (this.missing !== "newest") return;
+    const run: Entry[] = [];
+    for (let seq = this.record.lastSeq; ; seq -= 1) {
+      const entry = this.ahead.get(seq);
+      if (!entry) break;
+      run.unshift(entry);
+    }
+    if (run.length > 0) this.begin(run);
+  }
+
+  /** These are all that is here of the log. */
+  private begin(entries: readonly Entry[]): void {
+    const { record, shelf } = this;
+    if (record.to > 0) shelf.journal.clear(...shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    record.first = 0;
+    record.to = 0;
+    record.later = 0;
+    if (this.rows) this.rows = [];
+    // What is being read is not there any more.
+    if (this.arrivals) {
+      this.arrivals = undefined;
+      this.rows = [];
+    }
+    for (const entry of entries) this.append(entry);
+    for (const outgoing of [...this.outgoing]) if (outgoing.seq !== undefined && outgoing.seq <= record.to) this.remove(outgoing);
+    this.join();
+  }
+
+  private prepend(entries: readonly Entry[], before: number, stored: boolean): void {
+    if (this.rows?.[0]?.entry.seq !== before) return;
+    // Only what follows without a hole.
+    const run = entries.filter(({ seq }, index) => seq === before - entries.length + index);
+    if (run.length !== entries.length || run.length === 0) return;
+    this.rows = [...run.map((entry) => ({ entry, view: this.viewOf(entry) })), ...this.rows];
+    if (stored) return;
+    for (const entry of run) this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+    this.record.first = run[0]?.seq ?? this.record.first;
+    this.save();
+  }
+
+  /** A message of one's own is in the log: it need not be sent any more. */
+  private settle(entry: Entry): void {
+    if (entry.sender !== this.shelf.me) return;
+    const outgoing = this.outgoing.find(({ id }) => id === entry.client_id);
+    if (outgoing) this.remove(outgoing);
+  }
+
+  /** Takes a message out of the outbox. */
+  remove(outgoing: Outgoing): void {
+    this.outgoing.splice(this.outgoing.indexOf(outgoing), 1);
+    this.shelf.journal.put(this.shelf.keys.outgoing(outgoing.order), null);
+    this.shelf.changed(this);
+  }
+
+  private async open(): Promise<void> {
+    if (this.rows || this.arrivals) return this.shelf.changed(this);
+    const arrivals: Entry[] = [];
+    this.arrivals = arrivals;
+    const { first, to } = this.record;
+    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1, true).catch(() => []);
+    // Meanwhile it may have begun anew, or been closed.
+    if (this.arrivals !== arrivals) return;
+    this.arrivals = undefined;
+    this.rows = [...entries, ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
+    this.shelf.changed(this);
+  }
+
+  /** Entries from the storage: none if it does not have all of them. */
+  private async read(from: number, end: number, newest: boolean): Promise<Entry[]> {
+    const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end));
+    const entries = stored.map(([, value]) => JSON.parse(value) as Entry);
+    if (entries.length !== end - from) {
+      // Damaged: what is missing comes again from the server.
+      if (newest) this.record.to = 0;
+      throw new Error(`entries ${from} to ${end} are not in the storage`);
+    }
+    return entries;
+  }
+
+  /** Counts what is unread anew after a `seq`: here if it can be, else the server is asked. */
+  private count(read: number): void {
+    const { record } = this;
+    const unread = read >= Math.max(record.lastSeq, record.to) ? 0 : this.others_after(read);
+    if (unread === undefined) record.recount = true;
+    else Object.assign(record, { unread, unreadMore: false, countedTo: record.to, later: 0, recount: false });
+  }
+
+  /** How many messages of others there are after a `seq` in what is here, if all of them are in memory. */
+  private others_after(seq: number): number | undefined {
+    if (seq >= this.record.to) return 0;
+    const rows = this.rows;
+    const first = rows?.[0]?.entry.seq;
+    if (!rows || first === undefined || first > seq + 1) return undefined;
+    return rows.filter(({ entry }) => entry.seq > seq && this.isOfOthers(entry)).length;
+  }
+
+  private isOfOthers(entry: Entry): boolean {
+    return entry.kind === "message" && entry.sender !== this.shelf.me;
+  }
+
+  private statusOf(seq: number): SendStatus {
+    const others = this.record.members.filter(({ member }) => member !== this.shelf.me);
+    if (others.every(({ read }) => read >= seq)) return "read";
+    return others.every(({ delivered }) => delivered >= seq) ? "delivered" : "sent";
+  }
+
+  private viewOf(entry: Entry): MessageView {
+    const own = entry.sender === this.shelf.me;
+    const view = { seq: entry.seq, sender: entry.sender, own, content: entry.content, at: Date.parse(entry.at) };
+    return own ? { key: entry.client_id, ...view, status: this.statusOf(entry.seq) } : { key: entry.id, ...view };
+  }
+
+  private outgoingView(outgoing: Outgoing): MessageView {
+    const { view, content, status, problem } = outgoing;
+    if (view && view.content === content && view.status === status && view.problem === problem) return view;
+    const base = { key: outgoing.id, sender: this.shelf.me, own: true, content, at: outgoing.at, status };
+    return (outgoing.view = problem ? { ...base, problem } : base);
+  }
+
+  private view(): ConversationView {
+    const { record } = this;
+    const outgoing = this.outgoing.at(-1);
+    const before = this.info?.getSnapshot().last;
+    let last = outgoing ? this.outgoingView(outgoing) : record.last && this.viewOf(record.last);
+    if (last && before && sameMessage(last, before)) last = before;
+    return {
+      key: this.key,
+      kind: record.kind,
+      others: this.others,
+      lastAt: this.lastAt,
+      unread: this.unread,
+      unreadMore: record.unreadMore,
+      typing: [...this.typing.keys()],
+      ...(record.id ? { id: record.id } : {}),
+      ...(last ? { last } : {}),
+    };
+  }
+}
+
+function later(a: Watermarks, b: Pick<Watermarks, "delivered" | "read">): Watermarks {
+  const read = Math.max(a.read, b.read);
+  return { member: a.member, read, delivered: Math.max(a.delivered, b.delivered, read) };
+}
+
+function same<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+function sameMessage(a: MessageView, b: MessageView): boolean {
+  return a.key === b.key && a.content === b.content && a.status === b.status && a.seq === b.seq && a.problem === b.problem;
+}
+
+function sameMessages(a: MessagesState, b: MessagesState): boolean {
+  return a.messages === b.messages && a.ready === b.ready && a.hasOlder === b.hasOlder && a.loadingOlder === b.loadingOlder
+    && a.readUpTo === b.readUpTo && a.problem === b.problem;
+}
+
+function sameInfo(a: ConversationView, b: ConversationView): boolean {
+  return a.id === b.id && a.last === b.last && a.lastAt === b.lastAt && a.unread === b.unread && a.unreadMore === b.unreadMore
+    && same(a.others, b.others) && same(a.typing, b.typing);
+}

@@ -1,0 +1,16 @@
+export { Api } from "./api.js";
+export type { ApiRequest, Versioned } from "./api.js";
+export { Client } from "./client.js";
+export { platformEnvironment } from "./environment.js";
+export type { Clock, Environment, Observable, Socket } from "./environment.js";
+export { MembersBookError, verdictOf } from "./errors.js";
+export type { ErrorVerdict } from "./errors.js";
+export { MemoryStorage, MemoryVault } from "./storage/memory.js";
+export type { Changes, RangeOptions, Storage, Vault } from "./storage.js";
+export type * from "./types.js";
+export type {
+  ActiveChange, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse, ClientFrame, ClientMessageId, ContactInfo,
+  ConversationId, ConversationKind, Cursor, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Limits, LoginRequest, Member, MemberCard,
+  MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
+  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, SharedWith, Tier, Timestamp, UserType, Visibility, VisibilityPatch, Watermarks,
+} from "./protocol.js";

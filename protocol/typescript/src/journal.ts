@@ -1,0 +1,135 @@
+import type { Clock } from "./environment.js";
+import type { RangeOptions, Storage } from "./storage.js";
+
+/** Between two attempts to store what could not be stored, in milliseconds. */
+const RETRY_FIRST_MS = 500;
+const RETRY_MAX_MS = 30_000;
+
+interface Pending {
+  clear: (readonly [from: string, to: string])[];
+  put: Map<string, string | null>;
+  waiting: (() => void)[];
+}
+
+/**
+ * Writes behind the state in memory. What is changed in one turn is stored together, and while that is written the next changes gather: so a cursor is never stored
+ * without what came before it. What cannot be stored (no room) is kept and tried again; it is not larger than the state in memory.
+ */
+export class Journal {
+  private pending: Pending = { clear: [], put: new Map(), waiting: [] };
+  /** What is being written. */
+  private writing: Pending | undefined;
+  private scheduled = false;
+  private closed = false;
+  private failures = 0;
+  private timer: unknown;
+
+  constructor(
+    private readonly storage: Storage,
+    private readonly clock: Clock,
+    /** Told when writing begins to fail, and when it succeeds again. */
+    private readonly onFailing: (failing: boolean, error?: unknown) => void,
+  ) {}
+
+  put(key: string, value: string | null): void {
+    this.pending.put.set(key, value);
+    this.schedule();
+  }
+
+  /** Removes everything from `from` up to, and without, `to`. */
+  clear(from: string, to: string): void {
+    for (const key of this.pending.put.keys()) if (key >= from && key < to) this.pending.put.delete(key);
+    this.pending.clear.push([from, to]);
+    this.schedule();
+  }
+
+  /** Resolves when everything that was put before is stored. Never rejects: it is tried until it is, or until the client is closed. */
+  stored(): Promise<void> {
+    const { put, clear } = this.pending;
+    const last = put.size > 0 || clear.length > 0 ? this.pending : this.writing;
+    return last ? new Promise((resolve) => last.waiting.push(resolve)) : Promise.resolve();
+  }
+
+  /** Resolves when that is stored, or cannot be stored at the moment. */
+  attempted(): Promise<void> {
+    if (this.failures > 0 || this.closed) return Promise.resolve();
+    return new Promise((resolve) => {
+      void this.stored().then(resolve);
+      this.onAttempt.push(resolve);
+    });
+  }
+  private onAttempt: (() => void)[] = [];
+
+  /** As `Storage.range`, with what is not stored yet. */
+  async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
+    const layers = [this.writing, this.pending].filter((layer) => layer !== undefined);
+    const { put, clear } = overlay(layers, from, to);
+    const limit = options.limit === undefined ? undefined : options.limit + put.size;
+    const stored = clear.some(([first, end]) => first <= from && end >= to)
+      ? []
+      : await this.storage.range(from, to, { ...options, ...(limit === undefined ? {} : { limit }) });
+    const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));
+    for (const [key, value] of put) {
+      if (value === null) merged.delete(key);
+      else merged.set(key, value);
+    }
+    const sorted = [...merged].sort(([a], [b]) => (a < b ? -1 : 1));
+    if (options.reverse) sorted.reverse();
+    return sorted.slice(0, options.limit);
+  }
+
+  /** Writes what is left, once, and ends. */
+  async close(): Promise<void> {
+    this.clock.clearTimeout(this.timer);
+    if (!this.closed && !this.writing) void this.write();
+    await this.attempted();
+    this.closed = true;
+    this.clock.clearTimeout(this.timer);
+  }
+
+  private schedule(): void {
+    if (this.scheduled || this.writing || this.closed || this.timer !== undefined) return;
+    this.scheduled = true;
+    queueMicrotask(() => {
+      this.scheduled = false;
+      if (!this.writing) void this.write();
+    });
+  }
+
+  private async write(): Promise<void> {
+    this.timer = undefined;
+    if (this.closed || (this.pending.put.size === 0 && this.pending.clear.length === 0)) return;
+    const batch = this.pending;
+    this.writing = batch;
+    this.pending = { clear: [], put: new Map(), waiting: [] };
+    try {
+      await this.storage.write(batch);
+      this.writing = undefined;
+      if (this.failures > 0) this.onFailing(false);
+      this.failures = 0;
+      for (const resolve of batch.waiting) resolve();
+      this.schedule();
+    } catch (error) {
+      this.writing = undefined;
+      this.pending = together(batch, this.pending);
+      if (this.failures === 0) this.onFailing(true, error);
+      const wait = Math.min(RETRY_FIRST_MS * 2 ** this.failures, RETRY_MAX_MS);
+      this.failures += 1;
+      if (!this.closed) this.timer = this.clock.setTimeout(() => void this.write(), wait);
+    }
+    for (const resolve of this.onAttempt.splice(0)) resolve();
+  }
+}
+
+/** What two batches, one after the other, change together. */
+function together(first: Pending, second: Pending): Pending {
+  const put = new Map([...first.put].filter(([key]) => !second.clear.some(([from, to]) => key >= from && key < to)));
+  for (const [key, value] of second.put) put.set(key, value);
+  return { clear: [...first.clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting] };
+}
+
+/** What batches that are not stored change between two keys. */
+function overlay(layers: Pending[], from: string, to: string): Pick<Pending, "put" | "clear"> {
+  const all = layers.reduce(together, { clear: [], put: new Map(), waiting: [] });
+  return { clear: all.clear, put: new Map([...all.put].filter(([key]) => key >= from && key < to)) };
+}

@@ -1,0 +1,206 @@
+import { Backoff } from "./backoff.js";
+import type { Conversation, Outgoing } from "./conversation.js";
+import type { Environment } from "./environment.js";
+import { MembersBookError } from "./errors.js";
+import type { Journal } from "./journal.js";
+import { CONTENT_MAX_CHARS } from "./protocol.js";
+import type { ClientFrame, Message, MessageAccepted } from "./protocol.js";
+import type { Keys, OutboxRecord } from "./records.js";
+import { problemOf } from "./problem.js";
+
+/** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
+const LANES_MAX = 8;
+
+/** What the outbox needs of the rest. */
+export interface Road {
+  /** Whether requests can be made. */
+  readonly online: boolean;
+  send(frame: ClientFrame & { type: "message.send" }): Promise<MessageAccepted>;
+  /** A message is stored by the server. */
+  accepted(conversation: Conversation, message: Message): void;
+}
+
+interface Lane {
+  readonly conversation: Conversation;
+  busy: boolean;
+  timer: unknown;
+  readonly backoff: Backoff;
+}
+
+/**
+ * Messages that the server does not have. Those of a conversation go one after the other, so their order is kept whatever happens; those of others do not wait for them. A
+ * message leaves when it is in the log: until then it is stored, and sent again with the same id, which the server stores once.
+ */
+export class Outbox {
+  private readonly lanes = new Map<string, Lane>();
+  private order = 0;
+  private busy = 0;
+
+  constructor(
+    private readonly environment: Environment,
+    private readonly journal: Journal,
+    private readonly keys: Keys,
+    private readonly road: Road,
+  ) {}
+
+  /** How many are not accepted. */
+  get unsent(): number {
+    let count = 0;
+    for (const { conversation } of this.lanes.values()) count += conversation.outgoing.filter(({ status }) => status !== "sent").length;
+    return count;
+  }
+
+  /** Takes up what was stored. Whether the server has it is not known. */
+  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord): void {
+    this.order = Math.max(this.order, order);
+    this.lane(conversation);
+    conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted: true });
+  }
+
+  /** Adds a message. `id`: of one that was written elsewhere. Throws if it can never be sent. */
+  add(conversation: Conversation, content: string, id = this.environment.uuid()): Outgoing {
+    const text = checked(content);
+    this.order += 1;
+    const outgoing: Outgoing = { id: id.toLowerCase(), order: this.order, content: text, at: this.environment.clock.now(), status: "queued", attempted: false };
+    conversation.outgoing.push(outgoing);
+    this.store(conversation, outgoing);
+    this.lane(conversation);
+    this.pump();
+    return outgoing;
+  }
+
+  retry(conversation: Conversation, id: string): void {
+    const outgoing = find(conversation, id);
+    if (outgoing.status !== "failed") return;
+    outgoing.status = "queued";
+    outgoing.problem = undefined;
+    this.store(conversation, outgoing);
+    this.pump();
+  }
+
+  /** Changes the text. What is on its way, or may have arrived, cannot be changed any more. */
+  edit(conversation: Conversation, id: string, content: string): void {
+    const outgoing = find(conversation, id);
+    if (outgoing.status !== "failed" && (outgoing.status !== "queued" || outgoing.attempted)) {
+      throw new MembersBookError("validation_failed", "This message may have arrived already.");
+    }
+    outgoing.content = checked(content);
+    outgoing.status = "queued";
+    outgoing.problem = undefined;
+    this.store(conversation, outgoing);
+    this.pump();
+  }
+
+  drop(conversation: Conversation, id: string): void {
+    const outgoing = find(conversation, id);
+    if (outgoing.status === "failed" || (outgoing.status === "queued" && !outgoing.attempted)) {
+      conversation.remove(outgoing);
+      this.pump();
+    }
+  }
+
+  /** Sends what can be sent. */
+  pump(): void {
+    for (const lane of this.lanes.values()) {
+      if (!this.road.online || this.busy >= LANES_MAX) return;
+      const next = lane.conversation.outgoing.find(({ status }) => status !== "sent");
+      if (!next) this.forget(lane);
+      else if (!lane.busy && lane.timer === undefined && next.status === "queued") void this.send(lane, next);
+    }
+  }
+
+  /** The connection is new: nothing is waited for. */
+  online(): void {
+    for (const lane of this.lanes.values()) this.ready(lane);
+    this.pump();
+  }
+
+  /** Nothing is sent any more. */
+  stop(): void {
+    for (const lane of this.lanes.values()) this.ready(lane);
+    this.lanes.clear();
+  }
+
+  private async send(lane: Lane, outgoing: Outgoing): Promise<void> {
+    const { conversation } = lane;
+    lane.busy = true;
+    this.busy += 1;
+    outgoing.status = "sending";
+    outgoing.attempted = true;
+    conversation.save();
+    try {
+      const { id } = conversation.state;
+      const where = id ? { conversation: id } : { to: conversation.others[0] ?? "" };
+      const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
+      outgoing.status = "sent";
+      outgoing.seq = message.seq;
+      lane.backoff.reset();
+      this.road.accepted(conversation, message);
+    } catch (error) {
+      this.refused(lane, outgoing, error);
+    }
+    lane.busy = false;
+    this.busy -= 1;
+    this.pump();
+  }
+
+  private refused(lane: Lane, outgoing: Outgoing, error: unknown): void {
+    const { conversation } = lane;
+    const problem = problemOf(error);
+    if (problem.verdict === "fix") {
+      outgoing.status = "failed";
+      outgoing.problem = problem;
+      // The server has not stored it: it may be changed, or given up.
+      outgoing.attempted = false;
+      this.store(conversation, outgoing);
+    } else {
+      outgoing.status = "queued";
+      conversation.save();
+      // Without a connection the next one goes on.
+      if (this.road.online) {
+        const wait = lane.backoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+        lane.timer = this.environment.clock.setTimeout(() => {
+          lane.timer = undefined;
+          this.pump();
+        }, wait);
+      }
+    }
+  }
+
+  private store(conversation: Conversation, outgoing: Outgoing): void {
+    const { id, content, at, problem } = outgoing;
+    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem ? { problem } : {}) };
+    this.journal.put(this.keys.outgoing(outgoing.order), JSON.stringify(record));
+    conversation.save();
+  }
+
+  private lane(conversation: Conversation): void {
+    if (this.lanes.has(conversation.key)) return;
+    this.lanes.set(conversation.key, { conversation, busy: false, timer: undefined, backoff: new Backoff(this.environment.random) });
+  }
+
+  private ready(lane: Lane): void {
+    this.environment.clock.clearTimeout(lane.timer);
+    lane.timer = undefined;
+  }
+
+  private forget(lane: Lane): void {
+    if (lane.busy || lane.conversation.outgoing.length > 0) return;
+    this.ready(lane);
+    this.lanes.delete(lane.conversation.key);
+  }
+}
+
+function find(conversation: Conversation, id: string): Outgoing {
+  const outgoing = conversation.outgoing.find((each) => each.id === id);
+  if (!outgoing) throw new MembersBookError("message_not_found", "The server has this message already.");
+  return outgoing;
+}
+
+/** The text as the server keeps it. */
+function checked(content: string): string {
+  const text = content.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
+  if (text === "") throw new MembersBookError("content_empty", "The message has no text.");
+  if ([...text].length > CONTENT_MAX_CHARS) throw new MembersBookError("content_too_long", `The message has more than ${CONTENT_MAX_CHARS} characters.`);
+  return text;
+}

@@ -1,0 +1,89 @@
+import type { Connection } from "./connection.js";
+import type { Conversation } from "./conversation.js";
+import type { Environment } from "./environment.js";
+import type { Journal } from "./journal.js";
+
+/** `message.delivered` of one conversation, at most once in so many milliseconds. */
+const DELIVERED_MS = 1_000;
+/** After a refusal, in milliseconds. */
+const REFUSED_MS = 2_000;
+
+/** Says what has reached this device, once it is stored, and what was read. */
+export class Receipts {
+  private readonly timers = new Map<Conversation, unknown>();
+  /** What was said on this connection, and may not be answered yet. */
+  private readonly delivered = new Map<Conversation, number>();
+  private readonly reading = new Set<Conversation>();
+
+  constructor(
+    private readonly environment: Environment,
+    private readonly journal: Journal,
+    private readonly connection: () => Connection,
+  ) {}
+
+  online(conversations: Iterable<Conversation>): void {
+    for (const conversation of conversations) this.changed(conversation);
+  }
+
+  offline(): void {
+    for (const timer of this.timers.values()) this.environment.clock.clearTimeout(timer);
+    this.timers.clear();
+    this.delivered.clear();
+    this.reading.clear();
+  }
+
+  stop(): void {
+    this.offline();
+  }
+
+  /** Something has come, or was counted: says what the server does not know. */
+  changed(conversation: Conversation): void {
+    if (!this.connection().online) return;
+    const { state, readSeq, mine } = conversation;
+    if (state.recount || readSeq > mine.read) void this.read(conversation);
+    if (state.to <= this.known(conversation) || this.timers.has(conversation)) return;
+    const timer = this.environment.clock.setTimeout(() => {
+      this.timers.delete(conversation);
+      this.changed(conversation);
+    }, DELIVERED_MS);
+    this.timers.set(conversation, timer);
+    void this.deliver(conversation);
+  }
+
+  /** The member has read what is here. */
+  async read(conversation: Conversation): Promise<void> {
+    const { id } = conversation.state;
+    if (!id || this.reading.has(conversation) || !this.connection().online) return;
+    this.reading.add(conversation);
+    const seq = conversation.readSeq;
+    let wait = 0;
+    try {
+      const reply = await this.connection().request<"ok">({ type: "message.read", conversation: id, seq });
+      conversation.marked(seq, "read", reply);
+    } catch {
+      wait = REFUSED_MS;
+    }
+    this.reading.delete(conversation);
+    if (conversation.readSeq > conversation.mine.read || conversation.state.recount) {
+      this.environment.clock.setTimeout(() => this.changed(conversation), wait);
+    }
+  }
+
+  private known(conversation: Conversation): number {
+    return Math.max(conversation.mine.delivered, this.delivered.get(conversation) ?? 0);
+  }
+
+  private async deliver(conversation: Conversation): Promise<void> {
+    const { id, to } = conversation.state;
+    if (!id) return;
+    await this.journal.stored();
+    if (!this.connection().online || to <= this.known(conversation) || to > conversation.state.to) return;
+    this.delivered.set(conversation, to);
+    try {
+      const reply = await this.connection().request<"ok">({ type: "message.delivered", conversation: id, seq: to });
+      conversation.marked(to, "delivered", reply);
+    } catch {
+      if (this.delivered.get(conversation) === to) this.delivered.delete(conversation);
+    }
+  }
+}

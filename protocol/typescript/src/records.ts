@@ -1,0 +1,88 @@
+import type { ConversationId, ConversationKind, Entry, MemberId, Watermarks } from "./protocol.js";
+import type { Problem } from "./types.js";
+
+/** The form of what is stored. A change of it comes with a step in `migrate.ts`. */
+export const SCHEMA_VERSION = 1;
+
+/** How a conversation is stored. */
+export interface ConversationRecord {
+  /** Absent before its first message is stored by the server. */
+  id?: ConversationId;
+  kind: ConversationKind;
+  members: Watermarks[];
+  /** The newest entry that is known of. */
+  lastSeq: number;
+  /** What is here of the log: everything from `first` to `to`, without holes. Nothing if `to` is 0. */
+  first: number;
+  to: number;
+  /** Unread as the server counted, for entries up to `countedTo`. */
+  unread: number;
+  unreadMore: boolean;
+  countedTo: number;
+  /** Messages of others after `countedTo`. */
+  later: number;
+  /** The member has read up to here; the server may not know. */
+  readWanted: number;
+  /** How much is unread has to be asked. */
+  recount: boolean;
+  /** The newest entry that is shown. */
+  last?: Entry;
+  /** In milliseconds since the Unix epoch. */
+  lastAt: number;
+}
+
+/** How a message that the server does not have is stored. */
+export interface OutboxRecord {
+  /** The `client_id`. */
+  id: string;
+  /** The key of its conversation. */
+  conversation: string;
+  content: string;
+  /** When it was written, in milliseconds since the Unix epoch. */
+  at: number;
+  /** Why the server refused it for good. */
+  problem?: Problem;
+}
+
+/** The cursor. `partial`: of a `sync` frame, so the sync has more. */
+export interface CursorRecord {
+  cursor: string;
+  partial: boolean;
+}
+
+/** The keys of what is stored of one member. */
+export class Keys {
+  readonly cursor: string;
+  readonly me: string;
+  /** Conversations have to be listed to the end. */
+  readonly listing: string;
+  constructor(readonly member: MemberId) {
+    this.cursor = `${member}/cursor`;
+    this.me = `${member}/me`;
+    this.listing = `${member}/listing`;
+  }
+  get all(): [string, string] { return around(`${this.member}/`); }
+  get conversations(): [string, string] { return around(`${this.member}/c/`); }
+  get entries(): [string, string] { return around(`${this.member}/e/`); }
+  get outbox(): [string, string] { return around(`${this.member}/o/`); }
+  get cards(): [string, string] { return around(`${this.member}/p/`); }
+  conversation(key: string): string { return `${this.member}/c/${key}`; }
+  /** Entries of a conversation: `first <= seq < end`. */
+  log(key: string, first: number, end: number): [string, string] { return [this.entry(key, first), this.entry(key, end)]; }
+  entry(key: string, seq: number): string { return `${this.member}/e/${key}/${padded(seq)}`; }
+  outgoing(order: number): string { return `${this.member}/o/${padded(order)}`; }
+  card(member: MemberId): string { return `${this.member}/p/${member}`; }
+}
+
+/** Of the device, whoever is signed in. */
+export const DEVICE_KEY = "device";
+export const SCHEMA_KEY = "schema";
+
+/** Everything that begins with a prefix. */
+function around(prefix: string): [string, string] {
+  return [prefix, `${prefix}~`];
+}
+
+function padded(number: number): string {
+  return String(number).padStart(16, "0");
+}

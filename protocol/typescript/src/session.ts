@@ -1,0 +1,154 @@
+import type { Api, Tokens } from "./api.js";
+import type { Clock } from "./environment.js";
+import { MembersBookError } from "./errors.js";
+import type { AuthResponse, MemberId } from "./protocol.js";
+import type { Vault } from "./storage.js";
+import type { SignedOutReason } from "./types.js";
+
+/** A token that is good for less than this is renewed before it is used, in milliseconds. */
+const SPARE_MS = 20_000;
+
+/** What is kept of a session. */
+interface Kept {
+  member: MemberId;
+  access: string;
+  refresh: string;
+  /** When the access token expires, by the server's clock, in milliseconds since the Unix epoch. */
+  expires: number;
+}
+
+/** The tokens of the session: kept in the vault, which tabs share, and renewed once, whoever asks. */
+export class Session implements Tokens {
+  private kept: Kept | undefined;
+  /** Until when the access token is good, by the clock that does not jump: known for those that were got in this run. */
+  private goodUntil: number | undefined;
+  private renewing: Promise<string> | undefined;
+
+  constructor(
+    private readonly vault: Vault,
+    private readonly clock: Clock,
+    private readonly api: () => Api,
+    /** The session is over: called once for each. */
+    private readonly onOver: (reason: SignedOutReason) => void,
+  ) {}
+
+  /** Who is signed in. */
+  get member(): MemberId | undefined {
+    return this.kept?.member;
+  }
+
+  /** Reads what is kept. */
+  async load(): Promise<MemberId | undefined> {
+    this.kept = await this.read();
+    this.goodUntil = undefined;
+    return this.kept?.member;
+  }
+
+  /** Somebody has signed in. */
+  async begin(answer: AuthResponse): Promise<void> {
+    this.take(answer);
+    await this.vault.exclusive(() => this.vault.set(JSON.stringify(this.kept)));
+  }
+
+  /** Forgets the tokens, here and in the vault. */
+  async end(): Promise<void> {
+    const member = this.kept?.member;
+    this.kept = undefined;
+    await this.vault.exclusive(async () => {
+      const kept = await this.read();
+      if (kept?.member === member) await this.vault.set(null);
+    });
+  }
+
+  /** Whether the vault has the session still: another tab may have ended it. */
+  async check(): Promise<void> {
+    const member = this.kept?.member;
+    if (member === undefined) return;
+    const kept = await this.read();
+    if (kept?.member !== member && this.kept?.member === member) this.over("logged_out");
+  }
+
+  async access(): Promise<string> {
+    const { kept } = this;
+    if (!kept) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    const left = this.goodUntil === undefined ? kept.expires - this.clock.now() : this.goodUntil - this.clock.monotonic();
+    // One that looks bad by a clock that may be wrong is renewed for nothing at worst.
+    return left > SPARE_MS ? kept.access : this.renew(kept.access);
+  }
+
+  /** The access token is refused, or about to be: another one. */
+  renew(refused: string): Promise<string> {
+    this.renewing ??= this.vault
+      .exclusive(() => this.exchange(refused))
+      .finally(() => {
+        this.renewing = undefined;
+      });
+    return this.renewing;
+  }
+
+  private async exchange(refused: string): Promise<string> {
+    const member = this.kept?.member;
+    if (member === undefined) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    const kept = await this.read();
+    // Another tab was faster.
+    if (kept?.member === member && kept.access !== refused) {
+      this.kept = kept;
+      this.goodUntil = undefined;
+      return kept.access;
+    }
+    const refresh = (kept?.member === member ? kept : this.kept)?.refresh ?? "";
+    try {
+      const answer = await this.answer(refresh);
+      if (this.kept?.member !== member) throw new MembersBookError("token_missing", "Nobody is signed in.");
+      this.take(answer);
+      // Before anything else: the old one is good for nothing. If there is no room, it is good as long as this run lasts.
+      await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
+      return answer.access_token;
+    } catch (error) {
+      if (error instanceof MembersBookError && this.kept?.member === member) {
+        if (error.code === "member_deactivated") this.over("deactivated");
+        else if (error.verdict === "log_in") this.over("session_over");
+      }
+      throw error;
+    }
+  }
+
+  /** Asks once more when the answer was lost: the token may not have been used up. */
+  private async answer(refresh: string): Promise<AuthResponse> {
+    try {
+      return await this.api().refresh(refresh);
+    } catch (error) {
+      if (error instanceof MembersBookError && error.code === "timeout") return this.api().refresh(refresh);
+      throw error;
+    }
+  }
+
+  /** The server does not take the session any more. */
+  over(reason: SignedOutReason): void {
+    if (!this.kept) return;
+    this.kept = undefined;
+    this.onOver(reason);
+  }
+
+  private take(answer: AuthResponse): void {
+    const expires = Date.parse(answer.expires_at);
+    this.kept = { member: answer.member._id, access: answer.access_token, refresh: answer.refresh_token, expires };
+    // With a clock that goes wrong a new token can look expired: then it is good until it is refused.
+    const left = expires - this.clock.now();
+    this.goodUntil = this.clock.monotonic() + (left > SPARE_MS ? left : Number.POSITIVE_INFINITY);
+  }
+
+  private async read(): Promise<Kept | undefined> {
+    const text = await this.vault.get().catch(() => undefined);
+    if (text === undefined) return undefined;
+    try {
+      const kept = JSON.parse(text) as Partial<Kept>;
+      const { member, access, refresh, expires } = kept;
+      return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
+        ? { member, access, refresh, expires }
+        : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+}
