@@ -7,8 +7,8 @@ export interface Sent {
   readonly device: string;
   readonly to: MemberId;
   readonly content: string;
-  /** `asked`: no answer, and none will come if the app was killed. `kept`: `send` resolved. `refused`: it rejected. */
-  state: "asked" | "kept" | "refused";
+  /** `asked`: no answer, and none will come if the app was killed. `kept`: `send` resolved, and it is stored. `shown`: it resolved while nothing can be stored. `refused`: it rejected. */
+  state: "asked" | "kept" | "shown" | "refused";
   key?: string;
   /** Given up by the member. */
   dropped?: boolean;
@@ -18,6 +18,7 @@ const RANK: Readonly<Record<SendStatus, number>> = { queued: 0, sending: 0, fail
 
 /** What one device shows of one conversation, in one life of the app. */
 interface Shown {
+  readonly handle: ConversationHandle;
   state: MessagesState;
   /** It has been there, with everything that is stored. */
   wasReady: boolean;
@@ -54,6 +55,11 @@ export class Observer {
     try {
       sent.key = await handle.send(content);
       sent.state = "kept";
+      if (!this.device.disk.holds(content) && !this.seqs.has(sent.key) && this.device.isRunning) {
+        sent.state = "shown";
+        // It says so. Otherwise whoever has sent it believes that it survives.
+        if (!this.device.client.connection.getSnapshot().storageFailing) this.wrong(handle.key, `send resolved for ${content}, and it is not stored`);
+      }
       // "It is in `messages` at once".
       const state = this.shown.get(handle.key)?.state;
       if (this.device.isRunning && state?.ready && !state.messages.some(({ key }) => key === sent.key)) this.wrong(handle.key, `${content} was kept and is not shown`);
@@ -86,8 +92,9 @@ export class Observer {
 
   /** Looks at a conversation from now on, as if it were on the screen. */
   open(handle: ConversationHandle): void {
-    if (this.shown.has(handle.key)) return;
-    this.shown.set(handle.key, { state: handle.messages.getSnapshot(), wasReady: false });
+    // After another login it is another one.
+    if (this.shown.get(handle.key)?.handle === handle) return;
+    this.shown.set(handle.key, { handle, state: handle.messages.getSnapshot(), wasReady: false });
     this.releases.push(handle.messages.subscribe(() => this.look(handle)));
     this.look(handle);
   }
@@ -118,7 +125,7 @@ export class Observer {
   private look(handle: ConversationHandle): void {
     const shown = this.shown.get(handle.key);
     const state = handle.messages.getSnapshot();
-    if (!shown) return;
+    if (shown?.handle !== handle) return;
     if (handle.messages.getSnapshot() !== state) this.wrong(handle.key, "getSnapshot gives another object each time");
     this.looked += 1;
     const now = this.one(handle.key, state);
@@ -177,7 +184,7 @@ export class Observer {
       if (!is) {
         if (isAnew && was.seq !== undefined) continue;
         const sent = this.sent.find(({ content }) => content === was.content);
-        if (!sent?.dropped && !(sent && sent.state !== "kept")) this.wrong(key, `${was.key} (${was.content}, at ${was.seq}, ${was.status}) has vanished: ${outline(state.messages)}`);
+        if (!sent?.dropped && sent?.state !== "refused") this.wrong(key, `${was.key} (${was.content}, at ${was.seq}, ${was.status}) has vanished: ${outline(state.messages)}`);
         continue;
       }
       if (is === was) continue;

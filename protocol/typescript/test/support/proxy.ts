@@ -112,6 +112,10 @@ export class Link {
       const head = data.toString("latin1", 0, 200);
       if (isFirst) this.isSocket = head.startsWith("GET /ws");
       isFirst = false;
+      if (this.proxy.takeDrop(head)) {
+        setImmediate(() => this.cut());
+        return undefined;
+      }
       this.answerLeft ??= this.proxy.takeCut(head);
       return data;
     });
@@ -158,6 +162,7 @@ export class Proxy {
   /** How new connections behave. */
   private condition: Partial<Record<Direction, Condition>> = {};
   private cuts: { readonly request: RegExp; readonly after: number }[] = [];
+  private drops: RegExp[] = [];
   private readonly strays = new Set<NetSocket>();
 
   private constructor(
@@ -209,6 +214,7 @@ export class Proxy {
   heal(): void {
     this.reach = "up";
     this.cuts = [];
+    this.drops = [];
     this.set({});
   }
 
@@ -217,9 +223,20 @@ export class Proxy {
     this.cuts.push({ request, after });
   }
 
-  /** Whether an answer that was to be cut has not been asked for. */
+  /** The next request whose first line is like this is cut before the server has it. */
+  cutRequest(request: RegExp): void {
+    this.drops.push(request);
+  }
+
+  /** Whether a request that was to be cut, or whose answer was, has not been made. */
   get hasCuts(): boolean {
-    return this.cuts.length > 0;
+    return this.cuts.length + this.drops.length > 0;
+  }
+
+  takeDrop(head: string): boolean {
+    const index = this.drops.findIndex((request) => request.test(head));
+    if (index >= 0) this.drops.splice(index, 1);
+    return index >= 0;
   }
 
   takeCut(head: string): number | undefined {

@@ -1,0 +1,408 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+
+import type { Asked, Device } from "./support/device.js";
+import { ask, Reader } from "./support/reader.js";
+import { pass, until } from "./support/until.js";
+import { credentials, shows, statusOf, talk, World } from "./support/world.js";
+
+vi.setConfig({ testTimeout: 30_000 });
+
+let world: World;
+beforeEach(async () => {
+  world = await World.make();
+}, 40_000);
+afterEach(async (context) => {
+  if (context.task.result?.state === "fail") {
+    for (const device of world.devices) console.error(`--- ${device.name}\n${device.log.slice(-60).join("\n")}`);
+  }
+  await world.end();
+}, 20_000);
+
+/** A member whose app is closed, and whose access token has expired meanwhile. */
+async function withExpiredToken() {
+  const ana = await world.member("Ana");
+  const a = await world.signedIn(ana, "a");
+  const { device } = a;
+  // The next token is short, and is the last one of this run.
+  device.tokenLife = 1500;
+  const first = device.accessToken;
+  await device.client.login(credentials(ana.person));
+  device.kill("applied");
+  expect(device.accessToken).not.toBe(first);
+  await until("the token is over", async () => (await fetch(`${world.server.url}/api/members/me`, { headers: { authorization: `Bearer ${device.accessToken}` } })).status === 401);
+  device.tokenLife = undefined;
+  device.asked.length = 0;
+  return { ana, a, device };
+}
+
+const refreshes = (device: Device): Asked[] => device.asked.filter(({ path }) => path === "/api/auth/refresh");
+
+describe("connections", () => {
+  test("a send while the server is down, the app killed and started again: it is sent once", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    await world.server.kill();
+    await a.send(talk(a, ben), ben.person.id, "w-a-1");
+    a.device.kill("lost");
+    const client = await a.device.launch();
+    expect(client.unsent()).toBe(1);
+    const chat = talk(a, ben);
+    await shows(chat, "it is there without a server", () => statusOf(chat, "w-a-1") === "queued");
+    expect(client.conversations.getSnapshot().conversations[0]?.last?.content).toBe("w-a-1");
+    await world.server.launch();
+    client.wake();
+    await world.settled();
+  });
+
+  test("an answer that is lost: the message is sent again and stored once", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    // Nothing of the server's comes back any more, and the app is killed before it knows.
+    a.device.proxy.setOpen({ frozen: true }, "down");
+    await a.send(chat, ben.person.id, "w-a-1");
+    await until("the server has it", async () => (await ana.messages(ben.person.id)).length === 1);
+    a.device.kill("lost");
+    await a.device.launch();
+    await world.settled();
+  });
+
+  test("a frozen socket is replaced within 3 s of wake()", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    a.device.proxy.setOpen({ frozen: true });
+    await ben.send(ana.person.id, "w-b-1");
+    const woken = performance.now();
+    a.device.client.wake();
+    await shows(chat, "what came meanwhile is there", ({ messages }) => messages.length === 1);
+    expect(performance.now() - woken).toBeLessThan(3500);
+    await world.settled();
+  });
+
+  test("wake() does not replace a socket that works", async () => {
+    const { device } = await world.signedIn(await world.member("Ana"), "a");
+    for (let n = 0; n < 5; n += 1) device.client.wake();
+    await device.client.api.me();
+    let pongs = 0;
+    device.onReceived = (frame) => {
+      if (frame.type === "pong") pongs += 1;
+    };
+    device.client.wake();
+    await until("it was answered", () => pongs > 0);
+    expect(device.opened).toBe(1);
+    expect(device.client.connection.getSnapshot().status).toBe("online");
+  });
+
+  test("a wait for the next attempt ends with wake()", async () => {
+    const { device } = await world.signedIn(await world.member("Ana"), "a");
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    const { client } = device;
+    await until("several attempts have failed", () => device.opened > 3, { ms: 15_000 });
+    device.proxy.reach = "up";
+    await until("it waits", () => client.connection.getSnapshot().retryAt !== undefined || client.connection.getSnapshot().status === "online");
+    client.wake();
+    await device.online(2000);
+  }, 30_000);
+
+  test("a server that stops says when to come back, and is found again", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    await world.server.stop();
+    await until("the client knows", () => a.device.client.connection.getSnapshot().closeCode === 1001, { explain: () => a.device.client.connection.getSnapshot() });
+    await a.send(talk(a, ben), ben.person.id, "w-a-1");
+    await world.server.launch();
+    await a.device.online(40_000);
+    await world.settled();
+  }, 60_000);
+
+  test("the same device elsewhere: replaced, and wake() takes the connection back", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    await a.send(talk(a, ben), ben.person.id, "w-a-1");
+    await world.settled();
+    const copy = await world.device("copy");
+    a.device.disk.copyTo(copy.disk);
+    await copy.launch();
+    await copy.online();
+    await until("the first one is replaced", () => a.device.client.connection.getSnapshot().status === "replaced", { explain: () => a.device.client.connection.getSnapshot() });
+    expect(a.device.client.connection.getSnapshot().closeCode).toBe(4409);
+    const { opened } = a.device;
+    await until("the copy is in charge", () => copy.client.connection.getSnapshot().status === "online");
+    expect(a.device.opened).toBe(opened);
+    a.device.client.wake();
+    await a.device.online();
+    await until("the copy is replaced", () => copy.client.connection.getSnapshot().status === "replaced");
+    world.unbroken();
+  });
+
+  test("an administrator who disconnects everybody: they come back", async () => {
+    const [ana, admin] = [await world.member("Ana"), await world.member("Admin")];
+    world.server.admin("promote", "--email", admin.person.email);
+    const { device } = await world.signedIn(ana, "a");
+    await admin.ask("POST", `/api/admin/members/${ana.person.id}/disconnect`);
+    await until("a new connection is there", () => device.opened === 2 && device.client.connection.getSnapshot().status === "online");
+  });
+
+  test("a storage that is full: what comes is shown, it says so, and nothing is acknowledged that is not kept", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    a.device.disk.isFull = true;
+    await ben.send(ana.person.id, "w-b-1");
+    await shows(chat, "it is shown", ({ messages }) => messages.length === 1);
+    await until("it says so", () => a.device.client.connection.getSnapshot().storageFailing);
+    await until("it was tried", () => a.device.disk.refused > 0);
+    a.device.disk.isFull = false;
+    await ben.send(ana.person.id, "w-b-2");
+    await until("it is kept", () => a.device.disk.holds("w-b-1") && a.device.disk.holds("w-b-2"), { ms: 30_000 });
+    await until("it says nothing any more", () => !a.device.client.connection.getSnapshot().storageFailing);
+    await world.settled();
+  }, 60_000);
+
+  test("a storage that was full when the app was killed: what was not kept comes again", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    a.device.disk.isFull = true;
+    await ben.send(ana.person.id, "w-b-1");
+    await shows(chat, "it is shown", ({ messages }) => messages.length === 1);
+    a.device.kill("lost");
+    a.device.disk.isFull = false;
+    await a.device.launch();
+    await world.settled();
+  });
+});
+
+describe("the app ends", () => {
+  test("stop() keeps everything that was asked for before", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    await shows(chat, "it is ready", ({ ready }) => ready);
+    a.device.proxy.reach = "refused";
+    a.device.proxy.cut();
+    a.device.disk.slowness = 30;
+    const asked: string[] = [];
+    for (let n = 0; n < 20; n += 1) {
+      void a.send(chat, ben.person.id, `w-a-${n}`);
+      asked.push(`w-a-${n}`);
+      await pass(3);
+    }
+    await a.device.stop();
+    expect(asked.filter((word) => !a.device.disk.holds(word))).toEqual([]);
+    a.device.proxy.heal();
+    await a.device.launch();
+    await world.settled();
+  });
+
+  test("a message that send() has resolved for survives a kill at that moment", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    a.device.proxy.reach = "refused";
+    a.device.proxy.cut();
+    a.device.disk.slowness = 30;
+    for (let round = 0; round < 10; round += 1) {
+      const chat = talk(a, ben);
+      for (let n = 0; n < 4; n += 1) {
+        void a.send(chat, ben.person.id, `w-a-${round * 10 + n}`);
+        await pass(3);
+      }
+      await a.send(chat, ben.person.id, `w-a-${round * 10 + 9}`);
+      a.device.kill("lost");
+      expect(a.device.disk.holds(`w-a-${round * 10 + 9}`)).toBe(true);
+      await a.device.launch();
+    }
+    a.device.proxy.heal();
+    a.device.client.wake();
+    await world.settled();
+  });
+});
+
+describe("tokens", () => {
+  test("a token that expires is renewed without a disconnect", async () => {
+    const ana = await world.member("Ana");
+    const { device } = await world.signedIn(ana, "a", { tokenLife: 4000 });
+    device.tokenLife = 60_000 * 10;
+    const first = device.accessToken;
+    await until("another token is there", () => device.accessToken !== first);
+    await until("the first one is over", async () => {
+      const answer = await fetch(`${world.server.url}/api/members/me`, { headers: { authorization: `Bearer ${first}` } });
+      return answer.status === 401;
+    });
+    const { _id } = (await device.client.api.me()).value;
+    expect(_id).toBe(ana.person.id);
+    let pongs = 0;
+    device.onReceived = (frame) => {
+      if (frame.type === "pong") pongs += 1;
+    };
+    device.client.wake();
+    await until("the connection lives", () => pongs > 0);
+    expect(device.opened).toBe(1);
+  });
+
+  test("tokens that live for a minute are not renewed again and again", async () => {
+    await world.server.restart({ ACCESS_TOKEN_TTL: "1m" });
+    const { device } = await world.signedIn(await world.member("Ana"), "a");
+    const started = performance.now();
+    await until("five seconds have passed", () => performance.now() - started > 5000);
+    expect(device.asked.filter(({ path }) => path === "/api/auth/refresh").length).toBeLessThanOrEqual(1);
+    expect(device.client.connection.getSnapshot().status).toBe("online");
+  });
+
+  test("20 requests with a token that has expired: one refresh", async () => {
+    const { ana, device } = await withExpiredToken();
+    // Wrong by an hour: it cannot be known from the clock that the token is over.
+    device.clockOffset = -3_600_000;
+    const client = await device.launch();
+    const members = await Promise.all(Array.from({ length: 20 }, () => client.api.me()));
+    expect(members.every((me) => me.value._id === ana.person.id)).toBe(true);
+    await device.online();
+    expect(refreshes(device)).toHaveLength(1);
+  });
+
+  test("a clock that is wrong by an hour either way neither renews again and again nor logs out", async () => {
+    const ana = await world.member("Ana");
+    for (const offset of [3_600_000, -3_600_000]) {
+      const { device } = await world.signedIn(ana, `wrong by ${offset}`);
+      device.asked.length = 0;
+      device.clockOffset = offset;
+      device.proxy.cut();
+      await device.online();
+      // A connection that was cut may be found out by a request of its own.
+      await until("a request is answered", async () => device.client.api.me());
+      for (let n = 0; n < 10; n += 1) await device.client.api.me();
+      expect(device.client.session.getSnapshot().status).toBe("signed_in");
+      expect(device.asked.filter(({ path }) => path === "/api/auth/refresh").length).toBeLessThanOrEqual(1);
+    }
+  });
+
+  test("a refresh whose request is lost is made again", async () => {
+    const { device } = await withExpiredToken();
+    device.proxy.cutRequest(/POST \/api\/auth\/refresh/);
+    await device.launch();
+    await device.online();
+    expect(device.proxy.hasCuts).toBe(false);
+    expect(refreshes(device).map(({ status }) => status)).toEqual([undefined, 200]);
+  });
+
+  test("a refresh whose answer is lost: nothing is lost but, at most, the session", async () => {
+    const { ana, a, device } = await withExpiredToken();
+    const ben = await world.member("Ben");
+    device.proxy.cutAnswer(/POST \/api\/auth\/refresh/, 40);
+    await device.launch();
+    await a.send(talk(a, ben), ben.person.id, "w-a-1");
+    const { session } = device.client;
+    await until("it is known what became of it", () => session.getSnapshot().status === "signed_out" || device.client.connection.getSnapshot().status === "online", { ms: 20_000 });
+    if (session.getSnapshot().status === "signed_out") {
+      expect(session.getSnapshot()).toMatchObject({ reason: "session_over" });
+      await device.client.login(credentials(ana.person));
+    }
+    await device.online();
+    await world.settled();
+    expect(await ana.messages(ben.person.id)).toHaveLength(1);
+  });
+
+  test("a token that was renewed and has expired again before the server was reached does not end the session", async () => {
+    const { device } = await withExpiredToken();
+    device.clockOffset = -3_600_000;
+    // The first hello is refused with 4401; the token that the refresh brings is short, and the server is not reached as long as it lives.
+    device.tokenLife = 1500;
+    let hellos = 0;
+    device.onSent = (frame) => {
+      if (frame.type === "hello") hellos += 1;
+    };
+    await device.launch();
+    await until("the refresh is through", () => refreshes(device).some(({ status }) => status === 200));
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    const renewed = device.accessToken;
+    await until("the token is over", async () => (await fetch(`${world.server.url}/api/members/me`, { headers: { authorization: `Bearer ${renewed}` } })).status === 401);
+    device.tokenLife = undefined;
+    device.proxy.reach = "up";
+    device.client.wake();
+    await device.online();
+    expect(device.client.session.getSnapshot().status).toBe("signed_in");
+    expect(hellos).toBeGreaterThan(1);
+  });
+
+  test("a session that was ended elsewhere: signed out with the reason, and what was not sent is there after the login of the same member", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const { device } = a;
+    const chat = talk(a, ben);
+    await a.send(chat, ben.person.id, "w-a-1");
+    await world.settled();
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    await a.send(chat, ben.person.id, "w-a-2");
+    await a.send(chat, ben.person.id, "w-a-3");
+    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "" });
+    device.proxy.reach = "up";
+    device.client.wake();
+    await until("it is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    expect(device.client.session.getSnapshot()).toEqual({ status: "signed_out", reason: "session_over" });
+    expect(device.client.connection.getSnapshot().status).toBe("offline");
+    expect(device.client.conversations.getSnapshot().conversations).toHaveLength(0);
+    await until("the tokens are forgotten", () => device.disk.vault === null);
+    device.kill();
+    const again = await device.launch();
+    expect(again.session.getSnapshot().status).toBe("signed_out");
+    await again.login(credentials(ana.person));
+    await device.online();
+    await world.settled();
+    expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(["w-a-1", "w-a-2", "w-a-3"]);
+  });
+
+  test("what one member has not sent is never sent by another one, and is there when the first one comes back", async () => {
+    const [ana, ben, eva] = [await world.member("Ana"), await world.member("Ben"), await world.member("Eva")];
+    const device = await world.device("shared");
+    await device.launch();
+    await device.client.login(credentials(ana.person));
+    await device.online();
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    await device.client.conversation({ member: ben.person.id }).send("w-a-1");
+    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "" });
+    device.proxy.reach = "up";
+    device.client.wake();
+    await until("it is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    await device.client.login(credentials(eva.person));
+    await device.online();
+    expect(device.client.unsent()).toBe(0);
+    await device.client.conversation({ member: ben.person.id }).send("w-e-1");
+    await until("Eva's is sent", () => device.client.unsent() === 0);
+    expect((await ben.messages(ana.person.id)).length).toBe(0);
+    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "" });
+    await until("Eva is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    await device.client.login(credentials(ana.person));
+    await until("Ana's is sent", async () => (await ben.messages(ana.person.id)).length === 1);
+    expect((await ben.messages(eva.person.id)).map(({ content }) => content)).toEqual(["w-e-1"]);
+  });
+
+  test("a member who is deactivated is signed out with that reason", async () => {
+    const [ana, admin] = [await world.member("Ana"), await world.member("Admin")];
+    world.server.admin("promote", "--email", admin.person.email);
+    const { device } = await world.signedIn(ana, "a");
+    await admin.ask("PUT", `/api/admin/members/${ana.person.id}/active`, { is_active: false });
+    await until("it is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    expect(device.client.session.getSnapshot()).toMatchObject({ reason: "deactivated" });
+  });
+
+  test("another JWT_SECRET (every token and cursor is void): signed in again by the refresh token, and everything is shown as it is", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const chat = talk(a, ben);
+    for (let n = 0; n < 70; n += 1) await a.send(chat, ben.person.id, `w-a-${n}`);
+    await world.settled();
+    await world.server.restart({ JWT_SECRET: "another secret of the tests of the client package" });
+    a.device.client.wake();
+    await a.device.online();
+    // The session of the reader goes by a token, which is void.
+    const log = await (await Reader.login(world.server, ana.person)).messages(ben.person.id);
+    await shows(chat, "everything is there", ({ messages }) => messages.at(-1)?.seq === 70);
+    while (chat.messages.getSnapshot().hasOlder) await chat.loadOlder();
+    expect(chat.messages.getSnapshot().messages.map(({ seq, content }) => [seq, content])).toEqual(log.map(({ seq, content }) => [seq, content]));
+  });
+});
