@@ -8,7 +8,8 @@ import { Outbox } from "./outbox.js";
 import type {
   Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
 } from "./protocol.js";
-import { Keys } from "./records.js";
+import { problemOf } from "./problem.js";
+import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
 import type { ConversationsState, ConversationView, Target, UnreadState } from "./types.js";
@@ -127,7 +128,9 @@ export class Book {
   }
 
   markRead(conversation: Conversation): void {
-    if (conversation.markRead()) this.receipts.read(conversation);
+    if (!conversation.markRead()) return;
+    void this.receipts.read(conversation);
+    this.show();
   }
 
   async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {
@@ -289,7 +292,7 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped || !this.connection().online) return;
-    const missing = [...this.conversations.values()].filter((conversation) => conversation.missing && conversation.state.id);
+    const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
     const next = missing.find(({ messages }) => messages.watched) ?? missing[0];
     if (!next) return;
     this.filling = true;
@@ -306,7 +309,11 @@ export class Book {
 
   private async fillOne(conversation: Conversation): Promise<void> {
     const { missing, state } = conversation;
-    if (!missing || !state.id) return;
+    if (!state.id) return;
+    if (!missing) {
+      const older = await this.loadOlder(conversation, state.first);
+      return conversation.loadOlder(() => Promise.resolve(older), problemOf);
+    }
     const place = missing === "newest" ? { before: state.lastSeq + 1 } : missing;
     const page = await this.connection().request<"history">({ type: "history.get", conversation: state.id, ...place, limit: 100 });
     const before = state.to;
@@ -350,6 +357,11 @@ export class Book {
     } catch {
       // Again with the next connection.
     }
+  }
+
+  /** Shows what has changed now, and not a moment later. */
+  show(): void {
+    this.publish(this.list.getSnapshot().ready);
   }
 
   private touch(conversation: Conversation): void {

@@ -49,6 +49,8 @@ export class Client implements MembersBook {
   private readonly journal: Journal;
   private readonly socket: Connection;
   private signedIn: SignedIn | undefined;
+  /** Who was signed in before: a screen may ask once more before it is gone. */
+  private left: SignedIn | undefined;
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
   private watchMax = 500;
@@ -113,10 +115,10 @@ export class Client implements MembersBook {
       if (all && error instanceof MembersBookError && error.verdict !== "log_in") throw error;
     }
     this.socket.stop();
+    this.sessionState.set({ status: "signed_out", reason: "logged_out" });
     this.leave();
     await this.tokens.end();
     if (keys) this.journal.clear(...keys.all);
-    this.sessionState.set({ status: "signed_out", reason: "logged_out" });
     await this.journal.attempted();
   }
 
@@ -170,7 +172,8 @@ export class Client implements MembersBook {
    * and not removed is taken over again; the server stores it once.
    */
   async adopt(storage: Storage): Promise<number> {
-    const { keys, book } = this.somebody();
+    if (!this.signedIn) return 0;
+    const { keys, book } = this.signedIn;
     const found = await storage.range(...keys.outbox);
     for (const [, value] of found) {
       const { id, conversation: key, content, problem } = JSON.parse(value) as OutboxRecord;
@@ -234,9 +237,11 @@ export class Client implements MembersBook {
     people.load(await read<MemberCard>(...keys.cards));
     if (this.stopped || this.tokens.member !== member) return;
     const own = record ?? (await this.api.me()).value;
-    const unsubscribe = [follow(book.list, this.list), follow(book.unread, this.unreadState)];
-    this.signedIn = { keys, book, people, handles: new Map(), unsubscribe };
+    const signedIn: SignedIn = { keys, book, people, handles: new Map(), unsubscribe: [] };
+    this.signedIn = signedIn;
+    this.left = undefined;
     this.sessionState.set({ status: "signed_in", id: member, member: own });
+    signedIn.unsubscribe.push(follow(book.list, this.list), follow(book.unread, this.unreadState));
     this.socket.start();
   }
 
@@ -291,15 +296,15 @@ export class Client implements MembersBook {
   private sessionOver(reason: SignedOutReason): void {
     this.debug("session over", { reason });
     this.socket.stop();
-    this.leave();
-    void this.tokens.end().catch(() => undefined);
     this.sessionState.set({ status: "signed_out", reason });
+    this.leave();
   }
 
   private leave(): void {
     const { signedIn } = this;
     this.signedIn = undefined;
     if (!signedIn) return;
+    this.left = signedIn;
     signedIn.book.stop();
     signedIn.people.stop();
     for (const handle of signedIn.handles.values()) handle.stop();
@@ -309,8 +314,9 @@ export class Client implements MembersBook {
   }
 
   private somebody(): SignedIn {
-    if (!this.signedIn) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    return this.signedIn;
+    const somebody = this.signedIn ?? this.left;
+    if (!somebody) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    return somebody;
   }
 
   private debug(what: string, details?: DebugEvent["details"]): void {

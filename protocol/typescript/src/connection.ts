@@ -13,6 +13,8 @@ const SYNC_MS = 60_000;
 const PONG_MS = 10_000;
 const PROBE_MS = 2_500;
 const REPLY_MS = 20_000;
+/** Between two attempts to renew the token of a connection, in milliseconds. */
+const RENEW_AGAIN_MS = 5_000;
 
 /** Close codes after which this client would be refused again: its own faults. */
 const FINAL = new Set([1002, 1003, 1007, 1009, 4400]);
@@ -50,6 +52,9 @@ export class Connection {
   private timer: unknown;
   private heartbeat: unknown;
   private heartbeatMs = 30_000;
+  /** The clock of the server at the welcome, and the clock here that does not jump. */
+  private serverTime = 0;
+  private welcomedAt = 0;
   private goodbye: { code: number; retryAfterMs?: number } | undefined;
   private closeCode: number | undefined;
   private problem: Problem | undefined;
@@ -180,6 +185,8 @@ export class Connection {
       case "welcome":
         this.phase = "syncing";
         this.heartbeatMs = frame.heartbeat_ms;
+        this.serverTime = Date.parse(frame.time);
+        this.welcomedAt = this.environment.clock.monotonic();
         this.deadline(SYNC_MS, () => this.lost(1006));
         this.listener.welcomed(frame);
         this.show();
@@ -192,7 +199,7 @@ export class Connection {
         this.goodbye = { code: frame.code, ...(frame.retry_after_ms === undefined ? {} : { retryAfterMs: frame.retry_after_ms }) };
         return;
       case "auth.expiring":
-        void this.renew();
+        this.expiring(Date.parse(frame.expires_at));
         return;
       default:
     }
@@ -250,6 +257,14 @@ export class Connection {
     this.timer = this.environment.clock.setTimeout(call, ms);
   }
 
+  /** The token of this connection expires, by the clock of the server: it is renewed when half of what is left is over, so that one that lives for a minute is not renewed at once again. */
+  private expiring(at: number): void {
+    const { clock } = this.environment;
+    const attempt = this.attempt;
+    const left = at - (this.serverTime + clock.monotonic() - this.welcomedAt);
+    clock.setTimeout(() => attempt === this.attempt && void this.renew(), Math.max(0, left / 2));
+  }
+
   /** The token of this connection is about to expire. If it cannot be renewed in time the server closes with 4401. */
   private async renew(): Promise<void> {
     const attempt = this.attempt;
@@ -261,7 +276,7 @@ export class Connection {
     } catch (error) {
       this.listener.debug("renewal failed", { code: problemOf(error).code });
       const later = () => attempt === this.attempt && void this.renew();
-      if (problemOf(error).verdict === "retry") this.environment.clock.setTimeout(later, 5_000);
+      if (problemOf(error).verdict === "retry") this.environment.clock.setTimeout(later, RENEW_AGAIN_MS);
     }
   }
 

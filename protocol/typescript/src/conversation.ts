@@ -12,6 +12,8 @@ const KEEP_MAX = 1_000;
 const KEEP = 500;
 /** Entries that are read from the storage at once. */
 const PAGE = 50;
+/** Fewer messages than these do not fill a screen. */
+const SCREEN = 20;
 /** Waiting entries beyond a gap, at most: more are fetched again. */
 const AHEAD_MAX = 1_000;
 
@@ -115,6 +117,12 @@ export class Conversation {
     const { to, lastSeq } = this.record;
     if (to >= lastSeq) return undefined;
     return to === 0 || lastSeq - to > GAP_MAX ? "newest" : { after: to };
+  }
+
+  /** Somebody looks at it, and there is less than fills a screen. */
+  get short(): boolean {
+    const first = this.rows?.[0]?.entry.seq ?? 1;
+    return this.messages.watched && first > 1 && (this.rows?.length ?? 0) < SCREEN && !this.loadingOlder;
   }
 
   /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
@@ -380,6 +388,7 @@ export class Conversation {
     this.arrivals = undefined;
     this.rows = [...entries, ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
     this.shelf.changed(this);
+    if (this.short) this.shelf.watched(this, true);
   }
 
   /** Entries from the storage: none if it does not have all of them. */

@@ -34,6 +34,7 @@ export class Handle implements ConversationHandle {
     // The message itself ends it, for those who get it.
     this.typingSaid = undefined;
     this.clock.clearTimeout(this.typingTimer);
+    this.book.show();
     await this.journal.attempted();
     return id;
   }

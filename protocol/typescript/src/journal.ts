@@ -8,7 +8,14 @@ const RETRY_MAX_MS = 30_000;
 interface Pending {
   clear: (readonly [from: string, to: string])[];
   put: Map<string, string | null>;
+  /** Told when it is stored. */
   waiting: (() => void)[];
+  /** Told when it is, or could not be. */
+  attempts: (() => void)[];
+}
+
+function nothing(): Pending {
+  return { clear: [], put: new Map(), waiting: [], attempts: [] };
 }
 
 /**
@@ -16,7 +23,7 @@ interface Pending {
  * without what came before it. What cannot be stored (no room) is kept and tried again; it is not larger than the state in memory.
  */
 export class Journal {
-  private pending: Pending = { clear: [], put: new Map(), waiting: [] };
+  private pending = nothing();
   /** What is being written. */
   private writing: Pending | undefined;
   private scheduled = false;
@@ -45,20 +52,22 @@ export class Journal {
 
   /** Resolves when everything that was put before is stored. Never rejects: it is tried until it is, or until the client is closed. */
   stored(): Promise<void> {
-    const { put, clear } = this.pending;
-    const last = put.size > 0 || clear.length > 0 ? this.pending : this.writing;
+    const last = this.last;
     return last ? new Promise((resolve) => last.waiting.push(resolve)) : Promise.resolve();
   }
 
   /** Resolves when that is stored, or cannot be stored at the moment. */
   attempted(): Promise<void> {
-    if (this.failures > 0 || this.closed) return Promise.resolve();
-    return new Promise((resolve) => {
-      void this.stored().then(resolve);
-      this.onAttempt.push(resolve);
-    });
+    const last = this.last;
+    if (!last || this.failures > 0 || this.closed) return Promise.resolve();
+    return new Promise((resolve) => last.attempts.push(resolve));
   }
-  private onAttempt: (() => void)[] = [];
+
+  /** The newest changes that are not stored. */
+  private get last(): Pending | undefined {
+    const { put, clear } = this.pending;
+    return put.size > 0 || clear.length > 0 ? this.pending : this.writing;
+  }
 
   /** As `Storage.range`, with what is not stored yet. */
   async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
@@ -81,8 +90,9 @@ export class Journal {
   /** Writes what is left, once, and ends. */
   async close(): Promise<void> {
     this.clock.clearTimeout(this.timer);
-    if (!this.closed && !this.writing) void this.write();
-    await this.attempted();
+    if (this.writing) await new Promise<void>((resolve) => this.writing?.attempts.push(resolve));
+    this.clock.clearTimeout(this.timer);
+    await this.write();
     this.closed = true;
     this.clock.clearTimeout(this.timer);
   }
@@ -98,10 +108,10 @@ export class Journal {
 
   private async write(): Promise<void> {
     this.timer = undefined;
-    if (this.closed || (this.pending.put.size === 0 && this.pending.clear.length === 0)) return;
+    if (this.closed || this.writing || (this.pending.put.size === 0 && this.pending.clear.length === 0)) return;
     const batch = this.pending;
     this.writing = batch;
-    this.pending = { clear: [], put: new Map(), waiting: [] };
+    this.pending = nothing();
     try {
       await this.storage.write(batch);
       this.writing = undefined;
@@ -117,7 +127,7 @@ export class Journal {
       this.failures += 1;
       if (!this.closed) this.timer = this.clock.setTimeout(() => void this.write(), wait);
     }
-    for (const resolve of this.onAttempt.splice(0)) resolve();
+    for (const resolve of batch.attempts.splice(0)) resolve();
   }
 }
 
@@ -125,11 +135,11 @@ export class Journal {
 function together(first: Pending, second: Pending): Pending {
   const put = new Map([...first.put].filter(([key]) => !second.clear.some(([from, to]) => key >= from && key < to)));
   for (const [key, value] of second.put) put.set(key, value);
-  return { clear: [...first.clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting] };
+  return { clear: [...first.clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting], attempts: [...first.attempts, ...second.attempts] };
 }
 
 /** What batches that are not stored change between two keys. */
 function overlay(layers: Pending[], from: string, to: string): Pick<Pending, "put" | "clear"> {
-  const all = layers.reduce(together, { clear: [], put: new Map(), waiting: [] });
+  const all = layers.reduce(together, nothing());
   return { clear: all.clear, put: new Map([...all.put].filter(([key]) => key >= from && key < to)) };
 }

@@ -35,6 +35,7 @@ export class Outbox {
   private readonly lanes = new Map<string, Lane>();
   private order = 0;
   private busy = 0;
+  private stopped = false;
 
   constructor(
     private readonly environment: Environment,
@@ -60,6 +61,7 @@ export class Outbox {
   /** Adds a message. `id`: of one that was written elsewhere. Throws if it can never be sent. */
   add(conversation: Conversation, content: string, id = this.environment.uuid()): Outgoing {
     const text = checked(content);
+    if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
     this.order += 1;
     const outgoing: Outgoing = { id: id.toLowerCase(), order: this.order, content: text, at: this.environment.clock.now(), status: "queued", attempted: false };
     conversation.outgoing.push(outgoing);
@@ -102,7 +104,7 @@ export class Outbox {
   /** Sends what can be sent. */
   pump(): void {
     for (const lane of this.lanes.values()) {
-      if (!this.road.online || this.busy >= LANES_MAX) return;
+      if (this.stopped || !this.road.online || this.busy >= LANES_MAX) return;
       const next = lane.conversation.outgoing.find(({ status }) => status !== "sent");
       if (!next) this.forget(lane);
       else if (!lane.busy && lane.timer === undefined && next.status === "queued") void this.send(lane, next);
@@ -117,6 +119,7 @@ export class Outbox {
 
   /** Nothing is sent any more. */
   stop(): void {
+    this.stopped = true;
     for (const lane of this.lanes.values()) this.ready(lane);
     this.lanes.clear();
   }

@@ -54,6 +54,11 @@ export class Session implements Tokens {
   async end(): Promise<void> {
     const member = this.kept?.member;
     this.kept = undefined;
+    await this.forget(member);
+  }
+
+  /** Forgets the tokens in the vault, if they are of this member. */
+  private async forget(member: MemberId | undefined): Promise<void> {
     await this.vault.exclusive(async () => {
       const kept = await this.read();
       if (kept?.member === member) await this.vault.set(null);
@@ -125,8 +130,10 @@ export class Session implements Tokens {
 
   /** The server does not take the session any more. */
   over(reason: SignedOutReason): void {
-    if (!this.kept) return;
+    const { kept } = this;
+    if (!kept) return;
     this.kept = undefined;
+    void this.forget(kept.member).catch(() => undefined);
     this.onOver(reason);
   }
 
