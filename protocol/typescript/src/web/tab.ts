@@ -1,0 +1,115 @@
+import type { Clock } from "../environment.js";
+import { closing } from "../storage/closing.js";
+import { IndexedDbStorage } from "../storage/indexeddb.js";
+import { MemoryStorage, MemoryVault } from "../storage/memory.js";
+import type { Storage, Vault } from "../storage.js";
+import { giveHints } from "./hints.js";
+import type { Channel, Debug, TabClient, WebHost } from "./host.js";
+import { attempt } from "./host.js";
+import { Rescue } from "./rescue.js";
+import { LockSlots, StampSlots } from "./slots.js";
+import type { Slots } from "./slots.js";
+import { leaseMutex, lockMutex, WebVault } from "./vault.js";
+import type { Mutex } from "./vault.js";
+
+/** What a tab has for its client. */
+export interface Tab {
+  readonly storage: Storage;
+  readonly vault: Vault;
+  /** The slot of the tab. Nothing if it keeps nothing. */
+  readonly slot: string | undefined;
+  /** Gives the client hints, and lets it look after the stores of closed tabs, until the storage is closed. */
+  attach(client: TabClient): void;
+}
+
+/** What tabs tell each other: the tokens have changed, or a slot was taken. */
+type Message = { readonly vault: true } | { readonly slot: string };
+
+/** Finds a place for the tab. Where the browser keeps nothing the client works all the same, and keeps nothing. */
+export async function openTab(name: string, host: WebHost, clock: Clock, random: () => number, debug: Debug): Promise<Tab> {
+  const prefix = `members-book:${name}`;
+  const factory = host.indexedDB;
+  const shared = factory && new IndexedDbStorage(prefix, { factory, shared: true });
+  const ends: (() => Promise<void> | void)[] = [];
+  let slots: Slots | undefined;
+  let vault: Vault = new MemoryVault();
+  let storage: Storage = new MemoryStorage();
+  let rescue: Rescue | undefined;
+  let client: TabClient | undefined;
+
+  const channel = attempt(() => host.channel?.(prefix));
+  if (channel) {
+    ends.push(() => channel.close());
+    channel.onmessage = ({ data }) => {
+      const message = data as Partial<{ vault: unknown; slot: unknown }> | null;
+      if (message?.vault) client?.checkSession().catch((error: unknown) => debug("tab: session not checked", { error: String(error) }));
+      if (typeof message?.slot === "string") rescue?.taken(message.slot);
+    };
+  }
+  const kept = (slot: string) => new IndexedDbStorage(`${prefix}:${slot}`, factory ? { factory } : {});
+
+  try {
+    if (!shared) throw new Error("there is no IndexedDB");
+    await shared.open();
+    const byLock = await lockSlots(host, prefix, clock, debug);
+    const mutex: Mutex = byLock ? lockMutex(byLock.locks, `${prefix}:vault`) : leaseMutex(shared, clock, `${random()}`, random);
+    vault = new WebVault(shared, mutex, () => tell(channel, { vault: true }));
+    slots = byLock ? byLock.slots : StampSlots.take(shared, prefix, host, clock, random);
+    if (!slots) throw new Error("there are too many tabs");
+    const own = kept(slots.own);
+    await own.open();
+    storage = own;
+    await shared.write({ put: new Map([[`slot:${slots.own}`, String(clock.now())]]) });
+    tell(channel, { slot: slots.own });
+  } catch (error) {
+    debug("tab: storage in memory", { error: String(error) });
+    if (storage instanceof MemoryStorage) {
+      slots?.release();
+      slots = undefined;
+    }
+  }
+
+  const held = slots;
+  return {
+    vault,
+    slot: held?.own,
+    storage: closing(
+      storage,
+      async () => {
+        client = undefined;
+        for (const end of ends.reverse()) await end();
+      },
+      () => held?.release(),
+    ),
+    attach(attached) {
+      client = attached;
+      ends.push(giveHints(host, attached, clock, debug));
+      if (!held || !shared) return;
+      const saved = rescue = new Rescue({ slots: held, known: () => known(shared), storage: kept, hasTokens: async () => (await vault.get()) !== undefined }, attached, clock, debug);
+      ends.push(() => saved.stop());
+    },
+  };
+}
+
+/** The slots that have a store, in their order. */
+async function known(shared: IndexedDbStorage): Promise<string[]> {
+  const slots = (await shared.range("slot:", "slot:~")).map(([key]) => key.slice("slot:".length));
+  return slots.sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));
+}
+
+/** By locks, if the browser has them and lets this page have them. */
+async function lockSlots(host: WebHost, prefix: string, clock: Clock, debug: Debug) {
+  const { locks } = host;
+  if (!locks) return undefined;
+  try {
+    return { locks, slots: await LockSlots.take(locks, prefix, host, clock) };
+  } catch (error) {
+    debug("tab: no locks", { error: String(error) });
+    return undefined;
+  }
+}
+
+function tell(channel: Channel | undefined, message: Message): void {
+  // A channel that is closed throws.
+  attempt(() => channel?.postMessage(message));
+}
