@@ -32,6 +32,8 @@ export class Book {
   readonly outbox: Outbox;
   private readonly conversations = new Map<string, Conversation>();
   private readonly byId = new Map<ConversationId, Conversation>();
+  /** Direct conversations that were asked for by their id before it was known with whom they are: by the key that they would have. */
+  private readonly aliases = new Map<string, Conversation>();
   private readonly receipts: Receipts;
   private readonly changed = new Set<Conversation>();
   private readonly closing: Conversation[] = [];
@@ -231,10 +233,12 @@ export class Book {
   }
 
   private known(state: ConversationState): Conversation {
-    const known = this.byId.get(state.id);
-    if (known) return known;
     const members = state.members.map(({ member }) => member);
-    const conversation = this.byKey(keyOf(state.kind, members, state.id, this.keys.member));
+    const key = keyOf(state.kind, members, state.id, this.keys.member);
+    const known = this.byId.get(state.id);
+    if (known && known.key !== key && !this.conversations.has(key)) this.aliases.set(key, known);
+    if (known) return known;
+    const conversation = this.byKey(key);
     this.byId.set(state.id, conversation);
     return conversation;
   }
@@ -245,7 +249,7 @@ export class Book {
   }
 
   private byKey(key: string): Conversation {
-    return this.conversations.get(key) ?? this.adopt(key, unbegun(key, this.keys.member));
+    return this.conversations.get(key) ?? this.aliases.get(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
   private adopt(key: string, record: ConversationRecord): Conversation {
@@ -262,7 +266,11 @@ export class Book {
       record,
     );
     this.conversations.set(key, conversation);
-    if (record.id) this.byId.set(record.id, conversation);
+    if (record.id) {
+      this.byId.set(record.id, conversation);
+      const named = keyOf(record.kind, record.members.map(({ member }) => member), record.id, this.keys.member);
+      if (named !== key) this.aliases.set(named, conversation);
+    }
     return conversation;
   }
 

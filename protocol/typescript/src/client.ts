@@ -1,4 +1,5 @@
 import { Api } from "./api.js";
+import { Backoff } from "./backoff.js";
 import { Book } from "./book.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
@@ -9,6 +10,7 @@ import { Handle } from "./handle.js";
 import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
 import { People } from "./people.js";
+import { problemOf } from "./problem.js";
 import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, RegisterRequest, ServerFrame } from "./protocol.js";
 import { DEVICE_KEY, Keys } from "./records.js";
 import type { OutboxRecord } from "./records.js";
@@ -162,9 +164,13 @@ export class Client implements MembersBook {
     this.socket.wake();
   }
 
-  /** Another tab may have signed out: looks, and signs out as well. */
-  checkSession(): Promise<void> {
-    return this.tokens.check();
+  /** Another tab may have signed out, or in: looks, and does the same. */
+  async checkSession(): Promise<void> {
+    await this.started;
+    await this.tokens.check();
+    if (this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
+    const member = await this.tokens.load();
+    if (member !== undefined) await this.resume(member);
   }
 
   /**
@@ -176,9 +182,8 @@ export class Client implements MembersBook {
     const { keys, book } = this.signedIn;
     const found = await storage.range(...keys.outbox);
     for (const [, value] of found) {
-      const { id, conversation: key, content, problem } = JSON.parse(value) as OutboxRecord;
-      const conversation = book.conversation(this.target(key));
-      if (!problem && !conversation.outgoing.some((each) => each.id === id)) book.outbox.add(conversation, content, id);
+      const record = JSON.parse(value) as OutboxRecord;
+      book.outbox.take(book.conversation(this.target(record.conversation)), record);
     }
     await this.journal.stored();
     await storage.write({ put: new Map(found.map(([key]) => [key, null])) });
@@ -236,13 +241,28 @@ export class Client implements MembersBook {
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     people.load(await read<MemberCard>(...keys.cards));
     if (this.stopped || this.tokens.member !== member) return;
-    const own = record ?? (await this.api.me()).value;
+    const own = record ?? (await this.self(member));
+    if (!own) return;
     const signedIn: SignedIn = { keys, book, people, handles: new Map(), unsubscribe: [] };
     this.signedIn = signedIn;
     this.left = undefined;
     this.sessionState.set({ status: "signed_in", id: member, member: own });
     signedIn.unsubscribe.push(follow(book.list, this.list), follow(book.unread, this.unreadState));
     this.socket.start();
+  }
+
+  /** The member's own record from the server, for as long as it takes. */
+  private async self(member: MemberId): Promise<Member | undefined> {
+    const backoff = new Backoff(this.environment.random);
+    while (!this.stopped && this.tokens.member === member) {
+      try {
+        return (await this.api.me()).value;
+      } catch (error) {
+        this.debug("own record not read", { code: problemOf(error).code });
+        await new Promise<void>((resolve) => this.environment.clock.setTimeout(resolve, backoff.next()));
+      }
+    }
+    return undefined;
   }
 
   private handle(book: Book, conversation: Conversation): Handle {

@@ -30,7 +30,7 @@ export class Handle implements ConversationHandle {
   }
 
   async send(content: string): Promise<string> {
-    const { id } = this.book.outbox.add(this.conversation, content);
+    const id = this.book.outbox.add(this.conversation, content);
     // The message itself ends it, for those who get it.
     this.typingSaid = undefined;
     this.clock.clearTimeout(this.typingTimer);

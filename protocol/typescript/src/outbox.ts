@@ -52,23 +52,30 @@ export class Outbox {
   }
 
   /** Takes up what was stored. Whether the server has it is not known. */
-  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord): void {
+  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
     this.order = Math.max(this.order, order);
     this.lane(conversation);
-    conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted: true });
+    conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted });
   }
 
-  /** Adds a message. `id`: of one that was written elsewhere. Throws if it can never be sent. */
-  add(conversation: Conversation, content: string, id = this.environment.uuid()): Outgoing {
+  /** Adds a message, and returns its id. Throws if it can never be sent. */
+  add(conversation: Conversation, content: string): string {
     const text = checked(content);
     if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    this.order += 1;
-    const outgoing: Outgoing = { id: id.toLowerCase(), order: this.order, content: text, at: this.environment.clock.now(), status: "queued", attempted: false };
-    conversation.outgoing.push(outgoing);
-    this.store(conversation, outgoing);
-    this.lane(conversation);
+    const id = this.environment.uuid().toLowerCase();
+    const order = this.order + 1;
+    this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
+    this.store(conversation, find(conversation, id));
     this.pump();
-    return outgoing;
+    return id;
+  }
+
+  /** Takes over a message that was written elsewhere, and may have been sent from there. */
+  take(conversation: Conversation, record: OutboxRecord): void {
+    if (conversation.outgoing.some(({ id }) => id === record.id)) return;
+    this.load(conversation, this.order + 1, record);
+    this.store(conversation, find(conversation, record.id));
+    this.pump();
   }
 
   retry(conversation: Conversation, id: string): void {

@@ -13,6 +13,8 @@ const LINGER_MS = 10_000;
 const GATHER_MS = 30;
 /** A member of another node shows as offline for a moment: not shown for so long, in milliseconds. */
 const OFFLINE_MS = 500;
+/** Without a connection for so long, in milliseconds, presence is not known any more. */
+const FORGET_MS = 10_000;
 /** Members that are remembered in memory. */
 const CARDS_MAX = 5_000;
 const UNKNOWN: PresenceView = { status: "unknown" };
@@ -25,6 +27,7 @@ export class People {
   private readonly watched = new Set<MemberId>();
   private readonly timers = new Map<MemberId, unknown>();
   private gathering: unknown;
+  private forgetting: unknown;
   private watchMax = 500;
 
   constructor(
@@ -84,24 +87,32 @@ export class People {
 
   online(watchMax: number): void {
     this.watchMax = watchMax;
+    this.environment.clock.clearTimeout(this.forgetting);
     this.watched.clear();
     this.gather();
     for (const [id, card] of this.cards) if (card.watched && !card.getSnapshot()) void this.ask(id);
   }
 
-  /** How anybody is, is not known any more. */
+  /** The connection is gone: how anybody is, is not known any more, unless it comes back in a moment. */
   offline(): void {
     this.watched.clear();
+    this.environment.clock.clearTimeout(this.forgetting);
+    this.forgetting = this.environment.clock.setTimeout(() => this.forget(), FORGET_MS);
+  }
+
+  stop(): void {
+    this.watched.clear();
+    this.environment.clock.clearTimeout(this.gathering);
+    this.environment.clock.clearTimeout(this.forgetting);
+    for (const id of this.presences.keys()) this.cancel(id);
+  }
+
+  private forget(): void {
     for (const [id, value] of this.presences) {
       this.cancel(id);
       if (value.watched) value.set(UNKNOWN);
       else this.presences.delete(id);
     }
-  }
-
-  stop(): void {
-    this.offline();
-    this.environment.clock.clearTimeout(this.gathering);
   }
 
   private gather(): void {
