@@ -35,7 +35,7 @@ export class Observer {
   /** Of each message of all lives: its place never changes. */
   private readonly seqs = new Map<string, number>();
   private views = new Map<string, ConversationView>();
-  /** What frames have brought: the words of messages by conversation and place. */
+  /** What frames have brought in this life: the words of messages by conversation and place. */
   private readonly brought = new Map<ConversationId, Map<number, string>>();
   private readonly acknowledged = new Map<ConversationId, number>();
 
@@ -77,6 +77,7 @@ export class Observer {
   private observe(client: MembersBook): void {
     for (const release of this.releases) release();
     this.releases = [];
+    this.brought.clear();
     this.shown = new Map();
     this.views = new Map();
     const look = (): void => this.list(client);
@@ -106,6 +107,9 @@ export class Observer {
     const keys = new Set<string>();
     const others = new Set<string>();
     let before = Number.POSITIVE_INFINITY;
+    const { views } = this;
+    // Nothing of a list that is gone, after a sign-out, is compared with the next one.
+    this.views = new Map(conversations.map((view) => [view.key, view]));
     for (const view of conversations) {
       if (keys.has(view.key)) this.wrong(view.key, "is in the list twice");
       keys.add(view.key);
@@ -115,9 +119,8 @@ export class Observer {
       if (!Number.isInteger(view.unread) || view.unread < 0) this.wrong(view.key, `unread is ${view.unread}`);
       if (view.lastAt > before) this.wrong(view.key, "the list is not in the order of the newest message");
       before = view.lastAt;
-      const earlier = this.views.get(view.key);
+      const earlier = views.get(view.key);
       if (earlier && earlier !== view && JSON.stringify(earlier) === JSON.stringify(view)) this.wrong(view.key, "another object in the list, and nothing of it has changed");
-      this.views.set(view.key, view);
       this.open(client.conversation(client.target(view.key)));
     }
   }
@@ -155,7 +158,9 @@ export class Observer {
       }
       if (message.own !== (message.sender === this.me)) this.wrong(key, `own is ${message.own}, sender ${message.sender}`);
       if (message.own !== (message.status !== undefined)) this.wrong(key, `own is ${message.own}, status ${message.status}`);
-      if (message.status && (message.seq !== undefined) !== RANK[message.status] >= 1) this.wrong(key, `${message.key} at ${message.seq} is ${message.status}`);
+      // One that is stored may be without its place for a while: as long as what is before it is not here.
+      const { status } = message;
+      if (status && (message.seq === undefined ? RANK[status] > 1 : RANK[status] < 1)) this.wrong(key, `${message.key} at ${message.seq} is ${message.status}`);
       before = message;
     }
     this.ownOrder(key, messages);
@@ -183,6 +188,8 @@ export class Observer {
       const is = now.get(was.key);
       if (!is) {
         if (isAnew && was.seq !== undefined) continue;
+        // It turned out to be stored, before what is in the window.
+        if (was.seq === undefined && state.hasOlder && this.placeOf(was.content) < first) continue;
         const sent = this.sent.find(({ content }) => content === was.content);
         if (!sent?.dropped && sent?.state !== "refused") this.wrong(key, `${was.key} (${was.content}, at ${was.seq}, ${was.status}) has vanished: ${outline(state.messages)}`);
         continue;
@@ -216,13 +223,19 @@ export class Observer {
     entries.set(entry.seq, entry.content);
   }
 
-  /** What is acknowledged is on the disk at that moment. */
+  /** Where a message is, as far as frames of this life have said. */
+  private placeOf(content: string): number {
+    for (const entries of this.brought.values()) for (const [seq, each] of entries) if (each === content) return seq;
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** What is acknowledged is on the disk at that moment, or was there. */
   private acknowledging(frame: ClientFrame): void {
     if (frame.type !== "message.delivered") return;
     const from = this.acknowledged.get(frame.conversation) ?? 0;
     for (const [seq, content] of this.brought.get(frame.conversation) ?? []) {
       if (seq <= from || seq > frame.seq || !content.startsWith("w-")) continue;
-      if (!this.device.disk.holds(content)) this.wrong(frame.conversation, `delivered up to ${frame.seq} was said, and ${seq} (${content}) is not stored`);
+      if (!this.device.disk.held(content)) this.wrong(frame.conversation, `delivered up to ${frame.seq} was said, and ${seq} (${content}) was never stored`);
     }
     this.acknowledged.set(frame.conversation, Math.max(from, frame.seq));
   }
@@ -236,7 +249,7 @@ export class Observer {
 /** A window in a line. */
 export function outline(messages: readonly MessageView[]): string {
   return messages
-    .slice(-30)
+    .slice(-12)
     .map(({ seq, status, content }) => `${seq ?? "-"}:${content.slice(0, 14)}${status ? `(${status})` : ""}`)
     .join(" ");
 }

@@ -33,6 +33,11 @@ export class Disk {
     return (this.words.get(word)?.size ?? 0) > 0;
   }
 
+  /** Whether one was ever stored: what is old may be removed, and comes from the server again. */
+  held(word: string): boolean {
+    return this.words.has(word);
+  }
+
   get size(): number {
     return this.values.size;
   }

@@ -16,7 +16,7 @@ export class Reader {
   private constructor(
     private readonly server: Server,
     readonly person: Person,
-    readonly token: string,
+    public token: string,
   ) {}
 
   /** Makes an account. */
@@ -64,8 +64,15 @@ export class Reader {
     return this.ask("GET", path);
   }
 
-  ask<T>(method: string, path: string, body?: unknown): Promise<T> {
-    return ask<T>(this.server, method, path, { token: this.token, body });
+  async ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    try {
+      return await ask<T>(this.server, method, path, { token: this.token, body });
+    } catch (cause) {
+      if (!String(cause).includes(": 401 ")) throw cause;
+      // All sessions of the member were ended, this one too.
+      this.token = (await Reader.login(this.server, this.person)).token;
+      return ask<T>(this.server, method, path, { token: this.token, body });
+    }
   }
 }
 
