@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import type { Asked, Device } from "./support/device.js";
-import { ask, Reader } from "./support/reader.js";
+import { ask } from "./support/reader.js";
 import { pass, until } from "./support/until.js";
 import { credentials, shows, statusOf, talk, World } from "./support/world.js";
 
@@ -66,6 +66,23 @@ describe("connections", () => {
     await a.device.launch();
     await world.settled();
   });
+
+  test("an answer that is lost, and then so much comes that the window begins anew: the message is shown once, in its place", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    for (let n = 0; n < 5; n += 1) await ben.send(ana.person.id, `w-b-${n}`);
+    const chat = talk(a, ben);
+    await shows(chat, "they are there", ({ messages }) => messages.length === 5);
+    a.device.proxy.set({ frozen: true }, "down");
+    await a.send(chat, ben.person.id, "w-a-1");
+    await until("the server has it", async () => (await ana.messages(ben.person.id)).length === 6);
+    a.device.kill("applied");
+    for (let n = 5; n < 505; n += 50) await Promise.all(Array.from({ length: 50 }, (_, k) => ben.send(ana.person.id, `w-b-${n + k}`)));
+    a.device.proxy.cut();
+    a.device.proxy.heal();
+    await a.device.launch();
+    await world.settled();
+  }, 60_000);
 
   test("a frozen socket is replaced within 3 s of wake()", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
@@ -176,6 +193,25 @@ describe("connections", () => {
 });
 
 describe("the app ends", () => {
+  test("killed right after the login: start() without a network says who is signed in, or says that it does not know yet, and goes on when the network is there", async () => {
+    const ana = await world.member("Ana");
+    const device = await world.device("a");
+    await device.launch();
+    // The tokens are kept, and the record of the member is not.
+    device.disk.isFull = true;
+    await device.client.login(credentials(ana.person));
+    device.kill("lost");
+    device.disk.isFull = false;
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    await device.launch();
+    expect(device.client.session.getSnapshot().status).not.toBe("signed_out");
+    device.proxy.reach = "up";
+    device.client.wake();
+    await device.online();
+    expect(device.client.session.getSnapshot()).toMatchObject({ status: "signed_in", id: ana.person.id, member: { name: "Ana" } });
+  });
+
   test("stop() keeps everything that was asked for before", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const a = await world.signedIn(ana, "a");
@@ -399,8 +435,7 @@ describe("tokens", () => {
     await world.server.restart({ JWT_SECRET: "another secret of the tests of the client package" });
     a.device.client.wake();
     await a.device.online();
-    // The session of the reader goes by a token, which is void.
-    const log = await (await Reader.login(world.server, ana.person)).messages(ben.person.id);
+    const log = await ana.messages(ben.person.id);
     await shows(chat, "everything is there", ({ messages }) => messages.at(-1)?.seq === 70);
     while (chat.messages.getSnapshot().hasOlder) await chat.loadOlder();
     expect(chat.messages.getSnapshot().messages.map(({ seq, content }) => [seq, content])).toEqual(log.map(({ seq, content }) => [seq, content]));
