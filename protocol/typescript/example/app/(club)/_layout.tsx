@@ -1,0 +1,28 @@
+import { View } from "react-native";
+import { Slot, Stack, usePathname } from "expo-router";
+
+import { isWeb } from "@/lib/platform";
+import { ConnectionBanner } from "@/shell/Banner";
+import { Navigation } from "@/shell/Navigation";
+import { useWide } from "@/theme";
+
+/** Screens that need all of a small screen: one conversation, one member. */
+const DEEP = /^\/(chats|members)\/./;
+
+export default function ClubLayout() {
+  const wide = useWide();
+  const deep = DEEP.test(usePathname());
+  return (
+    <View style={{ flex: 1, flexDirection: wide ? "row" : "column" }}>
+      {wide ? <Navigation side /> : null}
+      <View style={{ flex: 1, minWidth: 0, minHeight: 0 }}>
+        <ConnectionBanner />
+        <View style={{ flex: 1, minHeight: 0 }} role="main">
+          {/* On the web the browser has the history, and only what is seen is in the page. */}
+          {isWeb ? <Slot /> : <Stack screenOptions={{ headerShown: false }} />}
+        </View>
+      </View>
+      {wide || deep ? null : <Navigation side={false} />}
+    </View>
+  );
+}

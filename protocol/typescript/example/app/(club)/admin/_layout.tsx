@@ -1,0 +1,44 @@
+import { Pressable, View } from "react-native";
+import { Link, Redirect, Slot, usePathname } from "expo-router";
+
+import { useMe } from "@/lib/people";
+import { webOnly } from "@/lib/platform";
+import { makeStyles, space, TARGET } from "@/theme";
+import { Header, Text } from "@/ui";
+
+const PARTS = [{ href: "/admin", label: "Members" }, { href: "/admin/server", label: "Server" }, { href: "/admin/audit", label: "Audit log" }] as const;
+
+export default function AdminLayout() {
+  const styles = useStyles();
+  const path = usePathname();
+  const { user_type } = useMe();
+  if (user_type !== "admin") return <Redirect href="/chats" />;
+  return (
+    <View style={styles.screen}>
+      <Header title="Administration" />
+      <View style={styles.parts} role="navigation" aria-label="Administration">
+        {PARTS.map(({ href, label }) => {
+          const here = path === href;
+          return (
+            <Link key={href} href={href} replace asChild>
+              <Pressable role="link" aria-label={label} {...webOnly({ "aria-current": here ? "page" : undefined })} style={here ? styles.here : styles.part}>
+                <Text kind="label" tone={here ? "primary" : "muted"}>{label}</Text>
+              </Pressable>
+            </Link>
+          );
+        })}
+      </View>
+      <Slot />
+    </View>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => {
+  const part = { minHeight: TARGET, justifyContent: "center", paddingHorizontal: space.m, borderBottomWidth: 3, borderBottomColor: "transparent" } as const;
+  return {
+    screen: { flex: 1, minHeight: 0, backgroundColor: colors.background },
+    parts: { flexDirection: "row", paddingHorizontal: space.xs, backgroundColor: colors.surface, borderBottomWidth: 1, borderBottomColor: colors.border },
+    part,
+    here: { ...part, borderBottomColor: colors.primary },
+  };
+});

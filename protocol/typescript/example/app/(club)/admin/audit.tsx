@@ -1,0 +1,61 @@
+import { ActivityIndicator, FlatList, View } from "react-native";
+import { useClient } from "@members-book/client/react";
+import type { AuditAction, AuditEntry, MemberId } from "@members-book/client";
+
+import { useName } from "@/lib/people";
+import { usePages } from "@/lib/query";
+import { dateTime } from "@/lib/time";
+import { makeStyles, space, useTheme } from "@/theme";
+import { Empty, Failed, Loading, Text } from "@/ui";
+
+const ACTIONS: Record<AuditAction, string> = {
+  admin_created: "made an administrator of",
+  tier_changed: "changed the tier of",
+  active_changed: "activated or deactivated",
+  role_changed: "changed the role of",
+  disconnected: "disconnected",
+  profile_changed: "changed the profile of",
+  erased: "erased",
+};
+
+/** Who did what to whom. */
+export default function Audit() {
+  const styles = useStyles();
+  const { colors } = useTheme();
+  const { api } = useClient();
+  const pages = usePages("audit", async (cursor) => {
+    const page = await api.audit({ cursor });
+    return { items: page.entries, next: page.next };
+  });
+  return (
+    <FlatList
+      data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log"
+      renderItem={({ item }) => <Row entry={item} />} onEndReached={pages.more} onEndReachedThreshold={1}
+      ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
+        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} />)
+        : pages.items.length === 0 ? <Empty icon="shield" title="Nothing yet" text="What administrators do to members is written down here." /> : null}
+    />
+  );
+}
+
+function Row({ entry }: { entry: AuditEntry }) {
+  const styles = useStyles();
+  const details = Object.entries(entry.details).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ");
+  return (
+    <View style={styles.row}>
+      <Text>{entry.actor_id ? <Name of={entry.actor_id} /> : "The command line"} {ACTIONS[entry.action] ?? entry.action} <Name of={entry.target_id} /></Text>
+      {details === "" ? null : <Text kind="small" tone="muted">{details}</Text>}
+      <Text kind="tiny" tone="muted">{dateTime(entry.at)}{entry.address ? ` · from ${entry.address}` : ""}</Text>
+    </View>
+  );
+}
+
+function Name({ of }: { of: MemberId }) {
+  return <Text kind="strong">{useName(of)}</Text>;
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  list: { flex: 1 },
+  content: { width: "100%", maxWidth: 820, alignSelf: "center", padding: space.l },
+  row: { paddingVertical: space.m, gap: space.xs, borderBottomWidth: 1, borderBottomColor: colors.border },
+}));

@@ -1,0 +1,65 @@
+import { ScrollView, View } from "react-native";
+import { useClient } from "@members-book/client/react";
+
+import { useQuery } from "@/lib/query";
+import { duration } from "@/lib/time";
+import { makeStyles, space } from "@/theme";
+import { Button, Failed, Loading, Notice, Section, Text } from "@/ui";
+
+function bytes(count: number): string {
+  const megabytes = count / 1_048_576;
+  return megabytes >= 1_024 ? `${(megabytes / 1_024).toFixed(1)} GB` : `${megabytes.toFixed(1)} MB`;
+}
+
+/** What the servers do. */
+export default function Server() {
+  const styles = useStyles();
+  const { api } = useClient();
+  const { data, failure, loading, reload } = useQuery("stats", () => api.stats());
+  if (!data) return failure ? <Failed failure={failure} onRetry={reload} /> : <Loading />;
+  const { store, nodes } = data;
+  return (
+    <ScrollView style={styles.scroll} contentContainerStyle={styles.content}>
+      <View style={styles.column}>
+        {failure ? <Notice tone="danger" text={failure.message} /> : null}
+        {data.nodes_silent > 0 ? <Notice tone="warn" text={`${data.nodes_silent} of the servers did not answer: what follows is without them.`} /> : null}
+        <Section title="Now">
+          <Figures of={[["Members connected", data.members_connected], ["Connections", data.connections], ["Messages since the start", data.messages_since_start]]} />
+        </Section>
+        <Section title="Stored" text={store.description}>
+          <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
+        </Section>
+        {nodes.map((node) => (
+          <Section key={node.id ?? node.name} title={node.name} text={`Version ${node.version}, up for ${duration(node.uptime_seconds)}`}>
+            {node.doubts.map((doubt) => <Notice key={doubt} tone="warn" text={doubt} />)}
+            <Figures of={[["Members connected", node.members_connected], ["Connections", node.connections], ["Messages since the start", node.messages_since_start]]} />
+          </Section>
+        ))}
+        <Button label="Read again" kind="secondary" icon="retry" busy={loading} onPress={reload} style={styles.button} />
+      </View>
+    </ScrollView>
+  );
+}
+
+function Figures({ of }: { of: readonly (readonly [label: string, value: number | string])[] }) {
+  const styles = useStyles();
+  return (
+    <View style={styles.figures}>
+      {of.map(([label, value]) => (
+        <View key={label} style={styles.figure}>
+          <Text kind="title">{typeof value === "number" ? value.toLocaleString("en") : value}</Text>
+          <Text kind="small" tone="muted">{label}</Text>
+        </View>
+      ))}
+    </View>
+  );
+}
+
+const useStyles = makeStyles(() => ({
+  scroll: { flex: 1 },
+  content: { alignItems: "center", padding: space.l },
+  column: { width: "100%", maxWidth: 820, gap: space.l },
+  figures: { flexDirection: "row", flexWrap: "wrap", gap: space.l },
+  figure: { minWidth: 120, flexGrow: 1, flexBasis: 120 },
+  button: { alignSelf: "flex-start" },
+}));

@@ -1,0 +1,1 @@
+export { Directory as default } from "@/members/Directory";

@@ -1,0 +1,92 @@
+import { useState } from "react";
+import { Pressable, View } from "react-native";
+import { useClient } from "@members-book/client/react";
+import type { AdminMember, Tier } from "@members-book/client";
+
+import { useMe } from "@/lib/people";
+import { useAction } from "@/lib/query";
+import { dateTime } from "@/lib/time";
+import { TierBadge, TIERS } from "@/members/Tier";
+import { makeStyles, radius, space } from "@/theme";
+import { Avatar, Button, Choice, Notice, Sheet, Text, useConfirm, useToast } from "@/ui";
+
+const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
+
+function connectionsText({ connections, connections_partial }: AdminMember): string {
+  if (connections === 0 && !connections_partial) return "not connected";
+  return `${connections}${connections_partial ? " or more" : ""} ${connections === 1 && !connections_partial ? "device" : "devices"} connected`;
+}
+
+export function AdminRow({ member, onChanged }: { member: AdminMember; onChanged: (member: AdminMember) => void }) {
+  const styles = useStyles();
+  const [open, setOpen] = useState(false);
+  const { name, email, tier, is_active, user_type } = member;
+  const marks = [user_type === "admin" ? "administrator" : undefined, is_active ? undefined : "not active", connectionsText(member)].filter(Boolean).join(" · ");
+  return (
+    <>
+      <Pressable role="button" aria-label={`${name}, ${email}, ${tier}, ${marks}. Change`} onPress={() => setOpen(true)} style={styles.row}>
+        <Avatar name={name} photo={member.profile_image_url} size={44} />
+        <View style={styles.words}>
+          <Text kind="strong" numberOfLines={1} tone={is_active ? "text" : "muted"}>{name}</Text>
+          <Text kind="small" tone="muted" numberOfLines={1}>{email}</Text>
+          <Text kind="tiny" tone={is_active ? "muted" : "danger"}>{marks}</Text>
+        </View>
+        <TierBadge tier={tier} />
+      </Pressable>
+      <AdminSheet member={member} open={open} onClose={() => setOpen(false)} onChanged={onChanged} />
+    </>
+  );
+}
+
+function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember; open: boolean; onClose: () => void; onChanged: (member: AdminMember) => void }) {
+  const styles = useStyles();
+  const { api } = useClient();
+  const me = useMe();
+  const confirm = useConfirm();
+  const { toast } = useToast();
+  const { busy, failure, run } = useAction();
+  const { _id, name, is_active, user_type } = member;
+  const admin = user_type === "admin";
+  const change = (work: () => Promise<AdminMember>, said: string) => void run(async () => {
+    onChanged(await work());
+    toast(said);
+  });
+  const setRole = async () => {
+    const next = admin ? "member" : "admin";
+    const text = admin ? `${name} can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
+    if (await confirm({ title: admin ? "Make a member again?" : "Make an administrator?", text, confirm: admin ? "Make a member" : "Make an administrator", danger: _id === me._id })) change(() => api.setRole(_id, next), "Role changed");
+  };
+  const setActive = async () => {
+    if (is_active && !(await confirm({ title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true }))) return;
+    change(() => api.setActive(_id, !is_active), is_active ? "Deactivated" : "Activated");
+  };
+  const disconnect = () => void run(async () => {
+    const { connections, connections_partial } = await api.disconnect(_id);
+    onChanged({ ...member, connections: 0 });
+    toast(`${connections}${connections_partial ? " or more" : ""} ${connections === 1 ? "connection" : "connections"} closed`);
+  });
+  return (
+    <Sheet open={open} title={name} onClose={onClose}>
+      <View style={styles.facts}>
+        <Text kind="small" tone="muted" selectable>{member.email}</Text>
+        <Text kind="small" tone="muted">Joined {dateTime(member.created_at)}</Text>
+        <Text kind="small" tone="muted">{member.last_login ? `Signed in last ${dateTime(member.last_login)}` : "Never signed in"}</Text>
+      </View>
+      {failure ? <Notice tone="danger" text={failure.message} /> : null}
+      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => api.setTier(_id, tier), "Tier changed")} />
+      <View style={styles.buttons}>
+        <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={() => void setRole()} />
+        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={() => void setActive()} />
+        <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
+        <Button label="Close" kind="plain" onPress={onClose} />
+      </View>
+    </Sheet>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  row: { flexDirection: "row", alignItems: "center", gap: space.m, padding: space.m, borderRadius: radius.m, backgroundColor: colors.surface, borderWidth: 1, borderColor: colors.border },
+  words: { flex: 1, minWidth: 0 },
+  facts: { gap: space.xs },
+  buttons: { gap: space.s },
+}));

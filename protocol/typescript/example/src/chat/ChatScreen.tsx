@@ -1,0 +1,149 @@
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { KeyboardAvoidingView, Platform, Pressable, View } from "react-native";
+import { Link } from "expo-router";
+import { useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
+import type { ConversationHandle, MemberId, MessageView } from "@members-book/client";
+
+import { useForeground } from "@/lib/foreground";
+import { partnerOf, presenceText } from "@/lib/people";
+import { makeStyles, space, useWide } from "@/theme";
+import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
+import { Composer } from "./Composer";
+import { FailedSheet } from "./FailedSheet";
+import type { ListHandle } from "./list";
+import { MessageList } from "./MessageList";
+import { countAfter, firstFresh, lastSeq } from "./rows";
+
+/** A conversation. `conversationKey` is that of the list, or of `client.conversation(...)`. */
+export function ChatScreen({ conversationKey }: { conversationKey: string }) {
+  const styles = useStyles();
+  const conversation = useConversation(conversationKey);
+  const info = useObservable(conversation.info);
+  const partner = partnerOf(info);
+  const member = useMember(partner ?? "");
+  const name = member?.name ?? "…";
+  const wide = useWide();
+  const [failed, setFailed] = useState<MessageView>();
+  const [editing, setEditing] = useState<MessageView>();
+  const list = useRef<ListHandle>(null);
+  const toBottom = useCallback(() => list.current?.toBottom(), []);
+  return (
+    <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
+      <Header back={wide ? undefined : "/chats"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
+      <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
+      {member && !member.is_active ? (
+        <View style={styles.gone}><Notice tone="warn" text={`${member.name} is not in the club any more. You can read what was written, and not write.`} /></View>
+      ) : (
+        <Composer key={conversation.key} conversation={conversation} name={name} editing={editing} onEdited={() => setEditing(undefined)} onSent={toBottom} />
+      )}
+      <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={setEditing} />
+    </KeyboardAvoidingView>
+  );
+}
+
+function Partner({ id, name, photo, typing }: { id: MemberId; name: string; photo: string | undefined; typing: boolean }) {
+  const styles = useStyles();
+  const presence = presenceText(usePresence(id));
+  return (
+    <Link href={{ pathname: "/members/[id]", params: { id } }} asChild>
+      <Pressable role="link" aria-label={`${name}${presence ? `, ${presence}` : ""}. Profile`} style={styles.partner}>
+        <View><Avatar name={name} photo={photo} size={40} /><PresenceDot member={id} /></View>
+        <View style={styles.names}>
+          <Text kind="heading" level={1} numberOfLines={1}>{name}</Text>
+          <Text kind="small" tone={typing ? "primary" : "muted"} numberOfLines={1} aria-live="polite">{typing ? "typing…" : presence ?? ""}</Text>
+        </View>
+      </Pressable>
+    </Link>
+  );
+}
+
+/** Where "new messages" begin: what was unread when the conversation was opened, or when somebody came back to it. */
+function useFresh(messages: readonly MessageView[], ready: boolean, readUpTo: number, foreground: boolean): string | undefined {
+  const [after, setAfter] = useState<number>();
+  const newest = useRef(0);
+  const key = useMemo(() => (after === undefined ? undefined : firstFresh(messages, after)), [messages, after]);
+  const [opened, setOpened] = useState(false);
+  if (ready && !opened) {
+    setOpened(true);
+    setAfter(firstFresh(messages, readUpTo) === undefined ? Infinity : readUpTo);
+  }
+  useEffect(() => {
+    newest.current = lastSeq(messages);
+  });
+  useEffect(() => {
+    if (!opened) return;
+    if (!foreground) setAfter((old) => (old === Infinity ? newest.current : old));
+    else setAfter((old) => (old !== undefined && newest.current <= old ? Infinity : old));
+  }, [foreground, opened]);
+  return key;
+}
+
+interface MessagesProps {
+  conversation: ConversationHandle;
+  name: string;
+  list: React.RefObject<ListHandle | null>;
+  onFailed: (message: MessageView) => void;
+}
+
+function Messages({ conversation, name, list, onFailed }: MessagesProps) {
+  const styles = useStyles();
+  const state = useMessages(conversation.key);
+  const { messages, ready, hasOlder, loadingOlder, loadOlder, problem, readUpTo } = state;
+  const foreground = useForeground();
+  const [there, setThere] = useState(true);
+  const freshKey = useFresh(messages, ready, readUpTo, foreground);
+  const { announce } = useToast();
+
+  const newest = lastSeq(messages);
+  useEffect(() => {
+    if (ready && there && foreground && newest > 0) conversation.markRead();
+  }, [conversation, ready, there, foreground, newest]);
+
+  // What came while the newest message is out of sight.
+  const [left, setLeft] = useState(0);
+  const missed = there ? 0 : countAfter(messages, left);
+  const onBottom = useCallback((now: boolean) => setThere(now), []);
+  const seen = useRef(newest);
+  useEffect(() => {
+    if (there) setLeft(newest);
+    const last = messages[messages.length - 1];
+    if (ready && last && !last.own && newest > seen.current && seen.current > 0) announce(`${name}: ${last.content}`);
+    seen.current = newest;
+  }, [announce, messages, name, newest, ready, there]);
+
+  if (!ready) return <Loading label="Loading messages" />;
+  if (messages.length === 0) return <Empty icon="chat" title="No messages yet" text={`Say hello to ${name}: write below.`} />;
+  return (
+    <View style={styles.messages}>
+      {problem ? (
+        <View style={styles.problem} role="alert">
+          <Text kind="small" tone="danger" style={styles.grow}>Older messages did not load: {problem.message}</Text>
+          <IconButton icon="retry" label="Load older messages again" onPress={loadOlder} />
+        </View>
+      ) : null}
+      <MessageList
+        ref={list} messages={messages} freshKey={freshKey} name={name} hasOlder={hasOlder && !problem} loadingOlder={loadingOlder}
+        onOlder={loadOlder} onBottom={onBottom} onFailed={onFailed}
+      />
+      {there ? null : (
+        <View style={styles.down}>
+          <View style={styles.round}>
+            <IconButton icon="down" label={missed > 0 ? `To the newest message, ${missed} new` : "To the newest message"} badge={missed > 0 ? String(missed) : undefined} onPress={() => list.current?.toBottom()} />
+          </View>
+        </View>
+      )}
+    </View>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  screen: { flex: 1, minHeight: 0, backgroundColor: colors.background },
+  partner: { flexDirection: "row", alignItems: "center", gap: space.m, paddingVertical: space.xxs },
+  names: { flex: 1, minWidth: 0 },
+  messages: { flex: 1, minHeight: 0 },
+  problem: { flexDirection: "row", alignItems: "center", paddingHorizontal: space.l, backgroundColor: colors.dangerSoft },
+  grow: { flex: 1 },
+  gone: { padding: space.m },
+  down: { position: "absolute", right: space.l, bottom: space.l },
+  round: { borderRadius: 22, backgroundColor: colors.surface, borderWidth: 1, borderColor: colors.outline },
+}));

@@ -1,0 +1,133 @@
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import { TextInput, View } from "react-native";
+import type { NativeSyntheticEvent, TextInputKeyPressEventData } from "react-native";
+import { useSafeAreaInsets } from "react-native-safe-area-context";
+import { useTyping } from "@members-book/client/react";
+import type { ConversationHandle, MessageView } from "@members-book/client";
+
+import { drafts } from "@/lib/drafts";
+import { isWeb } from "@/lib/platform";
+import { failureOf } from "@/lib/query";
+import { makeStyles, space, TARGET, type, useTheme } from "@/theme";
+import { Button, IconButton, Text } from "@/ui";
+
+/** What the server takes in one message. */
+const MOST = 4_000;
+const WARN_FROM = 3_600;
+const MAX_HEIGHT = 160;
+
+interface Props {
+  conversation: ConversationHandle;
+  name: string;
+  /** A message that was not sent and is being changed. */
+  editing: MessageView | undefined;
+  onEdited: () => void;
+  onSent: () => void;
+}
+
+/** Where one writes. What is written stays, by conversation, until it is sent. */
+export function Composer({ conversation, name, editing, onEdited, onSent }: Props) {
+  const styles = useStyles();
+  const { colors } = useTheme();
+  const { bottom } = useSafeAreaInsets();
+  const { setTyping } = useTyping(conversation.key);
+  const [text, setText] = useState(() => drafts.get(conversation.key));
+  const [problem, setProblem] = useState<string>();
+  const input = useRef<TextInput>(null);
+  const [seenEditing, setSeenEditing] = useState(editing);
+  if (editing !== seenEditing) {
+    setSeenEditing(editing);
+    setText(editing ? editing.content : drafts.get(conversation.key));
+  }
+
+  useEffect(() => {
+    if (editing) input.current?.focus();
+  }, [editing]);
+
+  // On the web a field does not grow by itself.
+  useLayoutEffect(() => {
+    if (!isWeb) return;
+    const element = input.current as unknown as HTMLTextAreaElement | null;
+    if (!element) return;
+    element.style.height = "auto";
+    element.style.height = `${Math.min(element.scrollHeight + 2, MAX_HEIGHT)}px`;
+  }, [text]);
+
+  const length = [...text].length;
+  const tooLong = length > MOST;
+  const ready = text.trim() !== "" && !tooLong;
+
+  const change = useCallback((next: string) => {
+    setText(next);
+    setProblem(undefined);
+    if (!editing) drafts.set(conversation.key, next);
+    setTyping(next.trim() !== "");
+  }, [conversation, editing, setTyping]);
+
+  const send = async () => {
+    if (!ready) return;
+    const content = text.trim();
+    setText("");
+    setTyping(false);
+    input.current?.focus();
+    try {
+      if (editing) {
+        await conversation.edit(editing.key, content);
+        onEdited();
+      } else {
+        drafts.set(conversation.key, "");
+        await conversation.send(content);
+      }
+      onSent();
+    } catch (cause) {
+      setProblem(failureOf(cause).message);
+      setText((now) => now || content);
+      if (!editing) drafts.set(conversation.key, content);
+    }
+  };
+
+  const onKeyPress = (event: NativeSyntheticEvent<TextInputKeyPressEventData>) => {
+    if (!isWeb) return;
+    const key = event.nativeEvent as unknown as KeyboardEvent;
+    if (key.key === "Escape" && editing) onEdited();
+    if (key.key !== "Enter" || key.shiftKey || key.isComposing) return;
+    event.preventDefault();
+    void send();
+  };
+
+  return (
+    <View style={[styles.bar, { paddingBottom: bottom + space.s }]}>
+      {editing ? (
+        <View style={styles.editing}>
+          <Text kind="small" tone="muted" style={styles.grow}>Changing a message that was not sent</Text>
+          <Button label="Cancel" kind="plain" compact onPress={onEdited} />
+        </View>
+      ) : null}
+      {problem === undefined ? null : <Text kind="small" tone="danger" role="alert">{problem}</Text>}
+      {length >= WARN_FROM ? (
+        <Text kind="tiny" tone={tooLong ? "danger" : "muted"} aria-live="polite">
+          {tooLong ? `${length - MOST} characters too many: shorten it or send it in parts.` : `${MOST - length} characters left`}
+        </Text>
+      ) : null}
+      <View style={styles.line}>
+        <TextInput
+          ref={input} value={text} onChangeText={change} onKeyPress={onKeyPress} onBlur={() => setTyping(false)} multiline
+          numberOfLines={1} aria-label={`Message to ${name}`} placeholder="Message" placeholderTextColor={colors.muted} selectionColor={colors.primary}
+          style={styles.input}
+        />
+        <IconButton icon="send" label="Send" filled disabled={!ready} onPress={() => void send()} />
+      </View>
+    </View>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  bar: { gap: space.xs, paddingTop: space.s, paddingHorizontal: space.m, backgroundColor: colors.surface, borderTopWidth: 1, borderTopColor: colors.border },
+  editing: { flexDirection: "row", alignItems: "center" },
+  grow: { flex: 1 },
+  line: { flexDirection: "row", alignItems: "flex-end", gap: space.s },
+  input: {
+    ...type.body, flex: 1, minHeight: TARGET, maxHeight: MAX_HEIGHT, color: colors.text, backgroundColor: colors.background, borderWidth: 1, borderColor: colors.outline,
+    borderRadius: 22, paddingHorizontal: space.l, paddingVertical: 10,
+  },
+}));

@@ -1,0 +1,110 @@
+import { memo, useCallback, useMemo, useState } from "react";
+import { FlatList, Pressable, View } from "react-native";
+import type { ListRenderItemInfo } from "react-native";
+import { Link, useGlobalSearchParams, useRouter } from "expo-router";
+import { useClient, useConversations, useMember, usePresence } from "@members-book/client/react";
+import type { ConversationView, MessageView } from "@members-book/client";
+
+import { countText, partnerOf, presenceText } from "@/lib/people";
+import { listTime } from "@/lib/time";
+import { webOnly } from "@/lib/platform";
+import { makeStyles, radius, space, useTheme } from "@/theme";
+import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text } from "@/ui";
+
+const keyOf = (conversation: ConversationView) => conversation.key;
+
+/** All conversations, the newest first. */
+export function ConversationList() {
+  const styles = useStyles();
+  const router = useRouter();
+  const client = useClient();
+  const { ready, conversations } = useConversations();
+  const { key } = useGlobalSearchParams<{ key?: string }>();
+  const [filter, setFilter] = useState("");
+
+  const words = filter.trim().toLocaleLowerCase();
+  const shown = useMemo(() => {
+    if (words === "") return conversations;
+    return conversations.filter((conversation) => {
+      const partner = partnerOf(conversation);
+      return partner !== undefined && (client.member(partner).getSnapshot()?.name ?? "").toLocaleLowerCase().includes(words);
+    });
+  }, [conversations, client, words]);
+
+  const render = useCallback(({ item }: ListRenderItemInfo<ConversationView>) => <Row conversation={item} selected={item.key === key} />, [key]);
+
+  return (
+    <View style={styles.screen}>
+      <Header title="Chats" />
+      {conversations.length > 0 ? (
+        <View style={styles.search}><Field label="Find a conversation" placeholder="Name" value={filter} onChangeText={setFilter} {...webOnly({ type: "search" })} autoCorrect={false} /></View>
+      ) : null}
+      {!ready ? <Loading label="Loading conversations" /> : conversations.length === 0 ? (
+        <Empty icon="chat" title="No conversations yet" text="Find somebody in the directory, and write to them." action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
+      ) : shown.length === 0 ? (
+        <Empty icon="search" title="Nobody found" text={`None of your conversations is with “${filter.trim()}”. Look in the directory for other members.`} action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
+      ) : (
+        <FlatList data={shown as ConversationView[]} keyExtractor={keyOf} renderItem={render} aria-label="Conversations" style={styles.list} initialNumToRender={16} windowSize={11} keyboardShouldPersistTaps="handled" />
+      )}
+    </View>
+  );
+}
+
+const Row = memo(function Row({ conversation, selected }: { conversation: ConversationView; selected: boolean }) {
+  const styles = useStyles();
+  const partner = partnerOf(conversation) ?? "";
+  const member = useMember(partner);
+  const presence = presenceText(usePresence(partner));
+  const name = member?.name ?? "…";
+  const { last, unread, unreadMore, typing, lastAt } = conversation;
+  const unreadText = countText(unread, unreadMore);
+  const preview = typing.length > 0 ? "typing…" : last?.content.replace(/\s+/gu, " ") ?? "";
+  const words = [
+    name, presence, unread > 0 ? `${unreadText} unread` : undefined,
+    typing.length > 0 ? "typing" : last ? `${last.own ? "you" : "last message"}: ${preview.slice(0, 120)}` : undefined, lastAt > 0 ? listTime(lastAt) : undefined,
+  ];
+  return (
+    <Link href={{ pathname: "/chats/[key]", params: { key: conversation.key } }} asChild>
+      <Pressable
+        role="link" aria-label={words.filter(Boolean).join(", ")} {...webOnly({ "aria-current": selected ? "page" : undefined })}
+        style={selected ? styles.selectedRow : styles.row}
+      >
+        <View><Avatar name={name} photo={member?.profile_image_url} size={48} /><PresenceDot member={partner} /></View>
+        <View style={styles.middle}>
+          <View style={styles.line}>
+            <Text kind="strong" numberOfLines={1} style={styles.grow}>{name}</Text>
+            <Text kind="tiny" tone={unread > 0 ? "primary" : "muted"}>{lastAt > 0 ? listTime(lastAt) : ""}</Text>
+          </View>
+          <View style={styles.line}>
+            {last?.own && typing.length === 0 ? <Mark message={last} /> : null}
+            <Text kind="small" tone={typing.length > 0 ? "primary" : unread > 0 ? "text" : "muted"} numberOfLines={1} style={styles.grow}>{preview}</Text>
+            {unread > 0 ? <View style={styles.badge}><Text kind="tiny" tone="onPrimary">{unreadText}</Text></View> : null}
+          </View>
+        </View>
+      </Pressable>
+    </Link>
+  );
+});
+
+function Mark({ message }: { message: MessageView }) {
+  const { colors } = useTheme();
+  const { status } = message;
+  if (status === "failed") return <Icon name="alert" size={16} color={colors.danger} />;
+  if (status === "queued" || status === "sending") return <Icon name="clock" size={16} color={colors.muted} />;
+  return <Icon name={status === "sent" ? "check" : "checks"} size={16} color={status === "read" ? colors.primary : colors.muted} />;
+}
+
+const useStyles = makeStyles(({ colors }) => {
+  const row = { flexDirection: "row", alignItems: "center", gap: space.m, paddingHorizontal: space.m, paddingVertical: 10, marginHorizontal: space.xs, borderRadius: radius.m } as const;
+  return {
+    screen: { flex: 1, minHeight: 0, backgroundColor: colors.surface },
+    search: { paddingHorizontal: space.l, paddingVertical: space.s },
+    list: { flex: 1 },
+    row,
+    selectedRow: { ...row, backgroundColor: colors.soft },
+    middle: { flex: 1, minWidth: 0, gap: space.xxs },
+    line: { flexDirection: "row", alignItems: "center", gap: space.xs },
+    grow: { flex: 1, minWidth: 0 },
+    badge: { minWidth: 22, height: 22, borderRadius: 11, paddingHorizontal: 6, alignItems: "center", justifyContent: "center", backgroundColor: colors.primary },
+  };
+});

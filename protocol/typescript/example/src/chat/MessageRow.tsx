@@ -1,0 +1,98 @@
+import { memo } from "react";
+import { Pressable, View } from "react-native";
+import type { MessageView, SendStatus } from "@members-book/client";
+
+import { dayName, timeOfDay } from "@/lib/time";
+import { webOnly } from "@/lib/platform";
+import { makeStyles, radius, space, useTheme } from "@/theme";
+import { Icon, Text } from "@/ui";
+import type { IconName } from "@/ui";
+
+const STATUS: Record<SendStatus, { icon: IconName; words: string }> = {
+  queued: { icon: "clock", words: "waiting to be sent" },
+  sending: { icon: "clock", words: "sending" },
+  sent: { icon: "check", words: "sent" },
+  delivered: { icon: "checks", words: "delivered" },
+  read: { icon: "checks", words: "read" },
+  failed: { icon: "alert", words: "not sent" },
+};
+
+interface Props {
+  message: MessageView;
+  /** Of the other member. */
+  name: string;
+  day: boolean;
+  fresh: boolean;
+  grouped: boolean;
+  /** A failed message was pressed. */
+  onFailed: (message: MessageView) => void;
+}
+
+/** One message, with the line of its day above it if it is the first. Drawn again only when something of it has changed. */
+export const MessageRow = memo(function MessageRow({ message, name, day, fresh, grouped, onFailed }: Props) {
+  const styles = useStyles();
+  const { own, status, at, content } = message;
+  const failed = status === "failed";
+  const bubble = (
+    <View style={[styles.bubble, own ? styles.own : styles.other, failed && styles.failed]}>
+      <Text style={failed ? styles.failedText : own ? styles.ownText : undefined} selectable {...webOnly({ dir: "auto" })}>{content}</Text>
+      <View style={styles.foot}>
+        <Text kind="tiny" style={failed ? styles.failedText : own ? styles.ownFoot : styles.otherFoot}>{timeOfDay(at)}</Text>
+        {status ? <Status status={status} /> : null}
+      </View>
+    </View>
+  );
+  return (
+    <View role="listitem" style={grouped ? styles.close : styles.row}>
+      {day ? <View style={styles.day}><Text kind="tiny" tone="muted" style={styles.dayText}>{dayName(at)}</Text></View> : null}
+      {fresh ? <View style={styles.fresh}><View style={styles.line} /><Text kind="tiny" tone="primary">New messages</Text><View style={styles.line} /></View> : null}
+      <View style={own ? styles.right : styles.left}>
+        <Text style={styles.unseen}>{own ? "You:" : `${name}:`}</Text>
+        {failed ? (
+          <Pressable role="button" aria-label={`Not sent: ${content}. What to do`} onPress={() => onFailed(message)} style={styles.press}>
+            {bubble}
+            <Text kind="tiny" tone="danger" style={styles.failedNote}>Not sent. Press for what to do.</Text>
+          </Pressable>
+        ) : bubble}
+      </View>
+    </View>
+  );
+});
+
+function Status({ status }: { status: SendStatus }) {
+  const styles = useStyles();
+  const { colors } = useTheme();
+  const { icon, words } = STATUS[status];
+  const color = status === "failed" ? colors.danger : status === "read" ? (colors.onOwn) : colors.onOwnMuted;
+  return (
+    <View style={styles.status}>
+      <Icon name={icon} size={15} color={color} />
+      <Text kind="tiny" style={status === "failed" ? styles.failedText : styles.ownFoot}>{status === "read" ? "Read" : ""}</Text>
+      <Text style={styles.unseen}>{words}</Text>
+    </View>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  row: { paddingTop: space.s, paddingHorizontal: space.m },
+  close: { paddingTop: space.xxs, paddingHorizontal: space.m },
+  left: { alignItems: "flex-start" },
+  right: { alignItems: "flex-end" },
+  press: { alignItems: "flex-end", maxWidth: "100%" },
+  bubble: { maxWidth: "82%", minWidth: 64, borderRadius: radius.l, paddingHorizontal: space.m, paddingTop: space.s, paddingBottom: 6, gap: space.xxs },
+  own: { backgroundColor: colors.own, borderBottomRightRadius: radius.s, alignSelf: "flex-end" },
+  other: { backgroundColor: colors.raised, borderBottomLeftRadius: radius.s },
+  failed: { backgroundColor: colors.dangerSoft, borderWidth: 1, borderColor: colors.danger },
+  ownText: { color: colors.onOwn },
+  ownFoot: { color: colors.onOwnMuted },
+  otherFoot: { color: colors.muted },
+  failedText: { color: colors.danger },
+  failedNote: { paddingTop: space.xxs },
+  foot: { flexDirection: "row", alignItems: "center", justifyContent: "flex-end", gap: space.xs },
+  status: { flexDirection: "row", alignItems: "center", gap: 3 },
+  day: { alignItems: "center", paddingVertical: space.m },
+  dayText: { backgroundColor: colors.raised, borderRadius: radius.full, paddingHorizontal: space.m, paddingVertical: space.xs, overflow: "hidden" },
+  fresh: { flexDirection: "row", alignItems: "center", gap: space.s, paddingVertical: space.s },
+  line: { flex: 1, height: 1, backgroundColor: colors.primary },
+  unseen: { position: "absolute", width: 1, height: 1, overflow: "hidden", opacity: 0 },
+}));

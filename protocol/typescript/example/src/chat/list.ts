@@ -1,0 +1,21 @@
+import type { MessageView } from "@members-book/client";
+
+/** What the list of messages is told; the same on devices and on the web. */
+export interface ListProps {
+  messages: readonly MessageView[];
+  /** Where "new messages" begin. */
+  freshKey: string | undefined;
+  /** The other member. */
+  name: string;
+  hasOlder: boolean;
+  loadingOlder: boolean;
+  /** The beginning of what is here comes near. */
+  onOlder: () => void;
+  /** Whether the newest message is seen. Called at every change, and may be called more often. */
+  onBottom: (there: boolean) => void;
+  onFailed: (message: MessageView) => void;
+}
+
+export interface ListHandle {
+  toBottom: () => void;
+}

@@ -1,0 +1,34 @@
+import { useMember, usePresence, useSession } from "@members-book/client/react";
+import type { ConversationView, Member, MemberId, PresenceView } from "@members-book/client";
+
+import { lastSeen } from "./time";
+
+/** The record of who is signed in. Below the guard of the club's screens there is always one. */
+export function useMe(): Member {
+  const session = useSession();
+  if (session.status !== "signed_in") throw new Error("useMe: nobody is signed in");
+  return session.member;
+}
+
+/** Who the conversation is with. */
+export function partnerOf(conversation: ConversationView): MemberId | undefined {
+  return conversation.others[0];
+}
+
+export function useName(member: MemberId): string {
+  return useMember(member)?.name ?? "…";
+}
+
+export function presenceText(presence: PresenceView): string | undefined {
+  if (presence.status === "online") return "online";
+  if (presence.status === "away") return "away";
+  return presence.lastSeen === undefined ? undefined : lastSeen(presence.lastSeen);
+}
+
+export function usePresenceText(member: MemberId): string | undefined {
+  return presenceText(usePresence(member));
+}
+
+export function countText(count: number, more: boolean): string {
+  return more ? `${count.toLocaleString("en")}+` : count.toLocaleString("en");
+}

@@ -1,0 +1,63 @@
+import { createContext, useCallback, useContext, useEffect, useMemo, useState } from "react";
+import type { ReactNode } from "react";
+import { MembersBookProvider } from "@members-book/client/react";
+import type { MembersBook } from "@members-book/client";
+
+import { Failed, Loading } from "@/ui";
+import { createClient } from "./client";
+import { failureOf } from "./query";
+import type { Failure } from "./query";
+import { keepServerUrl, serverUrl } from "./server";
+
+interface ServerState {
+  /** Where the server is, once it is known. */
+  url: string | undefined;
+  /** Another server: only while nobody is signed in. */
+  setUrl: (url: string) => void;
+}
+
+const ServerContext = createContext<ServerState>({ url: undefined, setUrl: () => undefined });
+
+export function useServer(): ServerState {
+  return useContext(ServerContext);
+}
+
+/** Makes the client for the server, and another one when the server changes. `welcome` is shown as long as no server is known. */
+export function ServerProvider({ welcome, children }: { welcome: ReactNode; children: ReactNode }) {
+  const [url, keepUrl] = useState(serverUrl);
+  const [made, setMade] = useState<{ url: string; client: MembersBook }>();
+  const [failure, setFailure] = useState<Failure>();
+  const [round, setRound] = useState(0);
+
+  useEffect(() => {
+    if (url === undefined) return undefined;
+    let client: MembersBook | undefined;
+    let gone = false;
+    setFailure(undefined);
+    createClient(url).then(
+      (next) => {
+        client = next;
+        if (gone) void next.stop();
+        else setMade({ url, client: next });
+      },
+      (cause: unknown) => !gone && setFailure(failureOf(cause)),
+    );
+    return () => {
+      gone = true;
+      void client?.stop();
+    };
+  }, [url, round]);
+
+  const setUrl = useCallback((next: string) => {
+    keepServerUrl(next);
+    keepUrl(next);
+  }, []);
+  const value = useMemo(() => ({ url, setUrl }), [url, setUrl]);
+
+  let content: ReactNode;
+  if (url === undefined) content = welcome;
+  else if (failure) content = <Failed failure={failure} onRetry={() => setRound((n) => n + 1)} />;
+  else if (made?.url !== url) content = <Loading />;
+  else content = <MembersBookProvider key={url} client={made.client}>{children}</MembersBookProvider>;
+  return <ServerContext.Provider value={value}>{content}</ServerContext.Provider>;
+}

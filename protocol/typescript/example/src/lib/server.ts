@@ -1,0 +1,26 @@
+import { isWeb } from "./platform";
+import { kv } from "./kv";
+
+const KEY = "server";
+
+/** Where the server is: on the web the page comes from it; a device is told when it signs in. */
+export function serverUrl(): string | undefined {
+  const built = process.env.EXPO_PUBLIC_SERVER_URL;
+  if (isWeb) return built || location.origin;
+  return kv.get(KEY) || built || undefined;
+}
+
+export function keepServerUrl(url: string): void {
+  kv.set(KEY, url);
+}
+
+/** What somebody typed, as an address; `undefined` if it is none. `https` unless they say otherwise. */
+export function parseServerUrl(text: string): string | undefined {
+  const typed = text.trim();
+  try {
+    const url = new URL(/^https?:\/\//i.test(typed) ? typed : `https://${typed}`);
+    return url.hostname ? url.origin : undefined;
+  } catch {
+    return undefined;
+  }
+}

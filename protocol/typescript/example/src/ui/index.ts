@@ -1,0 +1,11 @@
+export { Avatar, PresenceDot } from "./Avatar";
+export { Button, IconButton } from "./Button";
+export { Choice } from "./Choice";
+export { Field } from "./Field";
+export { Icon } from "./Icon";
+export type { IconName } from "./icons";
+export { Header, ScrollScreen, Section } from "./Screen";
+export { ConfirmProvider, Sheet, useConfirm } from "./Sheet";
+export { Empty, Failed, Loading, Notice } from "./States";
+export { Text } from "./Text";
+export { ToastProvider, useToast } from "./Toast";
