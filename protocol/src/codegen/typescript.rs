@@ -112,14 +112,19 @@ fn error_statuses(module: &mut String) {
     let _ = writeln!(module, "}} as const;\n");
     let _ = writeln!(
         module,
-        "/**\n * Whether a request that failed with an error code is sent again: `never` as it is; `later`, after\n * `retry_after_ms` or with backoff; `after_refresh` and `after_login` with a new access token; `after_reading`\n * once the newer version was read.\n */"
+        "/**\n * When a request that failed with an error code is sent again: `later`, after `retry_after_ms` or with backoff;\n * `after_refresh` and `after_login` with a new access token; `after_reading` once the newer version was read. One that failed\n * with another code is never sent again as it is.\n */"
     );
-    let _ = writeln!(module, "export const ERROR_RETRY = {{");
+    let _ = writeln!(
+        module,
+        "export const ERROR_RETRY: Readonly<Partial<Record<ErrorCode, \"later\" | \"after_refresh\" | \"after_login\" | \"after_reading\">>> = {{"
+    );
     for code in ErrorCode::ALL {
         let retry = serde_json::to_value(code.retry()).unwrap_or_default();
-        let _ = writeln!(module, "  {code}: {retry},");
+        if retry != "never" {
+            let _ = writeln!(module, "  {code}: {retry},");
+        }
     }
-    let _ = writeln!(module, "}} as const;\n");
+    let _ = writeln!(module, "}};\n");
 }
 
 fn union(module: &mut String, name: &str, doc: &str, frames: &[FrameType], has_id: impl Fn(&FrameType) -> bool) {

@@ -83,42 +83,18 @@ export const ERROR_STATUS = {
 } as const;
 
 /**
- * Whether a request that failed with an error code is sent again: `never` as it is; `later`, after
- * `retry_after_ms` or with backoff; `after_refresh` and `after_login` with a new access token; `after_reading`
- * once the newer version was read.
+ * When a request that failed with an error code is sent again: `later`, after `retry_after_ms` or with backoff;
+ * `after_refresh` and `after_login` with a new access token; `after_reading` once the newer version was read. One that failed
+ * with another code is never sent again as it is.
  */
-export const ERROR_RETRY = {
-  malformed: "never",
-  unknown_type: "never",
-  hello_required: "never",
-  hello_repeated: "never",
-  validation_failed: "never",
-  content_empty: "never",
-  content_too_long: "never",
-  message_to_self: "never",
-  image_invalid: "never",
+export const ERROR_RETRY: Readonly<Partial<Record<ErrorCode, "later" | "after_refresh" | "after_login" | "after_reading">>> = {
   token_missing: "after_refresh",
   token_invalid: "after_refresh",
   token_expired: "after_refresh",
   session_revoked: "after_login",
-  invalid_credentials: "never",
   refresh_token_invalid: "after_login",
   refresh_token_reused: "after_login",
-  member_deactivated: "never",
-  forbidden: "never",
-  not_found: "never",
-  member_not_found: "never",
-  message_not_found: "never",
-  conversation_not_found: "never",
-  recommendation_not_found: "never",
-  method_not_allowed: "never",
-  email_taken: "never",
-  recipient_deactivated: "never",
-  last_admin: "never",
   stale: "after_reading",
-  payload_too_large: "never",
-  unsupported_media_type: "never",
-  upgrade_required: "never",
   rate_limited: "later",
   too_many_connections: "later",
   internal: "later",
@@ -126,7 +102,7 @@ export const ERROR_RETRY = {
   unavailable: "later",
   draining: "later",
   timeout: "later",
-} as const;
+};
 
 /**
  * `PUT /api/admin/members/{id}/active`.
