@@ -36,6 +36,8 @@ export class FakeClient implements TabClient {
   readonly adopted: string[] = [];
   /** What the next adoptions reject with. */
   failures = 0;
+  /** The next adoption does not come to its end: there is no room. */
+  stuck = false;
 
   constructor(private readonly own: Tab, member = "a".repeat(24)) {
     this.session = new Value<SessionState>({ status: "loading" });
@@ -66,6 +68,10 @@ export class FakeClient implements TabClient {
     if (this.failures > 0) {
       this.failures--;
       throw new Error("no room");
+    }
+    if (this.stuck) {
+      this.stuck = false;
+      await new Promise(() => undefined);
     }
     const found = await storage.range(`${state.id}/o/`, `${state.id}/o/~`);
     this.adopted.push(...found.map(([, value]) => value));

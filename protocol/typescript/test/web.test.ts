@@ -204,6 +204,28 @@ describe("what closed tabs have left", () => {
     expect(a.debug.filter((what) => what === "tab: slot not adopted").length).toBe(2);
   });
 
+  it("does not hold anything up when it cannot be kept", async () => {
+    const browser = new Browser();
+    const [a, b] = [await browser.open(), await browser.open()];
+    a.client.stuck = true;
+    await unsent(b.storage, "1");
+    b.kill();
+    // The slot is given back, and there is another attempt.
+    await until(() => a.debug.includes("tab: slot not adopted"));
+    await until(() => a.client.adopted.length === 1);
+    // Nor when the client stops meanwhile.
+    const c = await browser.open();
+    a.client.stuck = true;
+    await unsent(c.storage, "2");
+    c.kill();
+    await until(() => !a.client.stuck);
+    await a.storage.close();
+    await until(() => browser.locks.holder("members-book:test:slot-0") === undefined);
+    const next = await browser.open();
+    await until(() => next.client.adopted.length === 1);
+    expect(next.client.adopted).toEqual(["2"]);
+  });
+
   it("waits for its member when nobody is signed in", async () => {
     const browser = new Browser();
     const [a, b] = [await browser.open(), await browser.open()];
@@ -283,6 +305,7 @@ describe("hints", () => {
       await wait(20);
       client.calls.length = 0;
       work();
+      await wait(1);
       return client.calls.join(" ");
     };
     expect(await since(() => { document.visibilityState = "hidden"; document.dispatchEvent(new Event("visibilitychange")); })).toBe("away");
@@ -291,7 +314,7 @@ describe("hints", () => {
       window.dispatchEvent(new Event("pageshow"));
       document.dispatchEvent(new Event("visibilitychange"));
       window.dispatchEvent(new Event("focus"));
-    })).toBe("wake check online");
+    })).toBe("wake online check");
     expect(await since(() => window.dispatchEvent(new Event("focus")))).toBe("wake check");
     expect(await since(() => window.dispatchEvent(new Event("online")))).toBe("wake");
     expect(await since(() => network.dispatchEvent(new Event("change")))).toBe("wake");

@@ -1,11 +1,15 @@
 import type { Clock } from "../environment.js";
-import type { Debug, Events, TabClient, WebHost } from "./host.js";
+import type { Events, TabClient, WebHost } from "./host.js";
 
 /** Several events tell of one return to the tab: they are one hint. */
 const ONE_HINT_MS = 1_000;
 
-/** Tells the client when the tab is looked at, and when the network has changed. Returns what ends that. */
-export function giveHints(host: WebHost, client: TabClient, clock: Clock, debug: Debug): () => void {
+/**
+ * Tells the client when the tab is looked at, and when the network has changed. Returns what ends that.
+ *
+ * @param check Looks whether the session is still there: a tab that slept was not told.
+ */
+export function giveHints(host: WebHost, client: Pick<TabClient, "wake" | "setStatus">, clock: Clock, check: () => void): () => void {
   const end = new AbortController();
   const { document } = host;
   let last = -Infinity;
@@ -21,8 +25,7 @@ export function giveHints(host: WebHost, client: TabClient, clock: Clock, debug:
     if (now - last < ONE_HINT_MS) return;
     last = now;
     client.wake();
-    // While the tab slept it was not told that another one has signed out.
-    client.checkSession().catch((error: unknown) => debug("tab: session not checked", { error: String(error) }));
+    check();
   };
   const seen = () => {
     if (!document) return;

@@ -14,6 +14,8 @@ const RELOAD_MS = 10_000;
 const ERASE_MS = 1_000;
 /** After a failure. */
 const AGAIN_MS = 60_000;
+/** What is not through by then has failed: there is no room for it, for example. */
+const LIMIT_MS = 30_000;
 
 /** What is done with the slots that no tab has. */
 interface Round {
@@ -52,7 +54,7 @@ export class Rescue {
     if (this.round) void this.watch(this.round, slot);
   }
 
-  /** Ends it. What has begun is brought to its end. */
+  /** Ends it. What has begun and is not through stays where it was. */
   async stop(): Promise<void> {
     this.unsubscribe();
     this.round?.end.abort();
@@ -109,8 +111,8 @@ export class Rescue {
       return await this.tab.slots.borrow(slot, async () => {
         await storage.open();
         try {
-          if (round.task === "adopt") await this.adopt(slot, storage);
-          else await this.erase(round.member, slot, storage);
+          const work = round.task === "adopt" ? this.adopt(slot, storage) : this.erase(round.member, slot, storage);
+          await Promise.race([work, this.limit(round)]);
         } finally {
           await storage.close();
         }
@@ -119,6 +121,11 @@ export class Rescue {
       this.debug(`tab: slot not ${round.task === "adopt" ? "adopted" : "erased"}`, { slot, error: String(error) });
       return undefined;
     }
+  }
+
+  /** Rejects when it has taken too long, or is not wanted any more. Messages are removed last, so nothing is lost; the storage is closed, so nothing happens later. */
+  private async limit({ end }: Round): Promise<never> {
+    throw new Error((await pause(this.clock, LIMIT_MS, end.signal)) ? "it takes too long" : "it is not wanted any more");
   }
 
   private async adopt(slot: string, storage: Storage): Promise<void> {

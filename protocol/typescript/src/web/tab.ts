@@ -2,6 +2,7 @@ import type { Clock } from "../environment.js";
 import { closing } from "../storage/closing.js";
 import { IndexedDbStorage } from "../storage/indexeddb.js";
 import { MemoryStorage, MemoryVault } from "../storage/memory.js";
+import { Queue } from "../storage/queue.js";
 import type { Storage, Vault } from "../storage.js";
 import { giveHints } from "./hints.js";
 import type { Channel, Debug, TabClient, WebHost } from "./host.js";
@@ -37,12 +38,18 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
   let rescue: Rescue | undefined;
   let client: TabClient | undefined;
 
+  // One after the other: a look may sign in, and two would do so twice.
+  const checks = new Queue();
+  const check = () => {
+    checks.run(async () => client?.checkSession()).catch((error: unknown) => debug("tab: session not checked", { error: String(error) }));
+  };
+
   const channel = attempt(() => host.channel?.(prefix));
   if (channel) {
     ends.push(() => channel.close());
     channel.onmessage = ({ data }) => {
       const message = data as Partial<{ vault: unknown; slot: unknown }> | null;
-      if (message?.vault) client?.checkSession().catch((error: unknown) => debug("tab: session not checked", { error: String(error) }));
+      if (message?.vault) check();
       if (typeof message?.slot === "string") rescue?.taken(message.slot);
     };
   }
@@ -83,10 +90,12 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
     ),
     attach(attached) {
       client = attached;
-      ends.push(giveHints(host, attached, clock, debug));
+      ends.push(giveHints(host, attached, clock, check));
       if (!held || !shared) return;
-      const saved = rescue = new Rescue({ slots: held, known: () => known(shared), storage: kept, hasTokens: async () => (await vault.get()) !== undefined }, attached, clock, debug);
-      ends.push(() => saved.stop());
+      const own = { slots: held, known: () => known(shared), storage: kept, hasTokens: async () => (await vault.get()) !== undefined };
+      const started = new Rescue(own, attached, clock, debug);
+      rescue = started;
+      ends.push(() => started.stop());
     },
   };
 }
