@@ -204,7 +204,9 @@ describe("the app ends", () => {
     device.disk.isFull = false;
     device.proxy.reach = "refused";
     device.proxy.cut();
-    await device.launch();
+    let isStarted = false;
+    void device.launch().then(() => (isStarted = true));
+    await until("start() does not wait for the network", () => isStarted, { ms: 3000 });
     expect(device.client.session.getSnapshot().status).not.toBe("signed_out");
     device.proxy.reach = "up";
     device.client.wake();
