@@ -169,7 +169,7 @@ export class Client implements MembersBook {
     await this.started;
     await this.tokens.check();
     if (this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load();
+    const member = await this.tokens.load().catch(() => undefined);
     if (member !== undefined) await this.resume(member);
   }
 
@@ -203,7 +203,7 @@ export class Client implements MembersBook {
       this.deviceId = this.environment.uuid();
       this.journal.put(DEVICE_KEY, this.deviceId);
     }
-    const member = await this.tokens.load();
+    const member = await this.patiently("vault cannot be read", () => this.tokens.load(), () => !this.stopped);
     if (this.stopped) return;
     if (member === undefined) {
       if (this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
@@ -240,25 +240,31 @@ export class Client implements MembersBook {
     const [record] = await read<Member>(keys.me, `${keys.me}~`);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     people.load(await read<MemberCard>(...keys.cards));
-    if (this.stopped || this.tokens.member !== member) return;
-    const own = record ?? (await this.self(member));
-    if (!own) return;
-    const signedIn: SignedIn = { keys, book, people, handles: new Map(), unsubscribe: [] };
+    const wanted = () => !this.stopped && this.tokens.member === member;
+    const present = (own: Member | undefined) => {
+      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, people, handles: new Map(), unsubscribe: [] });
+    };
+    if (record) return present(record);
+    // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
+    void this.patiently("own record not read", async () => (await this.api.me()).value, wanted).then(present);
+  }
+
+  private present(own: Member, signedIn: SignedIn): void {
     this.signedIn = signedIn;
     this.left = undefined;
-    this.sessionState.set({ status: "signed_in", id: member, member: own });
-    signedIn.unsubscribe.push(follow(book.list, this.list), follow(book.unread, this.unreadState));
+    this.sessionState.set({ status: "signed_in", id: own._id, member: own });
+    signedIn.unsubscribe.push(follow(signedIn.book.list, this.list), follow(signedIn.book.unread, this.unreadState));
     this.socket.start();
   }
 
-  /** The member's own record from the server, for as long as it takes. */
-  private async self(member: MemberId): Promise<Member | undefined> {
+  /** Tries until it succeeds, or is not wanted any more. */
+  private async patiently<T>(what: string, work: () => Promise<T>, wanted: () => boolean): Promise<T | undefined> {
     const backoff = new Backoff(this.environment.random);
-    while (!this.stopped && this.tokens.member === member) {
+    while (wanted()) {
       try {
-        return (await this.api.me()).value;
+        return await work();
       } catch (error) {
-        this.debug("own record not read", { code: problemOf(error).code });
+        this.debug(what, { code: problemOf(error).code });
         await new Promise<void>((resolve) => this.environment.clock.setTimeout(resolve, backoff.next()));
       }
     }
@@ -315,6 +321,8 @@ export class Client implements MembersBook {
   /** The server does not take the session any more. What is kept waits for the member to sign in again. */
   private sessionOver(reason: SignedOutReason): void {
     this.debug("session over", { reason });
+    // In another tab: nothing of the member stays here either.
+    if (reason === "logged_out" && this.signedIn) this.journal.clear(...this.signedIn.keys.all);
     this.socket.stop();
     this.sessionState.set({ status: "signed_out", reason });
     this.leave();

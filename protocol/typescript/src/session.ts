@@ -69,7 +69,12 @@ export class Session implements Tokens {
   async check(): Promise<void> {
     const member = this.kept?.member;
     if (member === undefined) return;
-    const kept = await this.read();
+    let kept: Kept | undefined;
+    try {
+      kept = await this.read();
+    } catch {
+      return;
+    }
     if (kept?.member !== member && this.kept?.member === member) this.over("logged_out");
   }
 
@@ -94,7 +99,7 @@ export class Session implements Tokens {
   private async exchange(refused: string): Promise<string> {
     const member = this.kept?.member;
     if (member === undefined) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    const kept = await this.read();
+    const kept = await this.read().catch(() => undefined);
     // Another tab was faster.
     if (kept?.member === member && kept.access !== refused) {
       this.kept = kept;
@@ -145,8 +150,9 @@ export class Session implements Tokens {
     this.goodUntil = this.clock.monotonic() + (left > SPARE_MS ? left : Number.POSITIVE_INFINITY);
   }
 
+  /** What the vault has. Throws if it cannot be read: that is no log-out. */
   private async read(): Promise<Kept | undefined> {
-    const text = await this.vault.get().catch(() => undefined);
+    const text = await this.vault.get();
     if (text === undefined) return undefined;
     try {
       const kept = JSON.parse(text) as Partial<Kept>;
