@@ -9,6 +9,9 @@ import { useWide } from "@/theme";
 /** Screens that need all of a small screen: one conversation, one member. */
 const DEEP = /^\/(chats|members)\/./;
 
+/** Where one is after signing in. */
+export const unstable_settings = { initialRouteName: "chats", anchor: "chats" };
+
 export default function ClubLayout() {
   const wide = useWide();
   const deep = DEEP.test(usePathname());

@@ -47,7 +47,7 @@ export default function Me() {
       <Section>
         <PhotoEditor member={me} onChanged={() => undefined} />
         <View style={{ alignItems: "center", gap: space.xs }}>
-          <TierBadge tier={me.tier} />
+          <TierBadge tier={me.tier} centered />
           <Text kind="small" tone="muted" selectable>{me.email}</Text>
         </View>
       </Section>

@@ -24,14 +24,14 @@ export function AdminRow({ member, onChanged }: { member: AdminMember; onChanged
   const marks = [user_type === "admin" ? "administrator" : undefined, is_active ? undefined : "not active", connectionsText(member)].filter(Boolean).join(" · ");
   return (
     <>
-      <Pressable role="button" aria-label={`${name}, ${email}, ${tier}, ${marks}. Change`} onPress={() => setOpen(true)} style={styles.row}>
+      <Pressable role="button" onPress={() => setOpen(true)} style={styles.row}>
         <Avatar name={name} photo={member.profile_image_url} size={44} />
         <View style={styles.words}>
           <Text kind="strong" numberOfLines={1} tone={is_active ? "text" : "muted"}>{name}</Text>
           <Text kind="small" tone="muted" numberOfLines={1}>{email}</Text>
           <Text kind="tiny" tone={is_active ? "muted" : "danger"}>{marks}</Text>
         </View>
-        <TierBadge tier={tier} />
+        <TierBadge tier={tier} centered />
       </Pressable>
       <AdminSheet member={member} open={open} onClose={() => setOpen(false)} onChanged={onChanged} />
     </>

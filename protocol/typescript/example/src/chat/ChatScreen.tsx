@@ -46,7 +46,7 @@ function Partner({ id, name, photo, typing }: { id: MemberId; name: string; phot
   const presence = presenceText(usePresence(id));
   return (
     <Link href={{ pathname: "/members/[id]", params: { id } }} asChild>
-      <Pressable role="link" aria-label={`${name}${presence ? `, ${presence}` : ""}. Profile`} style={styles.partner}>
+      <Pressable role="link" style={styles.partner}>
         <View><Avatar name={name} photo={photo} size={40} /><PresenceDot member={id} /></View>
         <View style={styles.names}>
           <Text kind="heading" level={1} numberOfLines={1}>{name}</Text>

@@ -9,7 +9,7 @@ import { countText, partnerOf, presenceText } from "@/lib/people";
 import { listTime } from "@/lib/time";
 import { webOnly } from "@/lib/platform";
 import { makeStyles, radius, space, useTheme } from "@/theme";
-import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text } from "@/ui";
+import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text, Unseen } from "@/ui";
 
 const keyOf = (conversation: ConversationView) => conversation.key;
 
@@ -59,26 +59,23 @@ const Row = memo(function Row({ conversation, selected }: { conversation: Conver
   const { last, unread, unreadMore, typing, lastAt } = conversation;
   const unreadText = countText(unread, unreadMore);
   const preview = typing.length > 0 ? "typing…" : last?.content.replace(/\s+/gu, " ") ?? "";
-  const words = [
-    name, presence, unread > 0 ? `${unreadText} unread` : undefined,
-    typing.length > 0 ? "typing" : last ? `${last.own ? "you" : "last message"}: ${preview.slice(0, 120)}` : undefined, lastAt > 0 ? listTime(lastAt) : undefined,
-  ];
   return (
     <Link href={{ pathname: "/chats/[key]", params: { key: conversation.key } }} asChild>
       <Pressable
-        role="link" aria-label={words.filter(Boolean).join(", ")} {...webOnly({ "aria-current": selected ? "page" : undefined })}
+        role="link" {...webOnly({ "aria-current": selected ? "page" : undefined })}
         style={selected ? styles.selectedRow : styles.row}
       >
         <View><Avatar name={name} photo={member?.profile_image_url} size={48} /><PresenceDot member={partner} /></View>
         <View style={styles.middle}>
           <View style={styles.line}>
             <Text kind="strong" numberOfLines={1} style={styles.grow}>{name}</Text>
+            {presence ? <Unseen>, {presence}, </Unseen> : null}
             <Text kind="tiny" tone={unread > 0 ? "primary" : "muted"}>{lastAt > 0 ? listTime(lastAt) : ""}</Text>
           </View>
           <View style={styles.line}>
-            {last?.own && typing.length === 0 ? <Mark message={last} /> : null}
+            {last?.own && typing.length === 0 ? <><Mark message={last} /><Unseen>You: </Unseen></> : null}
             <Text kind="small" tone={typing.length > 0 ? "primary" : unread > 0 ? "text" : "muted"} numberOfLines={1} style={styles.grow}>{preview}</Text>
-            {unread > 0 ? <View style={styles.badge}><Text kind="tiny" tone="onPrimary">{unreadText}</Text></View> : null}
+            {unread > 0 ? <View style={styles.badge}><Text kind="tiny" tone="onPrimary">{unreadText}</Text><Unseen> unread</Unseen></View> : null}
           </View>
         </View>
       </Pressable>

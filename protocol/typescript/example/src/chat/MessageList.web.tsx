@@ -68,9 +68,22 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
     else set();
   }, [look]);
 
+  const opened = useRef(false);
   const settle = useCallback(() => {
     const element = view.current;
-    if (!element) return;
+    if (!element || element.clientHeight === 0) return;
+    if (!opened.current) {
+      // It opens where what is new begins, or at the end.
+      opened.current = true;
+      const line = element.querySelector<HTMLElement>("[data-fresh]");
+      if (line) {
+        const above = line.getBoundingClientRect().top - element.getBoundingClientRect().top;
+        element.scrollTop += above - element.clientHeight / 4;
+        atBottom.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
+        onBottom(atBottom.current);
+        look();
+      }
+    }
     for (const [key, box] of boxes.current) if (box.dataset["drawn"] === "true") heights.current.set(key, box.offsetHeight);
     if (atBottom.current) element.scrollTop = element.scrollHeight;
     else if (anchor.current) {
@@ -79,7 +92,7 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
       if (moved !== 0) element.scrollTop += moved;
     }
     widen(false);
-  }, [widen]);
+  }, [look, onBottom, widen]);
 
   useLayoutEffect(() => {
     shown.current = chunks;

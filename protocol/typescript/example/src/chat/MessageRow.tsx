@@ -5,7 +5,7 @@ import type { MessageView, SendStatus } from "@members-book/client";
 import { dayName, timeOfDay } from "@/lib/time";
 import { webOnly } from "@/lib/platform";
 import { makeStyles, radius, space, useTheme } from "@/theme";
-import { Icon, Text } from "@/ui";
+import { Icon, Text, Unseen } from "@/ui";
 import type { IconName } from "@/ui";
 
 const STATUS: Record<SendStatus, { icon: IconName; words: string }> = {
@@ -45,11 +45,11 @@ export const MessageRow = memo(function MessageRow({ message, name, day, fresh, 
   return (
     <View role="listitem" style={grouped ? styles.close : styles.row}>
       {day ? <View style={styles.day}><Text kind="tiny" tone="muted" style={styles.dayText}>{dayName(at)}</Text></View> : null}
-      {fresh ? <View style={styles.fresh}><View style={styles.line} /><Text kind="tiny" tone="primary">New messages</Text><View style={styles.line} /></View> : null}
+      {fresh ? <View style={styles.fresh} {...webOnly({ dataSet: { fresh: "true" } })}><View style={styles.line} /><Text kind="tiny" tone="primary">New messages</Text><View style={styles.line} /></View> : null}
       <View style={own ? styles.right : styles.left}>
-        <Text style={styles.unseen}>{own ? "You:" : `${name}:`}</Text>
+        <Unseen>{own ? "You: " : `${name}: `}</Unseen>
         {failed ? (
-          <Pressable role="button" aria-label={`Not sent: ${content}. What to do`} onPress={() => onFailed(message)} style={styles.press}>
+          <Pressable role="button" onPress={() => onFailed(message)} style={styles.press}>
             {bubble}
             <Text kind="tiny" tone="danger" style={styles.failedNote}>Not sent. Press for what to do.</Text>
           </Pressable>
@@ -67,8 +67,8 @@ function Status({ status }: { status: SendStatus }) {
   return (
     <View style={styles.status}>
       <Icon name={icon} size={15} color={color} />
-      <Text kind="tiny" style={status === "failed" ? styles.failedText : styles.ownFoot}>{status === "read" ? "Read" : ""}</Text>
-      <Text style={styles.unseen}>{words}</Text>
+      {status === "read" ? <Text kind="tiny" style={styles.ownFoot}>Read</Text> : null}
+      {status === "read" ? null : <Unseen>{words}</Unseen>}
     </View>
   );
 }
@@ -79,9 +79,9 @@ const useStyles = makeStyles(({ colors }) => ({
   left: { alignItems: "flex-start" },
   right: { alignItems: "flex-end" },
   press: { alignItems: "flex-end", maxWidth: "100%" },
-  bubble: { maxWidth: "82%", minWidth: 64, borderRadius: radius.l, paddingHorizontal: space.m, paddingTop: space.s, paddingBottom: 6, gap: space.xxs },
+  bubble: { maxWidth: "82%", minWidth: 72, borderRadius: radius.l, paddingHorizontal: space.m, paddingTop: space.s, paddingBottom: 6, gap: space.xxs },
   own: { backgroundColor: colors.own, borderBottomRightRadius: radius.s, alignSelf: "flex-end" },
-  other: { backgroundColor: colors.raised, borderBottomLeftRadius: radius.s },
+  other: { backgroundColor: colors.other, borderWidth: 1, borderColor: colors.border, borderBottomLeftRadius: radius.s },
   failed: { backgroundColor: colors.dangerSoft, borderWidth: 1, borderColor: colors.danger },
   ownText: { color: colors.onOwn },
   ownFoot: { color: colors.onOwnMuted },
@@ -94,5 +94,4 @@ const useStyles = makeStyles(({ colors }) => ({
   dayText: { backgroundColor: colors.raised, borderRadius: radius.full, paddingHorizontal: space.m, paddingVertical: space.xs, overflow: "hidden" },
   fresh: { flexDirection: "row", alignItems: "center", gap: space.s, paddingVertical: space.s },
   line: { flex: 1, height: 1, backgroundColor: colors.primary },
-  unseen: { position: "absolute", width: 1, height: 1, overflow: "hidden", opacity: 0 },
 }));

@@ -66,13 +66,13 @@ const Row = memo(function Row({ profile }: { profile: Profile }) {
   const work = [position, company].filter(Boolean).join(" · ");
   return (
     <Link href={_id === me._id ? "/me" : { pathname: "/members/[id]", params: { id: _id } }} asChild>
-      <Pressable role="link" aria-label={[name, tier, work, _id === me._id ? "you" : ""].filter(Boolean).join(", ")} style={styles.row}>
+      <Pressable role="link" style={styles.row}>
         <View><Avatar name={name} photo={profile.profile_image_url} size={48} /><PresenceDot member={_id} /></View>
         <View style={styles.words}>
           <Text kind="strong" numberOfLines={1}>{name}{_id === me._id ? " (you)" : ""}</Text>
           {work === "" ? null : <Text kind="small" tone="muted" numberOfLines={1}>{work}</Text>}
         </View>
-        <TierBadge tier={tier} />
+        <TierBadge tier={tier} centered />
       </Pressable>
     </Link>
   );

@@ -7,7 +7,7 @@ import { useUnread } from "@members-book/client/react";
 import { countText, useMe } from "@/lib/people";
 import { isWeb, webOnly } from "@/lib/platform";
 import { makeStyles, radius, space, useTheme } from "@/theme";
-import { Icon, Text } from "@/ui";
+import { Icon, Text, Unseen } from "@/ui";
 import type { IconName } from "@/ui";
 
 interface Place {
@@ -43,14 +43,15 @@ export function Navigation({ side }: { side: boolean }) {
           // On devices the places do not pile up: back leads out of the app, not through all of them.
           <Link key={href} href={href} replace={!isWeb} asChild>
             <Pressable
-              role="link" aria-label={count ? `${label}, ${count} unread` : label} {...webOnly({ "aria-current": here ? "page" : undefined })}
+              role="link" {...webOnly({ "aria-current": here ? "page" : undefined })}
               style={side ? styles.sideItem : styles.belowItem}
             >
               <View style={here ? styles.chosen : styles.icon}>
                 <Icon name={icon} color={here ? colors.onSoft : colors.muted} />
-                {count ? <View style={styles.badge}><Text kind="tiny" tone="onPrimary">{count}</Text></View> : null}
+                {count ? <View style={styles.badge} aria-hidden><Text kind="tiny" tone="onPrimary">{count}</Text></View> : null}
               </View>
               <Text kind="tiny" tone={here ? "text" : "muted"} numberOfLines={1} maxFontSizeMultiplier={1.4}>{label}</Text>
+              {count ? <Unseen>, {count} unread</Unseen> : null}
             </Pressable>
           </Link>
         );

@@ -4,7 +4,7 @@ export interface Colors {
   background: string;
   /** Cards, lists, bars. */
   surface: string;
-  /** Fields, bubbles of others, what is pointed at. */
+  /** What lies on a surface and is not pressed. */
   raised: string;
   border: string;
   /** Borders that say where a field or button is: 3 : 1. */
@@ -16,6 +16,8 @@ export interface Colors {
   /** What is selected. */
   soft: string;
   onSoft: string;
+  /** Bubbles of others. */
+  other: string;
   own: string;
   onOwn: string;
   onOwnMuted: string;
@@ -39,7 +41,7 @@ export const light: Theme = {
   colors: {
     background: "#f6f5f2", surface: "#ffffff", raised: "#efede8", border: "#dedbd3", outline: "#82807a", text: "#1b1d1f", muted: "#585d63",
     primary: "#0b6b57", onPrimary: "#ffffff", soft: "#dcefe9", onSoft: "#0a5545",
-    own: "#0b6b57", onOwn: "#ffffff", onOwnMuted: "#d3ece5",
+    other: "#ffffff", own: "#0b6b57", onOwn: "#ffffff", onOwnMuted: "#d3ece5",
     danger: "#b3261e", onDanger: "#ffffff", dangerSoft: "#fbe8e6", warnSoft: "#fff1cc", onWarn: "#614400",
     online: "#1d8a4c", away: "#b26a00", scrim: "rgba(10, 14, 15, 0.5)",
   },
@@ -50,7 +52,7 @@ export const dark: Theme = {
   colors: {
     background: "#101314", surface: "#181c1e", raised: "#252b2e", border: "#30383b", outline: "#7c888c", text: "#eceff0", muted: "#a8b2b5",
     primary: "#62cdb3", onPrimary: "#05231c", soft: "#17392f", onSoft: "#9be5d1",
-    own: "#0e5646", onOwn: "#f4fffb", onOwnMuted: "#bfe3d9",
+    other: "#262c2f", own: "#0e5646", onOwn: "#f4fffb", onOwnMuted: "#bfe3d9",
     danger: "#ff9a90", onDanger: "#3a0906", dangerSoft: "#3d1c1a", warnSoft: "#3d3113", onWarn: "#ffdf94",
     online: "#4cc884", away: "#f0b04a", scrim: "rgba(0, 0, 0, 0.65)",
   },

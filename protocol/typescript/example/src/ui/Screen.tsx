@@ -15,7 +15,7 @@ export function Header({ title, back, children }: { title: ReactNode; back?: Hre
   const router = useRouter();
   const { top } = useSafeAreaInsets();
   return (
-    <View style={[styles.header, { paddingTop: top + space.s }, back === undefined && styles.indent]} role="banner">
+    <View style={[styles.header, { paddingTop: top + space.s }, back === undefined && styles.indent]}>
       {back === undefined ? null : (
         <IconButton icon="back" label="Back" onPress={() => (router.canGoBack() ? router.back() : router.replace(back))} />
       )}

@@ -1,3 +1,4 @@
+import type { ReactNode } from "react";
 import { Text as NativeText } from "react-native";
 import type { TextProps } from "react-native";
 
@@ -16,3 +17,10 @@ export function Text({ kind = "body", tone = "text", level, style, ...rest }: Pr
   const heading = level === undefined ? {} : { role: "heading" as const, "aria-level": level };
   return <NativeText {...heading} {...rest} style={[type[kind], { color: colors[tone] }, style]} />;
 }
+
+/** Only for screen readers: what others see from a colour or a place. */
+export function Unseen({ children }: { children: ReactNode }) {
+  return <NativeText style={unseen}>{children}</NativeText>;
+}
+
+const unseen = { position: "absolute", width: 1, height: 1, overflow: "hidden", opacity: 0 } as const;

@@ -7,5 +7,5 @@ export type { IconName } from "./icons";
 export { Header, ScrollScreen, Section } from "./Screen";
 export { ConfirmProvider, Sheet, useConfirm } from "./Sheet";
 export { Empty, Failed, Loading, Notice } from "./States";
-export { Text } from "./Text";
+export { Text, Unseen } from "./Text";
 export { ToastProvider, useToast } from "./Toast";

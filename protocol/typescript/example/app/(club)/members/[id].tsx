@@ -30,7 +30,7 @@ export default function MemberScreen() {
         <View style={styles.head}>
           <View><Avatar name={name} photo={profile.profile_image_url} size={96} /><PresenceDot member={id} /></View>
           <Text kind="title" level={2} style={styles.center}>{name}</Text>
-          <View style={styles.badge}><TierBadge tier={tier} /></View>
+          <TierBadge tier={tier} centered />
           {presence ? <Text kind="small" tone="muted">{presence}</Text> : null}
           {profile.is_active && id !== me._id ? (
             <Button
@@ -67,13 +67,12 @@ function Detail({ icon, label, value, href }: { icon: IconName; label: string; v
     </>
   );
   if (!href) return <View style={styles.detail}>{content}</View>;
-  return <Pressable role="link" aria-label={`${label}: ${value}`} style={styles.detail} onPress={() => void Linking.openURL(href)}>{content}</Pressable>;
+  return <Pressable role="link" style={styles.detail} onPress={() => void Linking.openURL(href)}>{content}</Pressable>;
 }
 
 const useStyles = makeStyles(() => ({
   head: { alignItems: "center", gap: space.s },
   center: { textAlign: "center" },
-  badge: { alignItems: "center" },
   detail: { flexDirection: "row", alignItems: "center", gap: space.m, minHeight: TARGET },
   words: { flex: 1, minWidth: 0 },
 }));
