@@ -91,7 +91,9 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
   const { messages, ready, hasOlder, loadingOlder, loadOlder, problem, readUpTo } = state;
   const foreground = useForeground();
   const [there, setThere] = useState(true);
-  const freshKey = useFresh(messages, ready, readUpTo, foreground);
+  const fresh = useFresh(messages, ready, readUpTo, foreground);
+  // If everything that is here is new, it begins further up: there is no line yet.
+  const freshKey = hasOlder && messages[0]?.key === fresh ? undefined : fresh;
   const { announce } = useToast();
 
   const newest = lastSeq(messages);

@@ -44,7 +44,7 @@ export function Directory() {
   );
   return (
     <View style={styles.screen}>
-      <Header title="Members" />
+      <Header title="People" />
       {head}
       {pages.failure && shown.length === 0 ? <Failed failure={pages.failure} onRetry={pages.reload} /> : pages.loading && shown.length === 0 ? <Loading label="Loading members" /> : shown.length === 0 ? (
         <Empty icon="search" title="Nobody found" text="Every word has to be the beginning of a name, a company or a position. Try fewer letters or another tier." action={{ label: "Show everybody", onPress: reset }} />

@@ -18,7 +18,7 @@ interface Place {
 
 const PLACES: readonly Place[] = [
   { href: "/chats", label: "Chats", icon: "chat" },
-  { href: "/members", label: "Members", icon: "people" },
+  { href: "/members", label: "People", icon: "people" },
   { href: "/meet", label: "Meet", icon: "spark" },
   { href: "/me", label: "Profile", icon: "person" },
   { href: "/settings", label: "Settings", icon: "gear" },
