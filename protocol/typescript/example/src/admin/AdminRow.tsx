@@ -8,7 +8,8 @@ import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { TierBadge, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
-import { Avatar, Button, Choice, Notice, Sheet, Text, useConfirm, useToast } from "@/ui";
+import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
+import type { Question } from "@/ui";
 
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
 
@@ -42,7 +43,8 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const styles = useStyles();
   const { api } = useClient();
   const me = useMe();
-  const confirm = useConfirm();
+  /** What is asked before it is done. */
+  const [asked, setAsked] = useState<Question & { then: () => void }>();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
   const { _id, name, is_active, user_type } = member;
@@ -51,20 +53,33 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
     onChanged(await work());
     toast(said);
   });
-  const setRole = async () => {
+  const setRole = () => {
     const next = admin ? "member" : "admin";
     const text = admin ? `${name} can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
-    if (await confirm({ title: admin ? "Make a member again?" : "Make an administrator?", text, confirm: admin ? "Make a member" : "Make an administrator", danger: _id === me._id })) change(() => api.setRole(_id, next), "Role changed");
+    setAsked({
+      title: admin ? `Make ${name} a member again?` : `Make ${name} an administrator?`, text, confirm: admin ? "Make a member" : "Make an administrator", danger: _id === me._id,
+      then: () => change(() => api.setRole(_id, next), "Role changed"),
+    });
   };
-  const setActive = async () => {
-    if (is_active && !(await confirm({ title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true }))) return;
-    change(() => api.setActive(_id, !is_active), is_active ? "Deactivated" : "Activated");
+  const setActive = () => {
+    if (!is_active) return change(() => api.setActive(_id, true), "Activated");
+    setAsked({
+      title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true,
+      then: () => change(() => api.setActive(_id, false), "Deactivated"),
+    });
   };
   const disconnect = () => void run(async () => {
     const { connections, connections_partial } = await api.disconnect(_id);
     onChanged({ ...member, connections: 0 });
     toast(`${connections}${connections_partial ? " or more" : ""} ${connections === 1 ? "connection" : "connections"} closed`);
   });
+  if (asked) {
+    const answer = (yes: boolean) => {
+      setAsked(undefined);
+      if (yes) asked.then();
+    };
+    return <Sheet open={open} title={asked.title} onClose={() => answer(false)}><Ask question={asked} onAnswer={answer} /></Sheet>;
+  }
   return (
     <Sheet open={open} title={name} onClose={onClose}>
       <View style={styles.facts}>
@@ -75,8 +90,8 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => api.setTier(_id, tier), "Tier changed")} />
       <View style={styles.buttons}>
-        <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={() => void setRole()} />
-        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={() => void setActive()} />
+        <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
+        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
         <Button label="Close" kind="plain" onPress={onClose} />
       </View>

@@ -32,7 +32,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
       <Header back={wide ? undefined : "/chats"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
       {member && !member.is_active ? (
-        <View style={styles.gone}><Notice tone="warn" text={`${member.name} is not in the club any more. You can read what was written, and not write.`} /></View>
+        <View style={styles.gone}><Notice tone="warn" text={`${member.name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
         <Composer key={conversation.key} conversation={conversation} name={name} editing={editing} onEdited={() => setEditing(undefined)} onSent={toBottom} />
       )}

@@ -49,8 +49,12 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
     if (!isWeb) return;
     const element = input.current as unknown as HTMLTextAreaElement | null;
     if (!element) return;
+    // Its row keeps its height meanwhile: the messages above would move.
+    const row = element.parentElement;
+    if (row) row.style.minHeight = `${row.offsetHeight}px`;
     element.style.height = "auto";
     element.style.height = `${Math.min(element.scrollHeight + 2, MAX_HEIGHT)}px`;
+    if (row) row.style.minHeight = "";
   }, [text]);
 
   const length = [...text].length;

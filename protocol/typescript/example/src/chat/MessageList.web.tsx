@@ -69,9 +69,12 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
   }, [look]);
 
   const opened = useRef(false);
+  /** How much is seen at once, as it was settled last. */
+  const room = useRef(0);
   const settle = useCallback(() => {
     const element = view.current;
     if (!element || element.clientHeight === 0) return;
+    room.current = element.clientHeight;
     if (!opened.current) {
       // It opens where what is new begins, or at the end.
       opened.current = true;
@@ -119,6 +122,8 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
     const element = view.current;
     if (!element) return undefined;
     const onScroll = () => {
+      // The room has changed, and nobody has scrolled: it is settled in a moment.
+      if (element.clientHeight !== room.current) return;
       atBottom.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
       onBottom(atBottom.current);
       widen(true);

@@ -76,6 +76,6 @@ const useStyles = makeStyles(({ colors }) => ({
   icon: { width: TARGET, height: TARGET, borderRadius: radius.full, alignItems: "center", justifyContent: "center" },
   badge: {
     position: "absolute", top: -6, right: -6, minWidth: 20, height: 20, borderRadius: 10, paddingHorizontal: 5,
-    alignItems: "center", justifyContent: "center", backgroundColor: colors.primary,
+    alignItems: "center", justifyContent: "center", backgroundColor: colors.primary, borderWidth: 1, borderColor: colors.surface,
   },
 }));

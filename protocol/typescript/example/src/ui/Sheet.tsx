@@ -1,4 +1,4 @@
-import { createContext, useCallback, useContext, useMemo, useRef, useState } from "react";
+import { createContext, useCallback, useContext, useRef, useState } from "react";
 import type { ReactNode } from "react";
 import { Modal, Pressable, ScrollView, View } from "react-native";
 
@@ -10,8 +10,9 @@ import { Text } from "./Text";
 export function Sheet({ open, title, onClose, children }: { open: boolean; title: string; onClose: () => void; children: ReactNode }) {
   const styles = useStyles();
   const wide = useWide();
+  if (!open) return null;
   return (
-    <Modal visible={open} transparent animationType="fade" onRequestClose={onClose} aria-label={title}>
+    <Modal visible transparent animationType="fade" onRequestClose={onClose} aria-label={title}>
       <View style={[styles.scrim, wide ? styles.middle : styles.below]}>
         <Pressable style={styles.beside} onPress={onClose} tabIndex={-1} aria-hidden accessible={false} />
         <View style={[styles.sheet, wide ? styles.card : styles.drawer]}>
@@ -25,18 +26,31 @@ export function Sheet({ open, title, onClose, children }: { open: boolean; title
   );
 }
 
-interface Question {
+export interface Question {
   title: string;
   text: string;
   confirm: string;
   danger?: boolean;
 }
 
+/** A question in a sheet that is open already: a device shows one sheet at a time. */
+export function Ask({ question, onAnswer }: { question: Question; onAnswer: (yes: boolean) => void }) {
+  const styles = useStyles();
+  return (
+    <>
+      <Text tone="muted">{question.text}</Text>
+      <View style={styles.buttons}>
+        <Button label="Cancel" kind="secondary" onPress={() => onAnswer(false)} />
+        <Button label={question.confirm} kind={question.danger ? "danger" : "primary"} onPress={() => onAnswer(true)} />
+      </View>
+    </>
+  );
+}
+
 const ConfirmContext = createContext<((question: Question) => Promise<boolean>) | undefined>(undefined);
 
 /** Asks before what cannot be taken back. */
 export function ConfirmProvider({ children }: { children: ReactNode }) {
-  const styles = useStyles();
   const [question, setQuestion] = useState<Question>();
   const [open, setOpen] = useState(false);
   const answer = useRef<(yes: boolean) => void>(undefined);
@@ -51,16 +65,11 @@ export function ConfirmProvider({ children }: { children: ReactNode }) {
     answer.current?.(yes);
     answer.current = undefined;
   }, []);
-  const value = useMemo(() => ask, [ask]);
   return (
-    <ConfirmContext.Provider value={value}>
+    <ConfirmContext.Provider value={ask}>
       {children}
       <Sheet open={open} title={question?.title ?? ""} onClose={() => close(false)}>
-        <Text tone="muted">{question?.text}</Text>
-        <View style={styles.buttons}>
-          <Button label="Cancel" kind="secondary" onPress={() => close(false)} />
-          <Button label={question?.confirm ?? ""} kind={question?.danger ? "danger" : "primary"} onPress={() => close(true)} />
-        </View>
+        {question ? <Ask question={question} onAnswer={close} /> : null}
       </Sheet>
     </ConfirmContext.Provider>
   );
