@@ -22,6 +22,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const partner = partnerOf(info);
   const member = useMember(partner ?? "");
   const name = member?.name ?? "…";
+  const gone = member?.is_active === false;
   const wide = useWide();
   const [failed, setFailed] = useState<MessageView>();
   const [editing, setEditing] = useState<MessageView>();
@@ -31,12 +32,12 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
       <Header back={wide ? undefined : "/chats"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
-      {member && !member.is_active ? (
-        <View style={styles.gone}><Notice tone="warn" text={`${member.name} is not active in the club. You can read what was written, but not write.`} /></View>
+      {gone ? (
+        <View style={styles.gone}><Notice tone="warn" text={`${name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
         <Composer key={conversation.key} conversation={conversation} name={name} editing={editing} onEdited={() => setEditing(undefined)} onSent={toBottom} />
       )}
-      <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={setEditing} />
+      <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={gone ? undefined : setEditing} />
     </KeyboardAvoidingView>
   );
 }

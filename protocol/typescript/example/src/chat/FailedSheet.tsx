@@ -9,7 +9,8 @@ interface Props {
   conversation: ConversationHandle;
   message: MessageView | undefined;
   onClose: () => void;
-  onEdit: (message: MessageView) => void;
+  /** Absent where nothing can be written. */
+  onEdit: ((message: MessageView) => void) | undefined;
 }
 
 /** What to do with a message that the server refused. */
@@ -25,13 +26,15 @@ export function FailedSheet({ conversation, message, onClose, onEdit }: Props) {
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.s }}>
         <Button label="Try again" icon="retry" busy={busy} onPress={() => act((key) => conversation.retry(key))} />
-        <Button
-          label="Change it" icon="pencil" kind="secondary" disabled={busy}
-          onPress={() => {
-            if (message) onEdit(message);
-            onClose();
-          }}
-        />
+        {onEdit ? (
+          <Button
+            label="Change it" icon="pencil" kind="secondary" disabled={busy}
+            onPress={() => {
+              if (message) onEdit(message);
+              onClose();
+            }}
+          />
+        ) : null}
         <Button label="Delete it" icon="trash" kind="secondary" disabled={busy} onPress={() => act((key) => conversation.drop(key))} />
         <Button label="Cancel" kind="plain" onPress={onClose} />
       </View>
