@@ -37,6 +37,8 @@ export class Observer {
   private views = new Map<string, ConversationView>();
   /** What frames have brought in this life: the words of messages by conversation and place. */
   private readonly brought = new Map<ConversationId, Map<number, string>>();
+  /** What the server is known to have, from frames of all lives. */
+  private readonly stored = new Set<string>();
   private readonly acknowledged = new Map<ConversationId, number>();
 
   constructor(
@@ -205,7 +207,7 @@ export class Observer {
   private survivors(key: string, now: ReadonlyMap<string, MessageView>): void {
     const other = this.views.get(key)?.others[0];
     for (const sent of this.sent) {
-      if (sent.to !== other || sent.state !== "kept" || sent.dropped || sent.key === undefined || this.seqs.has(sent.key)) continue;
+      if (sent.to !== other || sent.state !== "kept" || sent.dropped || sent.key === undefined || this.stored.has(sent.content)) continue;
       if (!now.has(sent.key)) this.wrong(key, `${sent.content} was kept, and is not there after a restart: ${outline([...now.values()])}`);
     }
   }
@@ -221,6 +223,7 @@ export class Observer {
     let entries = this.brought.get(entry.conversation);
     if (!entries) this.brought.set(entry.conversation, (entries = new Map()));
     entries.set(entry.seq, entry.content);
+    this.stored.add(entry.content);
   }
 
   /** Where a message is, as far as frames of this life have said. */
