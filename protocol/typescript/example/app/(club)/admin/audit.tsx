@@ -3,6 +3,7 @@ import { useClient } from "@members-book/client/react";
 import type { AuditAction, AuditEntry, MemberId } from "@members-book/client";
 
 import { useName } from "@/lib/people";
+import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { makeStyles, space, useTheme } from "@/theme";
@@ -29,7 +30,7 @@ export default function Audit() {
   });
   return (
     <FlatList
-      data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log"
+      data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log" {...webOnly({ tabIndex: 0 })}
       renderItem={({ item }) => <Row entry={item} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} />)
