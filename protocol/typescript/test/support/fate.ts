@@ -50,7 +50,13 @@ async function run(crowd: Crowd, talker: Talker): Promise<void> {
     await pass(chance.between(10, 160));
     if (!crowd.isTalking || talker.isAway || !device.isRunning) continue;
     const { client } = device;
-    if (client.session.getSnapshot().status === "signed_out") {
+    const { status } = client.session.getSnapshot();
+    // It is not known yet who is signed in.
+    if (status === "loading") {
+      if (chance.likely(0.1)) client.wake();
+      continue;
+    }
+    if (status === "signed_out") {
       device.note("log in again");
       // It may fail, and may never come to an end if the app is killed meanwhile: then it is done again.
       await Promise.race([client.login(credentials(reader.person)).catch((cause: unknown) => device.note(`login: ${String(cause)}`)), pass(3000)]);
