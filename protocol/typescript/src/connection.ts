@@ -306,15 +306,17 @@ export class Connection {
   private async unauthorized(): Promise<void> {
     this.leave("connecting");
     const attempt = this.attempt;
-    if (this.renewed) {
+    // One that has expired again meanwhile (it lived shortly, or the server was not reached) was good.
+    if (this.renewed && this.problem?.code !== "token_expired") {
       this.session.over("session_over");
       return;
     }
+    const wait = this.renewed ? this.backoff.next() : 0;
     this.renewed = true;
     this.show();
     try {
       await this.session.renew(this.token);
-      if (attempt === this.attempt) void this.connect();
+      if (attempt === this.attempt) this.again(wait);
     } catch (error) {
       if (attempt !== this.attempt) return;
       this.renewed = false;

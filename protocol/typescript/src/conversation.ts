@@ -150,11 +150,11 @@ export class Conversation {
   /** Takes entries in, in any order. */
   insert(entries: readonly Entry[]): void {
     for (const entry of entries) {
-      const { to, first } = this.record;
+      const { to } = this.record;
       this.record.lastSeq = Math.max(this.record.lastSeq, entry.seq);
       if (entry.seq === to + 1) this.append(entry);
-      else if (entry.seq > to && this.ahead.size < AHEAD_MAX) this.ahead.set(entry.seq, entry);
-      else if (entry.seq >= first) this.settle(entry);
+      else if (entry.seq > to) this.wait(entry);
+      else this.settle(entry);
     }
     this.join();
     this.save();
@@ -313,6 +313,10 @@ export class Conversation {
     this.settle(entry);
     shelf.clock.clearTimeout(this.typing.get(entry.sender));
     this.typing.delete(entry.sender);
+  }
+
+  private wait(entry: Entry): void {
+    if (this.ahead.size < AHEAD_MAX) this.ahead.set(entry.seq, entry);
   }
 
   /** What has waited for its predecessor follows it now. */
