@@ -56,6 +56,8 @@ fn start_error(what: impl std::fmt::Display) -> StartError {
 pub struct App {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where clients reach it, if a setting says so; else empty.
+    pub public_url: String,
     /// Where it serves metrics.
     pub metrics_addr: Option<SocketAddr>,
     /// One line about its store.
@@ -156,6 +158,7 @@ impl App {
             request_timeout: listen.request_timeout,
             draining: base.draining.clone(),
         });
+            public_url: listen.public_url.clone(),
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
         let connections = &base.settings.connections;
@@ -203,6 +206,7 @@ impl App {
             lanes,
             http_tasks,
             background,
+            public_url: listen.public_url.clone(),
             session_check,
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::ExitCode,
 };
 
@@ -10,6 +11,7 @@ use members_book::{
     allocator,
     app::{self, App, World},
     config::{self, Cli, Command, Settings, settings::AdminCommand},
+    http::web::{APP_PATH, has_app},
     service::transfer::{Step, Verified},
     telemetry::logs,
 };
@@ -91,12 +93,14 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
 /// One line for each thing that a newcomer needs.
 fn announce(app: &App) {
     let addr = app.addr;
-    let mut lines = vec![
+    let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
+    lines.retain(|_| has_app());
+    lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
         ("store", app.store.clone()),
         ("photos", app.photos.clone()),
-    ];
+    ]);
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
         app.generated_secret.as_ref().map(|file| {
@@ -111,6 +115,20 @@ fn announce(app: &App) {
         let _ = writeln!(out, "  {what:<8} {value}");
     }
     let _ = out.flush();
+}
+
+/// Where a browser reaches the server: the address for everybody if a setting gives it, else one of this machine.
+fn for_browsers(app: &App) -> String {
+    if !app.public_url.is_empty() {
+        return app.public_url.clone();
+    }
+    let mut addr = app.addr;
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{addr}")
 }
 
 async fn create_admin(settings: Settings, name: String, email: String) -> Result<ExitCode, String> {

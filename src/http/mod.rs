@@ -8,6 +8,7 @@
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
+//! | [`web`] | the page that a browser begins with, and the club's app |
 //! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`charge`] | bodies as part of the budget of memory |
@@ -39,6 +40,7 @@ pub mod serve;
 mod tidy;
 pub mod upgrade;
 pub mod versioned;
+pub mod web;
 
 use std::{sync::Arc, time::Duration};
 
@@ -110,6 +112,8 @@ pub struct Context {
     pub origins: Arc<[HeaderValue]>,
     /// Makes the ids of requests.
     pub ids: Arc<Ids>,
+    /// Where clients reach the API, as an origin; empty if no setting says so.
+    pub public_url: String,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The memory for what waits for clients.
@@ -135,6 +139,7 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
         .merge(documentation::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
+        .merge(web::routes())
         .layer((
             middleware::from_fn_with_state(state.clone(), limits::limit),
             middleware::from_fn_with_state(state.clone(), detach::detach),
