@@ -34,7 +34,7 @@ use crate::{
     connection,
     http::{self, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck},
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -68,6 +68,8 @@ pub struct App {
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
     pub accounts: Arc<Accounts>,
+    /// Whether the club is set up, and how it gets so.
+    pub setup: Arc<Setup>,
     connection: Arc<connection::Context>,
     fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
@@ -115,6 +117,7 @@ impl App {
         opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
+        let code_secret = secret.clone();
         let secret_id = cursors.secret_id();
         let quiet = Arc::<Quiet>::default();
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
@@ -122,6 +125,8 @@ impl App {
         let photo_place = photos.describe();
         let effects = base.effects(photos);
         let accounts = Arc::new(base.accounts(secret, &effects)?);
+        let setup = Setup::new(Arc::clone(&accounts), &code_secret, Arc::clone(&base.metrics));
+        let setup = Arc::new(setup.map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))?);
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
@@ -137,6 +142,7 @@ impl App {
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
+            setup: Arc::clone(&setup),
             advice: services.advice,
             profiles: services.profiles,
             photos: services.photos,
@@ -152,13 +158,13 @@ impl App {
             limits: Arc::clone(&limits),
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
+            public_url: listen.public_url.clone(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
             request_timeout: listen.request_timeout,
             draining: base.draining.clone(),
         });
-            public_url: listen.public_url.clone(),
         let http_tasks = TaskTracker::new();
         let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
         let connections = &base.settings.connections;
@@ -188,17 +194,25 @@ impl App {
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
+        background.push(tokio::spawn({
+            let (setup, stop) = (Arc::clone(&setup), base.shutdown.clone());
+            async move {
+                stop.run_until_cancelled(setup.tell()).await;
+            }
+        }));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
             background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
         }
         Ok(Self {
             addr,
+            public_url: listen.public_url.clone(),
             metrics_addr,
             store: base.store.backend.describe(),
             photos: photo_place,
             generated_secret,
             accounts,
+            setup,
             connection,
             drain: base.drain(fleet.as_ref().map(Joined::node)),
             fleet,
@@ -206,7 +220,6 @@ impl App {
             lanes,
             http_tasks,
             background,
-            public_url: listen.public_url.clone(),
             session_check,
             supervisor: base.supervisor,
             shutdown_timeout: listen.shutdown_timeout,

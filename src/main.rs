@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::ExitCode,
+    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,11 +17,17 @@ use members_book::{
     telemetry::logs,
 };
 use protocol::{SUBPROTOCOL, rest::RegisterRequest};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// Chosen by measurement: see `docs/performance.md`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long the store may take to say whether there is an administrator before the server says that it is ready.
+const SETUP_WAIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run() {
@@ -64,7 +71,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let app = App::start(settings, World::default()).await.map_err(|error| error.to_string())?;
-    announce(&app);
+    announce(&app).await;
     let failure = tokio::select! {
         // Somebody at a terminal.
         _ = interrupt.recv() => None,
@@ -91,10 +98,11 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
 }
 
 /// One line for each thing that a newcomer needs.
-fn announce(app: &App) {
+async fn announce(app: &App) {
     let addr = app.addr;
     let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
     lines.retain(|_| has_app());
+    lines.extend(setup_line(app).await.map(|line| ("setup", line)));
     lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
@@ -115,6 +123,17 @@ fn announce(app: &App) {
         let _ = writeln!(out, "  {what:<8} {value}");
     }
     let _ = out.flush();
+}
+
+/// The setup code, while it is needed, or nobody knows whether it is.
+async fn setup_line(app: &App) -> Option<String> {
+    let where_to = if has_app() { "in the app" } else { "with POST /api/setup" };
+    let code = app.setup.code();
+    match timeout(SETUP_WAIT, app.setup.is_needed()).await {
+        Ok(Ok(false)) => None,
+        Ok(Ok(true)) => Some(format!("{code}; whoever enters this code {where_to} becomes the first administrator")),
+        _ => Some(format!("{code}, if the club has no administrator yet: the store does not answer at the moment")),
+    }
 }
 
 /// Where a browser reaches the server: the address for everybody if a setting gives it, else one of this machine.

@@ -69,7 +69,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
+        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -82,6 +82,8 @@ pub type AppState = Arc<Context>;
 pub struct Context {
     /// Accounts.
     pub accounts: Arc<Accounts>,
+    /// Whether the club is set up, and how it gets so.
+    pub setup: Arc<Setup>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
     /// Photos.
@@ -110,10 +112,10 @@ pub struct Context {
     pub detached: Arc<Detached>,
     /// Origins of browser pages that may use the API and the socket.
     pub origins: Arc<[HeaderValue]>,
-    /// Makes the ids of requests.
-    pub ids: Arc<Ids>,
     /// Where clients reach the API, as an origin; empty if no setting says so.
     pub public_url: String,
+    /// Makes the ids of requests.
+    pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The memory for what waits for clients.
@@ -137,9 +139,9 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     let router = router
         .merge(documentation::routes())
+        .merge(web::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
-        .merge(web::routes())
         .layer((
             middleware::from_fn_with_state(state.clone(), limits::limit),
             middleware::from_fn_with_state(state.clone(), detach::detach),
