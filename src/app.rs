@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, migrate, promote};
+pub use maintenance::{copy, create_admin, demo, migrate, promote};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{

@@ -13,7 +13,10 @@ use members_book::{
     app::{self, App, World},
     config::{self, Cli, Command, Settings, settings::AdminCommand},
     http::web::{APP_PATH, has_app},
-    service::transfer::{Step, Verified},
+    service::{
+        demo::{DemoClub, Login},
+        transfer::{Step, Verified},
+    },
     telemetry::logs,
 };
 use protocol::{SUBPROTOCOL, rest::RegisterRequest};
@@ -60,6 +63,7 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::Promote { email } }) => promote(settings, &email).await,
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
+            Some(Command::Demo { members }) => demo(settings, members).await,
         }
     });
     // What is to be finished was waited for. A call of the file system that hangs has no deadline.
@@ -208,6 +212,17 @@ async fn copy(settings: &Settings, from: &str, to: &str) -> Result<ExitCode, Str
         println!("{:<16} {rows:>12}  sha256 {checksum}", part.name());
     }
     println!("Everything is there, and the same.");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(settings: Settings, members: u16) -> Result<ExitCode, String> {
+    let (club, store) = app::demo(settings, members).await.map_err(|error| error.to_string())?;
+    let DemoClub { members, conversations, messages, admin, member } = club;
+    println!("A club of {members} members with {messages} messages in {conversations} conversations is in {store}.");
+    for (who, Login { email, password }) in [("administrator", admin), ("member", member)] {
+        println!("  {who:<14} {email:<36} password {password}");
+    }
+    println!("The passwords are new and shown only now; run this again for other ones. Start the server, and log in.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -64,6 +64,13 @@ pub enum Command {
         #[arg(long)]
         to: String,
     },
+    /// Fill an empty store with a club to look at: members, conversations, and two accounts whose passwords are printed. Stop
+    /// its server first. Run again, it adds what is missing and prints new passwords.
+    Demo {
+        /// How many members the club has, 3 to 500.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(3..=500))]
+        members: u16,
+    },
 }
 
 /// Administration from the command line.

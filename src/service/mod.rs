@@ -31,6 +31,7 @@
 //! | [`events`] | the one place where events go to the hub |
 //! | [`views`] | what is stored, as clients see it |
 //! | [`transfer`] | moving everything from one store to another |
+//! | [`demo`] | a club to look at, with members who talk |
 //! | [`base32`] | codes and passwords that people read out |
 //! | [`limiter`], [`shared_limits`] | rate limits; those that all nodes share |
 //! | [`slots`] | bounded concurrency, in all and of one member or address |
@@ -52,6 +53,7 @@ pub mod connections;
 pub mod cursor;
 pub mod decisions;
 pub mod delivered;
+pub mod demo;
 pub mod directory;
 pub mod documents;
 pub mod effects;
