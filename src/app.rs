@@ -29,10 +29,10 @@ pub use maintenance::{copy, create_admin, demo, migrate, promote};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{
-    admission::LEAVING_MAX,
+    admission::{LEAVING_MAX, Places},
     config::Settings,
     connection,
-    http::{self, detach::Detached, readiness::Readiness, serve::Server},
+    http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
@@ -117,16 +117,14 @@ impl App {
         opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (secret, generated_secret) = base.signing_secret()?;
         let cursors = base.cursors(&secret);
-        let code_secret = secret.clone();
         let secret_id = cursors.secret_id();
         let quiet = Arc::<Quiet>::default();
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
             .map_err(start_error)?;
         let photo_place = photos.describe();
         let effects = base.effects(photos);
-        let accounts = Arc::new(base.accounts(secret, &effects)?);
-        let setup = Setup::new(Arc::clone(&accounts), &code_secret, Arc::clone(&base.metrics));
-        let setup = Arc::new(setup.map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))?);
+        let accounts = Arc::new(base.accounts(secret.clone(), &effects)?);
+        let setup = base.setup(&accounts, &secret)?;
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
@@ -166,19 +164,8 @@ impl App {
             draining: base.draining.clone(),
         });
         let http_tasks = TaskTracker::new();
-        let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
-        let connections = &base.settings.connections;
-        let places = base.places(max_connections, Arc::clone(&proxies));
-        let server = Server {
-            router: http::router(state.clone(), Arc::clone(&proxies)),
-            refusing: http::refusing(state, proxies),
-            places: Arc::clone(&places),
-            write_timeout: connections.write_timeout,
-            close_timeout: connections.close_timeout,
-            metrics: Arc::clone(&base.metrics),
-            tasks: http_tasks.clone(),
-            shutdown: base.shutdown.clone(),
-        };
+        let places = base.places(max_connections, listen.trusted_proxies.clone().into());
+        let server = server(&base, state, &places, &http_tasks);
         let mut background = vec![base.supervisor.essential("http", server.run(listener))];
         let beside = background::Beside {
             connection: Arc::clone(&connection),
@@ -194,12 +181,7 @@ impl App {
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
-        background.push(tokio::spawn({
-            let (setup, stop) = (Arc::clone(&setup), base.shutdown.clone());
-            async move {
-                stop.run_until_cancelled(setup.tell()).await;
-            }
-        }));
+        background.push(background::tell_setup_code(Arc::clone(&setup), base.shutdown.clone()));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
             background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
@@ -298,6 +280,22 @@ impl App {
         complete &= timeout_at(started + self.shutdown_timeout, store).await.is_ok();
         tracing::info!(complete, seconds = started.elapsed().as_secs_f64(), "stopped");
         complete
+    }
+}
+
+/// What accepts connections.
+fn server(base: &Foundation, state: AppState, places: &Arc<Places>, tasks: &TaskTracker) -> Server {
+    let proxies: Arc<[IpNet]> = base.settings.listen.trusted_proxies.clone().into();
+    let connections = &base.settings.connections;
+    Server {
+        router: http::router(state.clone(), Arc::clone(&proxies)),
+        refusing: http::refusing(state, proxies),
+        places: Arc::clone(places),
+        write_timeout: connections.write_timeout,
+        close_timeout: connections.close_timeout,
+        metrics: Arc::clone(&base.metrics),
+        tasks: tasks.clone(),
+        shutdown: base.shutdown.clone(),
     }
 }
 

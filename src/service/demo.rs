@@ -246,7 +246,7 @@ fn talking(people: &[Person], pair: [usize; 2], now: Timestamp) -> Vec<(Timestam
         let key = format!("members-book demo 1 {} {} {line}", emails[0], emails[1]);
         steps.push((at, Step::Say { from, to, key, content: (*content).to_owned() }));
         let is_last = usize::try_from(line).is_ok_and(|line| line + 1 == talk.len());
-        let waits = number % 3 == 0 || (to == 1 && number % 2 == 1);
+        let waits = number.is_multiple_of(3) || (to == 1 && !number.is_multiple_of(2));
         let kind = if is_last && waits { MarkKind::Delivered } else { MarkKind::Read };
         steps.push((at.after(Duration::from_secs(20)), Step::Read { member: to, other: from, kind }));
     }
