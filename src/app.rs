@@ -25,16 +25,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, migrate, promote};
+pub use maintenance::{copy, create_admin, demo, migrate, promote};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{
-    admission::LEAVING_MAX,
+    admission::{LEAVING_MAX, Places},
     config::Settings,
     connection,
-    http::{self, detach::Detached, readiness::Readiness, serve::Server},
+    http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck},
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -56,6 +56,8 @@ fn start_error(what: impl std::fmt::Display) -> StartError {
 pub struct App {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where clients reach it, if a setting says so; else empty.
+    pub public_url: String,
     /// Where it serves metrics.
     pub metrics_addr: Option<SocketAddr>,
     /// One line about its store.
@@ -66,6 +68,8 @@ pub struct App {
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
     pub accounts: Arc<Accounts>,
+    /// Whether the club is set up, and how it gets so.
+    pub setup: Arc<Setup>,
     connection: Arc<connection::Context>,
     fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
@@ -119,7 +123,8 @@ impl App {
             .map_err(start_error)?;
         let photo_place = photos.describe();
         let effects = base.effects(photos);
-        let accounts = Arc::new(base.accounts(secret, &effects)?);
+        let accounts = Arc::new(base.accounts(secret.clone(), &effects)?);
+        let setup = base.setup(&accounts, &secret)?;
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
@@ -135,6 +140,7 @@ impl App {
         let profiles = Arc::clone(&services.profiles);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
+            setup: Arc::clone(&setup),
             advice: services.advice,
             profiles: services.profiles,
             photos: services.photos,
@@ -150,6 +156,7 @@ impl App {
             limits: Arc::clone(&limits),
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
+            public_url: listen.public_url.clone(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
@@ -157,19 +164,8 @@ impl App {
             draining: base.draining.clone(),
         });
         let http_tasks = TaskTracker::new();
-        let proxies: Arc<[IpNet]> = listen.trusted_proxies.clone().into();
-        let connections = &base.settings.connections;
-        let places = base.places(max_connections, Arc::clone(&proxies));
-        let server = Server {
-            router: http::router(state.clone(), Arc::clone(&proxies)),
-            refusing: http::refusing(state, proxies),
-            places: Arc::clone(&places),
-            write_timeout: connections.write_timeout,
-            close_timeout: connections.close_timeout,
-            metrics: Arc::clone(&base.metrics),
-            tasks: http_tasks.clone(),
-            shutdown: base.shutdown.clone(),
-        };
+        let places = base.places(max_connections, listen.trusted_proxies.clone().into());
+        let server = server(&base, state, &places, &http_tasks);
         let mut background = vec![base.supervisor.essential("http", server.run(listener))];
         let beside = background::Beside {
             connection: Arc::clone(&connection),
@@ -185,17 +181,20 @@ impl App {
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
+        background.push(background::tell_setup_code(Arc::clone(&setup), base.shutdown.clone()));
         if let Some(listener) = metrics_listener {
             let metrics = Arc::clone(&base.metrics);
             background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
         }
         Ok(Self {
             addr,
+            public_url: listen.public_url.clone(),
             metrics_addr,
             store: base.store.backend.describe(),
             photos: photo_place,
             generated_secret,
             accounts,
+            setup,
             connection,
             drain: base.drain(fleet.as_ref().map(Joined::node)),
             fleet,
@@ -281,6 +280,22 @@ impl App {
         complete &= timeout_at(started + self.shutdown_timeout, store).await.is_ok();
         tracing::info!(complete, seconds = started.elapsed().as_secs_f64(), "stopped");
         complete
+    }
+}
+
+/// What accepts connections.
+fn server(base: &Foundation, state: AppState, places: &Arc<Places>, tasks: &TaskTracker) -> Server {
+    let proxies: Arc<[IpNet]> = base.settings.listen.trusted_proxies.clone().into();
+    let connections = &base.settings.connections;
+    Server {
+        router: http::router(state.clone(), Arc::clone(&proxies)),
+        refusing: http::refusing(state, proxies),
+        places: Arc::clone(places),
+        write_timeout: connections.write_timeout,
+        close_timeout: connections.close_timeout,
+        metrics: Arc::clone(&base.metrics),
+        tasks: tasks.clone(),
+        shutdown: base.shutdown.clone(),
     }
 }
 

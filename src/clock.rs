@@ -27,7 +27,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved; for tests.
+/// A clock that stands still until it is moved: for tests, and for what is to have happened before now.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicI64>);
 

@@ -2,7 +2,9 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::ExitCode,
+    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,15 +12,25 @@ use members_book::{
     allocator,
     app::{self, App, World},
     config::{self, Cli, Command, Settings, settings::AdminCommand},
-    service::transfer::{Step, Verified},
+    http::web::{APP_PATH, has_app},
+    service::{
+        demo::{DemoClub, Login},
+        transfer::{Step, Verified},
+    },
     telemetry::logs,
 };
 use protocol::{SUBPROTOCOL, rest::RegisterRequest};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 
 /// Chosen by measurement: see `docs/performance.md`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long the store may take to say whether there is an administrator before the server says that it is ready.
+const SETUP_WAIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run() {
@@ -51,6 +63,7 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::Promote { email } }) => promote(settings, &email).await,
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
+            Some(Command::Demo { members }) => demo(settings, members).await,
         }
     });
     // What is to be finished was waited for. A call of the file system that hangs has no deadline.
@@ -62,7 +75,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let app = App::start(settings, World::default()).await.map_err(|error| error.to_string())?;
-    announce(&app);
+    announce(&app).await;
     let failure = tokio::select! {
         // Somebody at a terminal.
         _ = interrupt.recv() => None,
@@ -89,14 +102,17 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
 }
 
 /// One line for each thing that a newcomer needs.
-fn announce(app: &App) {
+async fn announce(app: &App) {
     let addr = app.addr;
-    let mut lines = vec![
+    let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
+    lines.retain(|_| has_app());
+    lines.extend(setup_line(app).await.map(|line| ("setup", line)));
+    lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
         ("store", app.store.clone()),
         ("photos", app.photos.clone()),
-    ];
+    ]);
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
         app.generated_secret.as_ref().map(|file| {
@@ -111,6 +127,31 @@ fn announce(app: &App) {
         let _ = writeln!(out, "  {what:<8} {value}");
     }
     let _ = out.flush();
+}
+
+/// The setup code, while it is needed, or nobody knows whether it is.
+async fn setup_line(app: &App) -> Option<String> {
+    let where_to = if has_app() { "in the app" } else { "with POST /api/setup" };
+    let code = app.setup.code();
+    match timeout(SETUP_WAIT, app.setup.is_needed()).await {
+        Ok(Ok(false)) => None,
+        Ok(Ok(true)) => Some(format!("{code}; whoever enters this code {where_to} becomes the first administrator")),
+        _ => Some(format!("{code}, if the club has no administrator yet: the store does not answer at the moment")),
+    }
+}
+
+/// Where a browser reaches the server: the address for everybody if a setting gives it, else one of this machine.
+fn for_browsers(app: &App) -> String {
+    if !app.public_url.is_empty() {
+        return app.public_url.clone();
+    }
+    let mut addr = app.addr;
+    match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    format!("http://{addr}")
 }
 
 async fn create_admin(settings: Settings, name: String, email: String) -> Result<ExitCode, String> {
@@ -171,6 +212,17 @@ async fn copy(settings: &Settings, from: &str, to: &str) -> Result<ExitCode, Str
         println!("{:<16} {rows:>12}  sha256 {checksum}", part.name());
     }
     println!("Everything is there, and the same.");
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(settings: Settings, members: u16) -> Result<ExitCode, String> {
+    let (club, store) = app::demo(settings, members).await.map_err(|error| error.to_string())?;
+    let DemoClub { members, conversations, messages, admin, member } = club;
+    println!("A club of {members} members with {messages} messages in {conversations} conversations is in {store}.");
+    for (who, Login { email, password }) in [("administrator", admin), ("member", member)] {
+        println!("  {who:<14} {email:<36} password {password}");
+    }
+    println!("The passwords are new and shown only now; run this again for other ones. Start the server, and log in.");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -150,6 +150,8 @@ error_codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed", Never;
     /// Another member has this e-mail address already.
     EmailTaken = "email_taken", 409, "E-mail taken", Never;
+    /// The club has an administrator already, so nobody sets it up any more. Log in, or register.
+    AlreadySetUp = "already_set_up", 409, "Already set up", Never;
     /// The other member of the conversation was deactivated and can receive no messages.
     RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated", Never;
     /// The last active administrator can be neither demoted nor deactivated, and cannot leave.

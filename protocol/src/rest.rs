@@ -6,6 +6,7 @@ pub mod auth;
 pub mod export;
 pub mod members;
 pub mod messages;
+pub mod setup;
 
 use std::{fmt::Display, str::FromStr};
 
@@ -27,6 +28,7 @@ pub use self::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, SendRequest, Unread,
     },
+    setup::{SetupRequest, SetupState},
 };
 use crate::{codec, limits, rules};
 

@@ -23,7 +23,7 @@ use crate::{
     hub::Hub,
     service::{
         accounts::Accounts, effects::Effects, fleet::Fleet, messaging::Messaging, profiles::Profiles,
-        session_check::SessionCheck,
+        session_check::SessionCheck, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -94,6 +94,13 @@ impl Beside {
         ];
         tasks.into_iter().chain(check).collect()
     }
+}
+
+/// Writes the setup code to the log, once it is known that it is needed.
+pub(super) fn tell_setup_code(setup: Arc<Setup>, stop: CancellationToken) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        stop.run_until_cancelled(setup.tell()).await;
+    })
 }
 
 /// A node among others, with its tasks.

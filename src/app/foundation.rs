@@ -48,6 +48,7 @@ use crate::{
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
+        setup::Setup,
         shared_limits::SharedLimits,
         watching::Watching,
     },
@@ -259,6 +260,12 @@ impl Foundation {
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
         })
+    }
+
+    /// Whether the club is set up, and how it gets so.
+    pub(super) fn setup(&self, accounts: &Arc<Accounts>, secret: &SecretString) -> Result<Arc<Setup>, StartError> {
+        let setup = Setup::new(Arc::clone(accounts), secret, Arc::clone(&self.metrics));
+        setup.map(Arc::new).map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))
     }
 
     /// Advice: from the AI service, if the settings name one, and from rules.

@@ -12,10 +12,14 @@ use super::{
 };
 use crate::{
     auth::Source,
+    clock::{Clock as _, ManualClock, SystemClock},
     config::{Settings, values::DatabaseUrl},
     failure::Failure,
     ids::Ids,
-    service::transfer::{self, Step, Verified},
+    service::{
+        demo::{Demo, DemoClub},
+        transfer::{self, Step, Verified},
+    },
     store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, mongo::Nodes, sqlite},
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -61,6 +65,28 @@ pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, S
         }
         Err(Failure { message, .. }) => Err(StartError(message)),
     }
+}
+
+/// Fills the configured store with a club to look at. Nobody may use the store meanwhile: a server remembers what it has written into
+/// conversations, and what is written here is from before now. Returns the club, and in which store, in words.
+///
+/// # Errors
+/// When the store cannot be opened, is in use, or has members of another club.
+pub async fn demo(settings: Settings, members: u16) -> Result<(DemoClub, String), StartError> {
+    let now = SystemClock.now();
+    let clock = ManualClock::at(now);
+    let world = World { clock: Arc::new(clock.clone()), ..World::default() };
+    let base = Foundation::lay(settings, world, Nodes::Exclusive)?;
+    let filled = async {
+        let opened = base.store.backend.opened().await;
+        opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
+        let demo = Demo { store: base.store.clone(), enrolment: base.enrolment()?, clock, ids: Arc::clone(&base.ids) };
+        demo.fill(members, now).await.map_err(start_error)
+    };
+    let filled = filled.await;
+    let store = base.store.backend.describe();
+    base.store.backend.close().await;
+    filled.map(|club| (club, store))
 }
 
 /// Tells that a file is missing where a new, empty store would be made in its place. Of MongoDB nothing is asked.

@@ -64,6 +64,13 @@ pub enum Command {
         #[arg(long)]
         to: String,
     },
+    /// Fill an empty store with a club to look at: members, conversations, and two accounts whose passwords are printed. Stop
+    /// its server first. Run again, it adds what is missing and prints new passwords.
+    Demo {
+        /// How many members the club has, 3 to 500.
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(3..=500))]
+        members: u16,
+    },
 }
 
 /// Administration from the command line.
@@ -128,8 +135,8 @@ pub struct Listen {
     /// The port to listen on; 0 for any free one.
     #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
     pub port: u16,
-    /// Where clients reach the API, such as `https://api.example.com`: what the addresses of photos begin with. Without
-    /// it, they are paths.
+    /// Where clients reach the API, such as `https://api.example.com`: what the addresses of photos begin with (without
+    /// it, they are paths), and an origin whose pages may open the socket.
     #[arg(long, env = "PUBLIC_URL", value_parser = public_url, default_value = "", global = true)]
     pub public_url: String,
     /// Origins of browser pages that may use the API, separated by commas.

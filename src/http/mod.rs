@@ -8,6 +8,7 @@
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
+//! | [`web`] | the page that a browser begins with, and the club's app |
 //! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`charge`] | bodies as part of the budget of memory |
@@ -39,6 +40,7 @@ pub mod serve;
 mod tidy;
 pub mod upgrade;
 pub mod versioned;
+pub mod web;
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,7 +69,7 @@ use crate::{
     ids::Ids,
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
+        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -80,6 +82,8 @@ pub type AppState = Arc<Context>;
 pub struct Context {
     /// Accounts.
     pub accounts: Arc<Accounts>,
+    /// Whether the club is set up, and how it gets so.
+    pub setup: Arc<Setup>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
     /// Photos.
@@ -108,6 +112,8 @@ pub struct Context {
     pub detached: Arc<Detached>,
     /// Origins of browser pages that may use the API and the socket.
     pub origins: Arc<[HeaderValue]>,
+    /// Where clients reach the API, as an origin; empty if no setting says so.
+    pub public_url: String,
     /// Makes the ids of requests.
     pub ids: Arc<Ids>,
     /// Counts.
@@ -133,6 +139,7 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     let router = router
         .merge(documentation::routes())
+        .merge(web::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer((

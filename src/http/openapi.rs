@@ -31,6 +31,7 @@ use super::tidy;
         license(name = "MIT", identifier = "MIT"),
     ),
     tags(
+        (name = "setup", description = "The first administrator, made by whoever has the code that the server prints."),
         (name = "auth", description = "Register, log in, refresh, log out."),
         (name = "members", description = "The directory, profiles, the own record."),
         (name = "messages", description = "Messages and conversations. Live ones come over the WebSocket."),
@@ -47,7 +48,8 @@ struct Base;
 const REQUEST_ID: &str = "RequestId";
 
 /// What of the API needs no access token.
-const PUBLIC: &[&str] = &["/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/photos/{file}"];
+const PUBLIC: &[&str] =
+    &["/api/setup", "/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/photos/{file}"];
 
 /// What the annotations of the handlers are added to.
 pub(super) fn base() -> utoipa::openapi::OpenApi {

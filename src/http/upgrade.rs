@@ -38,7 +38,7 @@ pub async fn upgrade(
     if state.draining.is_cancelled() {
         return Err(Failure::of(ErrorCode::Draining).into_response());
     }
-    check_origin(request.headers(), &state.origins).map_err(Failure::into_response)?;
+    check_origin(request.headers(), &state.origins, &state.public_url).map_err(Failure::into_response)?;
     let chosen = subprotocol(request.headers()).map_err(Failure::into_response)?;
     let mut handshake = axum::http::Request::new(());
     *handshake.method_mut() = request.method().clone();
@@ -91,15 +91,17 @@ async fn websocket(upgrading: OnUpgrade, peer: IpAddr) -> Option<(TcpStream, Vec
 }
 
 /// A page of another site must not open a socket as somebody who happens to look at it (RFC 6455, section 10.2). Apps
-/// send no origin, or that of the server itself.
-fn check_origin(headers: &HeaderMap, allowed: &[HeaderValue]) -> Result<(), Failure> {
+/// send no origin, or that of the server itself: where the request says that it is, or where `PUBLIC_URL` says so, which holds behind
+/// a proxy that asks by another name, too.
+fn check_origin(headers: &HeaderMap, allowed: &[HeaderValue], public_url: &str) -> Result<(), Failure> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if allowed.contains(origin) || (authority.is_some() && authority == own) {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_own = authority.is_some_and(|authority| host.is_some_and(|host| host.eq_ignore_ascii_case(authority)));
+    if is_own || allowed.contains(origin) || (!public_url.is_empty() && origin == public_url) {
         return Ok(());
     }
-    Err(Failure::field(ErrorCode::Forbidden, "Origin", "not one of CORS_ORIGINS"))
+    Err(Failure::field(ErrorCode::Forbidden, "Origin", "not one of CORS_ORIGINS, nor PUBLIC_URL"))
 }
 
 /// Whether the client offers our subprotocol. One that offers none is taken to speak it.

@@ -134,7 +134,11 @@ impl Accounts {
         });
     }
 
-    async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
+    /// Logs a member in who has shown that they are who they say.
+    ///
+    /// # Errors
+    /// `member_deactivated`, or the store.
+    pub(super) async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let next = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime) };
@@ -276,7 +280,7 @@ impl Accounts {
         })
     }
 
-    fn denied(&self, code: ErrorCode) -> Failure {
+    pub(super) fn denied(&self, code: ErrorCode) -> Failure {
         self.metrics.auth_failure(code);
         Failure::of(code)
     }

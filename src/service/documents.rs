@@ -281,7 +281,7 @@ fn document(message: Message, receiver_id: MemberId, times: ReceiptTimes) -> Mes
 }
 
 /// The id of a message from an `Idempotency-Key`: the key itself if it is a UUID, else a hash of it.
-fn from_key(key: &str) -> ClientMessageId {
+pub(super) fn from_key(key: &str) -> ClientMessageId {
     key.parse().unwrap_or_else(|_| {
         let digest = Sha256::new().chain_update(b"members-book idempotency key 1").chain_update(key).finalize();
         let mut bytes = [0; 16];

@@ -13,7 +13,7 @@ use crate::{
     store::{
         MemberStore,
         changes::{Actor, Change, Changed},
-        members::{EmailTaken, MemberRecord, NewMember},
+        members::{EmailTaken, MemberRecord, NewMember, NotFirst},
         turns::Caller,
     },
 };
@@ -42,16 +42,34 @@ impl Enrolment {
         created_by: Option<Actor>,
         from: Source,
     ) -> Result<MemberRecord, Failure> {
+        let member = self.prepare(request, user_type, from).await?;
+        self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
+    }
+
+    /// Creates the first administrator, who is said to have done so themselves, from an address.
+    ///
+    /// # Errors
+    /// `already_set_up` if there is one, `email_taken`, `overloaded`, or the store.
+    pub async fn create_first_admin(&self, request: RegisterRequest, from: Source) -> Result<MemberRecord, Failure> {
+        let member = self.prepare(request, UserType::Admin, from).await?;
+        let by = Actor { member: Some(member.id), address: Some(from.address) };
+        self.members.insert_first_admin(member, by).await?.map_err(|refused| match refused {
+            NotFirst::EmailTaken => Failure::of(ErrorCode::EmailTaken),
+            NotFirst::HasAdmin => Failure::of(ErrorCode::AlreadySetUp),
+        })
+    }
+
+    /// A member to be stored, with their password hashed.
+    async fn prepare(&self, request: RegisterRequest, user_type: UserType, from: Source) -> Result<NewMember, Failure> {
         let RegisterRequest { name, email, password } = request;
-        let member = NewMember {
+        Ok(NewMember {
             id: self.ids.member(),
             name: shown::normalized(name.trim()),
             email: email.trim().to_owned(),
             password_hash: self.passwords.hash(password, from).await?,
             user_type,
             created_at: self.clock.now(),
-        };
-        self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
+        })
     }
 
     /// Makes the member with an address an administrator, in the name of nobody. A server that runs beside this knows it from

@@ -6,6 +6,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`accounts`], [`enrolment`] | register, log in, refresh, log out; making a member |
+//! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
 //! | [`jobs`] | what follows from a change though the process ends |
@@ -30,6 +31,8 @@
 //! | [`events`] | the one place where events go to the hub |
 //! | [`views`] | what is stored, as clients see it |
 //! | [`transfer`] | moving everything from one store to another |
+//! | [`demo`] | a club to look at, with members who talk |
+//! | [`base32`] | codes and passwords that people read out |
 //! | [`limiter`], [`shared_limits`] | rate limits; those that all nodes share |
 //! | [`slots`] | bounded concurrency, in all and of one member or address |
 //! | [`decisions`] | changes that take effect even when the store confirms them late |
@@ -43,12 +46,14 @@ pub mod announcements;
 pub mod asker;
 pub mod awaited;
 mod backlog;
+mod base32;
 mod beginnings;
 pub mod catch_up;
 pub mod connections;
 pub mod cursor;
 pub mod decisions;
 pub mod delivered;
+pub mod demo;
 pub mod directory;
 pub mod documents;
 pub mod effects;
@@ -69,6 +74,7 @@ pub mod profiles;
 pub mod room;
 pub mod sequencer;
 pub mod session_check;
+pub mod setup;
 pub mod shared_limits;
 pub mod slots;
 pub mod transfer;

@@ -180,6 +180,15 @@ pub fn email_key(email: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmailTaken;
 
+/// Why the first administrator was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFirst {
+    /// Another member has the e-mail address.
+    EmailTaken,
+    /// There is an administrator already, who may sign in.
+    HasAdmin,
+}
+
 /// When a member was last connected, and who may see that and their presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastSeen {
@@ -244,6 +253,23 @@ pub trait MemberStore: Send + Sync {
         member: NewMember,
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
+
+    /// Stores a new administrator if there is none, and in the same transaction who created them. Of several at the same moment one
+    /// is stored. Administrators who may not sign in do not count.
+    ///
+    /// # Errors
+    /// Inner: why they are not stored. Outer: the store.
+    async fn insert_first_admin(
+        &self,
+        member: NewMember,
+        created_by: Actor,
+    ) -> Result<Result<MemberRecord, NotFirst>, StoreError>;
+
+    /// Whether there is an administrator who may sign in.
+    ///
+    /// # Errors
+    /// The store.
+    async fn has_admin(&self) -> Result<bool, StoreError>;
 
     /// The member with this id. Here and below, `by` is whose request the read belongs to.
     ///

@@ -1,4 +1,4 @@
-// Opens the three pages of the documentation in a headless Chromium, and lets a newcomer click their way through Swagger UI:
+// Opens the first page and the three pages of the documentation in a headless Chromium, and lets a newcomer click their way through Swagger UI:
 // register, authorize, search, chat, read. A page may log no error, fail no request and ask no other host.
 
 import assert from "node:assert/strict";
@@ -80,6 +80,18 @@ async function execute(page, operationId, { request, parameters = {} } = {}) {
   const body = text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1);
   return { status: Number.parseInt(status, 10), body: JSON.parse(body) };
 }
+
+// What a browser begins with: readable on the narrowest screen, and every link leads somewhere.
+await open("/", async (page) => {
+  await page.setViewportSize({ width: 320, height: 640 });
+  const width = await page.evaluate(() => document.documentElement.scrollWidth);
+  assert.ok(width <= 320, `it is ${width} px wide`);
+  for (const link of await page.locator("a").all()) {
+    const path = await link.getAttribute("href");
+    const response = await fetch(base + path);
+    assert.ok(response.ok, `${path}: ${response.status}`);
+  }
+});
 
 await open("/api/docs/", async (page) => {
   await page.locator(".opblock").first().waitFor();

@@ -157,6 +157,11 @@ impl Server {
         assert_eq!(response.status(), 200);
     }
 
+    /// The setup code that it prints.
+    pub fn setup_code(&self) -> String {
+        self.app.setup.code().to_owned()
+    }
+
     /// Has the sessions of its connections checked at once.
     pub fn check_sessions(&self) {
         self.app.check_sessions();

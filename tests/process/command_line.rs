@@ -14,7 +14,7 @@ use protocol::{
 use serde_json::json;
 
 use crate::harness::{
-    Member, client_id,
+    Member, client_id, eventually,
     process::{Process, command},
     server::http,
 };
@@ -180,6 +180,41 @@ async fn the_first_administrator_is_made_from_the_command_line_beside_a_running_
     assert!(stderr(&again).contains("admin promote"), "{}", stderr(&again));
     let weak = run(folder.path(), &["admin", "create", "--name", "R", "--email", "nobody"], "short\n");
     assert!(stderr(&weak).contains("email:") && stderr(&weak).contains("password:"), "{}", stderr(&weak));
+}
+
+/// The code is told while there is nobody who runs the club, and the need ends whoever makes the first administrator.
+#[tokio::test]
+async fn the_setup_code_is_printed_while_there_is_no_administrator() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let code = |server: &Process| {
+        let line = server.banner.iter().find_map(|line| line.trim().strip_prefix("setup")).map(str::trim);
+        line.map(|line| line.split(';').next().unwrap().to_owned())
+    };
+    let needed = async |server: &Process| {
+        let asked = http().get(format!("http://{}/api/setup", server.addr)).send().await.unwrap();
+        asked.json::<rest::SetupState>().await.unwrap().needed
+    };
+    let mut command = command(folder.path());
+    command.env("LOG", "info").stderr(std::fs::File::create(&log).unwrap());
+    let server = Process::spawn(&mut command);
+    let first = code(&server).unwrap();
+    assert!(first.len() == 11 && first.contains('-'), "{first}");
+    assert!(needed(&server).await);
+    let logged = std::fs::read_to_string(&log).unwrap();
+    assert!(logged.lines().any(|line| line.contains("setup: ") && line.contains(&first)), "{logged}");
+    drop(server);
+    let server = Process::start(folder.path());
+    assert_eq!(code(&server).as_ref(), Some(&first), "the same after a restart");
+    let output =
+        run(folder.path(), &["admin", "create", "--name", "Root", "--email", "root@example.com"], "correct horse\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    eventually("the need to end", async || (!needed(&server).await).then_some(())).await;
+    let body = json!({ "code": first, "name": "Rita", "email": "rita@example.com", "password": "correct horse" });
+    let refused = http().post(format!("http://{}/api/setup", server.addr)).json(&body).send().await.unwrap();
+    assert_eq!(refused.status(), 409);
+    drop(server);
+    assert_eq!(code(&Process::start(folder.path())), None);
 }
 
 #[tokio::test]

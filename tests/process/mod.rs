@@ -2,6 +2,7 @@
 
 mod command_line;
 mod crash;
+mod demo;
 mod disk;
 mod logs;
 mod memory;

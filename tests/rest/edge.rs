@@ -188,6 +188,20 @@ async fn a_page_of_another_site_cannot_open_a_socket() {
     assert_eq!(status(Some("null")).await, 403);
 }
 
+/// Behind a proxy that asks by a name of its own, what the browser says is not where the request says that the server is.
+#[tokio::test]
+async fn a_page_from_where_clients_reach_the_server_can_open_a_socket_whatever_the_proxy_calls_it() {
+    let server = Server::with(|settings| settings.listen.public_url = "https://club.example.com".into()).await;
+    let status = async |origin: &str| {
+        let stream = TcpStream::connect(server.addr()).await.unwrap();
+        client::upgrade_from(stream, Some(origin)).await
+    };
+    assert_eq!(status("https://club.example.com").await, 101);
+    for other in ["http://club.example.com", "https://club.example.com:8443", "https://example.com", ""] {
+        assert_eq!(status(other).await, 403, "{other}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_is_too_large_is_refused() {
     let server = Server::start().await;

@@ -66,6 +66,13 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (get.clone(), "/healthz", open(200), |_| plain("/healthz")),
         (get.clone(), "/readyz", open(200), |_| plain("/readyz")),
         (get.clone(), "/ws", open(426), |_| plain("/ws")),
+        (get.clone(), "/api/setup", open(200), |_| plain("/api/setup")),
+        // There is an administrator, whatever the code.
+        (post.clone(), "/api/setup", open(409), |_| {
+            let email = format!("{}@example.com", client_id());
+            let body = json!({ "code": "00000-00000", "name": "New", "email": email, "password": "correct horse" });
+            ("/api/setup".into(), body)
+        }),
         (post.clone(), "/api/auth/register", open(201), |_| {
             let email = format!("{}@example.com", client_id());
             ("/api/auth/register".into(), json!({ "name": "New", "email": email, "password": "correct horse" }))

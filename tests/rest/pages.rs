@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 
+use members_book::http::web::has_app;
 use protocol::ErrorCode;
 use reqwest::{Response, StatusCode, header};
 use serde_json::Value;
 
-use super::code;
+use super::{code, problem};
 use crate::harness::{Server, within};
 
 async fn get(server: &Server, path: &str, accept_encoding: &str) -> Response {
@@ -32,6 +33,58 @@ async fn the_documents_are_those_in_the_repository_and_for_everybody() {
         let served: Value = response.json().await.unwrap();
         assert_eq!(served, serde_json::from_str::<Value>(committed).unwrap(), "{path}");
         assert_eq!(header(&get(&server, path, "gzip").await, "content-encoding"), "gzip");
+    }
+}
+
+#[tokio::test]
+async fn whoever_comes_without_a_path_is_told_where_everything_is() {
+    let server = Server::start().await;
+    let ask = async |accept: &str| {
+        let request = server.http().get(server.url("/")).header(header::ACCEPT, accept);
+        within("/", request.send()).await.unwrap()
+    };
+    let response = ask("text/html,application/xhtml+xml,*/*;q=0.8").await;
+    assert_eq!(header(&response, "content-type"), "text/html; charset=utf-8");
+    assert!(header(&response, "content-security-policy").starts_with("default-src 'none'; style-src 'self'; "));
+    assert!(header(&response, "vary").contains("accept"));
+    let page = response.text().await.unwrap();
+    assert!(page.contains(env!("CARGO_PKG_VERSION")) && !page.contains('{'), "{page}");
+    for link in page.split(['"', '\'']).filter(|text| text.starts_with("/api/")) {
+        assert_eq!(get(&server, link, "gzip").await.status(), 200, "{link}");
+    }
+    let response = ask("*/*").await;
+    assert_eq!(header(&response, "content-type"), "application/json");
+    let service: Value = response.json().await.unwrap();
+    assert_eq!(service["name"], "members-book");
+    assert_eq!(service["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!((&service["api"], &service["websocket"]), (&"/api/openapi.json".into(), &"/ws".into()));
+    assert_eq!(service["app"].is_string(), has_app());
+}
+
+/// As it is in this build: what it is made of is tested with a tiny one, where it is served.
+#[tokio::test]
+async fn the_app_is_served_if_it_is_in_the_binary() {
+    let server = Server::start().await;
+    let redirected = get(&server, "/app", "gzip").await;
+    assert_eq!(redirected.url().path(), "/app/");
+    let response = get(&server, "/app/members/anybody", "gzip").await;
+    if !has_app() {
+        let refused = problem(response).await;
+        assert!(refused.code == ErrorCode::NotFound && refused.detail.contains("without the app"), "{refused:?}");
+        return;
+    }
+    assert_eq!(header(&response, "content-type"), "text/html; charset=utf-8");
+    assert_eq!(header(&response, "x-content-type-options"), "nosniff");
+    assert_eq!(header(&response, "referrer-policy"), "no-referrer");
+    assert_eq!(header(&response, "cross-origin-opener-policy"), "same-origin");
+    let tag = header(&response, "etag").to_owned();
+    let page = response.text().await;
+    let known = server.http().get(server.url("/app/")).header(header::IF_NONE_MATCH, tag);
+    assert_eq!(known.send().await.unwrap().status(), StatusCode::NOT_MODIFIED);
+    let head = server.http().head(server.url("/app/")).send().await.unwrap();
+    assert_eq!((head.status(), header(&head, "content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
+    for part in page.unwrap_or_default().split('"').filter(|text| text.starts_with("/app/")) {
+        assert_eq!(get(&server, part, "gzip").await.status(), 200, "{part}");
     }
 }
 

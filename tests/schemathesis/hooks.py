@@ -21,8 +21,8 @@ ROLE = os.environ["ROLE"]
 # What ends the session that it is asked with.
 ENDS_THE_SESSION = {"log_out", "erase_own_record"}
 
-# What is not meant to work: a member is no administrator, and a plain request is no upgrade.
-NEVER_WORKS = {"open_socket"}
+# What is not meant to work: a member is no administrator, a plain request is no upgrade, and the club is set up already.
+NEVER_WORKS = {"open_socket", "set_up"}
 PREFIX_FOR_ADMINS = "admin_"
 
 statuses = defaultdict(Counter)

@@ -4,14 +4,14 @@ use members_book::{
     service::views,
     store::{
         changes::{Actor, Change, Changed},
-        members::{EmailTaken, LastSeen, MemberCounts},
+        members::{EmailTaken, LastSeen, MemberCounts, NewMember, NotFirst},
         turns::Caller,
     },
 };
 use protocol::{
     MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, ContactInfoPatch, MemberPatch, VisibilityPatch},
+    rest::{Audience, AuditAction, ContactInfoPatch, MemberPatch, VisibilityPatch},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,7 @@ for_every_store![
     a_change_that_was_given_up_is_not_made,
     who_has_left_is_only_a_name,
     the_last_administrator_stays,
+    the_first_administrator_is_one,
 ];
 
 async fn a_member_is_found_by_id_and_by_address_in_any_case(f: &Fixture) {
@@ -196,4 +197,30 @@ async fn deactivating_is_kept(f: &Fixture) {
     assert!(!f.change(ana, Change::Active(false)).await.profile.is_active);
     assert!(f.store.members.last_seen(Caller::System, vec![ana]).await.unwrap().is_empty(), "one who may not be seen");
     assert!(f.change(ana, Change::Active(true)).await.profile.is_active);
+}
+
+async fn the_first_administrator_is_one(f: &Fixture) {
+    f.member_with_email("Ana", "ana@example.com").await;
+    assert!(!f.store.members.has_admin().await.unwrap());
+    let admin = |email: &str| NewMember { user_type: UserType::Admin, ..f.new_member("Rita", email) };
+    let first = async |member: NewMember| {
+        let by = Actor { member: Some(member.id), address: Some([192, 0, 2, 1].into()) };
+        f.store.members.insert_first_admin(member, by).await.unwrap()
+    };
+    assert_eq!(first(admin("ANA@example.com")).await.err(), Some(NotFirst::EmailTaken));
+    assert!(!f.store.members.has_admin().await.unwrap());
+    // Several at the same moment: one of them is it.
+    let made =
+        futures_util::future::join_all((0..4).map(|number| first(admin(&format!("{number}@example.com"))))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    assert_eq!(refused.into_iter().map(Result::err).collect::<Vec<_>>(), [Some(NotFirst::HasAdmin); 3]);
+    let made = made.into_iter().next().unwrap().unwrap().profile;
+    assert_eq!((made.user_type, made.is_active), (UserType::Admin, true));
+    assert!(f.store.members.has_admin().await.unwrap());
+    let stored = f.store.members.by_id(Caller::System, made.id).await.unwrap().unwrap();
+    assert_eq!(stored.profile, made);
+    let entries = f.store.audit.entries(None, 10).await.unwrap();
+    let [(_, entry)] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::AdminCreated, Some(made.id), made.id));
+    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 2, active: 2 });
 }

@@ -45,6 +45,8 @@ pub(super) fn module() -> String {
     }
     declarations.add::<crate::RequestId>();
     declarations.add::<crate::Problem>();
+    declarations.add::<rest::SetupState>();
+    declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
     declarations.add::<rest::LoginRequest>();
     declarations.add::<rest::RefreshRequest>();

@@ -198,7 +198,7 @@ pub struct StoreStats {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum AuditAction {
-    /// An administrator was created on the command line.
+    /// An administrator was created: on the command line, or the first one by themselves, with the setup code.
     AdminCreated,
     /// A member's tier was changed.
     TierChanged,

@@ -67,6 +67,7 @@ export const ERROR_STATUS = {
   recommendation_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
+  already_set_up: 409,
   recipient_deactivated: 409,
   last_admin: 409,
   stale: 412,
@@ -603,7 +604,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -1657,6 +1658,36 @@ store: StoreStats, };
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
  */
 export type SessionId = string;
+
+/**
+ * `POST /api/setup`: makes the first administrator.
+ */
+export type SetupRequest = { 
+/**
+ * The setup code, which the server prints when it starts; in any case, with or without its hyphen.
+ */
+code: string, 
+/**
+ * The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
+ */
+name: string, 
+/**
+ * The e-mail address; unique regardless of case.
+ */
+email: string, 
+/**
+ * At least 8 characters and at most 71 bytes.
+ */
+password: string, };
+
+/**
+ * The answer to `GET /api/setup`.
+ */
+export type SetupState = { 
+/**
+ * Whether the club has no administrator yet. Once it is `false` it stays so.
+ */
+needed: boolean, };
 
 /**
  * Who may see a contact detail.

@@ -1,21 +1,14 @@
 //! What the pages load: the viewers in `src/http/assets`, which has a README, and the few lines that start them.
 
-use std::{io::Read as _, sync::OnceLock};
-
 use axum::{
-    body::Bytes,
     extract::Path,
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use flate2::read::GzDecoder;
 use protocol::ErrorCode;
 
 use super::headers;
-use crate::{
-    failure::Failure,
-    http::negotiate::{accepts_gzip, gzipped, shared},
-};
+use crate::{failure::Failure, http::negotiate::Packed};
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -25,8 +18,8 @@ const FOR_EVER: &str = "public, max-age=31536000, immutable";
 enum Content {
     /// As it is; may change with every version of the server.
     Own(&'static str),
-    /// Compressed with gzip, under a path with the version of its package; and unpacked, once a client has asked for that.
-    Vendored(&'static [u8], OnceLock<Bytes>),
+    /// Compressed with gzip, under a path with the version of its package.
+    Vendored(Packed),
 }
 
 struct Asset {
@@ -50,12 +43,12 @@ macro_rules! vendored {
         Asset {
             path: $path,
             content_type: $content_type,
-            content: Content::Vendored(include_bytes!(concat!("../assets/", $path, ".gz")), OnceLock::new()),
+            content: Content::Vendored(Packed::new(include_bytes!(concat!("../assets/", $path, ".gz")))),
         }
     };
 }
 
-static ASSETS: [Asset; 9] = [
+static ASSETS: [Asset; 10] = [
     vendored!("swagger-ui-5.35.0/swagger-ui-bundle.js", JAVASCRIPT),
     vendored!("swagger-ui-5.35.0/swagger-ui.css", CSS),
     vendored!("redoc-2.5.4/redoc.standalone.js", JAVASCRIPT),
@@ -65,6 +58,7 @@ static ASSETS: [Asset; 9] = [
     own!("pages/redoc.js", JAVASCRIPT),
     own!("pages/asyncapi.js", JAVASCRIPT),
     own!("pages/page.css", CSS),
+    own!("pages/start.css", CSS),
 ];
 
 /// Serves one of them.
@@ -72,33 +66,21 @@ pub(super) async fn serve(Path(path): Path<String>, request: HeaderMap) -> Resul
     let asset = ASSETS.iter().find(|asset| asset.path == path).ok_or(ErrorCode::NotFound)?;
     Ok(match &asset.content {
         Content::Own(text) => (headers(asset.content_type, "no-cache"), *text).into_response(),
-        Content::Vendored(packed, plain) => {
-            let body = if accepts_gzip(&request) {
-                gzipped(Bytes::from_static(packed))
-            } else {
-                shared(plain.get_or_init(|| unpacked(packed)).clone())
-            };
-            (headers(asset.content_type, FOR_EVER), body).into_response()
-        }
+        Content::Vendored(packed) => (headers(asset.content_type, FOR_EVER), packed.response(&request)).into_response(),
     })
-}
-
-#[expect(clippy::expect_used, reason = "compiled in, and a test unpacks each")]
-fn unpacked(packed: &[u8]) -> Bytes {
-    let mut plain = Vec::new();
-    GzDecoder::new(packed).read_to_end(&mut plain).expect("a vendored file is gzip");
-    plain.shrink_to_fit();
-    plain.into()
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::{body::to_bytes, http::header};
+
     use super::*;
 
-    const PAGES: [&str; 3] = [
+    const PAGES: [&str; 4] = [
         include_str!("../assets/pages/docs.html"),
         include_str!("../assets/pages/redoc.html"),
         include_str!("../assets/pages/asyncapi.html"),
+        include_str!("../assets/pages/start.html"),
     ];
 
     #[test]
@@ -115,14 +97,15 @@ mod tests {
         assert_eq!(loaded, served);
     }
 
-    #[test]
-    fn what_is_vendored_can_be_unpacked() {
+    #[tokio::test]
+    async fn what_is_vendored_can_be_unpacked() {
         for asset in &ASSETS {
-            let Content::Vendored(bytes, _) = asset.content else { continue };
-            let mut text = String::new();
-            GzDecoder::new(bytes).read_to_string(&mut text).unwrap();
-            assert!(text.len() > bytes.len(), "{}", asset.path);
-            assert!(!text.contains("cdn.redoc.ly"), "{}", asset.path);
+            let Content::Vendored(packed) = &asset.content else { continue };
+            let response = packed.response(&HeaderMap::new());
+            assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
+            let text = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let text = std::str::from_utf8(&text).unwrap();
+            assert!(text.len() > 1_000 && !text.contains("cdn.redoc.ly"), "{}", asset.path);
         }
     }
 }

@@ -42,8 +42,7 @@ pub(super) fn routes() -> Router<AppState> {
     Router::new()
         .route("/api/openapi.json", get(async |request: HeaderMap| document(&OPENAPI, &request)))
         .route("/api/asyncapi.json", get(async |request: HeaderMap| document(&ASYNCAPI, &request)))
-        // Whoever opens what the server prints, or the beginning of it.
-        .route("/", get(async || Redirect::to("/api/docs/")))
+        // Whoever opens the beginning of what the server prints.
         .route("/api", get(async || Redirect::to("/api/docs/")))
         .route("/api/", get(async || Redirect::to("/api/docs/")))
         // Relative links on the page need the slash.

@@ -7,6 +7,7 @@ pub mod health;
 pub mod members;
 pub mod messages;
 pub mod photos;
+pub mod setup;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -15,6 +16,7 @@ use super::{AppState, openapi, upgrade};
 /// Every endpoint, with its part of the OpenAPI document.
 pub(super) fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
+        .merge(setup::routes())
         .merge(auth::routes())
         .merge(members::routes())
         .merge(photos::routes())

@@ -20,6 +20,7 @@ use crate::{
         AppState,
         charge::{Account, Held, LARGE_FROM},
         extract::{PathId, Peer, SignedIn},
+        negotiate::is_known,
         versioned::Versioned,
     },
 };
@@ -151,13 +152,6 @@ async fn serve(
     // Digits between quotes are a header value.
     headers.extend(HeaderValue::from_str(&tag).map(|tag| (header::ETAG, tag)));
     Ok(response)
-}
-
-/// Whether `If-None-Match` names this tag (RFC 9110, section 13.1.2).
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// The body of an upload, of which no more is held in memory than is allowed. It has to be through within `limit`.

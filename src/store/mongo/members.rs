@@ -28,7 +28,9 @@ use crate::store::{
     MemberStore, StoreError,
     changes::{Actor, Change, Changed, creation},
     jobs::of_change,
-    members::{DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, email_key},
+    members::{
+        DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst, email_key,
+    },
     turns::{Caller, Turn},
 };
 
@@ -72,6 +74,59 @@ async fn insert(
         Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, record.profile.id).await?.ok_or(EmailTaken)),
         Err(fault) => Err(fault),
     }
+}
+
+async fn insert_first_admin(
+    db: &Db,
+    member: NewMember,
+    created_by: Actor,
+) -> Result<Result<MemberRecord, NotFirst>, Fault> {
+    let record = member.into_record();
+    let id = record.profile.id;
+    let (document, entry) = (MemberDoc::of(record.clone(), None), creation(id, created_by, record.profile.created_at));
+    let own = db.clone();
+    let never = CancellationToken::new();
+    let made = transaction(db, &never, move |session| {
+        let (db, document, entry) = (own.clone(), document.clone(), entry.clone());
+        async move {
+            // Two that find nobody at the same moment must meet.
+            meet_about_admins(&db, session).await?;
+            if has_other_admin(&db, session, id).await? {
+                return Ok(false);
+            }
+            let members = db.collection::<MemberDoc>("members");
+            members.insert_one(document).session(&mut *session).await?;
+            audit::append(&db, &entry, Some(session)).await.map(|()| true)
+        }
+        .boxed()
+    });
+    match made.await {
+        Ok(Some(true)) => Ok(Ok(record)),
+        Ok(_) => Ok(Err(NotFirst::HasAdmin)),
+        // Unless it is ours, of an attempt whose answer was lost.
+        Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, id).await?.ok_or(NotFirst::EmailTaken)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Has a transaction that decides about administrators meet every other one that does.
+async fn meet_about_admins(db: &Db, session: &mut ClientSession) -> Result<(), Fault> {
+    let meta = db.collection::<Document>("meta");
+    let meet = meta.update_one(doc! { "_id": "admins" }, doc! { "$inc": { "changes": 1_i64 } }).upsert(true);
+    meet.session(session).await?;
+    Ok(())
+}
+
+async fn has_other_admin(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<bool, Fault> {
+    let others = doc! { "user_type": "admin", "is_active": true, "_id": { "$ne": member_oid(id) } };
+    let found = db.collection::<Document>("members").find_one(others).session(session).await?;
+    Ok(found.is_some())
+}
+
+async fn has_admin(db: &Db) -> Result<bool, Fault> {
+    let options = FindOneOptions::builder().projection(doc! { "_id": 1 }).build();
+    let found: Option<Document> = db.one("members", doc! { "user_type": "admin", "is_active": true }, options).await?;
+    Ok(found.is_some())
 }
 
 /// How often a transaction that met another one is tried.
@@ -166,11 +221,8 @@ async fn change_in(
     }
     if change.takes_admin(&before) {
         // Two that take the last two away at the same moment must meet.
-        let meta = db.collection::<Document>("meta");
-        let meet = meta.update_one(doc! { "_id": "admins" }, doc! { "$inc": { "changes": 1_i64 } }).upsert(true);
-        meet.session(&mut *session).await?;
-        let others = doc! { "user_type": "admin", "is_active": true, "_id": { "$ne": member_oid(id) } };
-        if members.find_one(others).session(&mut *session).await?.is_none() {
+        meet_about_admins(db, session).await?;
+        if !has_other_admin(db, session, id).await? {
             return Ok(Changed::LastAdmin);
         }
     }
@@ -300,6 +352,18 @@ impl MemberStore for Mongo {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
         self.write(Caller::System, async move |_, db| insert(&db, member, created_by).await).await
+    }
+
+    async fn insert_first_admin(
+        &self,
+        member: NewMember,
+        created_by: Actor,
+    ) -> Result<Result<MemberRecord, NotFirst>, StoreError> {
+        self.write(Caller::System, async move |_, db| insert_first_admin(&db, member, created_by).await).await
+    }
+
+    async fn has_admin(&self) -> Result<bool, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, async move |_, db| has_admin(&db).await).await
     }
 
     async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {

@@ -21,8 +21,8 @@ use crate::store::{
     changes::{Actor, Change, Changed, creation},
     jobs::of_change,
     members::{
-        Contact, DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, StoredProfile,
-        StoredVisibility, email_key,
+        Contact, DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
+        StoredProfile, StoredVisibility, email_key,
     },
     turns::{Caller, Turn},
 };
@@ -119,6 +119,17 @@ fn insert(
     Ok(Ok(record))
 }
 
+fn insert_first_admin(
+    tx: &Tx<'_>,
+    member: NewMember,
+    created_by: Actor,
+) -> rusqlite::Result<Result<MemberRecord, NotFirst>> {
+    if has_other_admin(tx.connection, member.id)? {
+        return Ok(Err(NotFirst::HasAdmin));
+    }
+    Ok(insert(tx, member, Some(created_by))?.map_err(|EmailTaken| NotFirst::EmailTaken))
+}
+
 fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timestamp) -> rusqlite::Result<Changed> {
     // Who has left can leave again: the first time may have been confirmed too late.
     let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased || matches!(change, Change::Erase));
@@ -146,6 +157,12 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     }
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+}
+
+fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut query = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM members WHERE user_type = 'admin' AND is_active = 1)")?;
+    query.query_row([], |row| row.get(0))
 }
 
 fn has_other_admin(connection: &Connection, id: MemberId) -> rusqlite::Result<bool> {
@@ -271,6 +288,18 @@ impl MemberStore for Sqlite {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
         self.write(move |tx| insert(tx, member, created_by)).await
+    }
+
+    async fn insert_first_admin(
+        &self,
+        member: NewMember,
+        created_by: Actor,
+    ) -> Result<Result<MemberRecord, NotFirst>, StoreError> {
+        self.write(move |tx| insert_first_admin(tx, member, created_by)).await
+    }
+
+    async fn has_admin(&self) -> Result<bool, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, has_admin).await
     }
 
     async fn by_id(&self, by: Caller, id: MemberId) -> Result<Option<MemberRecord>, StoreError> {
