@@ -428,9 +428,9 @@ pub trait ConversationLog: Send + Sync {
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
     fn accepts(&self, place: StreamPosition) -> bool;
 
-    /// Entries of a conversation from `first` up to this one were stored by others, and everybody was told of them: what is
-    /// remembered of the log may go on after them.
-    fn told(&self, _conversation: ConversationId, _first: u64, _last: u64, _at: Timestamp) {}
+    /// Somebody says that entries of a conversation from `first` up to `last` were stored by others, and that everybody was told of
+    /// them. Only a hint: the store looks whether they are there before anything is appended after them.
+    fn told(&self, _conversation: ConversationId, _first: u64, _last: u64) {}
 
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.

@@ -25,11 +25,11 @@ impl Inbox for Fleet {
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
-                if let Some(EntryPlace { conversation, seq, at, sender }) = frame.entry {
+                if let Some(EntryPlace { conversation, seq, sender, .. }) = frame.entry {
                     if sender == Some(member) {
                         self.parts.limits.messages.taken_elsewhere(&member);
                     }
-                    self.parts.log.told(conversation, seq, seq, at);
+                    self.parts.log.told(conversation, seq, seq);
                     let is_first = self.parts.delivered.first(conversation, member, seq);
                     // Not before: who finds it in the log in between waits for its author.
                     self.parts.awaited.heard((conversation, seq));
