@@ -22,6 +22,14 @@ const KEPT_OUT_MAX_MS: u64 = 60_000;
 const COME_BACK_MS: u64 = 1_000;
 
 impl Inbox for Fleet {
+    fn hears(&self, from: NodeId, events: bool) -> bool {
+        let hears = self.roster().hears(from, events, Instant::now());
+        if !hears {
+            self.parts.metrics.bus_strangers.inc();
+        }
+        hears
+    }
+
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
