@@ -83,6 +83,10 @@ impl Failure {
             Some((input, message)) => {
                 Self { retry_after: self.retry_after, ..Self::field(self.code, input.name(surface), message) }
             }
+            // There it is a field, and no header.
+            None if (self.code, surface) == (ErrorCode::TokenMissing, Surface::Socket) => {
+                Self::field(self.code, "token", "the frame carries no access token")
+            }
             None => self,
         }
     }
@@ -119,6 +123,9 @@ mod tests {
             assert_eq!((code, message), (ErrorCode::MessageToSelf, format!("{name}: that is yourself")));
             assert_eq!(fields.first().map(|error| error.field.as_str()), Some(name));
         }
+        let no_token = |surface| Failure::of(ErrorCode::TokenMissing).worded_for(surface);
+        assert_eq!(no_token(Surface::Socket).message, "token: the frame carries no access token");
+        assert_eq!(no_token(Surface::Rest), Failure::of(ErrorCode::TokenMissing));
         let plain = Failure::of(ErrorCode::Forbidden);
         assert_eq!(plain.clone().worded_for(Surface::Rest), plain);
     }
