@@ -98,6 +98,13 @@ impl Failure {
         self
     }
 
+    /// A message is refused only because an earlier one into the same conversation was, and is waited for.
+    #[must_use]
+    pub fn earlier_one_first(wait: Duration) -> Self {
+        let message = "An earlier message into this conversation was refused. Send that one again first.";
+        Self::new(ErrorCode::RateLimited, message).retry_after(wait)
+    }
+
     /// The server is at its limit.
     #[must_use]
     pub fn overloaded() -> Self {

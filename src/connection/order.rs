@@ -33,8 +33,7 @@ impl Held {
 
     fn refusal(&self, now: Instant) -> Failure {
         let wait = self.ready.saturating_duration_since(now).max(LEAST_WAIT);
-        let message = "An earlier message into this conversation was refused. Send that one again first.";
-        Failure::new(ErrorCode::RateLimited, message).retry_after(wait)
+        Failure::earlier_one_first(wait)
     }
 }
 
