@@ -25,7 +25,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 pub(super) use self::elsewhere::Showing;
-use self::elsewhere::{Claims, Said};
+use self::elsewhere::{Claims, Said, counts};
 use crate::cluster::NodeId;
 
 /// The two durations that presence waits for.
@@ -230,7 +230,7 @@ impl<W: Clone> State<W> {
     /// then [`Self::recorded`] is called.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Timestamp> {
         if let Some(watched) = self.watched_mut() {
-            watched.claims.expire(now);
+            watched.last_seen = watched.last_seen.max(watched.claims.expire(now));
         }
         let Whereabouts::Leaving { at, status, due } = self.whereabouts else { return None };
         (due <= now).then(|| {
@@ -387,8 +387,8 @@ impl<W: Clone> State<W> {
 
     /// How the member is now, on all nodes.
     fn shown(&self, watched: &Watched<W>) -> Shown {
-        let here = self.local().map(Showing::order);
-        let status = match here.into_iter().chain(watched.claims.orders()).min() {
+        let all = self.local().map(Showing::order).into_iter().chain(watched.claims.orders());
+        let status = match all.filter(|order| counts(*order, watched.last_seen)).min() {
             None => return Shown { status: PresenceStatus::Offline, last_seen: watched.last_seen },
             Some((.., false)) => PresenceStatus::Online,
             Some((.., true)) => PresenceStatus::Away,

@@ -22,6 +22,12 @@ impl Showing {
     }
 }
 
+/// Whether what was said counts still: not of devices that had left when the member was last seen for sure, because what those
+/// showed that left later is over by then.
+pub(super) fn counts((_, Reverse(left), _): Order, last_seen: Option<Timestamp>) -> bool {
+    left.is_none() || left > last_seen
+}
+
 /// Whether devices have left, when the last did if that is known, and whether they are away.
 pub(super) type Order = (bool, Reverse<Option<Timestamp>>, bool);
 
@@ -49,9 +55,10 @@ impl Claims {
         self.0.iter().filter_map(|claim| claim.until).min()
     }
 
-    /// Drops the claims of nodes that have been gone for long enough.
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.0.retain(|claim| claim.until.is_none_or(|until| until > now));
+    /// Drops the claims of nodes that have been gone for long enough. Returns when the last of their devices left, if one said so.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Timestamp> {
+        let expired = self.0.extract_if(.., |claim| claim.until.is_some_and(|until| until <= now));
+        expired.filter_map(|Claim { order: (_, Reverse(left), _), .. }| left).max()
     }
 
     fn set(&mut self, node: NodeId, showing: Option<Showing>) {
@@ -128,7 +135,8 @@ impl<W: Clone> State<W> {
     ) {
         let Some(watched) = self.watched_mut() else { return };
         watched.claims.set(node, status.map(|status| Showing { status, left: last_seen }));
-        watched.last_seen = watched.last_seen.max(last_seen);
+        // Of one who may come back it is not known yet.
+        watched.last_seen = watched.last_seen.max(last_seen.filter(|_| status.is_none()));
     }
 
     /// The nodes that have devices of the member, as far as they have said so.
