@@ -464,7 +464,11 @@ mod tests {
             (error.field.unwrap_or_default(), error.message)
         };
         for (frame, field, message) in [
-            (r#"{"type":"presence.watch","members":{}}"#, "members", "members: invalid type: an object, expected an array"),
+            (
+                r#"{"type":"presence.watch","members":{}}"#,
+                "members",
+                "members: invalid type: an object, expected an array",
+            ),
             (r#"{"type":"auth.renew","token":[]}"#, "token", "token: invalid type: an array, expected a string"),
             (r#"{"type":"auth.renew","token":"a","token":"b"}"#, "token", "token: given more than once"),
             (r#"{"type":"ping","type":"ping"}"#, "type", "type: given more than once"),

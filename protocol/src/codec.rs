@@ -167,7 +167,8 @@ pub fn json_problem(error: &serde_json::Error) -> String {
 /// The words of `serde_json` for what writers of clients meet, and may not know the rule of; and those of JSON for its values, which
 /// serde calls as Rust does.
 fn in_plain_words(message: &str) -> Cow<'_, str> {
-    if let Some((found, expected)) = message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
     {
         let found = match found {
             "map" => "an object",

@@ -137,7 +137,10 @@ mod tests {
             assert_eq!(text.parse::<Timestamp>().unwrap(), moment);
         }
         let last = Timestamp::from_millis(MAX);
-        assert_eq!((last.after(Duration::MAX), last.since(Timestamp::from_millis(MAX - 5))), (last, Duration::from_millis(5)));
+        assert_eq!(
+            (last.after(Duration::MAX), last.since(Timestamp::from_millis(MAX - 5))),
+            (last, Duration::from_millis(5))
+        );
         assert!("-009999-01-02T01:59:59Z".parse::<Timestamp>().is_ok_and(|moment| moment.as_millis() == MIN));
     }
 

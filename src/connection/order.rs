@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use protocol::{
-    ClientMessageId, ConversationId, ErrorCode,
+    ClientMessageId, ConversationId,
     limits::{HELD_MAX, HELD_MS},
 };
 use tokio::time::Instant;
@@ -123,6 +123,8 @@ fn wait(failure: &Failure) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use protocol::ErrorCode;
+
     use super::*;
 
     const WAIT: Duration = Duration::from_millis(50);

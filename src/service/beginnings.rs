@@ -106,7 +106,10 @@ mod tests {
         assert!(ask(&beginnings, 2, 2, now).is_err(), "nothing is left");
         beginnings.limit = Arc::new(limit(2));
         let refused = ask(&beginnings, 2, 3, now).unwrap_err();
-        assert!(matches!(refused, NotYet::EarlierOneFirst(_)), "the first is waited for, and that is said: {refused:?}");
+        assert!(
+            matches!(refused, NotYet::EarlierOneFirst(_)),
+            "the first is waited for, and that is said: {refused:?}"
+        );
         ask(&beginnings, 3, 4, now).unwrap();
         ask(&beginnings, 2, 2, now).unwrap();
         beginnings.limit = Arc::new(limit(1));

@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn whoever_begins_too_many_conversations_is_put_off_but_only_when_nothing_else_is_wrong() {
         let wait = Duration::from_secs(7);
-        let admission = Admission::new(move |beginning| if beginning.begun { Ok(()) } else { Err(NotYet::TooMany(wait)) });
+        let admission =
+            Admission::new(move |beginning| if beginning.begun { Ok(()) } else { Err(NotYet::TooMany(wait)) });
         let new = append(Some(admission));
         let verdict = |known: Option<&Membership>, ben| decide(&new, known, &[(ANA, ACTIVE), (BEN, ben)]).0;
         assert_eq!(verdict(None, ACTIVE), format!("{:?}", Refusal::NotYet(NotYet::TooMany(wait))));

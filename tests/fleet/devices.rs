@@ -62,7 +62,7 @@ async fn the_earlier_of_two_connections_is_told_that_it_was_replaced_unless_cloc
         let at = phone.ping().await.time.after(after);
         let (member, connection) = (ana.id, ConnectionId::from_bytes([255; 12]));
         let note = Note::DeviceIsElsewhere { member, device: "phone".parse().unwrap(), connection, at };
-        bus.forge(0, bus.id_of(1), Channel::Node(bus.id_of(0)), note.into());
+        bus.forge(0, bus.id_of(1), Channel::Node(bus.id_of(0)), note);
         assert_eq!(phone.expect_close().await.code, code);
     }
 }

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use members_book::{
     cluster::{
         Beat, Channel, Event, NodeId,
-        event::{EntryPlace, Note, Relayed},
+        event::{Answer, EntryPlace, Note, Question, Relayed},
     },
     position::{Epoch, Position, StreamPosition},
     service::messaging::direct_conversation,
 };
 use protocol::{
-    CloseCode, ConversationId, ServerFrame, Timestamp,
+    CloseCode, ConversationId, MemberId, ServerFrame, Timestamp,
     server::{MessagePush, TypingPush},
 };
 
@@ -60,14 +60,18 @@ async fn nodes_of_a_copy_of_the_database_are_not_heard() {
     let bus = fleet.bus.as_ref().unwrap();
     let doubts = async || {
         let metrics = fleet.nodes[0].metrics().await;
-        metrics.lines().filter(|line| line.starts_with("membersbook_fleet_doubts_total")).map(str::to_owned).collect::<Vec<_>>()
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("membersbook_fleet_doubts_total"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let (stranger, before) = (NodeId([77; 12]), doubts().await);
     let place = StreamPosition { epoch: Epoch([1; 8]), position: Position(1) };
     for number in 0..20 {
         bus.forge_beat(0, stranger, Beat { losses: number, ..Beat::at(1, place) });
         let close = Note::Close { session: None, code: CloseCode::Unauthorized.number() };
-        bus.forge(0, stranger, Channel::Member(ana.id), close.into());
+        bus.forge(0, stranger, Channel::Member(ana.id), close);
         bus.forge(0, stranger, Channel::Member(ana.id), typing(&ben, direct_conversation(ana.id, ben.id), None));
     }
     eventually("all of it to be passed over", async || {
@@ -91,4 +95,36 @@ async fn nodes_of_a_copy_of_the_database_are_not_heard() {
     while !seqs.contains(&said.seq) {
         seqs.extend(next_seq(&mut here).await);
     }
+}
+
+/// Found from outside: one question about very many members had as many answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_answered_for_as_many_members_as_nodes_ask_about() {
+    let fleet = Fleet::on_a_bus(2, |_| ()).await;
+    let bus = fleet.bus.as_ref().unwrap();
+    let members: Vec<MemberId> = (0..2_000_u16)
+        .map(|number| {
+            let mut id = [1; 12];
+            id[..2].copy_from_slice(&number.to_be_bytes());
+            MemberId::from_bytes(id)
+        })
+        .collect();
+    bus.hold(1);
+    members.iter().for_each(|member| bus.hear(1, Channel::Watchers(*member)));
+    let (asked, asks) = (Channel::Node(bus.id_of(0)), bus.id_of(1));
+    bus.forge(0, asks, asked, Note::PresenceDoubted { members: members.clone() });
+    bus.forge(0, asks, asked, Note::Ask { number: 7, question: Question::Connections { members } });
+    let counts = eventually("the answer", async || {
+        bus.waiting(1).into_iter().find_map(|event| match event {
+            Event::Note(note) => match *note {
+                Note::Answer { number: 7, answer: Answer::Connections { counts } } => Some(counts),
+                _ => None,
+            },
+            Event::Frame(_) => None,
+        })
+    })
+    .await;
+    let is_presence = |event: &&Event| matches!(event, Event::Note(note) if matches!(**note, Note::Presence { .. }));
+    // What was asked first is answered by then.
+    assert_eq!((counts.len(), bus.waiting(1).iter().filter(is_presence).count()), (100, 256));
 }

@@ -101,10 +101,10 @@ impl MemoryBus {
     }
 
     /// Publishes an event to a node as whoever, if it hears the channel.
-    pub fn forge(&self, to: usize, from: NodeId, channel: Channel, event: Event) {
+    pub fn forge(&self, to: usize, from: NodeId, channel: Channel, event: impl Into<Event>) {
         self.with(to, |port| {
             if port.heard.contains(&channel) {
-                port.push(Item::Event(from, channel, over_the_wire(&event)));
+                port.push(Item::Event(from, channel, over_the_wire(&event.into())));
             }
         });
     }
@@ -112,6 +112,17 @@ impl MemoryBus {
     /// The same of a beat.
     pub fn forge_beat(&self, to: usize, from: NodeId, beat: Beat) {
         self.with(to, |port| port.push(Item::Beat(from, beat)));
+    }
+
+    /// Lets a node hear a channel, whatever it wants itself.
+    pub fn hear(&self, number: usize, channel: Channel) {
+        self.with(number, |port| port.heard.insert(channel));
+    }
+
+    /// The events that wait for a node.
+    pub fn waiting(&self, number: usize) -> Vec<Event> {
+        let events = |item: &Item| if let Item::Event(_, _, event) = item { Some(event.clone()) } else { None };
+        self.with(number, |port| port.queue.iter().filter_map(events).collect())
     }
 
     /// Whether a node hears a channel.

@@ -14,8 +14,8 @@ use members_book::{
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Appended, Command, ConversationState, Mark, MarkKind, NewConversation, NotYet, Outcome, Range,
-            ReceiptRange, ReceiptTimes, Refusal, UnreadCount,
+            Admission, Append, Appended, Command, ConversationState, Mark, MarkKind, NewConversation, NotYet, Outcome,
+            Range, ReceiptRange, ReceiptTimes, Refusal, UnreadCount,
         },
         entries::StoredEntry,
         sync::{SYNC_PART_BYTES, SyncPart},

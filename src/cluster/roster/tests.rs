@@ -200,15 +200,13 @@ impl World {
         }
         let now = self.now();
         match self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
-            Some(Sent::Event(entry)) => {
-                if self.nodes[to].roster.hears(id(from), true, now) {
-                    self.nodes[to].seen.insert(entry);
-                }
+            Some(Sent::Event(entry)) if self.nodes[to].roster.hears(id(from), true, now) => {
+                self.nodes[to].seen.insert(entry);
             }
             Some(Sent::Beat(beat)) if self.nodes[to].roster.hears(id(from), false, now) => {
                 self.nodes[to].roster.beat(0, id(from), beat, now);
             }
-            Some(Sent::Beat(_)) => {}
+            Some(_) => {}
             None => {}
         }
     }
@@ -439,7 +437,9 @@ fn who_is_not_listed_is_nobody_and_who_is_listed_after_it_was_heard_is_looked_af
     roster.up(0, start);
     roster.listed(&listing(50, &[1]), start);
     roster.beat(0, id(1), Beat::at(1, place(90)), start);
-    assert!(!roster.hears(id(2), true, start) && !roster.hears(id(3), false, start) && !roster.hears(id(4), true, start));
+    assert!(
+        !roster.hears(id(2), true, start) && !roster.hears(id(3), false, start) && !roster.hears(id(4), true, start)
+    );
     // The floor does not wait for them, nor is anything in doubt.
     let mut strangers = Vec::new();
     for horizon in [60, 61, 62, 63, 64, 65] {

@@ -141,7 +141,8 @@ impl Fleet {
         let answer = match question {
             Question::Connections { members } => {
                 let count = |member: &MemberId| self.parts.hub.connections_of(*member).len();
-                let counts = members.iter().take(MEMBERS_MAX).map(|member| u32::try_from(count(member)).unwrap_or(u32::MAX));
+                let counts =
+                    members.iter().take(MEMBERS_MAX).map(|member| u32::try_from(count(member)).unwrap_or(u32::MAX));
                 Answer::Connections { counts: counts.collect() }
             }
             Question::Stats => Answer::Stats(Box::new(self.stats())),
