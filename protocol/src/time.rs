@@ -9,8 +9,10 @@ const MIN: i64 = -62_167_219_200_000;
 /// The latest one: the end of the year 9999, nearly, whatever the time zone.
 const MAX: i64 = 253_402_207_200_000;
 
-/// A moment, in milliseconds since the Unix epoch. On the wire `2026-11-22T18:03:53.120Z`. Always one that can be written so: what is
-/// beyond the years 0 to 9999, in a store or from wherever it comes, is the first or the last of them.
+/// A moment, in milliseconds since the Unix epoch. On the wire `2026-11-22T18:03:53.120Z`.
+//
+// Always one that can be written so: what is beyond the years 0 to 9999, in a store or from wherever it comes, is the first or the
+// last of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(type = "string"))]
 pub struct Timestamp(i64);
