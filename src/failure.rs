@@ -83,6 +83,10 @@ impl Failure {
             Some((input, message)) => {
                 Self { retry_after: self.retry_after, ..Self::field(self.code, input.name(surface), message) }
             }
+            // There it is a field, and no header.
+            None if (self.code, surface) == (ErrorCode::TokenMissing, Surface::Socket) => {
+                Self::field(self.code, "token", "the frame carries no access token")
+            }
             None => self,
         }
     }
@@ -92,6 +96,13 @@ impl Failure {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// A message is refused only because an earlier one into the same conversation was, and is waited for.
+    #[must_use]
+    pub fn earlier_one_first(wait: Duration) -> Self {
+        let message = "An earlier message into this conversation was refused. Send that one again first.";
+        Self::new(ErrorCode::RateLimited, message).retry_after(wait)
     }
 
     /// The server is at its limit.
@@ -119,6 +130,9 @@ mod tests {
             assert_eq!((code, message), (ErrorCode::MessageToSelf, format!("{name}: that is yourself")));
             assert_eq!(fields.first().map(|error| error.field.as_str()), Some(name));
         }
+        let no_token = |surface| Failure::of(ErrorCode::TokenMissing).worded_for(surface);
+        assert_eq!(no_token(Surface::Socket).message, "token: the frame carries no access token");
+        assert_eq!(no_token(Surface::Rest), Failure::of(ErrorCode::TokenMissing));
         let plain = Failure::of(ErrorCode::Forbidden);
         assert_eq!(plain.clone().worded_for(Surface::Rest), plain);
     }

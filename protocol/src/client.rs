@@ -456,6 +456,28 @@ mod tests {
         }
     }
 
+    /// Found from outside: `field` was missing, and the words were those of Rust.
+    #[test]
+    fn what_is_wrong_with_a_field_is_said_in_the_words_of_json() {
+        let said = |frame: &str| {
+            let error = Request::decode(frame).unwrap_err();
+            (error.field.unwrap_or_default(), error.message)
+        };
+        for (frame, field, message) in [
+            (
+                r#"{"type":"presence.watch","members":{}}"#,
+                "members",
+                "members: invalid type: an object, expected an array",
+            ),
+            (r#"{"type":"auth.renew","token":[]}"#, "token", "token: invalid type: an array, expected a string"),
+            (r#"{"type":"auth.renew","token":"a","token":"b"}"#, "token", "token: given more than once"),
+            (r#"{"type":"ping","type":"ping"}"#, "type", "type: given more than once"),
+            (r#"{"type":"ping","id":"1","id":"2"}"#, "id", "id: given more than once"),
+        ] {
+            assert_eq!(said(frame), (field.to_owned(), message.to_owned()), "{frame}");
+        }
+    }
+
     #[test]
     fn the_id_of_a_refused_frame_is_found_without_decoding_it() {
         let id = |text: &str| crate::peek_id(text).map(|id| id.as_str().to_owned());

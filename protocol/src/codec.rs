@@ -25,6 +25,8 @@ use crate::{ErrorCode, FieldError, RequestId, limits::REFUSED_SCAN_BYTES};
 const MESSAGE_MAX_CHARS: usize = 300;
 /// What is said of a field that has to be there.
 const REQUIRED: &str = "required";
+/// What is said of a field that is there twice.
+const REPEATED: &str = "given more than once";
 
 /// Why a text is not a frame of this protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,13 +142,15 @@ pub(crate) fn name_field(error: &serde_path_to_error::Error<serde_json::Error>) 
     let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
     let path = error.path().to_string();
     let parent = if path == "." { String::new() } else { path };
-    // serde reports a missing field at its parent and names it in the message only.
-    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        Some(name) => FieldError {
+    // serde reports a missing field, and one that is there twice, at its parent and names it in the message only.
+    let named = [("missing field `", REQUIRED), ("duplicate field `", REPEATED)];
+    let named = named.iter().find_map(|(begin, said)| Some((message.strip_prefix(begin)?.strip_suffix('`')?, said)));
+    match named {
+        Some((name, said)) => FieldError {
             field: if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") },
-            message: REQUIRED.to_owned(),
+            message: (*said).to_owned(),
         },
-        None => FieldError { field: parent, message: in_plain_words(message).to_owned() },
+        None => FieldError { field: parent, message: in_plain_words(message).into_owned() },
     }
 }
 
@@ -160,9 +164,27 @@ pub fn json_problem(error: &serde_json::Error) -> String {
     }
 }
 
-/// The words of `serde_json` for what writers of clients meet, and may not know the rule of.
-fn in_plain_words(message: &str) -> &str {
-    match message {
+/// The words of `serde_json` for what writers of clients meet, and may not know the rule of; and those of JSON for its values, which
+/// serde calls as Rust does.
+fn in_plain_words(message: &str) -> Cow<'_, str> {
+    if let Some((found, expected)) =
+        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
+    {
+        let found = match found {
+            "map" => "an object",
+            "sequence" => "an array",
+            "unit" | "unit value" | "Option value" => "null",
+            other => other,
+        };
+        let expected = match expected {
+            "a map" => "an object",
+            "a sequence" => "an array",
+            other if other.starts_with("struct ") => "an object",
+            other => other,
+        };
+        return Cow::Owned(format!("invalid type: {found}, expected {expected}"));
+    }
+    Cow::Borrowed(match message {
         "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
             "a lone surrogate escape (\\ud800 to \\udfff); text must be Unicode"
         }
@@ -171,7 +193,7 @@ fn in_plain_words(message: &str) -> &str {
         }
         "invalid escape" => r"an escape that JSON does not have, or a \u without four hexadecimal digits",
         _ => message,
-    }
+    })
 }
 
 /// Reads a body and checks it, collecting *every* bad field, in the order of their names.

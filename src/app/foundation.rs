@@ -25,7 +25,7 @@ use crate::{
     presence::Pace,
     service::{
         accounts::{Accounts, REHASHED_AT_ONCE},
-        administration::Administration,
+        administration::{Administration, Counted},
         advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
@@ -404,6 +404,7 @@ impl Foundation {
             fleet,
             own: Arc::clone(&self.own),
             clock: Arc::clone(clock),
+            counted: Counted::default(),
         };
         // Half of a request's time at most is spent waiting for the turn to decode.
         let (album, jobs) = (Arc::clone(&effects.album), Arc::clone(&effects.jobs));

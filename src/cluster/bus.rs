@@ -73,6 +73,10 @@ pub enum Loss {
 
 /// What a bus tells its node. Nothing in it waits; each is called in the order of the link, by one task for each link.
 pub trait Inbox: Send + Sync + 'static {
+    /// Whether what a node says is wanted: it is one of those that share the store. To be asked before anything of what it has
+    /// published is given, `events` or a beat; nothing is, if not.
+    fn hears(&self, from: NodeId, events: bool) -> bool;
+
     /// Another node has published an event on a channel that this node hears.
     fn event(&self, from: NodeId, channel: Channel, event: Event);
 

@@ -126,8 +126,8 @@ pub enum Note {
     Presence {
         /// What the devices that are connected to the node show; nothing: none is connected to it any more.
         status: Option<DeviceStatus>,
-        /// When the last of them was, if none is connected. With a status as well: the node stops, and they may come back to
-        /// another one.
+        /// When the last of them was, if none is connected. With a status as well: that is what they showed, and it holds until they
+        /// had time to come back, while no other device of the member shows anything.
         last_seen: Option<Timestamp>,
     },
     /// The presence of the member of the channel is for others than before.

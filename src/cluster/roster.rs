@@ -9,6 +9,8 @@
 //! - *Doubt* is anything after which an event may be missing. Then beats count for nothing. A *sweep* reads from the store what
 //!   has changed since the floor, and the floor becomes the horizon from before it was read. Doubts that came before a sweep
 //!   began, and whose cause is gone, end with it.
+//! - What a node says counts only while it is listed: this database knows it. A node is listed before it says anything, but the
+//!   listing that others have may be of before; so when one shows of which something was passed over, that is a doubt.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -25,6 +27,13 @@ use crate::{
 
 /// How long a node that lives may say nothing on a link.
 pub const SILENCE: Duration = Duration::from_secs(2);
+/// How long a node is heard that was listed until now: it stops, and what it said last is on its way.
+const FAREWELL: Duration = Duration::from_secs(30);
+/// Nodes that are not listed and were heard, at most: with more, all are forgotten.
+const UNLISTED: usize = 1_000;
+/// How many listings a node that was heard is missing in until it is taken for one of another database: the first may be of before it
+/// joined.
+const MISSING: u32 = 3;
 
 /// Why events of other nodes may be missing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,7 +163,14 @@ pub enum Begin {
 #[derive(Debug)]
 pub struct Roster {
     links: Vec<bool>,
+    /// Those that are listed.
     peers: HashMap<NodeId, Peer>,
+    /// Those that were listed and lived, until when they are heard.
+    departed: HashMap<NodeId, Instant>,
+    /// Those that are not listed, of which something was passed over, and in how many listings they were missing since.
+    unlisted: HashMap<NodeId, u32>,
+    /// There were too many of those: any node may be one of them.
+    forgotten: bool,
     listed: Option<(StreamPosition, u64)>,
     floor: StreamPosition,
     /// Where the next sweep has to begin, if that is before the floor.
@@ -176,6 +192,9 @@ impl Roster {
         Self {
             links: vec![false; links],
             peers: HashMap::new(),
+            departed: HashMap::new(),
+            unlisted: HashMap::new(),
+            forgotten: false,
             listed: None,
             floor: StreamPosition::NOWHERE,
             since: None,
@@ -197,6 +216,17 @@ impl Roster {
         self.happened.union(&self.lasting).copied()
     }
 
+    /// Why this node is not yet, or not now, one that hears all others; nothing while it is. Before it has seen who there is it does not
+    /// know, and nothing has been heard.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<Doubt> {
+        match self.listed {
+            Some(_) => self.doubts().collect(),
+            None if self.links.is_empty() => vec![Doubt::NoBus],
+            None => vec![Doubt::LinkDown],
+        }
+    }
+
     /// Whether something may be missing.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
@@ -209,10 +239,38 @@ impl Roster {
         self.lasting.is_empty()
     }
 
-    /// Whether a node is listed, or was heard of a moment ago.
+    /// Whether a node is listed.
     #[must_use]
     pub fn knows(&self, node: NodeId) -> bool {
         self.peers.contains_key(&node)
+    }
+
+    /// Whether what a node says counts: this database knows it, as far as this node does. If not, `events`, which are passed over, are
+    /// kept in mind until it is listed.
+    pub fn hears(&mut self, from: NodeId, events: bool, now: Instant) -> bool {
+        let lives = self.peers.get(&from).is_some_and(|peer| !peer.dead);
+        if lives || self.departed.get(&from).is_some_and(|until| now < *until) {
+            return true;
+        }
+        if events && !self.unlisted.contains_key(&from) {
+            if self.unlisted.len() >= UNLISTED {
+                self.unlisted.clear();
+                self.forgotten = true;
+            }
+            self.unlisted.insert(from, 0);
+        }
+        false
+    }
+
+    /// The nodes that have been heard and are none of this database, as far as that is certain since this was asked last.
+    pub fn take_strangers(&mut self) -> Vec<NodeId> {
+        let certain = self.unlisted.iter_mut().filter(|(_, missing)| **missing == MISSING);
+        certain
+            .map(|(id, missing)| {
+                *missing += 1;
+                *id
+            })
+            .collect()
     }
 
     /// The others that live.
@@ -228,9 +286,16 @@ impl Roster {
     /// The nodes that live, as of now. Returns those that are gone.
     pub fn listed(&mut self, listing: &Listing, now: Instant) -> Vec<NodeId> {
         let links = self.links.len();
-        let before: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| peer.listed).map(|(id, _)| *id).collect();
+        let before: Vec<NodeId> = self.peers.keys().copied().collect();
         self.peers.values_mut().for_each(|peer| peer.listed = false);
+        self.unlisted.values_mut().for_each(|missing| *missing = missing.saturating_add(1).min(MISSING.max(*missing)));
         for other in listing.others.iter() {
+            let is_new = self.peers.get(&other.id).is_none_or(|peer| peer.dead);
+            let was_passed_over = self.unlisted.contains_key(&other.id) || (self.forgotten && is_new);
+            if !other.dead && was_passed_over {
+                self.unlisted.remove(&other.id);
+                self.doubt(Doubt::SilentPeer);
+            }
             let peer = self.peers.entry(other.id).or_insert_with(|| Peer::new(other.generation, links, now));
             if peer.generation < other.generation {
                 // It was taken for dead, and wakes up. What it stored last it may have published to nobody.
@@ -242,18 +307,19 @@ impl Roster {
             (peer.listed, peer.dead) = (true, other.dead);
         }
         let is_gone = |id: &&NodeId| self.peers.get(*id).is_none_or(|peer| !peer.listed);
-        let mut gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
+        let gone: Vec<NodeId> = before.iter().filter(is_gone).copied().collect();
+        self.departed.retain(|_, until| now < *until);
         for id in &gone {
             let peer = self.peers.remove(id);
+            if peer.as_ref().is_some_and(|peer| !peer.dead) {
+                self.departed.insert(*id, now + FAREWELL);
+            }
             let left = peer.as_ref().is_some_and(|peer| links > 0 && peer.last.len() == links);
             // What it stored last it may have told nobody, whoever has finished that.
             if !left {
                 self.doubt(Doubt::NodeOut);
             }
         }
-        // Those that are not listed and not heard of are nobody any more.
-        let is_known = |peer: &Peer| peer.listed || peer.links.iter().any(|heard| now - heard.at < SILENCE * 5);
-        gone.extend(self.peers.extract_if(|_, peer| !is_known(peer)).map(|(id, _)| id));
         if self.listed.is_some_and(|(_, generation)| generation != listing.generation) {
             // Others took this node for dead, and counted on nothing that it did meanwhile.
             self.doubt(Doubt::NodeOut);
@@ -267,10 +333,10 @@ impl Roster {
         gone
     }
 
-    /// The beat of another node was heard on a link, behind everything that it published there before.
+    /// The beat of another node was heard on a link, behind everything that it published there before. One that is not listed is
+    /// nobody.
     pub fn beat(&mut self, link: usize, from: NodeId, beat: Beat, now: Instant) {
-        let links = self.links.len();
-        let peer = self.peers.entry(from).or_insert_with(|| Peer::new(beat.generation, links, now));
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         if beat.generation < peer.generation {
             return;
         }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use protocol::{
-    ClientMessageId, ConversationId, ErrorCode,
+    ClientMessageId, ConversationId,
     limits::{HELD_MAX, HELD_MS},
 };
 use tokio::time::Instant;
@@ -33,8 +33,7 @@ impl Held {
 
     fn refusal(&self, now: Instant) -> Failure {
         let wait = self.ready.saturating_duration_since(now).max(LEAST_WAIT);
-        let message = "An earlier message into this conversation was refused. Send that one again first.";
-        Failure::new(ErrorCode::RateLimited, message).retry_after(wait)
+        Failure::earlier_one_first(wait)
     }
 }
 
@@ -124,6 +123,8 @@ fn wait(failure: &Failure) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use protocol::ErrorCode;
+
     use super::*;
 
     const WAIT: Duration = Duration::from_millis(50);

@@ -1,5 +1,7 @@
 //! Failures as problem documents (RFC 9457).
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -7,6 +9,9 @@ use axum::{
 use protocol::Problem;
 
 use crate::failure::{Failure, Surface};
+
+/// When to come back where nothing else is known: whoever is refused is always told a time.
+const COME_BACK: Duration = Duration::from_secs(1);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -21,7 +26,8 @@ impl IntoResponse for Failure {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(wait) = retry_after {
+        let is_refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        if let Some(wait) = retry_after.or(is_refused.then_some(COME_BACK)) {
             // Whole seconds (RFC 9110, section 10.2.3), rounded up.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
         }

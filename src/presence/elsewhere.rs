@@ -6,7 +6,10 @@ use std::sync::{Arc, atomic::Ordering};
 
 use protocol::{MemberId, Timestamp, model::DeviceStatus};
 
-use super::{Presence, state::Facts};
+use super::{
+    Presence,
+    state::{Facts, Showing},
+};
 use crate::{cluster::NodeId, hub::Connection, store::members::LastSeen};
 
 /// The other nodes. Never waits, and never calls back into presence.
@@ -15,7 +18,7 @@ pub trait Peers: Send + Sync {
     fn are_there(&self) -> bool;
 
     /// They are told what the devices of a member show on this node; nothing, if there are none any more, with when the last was
-    /// there. Both: the devices have left, and this node stops.
+    /// there. Both: the last has left then, and may come back.
     fn say(&self, member: MemberId, status: Option<DeviceStatus>, last_seen: Option<Timestamp>);
 
     /// Somebody here watches a member whom nobody watched, or nobody does any more.
@@ -27,11 +30,12 @@ impl Presence {
         self.peers.as_deref().filter(|peers| peers.are_there())
     }
 
-    pub(super) fn say(&self, member: MemberId, status: Option<DeviceStatus>, last_seen: Option<Timestamp>) {
+    /// Says what the devices of a member show, or showed; nothing: there are none any more, and when the last was there.
+    pub(super) fn say_so(&self, member: MemberId, showing: Option<Showing>, last_seen: Option<Timestamp>) {
         // Whose node stops is not gone: the others wait for them as long as a grace period.
-        let keeps_quiet = status.is_none() && self.stopping.load(Ordering::Relaxed);
+        let keeps_quiet = showing.is_none() && self.stopping.load(Ordering::Relaxed);
         if let Some(peers) = self.peers().filter(|_| !keeps_quiet) {
-            peers.say(member, status, last_seen);
+            peers.say(member, showing.map(|showing| showing.status), showing.map_or(last_seen, |showing| showing.left));
         }
     }
 
@@ -45,15 +49,15 @@ impl Presence {
     /// Another node asks how a member is: it is told, if a device of theirs is here.
     pub fn asked(&self, member: MemberId) {
         let Some(mut state) = self.members.get_mut(&member) else { return };
-        if let Some(status) = state.answer() {
-            self.say(member, Some(status), None);
+        if let Some(showing) = state.answer() {
+            self.say_so(member, Some(showing), None);
         }
     }
 
     /// Another node asks whether a member is here still: it is told, whether they are or not.
     pub fn doubted(&self, member: MemberId) {
         // Under the lock, also of one who is not here: who arrives at this moment is told of after it.
-        self.update(member, |state, _| self.say(member, state.answer(), None));
+        self.update(member, |state, _| self.say_so(member, state.answer(), None));
     }
 
     /// Another node is gone, or has been silent for too long: what it said of members holds for a grace period, and then no

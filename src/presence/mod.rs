@@ -203,7 +203,7 @@ impl Presence {
         self.stopping.store(true, Ordering::Relaxed);
         let departed = self.members.iter_mut().filter_map(|mut state| {
             let (member, at) = (*state.key(), state.cut_grace()?);
-            self.say(member, state.answer(), Some(at));
+            self.say_so(member, state.answer(), None);
             Some((member, at))
         });
         departed.collect()
@@ -258,8 +258,8 @@ impl Presence {
             (self.tell)(&watchers, presence(member, shown));
         }
         if let Some(peers) = self.peers() {
-            if let Some(status) = state.statement(said, now, self.pace) {
-                self.say(member, status, last_seen);
+            if let Some(showing) = state.statement(said, now, self.pace) {
+                self.say_so(member, showing, last_seen);
             }
             if was_watched != state.is_watched() {
                 peers.watched(member);

@@ -8,7 +8,8 @@
 //! - Watchers are told of a change at once, and then at most once per interval, with the newest state last.
 //! - Other nodes say what *their* devices of the member show ([`elsewhere::Claims`]), and are told what those of this node do
 //!   ([`State::statement`]), at the same pace. Watchers see the best of all, so a member who goes from one node to another is
-//!   never offline in between: the old node claims them until its grace period has ended, the new one at once.
+//!   never offline in between: the old node claims them until its grace period has ended, the new one at once. What is claimed of
+//!   devices that have left counts only while there is no other: the grace period is before `offline`, and not before `away`.
 //! - Who may not see the presence sees [`Shown::HIDDEN`], which is how a member shows who never connected.
 
 mod elsewhere;
@@ -23,7 +24,8 @@ use protocol::{
 use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
-use self::elsewhere::{Claims, Said};
+pub(super) use self::elsewhere::Showing;
+use self::elsewhere::{Claims, Said, counts};
 use crate::cluster::NodeId;
 
 /// The two durations that presence waits for.
@@ -228,7 +230,7 @@ impl<W: Clone> State<W> {
     /// then [`Self::recorded`] is called.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Timestamp> {
         if let Some(watched) = self.watched_mut() {
-            watched.claims.expire(now);
+            watched.last_seen = watched.last_seen.max(watched.claims.expire(now));
         }
         let Whereabouts::Leaving { at, status, due } = self.whereabouts else { return None };
         (due <= now).then(|| {
@@ -385,11 +387,11 @@ impl<W: Clone> State<W> {
 
     /// How the member is now, on all nodes.
     fn shown(&self, watched: &Watched<W>) -> Shown {
-        // Online is the better of the two.
-        let status = match self.local().into_iter().chain(watched.claims.best()).min_by_key(|status| is_away(*status)) {
+        let all = self.local().map(Showing::order).into_iter().chain(watched.claims.orders());
+        let status = match all.filter(|order| counts(*order, watched.last_seen)).min() {
             None => return Shown { status: PresenceStatus::Offline, last_seen: watched.last_seen },
-            Some(DeviceStatus::Online) => PresenceStatus::Online,
-            Some(DeviceStatus::Away) => PresenceStatus::Away,
+            Some((.., false)) => PresenceStatus::Online,
+            Some((.., true)) => PresenceStatus::Away,
         };
         Shown { status, last_seen: None }
     }

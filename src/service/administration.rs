@@ -1,6 +1,6 @@
 //! What administrators do.
 
-use std::{iter, net::IpAddr, sync::Arc};
+use std::{iter, net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId,
@@ -11,6 +11,7 @@ use protocol::{
     },
 };
 use serde_json::json;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     accounts::Authorized, decisions::until_known, directory::page_of, fleet::Fleet, own_node::OwnNode, pages,
@@ -63,6 +64,35 @@ pub struct Administration {
     pub own: Arc<OwnNode>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// What was counted last.
+    pub counted: Counted<ServerStats>,
+}
+
+/// How long what was counted is told to others who ask.
+const KEPT: Duration = Duration::from_secs(1);
+
+/// Something that is a lot of work to find out: one works at a time, and whoever waits for it, or comes within a second, is told the
+/// same, be it an error.
+#[derive(Debug)]
+pub struct Counted<T>(Mutex<Option<(Instant, Result<T, Failure>)>>);
+
+impl<T> Default for Counted<T> {
+    fn default() -> Self {
+        Self(Mutex::const_new(None))
+    }
+}
+
+impl<T: Clone> Counted<T> {
+    async fn get<F: Future<Output = Result<T, Failure>>>(&self, count: impl FnOnce() -> F) -> Result<T, Failure> {
+        // Whoever goes away while they work lets the next one work.
+        let mut counted = self.0.lock().await;
+        if let Some((_, known)) = counted.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
+            return known.clone();
+        }
+        let result = count().await;
+        *counted = Some((Instant::now(), result.clone()));
+        result
+    }
 }
 
 impl Administration {
@@ -149,11 +179,16 @@ impl Administration {
         until_known(attempt).await.map(drop)
     }
 
-    /// What the nodes and their store have at the moment. Nodes that do not answer within half a second are missing in it.
+    /// What the nodes and their store have at the moment, or had a second ago. Nodes that do not answer within half a second are missing
+    /// in it. It is counted for one at a time, and whoever asks meanwhile is told the same: to count is work for the whole store.
     ///
     /// # Errors
     /// The store.
     pub async fn stats(&self, _: Admin) -> Result<ServerStats, Failure> {
+        self.counted.get(|| self.count_all()).await
+    }
+
+    async fn count_all(&self) -> Result<ServerStats, Failure> {
         let members = self.store.members.count().await?;
         let conversations = self.store.backend.count().await?;
         let (own, (others, silent)) = match &self.fleet {
@@ -237,4 +272,38 @@ pub(super) fn entry(record: AuditRecord) -> AuditEntry {
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Found from outside: a hundred who asked for statistics at once stopped all messages for seconds.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_a_lot_of_work_is_done_once_for_all_who_ask() {
+        let (counted, times) = (Arc::new(Counted::<usize>::default()), Arc::new(AtomicUsize::new(0)));
+        let ask = || {
+            let (counted, times) = (Arc::clone(&counted), Arc::clone(&times));
+            tokio::spawn(async move {
+                let count = || async {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    Ok(times.fetch_add(1, Ordering::SeqCst))
+                };
+                counted.get(count).await.unwrap()
+            })
+        };
+        let first = ask();
+        tokio::task::yield_now().await;
+        let others: Vec<_> = (0..100).map(|_| ask()).collect();
+        // Who works goes away: another one works.
+        first.abort();
+        for other in others {
+            assert_eq!(other.await.unwrap(), 0);
+        }
+        assert_eq!(ask().await.unwrap(), 0, "just now");
+        tokio::time::advance(KEPT).await;
+        assert_eq!(ask().await.unwrap(), 1);
+    }
 }

@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
 use super::limiter::Limiter;
-use crate::store::conversations::{Admission, Beginning};
+use crate::store::conversations::{Admission, Beginning, NotYet};
 
 /// Conversations whose first message was refused and is waited for; of more the least used is forgotten.
 const WAITED_FOR: usize = 10_000;
@@ -49,7 +49,7 @@ impl Beginnings {
         self.limit.tidy();
     }
 
-    fn admit(&self, beginning: &Beginning, now: Instant) -> Result<(), Duration> {
+    fn admit(&self, beginning: &Beginning, now: Instant) -> Result<(), NotYet> {
         let Beginning { member, user_type, conversation, client_id, begun } = *beginning;
         if user_type == UserType::Admin {
             return Ok(());
@@ -57,7 +57,7 @@ impl Beginnings {
         let key = (member, conversation);
         let first = self.refused.get(&key).filter(|first| now < first.ready + Duration::from_millis(HELD_MS));
         if let Some(first) = first.filter(|first| first.client_id != client_id) {
-            return Err(first.ready.saturating_duration_since(now).max(LEAST_WAIT));
+            return Err(NotYet::EarlierOneFirst(first.ready.saturating_duration_since(now).max(LEAST_WAIT)));
         }
         if begun {
             if first.is_some() {
@@ -70,7 +70,7 @@ impl Beginnings {
             Ok(()) => drop(self.refused.remove(&key)),
             Err(wait) => self.refused.insert(key, First { client_id, ready: now + wait }),
         }
-        checked
+        checked.map_err(NotYet::TooMany)
     }
 }
 
@@ -105,12 +105,16 @@ mod tests {
         ask(&beginnings, 1, 1, now).unwrap();
         assert!(ask(&beginnings, 2, 2, now).is_err(), "nothing is left");
         beginnings.limit = Arc::new(limit(2));
-        assert!(ask(&beginnings, 2, 3, now).is_err(), "the first is waited for");
+        let refused = ask(&beginnings, 2, 3, now).unwrap_err();
+        assert!(
+            matches!(refused, NotYet::EarlierOneFirst(_)),
+            "the first is waited for, and that is said: {refused:?}"
+        );
         ask(&beginnings, 3, 4, now).unwrap();
         ask(&beginnings, 2, 2, now).unwrap();
         beginnings.limit = Arc::new(limit(1));
         ask(&beginnings, 2, 3, now).unwrap();
-        let wait = ask(&beginnings, 4, 5, now).unwrap_err();
+        let NotYet::TooMany(wait) = ask(&beginnings, 4, 5, now).unwrap_err() else { panic!("nothing is left") };
         beginnings.limit = Arc::new(limit(1));
         ask(&beginnings, 4, 6, now + wait + Duration::from_millis(HELD_MS)).unwrap();
         // The other member begins the conversation meanwhile: that changes nothing about the order of this one's.

@@ -105,7 +105,16 @@ pub struct Beginning {
     pub begun: bool,
 }
 
-type Admit = dyn Fn(&Beginning) -> Result<(), Duration> + Send + Sync;
+/// Why a message that begins a conversation is not allowed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotYet {
+    /// Its sender has begun too many, and may begin one after so long.
+    TooMany(Duration),
+    /// An earlier message of the sender into that conversation was refused, and is waited for; it may be sent again after so long.
+    EarlierOneFirst(Duration),
+}
+
+type Admit = dyn Fn(&Beginning) -> Result<(), NotYet> + Send + Sync;
 
 /// Decides whether a member may begin a conversation now, and says how long to wait if not. A store asks it for every message
 /// that would make its conversation. Must not wait.
@@ -115,13 +124,13 @@ pub struct Admission(Arc<Admit>);
 impl Admission {
     /// An admission that decides by the message.
     #[must_use]
-    pub fn new(admit: impl Fn(&Beginning) -> Result<(), Duration> + Send + Sync + 'static) -> Self {
+    pub fn new(admit: impl Fn(&Beginning) -> Result<(), NotYet> + Send + Sync + 'static) -> Self {
         Self(Arc::new(admit))
     }
 
     /// Asks it.
     pub(super) fn admit(&self, beginning: &Beginning) -> Result<(), Refusal> {
-        (self.0)(beginning).map_err(|retry_after| Refusal::TooManyConversations { retry_after })
+        (self.0)(beginning).map_err(Refusal::NotYet)
     }
 }
 
@@ -260,11 +269,8 @@ pub enum Refusal {
     RecipientDeactivated,
     /// The sending member is deactivated.
     SenderDeactivated,
-    /// The sending member has begun too many conversations; may begin one after this time.
-    TooManyConversations {
-        /// How long to wait.
-        retry_after: Duration,
-    },
+    /// The conversation is not begun now.
+    NotYet(NotYet),
     /// The store has refused to write it, while it wrote others of the batch; why, for the log.
     Failed(StoreError),
 }
@@ -272,9 +278,10 @@ pub enum Refusal {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal {
-            Refusal::TooManyConversations { retry_after } => {
-                return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(retry_after);
+            Refusal::NotYet(NotYet::TooMany(wait)) => {
+                return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(wait);
             }
+            Refusal::NotYet(NotYet::EarlierOneFirst(wait)) => return Self::earlier_one_first(wait),
             Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
             Refusal::MemberNotFound => ErrorCode::MemberNotFound,
             Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,
@@ -428,9 +435,9 @@ pub trait ConversationLog: Send + Sync {
     /// Whether a sync may start from a place: it is of an epoch of this store, and not beyond what is known of that.
     fn accepts(&self, place: StreamPosition) -> bool;
 
-    /// Entries of a conversation from `first` up to this one were stored by others, and everybody was told of them: what is
-    /// remembered of the log may go on after them.
-    fn told(&self, _conversation: ConversationId, _first: u64, _last: u64, _at: Timestamp) {}
+    /// Somebody says that entries of a conversation from `first` up to `last` were stored by others, and that everybody was told of
+    /// them. Only a hint: the store looks whether they are there before anything is appended after them.
+    fn told(&self, _conversation: ConversationId, _first: u64, _last: u64) {}
 
     /// Applies commands in their order and makes them durable together. Waits for the outcome however long it takes,
     /// so that it is known; the caller decides when to stop telling others to wait.

@@ -191,7 +191,7 @@ mod tests {
     use protocol::{ClientMessageId, ConversationId};
 
     use super::*;
-    use crate::store::conversations::Admission;
+    use crate::store::conversations::{Admission, NotYet};
 
     const ANA: MemberId = MemberId::from_bytes([1; 12]);
     const BEN: MemberId = MemberId::from_bytes([2; 12]);
@@ -267,10 +267,11 @@ mod tests {
     #[test]
     fn whoever_begins_too_many_conversations_is_put_off_but_only_when_nothing_else_is_wrong() {
         let wait = Duration::from_secs(7);
-        let admission = Admission::new(move |beginning| if beginning.begun { Ok(()) } else { Err(wait) });
+        let admission =
+            Admission::new(move |beginning| if beginning.begun { Ok(()) } else { Err(NotYet::TooMany(wait)) });
         let new = append(Some(admission));
         let verdict = |known: Option<&Membership>, ben| decide(&new, known, &[(ANA, ACTIVE), (BEN, ben)]).0;
-        assert_eq!(verdict(None, ACTIVE), format!("{:?}", Refusal::TooManyConversations { retry_after: wait }));
+        assert_eq!(verdict(None, ACTIVE), format!("{:?}", Refusal::NotYet(NotYet::TooMany(wait))));
         assert_eq!(verdict(None, NOBODY), "MemberNotFound");
         assert_eq!(verdict(Some(&among(&[ANA, BEN])), ACTIVE), "append 0");
     }

@@ -133,6 +133,8 @@ metrics! {
     BusEvents = "bus_events", Counter, ["direction", "kind"];
     /// Events for other nodes that were dropped, because a link was down or had no room: those nodes sweep.
     BusDropped = "bus_dropped", Counter, [];
+    /// What nodes published on the bus that are not in this database, as far as is known, and was not listened to.
+    BusStrangers = "bus_strangers", Counter, [];
     /// Bytes that were published on the bus.
     BusBytesSent = "bus_sent_bytes", Counter, [];
     /// Bytes that came from the bus, what this node published itself included.
@@ -336,6 +338,8 @@ pub struct Metrics {
     bus_events: Family<BusLabels, Counter>,
     /// [`Metric::BusDropped`]
     pub bus_dropped: Counter,
+    /// [`Metric::BusStrangers`]
+    pub bus_strangers: Counter,
     /// [`Metric::BusBytesSent`]
     pub bus_bytes_sent: Counter,
     /// [`Metric::BusBytesReceived`]
@@ -444,6 +448,7 @@ impl Metrics {
             fleet_floor_behind: register(r, Metric::FleetFloorBehind, Gauge::default()),
             bus_events: register(r, Metric::BusEvents, Family::default()),
             bus_dropped: register(r, Metric::BusDropped, Counter::default()),
+            bus_strangers: register(r, Metric::BusStrangers, Counter::default()),
             bus_bytes_sent: register(r, Metric::BusBytesSent, Counter::default()),
             bus_bytes_received: register(r, Metric::BusBytesReceived, Counter::default()),
             bus_round_trip_seconds: register(r, Metric::BusRoundTripSeconds, seconds()),

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::harness::{Client, Member, bus::MemoryBus, client::message_to, database, eventually, fleet::Fleet};
 
 /// The next entry that a client gets, pushed or swept.
-async fn next_seq(client: &mut Client) -> Vec<u64> {
+pub(super) async fn next_seq(client: &mut Client) -> Vec<u64> {
     loop {
         match client.next_frame().await {
             ServerFrame::MessagePush(push) => return vec![push.message.seq],

@@ -7,4 +7,5 @@ mod missed;
 mod presence;
 mod redis;
 mod schedule;
+mod strangers;
 mod without_bus;

@@ -95,6 +95,36 @@ impl MemoryBus {
         });
     }
 
+    /// Which node a server is on the bus.
+    pub fn id_of(&self, number: usize) -> NodeId {
+        self.with(number, |port| port.id)
+    }
+
+    /// Publishes an event to a node as whoever, if it hears the channel.
+    pub fn forge(&self, to: usize, from: NodeId, channel: Channel, event: impl Into<Event>) {
+        self.with(to, |port| {
+            if port.heard.contains(&channel) {
+                port.push(Item::Event(from, channel, over_the_wire(&event.into())));
+            }
+        });
+    }
+
+    /// The same of a beat.
+    pub fn forge_beat(&self, to: usize, from: NodeId, beat: Beat) {
+        self.with(to, |port| port.push(Item::Beat(from, beat)));
+    }
+
+    /// Lets a node hear a channel, whatever it wants itself.
+    pub fn hear(&self, number: usize, channel: Channel) {
+        self.with(number, |port| port.heard.insert(channel));
+    }
+
+    /// The events that wait for a node.
+    pub fn waiting(&self, number: usize) -> Vec<Event> {
+        let events = |item: &Item| if let Item::Event(_, _, event) = item { Some(event.clone()) } else { None };
+        self.with(number, |port| port.queue.iter().filter_map(events).collect())
+    }
+
     /// Whether a node hears a channel.
     pub fn hears(&self, number: usize, channel: Channel) -> bool {
         self.lock().get(&number).is_some_and(|port| port.heard.contains(&channel))
@@ -162,6 +192,8 @@ impl OpenBus for Socket {
                 match item {
                     Item::Up => inbox.up(0),
                     Item::Lost(loss) => inbox.lost(0, loss),
+                    Item::Event(from, ..) if !inbox.hears(from, true) => {}
+                    Item::Beat(from, _) if !inbox.hears(from, false) => {}
                     Item::Event(from, channel, event) => inbox.event(from, channel, event),
                     Item::Beat(from, beat) => inbox.beat(0, from, beat),
                 }

@@ -193,6 +193,10 @@ impl Drop for Node {
 }
 
 impl Inbox for Ear {
+    fn hears(&self, _: NodeId, _: bool) -> bool {
+        true
+    }
+
     fn event(&self, _: NodeId, channel: Channel, event: Event) {
         let Event::Frame(Relayed { text, .. }) = event else { panic!("{event:?}") };
         let number: u64 = std::str::from_utf8(&text).unwrap().split(' ').next().unwrap().parse().unwrap();

@@ -141,6 +141,7 @@ async fn a_node_of_several_sends_its_members_away_one_after_the_other_and_answer
         (answer.status() == 503).then_some(answer)
     })
     .await;
+    assert_eq!(readiness.headers()["retry-after"], "1");
     assert_eq!(readiness.json::<Value>().await.unwrap()["code"], "draining");
     assert_eq!(
         upgrade_from(within("a connection", TcpStream::connect(server.addr)).await.unwrap(), None).await,

@@ -14,8 +14,8 @@ use members_book::{
     store::{
         changes::Change,
         conversations::{
-            Admission, Append, Appended, Command, ConversationState, Mark, MarkKind, NewConversation, Outcome, Range,
-            ReceiptRange, ReceiptTimes, Refusal, UnreadCount,
+            Admission, Append, Appended, Command, ConversationState, Mark, MarkKind, NewConversation, NotYet, Outcome,
+            Range, ReceiptRange, ReceiptTimes, Refusal, UnreadCount,
         },
         entries::StoredEntry,
         sync::{SYNC_PART_BYTES, SyncPart},
@@ -85,14 +85,14 @@ async fn a_new_conversation_needs_an_admission_and_a_known_one_the_order_of_its_
         let admission = Admission::new(move |beginning| {
             let user_type = beginning.user_type;
             asked.fetch_add(1, Ordering::SeqCst);
-            if user_type == UserType::Admin || beginning.begun { Ok(()) } else { Err(wait) }
+            if user_type == UserType::Admin || beginning.begun { Ok(()) } else { Err(NotYet::TooMany(wait)) }
         });
         let Command::Append(append) = append(from, to, client_id(), "hi") else { unreachable!() };
         let create = Some(NewConversation { admission: Some(admission), ..NewConversation::direct(from, to) });
         Command::Append(Append { create, ..append })
     };
     for _ in 0..2 {
-        assert_eq!(f.apply(guarded(ana, ben)).await.err(), Some(Refusal::TooManyConversations { retry_after: wait }));
+        assert_eq!(f.apply(guarded(ana, ben)).await.err(), Some(Refusal::NotYet(NotYet::TooMany(wait))));
     }
     assert!(f.store.conversations.membership(Caller::System, direct_conversation(ana, ben)).await.unwrap().is_none());
     assert!(f.apply(guarded(root, ana)).await.is_ok());

@@ -117,6 +117,61 @@ async fn several_nodes_leave_no_hole_no_duplicate_and_one_order() {
     }
 }
 
+/// Found from outside: whoever published a number and a time on the bus made a hole in the log for ever, and dated all messages to come.
+#[tokio::test]
+async fn what_others_say_of_a_log_is_believed_where_it_is_in_the_log_and_nowhere_else() {
+    let database = Arc::new(Database::new().await);
+    let (one, other) = (Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(Arc::clone(&database)));
+    let (ana, ben, eva) = (one.member("Ana").await, one.member("Ben").await, one.member("Eva").await);
+    let (to_ben, to_eva) = (direct_conversation(ana, ben), direct_conversation(ana, eva));
+    one.say(ana, ben, "1").await;
+    one.say(ana, eva, "1").await;
+    // Nobody has stored these.
+    for forged in [2, 3, u64::MAX] {
+        one.store.log.told(to_ben, 2, forged);
+        one.store.log.told(to_eva, 1, forged);
+    }
+    let both = || vec![append(ana, ben, client_id(), "2"), append(ana, eva, client_id(), "2")];
+    one.apply_all(both()).await;
+    for partner in [ben, eva] {
+        assert_eq!(seqs(&log(&one, ana, partner).await), [1, 2]);
+    }
+    // The other node has, and its clock is ahead; what it stored last nobody has told of.
+    other.wait(60);
+    let third = other.say(ben, ana, "3").await;
+    one.store.log.told(to_ben, 3, 3);
+    one.store.log.told(to_ben, 5, 9);
+    let fourth = one.say(ana, ben, "4").await;
+    assert_eq!((fourth.seq, fourth.at), (4, third.at), "not before the one that it comes after");
+    other.say(ben, ana, "5").await;
+    assert_eq!(one.say(ana, ben, "6").await.seq, 6);
+    assert_eq!(seqs(&log(&one, ana, ben).await), (1..=6).collect::<Vec<_>>());
+}
+
+/// Where nodes take turns in a conversation, what they tell each other spares each a refused insert. Prints what it costs.
+#[tokio::test]
+async fn nodes_that_take_turns_in_a_conversation_are_not_refused() {
+    let database = Arc::new(Database::new().await);
+    let nodes = [Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(Arc::clone(&database))];
+    let (ana, ben) = (nodes[0].member("Ana").await, nodes[0].member("Ben").await);
+    let conversation = direct_conversation(ana, ben);
+    for node in &nodes {
+        node.say(ana, ben, "first").await;
+    }
+    // Alone, then in turns and told of each other's, and in turns and not told.
+    for (writers, told) in [(1, false), (2, true), (2, false)] {
+        let started = tokio::time::Instant::now();
+        for turn in 0..40 {
+            let seq = nodes[turn % writers].say(ana, ben, "next").await.seq;
+            if told {
+                nodes[(turn + 1) % 2].store.log.told(conversation, seq, seq);
+            }
+        }
+        println!("{writers} writing, told: {told}: {:?} a message", started.elapsed() / 40);
+    }
+    assert_eq!(seqs(&log(&nodes[0], ana, ben).await), (1..=122).collect::<Vec<_>>());
+}
+
 /// The same message sent through several nodes at once is stored once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_on_other_nodes_at_the_same_moment_is_one_message() {

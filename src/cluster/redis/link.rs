@@ -284,9 +284,10 @@ impl Link {
         let Some((from, published)) = wire::read(Bytes::from(payload)) else { return self.unknown() };
         match published {
             Published::Beat(beat) if from == self.node => self.came_back(beat.number),
+            Published::Events(_) if from == self.node => {}
+            ref published if !self.inbox.hears(from, matches!(published, Published::Events(_))) => {}
             Published::Beat(beat) if (beat.link, beat.links) != (self.number, self.links) => self.warn_of(from),
             Published::Beat(beat) => self.inbox.beat(self.number, from, beat),
-            Published::Events(_) if from == self.node => {}
             Published::Events(events) => {
                 for event in wire::events(events) {
                     let Some(event) = event else {

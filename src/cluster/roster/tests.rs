@@ -200,8 +200,13 @@ impl World {
         }
         let now = self.now();
         match self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
-            Some(Sent::Event(entry)) => drop(self.nodes[to].seen.insert(entry)),
-            Some(Sent::Beat(beat)) => self.nodes[to].roster.beat(0, id(from), beat, now),
+            Some(Sent::Event(entry)) if self.nodes[to].roster.hears(id(from), true, now) => {
+                self.nodes[to].seen.insert(entry);
+            }
+            Some(Sent::Beat(beat)) if self.nodes[to].roster.hears(id(from), false, now) => {
+                self.nodes[to].roster.beat(0, id(from), beat, now);
+            }
+            Some(_) => {}
             None => {}
         }
     }
@@ -405,6 +410,68 @@ fn listing(horizon: StreamPosition, others: &[usize]) -> Listing {
         dead: false,
     };
     Listing { store: StoreId([0; 8]), own: id(0), generation: 1, horizon, others: others.iter().map(other).collect() }
+}
+
+/// Found from outside: a copy of a database beside it has the same channels, and its nodes were believed. Whoever published ids that
+/// do not exist made nodes of them.
+#[test]
+fn who_is_not_listed_is_nobody_and_who_is_listed_after_it_was_heard_is_looked_after() {
+    let (start, mut roster) = (Instant::now(), Roster::new(1));
+    let listing = |horizon, others: &[usize]| listing(place(horizon), others);
+    roster.up(0, start);
+    roster.listed(&listing(50, &[1]), start);
+    roster.beat(0, id(1), Beat::at(1, place(60)), start);
+    assert!(roster.hears(id(1), true, start) && !roster.is_in_doubt());
+    for number in 0..10_000_u32 {
+        let mut stranger = [9; 12];
+        stranger[..4].copy_from_slice(&number.to_be_bytes());
+        assert!(!roster.hears(NodeId(stranger), number % 2 == 0, start));
+        roster.beat(0, NodeId(stranger), Beat { losses: 7, ..Beat::at(1, place(1)) }, start);
+    }
+    assert!(roster.peers.len() == 1 && roster.unlisted.len() <= UNLISTED, "what is kept is bounded");
+    // Where so many were heard, one that is listed may be one of them.
+    roster.listed(&listing(70, &[1, 2]), start);
+    assert_eq!(roster.doubts().collect::<Vec<_>>(), [Doubt::SilentPeer]);
+
+    let mut roster = Roster::new(1);
+    roster.up(0, start);
+    roster.listed(&listing(50, &[1]), start);
+    roster.beat(0, id(1), Beat::at(1, place(90)), start);
+    assert!(
+        !roster.hears(id(2), true, start) && !roster.hears(id(3), false, start) && !roster.hears(id(4), true, start)
+    );
+    // The floor does not wait for them, nor is anything in doubt.
+    let mut strangers = Vec::new();
+    for horizon in [60, 61, 62, 63, 64, 65] {
+        roster.listed(&listing(horizon, &[1, 3]), start);
+        roster.beat(0, id(3), Beat::at(1, place(90)), start);
+        roster.tick(start);
+        strangers.push(roster.take_strangers().len());
+    }
+    assert_eq!((roster.floor(), roster.is_in_doubt()), (place(65), false));
+    assert_eq!(strangers, [0, 0, 2, 0, 0, 0], "it is said once, when it is certain");
+    // Of one that is listed now something was passed over.
+    roster.listed(&listing(70, &[1, 2, 3]), start);
+    assert_eq!(roster.doubts().collect::<Vec<_>>(), [Doubt::SilentPeer]);
+    assert!(roster.hears(id(2), true, start), "and from now on it is heard");
+    // Who stops is heard to its end, and no longer.
+    roster.listed(&listing(75, &[1, 3]), start);
+    assert!(roster.hears(id(2), true, start) && !roster.hears(id(2), true, start + FAREWELL));
+}
+
+/// Found from outside: for some milliseconds after its start a node said that it was whole, and did not know of any other.
+#[test]
+fn a_node_that_has_not_seen_who_there_is_is_not_whole() {
+    let start = Instant::now();
+    for (links, reason) in [(0, Doubt::NoBus), (1, Doubt::LinkDown)] {
+        let mut roster = Roster::new(links);
+        assert_eq!(roster.reasons(), [reason]);
+        assert!(!roster.is_in_doubt(), "nobody is connected who could miss something");
+        roster.listed(&listing(place(50), &[]), start);
+        assert_eq!(roster.reasons(), [], "it is alone");
+        roster.listed(&listing(place(60), &[1]), start);
+        assert_eq!(roster.reasons(), [reason]);
+    }
 }
 
 /// Beats count for what was published on every link.

@@ -1,12 +1,41 @@
 //! What the nodes of a fleet say to each other about one member.
 
+use std::cmp::Reverse;
+
 use super::{DeviceStatus, Facts, Instant, NodeId, Pace, Shown, State, Timestamp, Whereabouts, is_away, together};
+
+/// What a node says of a member whose devices are connected to it, or were a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::presence) struct Showing {
+    /// What the devices show together, or showed.
+    pub(in crate::presence) status: DeviceStatus,
+    /// When the last of them left. They count until the grace period is over, but only while the member has no device anywhere: it is
+    /// for nobody to be shown as offline in between.
+    pub(in crate::presence) left: Option<Timestamp>,
+}
+
+impl Showing {
+    /// Of several the smallest is what the member shows: online if a device that is connected is, and if none is connected, what
+    /// the one showed that left last.
+    pub(super) fn order(self) -> Order {
+        (self.left.is_some(), Reverse(self.left), is_away(self.status))
+    }
+}
+
+/// Whether what was said counts still: not of devices that had left when the member was last seen for sure, because what those
+/// showed that left later is over by then.
+pub(super) fn counts((_, Reverse(left), _): Order, last_seen: Option<Timestamp>) -> bool {
+    left.is_none() || left > last_seen
+}
+
+/// Whether devices have left, when the last did if that is known, and whether they are away.
+pub(super) type Order = (bool, Reverse<Option<Timestamp>>, bool);
 
 /// What the devices of a member show on another node.
 #[derive(Debug)]
 struct Claim {
     node: NodeId,
-    status: DeviceStatus,
+    order: Order,
     /// The node is gone, and the member has until then to connect elsewhere.
     until: Option<Instant>,
 }
@@ -16,9 +45,9 @@ struct Claim {
 pub(super) struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// Online if a device of any node is.
-    pub(super) fn best(&self) -> Option<DeviceStatus> {
-        self.0.iter().map(|claim| claim.status).min_by_key(|status| is_away(*status))
+    /// What each of them says. Of a node that is gone, the devices have left.
+    pub(super) fn orders(&self) -> impl Iterator<Item = Order> {
+        self.0.iter().map(|Claim { order: (left, at, away), until, .. }| (*left || until.is_some(), *at, *away))
     }
 
     /// When [`Self::expire`] is due.
@@ -26,21 +55,22 @@ impl Claims {
         self.0.iter().filter_map(|claim| claim.until).min()
     }
 
-    /// Drops the claims of nodes that have been gone for long enough.
-    pub(super) fn expire(&mut self, now: Instant) {
-        self.0.retain(|claim| claim.until.is_none_or(|until| until > now));
+    /// Drops the claims of nodes that have been gone for long enough. Returns when the last of their devices left, if one said so.
+    pub(super) fn expire(&mut self, now: Instant) -> Option<Timestamp> {
+        let expired = self.0.extract_if(.., |claim| claim.until.is_some_and(|until| until <= now));
+        expired.filter_map(|Claim { order: (_, Reverse(left), _), .. }| left).max()
     }
 
-    fn set(&mut self, node: NodeId, status: Option<DeviceStatus>) {
+    fn set(&mut self, node: NodeId, showing: Option<Showing>) {
         self.0.retain(|claim| claim.node != node);
-        self.0.extend(status.map(|status| Claim { node, status, until: None }));
+        self.0.extend(showing.map(|showing| Claim { node, order: showing.order(), until: None }));
     }
 }
 
 /// What other nodes were told of a member a moment ago.
 #[derive(Debug)]
 pub(super) struct Said {
-    status: Option<DeviceStatus>,
+    showing: Option<Showing>,
     at: Instant,
 }
 
@@ -53,10 +83,12 @@ impl Said {
 
 impl<W: Clone> State<W> {
     /// What this node says of the member: what its devices show together; nothing once the grace period is over.
-    pub(in crate::presence) fn local(&self) -> Option<DeviceStatus> {
+    pub(in crate::presence) fn local(&self) -> Option<Showing> {
         match &self.whereabouts {
-            Whereabouts::Here(devices) => Some(together(devices)),
-            Whereabouts::Leaving { status, .. } | Whereabouts::Recording { status, .. } => Some(*status),
+            Whereabouts::Here(devices) => Some(Showing { status: together(devices), left: None }),
+            &Whereabouts::Leaving { status, at, .. } | &Whereabouts::Recording { status, at } => {
+                Some(Showing { status, left: Some(at) })
+            }
             Whereabouts::Gone => None,
         }
     }
@@ -66,17 +98,17 @@ impl<W: Clone> State<W> {
     /// period at most.
     pub(in crate::presence) fn statement(
         &mut self,
-        before: Option<DeviceStatus>,
+        before: Option<Showing>,
         now: Instant,
         pace: Pace,
-    ) -> Option<Option<DeviceStatus>> {
-        let status = self.local();
+    ) -> Option<Option<Showing>> {
+        let showing = self.local();
         let said = self.beside.as_ref().and_then(|beside| beside.said.as_ref());
-        let (last, is_due) = said.map_or((before, true), |said| (said.status, said.until(pace) <= now));
-        let gone = status.is_none() && before.is_some();
-        if gone || (status != last && is_due) {
-            self.beside().said = Some(Said { status, at: now });
-            return Some(status);
+        let (last, is_due) = said.map_or((before, true), |said| (said.showing, said.until(pace) <= now));
+        let gone = showing.is_none() && before.is_some();
+        if gone || (showing != last && is_due) {
+            self.beside().said = Some(Said { showing, at: now });
+            return Some(showing);
         }
         if is_due && let Some(beside) = &mut self.beside {
             beside.said = None;
@@ -86,15 +118,15 @@ impl<W: Clone> State<W> {
     }
 
     /// The answer to a node that asks how the member is.
-    pub(in crate::presence) fn answer(&mut self) -> Option<DeviceStatus> {
-        let status = self.local();
+    pub(in crate::presence) fn answer(&mut self) -> Option<Showing> {
+        let showing = self.local();
         if let Some(said) = self.beside.as_mut().and_then(|beside| beside.said.as_mut()) {
-            said.status = status;
+            said.showing = showing;
         }
-        status
+        showing
     }
 
-    /// Another node has said what its devices show. Kept only of a member who is watched here.
+    /// Another node has said what its devices show, or did until then. Kept only of a member who is watched here.
     pub(in crate::presence) fn heard(
         &mut self,
         node: NodeId,
@@ -102,8 +134,9 @@ impl<W: Clone> State<W> {
         last_seen: Option<Timestamp>,
     ) {
         let Some(watched) = self.watched_mut() else { return };
-        watched.claims.set(node, status);
-        watched.last_seen = watched.last_seen.max(last_seen);
+        watched.claims.set(node, status.map(|status| Showing { status, left: last_seen }));
+        // Of one who may come back it is not known yet.
+        watched.last_seen = watched.last_seen.max(last_seen.filter(|_| status.is_none()));
     }
 
     /// The nodes that have devices of the member, as far as they have said so.

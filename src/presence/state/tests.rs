@@ -66,6 +66,10 @@ enum Event {
     },
     /// Whoever is asked says it again.
     Ask,
+    /// On another node the last device leaves, and its grace period begins.
+    Leave {
+        node: u8,
+    },
     /// Another node is gone, and its members with it.
     NodeGone {
         node: u8,
@@ -90,6 +94,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Record),
         3 => (0..NODES, status()).prop_map(|(node, status)| Event::Claim { node, status }),
         1 => (0..NODES, status()).prop_map(|(node, status)| Event::Lose { node, status }),
+        2 => (0..NODES).prop_map(|node| Event::Leave { node }),
         1 => Just(Event::Ask),
         1 => (0..NODES).prop_map(|node| Event::NodeGone { node }),
     ]
@@ -160,9 +165,9 @@ struct Trial {
     /// When each watcher was told of a change of presence, and not of a change of who may see it.
     changes: RefCell<Vec<Vec<Instant>>>,
     /// What [`State::local`] was when it was looked at last.
-    before: Option<DeviceStatus>,
+    before: Option<Showing>,
     /// What other nodes were told, and when.
-    said: Vec<(Option<DeviceStatus>, Instant)>,
+    said: Vec<(Option<Showing>, Instant)>,
 }
 
 impl Trial {
@@ -190,13 +195,20 @@ impl Trial {
         if let Some((watchers, shown)) = self.state.news(self.now, PACE) {
             for watcher in watchers {
                 self.changes.borrow_mut()[usize::from(watcher)].push(self.now);
-                let claimed = self.state.local().is_some() || self.state.claimants().next().is_some();
-                assert!(shown.status != PresenceStatus::Offline || !claimed, "offline while a node claims them");
+                let connected = {
+                    let elsewhere = self.state.watched().into_iter().flat_map(|watched| watched.claims.orders());
+                    let mut all = self.state.local().map(Showing::order).into_iter().chain(elsewhere);
+                    all.any(|(left, ..)| !left)
+                };
+                assert!(
+                    shown.status != PresenceStatus::Offline || !connected,
+                    "offline while a node has a device of theirs"
+                );
                 self.tell(watcher, shown);
             }
         }
-        if let Some(status) = self.state.statement(self.before, self.now, PACE) {
-            self.said.push((status, self.now));
+        if let Some(showing) = self.state.statement(self.before, self.now, PACE) {
+            self.said.push((showing, self.now));
         }
         self.before = self.state.local();
     }
@@ -299,6 +311,12 @@ impl Trial {
             Event::Lose { node, status } => self.elsewhere(node, status),
             // Nodes that have the member answer, and those that are believed to have them.
             Event::Ask => (0..NODES).for_each(|node| self.hear(node)),
+            Event::Leave { node: number } => {
+                if let Some(showed) = self.model.elsewhere[usize::from(number)] {
+                    self.elsewhere(number, None);
+                    self.state.heard(node(number), Some(showed), Some(self.time));
+                }
+            }
             Event::NodeGone { node: number } => {
                 self.model.elsewhere[usize::from(number)] = None;
                 self.state.node_gone(node(number), self.now, PACE);
@@ -356,7 +374,8 @@ proptest! {
         }
         prop_assert_eq!(trial.state.deadline(PACE), None);
         // Others were told the truth last, and not too often: except that the member is gone, which takes a grace period.
-        prop_assert_eq!(trial.said.last().and_then(|(status, _)| *status), trial.model.here());
+        let here = trial.model.here().map(|status| Showing { status, left: None });
+        prop_assert_eq!(trial.said.last().and_then(|(showing, _)| *showing), here);
         prop_assert!(trial.said.windows(2).all(|pair| pair[1].0.is_none() || pair[1].1 - pair[0].1 >= PACE.interval));
         let gone: Vec<_> = trial.said.iter().filter(|(status, _)| status.is_none()).collect();
         prop_assert!(gone.windows(2).all(|pair| pair[1].1 - pair[0].1 >= PACE.grace));
@@ -393,7 +412,8 @@ fn who_goes_from_one_node_to_another_is_never_offline_in_between() {
     trial.apply(Event::Claim { node: 0, status: Some(DeviceStatus::Online) });
     trial.wait(20_000);
     trial.apply(Event::Record);
-    assert_eq!(trial.said.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [Some(DeviceStatus::Online), None]);
+    let said: Vec<_> = trial.said.iter().map(|(showing, _)| showing.map(|it| (it.status, it.left.is_some()))).collect();
+    assert_eq!(said, [Some((DeviceStatus::Online, false)), Some((DeviceStatus::Online, true)), None]);
     trial.apply(Event::Claim { node: 1, status: Some(DeviceStatus::Online) });
     trial.apply(Event::NodeGone { node: 0 });
     trial.wait(20_000);
@@ -402,6 +422,50 @@ fn who_goes_from_one_node_to_another_is_never_offline_in_between() {
     trial.wait(20_000);
     assert_eq!(trial.changes.borrow()[0].len(), 1, "they were online all the time");
     assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Online));
+}
+
+/// Found from outside: a member who was away was shown as online for ten seconds more, because the connection that was gone counted.
+#[test]
+fn who_is_away_is_so_at_once_wherever_their_online_device_was() {
+    let shown = |trial: &Trial| trial.model.watching[0].map(|shown| shown.status);
+    // As a node sees it that has the device which stays, the one that leaves, and none.
+    for here in [[true, false], [false, true], [false, false]] {
+        for node_is_gone in [false, true] {
+            let mut trial = watched();
+            for (node, at_home) in here.into_iter().enumerate() {
+                let status = if node == 0 { DeviceStatus::Away } else { DeviceStatus::Online };
+                if at_home {
+                    trial.apply(Event::Connect { device: 0 });
+                    trial.apply(Event::Set { which: 0, away: status == DeviceStatus::Away });
+                } else {
+                    trial.apply(Event::Claim { node: u8::try_from(node).unwrap(), status: Some(status) });
+                }
+            }
+            trial.wait(1_000);
+            assert_eq!(shown(&trial), Some(PresenceStatus::Online));
+            match (here[1], node_is_gone) {
+                (true, _) => trial.apply(Event::End { which: 0 }),
+                (false, true) => trial.apply(Event::NodeGone { node: 1 }),
+                (false, false) => trial.apply(Event::Leave { node: 1 }),
+            }
+            trial.wait(1_000);
+            assert_eq!(shown(&trial), Some(PresenceStatus::Away));
+            // And who has no device any more shows for a grace period what they showed last.
+            match here[0] {
+                true => trial.apply(Event::End { which: 0 }),
+                false => trial.apply(Event::Leave { node: 0 }),
+            }
+            trial.wait(8_000);
+            assert_eq!(shown(&trial), Some(PresenceStatus::Away));
+            // The store has not recorded yet that the device which was online has gone: that counts for nothing any more.
+            trial.wait(3_000);
+            trial.apply(Event::Ask);
+            if here[0] {
+                trial.apply(Event::Record);
+            }
+            assert_eq!(shown(&trial), Some(PresenceStatus::Offline), "{here:?} {node_is_gone}");
+        }
+    }
 }
 
 #[test]

@@ -22,14 +22,22 @@ const KEPT_OUT_MAX_MS: u64 = 60_000;
 const COME_BACK_MS: u64 = 1_000;
 
 impl Inbox for Fleet {
+    fn hears(&self, from: NodeId, events: bool) -> bool {
+        let hears = self.roster().hears(from, events, Instant::now());
+        if !hears {
+            self.parts.metrics.bus_strangers.inc();
+        }
+        hears
+    }
+
     fn event(&self, from: NodeId, channel: Channel, event: Event) {
         match (channel, event) {
             (Channel::Member(member), Event::Frame(frame)) => {
-                if let Some(EntryPlace { conversation, seq, at, sender }) = frame.entry {
+                if let Some(EntryPlace { conversation, seq, sender, .. }) = frame.entry {
                     if sender == Some(member) {
                         self.parts.limits.messages.taken_elsewhere(&member);
                     }
-                    self.parts.log.told(conversation, seq, seq, at);
+                    self.parts.log.told(conversation, seq, seq);
                     let is_first = self.parts.delivered.first(conversation, member, seq);
                     // Not before: who finds it in the log in between waits for its author.
                     self.parts.awaited.heard((conversation, seq));
@@ -73,6 +81,10 @@ impl Fleet {
             Note::Close { session, code } => {
                 let Some(code) = CloseCode::from_number(*code) else { return };
                 self.parts.effects.close_here(member, *session, code);
+            }
+            // What comes in a doubt may come late: that it comes now says nothing of what was first.
+            Note::DeviceConnected { device, connection, at } if self.roster().is_in_doubt() => {
+                self.device_is_there(from, member, device, (*at, *connection));
             }
             Note::DeviceConnected { device, connection, at } => {
                 self.device_connected(from, member, device, (*at, *connection));
@@ -156,15 +168,16 @@ impl Fleet {
         }
     }
 
-    /// A device that is connected here has a connection elsewhere that is later, by the clocks of the nodes. If they are not right,
-    /// and it has connected just now, this is the one that it uses: so it closes with a code to come back after, which is later
-    /// then.
+    /// A device that is connected here has a connection elsewhere that is later, by the clocks of the nodes: made after this one, if
+    /// that was before now. If it was not, clocks are not right, and if this one was made just now it is the one that the device
+    /// uses: so it closes with a code to come back after, and is later then.
     fn device_is_elsewhere(&self, member: MemberId, device: &DeviceId, opened: Opened) {
         let now = self.parts.clock.now();
         let connections = self.parts.hub.connections_of(member);
         let known = connections.iter().find(|known| known.device == *device);
         let is_new = known.is_some_and(|known| now.since(known.opened_at()) < JUST_NOW);
-        let close = if is_new {
+        let (elsewhere, _) = opened;
+        let close = if is_new && elsewhere > now {
             Close { code: CloseCode::GoingAway, retry_after_ms: Some(COME_BACK_MS) }
         } else {
             Close::with(CloseCode::Replaced)

@@ -62,6 +62,9 @@ use crate::{
 /// How often a node beats on the bus, and looks whether something is in doubt.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// How often it is said that others are on the bus who are none of this club.
+const REMIND: Duration = Duration::from_secs(3_600);
+
 /// How long doubts are expected after the start of a node.
 const STARTING: Duration = Duration::from_secs(10);
 
@@ -142,7 +145,9 @@ pub struct Fleet {
     started: Instant,
     warned_of_photos: AtomicBool,
     /// The nodes that sign with another secret, of which a warning was given.
-    strangers: Mutex<HashSet<NodeId>>,
+    other_secrets: Mutex<HashSet<NodeId>>,
+    /// When there was a warning last of nodes that are none of this database.
+    warned_of_strangers: Mutex<Option<Instant>>,
     /// Its tasks are to end: everything that was stored here has been published.
     stop: CancellationToken,
 }
@@ -171,7 +176,8 @@ impl Fleet {
             horizon: Mutex::new(StreamPosition::NOWHERE),
             started: Instant::now(),
             warned_of_photos: AtomicBool::new(false),
-            strangers: Mutex::default(),
+            other_secrets: Mutex::default(),
+            warned_of_strangers: Mutex::default(),
             stop,
         });
         let own = Arc::downgrade(&fleet);
@@ -183,10 +189,10 @@ impl Fleet {
         fleet
     }
 
-    /// Why something that others did may be missing here; empty while nothing may.
+    /// Why something that others did may be missing here; empty while nothing may, as far as this node knows who they are.
     #[must_use]
     pub fn doubts(&self) -> Vec<Doubt> {
-        self.roster().doubts().collect()
+        self.roster().reasons()
     }
 
     /// Whether other nodes live, as far as is known.
@@ -267,16 +273,33 @@ impl Fleet {
             tracing::info!(%node, "another node is gone");
             self.parts.watching.node_gone(node);
         }
-        self.warn_of_strangers(listing);
+        self.warn_of_secrets(listing);
+        self.warn_of_strangers();
         self.parts.metrics.fleet_nodes.set(i64::try_from(listing.others.len() + 1).unwrap_or(i64::MAX));
+    }
+
+    /// Warns of nodes on this bus that are none of this database, now and then: there may be many, and they may come again.
+    fn warn_of_strangers(&self) {
+        let strangers = self.roster().take_strangers();
+        let Some(one) = strangers.first() else { return };
+        let mut warned = self.warned_of_strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() > REMIND) {
+            *warned = Some(Instant::now());
+            tracing::warn!(
+                node = %one,
+                nodes = strangers.len(),
+                "a node on the bus is none of this database, and is not heard. A server on a copy of this database needs another Redis; if \
+                 there is none, somebody else publishes in this one"
+            );
+        }
     }
 
     /// Warns once of each node that signs with another secret: members who go from one to the other are logged out. And once, if photos
     /// may be here alone.
-    fn warn_of_strangers(&self, listing: &Listing) {
-        let mut known = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_stranger = |other: &&ListedNode| !other.dead && other.secret.is_some_and(|its| its != self.parts.secret);
-        let now: HashSet<NodeId> = listing.others.iter().filter(is_stranger).map(|other| other.id).collect();
+    fn warn_of_secrets(&self, listing: &Listing) {
+        let mut known = self.other_secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let differs = |other: &&ListedNode| !other.dead && other.secret.is_some_and(|its| its != self.parts.secret);
+        let now: HashSet<NodeId> = listing.others.iter().filter(differs).map(|other| other.id).collect();
         for other in listing.others.iter().filter(|other| now.contains(&other.id) && !known.contains(&other.id)) {
             tracing::warn!(
                 node = %other.id,

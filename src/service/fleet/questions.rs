@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{MemberId, rest::NodeStats};
+use protocol::{MemberId, limits, rest::NodeStats};
 use tokio::{sync::Notify, time::timeout};
 
 use super::Fleet;
@@ -23,6 +23,9 @@ use crate::cluster::{
 
 /// How long answers are waited for.
 const ANSWERED: Duration = Duration::from_millis(500);
+
+/// Members of whom a question can be, at most: a page of them.
+const MEMBERS_MAX: usize = limits::PAGE_MAX as usize;
 
 /// Questions that wait for answers.
 #[derive(Default)]
@@ -138,7 +141,8 @@ impl Fleet {
         let answer = match question {
             Question::Connections { members } => {
                 let count = |member: &MemberId| self.parts.hub.connections_of(*member).len();
-                let counts = members.iter().map(|member| u32::try_from(count(member)).unwrap_or(u32::MAX));
+                let counts =
+                    members.iter().take(MEMBERS_MAX).map(|member| u32::try_from(count(member)).unwrap_or(u32::MAX));
                 Answer::Connections { counts: counts.collect() }
             }
             Question::Stats => Answer::Stats(Box::new(self.stats())),

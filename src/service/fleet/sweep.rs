@@ -149,7 +149,7 @@ impl Fleet {
         }
         for (changed, missing, _) in some {
             self.parts.told.swept(changed);
-            self.parts.log.told(changed.id, missing.after + 1, changed.last_seq, changed.last_at);
+            self.parts.log.told(changed.id, missing.after + 1, changed.last_seq);
             self.parts.metrics.swept_conversations.inc();
         }
         Ok(())

@@ -28,7 +28,7 @@ use crate::{
 
 /// Channels whose subscription is waited for at the same time.
 const SUBSCRIBED_AT_ONCE: usize = 256;
-/// Members who are asked about again at once.
+/// Members who are asked about again at once, and of whom an answer is given at once at most: no node asks about more.
 const ASKED_AT_ONCE: usize = 256;
 /// The pause after those.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -102,7 +102,7 @@ impl Watching {
 
     /// Another node asks whether members are here still. Never waits.
     pub fn doubted(&self, members: &[MemberId]) {
-        members.iter().for_each(|member| self.presence.doubted(*member));
+        members.iter().take(ASKED_AT_ONCE).for_each(|member| self.presence.doubted(*member));
     }
 
     /// Another node is gone, or has been silent for too long: what it said of its members holds for a grace period, and then no

@@ -15,7 +15,7 @@ use super::{
     fault::Fault,
     log::Working,
 };
-use crate::store::entries::StoredEntry;
+use crate::store::{entries::StoredEntry, rules::End};
 
 /// Entries that are found untold at once. There are as many as were on their way when a node died.
 const UNTOLD: i64 = 10_000;
@@ -122,6 +122,34 @@ pub(super) async fn is_there(db: &Db, known: &[Newest]) -> Result<bool, Fault> {
         }
     }
     Ok(true)
+}
+
+/// An entry by its place: its number, and when it was stored.
+#[derive(Deserialize)]
+struct PlacedDoc {
+    conversation_id: ObjectId,
+    seq: i64,
+    created_at: DateTime,
+}
+
+/// Those of some entries that are in their logs, with their times: one round trip for 500 of them.
+pub(super) async fn ends(db: &Db, wanted: &[Known]) -> Result<Vec<(ConversationId, End)>, Fault> {
+    let mut ends = Vec::new();
+    for some in wanted.chunks(CONVERSATIONS) {
+        let place = |(id, seq): &Known| doc! { "conversation_id": conversation_oid(*id), "seq": signed(*seq) };
+        let filter = match some {
+            [one] => place(one),
+            _ => doc! { "$or": some.iter().map(place).collect::<Vec<_>>() },
+        };
+        let fields = doc! { "_id": 0, "conversation_id": 1, "seq": 1, "created_at": 1 };
+        let found: Vec<PlacedDoc> =
+            db.all("messages", filter, FindOptions::builder().projection(fields).build()).await?;
+        ends.extend(found.into_iter().map(|PlacedDoc { conversation_id, seq, created_at }| {
+            let end = End { seq: unsigned(seq), at: time(created_at) };
+            (ConversationId::from_bytes(conversation_id.bytes()), end)
+        }));
+    }
+    Ok(ends)
 }
 
 /// Takes what others have stored into what is known. Returns whether there was something.

@@ -12,7 +12,7 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ConversationId, MemberId, MessageId, Timestamp, limits, model::Watermarks};
+use protocol::{ConversationId, MemberId, MessageId, limits, model::Watermarks};
 use tokio::time::Instant;
 
 use super::{
@@ -256,10 +256,11 @@ impl ConversationLog for Mongo {
         self.core.link.horizon.now()
     }
 
-    fn told(&self, conversation: ConversationId, first: u64, last: u64, at: Timestamp) {
+    fn told(&self, conversation: ConversationId, first: u64, last: u64) {
         let Some(mut state) = self.core.conversations.get(&conversation) else { return };
-        if state.end.seq < last && state.end.seq + 1 >= first {
-            state.end.reach(last, at);
+        let known = state.end.seq.max(state.hint);
+        if known < last && first.saturating_sub(1) <= known {
+            state.hint = last;
             self.core.conversations.insert(conversation, state);
         }
     }

@@ -56,6 +56,9 @@ pub(super) struct LogState {
     pub(super) epoch: Epoch,
     pub(super) membership: Membership,
     pub(super) end: End,
+    /// The newest entry that others have told of, if it is beyond the end. What they say is believed only once it was found in the log:
+    /// see [`hinted`].
+    pub(super) hint: u64,
     /// In the order of the members.
     pub(super) watermarks: Vec<Reached>,
 }
@@ -123,7 +126,8 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
     let mut epoch = core.link.horizon.now().epoch;
     let batch_open = core.link.unsettled.batch(now);
     let mut working = load(core, db, &batch, epoch).await?;
-    let members = load_members(core, db, &batch, &working).await?;
+    let (members, ends) = tokio::try_join!(load_members(core, db, &batch, &working), hinted(db, &working))?;
+    reach(&mut working, ends);
     let (planned, mut appending) = plan(core, db, batch, &mut working, &members, now).await?;
     let certainty = match append::insert(core, db, &mut appending, &mut working, now, &mut epoch).await {
         Ok(certainty) => certainty,
@@ -150,8 +154,10 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
             Untold { message, ours, membership: membership.clone() }
         }));
         // What other nodes have told of meanwhile stays known.
-        if let Some(End { seq, at }) = known(core, id, epoch).map(|known| known.end) {
+        if let Some(LogState { end: End { seq, at }, hint, .. }) = known(core, id, epoch) {
             state.end.reach(seq, at);
+            // One that was looked for is reached, or is not there.
+            state.hint = if hint == state.hint { 0 } else { hint };
         }
         core.conversations.insert(id, LogState { epoch, ..state });
     }
@@ -234,13 +240,35 @@ async fn load(core: &Core, db: &Db, batch: &[Command], epoch: Epoch) -> Result<W
         let id = ConversationId::from_bytes(document.id.bytes());
         let mut state = state_of(&document, epoch)?;
         // What is remembered of the log is never behind the document by what this node did.
-        if let Some(End { seq, at }) = known(core, id, epoch).map(|known| known.end) {
+        if let Some(LogState { end: End { seq, at }, hint, .. }) = known(core, id, epoch) {
             state.end.reach(seq, at);
+            state.hint = hint;
         }
         working.insert(id, Working::new(state));
     }
     refresh_logs(db, batch, &mut working).await?;
     Ok(working)
+}
+
+/// The entries that others have told of beyond what is known, as far as they are in the logs.
+///
+/// Where they are, everything before them is, so what is appended goes on after them without being refused first. Where they are
+/// not, it is as if nobody had said anything: a number after one that does not exist would be a hole for ever, and a time that
+/// nobody stored would be that of all entries to come. One look for a whole batch, and none while nobody else writes into its
+/// conversations.
+async fn hinted(db: &Db, working: &WorkingSet) -> Result<Vec<(ConversationId, End)>, StoreError> {
+    let beyond = working.iter().filter(|(_, conversation)| conversation.state.hint > conversation.state.end.seq);
+    let beyond: Vec<_> = beyond.map(|(id, conversation)| (*id, conversation.state.hint)).collect();
+    Ok(ahead::ends(db, &beyond).await?)
+}
+
+/// Goes on after what was found.
+fn reach(working: &mut WorkingSet, ends: Vec<(ConversationId, End)>) {
+    for (id, End { seq, at }) in ends {
+        let Some(conversation) = working.get_mut(&id) else { continue };
+        conversation.state.end.reach(seq, at);
+        conversation.base_seq = conversation.state.end.seq;
+    }
 }
 
 /// The state that a document tells.
@@ -250,6 +278,7 @@ fn state_of(document: &ConversationDoc, epoch: Epoch) -> Result<LogState, Fault>
         epoch,
         membership: document.membership()?,
         end: End { seq: unsigned(document.last_seq), at: time(document.last_at) },
+        hint: 0,
         watermarks: document.participants.iter().map(reached).collect(),
     })
 }
@@ -387,5 +416,5 @@ fn create(id: ConversationId, new: &NewConversation, now: Timestamp) -> (LogStat
     let statement = doc! { "q": { "_id": conversation_oid(id) }, "u": { "$setOnInsert": document }, "upsert": true };
     let watermarks = vec![Reached::default(); members.len()];
     let membership = Membership { kind: new.kind, members: members.into() };
-    (LogState { epoch: Epoch::NONE, membership, end: End { seq: 0, at: now }, watermarks }, statement)
+    (LogState { epoch: Epoch::NONE, membership, end: End { seq: 0, at: now }, hint: 0, watermarks }, statement)
 }
