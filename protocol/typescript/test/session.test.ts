@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { SCHEMA_KEY } from "../src/records.js";
 import type { Asked, Device } from "./support/device.js";
 import { ask } from "./support/reader.js";
 import { pass, until } from "./support/until.js";
@@ -193,6 +194,38 @@ describe("connections", () => {
 });
 
 describe("the app ends", () => {
+  test("an upgrade of what is stored that has no room: it is the same device, and the upgrade is made when there is room", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const { device } = a;
+    await a.send(talk(a, ben), ben.person.id, "w-a-1");
+    await world.settled();
+    const ids = new Set<string>();
+    const { onSent } = device;
+    device.onSent = (frame) => {
+      if (frame.type === "hello") ids.add(frame.device.id);
+      onSent?.(frame);
+    };
+    device.proxy.cut();
+    await until("it has said which device it is", () => ids.size === 1);
+    await device.online();
+    device.kill("applied");
+    const version = device.disk.get(SCHEMA_KEY);
+    device.disk.apply({ put: new Map([[SCHEMA_KEY, "999"]]) });
+    device.disk.isFull = true;
+    await device.launch();
+    await device.online();
+    device.disk.isFull = false;
+    await ben.send(ana.person.id, "w-b-1");
+    await until("it stores again", () => device.disk.holds("w-b-1"), { ms: 30_000 });
+    device.kill("applied");
+    await device.launch();
+    await device.online();
+    expect(device.disk.get(SCHEMA_KEY)).toBe(version);
+    expect([...ids]).toHaveLength(1);
+    await world.settled();
+  }, 60_000);
+
   test("killed right after the login: start() without a network says who is signed in, or says that it does not know yet, and goes on when the network is there", async () => {
     const ana = await world.member("Ana");
     const device = await world.device("a");
