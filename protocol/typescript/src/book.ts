@@ -79,13 +79,19 @@ export class Book {
     for (const [key, value] of await journal.range(...keys.conversations)) {
       this.adopt(key.slice(prefix), JSON.parse(value) as ConversationRecord);
     }
-    const before = keys.outbox[0].length;
-    for (const [key, value] of await journal.range(...keys.outbox)) {
-      const record = JSON.parse(value) as OutboxRecord;
-      this.outbox.load(this.byKey(record.conversation), Number(key.slice(before)), record);
-    }
+    await this.loadOutbox();
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
+  }
+
+  /** Takes up the unsent messages that are stored, and not known. */
+  async loadOutbox(): Promise<void> {
+    const prefix = this.keys.outbox[0].length;
+    for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
+      const record = JSON.parse(value) as OutboxRecord;
+      this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
+    }
+    this.outbox.pump();
   }
 
   /** The cursor to say hello with. */

@@ -12,7 +12,7 @@ import { migrate } from "./migrate.js";
 import { People } from "./people.js";
 import { problemOf } from "./problem.js";
 import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, RegisterRequest, ServerFrame } from "./protocol.js";
-import { DEVICE_KEY, Keys } from "./records.js";
+import { DEVICE_KEY, Keys, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import type { OutboxRecord } from "./records.js";
 import { Session } from "./session.js";
 import type { Storage } from "./storage.js";
@@ -68,6 +68,8 @@ export class Client implements MembersBook {
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
+      // What was not sent before this start may be readable only now.
+      if (!failing) void this.signedIn?.book.loadOutbox().catch(() => undefined);
     });
     this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => this.hello(),
@@ -191,14 +193,8 @@ export class Client implements MembersBook {
   }
 
   private async open(): Promise<void> {
-    try {
-      await this.options.storage.open();
-      await migrate(this.options.storage);
-      this.deviceId = (await this.options.storage.get(DEVICE_KEY)) ?? "";
-    } catch (error) {
-      this.debug("storage cannot be opened", { error: String(error) });
-      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
-    }
+    await this.openStorage();
+    this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
     if (this.deviceId === "") {
       this.deviceId = this.environment.uuid();
       this.journal.put(DEVICE_KEY, this.deviceId);
@@ -209,6 +205,20 @@ export class Client implements MembersBook {
       if (this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
     } else {
       await this.resume(member);
+    }
+  }
+
+  private async openStorage(): Promise<void> {
+    const { storage } = this.options;
+    try {
+      await storage.open();
+      // First of all: another id would be another device.
+      this.deviceId = (await storage.get(DEVICE_KEY)) ?? "";
+      await migrate(storage);
+    } catch (error) {
+      this.debug("storage cannot be used", { error: String(error) });
+      this.journal.suspend(() => migrate(storage));
+      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
     }
   }
 

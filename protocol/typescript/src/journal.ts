@@ -28,6 +28,7 @@ export class Journal {
   private writing: Pending | undefined;
   private scheduled = false;
   private closed = false;
+  private suspended: (() => Promise<void>) | undefined;
   private failures = 0;
   private timer: unknown;
 
@@ -37,6 +38,11 @@ export class Journal {
     /** Told when writing begins to fail, and when it succeeds again. */
     private readonly onFailing: (failing: boolean, error?: unknown) => void,
   ) {}
+
+  /** The storage is in a form that is not understood: nothing is read of it, and nothing written, before `ready` has succeeded; it is tried again as a write is. */
+  suspend(ready: () => Promise<void>): void {
+    this.suspended = ready;
+  }
 
   put(key: string, value: string | null): void {
     this.pending.put.set(key, value);
@@ -74,7 +80,7 @@ export class Journal {
     const layers = [this.writing, this.pending].filter((layer) => layer !== undefined);
     const { put, clear } = overlay(layers, from, to);
     const limit = options.limit === undefined ? undefined : options.limit + put.size;
-    const stored = clear.some(([first, end]) => first <= from && end >= to)
+    const stored = this.suspended !== undefined || clear.some(([first, end]) => first <= from && end >= to)
       ? []
       : await this.storage.range(from, to, { ...options, ...(limit === undefined ? {} : { limit }) });
     const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));
@@ -113,6 +119,8 @@ export class Journal {
     this.writing = batch;
     this.pending = nothing();
     try {
+      await this.suspended?.();
+      this.suspended = undefined;
       await this.storage.write(batch);
       this.writing = undefined;
       if (this.failures > 0) this.onFailing(false);

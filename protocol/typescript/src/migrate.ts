@@ -9,12 +9,13 @@ const MIGRATIONS: Readonly<Record<number, Migration>> = {};
 
 /**
  * Brings what is stored to `SCHEMA_VERSION`, step by step. What is of a later version (the app was put back to an older one) is not understood: everything but unsent
- * messages and the device is dropped, and comes again from the server.
+ * messages and the device is dropped, and comes again from the server. Rejects if it cannot be written: then nothing has changed.
  */
 export async function migrate(storage: Storage, migrations: Readonly<Record<number, Migration>> = MIGRATIONS, target: number = SCHEMA_VERSION): Promise<void> {
   const stored = await storage.get(SCHEMA_KEY);
-  let version = stored === undefined ? target : Number(stored);
-  if (stored === undefined) await storage.write({ put: new Map([[SCHEMA_KEY, String(target)]]) });
+  // A new one: the first write of the client says of which version it is.
+  if (stored === undefined) return;
+  let version = Number(stored);
   if (version > target) return storage.write(await behind(storage, target));
   while (version < target) {
     version += 1;

@@ -53,9 +53,11 @@ export class Outbox {
 
   /** Takes up what was stored. Whether the server has it is not known. */
   load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
+    if (conversation.outgoing.some((each) => each.id === id)) return;
     this.order = Math.max(this.order, order);
     this.lane(conversation);
     conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted });
+    conversation.outgoing.sort((a, b) => a.order - b.order);
   }
 
   /** Adds a message, and returns its id. Throws if it can never be sent. */
@@ -63,7 +65,7 @@ export class Outbox {
     const text = checked(content);
     if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
     const id = this.environment.uuid().toLowerCase();
-    const order = this.order + 1;
+    const order = this.next();
     this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
     this.store(conversation, find(conversation, id));
     this.pump();
@@ -73,9 +75,14 @@ export class Outbox {
   /** Takes over a message that was written elsewhere, and may have been sent from there. */
   take(conversation: Conversation, record: OutboxRecord): void {
     if (conversation.outgoing.some(({ id }) => id === record.id)) return;
-    this.load(conversation, this.order + 1, record);
+    this.load(conversation, this.next(), record);
     this.store(conversation, find(conversation, record.id));
     this.pump();
+  }
+
+  /** The place of a new message: behind all others, those that cannot be read at the moment included. */
+  private next(): number {
+    return Math.max(this.order + 1, this.environment.clock.now() * 1_000);
   }
 
   retry(conversation: Conversation, id: string): void {

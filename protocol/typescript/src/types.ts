@@ -59,7 +59,7 @@ export type SendStatus = "queued" | "sending" | "failed" | "sent" | "delivered" 
 export interface MessageView {
   /** Stable from the moment it is written: the key of a row. */
   readonly key: string;
-  /** Its place in the conversation; absent as long as the server does not have it. */
+  /** Its place in the conversation; absent as long as the server does not have it, and until what comes before it is here. */
   readonly seq?: number;
   readonly sender: MemberId;
   /** Whether it is of the member who is signed in. */
@@ -125,7 +125,8 @@ export interface ConversationHandle {
   /** Its messages. They are kept in memory as long as somebody has subscribed. */
   readonly messages: Observable<MessagesState>;
   /**
-   * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves when it is kept on this device, with its key.
+   * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves with its key when it is kept on this device; while
+   * `storageFailing` at once: it is sent all the same, and lost if the app ends before.
    * Rejects for an empty text and one that is too long, and if nobody is signed in.
    */
   send(content: string): Promise<string>;
@@ -183,6 +184,7 @@ export interface MembersBook {
   refreshMember(): Promise<Member>;
   /** How many messages are not sent yet, in all conversations. Ask before `logout`. */
   unsent(): number;
+  /** A conversation of the member who is signed in. Throws if nobody is, and was not before. */
   conversation(target: Target): ConversationHandle;
   /** The target of a conversation's key. */
   target(key: string): Target;
