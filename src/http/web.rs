@@ -127,14 +127,14 @@ fn serve(bundle: &Bundle, path: &str, request: &HeaderMap, public_url: &str) -> 
 /// What the app may load and whom it may talk to: its own server, and nobody else. Where photos have addresses that begin with
 /// `PUBLIC_URL`, they come from there.
 ///
-/// Its framework writes style elements as it goes, which is why inline styles are allowed. `'self'` has the WebSocket of the same host in
+/// Its framework makes an empty style element and fills it by script: the hash is that of the empty text, and no other inline style is allowed. `'self'` has the WebSocket of the same host in
 /// it for today's browsers; Safari before 15.4 has to be told.
 fn policy(request: &HeaderMap, public_url: &str) -> HeaderValue {
     let host = request.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| is_authority(host));
     let sockets = host.map(|host| format!(" ws://{host} wss://{host}")).unwrap_or_default();
     let separator = if public_url.is_empty() { "" } else { " " };
     let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+        "default-src 'none'; script-src 'self'; style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; \
          img-src 'self' data: blob:{separator}{public_url}; font-src 'self'; connect-src 'self'{sockets}; \
          manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     );
