@@ -146,8 +146,11 @@ if [ -z "${MONGODB_URI:-}" ] && ! command -v mongod >/dev/null; then
     export MONGODB_URI="mongodb://127.0.0.1:$port/?directConnection=true"
 fi
 
-echo "== the pages of the documentation in a real browser"
+echo "== the pages of the documentation, and the app, in a real browser"
 bash tests/browser/run.sh
+
+echo "== the client package, and the app"
+bash tests/client.sh
 
 echo "== the OpenAPI document, attacked by schemathesis"
 bash tests/schemathesis/run.sh

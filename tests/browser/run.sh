@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Opens the pages of the documentation of a running server in a headless Chromium. Needs Chromium, Node 18 and npm; what is
+# Opens the pages of the documentation, and the app, of a running server in a headless Chromium. Needs Chromium, Node 18 and npm; what is
 # missing is installed with apt-get where that is possible. CHROMIUM names another binary.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -20,3 +20,4 @@ fi
 
 npm ci --silent --no-audit --no-fund --ignore-scripts
 CHROMIUM=$(browser) timeout 180 bash ../with-server.sh node pages.mjs
+CHROMIUM=$(browser) timeout 300 node app.mjs
