@@ -42,7 +42,7 @@ try {
   await start(join(root, "target/release/members-book"), [], { cwd: data, env: { ...environment, CORS_ORIGINS: "http://localhost:8081", METRICS_ADDR: "off" } }, /API +http/);
   step("the server runs");
   const shell = blocks.filter(({ name }) => name === "shell").map(({ text }) => text).join("\n");
-  const made = spawnSync("bash", ["-euo", "pipefail", "-c", shell], { cwd: folder, env: environment, encoding: "utf8", timeout: 9 * 60_000 });
+  const made = spawnSync("bash", ["-eo", "pipefail", "-c", shell], { cwd: folder, env: environment, encoding: "utf8", timeout: 9 * 60_000 });
   assert.equal(made.status, 0, `${made.stdout}\n${made.stderr}`);
   step("the app is made");
   const app = join(folder, "club");
