@@ -217,7 +217,8 @@ export class Client implements MembersBook {
       await migrate(storage);
     } catch (error) {
       this.debug("storage cannot be used", { error: String(error) });
-      this.journal.suspend(() => migrate(storage));
+      // Unsent messages have the form that they always had, and are shown and sent all the same.
+      this.journal.suspend(/^\w+\/o\//, () => migrate(storage));
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
     }
   }

@@ -29,6 +29,7 @@ export class Journal {
   private scheduled = false;
   private closed = false;
   private suspended: (() => Promise<void>) | undefined;
+  private readable: RegExp | undefined;
   private failures = 0;
   private timer: unknown;
 
@@ -39,8 +40,12 @@ export class Journal {
     private readonly onFailing: (failing: boolean, error?: unknown) => void,
   ) {}
 
-  /** The storage is in a form that is not understood: nothing is read of it, and nothing written, before `ready` has succeeded; it is tried again as a write is. */
-  suspend(ready: () => Promise<void>): void {
+  /**
+   * The storage is in a form that is not understood: nothing is read of it but what begins like `readable`, and nothing written, before `ready` has succeeded; it is
+   * tried again as a write is.
+   */
+  suspend(readable: RegExp, ready: () => Promise<void>): void {
+    this.readable = readable;
     this.suspended = ready;
   }
 
@@ -80,7 +85,8 @@ export class Journal {
     const layers = [this.writing, this.pending].filter((layer) => layer !== undefined);
     const { put, clear } = overlay(layers, from, to);
     const limit = options.limit === undefined ? undefined : options.limit + put.size;
-    const stored = this.suspended !== undefined || clear.some(([first, end]) => first <= from && end >= to)
+    const hidden = this.suspended !== undefined && !this.readable?.test(from);
+    const stored = hidden || clear.some(([first, end]) => first <= from && end >= to)
       ? []
       : await this.storage.range(from, to, { ...options, ...(limit === undefined ? {} : { limit }) });
     const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));

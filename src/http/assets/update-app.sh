@@ -17,7 +17,7 @@ sources() {
     git ls-files -z --cached --others --exclude-standard -- protocol/typescript | sort -zu |
         while IFS= read -r -d '' file; do
             case $file in
-            *.md | */LICENSE | */.gitignore | *.test.* | *.spec.* | */test/* | */tests/* | */e2e/* | */__tests__/*) continue ;;
+            *.md | */llms.txt | */scripts/* | */vitest.config.ts | */LICENSE | */.gitignore | *.test.* | *.spec.* | */test/* | */tests/* | */e2e/* | */__tests__/*) continue ;;
             esac
             if [ -f "$file" ]; then sha256sum -- "$file"; fi
         done | sha256sum | cut -d ' ' -f 1
