@@ -84,14 +84,13 @@ export class Book {
     this.publish(this.cursor !== undefined);
   }
 
-  /** Takes up the unsent messages that are stored, and not known. */
-  async loadOutbox(): Promise<void> {
+  /** Takes up the unsent messages that are stored. */
+  private async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = JSON.parse(value) as OutboxRecord;
       this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
     }
-    this.outbox.pump();
   }
 
   /** The cursor to say hello with. */

@@ -68,8 +68,6 @@ export class Client implements MembersBook {
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
-      // What was not sent before this start may be readable only now.
-      if (!failing) void this.signedIn?.book.loadOutbox().catch(() => undefined);
     });
     this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => this.hello(),
