@@ -173,7 +173,7 @@ pub struct Roster {
     forgotten: bool,
     listed: Option<(StreamPosition, u64)>,
     floor: StreamPosition,
-    /// Where the next sweep has to begin, if that is before the floor.
+    /// Where the next sweep has to begin, if that is before what beats say: until then nothing beyond has been delivered for sure.
     since: Option<Position>,
     /// What has happened that is in doubt still.
     happened: BTreeSet<Doubt>,
@@ -208,7 +208,8 @@ impl Roster {
     /// Everything that was stored up to here has been delivered.
     #[must_use]
     pub fn floor(&self) -> StreamPosition {
-        self.floor
+        let StreamPosition { epoch, position } = self.floor;
+        StreamPosition { epoch, position: self.since.map_or(position, |since| since.min(position)) }
     }
 
     /// Why something may be missing; nothing while nothing may.
@@ -300,7 +301,7 @@ impl Roster {
             if peer.generation < other.generation {
                 // It was taken for dead, and wakes up. What it stored last it may have published to nobody.
                 *peer = Peer::new(other.generation, links, now);
-                self.since = Some(self.since.map_or(other.joined_from, |since| since.min(other.joined_from)));
+                self.fall(other.joined_from);
                 self.doubt(Doubt::NodeOut);
             }
             let Some(peer) = self.peers.get_mut(&other.id) else { continue };
@@ -387,6 +388,13 @@ impl Roster {
         self.tick(now);
     }
 
+    /// This node may have stored something beyond a place that it told nobody of. Beats of the others and listings have gone on
+    /// meanwhile, and may be beyond it.
+    pub fn unsure(&mut self, place: StreamPosition, now: Instant) {
+        self.fall(place.position);
+        self.happened(Doubt::Unpublished, now);
+    }
+
     /// Time has passed, or something has changed.
     pub fn tick(&mut self, now: Instant) {
         self.judge(now);
@@ -412,12 +420,11 @@ impl Roster {
     #[must_use]
     pub fn begin_sweep(&self) -> Begin {
         let Some((horizon, _)) = self.listed else { return Begin::Nowhere };
-        let StreamPosition { epoch, position } = self.floor;
-        if epoch != horizon.epoch {
+        let since = self.floor();
+        if since.epoch != horizon.epoch {
             return Begin::Anew;
         }
-        let since = self.since.map_or(position, |since| since.min(position));
-        Begin::Since(Sweep { since: StreamPosition { epoch, position: since }, doubts: self.doubts })
+        Begin::Since(Sweep { since, doubts: self.doubts })
     }
 
     /// A sweep has delivered everything that changed after its beginning; `horizon` was the store's before it was read.
@@ -502,7 +509,12 @@ impl Roster {
         })
     }
 
-    /// The floor never falls within an epoch.
+    /// What was stored beyond a position may have been delivered to nobody, until a sweep has.
+    fn fall(&mut self, to: Position) {
+        self.since = Some(self.since.map_or(to, |since| since.min(to)));
+    }
+
+    /// What beats and sweeps say never falls within an epoch.
     fn rise(&mut self, place: StreamPosition) {
         // One that was read before another epoch began says nothing of it.
         let is_current = self.listed.is_none_or(|(horizon, _)| horizon.epoch == place.epoch);

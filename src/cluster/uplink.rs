@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{Bus, Channel, Event};
+use crate::position::StreamPosition;
 
 /// How long whoever connects waits for a bus that is about to be opened: it is when the database was reached.
 const OPENED: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ struct Way {
     /// Whether there is going to be one, which is not open yet.
     expected: watch::Sender<bool>,
     /// Hears that something may have been stored here that nobody was told of.
-    unsure: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    unsure: OnceLock<Box<dyn Fn(StreamPosition) + Send + Sync>>,
 }
 
 impl Uplink {
@@ -65,16 +66,16 @@ impl Uplink {
     }
 
     /// Sets who hears of [`Self::unsure`]; only once.
-    pub fn when_unsure(&self, hear: impl Fn() + Send + Sync + 'static) {
+    pub fn when_unsure(&self, hear: impl Fn(StreamPosition) + Send + Sync + 'static) {
         // A node has one fleet.
         let _ = self.0.unsure.set(Box::new(hear));
     }
 
-    /// Something may have been stored here that nobody was told of, on this node and on others: all of them look in the store. To
-    /// be called before it is said that everything up to it was published.
-    pub fn unsure(&self) {
+    /// Something may have been stored here beyond a place that nobody was told of, on this node and on others: all of them look in the
+    /// store. To be called before it is said that everything up to it was published.
+    pub fn unsure(&self, place: StreamPosition) {
         if let Some(hear) = self.0.unsure.get() {
-            hear();
+            hear(place);
         }
         self.lose();
     }

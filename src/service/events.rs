@@ -80,9 +80,9 @@ impl Events {
         }
     }
 
-    /// Something may have been stored that nobody was told of.
-    pub fn unsure(&self) {
-        self.uplink.unsure();
+    /// Something may have been stored beyond a place that nobody was told of.
+    pub fn unsure(&self, place: StreamPosition) {
+        self.uplink.unsure(place);
     }
 
     /// Publishes an event to every connection of members but one.

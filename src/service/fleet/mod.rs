@@ -181,9 +181,9 @@ impl Fleet {
             stop,
         });
         let own = Arc::downgrade(&fleet);
-        uplink.when_unsure(move || {
+        uplink.when_unsure(move |place| {
             if let Some(fleet) = own.upgrade() {
-                fleet.change(|roster, now| roster.happened(Doubt::Unpublished, now));
+                fleet.change(|roster, now| roster.unsure(place, now));
             }
         });
         fleet

@@ -102,8 +102,8 @@ impl Lane {
                         self.refuse(asker, error.clone().into());
                     }
                     if error.is_unknown() {
-                        // Some of it may have been stored.
-                        self.events.unsure();
+                        // Some of it may have been stored, long ago.
+                        self.events.unsure(floor);
                     }
                     self.set_floor(None);
                 }
