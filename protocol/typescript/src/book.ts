@@ -73,13 +73,14 @@ export class Book {
   async load(): Promise<void> {
     const { journal, keys } = this;
     const cursor = (await journal.range(keys.cursor, `${keys.cursor}~`, { limit: 1 }))[0];
-    if (cursor) this.cursor = JSON.parse(cursor[1]) as CursorRecord;
     this.listing = (await journal.range(keys.listing, `${keys.listing}~`, { limit: 1 })).length > 0;
     const prefix = keys.conversations[0].length;
     for (const [key, value] of await journal.range(...keys.conversations)) {
       this.adopt(key.slice(prefix), JSON.parse(value) as ConversationRecord);
     }
     await this.loadOutbox();
+    // Last: without all that came before it, it would stand for too much.
+    if (cursor) this.cursor = JSON.parse(cursor[1]) as CursorRecord;
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
   }
@@ -324,15 +325,19 @@ export class Book {
     const { missing, state } = conversation;
     if (!state.id) return;
     if (!missing) {
-      const older = await this.loadOlder(conversation, state.first);
-      return conversation.loadOlder(() => Promise.resolve(older), problemOf);
+      const { messages } = conversation;
+      await conversation.loadOlder((before) => this.loadOlder(conversation, before), problemOf);
+      this.show();
+      // Not the same again at once.
+      if (messages.getSnapshot().problem) throw new MembersBookError("network", "Older messages could not be read.");
+      return;
     }
+    const asked = state.to;
     const place = missing === "newest" ? { before: state.lastSeq + 1 } : missing;
     const page = await this.connection().request<"history">({ type: "history.get", conversation: state.id, ...place, limit: 100 });
-    const before = state.to;
     conversation.page(page.entries, missing === "newest");
     // The log is shorter than was thought: nothing more is to be had.
-    if (conversation.state.to === before) conversation.ends();
+    if (page.entries.every(({ seq }) => seq <= asked)) conversation.ends();
     this.receipts.changed(conversation);
   }
 

@@ -57,6 +57,8 @@ export class Client implements MembersBook {
   private deviceStatus: DeviceStatus = "online";
   private watchMax = 500;
   private started: Promise<void> | undefined;
+  /** Somebody is signing in or out: what other tabs do is looked at later. */
+  private changing = 0;
   private stopped = false;
 
   constructor(private readonly options: ClientOptions) {
@@ -119,8 +121,13 @@ export class Client implements MembersBook {
     this.socket.stop();
     this.sessionState.set({ status: "signed_out", reason: "logged_out" });
     this.leave();
-    await this.tokens.end();
-    if (keys) this.journal.clear(...keys.all);
+    this.changing += 1;
+    try {
+      await this.tokens.end();
+    } finally {
+      this.changing -= 1;
+      if (keys) this.journal.clear(...keys.all);
+    }
     await this.journal.attempted();
   }
 
@@ -167,9 +174,10 @@ export class Client implements MembersBook {
   /** Another tab may have signed out, or in: looks, and does the same. */
   async checkSession(): Promise<void> {
     await this.started;
+    if (this.changing > 0) return;
     await this.tokens.check();
-    if (this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load().catch(() => undefined);
+    if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
+    const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
     if (member !== undefined) await this.resume(member);
   }
 
@@ -224,11 +232,16 @@ export class Client implements MembersBook {
   /** Signs in with an answer of the server. */
   private async enter(answer: AuthResponse): Promise<Member> {
     await this.start();
-    this.socket.stop();
-    this.leave();
-    await this.tokens.begin(answer);
-    this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
-    await this.resume(answer.member._id);
+    this.changing += 1;
+    try {
+      this.socket.stop();
+      this.leave();
+      await this.tokens.begin(answer);
+      this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
+      await this.resume(answer.member._id);
+    } finally {
+      this.changing -= 1;
+    }
     return answer.member;
   }
 
@@ -330,11 +343,12 @@ export class Client implements MembersBook {
   /** The server does not take the session any more. What is kept waits for the member to sign in again. */
   private sessionOver(reason: SignedOutReason): void {
     this.debug("session over", { reason });
-    // In another tab: nothing of the member stays here either.
-    if (reason === "logged_out" && this.signedIn) this.journal.clear(...this.signedIn.keys.all);
+    const keys = this.signedIn?.keys;
     this.socket.stop();
     this.sessionState.set({ status: "signed_out", reason });
     this.leave();
+    // In another tab: nothing of the member stays here either.
+    if (reason === "logged_out" && keys) this.journal.clear(...keys.all);
   }
 
   private leave(): void {

@@ -136,10 +136,11 @@ export class Conversation {
     record.countedTo = state.last_seq;
     record.later = 0;
     record.recount = false;
-    record.lastSeq = Math.max(state.last_seq, record.to);
+    record.lastSeq = Math.max(state.last_seq, record.to, unasked ? record.lastSeq : 0);
     record.lastAt = Math.max(record.lastAt, Date.parse(state.last_at));
     // What was counted by the server does not know what was read here, and what was pushed here may not be counted.
-    if (record.readWanted > this.mine.read || record.to > state.last_seq) this.count(this.readSeq);
+    const said = state.members.find(({ member }) => member === this.shelf.me)?.read ?? 0;
+    if (this.readSeq > said || record.to > state.last_seq) this.count(this.readSeq);
     const [first] = state.entries;
     if (record.to === 0 && first) this.begin(state.entries);
     else this.insert(state.entries);
@@ -183,11 +184,11 @@ export class Conversation {
   forget(): void {
     this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
     this.ahead.clear();
+    this.arrivals = undefined;
     Object.assign(this.record, { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false });
     for (const theirs of this.record.members) Object.assign(theirs, { delivered: 0, read: 0 });
     delete this.record.last;
-    if (this.rows) this.rows = [];
-    if (this.arrivals) this.arrivals = [];
+    if (this.rows || this.messages.watched) this.rows = [];
     this.save();
   }
 
@@ -206,7 +207,7 @@ export class Conversation {
     const { to } = this.record;
     if (to <= this.readSeq) return false;
     this.record.readWanted = to;
-    Object.assign(this.record, { unread: 0, unreadMore: false, countedTo: to, later: 0, recount: false });
+    this.count(to);
     this.save();
     return true;
   }
@@ -392,7 +393,7 @@ export class Conversation {
     this.arrivals = undefined;
     this.rows = [...entries, ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
     this.shelf.changed(this);
-    if (this.short) this.shelf.watched(this, true);
+    if (this.short || this.missing) this.shelf.watched(this, true);
   }
 
   /** Entries from the storage: none if it does not have all of them. */
@@ -410,7 +411,9 @@ export class Conversation {
   /** Counts what is unread anew after a `seq`: here if it can be, else the server is asked. */
   private count(read: number): void {
     const { record } = this;
-    const unread = read >= Math.max(record.lastSeq, record.to) ? 0 : this.others_after(read);
+    // What is not here yet cannot be counted.
+    const whole = record.to >= record.lastSeq;
+    const unread = read >= record.lastSeq ? 0 : whole ? this.others_after(read) : undefined;
     if (unread === undefined) record.recount = true;
     else Object.assign(record, { unread, unreadMore: false, countedTo: record.to, later: 0, recount: false });
   }

@@ -149,6 +149,7 @@ export class Outbox {
       const { id } = conversation.state;
       const where = id ? { conversation: id } : { to: conversation.others[0] ?? "" };
       const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
+      if (this.stopped) return;
       outgoing.status = "sent";
       outgoing.seq = message.seq;
       lane.backoff.reset();
@@ -162,6 +163,8 @@ export class Outbox {
   }
 
   private refused(lane: Lane, outgoing: Outgoing, error: unknown): void {
+    // What is kept of it is sent when the member is here again.
+    if (this.stopped) return;
     const { conversation } = lane;
     const problem = problemOf(error);
     if (problem.verdict === "fix") {

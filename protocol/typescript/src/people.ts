@@ -28,6 +28,7 @@ export class People {
   private readonly timers = new Map<MemberId, unknown>();
   private gathering: unknown;
   private forgetting: unknown;
+  private stopped = false;
   private watchMax = 500;
 
   constructor(
@@ -50,6 +51,7 @@ export class People {
 
   /** A profile has changed. Of two the later one counts. */
   learn(card: MemberCard, keep: boolean): void {
+    if (this.stopped) return;
     const value = this.cardOf(card.id);
     const known = value.getSnapshot();
     if (known && Date.parse(known.updated_at) >= Date.parse(card.updated_at)) return;
@@ -101,6 +103,7 @@ export class People {
   }
 
   stop(): void {
+    this.stopped = true;
     this.watched.clear();
     this.environment.clock.clearTimeout(this.gathering);
     this.environment.clock.clearTimeout(this.forgetting);

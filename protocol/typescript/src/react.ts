@@ -10,7 +10,7 @@ import type {
 
 const Context = createContext<MembersBook | undefined>(undefined);
 
-/** Gives the client to the hooks below it, starts it, and stops it when it is taken away. */
+/** Gives the client to the hooks below it, and starts it. Stopping it is for who made it. */
 export function MembersBookProvider(props: { client: MembersBook; children?: ReactNode }): ReactElement {
   const { client, children } = props;
   useEffect(() => {

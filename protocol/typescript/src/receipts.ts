@@ -14,6 +14,9 @@ export class Receipts {
   /** What was said on this connection, and may not be answered yet. */
   private readonly delivered = new Map<Conversation, number>();
   private readonly reading = new Set<Conversation>();
+  /** Those for whom it is waited until all is stored. */
+  private readonly storing = new Set<Conversation>();
+  private stopped = false;
 
   constructor(
     private readonly environment: Environment,
@@ -33,12 +36,13 @@ export class Receipts {
   }
 
   stop(): void {
+    this.stopped = true;
     this.offline();
   }
 
   /** Something has come, or was counted: says what the server does not know. */
   changed(conversation: Conversation): void {
-    if (!this.connection().online) return;
+    if (this.stopped || !this.connection().online) return;
     const { state, readSeq, mine } = conversation;
     if (state.recount || readSeq > mine.read) void this.read(conversation);
     if (state.to <= this.known(conversation) || this.timers.has(conversation)) return;
@@ -53,17 +57,18 @@ export class Receipts {
   /** The member has read what is here. */
   async read(conversation: Conversation): Promise<void> {
     const { id } = conversation.state;
-    if (!id || this.reading.has(conversation) || !this.connection().online) return;
+    if (!id || this.reading.has(conversation) || this.stopped || !this.connection().online) return;
     this.reading.add(conversation);
     const seq = conversation.readSeq;
     let wait = 0;
     try {
       const reply = await this.connection().request<"ok">({ type: "message.read", conversation: id, seq });
-      conversation.marked(seq, "read", reply);
+      if (!this.stopped) conversation.marked(seq, "read", reply);
     } catch {
       wait = REFUSED_MS;
     }
     this.reading.delete(conversation);
+    if (this.stopped) return;
     if (conversation.readSeq > conversation.mine.read || conversation.state.recount) {
       this.environment.clock.setTimeout(() => this.changed(conversation), wait);
     }
@@ -75,15 +80,18 @@ export class Receipts {
 
   private async deliver(conversation: Conversation): Promise<void> {
     const { id, to } = conversation.state;
-    if (!id) return;
+    if (!id || this.storing.has(conversation)) return;
+    this.storing.add(conversation);
     await this.journal.stored();
-    if (!this.connection().online || to <= this.known(conversation) || to > conversation.state.to) return;
+    this.storing.delete(conversation);
+    if (this.stopped || !this.connection().online || to <= this.known(conversation) || to > conversation.state.to) return;
     this.delivered.set(conversation, to);
     try {
       const reply = await this.connection().request<"ok">({ type: "message.delivered", conversation: id, seq: to });
-      conversation.marked(to, "delivered", reply);
+      if (!this.stopped) conversation.marked(to, "delivered", reply);
     } catch {
       if (this.delivered.get(conversation) === to) this.delivered.delete(conversation);
+      this.environment.clock.setTimeout(() => this.changed(conversation), REFUSED_MS);
     }
   }
 }

@@ -23,6 +23,8 @@ export class Session implements Tokens {
   /** Until when the access token is good, by the clock that does not jump: known for those that were got in this run. */
   private goodUntil: number | undefined;
   private renewing: Promise<string> | undefined;
+  /** The refresh token that was used last. While the vault has it, what could not be stored is newer. */
+  private spent: string | undefined;
 
   constructor(
     private readonly vault: Vault,
@@ -38,30 +40,34 @@ export class Session implements Tokens {
   }
 
   /** Reads what is kept. */
-  async load(): Promise<MemberId | undefined> {
-    this.kept = await this.read();
+  async load(wanted: () => boolean = () => true): Promise<MemberId | undefined> {
+    const kept = await this.read();
+    if (!wanted()) return undefined;
+    this.kept = kept;
     this.goodUntil = undefined;
-    return this.kept?.member;
+    return kept?.member;
   }
 
   /** Somebody has signed in. */
   async begin(answer: AuthResponse): Promise<void> {
-    this.take(answer);
-    await this.vault.exclusive(() => this.vault.set(JSON.stringify(this.kept)));
+    await this.vault.exclusive(async () => {
+      this.take(answer);
+      await this.vault.set(JSON.stringify(this.kept));
+    });
   }
 
   /** Forgets the tokens, here and in the vault. */
   async end(): Promise<void> {
     const member = this.kept?.member;
     this.kept = undefined;
-    await this.forget(member);
+    await this.forget(member, "logged_out");
   }
 
-  /** Forgets the tokens in the vault, if they are of this member. */
-  private async forget(member: MemberId | undefined): Promise<void> {
+  /** Forgets the tokens in the vault, if they are of this member. Other tabs have to know whether what is kept of the member goes, too. */
+  private async forget(member: MemberId | undefined, reason: SignedOutReason): Promise<void> {
     await this.vault.exclusive(async () => {
       const kept = await this.read();
-      if (kept?.member === member) await this.vault.set(null);
+      if (kept?.member === member) await this.vault.set(reason === "logged_out" ? null : JSON.stringify({ over: reason }));
     });
   }
 
@@ -69,13 +75,13 @@ export class Session implements Tokens {
   async check(): Promise<void> {
     const member = this.kept?.member;
     if (member === undefined) return;
-    let kept: Kept | undefined;
+    let text: string | undefined;
     try {
-      kept = await this.read();
+      text = await this.vault.get();
     } catch {
       return;
     }
-    if (kept?.member !== member && this.kept?.member === member) this.over("logged_out");
+    if (parsed(text)?.member !== member && this.kept?.member === member) this.over(reasonOf(text));
   }
 
   async access(): Promise<string> {
@@ -100,17 +106,20 @@ export class Session implements Tokens {
     const member = this.kept?.member;
     if (member === undefined) throw new MembersBookError("token_missing", "Nobody is signed in.");
     const kept = await this.read().catch(() => undefined);
+    const behind = kept?.refresh === this.spent && this.kept !== undefined;
+    if (behind) await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
     // Another tab was faster.
-    if (kept?.member === member && kept.access !== refused) {
+    if (kept?.member === member && kept.access !== refused && !behind) {
       this.kept = kept;
       this.goodUntil = undefined;
       return kept.access;
     }
-    const refresh = (kept?.member === member ? kept : this.kept)?.refresh ?? "";
+    const refresh = (kept?.member === member && !behind ? kept : this.kept)?.refresh ?? "";
     try {
       const answer = await this.answer(refresh);
       if (this.kept?.member !== member) throw new MembersBookError("token_missing", "Nobody is signed in.");
       this.take(answer);
+      this.spent = refresh;
       // Before anything else: the old one is good for nothing. If there is no room, it is good as long as this run lasts.
       await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
       return answer.access_token;
@@ -138,7 +147,7 @@ export class Session implements Tokens {
     const { kept } = this;
     if (!kept) return;
     this.kept = undefined;
-    void this.forget(kept.member).catch(() => undefined);
+    void this.forget(kept.member, reason).catch(() => undefined);
     this.onOver(reason);
   }
 
@@ -152,16 +161,29 @@ export class Session implements Tokens {
 
   /** What the vault has. Throws if it cannot be read: that is no log-out. */
   private async read(): Promise<Kept | undefined> {
-    const text = await this.vault.get();
-    if (text === undefined) return undefined;
-    try {
-      const kept = JSON.parse(text) as Partial<Kept>;
-      const { member, access, refresh, expires } = kept;
-      return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-        ? { member, access, refresh, expires }
-        : undefined;
-    } catch {
-      return undefined;
-    }
+    return parsed(await this.vault.get());
+  }
+}
+
+/** The tokens in what the vault has. */
+function parsed(text: string | undefined): Kept | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const { member, access, refresh, expires } = JSON.parse(text) as Partial<Kept>;
+    return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
+      ? { member, access, refresh, expires }
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Why there are no tokens in the vault. */
+function reasonOf(text: string | undefined): SignedOutReason {
+  try {
+    const over = (JSON.parse(text ?? "{}") as { over?: unknown }).over;
+    return over === "session_over" || over === "deactivated" ? over : "logged_out";
+  } catch {
+    return "logged_out";
   }
 }

@@ -416,7 +416,7 @@ describe("tokens", () => {
     expect(device.client.session.getSnapshot()).toEqual({ status: "signed_out", reason: "session_over" });
     expect(device.client.connection.getSnapshot().status).toBe("offline");
     expect(device.client.conversations.getSnapshot().conversations).toHaveLength(0);
-    await until("the tokens are forgotten", () => device.disk.vault === null);
+    await until("the tokens are forgotten", () => device.disk.vault === JSON.stringify({ over: "session_over" }));
     device.kill();
     const again = await device.launch();
     expect(again.session.getSnapshot().status).toBe("signed_out");
