@@ -1,0 +1,70 @@
+import { expect, test } from "vitest";
+
+import type { Api } from "../src/api.js";
+import { platformEnvironment } from "../src/environment.js";
+import { MembersBookError } from "../src/errors.js";
+import type { AuthResponse } from "../src/protocol.js";
+import { Session } from "../src/session.js";
+import { MemoryVault } from "../src/storage/memory.js";
+import type { SignedOutReason } from "../src/types.js";
+
+const { clock } = platformEnvironment();
+const MEMBER = "6b033ff858dd68a2edc96e77";
+
+function answer(number: number): AuthResponse {
+  const expires_at = new Date(Date.now() + 900_000).toISOString();
+  return { member: { _id: MEMBER }, access_token: `A${number}`, refresh_token: `R${number}`, expires_at } as AuthResponse;
+}
+
+/** A server that takes each refresh token once. */
+function server(): { api: Api; used: string[] } {
+  const used: string[] = [];
+  const refresh = (token: string): Promise<AuthResponse> => {
+    if (used.includes(token)) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
+    used.push(token);
+    return Promise.resolve(answer(Number(token.slice(1)) + 1));
+  };
+  return { api: { refresh } as unknown as Api, used };
+}
+
+function tab(vault: MemoryVault, api: Api): { session: Session; over: SignedOutReason[] } {
+  const over: SignedOutReason[] = [];
+  return { session: new Session(vault, clock, () => api, (reason) => over.push(reason)), over };
+}
+
+test("a session that is over in one tab is over in the others for the same reason: nothing of the member is wiped", async () => {
+  const vault = new MemoryVault();
+  const { api } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1));
+  await second.session.load();
+  first.session.over("session_over");
+  await vault.exclusive(() => Promise.resolve());
+  await second.session.check();
+  expect(second.over).toEqual(["session_over"]);
+});
+
+test("who logs out of one tab is logged out of the others", async () => {
+  const vault = new MemoryVault();
+  const { api } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1));
+  await second.session.load();
+  await first.session.end();
+  await second.session.check();
+  expect(second.over).toEqual(["logged_out"]);
+});
+
+test("a token that could not be stored is used all the same, and the one before it is not used again", async () => {
+  const vault = new MemoryVault();
+  const { api, used } = server();
+  const { session, over } = tab(vault, api);
+  await session.begin(answer(1));
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  expect(await session.renew("A1")).toBe("A2");
+  vault.set = set;
+  expect(await session.renew("A2")).toBe("A3");
+  expect([used, over]).toEqual([["R1", "R2"], []]);
+  expect(await vault.get()).toContain("R3");
+});
