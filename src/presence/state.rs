@@ -25,7 +25,7 @@ use smallvec::{SmallVec, smallvec};
 use tokio::time::Instant;
 
 pub(super) use self::elsewhere::Showing;
-use self::elsewhere::{Claims, Said, counts};
+use self::elsewhere::{Claims, Said, counts, rank};
 use crate::cluster::NodeId;
 
 /// The two durations that presence waits for.
@@ -388,7 +388,7 @@ impl<W: Clone> State<W> {
     /// How the member is now, on all nodes.
     fn shown(&self, watched: &Watched<W>) -> Shown {
         let all = self.local().map(Showing::order).into_iter().chain(watched.claims.orders());
-        let status = match all.filter(|order| counts(*order, watched.last_seen)).min() {
+        let status = match all.filter(|order| counts(*order, watched.last_seen)).min_by_key(|order| rank(*order)) {
             None => return Shown { status: PresenceStatus::Offline, last_seen: watched.last_seen },
             Some((.., false)) => PresenceStatus::Online,
             Some((.., true)) => PresenceStatus::Away,

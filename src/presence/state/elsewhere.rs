@@ -15,7 +15,7 @@ pub(in crate::presence) struct Showing {
 }
 
 impl Showing {
-    /// Of several the smallest is what the member shows: online if a device that is connected is, and if none is connected, what
+    /// Of several the one of the smallest [`rank`] is what the member shows: online if a device that is connected is, and if none is connected, what
     /// the one showed that left last.
     pub(super) fn order(self) -> Order {
         (self.left.is_some(), Reverse(self.left), is_away(self.status))
@@ -26,6 +26,13 @@ impl Showing {
 /// showed that left later is over by then.
 pub(super) fn counts((_, Reverse(left), _): Order, last_seen: Option<Timestamp>) -> bool {
     left.is_none() || left > last_seen
+}
+
+/// The smallest of several is what the member shows. Of devices that left at the same moment one that was away counts: who was away
+/// already is not shown as online for the last seconds.
+pub(super) fn rank((left, at, away): Order) -> Order {
+    let known = at.0.is_some();
+    (left, at, if left && known { !away } else { away })
 }
 
 /// Whether devices have left, when the last did if that is known, and whether they are away.

@@ -424,6 +424,14 @@ fn who_goes_from_one_node_to_another_is_never_offline_in_between() {
     assert_eq!(trial.model.watching[0].map(|shown| shown.status), Some(PresenceStatus::Online));
 }
 
+#[test]
+fn of_devices_that_left_at_the_same_moment_the_one_that_was_away_counts() {
+    let left = Some(Timestamp::from_millis(1_000));
+    let orders = [DeviceStatus::Online, DeviceStatus::Away].map(|status| Showing { status, left }.order());
+    let (_, _, away) = orders.into_iter().min_by_key(|order| super::elsewhere::rank(*order)).unwrap();
+    assert!(away, "who was away is not shown as online until the grace period is over");
+}
+
 /// Found from outside: a member who was away was shown as online for ten seconds more, because the connection that was gone counted.
 #[test]
 fn who_is_away_is_so_at_once_wherever_their_online_device_was() {
