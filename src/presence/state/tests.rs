@@ -428,7 +428,7 @@ fn who_goes_from_one_node_to_another_is_never_offline_in_between() {
 fn of_devices_that_left_at_the_same_moment_the_one_that_was_away_counts() {
     let left = Some(Timestamp::from_millis(1_000));
     let orders = [DeviceStatus::Online, DeviceStatus::Away].map(|status| Showing { status, left }.order());
-    let (_, _, away) = orders.into_iter().min_by_key(|order| super::elsewhere::rank(*order)).unwrap();
+    let (_, _, away) = orders.into_iter().min_by_key(|order| rank(*order)).unwrap();
     assert!(away, "who was away is not shown as online until the grace period is over");
 }
 
