@@ -16,7 +16,7 @@ const page = await readFile(join(root, "docs/expo.md"), "utf8");
 const blocks = [...page.matchAll(/<!-- quickstart: (\S+) -->\n```\w+\n([\s\S]*?)```/g)].map(([, name, text]) => ({ name, text }));
 const folder = await mkdtemp(join(tmpdir(), "members-book-quickstart-"));
 await symlink(root, join(folder, "members-book"));
-const environment = { ...process.env, CI: "1", EXPO_OFFLINE: "1", EXPO_NO_TELEMETRY: "1", npm_config_legacy_peer_deps: "true" };
+const environment = { ...process.env, CI: "1", EXPO_OFFLINE: "1", EXPO_NO_TELEMETRY: "1" };
 const children = [];
 const started = Date.now();
 const step = (text) => console.log(`${String(Math.round((Date.now() - started) / 1000)).padStart(4)} s  ${text}`);

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, a fleet
-# of three nodes whose parts fail, attacks, the pages in a real browser, schemathesis against the API, and the whole suite;
+# of three nodes whose parts fail, attacks, the pages and the app in a real browser, the client package, schemathesis against the API, and the whole suite;
 # says at the end how many tests ran on each store.
 #
-# Takes 25 minutes from nothing on two cores, and 8 after that. Needs Rust. A C compiler, Python 3 with venv, Chromium, valgrind, redis-server
+# Takes some 40 minutes from nothing on two cores, and 15 after that. Needs Rust. A C compiler, Python 3 with venv, Chromium, valgrind, redis-server
 # and Node with npm are installed with apt-get where that is possible, and named before anything begins where it is not; schemathesis and
 # (unless MONGODB_URI is set or mongod is on PATH) SecantusDB are installed into virtual environments. Uses cargo-nextest where it is
 # installed, and cargo's own test runner where it is not.

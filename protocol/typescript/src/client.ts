@@ -239,6 +239,9 @@ export class Client implements MembersBook {
       await this.tokens.begin(answer);
       this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
       await this.resume(answer.member._id);
+    } catch (error) {
+      this.sessionState.set({ status: "signed_out" });
+      throw error;
     } finally {
       this.changing -= 1;
     }

@@ -1,7 +1,9 @@
 import type { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
+import { MembersBookError } from "./errors.js";
 import type { Journal } from "./journal.js";
+import { problemOf } from "./problem.js";
 
 /** `message.delivered` of one conversation, at most once in so many milliseconds. */
 const DELIVERED_MS = 1_000;
@@ -60,15 +62,15 @@ export class Receipts {
     if (!id || this.reading.has(conversation) || this.stopped || !this.connection().online) return;
     this.reading.add(conversation);
     const seq = conversation.readSeq;
-    let wait = 0;
+    let wait: number | undefined = 0;
     try {
       const reply = await this.connection().request<"ok">({ type: "message.read", conversation: id, seq });
       if (!this.stopped) conversation.marked(seq, "read", reply);
-    } catch {
-      wait = REFUSED_MS;
+    } catch (error) {
+      wait = pauseAfter(error);
     }
     this.reading.delete(conversation);
-    if (this.stopped) return;
+    if (this.stopped || wait === undefined) return;
     if (conversation.readSeq > conversation.mine.read || conversation.state.recount) {
       this.environment.clock.setTimeout(() => this.changed(conversation), wait);
     }
@@ -89,9 +91,18 @@ export class Receipts {
     try {
       const reply = await this.connection().request<"ok">({ type: "message.delivered", conversation: id, seq: to });
       if (!this.stopped) conversation.marked(to, "delivered", reply);
-    } catch {
+    } catch (error) {
+      const wait = pauseAfter(error);
+      // What is refused for good is not said again on this connection.
+      if (wait === undefined) return;
       if (this.delivered.get(conversation) === to) this.delivered.delete(conversation);
-      this.environment.clock.setTimeout(() => this.changed(conversation), REFUSED_MS);
+      this.environment.clock.setTimeout(() => this.changed(conversation), wait);
     }
   }
+}
+
+/** How long to wait before it is said again, in milliseconds; not at all, if it would be refused again. */
+function pauseAfter(error: unknown): number | undefined {
+  if (problemOf(error).verdict === "fix") return undefined;
+  return (error instanceof MembersBookError ? error.details.retryAfterMs : undefined) ?? REFUSED_MS;
 }

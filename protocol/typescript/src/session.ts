@@ -7,6 +7,8 @@ import type { SignedOutReason } from "./types.js";
 
 /** A token that is good for less than this is renewed before it is used, in milliseconds. */
 const SPARE_MS = 20_000;
+/** In place of what is in a vault that cannot be read. No tokens, and no reason. */
+const UNREADABLE = "unreadable";
 
 /** What is kept of a session. */
 interface Kept {
@@ -48,11 +50,16 @@ export class Session implements Tokens {
     return kept?.member;
   }
 
-  /** Somebody has signed in. */
+  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. */
   async begin(answer: AuthResponse): Promise<void> {
     await this.vault.exclusive(async () => {
       this.take(answer);
-      await this.vault.set(JSON.stringify(this.kept));
+      try {
+        await this.vault.set(JSON.stringify(this.kept));
+      } catch (cause) {
+        this.kept = undefined;
+        throw Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
+      }
     });
   }
 
@@ -105,16 +112,22 @@ export class Session implements Tokens {
   private async exchange(refused: string): Promise<string> {
     const member = this.kept?.member;
     if (member === undefined) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    const kept = await this.read().catch(() => undefined);
-    const behind = kept?.refresh === this.spent && this.kept !== undefined;
+    const text = await this.vault.get().catch(() => UNREADABLE);
+    const kept = text === UNREADABLE ? this.kept : parsed(text);
+    if (kept?.member !== member) {
+      // Another tab has signed out, or in as somebody else: what is known here must not come back.
+      this.over(reasonOf(text));
+      throw new MembersBookError("token_missing", "Nobody is signed in.");
+    }
+    const behind = kept.refresh === this.spent;
     if (behind) await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
     // Another tab was faster.
-    if (kept?.member === member && kept.access !== refused && !behind) {
+    if (kept.access !== refused && !behind) {
       this.kept = kept;
       this.goodUntil = undefined;
       return kept.access;
     }
-    const refresh = (kept?.member === member && !behind ? kept : this.kept)?.refresh ?? "";
+    const refresh = (behind ? this.kept : kept)?.refresh ?? "";
     try {
       const answer = await this.answer(refresh);
       if (this.kept?.member !== member) throw new MembersBookError("token_missing", "Nobody is signed in.");

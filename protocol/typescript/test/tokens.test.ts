@@ -68,3 +68,22 @@ test("a token that could not be stored is used all the same, and the one before 
   expect([used, over]).toEqual([["R1", "R2"], []]);
   expect(await vault.get()).toContain("R3");
 });
+
+test("a renewal does not undo what another tab has ended", async () => {
+  const vault = new MemoryVault();
+  const { api, used } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1));
+  await second.session.load();
+  await first.session.end();
+  await expect(second.session.renew("A1")).rejects.toThrow("Nobody is signed in");
+  expect([await vault.get(), used, second.over]).toEqual([undefined, [], ["logged_out"]]);
+});
+
+test("a session that cannot be kept does not begin", async () => {
+  const vault = new MemoryVault();
+  vault.set = () => Promise.reject(new Error("no room"));
+  const { session } = tab(vault, server().api);
+  await expect(session.begin(answer(1))).rejects.toMatchObject({ code: "storage" });
+  expect(session.member).toBeUndefined();
+});
