@@ -3,74 +3,14 @@
 // With SCREENSHOTS=FOLDER pictures of the screens go there.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
+import { base, call, kill, patience, person, problems, serve, tidy } from "./club.mjs";
 
-const binary = process.env.MEMBERS_BOOK ?? new URL("../../target/release/members-book", import.meta.url).pathname;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const folder = await mkdtemp(join(tmpdir(), "members-book-app-"));
-const patience = 30_000;
-
-const port = await new Promise((resolve) => {
-  const probe = createServer().listen(0, "127.0.0.1", () => {
-    const { port: free } = probe.address();
-    probe.close(() => resolve(free));
-  });
-});
-const base = `http://127.0.0.1:${port}`;
-const settings = { PORT: String(port), METRICS_ADDR: "off", BCRYPT_COST: "4", LOG: "warn", RATE_REQUESTS: "0", RATE_ADDRESS: "0", RATE_LOGINS: "0", RATE_REGISTRATIONS: "0" };
-
-/** Starts the server, and waits until it has printed where it is. */
-async function serve() {
-  const server = spawn(binary, { cwd: folder, env: settings, stdio: ["ignore", "pipe", "inherit"] });
-  let printed = "";
-  server.stdout.setEncoding("utf8");
-  await new Promise((resolve, reject) => {
-    server.stdout.on("data", (text) => {
-      printed += text;
-      if (/API +http:/.test(printed)) resolve();
-    });
-    server.once("exit", (code) => reject(new Error(`the server ended with ${code}: ${printed}`)));
-  });
-  return { server, printed: () => printed };
-}
-
-async function kill({ server }) {
-  server.removeAllListeners("exit");
-  const gone = once(server, "exit");
-  server.kill("SIGKILL");
-  await gone;
-}
-
 let running = await serve();
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
-});
-const problems = [];
 let looks = 0;
-
-/** A browser of one member. While the server is away, failed requests are no problem. */
-async function person(name, options) {
-  const context = await browser.newContext({ reducedMotion: "reduce", ...options });
-  context.setDefaultTimeout(patience);
-  const page = await context.newPage();
-  page.on("pageerror", (error) => problems.push(`${name}: uncaught: ${error.message}`));
-  page.on("console", (message) => {
-    if (/Content.Security.Policy/i.test(message.text())) problems.push(`${name}: ${message.text()}`);
-  });
-  page.on("request", (request) => {
-    const url = new URL(request.url());
-    if (!["data:", "blob:"].includes(url.protocol) && url.host !== `127.0.0.1:${port}`) problems.push(`${name}: another host: ${request.url()}`);
-  });
-  return page;
-}
 
 /** No finding of axe that is serious, nothing that overflows sideways; a picture, if pictures are wanted. */
 async function look(page, screen) {
@@ -143,10 +83,7 @@ try {
   await button(ben, "Make an account").click();
   await ben.getByRole("navigation").first().waitFor();
 
-  const login = await fetch(`${base}/api/auth/login`, {
-    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ email: "ben@example.com", password: "correct horse" }),
-  });
-  const { member: { _id: bensId } } = await login.json();
+  const { member: { _id: bensId } } = await call("POST", "auth/login", { email: "ben@example.com", password: "correct horse" });
 
   // A link into the app, and what it leads to.
   await ana.goto(`${base}/app/members/${bensId}`);
@@ -192,7 +129,6 @@ try {
   assert.deepEqual(problems, []);
   console.log(`the app: club made, two members, a killed server, two tabs, ${looks} looks by axe in ${Math.round((Date.now() - started) / 1000)} s`);
 } finally {
-  await browser.close();
   await kill(running);
-  await rm(folder, { recursive: true, force: true });
+  await tidy();
 }

@@ -19,5 +19,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 npm ci --silent --no-audit --no-fund --ignore-scripts
-CHROMIUM=$(browser) timeout 180 bash ../with-server.sh node pages.mjs
-CHROMIUM=$(browser) timeout 300 node app.mjs
+export CHROMIUM
+CHROMIUM=$(browser)
+timeout 180 bash ../with-server.sh node pages.mjs
+timeout 300 node app.mjs
+timeout 120 node keyboard.mjs
+timeout 300 node long.mjs
