@@ -34,7 +34,9 @@ use crate::{
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
+    service::{
+        accounts::Accounts, credentials::Credentials, sequencer::Lanes, session_check::SessionCheck, setup::Setup,
+    },
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -138,9 +140,12 @@ impl App {
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, &effects, fleet.clone(), advice);
         let profiles = Arc::clone(&services.profiles);
+        let credentials = Credentials::new(Arc::clone(&accounts), Arc::clone(&profiles), Arc::clone(&base.metrics));
+        let credentials = Arc::new(credentials);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
+            credentials: Arc::clone(&credentials),
             advice: services.advice,
             profiles: services.profiles,
             photos: services.photos,
@@ -171,6 +176,7 @@ impl App {
             connection: Arc::clone(&connection),
             accounts: Arc::clone(&accounts),
             profiles,
+            credentials,
             effects,
             limits,
             quiet,

@@ -18,7 +18,7 @@ pub use self::{
         ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
         Disconnected, NodeStats, RoleChange, ServerStats, StoreStats, TierChange,
     },
-    auth::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, TokenType},
+    auth::{AuthResponse, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest, RegisterRequest, TokenType},
     export::{Export, ExportedConversation, ExportedSession},
     members::{
         Audience, ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement,

@@ -22,8 +22,8 @@ use crate::{
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
     service::{
-        accounts::Accounts, effects::Effects, fleet::Fleet, messaging::Messaging, profiles::Profiles,
-        session_check::SessionCheck, setup::Setup,
+        accounts::Accounts, credentials::Credentials, effects::Effects, fleet::Fleet, messaging::Messaging,
+        profiles::Profiles, session_check::SessionCheck, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -50,6 +50,7 @@ pub(super) struct Beside {
     pub(super) connection: Arc<connection::Context>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) profiles: Arc<Profiles>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) effects: Arc<Effects>,
     pub(super) limits: Arc<RequestLimits>,
     pub(super) quiet: Arc<Quiet>,
@@ -138,7 +139,7 @@ impl Joined {
 
 /// What has to be done now and then.
 async fn maintain(beside: Beside, stop: CancellationToken) {
-    let Beside { connection, accounts, profiles, limits, quiet, .. } = beside;
+    let Beside { connection, accounts, profiles, credentials, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -147,6 +148,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         connection.statuses.tidy();
         connection.messaging.tidy();
         profiles.limit.tidy();
+        credentials.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();

@@ -1,9 +1,10 @@
-//! Who is there: passwords ([`password`], in the order of [`turns`], where [`familiar`] members go first), access tokens
+//! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
 //! ([`access`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
 pub mod access;
+pub mod common;
 pub mod familiar;
 pub mod password;
 pub mod refresh;

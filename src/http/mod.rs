@@ -68,8 +68,9 @@ use crate::{
     failure::Failure,
     ids::Ids,
     service::{
-        accounts::Accounts, administration::Administration, advice::Advice, directory::Directory, documents::Documents,
-        export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles, setup::Setup,
+        accounts::Accounts, administration::Administration, advice::Advice, credentials::Credentials,
+        directory::Directory, documents::Documents, export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
+        setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -84,6 +85,8 @@ pub struct Context {
     pub accounts: Arc<Accounts>,
     /// Whether the club is set up, and how it gets so.
     pub setup: Arc<Setup>,
+    /// What members prove who they are with.
+    pub credentials: Arc<Credentials>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
     /// Photos.

@@ -6,7 +6,7 @@ use protocol::{ErrorCode, model::UserType, rest::RegisterRequest, shown};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Passwords, Source},
+    auth::{Passwords, Source, common::weakness},
     clock::Clock,
     failure::Failure,
     ids::Ids,
@@ -34,7 +34,7 @@ impl Enrolment {
     /// Creates a member of any type.
     ///
     /// # Errors
-    /// `email_taken`, `overloaded`, or the store.
+    /// `validation_failed` for a weak password, `email_taken`, `overloaded`, or the store.
     pub async fn create(
         &self,
         request: RegisterRequest,
@@ -62,10 +62,14 @@ impl Enrolment {
     /// A member to be stored, with their password hashed.
     async fn prepare(&self, request: RegisterRequest, user_type: UserType, from: Source) -> Result<NewMember, Failure> {
         let RegisterRequest { name, email, password } = request;
+        let (name, email) = (shown::normalized(name.trim()), email.trim().to_owned());
+        if let Some(reason) = weakness(&password, &name, &email) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "password", reason));
+        }
         Ok(NewMember {
             id: self.ids.member(),
-            name: shown::normalized(name.trim()),
-            email: email.trim().to_owned(),
+            name,
+            email,
             password_hash: self.passwords.hash(password, from).await?,
             user_type,
             created_at: self.clock.now(),

@@ -6,6 +6,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`accounts`], [`enrolment`] | register, log in, refresh, log out; making a member |
+//! | [`credentials`] | changing the password |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
@@ -50,6 +51,7 @@ mod base32;
 mod beginnings;
 pub mod catch_up;
 pub mod connections;
+pub mod credentials;
 pub mod cursor;
 pub mod decisions;
 pub mod delivered;

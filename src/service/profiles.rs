@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore, StoreError,
-        changes::{Actor, Change, Changed},
+        changes::{Actor, Change, Changed, Revoked},
         members::MemberRecord,
         turns::Caller,
     },
@@ -142,7 +142,7 @@ impl Profiles {
         change: Change,
         by: Actor,
     ) -> Result<(MemberRecord, MemberRecord), Failure> {
-        let ends_sessions = change.revokes_sessions();
+        let ends_sessions = change.revokes() != Revoked::None;
         let at = self.clock.now();
         // It may have happened. Whoever may still sign in comes back.
         let disconnect = || {
@@ -155,14 +155,14 @@ impl Profiles {
             // Which photo is to be hidden is known only from before the first attempt.
             let former = match change {
                 Change::Profile { .. } | Change::Erase => self.before(member).await?,
-                Change::Tier(_) | Change::Role(_) | Change::Active(_) => None,
+                Change::Tier(_) | Change::Role(_) | Change::Active(_) | Change::Password { .. } => None,
             };
             let attempt = async |late| {
                 let changed = self.members.change(member, change.clone(), by, at, turn.given_up()).await?;
                 if late { self.as_wanted(member, &change, at, changed).await } else { Ok(changed) }
             };
             let known = until_known(attempt).await?;
-            if ends_sessions && matches!(known.outcome, Changed::Done { .. }) {
+            if change.forbids_sign_in() && matches!(known.outcome, Changed::Done { .. }) {
                 self.effects.close(member, None, CloseCode::Deactivated);
             }
             Ok((former, known))

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use protocol::{
-    MemberId, Timestamp,
+    MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
     rest::{Audience, AuditAction, SharedWith},
     shown::FORMER_MEMBER,
@@ -31,6 +31,15 @@ pub enum Change {
     Role(UserType),
     /// Whether the member may sign in. Deactivating revokes their sessions.
     Active(bool),
+    /// The password. Revokes the sessions that were started with the former one, but for one. The profile stays as it is.
+    Password {
+        /// The hash of the former password; refused if it is another one by now.
+        former: String,
+        /// The hash of the new one.
+        hash: String,
+        /// The session that stays.
+        keep: Option<SessionId>,
+    },
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
 }
@@ -81,6 +90,17 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
     }
 }
 
+/// Which sessions of a member a change ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// All but this one.
+    AllBut(SessionId),
+}
+
 /// Who makes a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Actor {
@@ -110,10 +130,31 @@ pub enum Changed {
 }
 
 impl Change {
-    /// Whether the change ends the sessions of the member.
+    /// Which sessions of the member the change ends.
     #[must_use]
-    pub fn revokes_sessions(&self) -> bool {
+    pub fn revokes(&self) -> Revoked {
+        match self {
+            Self::Active(false) | Self::Erase => Revoked::All,
+            Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
+            Self::Profile { .. } | Self::Tier(_) | Self::Role(_) | Self::Active(true) => Revoked::None,
+        }
+    }
+
+    /// Whether the member may not sign in after it.
+    #[must_use]
+    pub const fn forbids_sign_in(&self) -> bool {
         matches!(self, Self::Active(false) | Self::Erase)
+    }
+
+    /// Whether it was made for a state of the member that is past.
+    #[must_use]
+    pub fn is_stale(&self, before: &MemberRecord) -> bool {
+        match self {
+            Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
+            // What is the new one already was changed by an attempt before.
+            Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
+            _ => false,
+        }
     }
 
     /// Whether the change takes an administrator away, if `record` is the only active one.
@@ -133,6 +174,11 @@ impl Change {
             Self::Tier(tier) => profile.tier = *tier,
             Self::Role(user_type) => profile.user_type = *user_type,
             Self::Active(is_active) => profile.is_active = *is_active,
+            Self::Password { hash, .. } => {
+                after.password_hash.clone_from(hash);
+                // Nothing that anybody sees.
+                return (after.password_hash != before.password_hash).then_some(after);
+            }
             Self::Erase => erase(&mut after),
         }
         if after.profile == before.profile && after.is_erased == before.is_erased {
@@ -155,6 +201,7 @@ impl Change {
             Self::Tier(_) => (AuditAction::TierChanged, from_to(json!(old.tier), json!(new.tier))),
             Self::Role(_) => (AuditAction::RoleChanged, from_to(json!(old.user_type), json!(new.user_type))),
             Self::Active(_) => (AuditAction::ActiveChanged, from_to(json!(old.is_active), json!(new.is_active))),
+            Self::Password { .. } => (AuditAction::PasswordChanged, json!({})),
             Self::Erase => (AuditAction::Erased, json!({})),
         };
         // Nor does the address of who leaves outlive them.

@@ -90,6 +90,10 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (get.clone(), "/api/members/me", member(200), |_| plain("/api/members/me")),
         (patch.clone(), "/api/members/me", member(200), |_| ("/api/members/me".into(), json!({ "name": "Me" }))),
         (delete.clone(), "/api/members/me", member(204), |_| plain("/api/members/me")),
+        (put.clone(), "/api/members/me/password", member(422), |_| {
+            let body = json!({ "current_password": "not this one", "new_password": "battery staple" });
+            ("/api/members/me/password".into(), body)
+        }),
         (get.clone(), "/api/members/me/export", member(200), |_| plain("/api/members/me/export")),
         (get.clone(), "/api/members/{id}", member(200), |cast| of_owner(cast, "/api/members/{id}", Value::Null)),
         (put.clone(), "/api/members/{id}", owned(403, 200, 200), |cast| {

@@ -12,6 +12,7 @@ mod matrix;
 mod members;
 mod messages;
 mod pages;
+mod passwords;
 mod photo_storage;
 mod photos;
 mod problems;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use members_book::store::{
     archive::Part,
-    changes::Change,
+    changes::{Actor, Change, Changed},
     sessions::{
         NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
     },
     turns::Caller,
 };
 use protocol::{MemberId, SessionId, Timestamp, model::UserType};
+use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
 
@@ -23,6 +24,7 @@ for_every_store![
     expired_and_unknown_tokens_are_invalid,
     deactivating_a_member_ends_their_sessions,
     only_the_sessions_that_are_meant_are_revoked,
+    a_changed_password_ends_the_sessions_but_one,
     a_login_that_a_deactivation_overtook_starts_no_session,
     a_token_has_an_owner,
     the_session_of_a_login_is_kept_however_the_clock_goes,
@@ -167,6 +169,27 @@ async fn only_the_sessions_that_are_meant_are_revoked(f: &Fixture) {
 }
 
 /// Found by an attacker: the session was good once the member was active again, and that of somebody erased stayed.
+async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let (kept, ended) = (session(f, ana, 1).await, session(f, ana, 2).await);
+    let change = |former: &str, hash: &str, keep| {
+        let change = Change::Password { former: former.to_owned(), hash: hash.to_owned(), keep };
+        f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new())
+    };
+    let version = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().version;
+    assert!(matches!(change("another hash", "new", Some(kept)).await.unwrap(), Changed::Stale));
+    assert!(!revoked(f, ended).await);
+    // An attempt may be repeated, while nobody knows what became of it.
+    for _ in 0..2 {
+        assert!(matches!(change("hash of Ana", "new", Some(kept)).await.unwrap(), Changed::Done { .. }));
+    }
+    assert_eq!((revoked(f, kept).await, revoked(f, ended).await), (false, true));
+    let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
+    assert_eq!((record.password_hash.as_str(), record.version), ("new", version), "the profile is the same");
+    assert!(matches!(change("new", "newer", None).await.unwrap(), Changed::Done { .. }));
+    assert!(revoked(f, kept).await);
+}
+
 async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
     for (name, change) in [("Ana", Change::Active(false)), ("Ben", Change::Erase)] {
         let ana = f.member(name).await;

@@ -48,6 +48,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SetupState>();
     declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
+    declarations.add::<rest::PasswordChange>();
     declarations.add::<rest::LoginRequest>();
     declarations.add::<rest::RefreshRequest>();
     declarations.add::<rest::LogoutRequest>();

@@ -210,6 +210,8 @@ pub enum AuditAction {
     Disconnected,
     /// An administrator changed another member's profile.
     ProfileChanged,
+    /// A member changed their password.
+    PasswordChanged,
     /// A member erased themselves.
     Erased,
 }
@@ -223,6 +225,7 @@ impl AuditAction {
         Self::RoleChanged,
         Self::Disconnected,
         Self::ProfileChanged,
+        Self::PasswordChanged,
         Self::Erased,
     ];
 
@@ -236,6 +239,7 @@ impl AuditAction {
             Self::RoleChanged => "role_changed",
             Self::Disconnected => "disconnected",
             Self::ProfileChanged => "profile_changed",
+            Self::PasswordChanged => "password_changed",
             Self::Erased => "erased",
         }
     }

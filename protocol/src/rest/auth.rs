@@ -20,7 +20,7 @@ pub struct RegisterRequest {
     #[garde(custom(rules::given), custom(rules::email))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.com"))]
     pub email: String,
-    /// At least 8 characters and at most 71 bytes.
+    /// At least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "correct horse"))]
     pub password: String,
@@ -40,6 +40,22 @@ pub struct LoginRequest {
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
     pub password: String,
+}
+
+/// `PUT /api/members/me/password`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct PasswordChange {
+    /// The present password.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
+    pub current_password: String,
+    /// The new one: at least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
+    #[garde(custom(rules::given), custom(rules::password))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "battery staple"))]
+    pub new_password: String,
 }
 
 /// `POST /api/auth/refresh`.

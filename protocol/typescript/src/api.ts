@@ -2,7 +2,7 @@ import type { Environment } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import type {
   ActiveChange, AdminMember, AdminMemberPage, AuditPage, AuthResponse, Directory, Disconnected, Export, LoginRequest, Member, MemberId, MemberPatch,
-  OptimizeResponse, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, ServerStats, Tier, UserType,
+  OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, ServerStats, Tier, UserType,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -79,6 +79,8 @@ export class Api {
     return this.versioned(`/api/members/${id}/photo`, { method: "PUT", data: { type, content }, timeoutMs: LONG_TIMEOUT_MS });
   }
   removePhoto(id: MemberId): Promise<void> { return this.json(`/api/members/${id}/photo`, { method: "DELETE" }); }
+  /** Changes the password. This session stays, every other one of the member ends. */
+  changePassword(change: PasswordChange): Promise<void> { return this.json("/api/members/me/password", { method: "PUT", body: change }); }
   /** Leaves the club, for ever. */
   leave(): Promise<void> { return this.json("/api/members/me", { method: "DELETE" }); }
   export(): Promise<Export> { return this.json("/api/members/me/export", { timeoutMs: LONG_TIMEOUT_MS }); }

@@ -11,7 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
-        Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery, Profile, SearchQuery,
+        Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery, PasswordChange, Profile,
+        SearchQuery,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -34,6 +35,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list))
         .routes(routes!(search))
         .routes(routes!(own, change_own, erase))
+        .routes(routes!(change_password))
         .routes(routes!(export))
         .routes(routes!(profile, replace, change))
 }
@@ -136,6 +138,31 @@ async fn erase(
     Peer(from): Peer,
 ) -> Result<StatusCode, Failure> {
     state.profiles.erase(&who, from).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the password. Every other session of the member ends.
+///
+/// Their live connections are closed with 4401; this session stays. A present password that is wrong is a `validation_failed` of
+/// `current_password`; ten attempts an hour.
+#[utoipa::path(
+    put,
+    path = "/api/members/me/password",
+    tag = "members",
+    operation_id = "change_password",
+    request_body = PasswordChange,
+    responses(
+        (status = 204, description = "The password is changed."),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn change_password(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+    Body(change): Body<PasswordChange>,
+) -> Result<StatusCode, Failure> {
+    state.credentials.change_password(&who, from, change).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

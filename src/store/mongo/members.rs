@@ -214,9 +214,7 @@ async fn change_in(
     if before.is_erased && !matches!(change, Change::Erase) {
         return Ok(Changed::NotFound);
     }
-    if let Change::Profile { expected: Some(expected), .. } = change
-        && *expected != before.version
-    {
+    if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
     if change.takes_admin(&before) {
@@ -239,8 +237,7 @@ async fn change_in(
         recommendations::forget(db, session, id).await?;
         audit::forget_addresses(db, session, id).await?;
     }
-    if change.revokes_sessions() {
-        let (valid, revoked) = sessions::revocation(id, at);
+    if let Some((valid, revoked)) = sessions::revocation_by_change(id, change.revokes(), at) {
         db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
     }
     if let Some(entry) = change.audit(&before, &after, by, at) {

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::store::{
     SessionStore, StoreError,
+    changes::Revoked,
     sessions::{
         NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
         USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
@@ -266,8 +267,19 @@ async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Ti
     Ok(())
 }
 
+/// What revokes the sessions that a change of their member ends: which, and how; nothing if it ends none.
+pub(super) fn revocation_by_change(member: MemberId, which: Revoked, at: Timestamp) -> Option<(Document, Document)> {
+    let (mut valid, revoked) = revocation(member, at);
+    match which {
+        Revoked::None => return None,
+        Revoked::All => {}
+        Revoked::AllBut(session) => drop(valid.insert("_id", doc! { "$ne": session_oid(session) })),
+    }
+    Some((valid, revoked))
+}
+
 /// What revokes every session of a member: which, and how.
-pub(super) fn revocation(member: MemberId, at: Timestamp) -> (Document, Document) {
+fn revocation(member: MemberId, at: Timestamp) -> (Document, Document) {
     let valid = doc! { "member_id": member_oid(member), "revoked_at": null };
     (valid, doc! { "$set": { "revoked_at": date(at) } })
 }

@@ -134,9 +134,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     // Who has left can leave again: the first time may have been confirmed too late.
     let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased || matches!(change, Change::Erase));
     let Some(before) = before else { return Ok(Changed::NotFound) };
-    if let Change::Profile { expected: Some(expected), .. } = change
-        && *expected != before.version
-    {
+    if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
     if change.takes_admin(&before) && !has_other_admin(tx.connection, id)? {
@@ -149,9 +147,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     tx.memory.members.remove(&id);
     write(tx.connection, &after)?;
     tx.memory.erased |= after.is_erased;
-    if change.revokes_sessions() {
-        super::sessions::revoke_all(tx.connection, id, at)?;
-    }
+    super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }

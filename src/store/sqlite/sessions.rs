@@ -12,6 +12,7 @@ use super::{
 };
 use crate::store::{
     SessionStore, StoreError,
+    changes::Revoked,
     sessions::{
         NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
         USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
@@ -159,12 +160,23 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
     update.execute(params![at.as_millis(), session.as_bytes()]).map(drop)
 }
 
-pub(super) fn revoke_all(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
+/// Revokes the sessions that a change of their member ends.
+pub(super) fn revoke_by_change(
+    connection: &Connection,
+    member: MemberId,
+    revoked: Revoked,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let kept = match revoked {
+        Revoked::None => return Ok(()),
+        Revoked::All => None,
+        Revoked::AllBut(session) => Some(session),
+    };
     let mut update = connection.prepare_cached(
-        "UPDATE sessions SET revoked_at = ?
-         WHERE member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+        "UPDATE sessions SET revoked_at = ?1
+         WHERE member = (SELECT key FROM members WHERE id = ?2) AND revoked_at IS NULL AND id IS NOT ?3",
     )?;
-    update.execute(params![at.as_millis(), member.as_bytes()]).map(drop)
+    update.execute(params![at.as_millis(), member.as_bytes(), kept.as_ref().map(SessionId::as_bytes)]).map(drop)
 }
 
 fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {

@@ -1,6 +1,7 @@
 import { View } from "react-native";
 import { useClient } from "@members-book/client/react";
 
+import { PasswordSection } from "@/account/PasswordSection";
 import { drafts } from "@/lib/drafts";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
@@ -60,6 +61,7 @@ export default function Settings() {
           <Button label="Log out everywhere" kind="secondary" disabled={leaving.busy} onPress={() => void logOut(true)} />
         </View>
       </Section>
+      <PasswordSection />
       <Section title="My data" text="Your record, your sessions, what was recommended to you and every conversation, as one file.">
         {data.failure ? <Notice tone="danger" text={data.failure.message} /> : null}
         <Button label="Export my data" kind="secondary" icon="download" busy={data.busy} onPress={exportData} style={{ alignSelf: "flex-start" }} />

@@ -1,0 +1,90 @@
+//! What a member proves who they are with: changing the password.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use protocol::{CloseCode, ErrorCode, MemberId, rest::PasswordChange};
+
+use super::{
+    accounts::{Accounts, Authorized},
+    effects::Effect,
+    limiter::{Limiter, Rate},
+    profiles::Profiles,
+};
+use crate::{
+    auth::{Source, common::weakness, password::Verdict},
+    failure::Failure,
+    sources::subscriber,
+    store::changes::{Actor, Change},
+    telemetry::Metrics,
+};
+
+/// Changes that one member may try, on each node: whoever has taken a session over must not find the password out by it.
+const ATTEMPTS: Rate = Rate { per_period: 10, period: Duration::from_secs(3_600), burst: 10 };
+
+/// Credentials.
+pub struct Credentials {
+    accounts: Arc<Accounts>,
+    profiles: Arc<Profiles>,
+    attempts: Limiter<MemberId>,
+}
+
+impl Credentials {
+    /// With these.
+    #[must_use]
+    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, metrics: Arc<Metrics>) -> Self {
+        Self { accounts, profiles, attempts: Limiter::new("password_changes", ATTEMPTS, metrics) }
+    }
+
+    /// Changes the member's password. Every other session of theirs ends, and its connections close.
+    ///
+    /// # Errors
+    /// `validation_failed` for a present password that is wrong or a new one that is weak, `rate_limited`, `overloaded`, or the store.
+    pub async fn change_password(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        request: PasswordChange,
+    ) -> Result<(), Failure> {
+        let PasswordChange { current_password, new_password } = request;
+        let record = self.profiles.present(who.member).await?;
+        if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
+        }
+        self.attempts.check(&who.member)?;
+        let source = Source { address: subscriber(from), familiar: true };
+        let passwords = &self.accounts.enrolment.passwords;
+        let former = record.password_hash;
+        if passwords.verify(current_password, Some(former.clone()), source).await? == Verdict::Wrong {
+            return Err(wrong());
+        }
+        let hash = passwords.hash(new_password, source).await?;
+        let by = Actor { member: Some(who.member), address: Some(from) };
+        let change = Change::Password { former, hash, keep: Some(who.session) };
+        // Another request has changed it meanwhile: what was given is the present one no more.
+        let changed = self.profiles.apply(who.member, change, by).await;
+        changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
+        tracing::info!(member = %who.member, "password changed");
+        self.end_revoked(who.member).await;
+        Ok(())
+    }
+
+    /// Closes what is left of the sessions of a member that are revoked, on every node.
+    async fn end_revoked(&self, member: MemberId) {
+        // If they cannot be read, the check of sessions closes the connections within half a minute.
+        let sessions = self.accounts.sessions.of_member(member).await.unwrap_or_default();
+        let revoked = sessions.into_iter().filter(|session| session.revoked_at.is_some());
+        self.accounts.effects.apply(revoked.flat_map(|session| {
+            let (session, code) = (session.id, CloseCode::Unauthorized);
+            [Effect::EndSession(session), Effect::Close { member, session: Some(session), code }]
+        }));
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.attempts.tidy();
+    }
+}
+
+fn wrong() -> Failure {
+    Failure::field(ErrorCode::ValidationFailed, "current_password", "the present password")
+}

@@ -1,0 +1,78 @@
+//! Passwords: which are refused, and changing one.
+
+use protocol::{CloseCode, ErrorCode, rest::AuditPage};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{code, fields};
+use crate::harness::{Member, Server};
+
+async fn change(member: &Member, current: &str, new: &str) -> Response {
+    let body = json!({ "current_password": current, "new_password": new });
+    member.request(Method::PUT, "/api/members/me/password", body).await
+}
+
+async fn log_in(server: &Server, member: &Member, password: &str) -> Response {
+    let body = json!({ "email": member.auth.member.email, "password": password });
+    server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_everybody_guesses_is_no_password() {
+    let server = Server::start().await;
+    for password in ["Password123", "iloveyou", "ana@example.com", "Ana Lima"] {
+        let body = json!({ "name": "Ana Lima", "email": "ana@example.com", "password": password });
+        let refused = server.http().post(server.url("/api/auth/register")).json(&body).send().await.unwrap();
+        assert_eq!((refused.status().as_u16(), fields(refused).await), (422, vec!["password".to_owned()]), "{password}");
+    }
+    let ana = server.member("Ana Lima").await;
+    let refused = change(&ana, &ana.password, "qwertyuiop").await;
+    assert_eq!(fields(refused).await, ["new_password"]);
+    assert_eq!(log_in(&server, &ana, &ana.password).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_every_other_session() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let ana = server.member("Ana").await;
+    let tablet = ana.log_in().await;
+    let (mut here, mut there) = (ana.connect().await, tablet.connect_as("tablet", None).await);
+    assert_eq!(fields(change(&ana, "not this one", "battery staple").await).await, ["current_password"]);
+    assert_eq!(change(&ana, &ana.password, "battery staple").await.status(), 204);
+    assert_eq!(there.close_code().await, Some(CloseCode::Unauthorized.number()));
+    assert_eq!(code(tablet.refresh().await).await, ErrorCode::RefreshTokenInvalid);
+    assert_eq!(code(tablet.request(Method::GET, "/api/members/me", Value::Null).await).await, ErrorCode::SessionRevoked);
+    // Here everything goes on.
+    here.ping().await;
+    assert_eq!(ana.refresh().await.status(), 200);
+    assert_eq!(code(log_in(&server, &ana, &ana.password).await).await, ErrorCode::InvalidCredentials);
+    assert_eq!(log_in(&server, &ana, "battery staple").await.status(), 200);
+    let audit: AuditPage = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
+    let newest = audit.entries.first().unwrap();
+    assert_eq!((newest.action.as_str(), newest.target_id), ("password_changed", ana.id));
+}
+
+#[tokio::test]
+async fn whoever_has_taken_a_session_over_does_not_find_the_password_out() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    for guess in 0..10 {
+        assert_eq!(change(&ana, &format!("guess {guess}"), "battery staple").await.status(), 422);
+    }
+    assert_eq!(code(change(&ana, &ana.password, "battery staple").await).await, ErrorCode::RateLimited);
+}
+
+/// Two at the same moment that were both made for the present password: one of them is the new one, and the other is told so.
+#[tokio::test]
+async fn of_two_changes_at_once_one_is_made() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let (one, other) =
+        tokio::join!(change(&ana, &ana.password, "battery staple"), change(&ana, &ana.password, "staple battery"));
+    let statuses = [one.status().as_u16(), other.status().as_u16()];
+    assert!(statuses == [204, 422] || statuses == [422, 204], "{statuses:?}");
+    let [new, refused] = if statuses[0] == 204 { ["battery staple", "staple battery"] } else { ["staple battery", "battery staple"] };
+    assert_eq!(log_in(&server, &ana, new).await.status(), 200);
+    assert_eq!(log_in(&server, &ana, refused).await.status(), 401);
+}
