@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     process::ExitCode,
     time::Duration,
 };
@@ -103,7 +103,7 @@ async fn serve(settings: Settings) -> Result<ExitCode, String> {
 
 /// One line for each thing that a newcomer needs.
 async fn announce(app: &App) {
-    let addr = app.addr;
+    let addr = within_reach(app.addr);
     let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
     lines.retain(|_| has_app());
     lines.extend(setup_line(app).await.map(|line| ("setup", line)));
@@ -145,13 +145,23 @@ fn for_browsers(app: &App) -> String {
     if !app.public_url.is_empty() {
         return app.public_url.clone();
     }
-    let mut addr = app.addr;
-    match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => addr.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => addr.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+    format!("http://{}", within_reach(app.addr))
+}
+
+/// An address that can be opened: of a server that listens on all of them, the one that this machine has in its network.
+fn within_reach(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(own_address().unwrap_or(Ipv4Addr::LOCALHOST.into()));
     }
-    format!("http://{addr}")
+    addr
+}
+
+/// The address that this machine would reach others from. Nothing is sent: of a UDP socket only the route is looked up, to an address for
+/// documentation (RFC 5737).
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip())
 }
 
 async fn create_admin(settings: Settings, name: String, email: String) -> Result<ExitCode, String> {

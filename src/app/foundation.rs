@@ -125,6 +125,9 @@ impl Foundation {
         let supervisor = Supervisor::new(Arc::clone(&metrics), shutdown.clone());
         let pieces = Pieces { world: &world, ids: &ids, metrics: &metrics, supervisor: &supervisor };
         let url = settings.store.database().map_err(start_error)?;
+        if matches!(url, DatabaseUrl::Sqlite(_)) && settings.cluster.redis_url.is_some() {
+            tracing::warn!("REDIS_URL has no effect with SQLite: several servers need MongoDB (docs/fleet.md)");
+        }
         let store = open(url, &settings, &pieces, usage);
         let store = store.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let hub = Arc::new(Hub::new(settings.connections.max_connections_per_member, Arc::clone(&metrics)));

@@ -12,6 +12,7 @@ mod talk;
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use protocol::{ErrorCode, MemberId, Timestamp, model::UserType};
+use tokio_util::sync::CancellationToken;
 
 pub use people::MAX as MEMBERS_MAX;
 
@@ -23,11 +24,12 @@ use self::{
 use super::{base32, enrolment::Enrolment};
 use crate::{
     auth::Source,
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock},
     failure::Failure,
     ids::Ids,
     store::{
         Store, StoreError,
+        changes::{Actor, Change},
         conversations::{MarkKind, Refusal},
         members::{DirectoryPosition, Filter},
         turns::Caller,
@@ -39,6 +41,9 @@ const PAGE: usize = 100;
 
 /// The fewest members a demo club has: somebody who runs it, somebody to look at it as, and somebody to talk to.
 pub const MEMBERS_MIN: u16 = 3;
+
+/// How many can be logged in as: the first ones.
+const LOGINS: usize = 2;
 
 /// Between the first lines of two conversations, at least as many as one takes.
 const BETWEEN: Duration = Duration::from_secs(5 * 3600);
@@ -177,13 +182,15 @@ impl Demo {
         self.enrolment.passwords.hash(password.to_owned(), here).await.map_err(|refused| Failure::from(refused).into())
     }
 
-    /// Gives somebody a new password.
+    /// Gives somebody a new password, and ends the sessions that were started with former ones.
     async fn login(&self, people: &[Person], ids: &[MemberId], number: usize) -> Result<Login, DemoError> {
         let (person, id) = people.get(number).zip(ids.get(number)).ok_or_else(missing)?;
         let record = self.store.members.by_id(Caller::System, *id).await?.ok_or_else(missing)?;
         let password = self.password();
         let hash = self.hash(&password).await?;
-        self.store.members.replace_hash(*id, record.password_hash, hash).await?;
+        let change = Change::Password { former: record.password_hash, hash, keep: None };
+        let (by, at) = (Actor::default(), self.clock.now());
+        self.store.members.change(*id, change, by, at, CancellationToken::new()).await?;
         Ok(Login { email: person.email(), password })
     }
 }

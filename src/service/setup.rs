@@ -35,8 +35,9 @@ const PROOF: &[u8] = b"members-book setup proof 1";
 /// Digits of a code, in two groups: 50 bits.
 const LENGTH: u32 = 10;
 
-/// Codes that are tried at this server, whoever tries them: a minute, and at once. Half of all codes would take seventeen million years.
-const ATTEMPTS: Rate = Rate { per_period: 60, period: Duration::from_secs(60), burst: 120 };
+/// Codes that are tried at this server, whoever tries them: a second, and at once. Half of all codes would take seventeen thousand years;
+/// and strangers who try as many as they can do not keep out who has the code.
+const ATTEMPTS: Rate = Rate { per_period: 1_000, period: Duration::from_secs(1), burst: 1_000 };
 /// How long it is remembered that there is no administrator: another node may make one, or a command.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -171,10 +172,20 @@ impl Setup {
         if made.as_ref().map_or_else(|failure| failure.code == ErrorCode::AlreadySetUp, |_| true) {
             self.is_done.store(true, Ordering::Relaxed);
         }
-        let admin = made?;
+        let admin = made.map_err(with_advice)?;
         tracing::info!(member = %admin.profile.id, "the club is set up: it has its first administrator");
         self.accounts.log_in_as(admin).await
     }
+}
+
+/// Somebody has registered with the address before: there are two ways out.
+fn with_advice(failure: Failure) -> Failure {
+    if failure.code != ErrorCode::EmailTaken {
+        return failure;
+    }
+    let message = "A member has this e-mail address already. Give another one, or make that member the administrator with \
+        `members-book admin promote`.";
+    Failure::new(ErrorCode::EmailTaken, message)
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ async fn log_in(server: &Process, [email, password]: &[String; 2]) -> Option<Aut
     if response.status() == 200 { Some(response.json().await.unwrap()) } else { None }
 }
 
+async fn refresh(server: &Process, auth: &AuthResponse) -> u16 {
+    let url = format!("http://{}/api/auth/refresh", server.addr);
+    let refresh = http().post(url).json(&json!({ "refresh_token": auth.refresh_token })).send();
+    within("refresh", refresh).await.unwrap().status().as_u16()
+}
+
 async fn get<T: DeserializeOwned>(server: &Process, auth: &AuthResponse, path: &str) -> T {
     let request = http().get(format!("http://{}{path}", server.addr)).bearer_auth(&auth.access_token);
     let response = within(path, request.send()).await.unwrap();
@@ -52,9 +58,13 @@ async fn get<T: DeserializeOwned>(server: &Process, auth: &AuthResponse, path: &
 
 async fn can_be_looked_at(folder: &Path, url: &str) {
     let first = logins(&demo(folder, url, &["--members", "8"]));
+    let server = Process::spawn(command(folder).env("DATABASE_URL", url));
+    let before = log_in(&server, &first[0]).await.unwrap();
+    drop(server);
     let second = logins(&demo(folder, url, &["--members", "12"]));
     let server = Process::spawn(command(folder).env("DATABASE_URL", url));
     assert!(!server.banner.iter().any(|line| line.trim().starts_with("setup")), "{:?}", server.banner);
+    assert_eq!(refresh(&server, &before).await, 401, "sessions of former passwords are over");
     for ([first, second], role) in
         first.iter().zip(&second).map(|(a, b)| [a, b]).zip([UserType::Admin, UserType::Member])
     {
@@ -93,6 +103,23 @@ async fn a_demo_on_sqlite_can_be_looked_at() {
     let refused = demo(folder.path(), "sqlite:./demo.db", &[]);
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("not of a demo club"), "{said}");
+}
+
+/// Whoever has registered with the address of one of its people must not become one of them.
+#[tokio::test]
+async fn a_demo_takes_nobody_in() {
+    let folder = tempfile::tempdir().unwrap();
+    for email in ["ines.vasconcelos@demo.example", "zoe.angstrom@demo.example"] {
+        let url = format!("sqlite:./{}.db", email.len());
+        let server = Process::spawn(command(folder.path()).env("DATABASE_URL", &url));
+        let body = json!({ "name": "Somebody", "email": email, "password": "correct horse" });
+        let registered = http().post(format!("http://{}/api/auth/register", server.addr)).json(&body).send();
+        assert_eq!(within("registration", registered).await.unwrap().status(), 201);
+        drop(server);
+        let refused = demo(folder.path(), &url, &[]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("not of a demo club"), "{said}");
+    }
 }
 
 #[tokio::test]

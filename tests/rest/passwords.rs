@@ -23,7 +23,11 @@ async fn what_everybody_guesses_is_no_password() {
     for password in ["Password123", "iloveyou", "ana@example.com", "Ana Lima"] {
         let body = json!({ "name": "Ana Lima", "email": "ana@example.com", "password": password });
         let refused = server.http().post(server.url("/api/auth/register")).json(&body).send().await.unwrap();
-        assert_eq!((refused.status().as_u16(), fields(refused).await), (422, vec!["password".to_owned()]), "{password}");
+        assert_eq!(
+            (refused.status().as_u16(), fields(refused).await),
+            (422, vec!["password".to_owned()]),
+            "{password}"
+        );
     }
     let ana = server.member("Ana Lima").await;
     let refused = change(&ana, &ana.password, "qwertyuiop").await;
@@ -42,7 +46,10 @@ async fn a_changed_password_ends_every_other_session() {
     assert_eq!(change(&ana, &ana.password, "battery staple").await.status(), 204);
     assert_eq!(there.close_code().await, Some(CloseCode::Unauthorized.number()));
     assert_eq!(code(tablet.refresh().await).await, ErrorCode::RefreshTokenInvalid);
-    assert_eq!(code(tablet.request(Method::GET, "/api/members/me", Value::Null).await).await, ErrorCode::SessionRevoked);
+    assert_eq!(
+        code(tablet.request(Method::GET, "/api/members/me", Value::Null).await).await,
+        ErrorCode::SessionRevoked
+    );
     // Here everything goes on.
     here.ping().await;
     assert_eq!(ana.refresh().await.status(), 200);
@@ -72,7 +79,8 @@ async fn of_two_changes_at_once_one_is_made() {
         tokio::join!(change(&ana, &ana.password, "battery staple"), change(&ana, &ana.password, "staple battery"));
     let statuses = [one.status().as_u16(), other.status().as_u16()];
     assert!(statuses == [204, 422] || statuses == [422, 204], "{statuses:?}");
-    let [new, refused] = if statuses[0] == 204 { ["battery staple", "staple battery"] } else { ["staple battery", "battery staple"] };
+    let [new, refused] =
+        if statuses[0] == 204 { ["battery staple", "staple battery"] } else { ["staple battery", "battery staple"] };
     assert_eq!(log_in(&server, &ana, new).await.status(), 200);
     assert_eq!(log_in(&server, &ana, refused).await.status(), 401);
 }

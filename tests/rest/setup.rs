@@ -94,13 +94,10 @@ async fn guessing_is_limited_by_address_and_in_all() {
 
     let server = Server::start().await;
     let guess = || set_up(&server, "00000-00000", "rita@example.com");
-    for _ in 0..120 {
-        assert_eq!(code(guess().await).await, ErrorCode::Forbidden);
-    }
-    let refused = set_up(&server, &server.setup_code(), "rita@example.com").await;
-    assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(code(refused).await, ErrorCode::RateLimited, "the right code too");
-    assert_eq!(server.metric(r#"rate_limited_total{limit="setup"}"#).await, 1.0);
+    // As many as strangers can try from addresses without number: who has the code is let in beside them.
+    let guesses = futures_util::future::join_all((0..300).map(|_| guess())).await;
+    assert!(guesses.iter().all(|answer| answer.status() == 403));
+    assert_eq!(set_up(&server, &server.setup_code(), "rita@example.com").await.status(), 201);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Demo, DemoError, Step, missing, people::Person};
+use super::{Demo, DemoError, LOGINS, Step, missing, people::Person};
 use crate::{
     service::{documents::from_key, messaging::direct_conversation},
     store::{
@@ -84,7 +84,14 @@ impl<'a> Club<'a> {
     async fn join(&self, person: &Person, role: UserType, at: Timestamp) -> Result<MemberId, DemoError> {
         let members = &self.demo.store.members;
         if let Some(known) = members.by_email(Caller::System, &person.email()).await? {
-            return Ok(known.profile.id);
+            // The two who can be logged in as get a new password. Nobody else of a demo club has ever logged in: whoever has is somebody
+            // who registered with an address of its people.
+            let is_ours = if self.ids.len() < LOGINS {
+                role == UserType::Member || known.profile.user_type == role
+            } else {
+                known.profile.last_login.is_none()
+            };
+            return if is_ours { Ok(known.profile.id) } else { Err(DemoError::InUse(known.profile.id)) };
         }
         let new = NewMember {
             id: self.demo.ids.member(),
