@@ -61,7 +61,7 @@ impl Enrolment {
 
     /// A member to be stored, with their password hashed.
     async fn prepare(&self, request: RegisterRequest, user_type: UserType, from: Source) -> Result<NewMember, Failure> {
-        let RegisterRequest { name, email, password } = request;
+        let RegisterRequest { name, email, password, .. } = request;
         Ok(NewMember {
             id: self.ids.member(),
             name: shown::normalized(name.trim()),

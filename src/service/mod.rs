@@ -5,7 +5,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, refresh, log out; making a member |
+//! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
+//! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
@@ -74,6 +75,7 @@ pub mod profiles;
 pub mod room;
 pub mod sequencer;
 pub mod session_check;
+pub mod sessions;
 pub mod setup;
 pub mod shared_limits;
 pub mod slots;

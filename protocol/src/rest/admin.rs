@@ -212,6 +212,8 @@ pub enum AuditAction {
     ProfileChanged,
     /// A member erased themselves.
     Erased,
+    /// All sessions of a member were ended.
+    SessionsEnded,
 }
 
 impl AuditAction {
@@ -224,6 +226,7 @@ impl AuditAction {
         Self::Disconnected,
         Self::ProfileChanged,
         Self::Erased,
+        Self::SessionsEnded,
     ];
 
     /// The name on the wire and in the database.
@@ -237,6 +240,7 @@ impl AuditAction {
             Self::Disconnected => "disconnected",
             Self::ProfileChanged => "profile_changed",
             Self::Erased => "erased",
+            Self::SessionsEnded => "sessions_ended",
         }
     }
 }

@@ -63,7 +63,10 @@ impl Bench {
 
     async fn member(&self, name: &str) -> AuthResponse {
         let (email, password) = (format!("{name}@example.com"), "correct horse".to_owned());
-        self.accounts.register(RegisterRequest { name: name.to_owned(), email, password }, PEER).await.unwrap()
+        self.accounts
+            .register(RegisterRequest { name: name.to_owned(), email, password, device: None }, PEER)
+            .await
+            .unwrap()
     }
 
     /// A connection that nobody has signed in on.

@@ -238,6 +238,8 @@ async fn change_in(
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
         audit::forget_addresses(db, session, id).await?;
+        let (theirs, forgotten) = sessions::forgetting(id);
+        db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
     if change.revokes_sessions() {
         let (valid, revoked) = sessions::revocation(id, at);
