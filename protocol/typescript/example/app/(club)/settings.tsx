@@ -5,6 +5,7 @@ import { drafts } from "@/lib/drafts";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { Devices } from "@/settings/Devices";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
 import { Button, Choice, Notice, ScrollScreen, Section, Text, useConfirm, useToast } from "@/ui";
@@ -60,6 +61,7 @@ export default function Settings() {
           <Button label="Log out everywhere" kind="secondary" disabled={leaving.busy} onPress={() => void logOut(true)} />
         </View>
       </Section>
+      <Devices />
       <Section title="My data" text="Your record, your sessions, what was recommended to you and every conversation, as one file.">
         {data.failure ? <Notice tone="danger" text={data.failure.message} /> : null}
         <Button label="Export my data" kind="secondary" icon="download" busy={data.busy} onPress={exportData} style={{ alignSelf: "flex-start" }} />
