@@ -47,6 +47,11 @@ impl Member {
         self
     }
 
+    /// The same member with other tokens.
+    pub fn with(&self, auth: AuthResponse) -> Self {
+        Self { auth, ..self.clone() }
+    }
+
     /// Connects, signs in and syncs.
     pub async fn connect(&self) -> Client {
         self.connect_as("phone", None).await

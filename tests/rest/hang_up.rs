@@ -88,7 +88,7 @@ async fn who_leaves_is_disconnected() {
 async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
     let server = Server::start().await;
     let ask = async |member: &Member| {
-        let next = Member { auth: member.refresh().await.json().await.unwrap(), ..member.clone() };
+        let next = member.with(member.refresh().await.json().await.unwrap());
         assert_eq!(next.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
         (Method::POST, "/api/auth/refresh".to_owned(), json!({ "refresh_token": member.auth.refresh_token }))
     };

@@ -157,7 +157,7 @@ async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
     assert_eq!(refreshed.status(), 200, "the first use is no theft, however late it is confirmed");
     let again = late(&server, &ana, Method::POST, path.to_owned(), body.clone()).await;
     assert_eq!(again.status(), 200, "nor is another one, as long as nobody has used what came of it");
-    let client = Member { auth: again.json().await.unwrap(), ..ana.clone() }.connect().await;
+    let client = ana.with(again.json().await.unwrap()).connect().await;
     let reused = late(&server, &ana, Method::POST, path.to_owned(), body).await;
     assert_eq!(reused.status(), 401);
     assert!(reused.text().await.unwrap().contains("refresh_token_reused"));
@@ -169,7 +169,7 @@ async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
 async fn tokens_that_have_arrived_are_good_though_that_cannot_be_stored() {
     let server = server().await;
     let ana = server.member("Ana").await;
-    let next = Member { auth: ana.refresh().await.json().await.unwrap(), ..ana.clone() };
+    let next = ana.with(ana.refresh().await.json().await.unwrap());
     let read = late(&server, &next, Method::GET, "/api/members/me".to_owned(), Value::Null).await;
     assert_eq!(read.status(), 200);
     assert_eq!(next.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);

@@ -182,7 +182,7 @@ async fn members_see_where_they_are_signed_in_and_since_when() {
     .await;
     let list = async |token: &str| get(&server, OWN, token).await.json::<SessionList>().await.unwrap().sessions;
     let listed = list(&second.access_token).await;
-    let (at, address) = (|seconds| Timestamp::from_millis(1_795_370_633_000 + 1_000 * seconds), "127.0.0.1");
+    let (at, address) = (|seconds: i64| Timestamp::from_millis(1_795_370_633_000 + 1_000 * seconds), "127.0.0.1");
     assert!(listed.iter().all(|each| each.address.as_deref() == Some(address)));
     assert_eq!(listed.iter().map(|each| each.is_current).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(listed.iter().map(|each| each.created_at).collect::<Vec<_>>(), [at(120), at(60), at(0)]);

@@ -11,7 +11,7 @@ use protocol::{
 };
 use serde_json::json;
 
-use crate::harness::{Client, Member, Server};
+use crate::harness::{Client, Server};
 
 fn hello(token: &str) -> String {
     format!(r#"{{"type":"hello","id":"h","token":"{token}","device":{{"id":"d","platform":"other"}}}}"#)
@@ -107,7 +107,7 @@ async fn a_stolen_refresh_token_closes_the_sockets_of_its_session() {
     let next: AuthResponse = ana.refresh().await.json().await.unwrap();
     assert_eq!(ana.refresh().await.status(), 200, "used a second time, before anybody used what came of the first");
     anas.ping().await;
-    let tablet = Member { auth: next, ..ana.clone() }.connect_as("tablet", None).await;
+    let tablet = ana.with(next).connect_as("tablet", None).await;
     assert_eq!(ana.refresh().await.status(), 401);
     drop(tablet);
     assert_eq!(anas.expect_close().await.code, CloseCode::Unauthorized);

@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{Client, Member, eventually, fleet::Fleet, proxy::Proxy, redis::Redis};
+use crate::harness::{Client, eventually, fleet::Fleet, proxy::Proxy, redis::Redis};
 
 /// Waits for an entry that others stored: whether it was pushed, or found by a sweep.
 async fn found(client: &mut Client, seq: u64) -> &'static str {
@@ -92,7 +92,7 @@ async fn who_is_put_out_at_one_server_is_closed_at_the_other() {
     let refreshed: AuthResponse = ana.refresh().await.json().await.unwrap();
     let again: AuthResponse = fleet.at(&ana, 1).refresh().await.json().await.unwrap();
     assert_eq!(again.refresh_token, refreshed.refresh_token);
-    let used = Member { auth: again, ..ana.clone() };
+    let used = ana.with(again);
     assert_eq!(used.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
     assert_eq!(fleet.at(&ana, 1).refresh().await.status(), 401);
 
