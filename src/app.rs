@@ -138,7 +138,7 @@ impl App {
         let limits = Arc::new(base.request_limits());
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
-        let services = base.services(&connection, &effects, fleet.clone(), advice);
+        let services = base.services(&connection, (&effects, Arc::clone(&accounts.devices)), fleet.clone(), advice);
         let profiles = Arc::clone(&services.profiles);
         let credentials = Credentials::new(Arc::clone(&accounts), Arc::clone(&profiles), Arc::clone(&base.metrics));
         let credentials = Arc::new(credentials);

@@ -8,7 +8,11 @@ use std::{
 };
 
 use members_book::{
-    auth::{AccessTokens, Passwords, Source, access::Options, refresh},
+    auth::{
+        AccessTokens, Passwords, Source,
+        access::{Grant, Options},
+        refresh,
+    },
     clock::{Clock, SystemClock},
     ids::{Ids, SystemEntropy},
     service::messaging::direct_conversation,
@@ -16,7 +20,7 @@ use members_book::{
         Store,
         conversations::{Append, Command, NewConversation},
         members::NewMember,
-        sessions::NewToken,
+        sessions::{NewSession, NewToken, SessionDevice},
         sqlite::{self, Sqlite},
     },
     supervisor::Supervisor,
@@ -124,11 +128,13 @@ impl Seed {
             };
             let refresh = refresh::issue(&self.ids);
             let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };
+            let (device, ends_at) = (SessionDevice::default(), at.after(DAY));
+            let new = NewSession { id: session, member: id, token, device, address: None, at, ends_at };
             let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
             writing.spawn(async move {
                 let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;
                 inserted.map_err(|_| "two members with one address".to_owned())?;
-                sessions.start(session, id, token, at).await.map_err(|error| error.to_string())?;
+                sessions.start(new).await.map_err(|error| error.to_string())?;
                 Ok::<_, String>((id, session))
             });
         }
@@ -141,7 +147,7 @@ impl Seed {
 
     /// An access token.
     pub(crate) fn token(&self, member: MemberId, session: SessionId) -> Result<String, String> {
-        Ok(self.tokens.issue(member, session).map_err(|code| code.to_string())?.token)
+        Ok(self.tokens.issue(grant(member, session)).map_err(|code| code.to_string())?.token)
     }
 
     /// Stores messages: one in each conversation after the other at first, then in conversations drawn at random.
@@ -241,6 +247,12 @@ pub(crate) fn access_tokens(secret: &str, clock: &Arc<dyn Clock>, ids: &Arc<Ids>
         lifetime: DAY / 2,
     };
     AccessTokens::new(&options, Arc::clone(clock), Arc::clone(ids))
+}
+
+/// For an access token of a session that was seeded: its first one, for as long as such a session lives.
+pub(crate) fn grant(member: MemberId, session: SessionId) -> Grant {
+    let until = SystemClock.now().after(DAY);
+    Grant { member, session, generation: 0, until }
 }
 
 /// What a task returned; a task of ours that panicked is a fault of ours.

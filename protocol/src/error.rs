@@ -128,9 +128,10 @@ error_codes! {
     SessionRevoked = "session_revoked", 401, "Session revoked", AfterLogin, closes Unauthorized;
     /// Unknown e-mail or wrong password; which of the two is not told.
     InvalidCredentials = "invalid_credentials", 401, "Invalid credentials", Never;
-    /// The refresh token is unknown or has expired. Log in again.
+    /// The refresh token is unknown or has expired, or its session has ended. Log in again.
     RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid", AfterLogin;
-    /// The refresh token was used before, so it may have been stolen: its whole session is revoked. Log in again.
+    /// The refresh token was used before, and so was what it was exchanged for, so it may have been stolen: its whole session is
+    /// revoked. Log in again.
     RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused", AfterLogin;
     /// The member was deactivated by an administrator.
     MemberDeactivated = "member_deactivated", 403, "Member deactivated", Never, closes Deactivated;
@@ -146,6 +147,8 @@ error_codes! {
     ConversationNotFound = "conversation_not_found", 404, "Conversation not found", Never;
     /// There is no such recommendation among those of the signed-in member.
     RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found", Never;
+    /// There is no such session among those of the signed-in member that are good.
+    SessionNotFound = "session_not_found", 404, "Session not found", Never;
     /// The resource does not know this HTTP method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed", Never;
     /// Another member has this e-mail address already.

@@ -225,6 +225,7 @@ pub struct MemberCard {
 /// What a device can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Platform {
     /// iPhone and iPad.
@@ -233,6 +234,8 @@ pub enum Platform {
     Android,
     /// A browser.
     Web,
+    /// A program of its own on a desk or lap.
+    Desktop,
     /// Anything else: a script, a load test.
     Other,
 }

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod export;
 pub mod members;
 pub mod messages;
+pub mod sessions;
 pub mod setup;
 
 use std::{fmt::Display, str::FromStr};
@@ -28,6 +29,7 @@ pub use self::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, SendRequest, Unread,
     },
+    sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},
 };
 use crate::{codec, limits, rules};

@@ -53,6 +53,13 @@ pub(crate) fn shown(value: &str, (): &()) -> garde::Result {
     shown::check(value).map_err(garde::Error::new)
 }
 
+/// What a device is called. An empty name is one that was given.
+pub(crate) fn device_name(value: &str, (): &()) -> garde::Result {
+    let name = shown::normalized(value.trim());
+    chars(1, limits::DEVICE_NAME_MAX_CHARS)(&name, &())?;
+    shown(&name, &())
+}
+
 pub(crate) fn email(value: &str, (): &()) -> garde::Result {
     let value = value.trim();
     let too_long = value.chars().count() > limits::EMAIL_MAX_CHARS;

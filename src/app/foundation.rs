@@ -3,7 +3,11 @@
 mod fleet;
 mod limits;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
@@ -13,7 +17,7 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, Familiar, Passwords, access},
+    auth::{AccessTokens, Familiar, Passwords, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
@@ -48,6 +52,7 @@ use crate::{
         photos::Photos,
         profiles::Profiles,
         sequencer::{Lanes, Sequencer},
+        sessions::Sessions,
         setup::Setup,
         shared_limits::SharedLimits,
         watching::Watching,
@@ -246,9 +251,18 @@ impl Foundation {
             lifetime: access_token_ttl,
         };
         let clock = Arc::clone(&self.world.clock);
+        let devices = Sessions {
+            store: Arc::clone(&self.store.sessions),
+            effects: Arc::clone(effects),
+            lifetime: auth.session_lifetime,
+            confirming: Mutex::default(),
+            clock: Arc::clone(&clock),
+        };
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
             sessions: Arc::clone(&self.store.sessions),
+            devices: Arc::new(devices),
+            successors: Successors::new(&options.secret, &options.previous),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             familiar: Familiar::default(),
@@ -372,7 +386,7 @@ impl Foundation {
     pub(super) fn services(
         &self,
         connection: &connection::Context,
-        effects: &Arc<Effects>,
+        (effects, devices): (&Arc<Effects>, Arc<Sessions>),
         fleet: Option<Arc<Fleet>>,
         advice: Advice,
     ) -> Services {
@@ -398,10 +412,12 @@ impl Foundation {
             Arc::clone(recommendations),
             Arc::clone(&self.store.audit),
             Arc::clone(&documents),
+            self.settings.auth.session_lifetime,
             Arc::clone(clock),
         );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
+            sessions: devices,
             store: self.store.clone(),
             hub: Arc::clone(&self.hub),
             fleet,

@@ -38,6 +38,9 @@ struct Claims {
     iat: i64,
     exp: i64,
     jti: String,
+    /// Those of before had none.
+    #[serde(rename = "gen", default, skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
 }
 
 /// A token that was made.
@@ -55,8 +58,23 @@ pub struct Verified {
     pub member: MemberId,
     /// The session that it belongs to.
     pub session: SessionId,
+    /// How often the refresh token of the session had been replaced when it was made; nothing in one of before.
+    pub generation: Option<u64>,
     /// When it expires.
     pub expires_at: Timestamp,
+}
+
+/// What an access token is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Who it speaks for.
+    pub member: MemberId,
+    /// The session that it belongs to.
+    pub session: SessionId,
+    /// How often the refresh token of that was replaced.
+    pub generation: u64,
+    /// When the session ends: no token is good for longer.
+    pub until: Timestamp,
 }
 
 /// Makes and verifies access tokens.
@@ -100,10 +118,11 @@ impl AccessTokens {
     ///
     /// # Errors
     /// `internal`, if the token cannot be signed; with HMAC that does not happen.
-    pub fn issue(&self, member: MemberId, session: SessionId) -> Result<AccessToken, ErrorCode> {
+    pub fn issue(&self, grant: Grant) -> Result<AccessToken, ErrorCode> {
+        let Grant { member, session, generation, until } = grant;
         let now = self.clock.now();
         // Whole seconds, as in the claim, so that client and server mean the same moment.
-        let expires_at = Timestamp::from_millis(now.after(self.lifetime).as_secs() * 1000);
+        let expires_at = Timestamp::from_millis(now.after(self.lifetime).min(until).as_secs() * 1000);
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
@@ -112,6 +131,7 @@ impl AccessTokens {
             iat: now.as_secs(),
             exp: expires_at.as_secs(),
             jti: hex(&self.ids.secret::<16>()),
+            generation: Some(generation),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
             .map_err(|_| ErrorCode::Internal)?;
@@ -139,7 +159,7 @@ impl AccessTokens {
         if expires_at <= self.clock.now() {
             return Err(ErrorCode::TokenExpired);
         }
-        Ok(Verified { member: claims.sub, session: claims.sid, expires_at })
+        Ok(Verified { member: claims.sub, session: claims.sid, generation: claims.generation, expires_at })
     }
 }
 
@@ -170,18 +190,31 @@ mod tests {
 
     const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
     const SESSION: SessionId = SessionId::from_bytes([2; 12]);
+    const GRANT: Grant =
+        Grant { member: MEMBER, session: SESSION, generation: 7, until: Timestamp::from_millis(1 << 42) };
 
     #[test]
     fn a_token_says_who_until_it_expires() {
         let clock = clock();
         let tokens = tokens("secret", &[], &clock, "app");
-        let issued = tokens.issue(MEMBER, SESSION).unwrap();
+        let issued = tokens.issue(GRANT).unwrap();
         let verified = tokens.verify(&issued.token).unwrap();
-        assert_eq!(verified, Verified { member: MEMBER, session: SESSION, expires_at: issued.expires_at });
+        assert_eq!(
+            verified,
+            Verified { member: MEMBER, session: SESSION, generation: Some(7), expires_at: issued.expires_at }
+        );
         clock.advance(Duration::from_secs(899));
         assert!(tokens.verify(&issued.token).is_ok());
         clock.advance(Duration::from_secs(1));
         assert_eq!(tokens.verify(&issued.token), Err(ErrorCode::TokenExpired));
+    }
+
+    #[test]
+    fn a_token_is_good_for_no_longer_than_its_session() {
+        let clock = clock();
+        let until = clock.now().after(Duration::from_secs(60));
+        let issued = tokens("secret", &[], &clock, "app").issue(Grant { until, ..GRANT }).unwrap();
+        assert_eq!(issued.expires_at.as_secs(), until.as_secs());
     }
 
     /// Found from outside: the welcome with such a time could not be written, and the connection's task panicked.
@@ -198,10 +231,13 @@ mod tests {
                 iat: 0,
                 exp,
                 jti: String::new(),
+                generation: None,
             };
             let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &tokens.signing).unwrap();
             match tokens.verify(&token) {
-                Ok(verified) => assert!(expected && !verified.expires_at.to_string().is_empty()),
+                Ok(verified) => {
+                    assert!(expected && verified.generation.is_none() && !verified.expires_at.to_string().is_empty())
+                }
                 Err(code) => assert_eq!((code, expected), (ErrorCode::TokenInvalid, false), "{exp}"),
             }
         }
@@ -210,7 +246,7 @@ mod tests {
     #[test]
     fn a_former_secret_is_accepted_and_a_foreign_one_is_not() {
         let clock = clock();
-        let old = tokens("old", &[], &clock, "app").issue(MEMBER, SESSION).unwrap().token;
+        let old = tokens("old", &[], &clock, "app").issue(GRANT).unwrap().token;
         assert!(tokens("new", &["old"], &clock, "app").verify(&old).is_ok());
         assert_eq!(tokens("new", &[], &clock, "app").verify(&old), Err(ErrorCode::TokenInvalid));
     }
@@ -219,10 +255,10 @@ mod tests {
     fn a_token_for_somebody_else_or_without_a_signature_is_refused() {
         let clock = clock();
         let tokens_for_app = tokens("secret", &[], &clock, "app");
-        let other = tokens("secret", &[], &clock, "another-app").issue(MEMBER, SESSION).unwrap().token;
+        let other = tokens("secret", &[], &clock, "another-app").issue(GRANT).unwrap().token;
         assert_eq!(tokens_for_app.verify(&other), Err(ErrorCode::TokenInvalid));
         // {"alg":"none","typ":"JWT"} with the claims of a good token.
-        let good = tokens_for_app.issue(MEMBER, SESSION).unwrap().token;
+        let good = tokens_for_app.issue(GRANT).unwrap().token;
         let claims = good.split('.').nth(1).unwrap();
         let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{claims}.");
         for token in [unsigned.as_str(), "x", "a.b.c", &good[..good.len() - 2]] {

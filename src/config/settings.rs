@@ -25,6 +25,9 @@ use crate::telemetry::logs::LogFormat;
 /// Shortest secret, in bytes: the length of the hash that it keys (RFC 7518, section 3.2).
 pub const SECRET_MIN_BYTES: usize = 32;
 
+/// Longest life of a session: ten years.
+const SESSION_LIFETIME_MAX: Duration = Duration::from_secs(3_650 * 86_400);
+
 /// The messaging server of a private members' club.
 ///
 /// Without a command it serves. Every setting is a flag, an environment variable, or a line in `.env`.
@@ -232,6 +235,9 @@ pub struct Auth {
     /// How long a refresh token lives.
     #[arg(long, env = "REFRESH_TOKEN_TTL", value_parser = duration, default_value = "30d", global = true)]
     pub refresh_token_ttl: Duration,
+    /// How long a session lives, however often its tokens are refreshed: then its member logs in again. At least REFRESH_TOKEN_TTL, at most 3650d. Sessions that are there keep the one with which they were started.
+    #[arg(long, env = "SESSION_LIFETIME", value_parser = duration, default_value = "180d", global = true)]
+    pub session_lifetime: Duration,
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
     #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
     pub bcrypt_cost: u32,
@@ -402,7 +408,8 @@ impl Settings {
         self.store.database()?;
         self.photos.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
-        let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, .. } = &self.auth;
+        let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, session_lifetime, .. } =
+            &self.auth;
         let long_enough = |secret: &SecretString| secret.expose_secret().len() >= SECRET_MIN_BYTES;
         check(jwt_secret.iter().all(long_enough), "JWT_SECRET", "at least 32 bytes")?;
         // JWT_SECRET_PREVIOUS, where it goes when it is replaced, separates by commas.
@@ -412,6 +419,8 @@ impl Settings {
         let minute = Duration::from_secs(60);
         check(*access_token_ttl >= minute, "ACCESS_TOKEN_TTL", "at least 1m")?;
         check(refresh_token_ttl > access_token_ttl, "REFRESH_TOKEN_TTL", "longer than ACCESS_TOKEN_TTL")?;
+        check(session_lifetime >= refresh_token_ttl, "SESSION_LIFETIME", "at least REFRESH_TOKEN_TTL")?;
+        check(*session_lifetime <= SESSION_LIFETIME_MAX, "SESSION_LIFETIME", "at most 3650d")?;
         let connections = &self.connections;
         check(connections.max_connections_per_member > 0, "MAX_CONNECTIONS_PER_MEMBER", "at least 1")?;
         check(connections.outbox_max_frames > 0, "OUTBOX_MAX_FRAMES", "at least 1")?;
@@ -464,6 +473,9 @@ mod tests {
         assert_eq!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]), "");
         assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
         assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
+        assert!(problem(&["--session-lifetime", "29d"]).starts_with("SESSION_LIFETIME: "));
+        assert!(problem(&["--session-lifetime", "0s"]).starts_with("SESSION_LIFETIME: "));
+        assert!(problem(&["--session-lifetime", "3651d"]).starts_with("SESSION_LIFETIME: "));
         assert!(problem(&["--presence-interval", "61s"]).starts_with("PRESENCE_INTERVAL: "));
         assert!(problem(&["--profile-interval", "61m"]).starts_with("PROFILE_INTERVAL: "));
         assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));

@@ -1,24 +1,30 @@
-//! Accounts: register, log in, refresh, log out.
+//! Accounts: register, log in, refresh; who a token speaks for.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, LoginRequest, RegisterRequest, TokenType},
+    rest::{AuthResponse, DeviceInfo, LoginRequest, RegisterRequest, TokenType},
 };
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{
-    decisions::{or_when_unknown, until_known},
-    effects::{Effect, Effects},
+    decisions::until_known,
+    effects::Effects,
     enrolment::Enrolment,
     limiter::Limiter,
+    sessions::{Sessions, stored_device},
     views,
 };
 use crate::{
-    auth::{AccessTokens, Familiar, Source, Stale, access::Verified, password::Verdict, refresh},
+    auth::{
+        AccessTokens, Familiar, Source, Stale,
+        access::{Grant, Verified},
+        password::Verdict,
+        refresh::{self, Successors},
+    },
     clock::Clock,
     failure::Failure,
     ids::Ids,
@@ -26,7 +32,7 @@ use crate::{
     store::{
         MemberStore, SessionStore, StoreError,
         members::MemberRecord,
-        sessions::{NewToken, Rotation, TokenOwner},
+        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, TokenOwner},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -54,8 +60,12 @@ pub struct Accounts {
     pub members: Arc<dyn MemberStore>,
     /// Sessions.
     pub sessions: Arc<dyn SessionStore>,
+    /// What members see and do of them.
+    pub devices: Arc<Sessions>,
     /// Access tokens.
     pub tokens: AccessTokens,
+    /// Refresh tokens.
+    pub successors: Successors,
     /// Makes members, with their passwords.
     pub enrolment: Enrolment,
     /// Who has logged in from where.
@@ -87,12 +97,13 @@ impl Accounts {
     ///
     /// # Errors
     /// `email_taken`, a rate limit, or the store.
-    pub async fn register(&self, request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+    pub async fn register(&self, mut request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.registrations.check(&subscriber(from))?;
+        let device = request.device.take();
         let source = Source { address: subscriber(from), familiar: false };
         let member = self.enrolment.create(request, UserType::Member, None, source).await?;
         tracing::info!(member = %member.profile.id, "member registered");
-        self.log_in_as(member).await
+        self.log_in_as(member, device, from).await
     }
 
     /// Logs a member in.
@@ -117,7 +128,7 @@ impl Accounts {
             self.rehash(&member, request.password, source);
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        self.log_in_as(member).await
+        self.log_in_as(member, request.device, from).await
     }
 
     /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
@@ -138,12 +149,26 @@ impl Accounts {
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
-    pub(super) async fn log_in_as(&self, mut member: MemberRecord) -> Result<AuthResponse, Failure> {
+    pub(super) async fn log_in_as(
+        &self,
+        mut member: MemberRecord,
+        device: Option<DeviceInfo>,
+        from: IpAddr,
+    ) -> Result<AuthResponse, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
-        let next = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime) };
-        let id = member.profile.id;
-        let started = self.sessions.start(session, id, next, now).await.inspect_err(|error| {
+        let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
+        let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
+        let new = NewSession {
+            id: session,
+            member: id,
+            token: first,
+            device: stored_device(device),
+            address: Some(from),
+            at: now,
+            ends_at,
+        };
+        let started = self.sessions.start(new).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
                 // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
                 self.effects.close(id, None, CloseCode::Disconnected);
@@ -152,81 +177,61 @@ impl Accounts {
         // Deactivated while the password was looked at.
         let ended = started?.ok_or_else(|| self.denied(ErrorCode::MemberDeactivated))?;
         for session in ended {
-            self.end(id, session);
+            self.devices.is_over(id, session);
         }
         member.profile.last_login = Some(now);
-        self.auth_response(member, session, token.token, next.expires_at)
+        let grant = Grant { member: id, session, generation: 0, until: ends_at };
+        self.auth_response(member, grant, token.token, first.expires_at)
     }
 
-    /// A session is over: its connections close, and its access tokens spend nothing of its member's.
-    fn end(&self, member: MemberId, session: SessionId) {
-        let close = Effect::Close { member, session: Some(session), code: CloseCode::Unauthorized };
-        self.effects.apply([Effect::EndSession(session), close]);
-    }
-
-    /// Exchanges a refresh token for a new pair of tokens.
+    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
+    /// known to have got it.
     ///
     /// # Errors
     /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
     /// are closed; `member_deactivated`; `rate_limited`; or the store.
     pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
-        let now = self.clock.now();
-        let successor = refresh::issue(&self.ids);
-        let next = NewToken { hash: successor.hash, expires_at: now.after(self.refresh_lifetime) };
-        let used = refresh::hash(token);
+        let (now, used) = (self.clock.now(), refresh::hash(token));
         let by = Caller::Address(subscriber(from));
         // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, used: is_used }) = self.sessions.owner(by, used, now).await? else {
+        let Some(TokenOwner { member, spent }) = self.sessions.owner(by, used, now).await? else {
             return Err(self.denied(ErrorCode::RefreshTokenInvalid));
         };
-        // One that was used before ends its session, once.
-        if !is_used {
+        // One that gives a thief away ends its session, once.
+        if !spent {
             self.refreshes.check(&member)?;
         }
-        match until_known(|_| self.sessions.rotate(member, used, next, now)).await?.outcome {
-            Rotation::Rotated { session, member } => {
-                self.auth_response(*member, session, successor.token, next.expires_at)
+        let (successor, former) = (self.successors.of(token), self.successors.former(token));
+        let exchange = Exchange {
+            used,
+            successor: successor.hash,
+            former: former.iter().map(|token| token.hash).collect(),
+            at: now,
+            token_lifetime: self.refresh_lifetime,
+            session_lifetime: self.devices.lifetime,
+        };
+        match until_known(|_| self.sessions.rotate(member, exchange.clone())).await?.outcome {
+            Rotation::Rotated(renewal) => {
+                let Renewal { session, member, successor: hash, expires_at, generation, ends_at, again } = *renewal;
+                self.metrics.refresh(if again { "again" } else { "rotated" });
+                let next = std::iter::once(successor).chain(former).find(|token| token.hash == hash);
+                let next = next.ok_or(ErrorCode::Internal)?.token;
+                let grant = Grant { member: member.profile.id, session, generation, until: ends_at };
+                self.auth_response(member, grant, next, expires_at)
             }
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
             Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Rotation::Reused { session, member } => {
                 tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
-                self.end(member, session);
+                self.metrics.refresh("reused");
+                self.devices.is_over(member, session);
                 Err(self.denied(ErrorCode::RefreshTokenReused))
             }
         }
     }
 
-    /// Logs out the session, or all sessions of the member. Their connections are closed with 4401.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn log_out(&self, who: &Authorized, all: bool) -> Result<(), Failure> {
-        let now = self.clock.now();
-        let session = (!all).then_some(who.session);
-        // The same ones at each attempt, and none that is started while it is made.
-        let sessions = OnceCell::new_with(session.map(|session| vec![session]));
-        let revoke = async |_| {
-            let sessions = sessions.get_or_try_init(|| self.valid_sessions(who.member)).await?;
-            self.sessions.revoke_many(who.member, sessions.clone(), now).await
-        };
-        let close = |code| {
-            self.effects.close(who.member, session, code);
-        };
-        // It may have happened. Whoever may still sign in comes back.
-        or_when_unknown(until_known(revoke), || close(CloseCode::Disconnected)).await?;
-        self.effects.apply(sessions.into_inner().unwrap_or_default().into_iter().map(Effect::EndSession));
-        // All of them: whose session was started in the meantime comes back with a new token.
-        close(CloseCode::Unauthorized);
-        Ok(())
-    }
-
-    async fn valid_sessions(&self, member: MemberId) -> Result<Vec<SessionId>, StoreError> {
-        let of_member = self.sessions.of_member(member).await?;
-        Ok(of_member.iter().filter(|known| known.revoked_at.is_none()).map(|known| known.id).collect())
-    }
-
-    /// Checks an access token: who it speaks for, and that its session and member are still good.
+    /// Checks an access token: who it speaks for, and that its session and member are still good. The first use of one says that it
+    /// has arrived.
     ///
     /// # Errors
     /// The code of what is wrong with it, or the store.
@@ -254,6 +259,9 @@ impl Accounts {
         if session.revoked {
             return Err(self.denied(ErrorCode::SessionRevoked));
         }
+        if verified.generation == Some(session.generation) && !session.confirmed {
+            self.devices.confirm(verified.member, verified.session, session.generation).await;
+        }
         Ok(Authorized {
             member: verified.member,
             session: verified.session,
@@ -265,11 +273,11 @@ impl Accounts {
     fn auth_response(
         &self,
         member: MemberRecord,
-        session: SessionId,
+        grant: Grant,
         refresh_token: String,
         refresh_expires_at: Timestamp,
     ) -> Result<AuthResponse, Failure> {
-        let access = self.tokens.issue(member.profile.id, session)?;
+        let access = self.tokens.issue(grant)?;
         Ok(AuthResponse {
             member: views::member(member.profile),
             access_token: access.token,

@@ -3,11 +3,11 @@
 use std::{iter, net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId,
+    CloseCode, ErrorCode, MemberId, SessionId,
     model::{Tier, UserType},
     rest::{
         AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage, Disconnected, NodeStats,
-        PageQuery, ServerStats, StoreStats, page_size,
+        PageQuery, ServerStats, SessionList, StoreStats, page_size,
     },
 };
 use serde_json::json;
@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     accounts::Authorized, decisions::until_known, directory::page_of, fleet::Fleet, own_node::OwnNode, pages,
-    profiles::Profiles, views,
+    profiles::Profiles, sessions::Sessions, views,
 };
 use crate::{
     clock::Clock,
@@ -35,7 +35,7 @@ const NEWEST: usize = 200;
 
 /// An administrator who asks. There is no way to get one but [`Admin::new`].
 #[derive(Debug, Clone, Copy)]
-pub struct Admin(Actor);
+pub struct Admin(Actor, SessionId);
 
 impl Admin {
     /// Takes a signed-in member for an administrator.
@@ -44,7 +44,7 @@ impl Admin {
     /// `forbidden`.
     pub fn new(who: &Authorized, from: IpAddr) -> Result<Self, Failure> {
         match who.user_type {
-            UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) })),
+            UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) }, who.session)),
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }
     }
@@ -54,6 +54,8 @@ impl Admin {
 pub struct Administration {
     /// Changes members.
     pub profiles: Arc<Profiles>,
+    /// Where they are signed in.
+    pub sessions: Arc<Sessions>,
     /// Everything that is stored.
     pub store: Store,
     /// Live connections.
@@ -102,7 +104,7 @@ impl Administration {
     /// A bad cursor, or the store.
     pub async fn members(
         &self,
-        Admin(by): Admin,
+        Admin(by, _): Admin,
         query: &AdminMembersQuery,
         page: &PageQuery,
     ) -> Result<AdminMemberPage, Failure> {
@@ -141,14 +143,8 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, or the store: what is not in the audit log is not done.
-    pub async fn disconnect(&self, Admin(by): Admin, member: MemberId) -> Result<Disconnected, Failure> {
-        let record = self
-            .store
-            .members
-            .by_id(by.member.map_or(Caller::System, Caller::Member), member)
-            .await?
-            .filter(|record| !record.is_erased);
-        record.ok_or(ErrorCode::MemberNotFound)?;
+    pub async fn disconnect(&self, Admin(by, _): Admin, member: MemberId) -> Result<Disconnected, Failure> {
+        self.present(by, member).await?;
         let (elsewhere, connections_partial) = self.elsewhere(&[member]).await;
         let elsewhere = elsewhere.first().copied().unwrap_or(0);
         let connections = elsewhere.saturating_add(self.here(member));
@@ -163,6 +159,39 @@ impl Administration {
         self.record(&entry).await?;
         let closed = self.profiles.effects.close(member, None, CloseCode::Disconnected);
         Ok(Disconnected { connections: elsewhere.saturating_add(count(closed)), connections_partial })
+    }
+
+    /// The sessions of a member that are good, the one that was used last first.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn sessions(&self, Admin(by, current): Admin, member: MemberId) -> Result<SessionList, Failure> {
+        self.present(by, member).await?;
+        self.sessions.list(member, current).await
+    }
+
+    /// Ends all sessions of a member: their connections close with 4401, and they have to log in again.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store: what is not in the audit log is not done.
+    pub async fn end_sessions(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+        self.present(by, member).await?;
+        let entry = AuditRecord {
+            at: self.clock.now(),
+            actor: by.member,
+            action: AuditAction::SessionsEnded,
+            target: member,
+            details: json!({ "sessions": self.sessions.count(member).await? }),
+            address: by.address,
+        };
+        self.record(&entry).await?;
+        self.sessions.end_all(member).await
+    }
+
+    /// Looks that there is a member, who has not left.
+    async fn present(&self, by: Actor, member: MemberId) -> Result<(), Failure> {
+        let found = self.store.members.by_id(by.member.map_or(Caller::System, Caller::Member), member).await?;
+        found.filter(|record| !record.is_erased).map(drop).ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 
     /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest
@@ -230,7 +259,7 @@ impl Administration {
         Ok(AuditPage { entries: entries.into_iter().map(|(_, record)| entry(record)).collect(), next })
     }
 
-    async fn change(&self, Admin(by): Admin, member: MemberId, change: Change) -> Result<AdminMember, Failure> {
+    async fn change(&self, Admin(by, _): Admin, member: MemberId, change: Change) -> Result<AdminMember, Failure> {
         let after = self.profiles.apply(member, change, by).await?;
         // One for one.
         self.with_connections(vec![after]).await.pop().ok_or_else(|| ErrorCode::MemberNotFound.into())

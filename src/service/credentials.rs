@@ -2,11 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{CloseCode, ErrorCode, MemberId, rest::PasswordChange};
+use protocol::{ErrorCode, MemberId, rest::PasswordChange};
 
 use super::{
     accounts::{Accounts, Authorized},
-    effects::Effect,
     limiter::{Limiter, Rate},
     profiles::Profiles,
 };
@@ -72,11 +71,9 @@ impl Credentials {
     async fn end_revoked(&self, member: MemberId) {
         // If they cannot be read, the check of sessions closes the connections within half a minute.
         let sessions = self.accounts.sessions.of_member(member).await.unwrap_or_default();
-        let revoked = sessions.into_iter().filter(|session| session.revoked_at.is_some());
-        self.accounts.effects.apply(revoked.flat_map(|session| {
-            let (session, code) = (session.id, CloseCode::Unauthorized);
-            [Effect::EndSession(session), Effect::Close { member, session: Some(session), code }]
-        }));
+        for session in sessions.into_iter().filter(|session| session.revoked_at.is_some()) {
+            self.accounts.devices.is_over(member, session.id);
+        }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

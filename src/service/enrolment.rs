@@ -61,7 +61,7 @@ impl Enrolment {
 
     /// A member to be stored, with their password hashed.
     async fn prepare(&self, request: RegisterRequest, user_type: UserType, from: Source) -> Result<NewMember, Failure> {
-        let RegisterRequest { name, email, password } = request;
+        let RegisterRequest { name, email, password, .. } = request;
         let (name, email) = (shown::normalized(name.trim()), email.trim().to_owned());
         if let Some(reason) = weakness(&password, &name, &email) {
             return Err(Failure::field(ErrorCode::ValidationFailed, "password", reason));

@@ -22,6 +22,7 @@ use super::{
     accounts::Authorized,
     administration::entry,
     documents::{Documents, pair_of},
+    sessions::device_info,
     slots::Slots,
     views,
 };
@@ -61,13 +62,17 @@ pub struct Exports {
     recommendations: Arc<dyn RecommendationStore>,
     audit: Arc<dyn AuditStore>,
     documents: Arc<Documents>,
+    session_lifetime: Duration,
     clock: Arc<dyn Clock>,
     slots: Slots<MemberId>,
     addresses: Slots<IpAddr>,
 }
 
-fn exported(SessionRecord { id, created_at, revoked_at }: SessionRecord) -> ExportedSession {
-    ExportedSession { id, created_at, revoked_at }
+fn exported(session: SessionRecord, lifetime: Duration) -> ExportedSession {
+    let expires_at = session.ends(lifetime);
+    let SessionRecord { id, created_at, revoked_at, device, address, last_used_at, .. } = session;
+    let (device, address) = (device_info(device), address.map(|address| address.to_string()));
+    ExportedSession { id, created_at, revoked_at, device, address, last_used_at, expires_at }
 }
 
 /// Writes JSON to whoever reads the export.
@@ -116,10 +121,11 @@ impl Exports {
         recommendations: Arc<dyn RecommendationStore>,
         audit: Arc<dyn AuditStore>,
         documents: Arc<Documents>,
+        session_lifetime: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
-        Self { members, sessions, recommendations, audit, documents, clock, slots, addresses }
+        Self { members, sessions, recommendations, audit, documents, session_lifetime, clock, slots, addresses }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -152,7 +158,8 @@ impl Exports {
         let member = who.member;
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
         let sessions = self.sessions.of_member(member).await?;
-        let sessions: Vec<ExportedSession> = sessions.into_iter().map(exported).collect();
+        let sessions: Vec<ExportedSession> =
+            sessions.into_iter().map(|session| exported(session, self.session_lifetime)).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
         let last_seen =

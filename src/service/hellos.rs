@@ -188,7 +188,9 @@ mod tests {
         };
         let ids = Arc::new(Ids::new(Arc::clone(&clock), Arc::new(SystemEntropy)));
         let tokens = AccessTokens::new(&options, clock, ids);
-        let (token, stale) = (tokens.issue(member(1), SessionId::from_bytes([1; 12])).unwrap().token, Stale::default());
+        let (session, until) = (SessionId::from_bytes([1; 12]), protocol::Timestamp::from_millis(1 << 42));
+        let grant = access::Grant { member: member(1), session, generation: 0, until };
+        let (token, stale) = (tokens.issue(grant).unwrap().token, Stale::default());
         let admit = |token: &str, from: &str, full| {
             let start = if full { Start::Full } else { Start::Since(StreamPosition::NOWHERE) };
             hellos.admit((&tokens, &stale), token, from.parse().unwrap(), |_| start).is_ok()

@@ -5,7 +5,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, refresh, log out; making a member |
+//! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
+//! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
@@ -76,6 +77,7 @@ pub mod profiles;
 pub mod room;
 pub mod sequencer;
 pub mod session_check;
+pub mod sessions;
 pub mod setup;
 pub mod shared_limits;
 pub mod slots;

@@ -255,7 +255,8 @@ mod tests {
     fn the_state_of_its_member_comes_before_that_of_a_session() {
         let view = |is_active, revoked| {
             let member = MemberId::from_bytes([1; 12]);
-            over(Some(SessionView { member, user_type: UserType::Member, is_active, revoked }))
+            let user_type = UserType::Member;
+            over(Some(SessionView { member, user_type, is_active, revoked, generation: 0, confirmed: true }))
         };
         assert_eq!(view(true, false), None);
         assert_eq!(view(true, true), Some(Reason::Revoked));

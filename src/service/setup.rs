@@ -161,7 +161,8 @@ impl Setup {
         self.accounts.registrations.check(&address)?;
         // The right one too, or whoever is refused would know that it is not.
         self.attempts.check(&())?;
-        let (code, account) = request.into_parts();
+        let (code, mut account) = request.into_parts();
+        let device = account.device.take();
         if !self.code.is(&code) {
             self.accounts.denied(ErrorCode::Forbidden);
             let message = "This is not the setup code of this server. The server prints it when it starts, and it is in its log: \
@@ -174,7 +175,7 @@ impl Setup {
         }
         let admin = made.map_err(with_advice)?;
         tracing::info!(member = %admin.profile.id, "the club is set up: it has its first administrator");
-        self.accounts.log_in_as(admin).await
+        self.accounts.log_in_as(admin, device, from).await
     }
 }
 

@@ -3,6 +3,8 @@
 //! Rows come in the order of their keys, the same in every store, so that a copy that was interrupted goes on after the
 //! last key that arrived, and two stores can be compared row by row.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use protocol::{ConversationId, MemberId, SessionId, Timestamp, model::ConversationKind};
 use serde_json::{Value, json};
@@ -15,7 +17,7 @@ use super::{
     jobs::Job,
     members::{Contact, MemberRecord, StoredProfile},
     recommendations::RecommendationRecord,
-    sessions::TokenHash,
+    sessions::{SessionDevice, TokenHash},
 };
 
 /// A kind of rows. In the order in which they are copied: what refers to others comes after them.
@@ -138,6 +140,20 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// Its device.
+    pub device: SessionDevice,
+    /// Where it was started from.
+    pub address: Option<IpAddr>,
+    /// When it was used last; nothing of one of before that was known.
+    pub last_used_at: Option<Timestamp>,
+    /// When it ends; nothing of one of before that was stored.
+    pub ends_at: Option<Timestamp>,
+    /// How often its token was replaced.
+    pub generation: u64,
+    /// Its newest token.
+    pub newest: Option<TokenHash>,
+    /// When that was confirmed.
+    pub confirmed_at: Option<Timestamp>,
 }
 
 /// A refresh token.
@@ -228,7 +244,11 @@ impl Row {
                     [password_hash, version, is_erased, row.last_seen],
                 ])
             }
-            Self::Session(row) => json!([row.id, row.member, row.created_at, row.revoked_at]),
+            Self::Session(row) => json!([
+                [row.id, row.member, row.created_at, row.revoked_at],
+                [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
+                [row.generation, row.newest, row.confirmed_at],
+            ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
             Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
             Self::Message(entry) => {

@@ -1,7 +1,16 @@
 //! Sessions: one login on one device, with its family of refresh tokens.
+//!
+//! A session has one token that is the newest, and counts how often that was replaced: its *generation*. A token that was used
+//! stays good until its successor is *confirmed*: used as a token, or by way of an access token that came with it. Successors
+//! are derived from what they follow (`auth::refresh`), so that whoever has lost an answer gets the same one again.
+
+use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use protocol::{MemberId, SessionId, Timestamp, model::UserType};
+use protocol::{
+    MemberId, SessionId, Timestamp,
+    model::{Platform, UserType},
+};
 
 use super::{StoreError, members::MemberRecord, turns::Caller};
 
@@ -37,8 +46,114 @@ pub struct NewToken {
 pub struct TokenOwner {
     /// The member.
     pub member: MemberId,
-    /// Whether it was used before, so that using it again gives a thief away.
-    pub used: bool,
+    /// Whether it was used before and its successor was, too, so that using it again gives a thief away.
+    pub spent: bool,
+}
+
+/// What a member calls the device that a session is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionDevice {
+    /// Its name.
+    pub name: Option<String>,
+    /// What it is.
+    pub platform: Option<Platform>,
+}
+
+/// What a platform is called in every store, which is what it is called on the wire.
+pub(super) const PLATFORMS: &[(&str, Platform)] = &[
+    ("ios", Platform::Ios),
+    ("android", Platform::Android),
+    ("web", Platform::Web),
+    ("desktop", Platform::Desktop),
+    ("other", Platform::Other),
+];
+
+/// The word for a platform.
+pub(super) fn platform_word(platform: Platform) -> &'static str {
+    PLATFORMS.iter().find(|(_, known)| *known == platform).map_or("other", |(word, _)| word)
+}
+
+/// A session that is to be started.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Who logs in.
+    pub member: MemberId,
+    /// Its first token.
+    pub token: NewToken,
+    /// The device.
+    pub device: SessionDevice,
+    /// Where the login came from.
+    pub address: Option<IpAddr>,
+    /// When.
+    pub at: Timestamp,
+    /// When it ends, whatever becomes of its tokens.
+    pub ends_at: Timestamp,
+}
+
+/// A refresh token that is presented, and what may follow it.
+#[derive(Debug, Clone)]
+pub struct Exchange {
+    /// The token.
+    pub used: TokenHash,
+    /// The successor that it gets.
+    pub successor: TokenHash,
+    /// What its successor would be under former secrets.
+    pub former: Vec<TokenHash>,
+    /// When it was presented.
+    pub at: Timestamp,
+    /// How long a token lives.
+    pub token_lifetime: Duration,
+    /// How long a session lives that does not say so itself.
+    pub session_lifetime: Duration,
+}
+
+impl Exchange {
+    /// Whether a token follows the one that is presented.
+    fn is_followed_by(&self, token: TokenHash) -> bool {
+        self.successor == token || self.former.contains(&token)
+    }
+}
+
+/// What is known of a session when a token of it is presented.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenFacts {
+    /// Whether the presented token was used before.
+    pub(super) used: bool,
+    /// The newest token of the session. Nothing in one of before that was known: there it is the one that was not used.
+    pub(super) newest: Option<TokenHash>,
+    /// When the newest token was confirmed. Nothing: it was not, as far as anybody knows.
+    pub(super) confirmed_at: Option<Timestamp>,
+}
+
+/// What a token is that is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presented {
+    /// The newest one: it gets a successor.
+    Newest,
+    /// The one before the newest, of which nobody is known to have got it: it is given again.
+    Again(TokenHash),
+    /// One that somebody has used, and used what followed it.
+    Spent,
+}
+
+/// Decides what a token is. One that was presented before its successor was confirmed is good, however long the answer took.
+pub(super) fn presented(exchange: &Exchange, facts: TokenFacts) -> Presented {
+    let TokenFacts { used, newest, confirmed_at } = facts;
+    match newest {
+        Some(newest) if newest == exchange.used => Presented::Newest,
+        None if !used => Presented::Newest,
+        Some(newest) if exchange.is_followed_by(newest) && confirmed_at.is_none_or(|at| exchange.at < at) => {
+            Presented::Again(newest)
+        }
+        _ => Presented::Spent,
+    }
+}
+
+/// When a session ends: when it says so, or so long after its start.
+pub(super) fn end(created_at: Timestamp, ends_at: Option<Timestamp>, lifetime: Duration) -> Timestamp {
+    ends_at.unwrap_or_else(|| created_at.after(lifetime))
 }
 
 /// A session as a request or a connection needs it.
@@ -52,10 +167,14 @@ pub struct SessionView {
     pub is_active: bool,
     /// Whether the session was logged out or revoked.
     pub revoked: bool,
+    /// How often its token was replaced.
+    pub generation: u64,
+    /// Whether the newest token is known to have arrived.
+    pub confirmed: bool,
 }
 
 /// A session, as its member sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its id.
     pub id: SessionId,
@@ -63,20 +182,39 @@ pub struct SessionRecord {
     pub created_at: Timestamp,
     /// When it was logged out or revoked, if it was.
     pub revoked_at: Option<Timestamp>,
+    /// The device.
+    pub device: SessionDevice,
+    /// Where it was started from.
+    pub address: Option<IpAddr>,
+    /// When its tokens were used last, to about the life of an access token.
+    pub last_used_at: Timestamp,
+    /// When it ends; nothing of one of before that was stored.
+    pub ends_at: Option<Timestamp>,
+    /// Until when a token of it can be exchanged; nothing if there is none any more.
+    pub renewable_until: Option<Timestamp>,
+}
+
+impl SessionRecord {
+    /// When it ends at the latest. `lifetime`: how long one lives that does not say so itself.
+    #[must_use]
+    pub fn ends(&self, lifetime: Duration) -> Timestamp {
+        end(self.created_at, self.ends_at, lifetime)
+    }
+
+    /// Whether it is of use to anybody.
+    #[must_use]
+    pub fn is_good(&self, at: Timestamp, lifetime: Duration) -> bool {
+        self.revoked_at.is_none() && self.ends(lifetime) > at && self.renewable_until.is_some_and(|until| until > at)
+    }
 }
 
 /// What became of an attempt to use a refresh token.
 pub enum Rotation {
-    /// It was the newest one; now the new one is.
-    Rotated {
-        /// Its session.
-        session: SessionId,
-        /// Its member.
-        member: Box<MemberRecord>,
-    },
-    /// Not one of ours, or expired, or of a session that was revoked.
+    /// It is good, and was replaced: now, or before by somebody who may not have heard of it.
+    Rotated(Box<Renewal>),
+    /// Not one of ours, or expired, or of a session that was revoked or has ended.
     Invalid,
-    /// It had been used before. The whole session is revoked now.
+    /// It had been used before, and so had its successor. The whole session is revoked now.
     Reused {
         /// The revoked session.
         session: SessionId,
@@ -85,6 +223,24 @@ pub enum Rotation {
     },
     /// The member was deactivated.
     Deactivated,
+}
+
+/// What followed a refresh token.
+pub struct Renewal {
+    /// Its session.
+    pub session: SessionId,
+    /// Its member.
+    pub member: MemberRecord,
+    /// The successor: one of those that the exchange names.
+    pub successor: TokenHash,
+    /// When that expires.
+    pub expires_at: Timestamp,
+    /// The generation of the session that it begins.
+    pub generation: u64,
+    /// When the session ends.
+    pub ends_at: Timestamp,
+    /// Whether it was given before.
+    pub again: bool,
 }
 
 /// Sessions.
@@ -96,13 +252,7 @@ pub trait SessionStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn start(
-        &self,
-        session: SessionId,
-        member: MemberId,
-        token: NewToken,
-        at: Timestamp,
-    ) -> Result<Option<Vec<SessionId>>, StoreError>;
+    async fn start(&self, session: NewSession) -> Result<Option<Vec<SessionId>>, StoreError>;
 
     /// Whose a refresh token is, used or not; `None` for one that is unknown, expired or of a session that was revoked.
     ///
@@ -110,21 +260,35 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError>;
 
-    /// Uses a refresh token up and stores its successor, or revokes the session if it had been used before. Of used tokens
-    /// the newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
+    /// Exchanges a refresh token: the newest one of a session is used up and gets its successor, the one before it gets the
+    /// same successor again until that is confirmed, and an older one revokes the session ([`presented`]). Of used tokens the
+    /// newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
-    /// May be repeated with the same `next` and `at` while the outcome is unknown, and then has the same one. Its turn is that
+    /// May be repeated with the same `exchange` while the outcome is unknown, and then has the same one. Its turn is that
     /// of `member`, whose the token is.
     ///
     /// # Errors
     /// The store.
-    async fn rotate(
+    async fn rotate(&self, member: MemberId, exchange: Exchange) -> Result<Rotation, StoreError>;
+
+    /// The tokens of a generation of a session have arrived: they were used. Nothing happens if that is known, or if it is not
+    /// the newest generation.
+    ///
+    /// # Errors
+    /// The store.
+    async fn confirm(
         &self,
         member: MemberId,
-        used: TokenHash,
-        next: NewToken,
+        session: SessionId,
+        generation: u64,
         at: Timestamp,
-    ) -> Result<Rotation, StoreError>;
+    ) -> Result<(), StoreError>;
+
+    /// Names the device of a session of a member, and says whether there is such a session that was not revoked.
+    ///
+    /// # Errors
+    /// The store.
+    async fn rename(&self, member: MemberId, session: SessionId, name: String) -> Result<bool, StoreError>;
 
     /// The session with this id and the state of its member.
     ///
@@ -155,4 +319,66 @@ pub trait SessionStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn ask(used: u8) -> Exchange {
+        Exchange {
+            used: [used; 32],
+            successor: [used + 1; 32],
+            former: vec![[used + 101; 32]],
+            at: at(10),
+            token_lifetime: Duration::from_secs(1),
+            session_lifetime: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_token_is_good_until_what_follows_it_was_used() {
+        let decide = |used, newest: Option<u8>, confirmed_at: Option<i64>| {
+            let newest = newest.map(|name| [name; 32]);
+            presented(&ask(1), TokenFacts { used, newest, confirmed_at: confirmed_at.map(at) })
+        };
+        assert_eq!(decide(false, Some(1), Some(1)), Presented::Newest);
+        assert_eq!(decide(false, Some(1), None), Presented::Newest, "it confirms itself");
+        assert_eq!(decide(true, Some(2), None), Presented::Again([2; 32]));
+        assert_eq!(decide(true, Some(102), None), Presented::Again([102; 32]), "under a former secret");
+        assert_eq!(decide(true, Some(2), Some(11)), Presented::Again([2; 32]), "asked for before that");
+        assert_eq!(decide(true, Some(2), Some(10)), Presented::Spent);
+        assert_eq!(decide(true, Some(3), None), Presented::Spent, "two tokens ago");
+        assert_eq!(decide(false, Some(2), Some(9)), Presented::Spent, "it was used, whatever its mark says");
+    }
+
+    #[test]
+    fn of_a_session_of_before_the_token_that_was_not_used_is_the_newest() {
+        let decide = |used| presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)) });
+        assert_eq!((decide(false), decide(true)), (Presented::Newest, Presented::Spent));
+    }
+
+    #[test]
+    fn a_session_is_good_while_it_lasts_and_can_be_renewed() {
+        let good = SessionRecord {
+            id: SessionId::from_bytes([1; 12]),
+            created_at: at(0),
+            revoked_at: None,
+            device: SessionDevice::default(),
+            address: None,
+            last_used_at: at(0),
+            ends_at: None,
+            renewable_until: Some(at(50)),
+        };
+        let lifetime = Duration::from_millis(40);
+        assert!(good.is_good(at(39), lifetime) && !good.is_good(at(40), lifetime));
+        let long = SessionRecord { ends_at: Some(at(100)), ..good.clone() };
+        assert!(long.is_good(at(49), lifetime) && !long.is_good(at(50), lifetime));
+        assert!(!SessionRecord { renewable_until: None, ..long.clone() }.is_good(at(1), lifetime));
+        assert!(!SessionRecord { revoked_at: Some(at(0)), ..long }.is_good(at(1), lifetime));
+    }
 }

@@ -105,6 +105,9 @@ metrics! {
     SyncSeconds = "sync_seconds", Histogram, [];
     /// Failed authentications, by error code, over REST and WebSocket.
     AuthFailures = "auth_failures", Counter, ["code"];
+    /// Refresh tokens that were exchanged, by what they were: `rotated` (the newest one), `again` (the one before it, whose successor
+    /// had not arrived), `reused` (one of before that; its session was revoked).
+    Refreshes = "refreshes", Counter, ["result"];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -313,6 +316,7 @@ pub struct Metrics {
     /// [`Metric::SyncSeconds`]
     pub sync_seconds: Histogram,
     auth_failures: Family<CodeLabels, Counter>,
+    refreshes: Family<ResultLabels, Counter>,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -434,6 +438,7 @@ impl Metrics {
             memory_cuts: register(r, Metric::MemoryCuts, Family::default()),
             sync_seconds: register(r, Metric::SyncSeconds, seconds()),
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
+            refreshes: register(r, Metric::Refreshes, Family::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
@@ -507,6 +512,11 @@ impl Metrics {
     /// Counts a failed authentication.
     pub fn auth_failure(&self, code: ErrorCode) {
         self.auth_failures.get_or_create(&CodeLabels { code: code.to_string() }).inc();
+    }
+
+    /// Counts a refresh token that was exchanged, or gave somebody away.
+    pub fn refresh(&self, result: &'static str) {
+        self.refreshes.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Counts a request that a rate limit refused.
@@ -605,6 +615,7 @@ mod tests {
         metrics.http_request("GET", "/healthz", 200, Duration::from_millis(1));
         metrics.connection_closed(Some(CloseCode::GoingAway));
         metrics.auth_failure(ErrorCode::TokenExpired);
+        metrics.refresh("again");
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");

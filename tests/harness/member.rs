@@ -33,7 +33,7 @@ impl Member {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let email = format!("{unique}@example.com");
         let password = format!("the password of {name}");
-        let request = RegisterRequest { name: name.to_owned(), email, password: password.clone() };
+        let request = RegisterRequest { name: name.to_owned(), email, password: password.clone(), device: None };
         let sent = http.post(format!("http://{addr}/api/auth/register")).json(&request).send();
         let response = within("registration", sent).await.unwrap();
         assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
@@ -45,6 +45,11 @@ impl Member {
     pub fn at(mut self, addr: SocketAddr) -> Self {
         self.addr = addr;
         self
+    }
+
+    /// The same member with other tokens.
+    pub fn with(&self, auth: AuthResponse) -> Self {
+        Self { auth, ..self.clone() }
     }
 
     /// Connects, signs in and syncs.
@@ -75,7 +80,8 @@ impl Member {
 
     /// Logs in again, from another device.
     pub async fn log_in(&self) -> Self {
-        let request = rest::LoginRequest { email: self.auth.member.email.clone(), password: self.password.clone() };
+        let request =
+            rest::LoginRequest { email: self.auth.member.email.clone(), password: self.password.clone(), device: None };
         let sent = self.http.post(format!("http://{}/api/auth/login", self.addr)).json(&request).send();
         let response = within("login", sent).await.unwrap();
         assert_eq!(response.status(), 200);

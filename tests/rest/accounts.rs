@@ -125,7 +125,7 @@ async fn a_deactivated_member_cannot_log_in_and_only_they_are_told_why() {
 }
 
 #[tokio::test]
-async fn refresh_tokens_rotate_and_a_reused_one_ends_the_session() {
+async fn refresh_tokens_rotate_and_one_whose_successor_was_used_ends_the_session() {
     let server = Server::start().await;
     let first: AuthResponse = register(&server, ana()).await.json().await.unwrap();
     let second: AuthResponse = refresh(&server, &first.refresh_token).await.json().await.unwrap();

@@ -70,6 +70,14 @@ async fn who_logs_out_is_disconnected() {
 }
 
 #[tokio::test]
+async fn whose_sessions_are_ended_is_disconnected() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let ask = async |member: &Member| (Method::DELETE, format!("/api/admin/members/{}/sessions", member.id), json!({}));
+    try_all(&server, Some(&admin), ask, async |client| closes_with(client, 4401).await).await;
+}
+
+#[tokio::test]
 async fn who_leaves_is_disconnected() {
     let server = Server::start().await;
     let ask = async |_: &Member| (Method::DELETE, "/api/members/me".to_owned(), json!({}));
@@ -80,7 +88,8 @@ async fn who_leaves_is_disconnected() {
 async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
     let server = Server::start().await;
     let ask = async |member: &Member| {
-        assert_eq!(member.refresh().await.status(), 200);
+        let next = member.with(member.refresh().await.json().await.unwrap());
+        assert_eq!(next.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
         (Method::POST, "/api/auth/refresh".to_owned(), json!({ "refresh_token": member.auth.refresh_token }))
     };
     try_all(&server, None, ask, async |client| closes_with(client, 4401).await).await;

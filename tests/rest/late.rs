@@ -155,11 +155,43 @@ async fn a_session_whose_refresh_token_is_used_twice_is_disconnected() {
     let (path, body) = ("/api/auth/refresh", json!({ "refresh_token": ana.auth.refresh_token }));
     let refreshed = late(&server, &ana, Method::POST, path.to_owned(), body.clone()).await;
     assert_eq!(refreshed.status(), 200, "the first use is no theft, however late it is confirmed");
-    let client = ana.connect().await;
+    let again = late(&server, &ana, Method::POST, path.to_owned(), body.clone()).await;
+    assert_eq!(again.status(), 200, "nor is another one, as long as nobody has used what came of it");
+    let client = ana.with(again.json().await.unwrap()).connect().await;
     let reused = late(&server, &ana, Method::POST, path.to_owned(), body).await;
     assert_eq!(reused.status(), 401);
     assert!(reused.text().await.unwrap().contains("refresh_token_reused"));
     closes_with(client, 4401).await;
+}
+
+/// What cannot be written is tried again with the next request, and none fails for it.
+#[tokio::test]
+async fn tokens_that_have_arrived_are_good_though_that_cannot_be_stored() {
+    let server = server().await;
+    let ana = server.member("Ana").await;
+    let next = ana.with(ana.refresh().await.json().await.unwrap());
+    let read = late(&server, &next, Method::GET, "/api/members/me".to_owned(), Value::Null).await;
+    assert_eq!(read.status(), 200);
+    assert_eq!(next.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
+    assert_eq!(ana.refresh().await.status(), 401);
+}
+
+#[tokio::test]
+async fn ending_sessions_closes_their_sockets() {
+    let server = server().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let other = ana.log_in().await;
+    let (mut here, there) = (ana.connect_as("a", None).await, other.connect_as("b", None).await);
+    let ended = late(&server, &ana, Method::DELETE, "/api/members/me/sessions".to_owned(), Value::Null).await;
+    assert_eq!(ended.status(), 204);
+    closes_with(there, 4401).await;
+    here.ping().await;
+    let path = format!("/api/admin/members/{}/sessions", ana.id);
+    assert_eq!(late(&server, &admin, Method::DELETE, path, Value::Null).await.status(), 204);
+    closes_with(here, 4401).await;
+    let log: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
+    let entries = log["entries"].as_array().unwrap();
+    assert_eq!(entries.iter().filter(|entry| entry["action"] == "sessions_ended").count(), 1, "{log}");
 }
 
 #[tokio::test]

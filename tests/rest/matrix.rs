@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use members_book::{clock::ManualClock, http::routes};
-use protocol::Timestamp;
+use protocol::{SessionId, Timestamp, rest::SessionList};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,6 +27,8 @@ struct Cast {
     message: String,
     /// A recommendation to the owner.
     recommendation: String,
+    /// The session of the owner.
+    session: SessionId,
     /// The address of somebody's photo.
     photo: String,
 }
@@ -95,6 +97,21 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
             ("/api/members/me/password".into(), body)
         }),
         (get.clone(), "/api/members/me/export", member(200), |_| plain("/api/members/me/export")),
+        (get.clone(), "/api/members/me/sessions", member(200), |_| plain("/api/members/me/sessions")),
+        (delete.clone(), "/api/members/me/sessions", member(204), |_| plain("/api/members/me/sessions")),
+        // Not even an administrator names or ends a single one that is not theirs.
+        (patch.clone(), "/api/members/me/sessions/{id}", owned(404, 200, 404), |cast| {
+            (format!("/api/members/me/sessions/{}", cast.session), json!({ "name": "The laptop" }))
+        }),
+        (delete.clone(), "/api/members/me/sessions/{id}", owned(404, 204, 404), |cast| {
+            (format!("/api/members/me/sessions/{}", cast.session), Value::Null)
+        }),
+        (get.clone(), "/api/admin/members/{id}/sessions", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/sessions", Value::Null)
+        }),
+        (delete.clone(), "/api/admin/members/{id}/sessions", admin(204), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/sessions", Value::Null)
+        }),
         (get.clone(), "/api/members/{id}", member(200), |cast| of_owner(cast, "/api/members/{id}", Value::Null)),
         (put.clone(), "/api/members/{id}", owned(403, 200, 200), |cast| {
             of_owner(cast, "/api/members/{id}", json!({ "name": "New" }))
@@ -188,7 +205,9 @@ async fn every_route_answers_everybody_as_the_table_says() {
             let advice = owner.request(Method::GET, "/api/ai/recommendations", Value::Null).await;
             let advice: Value = advice.json().await.unwrap();
             let recommendation = advice["recommendations"][0]["_id"].as_str().unwrap().to_owned();
-            let cast = Cast { owner, other: author, message, recommendation, photo: photo.clone() };
+            let sessions = owner.request(Method::GET, "/api/members/me/sessions", Value::Null).await;
+            let session = sessions.json::<SessionList>().await.unwrap().sessions[0].id;
+            let cast = Cast { owner, other: author, message, recommendation, session, photo: photo.clone() };
             let (path, body) = ask(&cast);
             let request = server.http().request(method.clone(), server.url(&path));
             let admin;

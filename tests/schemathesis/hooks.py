@@ -67,6 +67,15 @@ root_account = log_in(os.environ["ADMIN_EMAIL"], os.environ["ADMIN_PASSWORD"])
 root = root_account["access_token"]
 attacker = register("Attacker", ROLE)
 attacker_id = attacker["member"]["_id"]
+
+
+def session_of(token):
+    """The id of the session that a token is of."""
+    sessions = ask("GET", "/api/members/me/sessions", token)["sessions"]
+    return next(session["_id"] for session in sessions if session["is_current"])
+
+
+attacker_session = session_of(attacker["access_token"])
 # A name and an address with everything that is hard about text.
 others = [register(name) for name in ("Ana Lima", "Bén Ünïcode 🎩", "'; DROP TABLE members; --")]
 other_ids = [other["member"]["_id"] for other in others]
@@ -115,6 +124,9 @@ def before_call(context, case, kwargs):
     operation = context.operation.definition.raw.get("operationId")
     if operation.startswith(PREFIX_FOR_ADMINS) and (case.path_parameters or {}).get("id") in protected:
         case.path_parameters["id"] = victim_ids[0]
+    # Seen in an answer: whoever ends that attacks no further.
+    if operation == "end_session" and (case.path_parameters or {}).get("id") == attacker_session:
+        case.path_parameters["id"] = attacker_id
     # Hardly any version is the right one, and what is behind that check is to be attacked too.
     if next(requests_made) % 4:
         case.headers.pop("If-Match", None)
@@ -149,6 +161,10 @@ def existing(operation, turn):
         return messages[turn % len(messages)]["_id"]
     if operation == "get_photo":
         return photo()
+    if operation == "rename_session":
+        return attacker_session
+    if operation == "end_session":
+        return session_of(log_in(attacker["member"]["email"], "correct horse")["access_token"])
     if operation in {"replace_member", "change_member", "upload_photo", "remove_photo"} and turn % 2:
         return attacker_id
     ids = victim_ids if operation.startswith(PREFIX_FOR_ADMINS) else other_ids

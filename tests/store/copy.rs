@@ -9,14 +9,14 @@ use members_book::{
         conversations::{ConversationState, MarkKind},
         jobs::Job,
         recommendations::{Decision, Draft},
-        sessions::NewToken,
+        sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
         turns::Caller,
     },
 };
 use mongodb::bson::{Document, doc};
 use protocol::{
     MemberId, PhotoName, RecommendationId,
-    model::Tier,
+    model::{Platform, Tier},
     rest::ai::{Advice, AdviceSource, Introduction},
 };
 
@@ -24,6 +24,19 @@ use super::fixture::Fixture;
 
 fn deletion(member: MemberId, byte: u8) -> Job {
     Job::DeletePhoto { member, photo: PhotoName::from_bytes([byte; 32]) }
+}
+
+/// The token of a session is exchanged.
+fn exchange(f: &Fixture, used: u8) -> Exchange {
+    let lifetime = std::time::Duration::from_secs(3600);
+    Exchange {
+        used: [used; 32],
+        successor: [used + 100; 32],
+        former: Vec::new(),
+        at: f.now(),
+        token_lifetime: lifetime,
+        session_lifetime: lifetime,
+    }
 }
 
 async fn fill(f: &Fixture) -> Vec<MemberId> {
@@ -34,7 +47,16 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     for (number, &member) in members.iter().enumerate() {
         let byte = u8::try_from(number).unwrap();
         let token = NewToken { hash: [byte; 32], expires_at: f.now().after(std::time::Duration::from_secs(3600)) };
-        f.store.sessions.start(f.ids.session(), member, token, f.now()).await.unwrap();
+        let device = SessionDevice { name: Some(format!("Phone {number}")), platform: Some(Platform::Android) };
+        let device = if number == 0 { SessionDevice::default() } else { device };
+        let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
+        let ends_at = f.now().after(std::time::Duration::from_secs(7200));
+        f.store.sessions.start(NewSession { id, member, token, device, address, at: f.now(), ends_at }).await.unwrap();
+        if number == 1 {
+            // Exchanged, and not known to have arrived.
+            f.wait(1);
+            f.store.sessions.rotate(member, exchange(f, byte)).await.unwrap();
+        }
     }
     for round in 0..20 {
         f.wait(1);
@@ -120,6 +142,9 @@ async fn everything_arrives_and_goes_on_from_there() {
     let messages = database.database.as_ref().unwrap().open().await.collection::<Document>("messages");
     let read = messages.count_documents(doc! { "status": "read", "read_at": { "$type": "date" } }).await.unwrap();
     assert!(read > 0);
+    // So does an exchange whose answer was lost.
+    let again = database.store.sessions.rotate(members[1], exchange(&database, 1)).await.unwrap();
+    assert!(matches!(again, Rotation::Rotated(renewal) if renewal.again && renewal.generation == 1));
     // And it goes on: the next seq, the next position, the next audit entry.
     // At a time of its own: the order of two conversations of the same moment is not kept.
     file.wait(1);

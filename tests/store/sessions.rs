@@ -6,11 +6,15 @@ use members_book::store::{
     archive::Part,
     changes::{Actor, Change, Changed},
     sessions::{
-        NewToken, Rotation, SESSIONS_OF_MEMBER, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
+        Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
+        SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
     },
     turns::Caller,
 };
-use protocol::{MemberId, SessionId, Timestamp, model::UserType};
+use protocol::{
+    MemberId, SessionId, Timestamp,
+    model::{Platform, UserType},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
@@ -18,9 +22,15 @@ use super::{fixture::Fixture, for_every_store};
 for_every_store![
     a_session_is_seen_until_it_is_revoked,
     many_sessions_are_seen_at_once,
-    a_refresh_token_is_used_once_and_gives_a_thief_away,
-    a_use_of_a_token_can_be_repeated_until_its_answer_comes,
-    two_uses_at_the_same_moment_are_a_reuse,
+    a_token_whose_successor_was_used_gives_a_thief_away,
+    an_exchange_can_be_repeated_until_its_tokens_have_arrived,
+    an_exchange_that_began_before_its_tokens_arrived_is_none_of_a_thief,
+    many_exchanges_at_the_same_moment_have_one_successor,
+    exchanges_under_two_secrets_have_one_successor,
+    what_arrived_of_a_former_generation_says_nothing,
+    a_session_ends_however_often_it_is_refreshed,
+    a_session_knows_its_device,
+    what_a_session_says_of_a_device_goes_with_its_member,
     expired_and_unknown_tokens_are_invalid,
     deactivating_a_member_ends_their_sessions,
     only_the_sessions_that_are_meant_are_revoked,
@@ -43,17 +53,65 @@ fn hash(name: u8) -> TokenHash {
     [name; 32]
 }
 
+const SESSION: Duration = Duration::from_secs(10_000);
+
+fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+    NewSession {
+        id: f.ids.session(),
+        member,
+        token: token(f, first_token),
+        device: SessionDevice::default(),
+        address: None,
+        at: f.now(),
+        ends_at: f.now().after(SESSION),
+    }
+}
+
 async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
-    let id = f.ids.session();
-    assert!(f.store.sessions.start(id, member, token(f, first_token), f.now()).await.unwrap().is_some());
+    let new = new(f, member, first_token);
+    let id = new.id;
+    assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
 }
 
-async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
-    let owner = f.store.sessions.owner(Caller::System, hash(used), f.now()).await.unwrap();
+/// An exchange under a secret under which `next` follows `used`.
+fn exchange(f: &Fixture, used: u8, next: u8) -> Exchange {
+    Exchange {
+        used: hash(used),
+        successor: hash(next),
+        former: Vec::new(),
+        at: f.now(),
+        token_lifetime: LIFETIME,
+        session_lifetime: SESSION,
+    }
+}
+
+async fn rotate_as(f: &Fixture, exchange: Exchange) -> Rotation {
+    let owner = f.store.sessions.owner(Caller::System, exchange.used, f.now()).await.unwrap();
     // Of one that is unknown it is nobody's.
     let member = owner.map_or(MemberId::from_bytes([0; 12]), |owner| owner.member);
-    f.store.sessions.rotate(member, hash(used), token(f, next), f.now()).await.unwrap()
+    f.store.sessions.rotate(member, exchange).await.unwrap()
+}
+
+async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
+    rotate_as(f, exchange(f, used, next)).await
+}
+
+fn renewal(rotation: Rotation) -> Renewal {
+    match rotation {
+        Rotation::Rotated(renewal) => *renewal,
+        Rotation::Invalid => panic!("invalid"),
+        Rotation::Reused { .. } => panic!("reused"),
+        Rotation::Deactivated => panic!("deactivated"),
+    }
+}
+
+async fn confirm(f: &Fixture, member: MemberId, session: SessionId, generation: u64) {
+    f.store.sessions.confirm(member, session, generation, f.now()).await.unwrap();
+}
+
+async fn record(f: &Fixture, member: MemberId) -> SessionRecord {
+    f.store.sessions.of_member(member).await.unwrap().remove(0)
 }
 
 async fn revoke(f: &Fixture, member: MemberId, session: SessionId) {
@@ -68,7 +126,14 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
     let ana = f.member("Ana").await;
     f.wait(5);
     let id = session(f, ana, 1).await;
-    let view = SessionView { member: ana, user_type: UserType::Member, is_active: true, revoked: false };
+    let view = SessionView {
+        member: ana,
+        user_type: UserType::Member,
+        is_active: true,
+        revoked: false,
+        generation: 0,
+        confirmed: true,
+    };
     assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
     let login = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.last_login;
     assert_eq!(login, Some(f.now()));
@@ -82,38 +147,168 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
     assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "a revoked session gets no new tokens");
 }
 
-async fn a_refresh_token_is_used_once_and_gives_a_thief_away(f: &Fixture) {
+async fn a_token_whose_successor_was_used_gives_a_thief_away(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
-    assert!(matches!(rotate(f, 1, 2).await, Rotation::Rotated { session, .. } if session == id));
-    assert!(matches!(rotate(f, 2, 3).await, Rotation::Rotated { session, .. } if session == id));
+    let first = renewal(rotate(f, 1, 2).await);
+    assert_eq!((first.session, first.member.profile.id, first.successor), (id, ana, hash(2)));
+    assert_eq!((first.generation, first.again, first.expires_at), (1, false, f.now().after(LIFETIME)));
+    // The use of the successor says that it has arrived.
+    let second = renewal(rotate(f, 2, 3).await);
+    assert_eq!((second.generation, second.again), (2, false));
     assert!(!revoked(f, id).await);
-    assert!(matches!(rotate(f, 1, 4).await, Rotation::Reused { session, member } if session == id && member == ana));
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Reused { session, member } if session == id && member == ana));
     assert!(revoked(f, id).await);
     assert!(matches!(rotate(f, 3, 5).await, Rotation::Invalid), "the newest token went with its family");
 }
 
-async fn a_use_of_a_token_can_be_repeated_until_its_answer_comes(f: &Fixture) {
+async fn an_exchange_can_be_repeated_until_its_tokens_have_arrived(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
-    for _ in 0..2 {
-        assert!(matches!(rotate(f, 1, 2).await, Rotation::Rotated { session, .. } if session == id));
+    let first = renewal(rotate(f, 1, 2).await);
+    assert!(!f.store.sessions.view(id).await.unwrap().unwrap().confirmed);
+    for _ in 0..3 {
+        f.wait(1);
+        let again = renewal(rotate(f, 1, 2).await);
+        assert_eq!((again.successor, again.generation, again.again), (hash(2), 1, true));
+        assert_eq!(again.expires_at, first.expires_at, "of the token, which is the same");
+        assert_eq!((again.session, again.ends_at), (id, first.ends_at));
     }
-    assert!(!revoked(f, id).await);
+    confirm(f, ana, id, 1).await;
+    let view = f.store.sessions.view(id).await.unwrap().unwrap();
+    assert!(view.confirmed && view.generation == 1);
     for _ in 0..2 {
-        assert!(matches!(rotate(f, 1, 4).await, Rotation::Reused { session, .. } if session == id));
+        // Repeated, because its answer was late.
+        assert!(matches!(rotate(f, 1, 2).await, Rotation::Reused { session, .. } if session == id));
     }
     f.wait(1);
-    assert!(matches!(rotate(f, 1, 5).await, Rotation::Invalid), "somebody else comes too late");
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Invalid), "somebody else comes too late");
 }
 
-async fn two_uses_at_the_same_moment_are_a_reuse(f: &Fixture) {
+async fn an_exchange_that_began_before_its_tokens_arrived_is_none_of_a_thief(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
-    let (one, other) = tokio::join!(rotate(f, 1, 2), rotate(f, 1, 3));
-    let rotated = [&one, &other].iter().filter(|rotation| matches!(rotation, Rotation::Rotated { .. })).count();
-    assert_eq!(rotated, 1);
-    assert!(revoked(f, id).await);
+    let slow = exchange(f, 1, 2);
+    f.wait(1);
+    rotate(f, 1, 2).await;
+    confirm(f, ana, id, 1).await;
+    assert!(renewal(rotate_as(f, slow).await).again);
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Reused { .. }));
+}
+
+async fn many_exchanges_at_the_same_moment_have_one_successor(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let all = futures_util::future::join_all((0..20).map(|_| rotate(f, 1, 2))).await;
+    let all: Vec<Renewal> = all.into_iter().map(renewal).collect();
+    assert!(all.iter().all(|each| (each.successor, each.generation) == (hash(2), 1)));
+    assert_eq!(all.iter().filter(|each| !each.again).count(), 1, "it was replaced once");
+    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 2);
+    assert!(!revoked(f, id).await);
+    confirm(f, ana, id, 1).await;
+    assert!(matches!(rotate(f, 1, 2).await, Rotation::Reused { .. }));
+}
+
+/// Nodes that are given a new secret one after the other.
+async fn exchanges_under_two_secrets_have_one_successor(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let old = || Exchange { former: vec![hash(3)], ..exchange(f, 1, 2) };
+    let new = || Exchange { former: vec![hash(2)], ..exchange(f, 1, 3) };
+    let all =
+        futures_util::future::join_all((0..10).map(|at| rotate_as(f, if at % 2 == 0 { old() } else { new() }))).await;
+    let mut successors: Vec<TokenHash> = all.into_iter().map(|each| renewal(each).successor).collect();
+    successors.dedup();
+    assert_eq!(successors.len(), 1, "whoever was first");
+    let [next] = successors[..] else { unreachable!() };
+    let last = renewal(rotate_as(f, Exchange { used: next, ..exchange(f, 0, 9) }).await);
+    assert_eq!((last.generation, last.again), (2, false));
+    assert!(!revoked(f, id).await);
+}
+
+async fn what_arrived_of_a_former_generation_says_nothing(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    rotate(f, 1, 2).await;
+    for generation in [0, 2] {
+        confirm(f, ana, id, generation).await;
+    }
+    assert!(renewal(rotate(f, 1, 2).await).again);
+    // Once it is known, a later use changes nothing of when.
+    f.wait(5);
+    confirm(f, ana, id, 1).await;
+    let used = f.now();
+    f.wait(5);
+    confirm(f, ana, id, 1).await;
+    assert_eq!(record(f, ana).await.last_used_at, used);
+}
+
+async fn a_session_ends_however_often_it_is_refreshed(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 0).await;
+    let ends_at = f.now().after(SESSION);
+    f.wait(3_000);
+    assert_eq!(renewal(rotate(f, 0, 1).await).expires_at, f.now().after(LIFETIME));
+    f.wait(3_500);
+    let last = renewal(rotate(f, 1, 2).await);
+    assert_eq!((last.expires_at, last.ends_at), (ends_at, ends_at), "no token is good for longer");
+    assert_eq!(record(f, ana).await.renewable_until, Some(ends_at));
+    f.wait(3_499);
+    assert_eq!(renewal(rotate(f, 2, 3).await).expires_at, ends_at);
+    assert!(record(f, ana).await.is_good(f.now(), LIFETIME));
+    f.wait(1);
+    assert!(matches!(rotate(f, 3, 4).await, Rotation::Invalid));
+    assert!(!record(f, ana).await.is_good(f.now(), LIFETIME));
+    assert!(!revoked(f, id).await);
+}
+
+async fn a_session_knows_its_device(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let device = SessionDevice { name: Some("Chrome on Windows".to_owned()), platform: Some(Platform::Web) };
+    let address = Some("2001:db8::7".parse().unwrap());
+    let new = NewSession { device: device.clone(), address, ..new(f, ana, 1) };
+    let (id, began, ends_at) = (new.id, new.at, new.ends_at);
+    f.store.sessions.start(new).await.unwrap();
+    let started = record(f, ana).await;
+    let expected = SessionRecord {
+        id,
+        created_at: began,
+        revoked_at: None,
+        device,
+        address,
+        last_used_at: began,
+        ends_at: Some(ends_at),
+        renewable_until: Some(began.after(LIFETIME)),
+    };
+    assert_eq!(started, expected);
+    f.wait(60);
+    rotate(f, 1, 2).await;
+    let exchanged = record(f, ana).await;
+    assert_eq!((exchanged.last_used_at, exchanged.renewable_until), (f.now(), Some(f.now().after(LIFETIME))));
+    f.wait(60);
+    confirm(f, ana, id, 1).await;
+    assert_eq!(record(f, ana).await.last_used_at, f.now());
+
+    let rename =
+        async |member, session| f.store.sessions.rename(member, session, "The laptop".to_owned()).await.unwrap();
+    assert!(!rename(ben, id).await && !rename(ana, f.ids.session()).await);
+    assert_eq!(record(f, ana).await.device, expected.device);
+    assert!(rename(ana, id).await && rename(ana, id).await);
+    let renamed = SessionDevice { name: Some("The laptop".to_owned()), platform: Some(Platform::Web) };
+    assert_eq!(record(f, ana).await.device, renamed);
+    revoke(f, ana, id).await;
+    assert!(!rename(ana, id).await, "it is over");
+}
+
+async fn what_a_session_says_of_a_device_goes_with_its_member(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let device = SessionDevice { name: Some("Ana's phone".to_owned()), platform: Some(Platform::Ios) };
+    let new = NewSession { device, address: Some("192.0.2.7".parse().unwrap()), ..new(f, ana, 1) };
+    f.store.sessions.start(new).await.unwrap();
+    f.change(ana, Change::Erase).await;
+    let left = record(f, ana).await;
+    assert_eq!((left.device, left.address), (SessionDevice::default(), None));
+    assert!(left.revoked_at.is_some());
 }
 
 async fn expired_and_unknown_tokens_are_invalid(f: &Fixture) {
@@ -194,8 +389,9 @@ async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
     for (name, change) in [("Ana", Change::Active(false)), ("Ben", Change::Erase)] {
         let ana = f.member(name).await;
         f.change(ana, change).await;
-        let id = f.ids.session();
-        assert_eq!(f.store.sessions.start(id, ana, token(f, 1), f.now()).await.unwrap(), None);
+        let new = new(f, ana, 1);
+        let id = new.id;
+        assert_eq!(f.store.sessions.start(new).await.unwrap(), None);
         assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
     }
     assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 0);
@@ -206,8 +402,11 @@ async fn a_token_has_an_owner(f: &Fixture) {
     let id = session(f, ana, 1).await;
     rotate(f, 1, 2).await;
     let owner = async |name| f.store.sessions.owner(Caller::System, hash(name), f.now()).await.unwrap();
-    assert_eq!(owner(1).await, Some(TokenOwner { member: ana, used: true }));
-    assert_eq!(owner(2).await, Some(TokenOwner { member: ana, used: false }));
+    assert_eq!(owner(1).await, Some(TokenOwner { member: ana, spent: false }), "its successor may not have arrived");
+    assert_eq!(owner(2).await, Some(TokenOwner { member: ana, spent: false }));
+    confirm(f, ana, id, 1).await;
+    assert_eq!(owner(1).await, Some(TokenOwner { member: ana, spent: true }));
+    assert_eq!(owner(2).await, Some(TokenOwner { member: ana, spent: false }));
     assert_eq!(owner(3).await, None);
     revoke(f, ana, id).await;
     assert_eq!((owner(1).await, owner(2).await), (None, None), "whoever has it spends nothing of its member's");
@@ -245,7 +444,7 @@ async fn so_many_used_tokens_are_kept(f: &Fixture) {
     let kept = u8::try_from(USED_TOKENS_OF_SESSION).unwrap();
     for used in 1..=kept + 10 {
         f.wait(1);
-        assert!(matches!(rotate(f, used, used + 1).await, Rotation::Rotated { .. }));
+        assert!(matches!(rotate(f, used, used + 1).await, Rotation::Rotated(_)));
     }
     let stored = f.store.archive.count(Part::RefreshTokens).await.unwrap();
     assert_eq!(stored, u64::from(kept) + 1, "those that are kept, and the one that is good");
@@ -259,8 +458,8 @@ async fn so_many_used_tokens_are_kept(f: &Fixture) {
 async fn so_many_sessions_are_kept(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let start = async |member, name: u8| {
-        let id = f.ids.session();
-        (id, f.store.sessions.start(id, member, token(f, name), f.now()).await.unwrap().unwrap())
+        let new = new(f, member, name);
+        (new.id, f.store.sessions.start(new).await.unwrap().unwrap())
     };
     let (of_ben, _) = start(ben, 0).await;
     let kept = u8::try_from(SESSIONS_OF_MEMBER).unwrap();

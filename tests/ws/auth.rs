@@ -104,8 +104,12 @@ async fn a_stolen_refresh_token_closes_the_sockets_of_its_session() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;
     let mut anas = ana.connect().await;
-    assert_eq!(ana.refresh().await.status(), 200);
-    assert_eq!(ana.refresh().await.status(), 401, "used a second time");
+    let next: AuthResponse = ana.refresh().await.json().await.unwrap();
+    assert_eq!(ana.refresh().await.status(), 200, "used a second time, before anybody used what came of the first");
+    anas.ping().await;
+    let tablet = ana.with(next).connect_as("tablet", None).await;
+    assert_eq!(ana.refresh().await.status(), 401);
+    drop(tablet);
     assert_eq!(anas.expect_close().await.code, CloseCode::Unauthorized);
 }
 

@@ -214,6 +214,8 @@ pub enum AuditAction {
     PasswordChanged,
     /// A member erased themselves.
     Erased,
+    /// All sessions of a member were ended.
+    SessionsEnded,
 }
 
 impl AuditAction {
@@ -227,6 +229,7 @@ impl AuditAction {
         Self::ProfileChanged,
         Self::PasswordChanged,
         Self::Erased,
+        Self::SessionsEnded,
     ];
 
     /// The name on the wire and in the database.
@@ -241,6 +244,7 @@ impl AuditAction {
             Self::ProfileChanged => "profile_changed",
             Self::PasswordChanged => "password_changed",
             Self::Erased => "erased",
+            Self::SessionsEnded => "sessions_ended",
         }
     }
 }

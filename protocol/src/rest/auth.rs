@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::members::Member;
+use super::{members::Member, object, sessions::DeviceInfo};
 use crate::{Timestamp, rules};
 
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
@@ -24,6 +24,12 @@ pub struct RegisterRequest {
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "correct horse"))]
     pub password: String,
+    /// The device that the session is started on, for the list of sessions.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    pub device: Option<DeviceInfo>,
 }
 
 /// `POST /api/auth/login`.
@@ -40,6 +46,12 @@ pub struct LoginRequest {
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
     pub password: String,
+    /// The device that the session is started on, for the list of sessions.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    pub device: Option<DeviceInfo>,
 }
 
 /// `PUT /api/members/me/password`.
@@ -64,7 +76,8 @@ pub struct PasswordChange {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct RefreshRequest {
-    /// The newest refresh token of the session. It is used up by this request.
+    /// The newest refresh token of the session. It stays good until its successor, or an access token that came with that, is
+    /// first used: until then the request may be repeated, and has the same successor.
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, example = "p43dTn0d2mVqS1rXq0C9yQ"))]
     pub refresh_token: String,
@@ -96,10 +109,10 @@ pub struct AuthResponse {
     pub token_type: TokenType,
     /// When the access token expires.
     pub expires_at: Timestamp,
-    /// For `POST /api/auth/refresh`, once.
+    /// For `POST /api/auth/refresh`; keep it in the place of the one before.
     #[cfg_attr(feature = "openapi", schema(example = "p43dTn0d2mVqS1rXq0C9yQ"))]
     pub refresh_token: String,
-    /// When the refresh token expires.
+    /// When the refresh token expires: not later than its session ends.
     pub refresh_expires_at: Timestamp,
 }
 

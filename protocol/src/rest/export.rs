@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{admin::AuditEntry, ai::Recommendation, members::Member, messages::MessageDocument};
+use super::{admin::AuditEntry, ai::Recommendation, members::Member, messages::MessageDocument, sessions::DeviceInfo};
 use crate::{
     ConversationId, SessionId, Timestamp,
     model::{ConversationKind, Watermarks},
@@ -44,6 +44,15 @@ pub struct ExportedSession {
     /// When it ended, if it did.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub revoked_at: Option<Timestamp>,
+    /// What it said of its device.
+    pub device: DeviceInfo,
+    /// The address that it was started from, if that is known.
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "192.0.2.7"))]
+    pub address: Option<String>,
+    /// When it was last used, to about the life of an access token.
+    pub last_used_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
 }
 
 /// A conversation, as the export has it.

@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::auth::RegisterRequest;
+use super::{auth::RegisterRequest, object, sessions::DeviceInfo};
 use crate::rules;
 
 /// The answer to `GET /api/setup`.
@@ -37,6 +37,12 @@ pub struct SetupRequest {
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "correct horse"))]
     pub password: String,
+    /// The device that the session is started on, for the list of sessions.
+    #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    pub device: Option<DeviceInfo>,
 }
 
 /// The longest code that is looked at, in characters: there may be spaces in it.
@@ -46,7 +52,7 @@ impl SetupRequest {
     /// The code, and the account that is to be made.
     #[must_use]
     pub fn into_parts(self) -> (String, RegisterRequest) {
-        let Self { code, name, email, password } = self;
-        (code, RegisterRequest { name, email, password })
+        let Self { code, name, email, password, device } = self;
+        (code, RegisterRequest { name, email, password, device })
     }
 }

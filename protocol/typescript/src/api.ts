@@ -2,7 +2,8 @@ import type { Environment } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import type {
   ActiveChange, AdminMember, AdminMemberPage, AuditPage, AuthResponse, Directory, Disconnected, Export, LoginRequest, Member, MemberId, MemberPatch,
-  OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, ServerStats, Tier, UserType,
+  OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, ServerStats, Session, SessionId, SessionList,
+  Tier, UserType,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -85,6 +86,14 @@ export class Api {
   leave(): Promise<void> { return this.json("/api/members/me", { method: "DELETE" }); }
   export(): Promise<Export> { return this.json("/api/members/me/export", { timeoutMs: LONG_TIMEOUT_MS }); }
 
+  // Where the member is signed in.
+  sessions(): Promise<SessionList> { return this.json("/api/members/me/sessions"); }
+  renameSession(id: SessionId, name: string): Promise<Session> { return this.json(`/api/members/me/sessions/${id}`, { method: "PATCH", body: { name } }); }
+  /** Ends a session: its device is signed out. For the one of this device there is `logout()` of the client, which forgets what is kept here as well. */
+  endSession(id: SessionId): Promise<void> { return this.json(`/api/members/me/sessions/${id}`, { method: "DELETE" }); }
+  /** Ends every session but this one. */
+  endOtherSessions(): Promise<void> { return this.json("/api/members/me/sessions", { method: "DELETE" }); }
+
   // Advice.
   recommendations(): Promise<RecommendationsResponse> { return this.json("/api/ai/recommendations"); }
   applyRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${id}/apply`, { method: "POST" }); }
@@ -99,6 +108,8 @@ export class Api {
   setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/active`, { method: "PUT", body: { is_active } }); }
   setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/role`, { method: "PUT", body: { user_type } }); }
   disconnect(id: MemberId): Promise<Disconnected> { return this.json(`/api/admin/members/${id}/disconnect`, { method: "POST" }); }
+  adminSessions(id: MemberId): Promise<SessionList> { return this.json(`/api/admin/members/${id}/sessions`); }
+  adminEndSessions(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${id}/sessions`, { method: "DELETE" }); }
   stats(): Promise<ServerStats> { return this.json("/api/admin/stats"); }
   audit(options: Page = {}): Promise<AuditPage> { return this.json("/api/admin/audit", { query: { ...options } }); }
 

@@ -11,7 +11,7 @@ import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
 import { People } from "./people.js";
 import { problemOf } from "./problem.js";
-import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, RegisterRequest, ServerFrame } from "./protocol.js";
+import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
 import { DEVICE_KEY, Keys, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import type { OutboxRecord } from "./records.js";
 import { Session } from "./session.js";
@@ -21,6 +21,9 @@ import type {
   UnreadState,
 } from "./types.js";
 import { Value } from "./value.js";
+
+/** The longest name of a device, in characters. */
+const NAME_MAX = 100;
 
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
@@ -99,15 +102,15 @@ export class Client implements MembersBook {
   }
 
   async register(account: RegisterRequest): Promise<Member> {
-    return this.enter(await this.api.register(account));
+    return this.enter(await this.api.register({ device: this.device, ...account }));
   }
 
   async setup(account: RegisterRequest & { code: string }): Promise<Member> {
-    return this.enter(await this.api.setup(account));
+    return this.enter(await this.api.setup({ device: this.device, ...account }));
   }
 
   async login(credentials: LoginRequest): Promise<Member> {
-    return this.enter(await this.api.login(credentials));
+    return this.enter(await this.api.login({ device: this.device, ...credentials }));
   }
 
   async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
@@ -305,10 +308,16 @@ export class Client implements MembersBook {
     });
   }
 
+  /** What the device is, for the list of sessions and for the socket. */
+  private get device(): { platform: Platform; name?: string } {
+    const { platform, deviceName } = this.options;
+    const name = shownName(deviceName);
+    return name === undefined ? { platform } : { platform, name };
+  }
+
   private hello() {
     const cursor = this.signedIn?.book.hello();
-    const name = this.options.deviceName;
-    const device = { id: this.deviceId, platform: this.options.platform, ...(name === undefined ? {} : { name }) };
+    const device = { id: this.deviceId, ...this.device };
     return { device, ...(cursor === undefined ? {} : { cursor }) };
   }
 
@@ -382,4 +391,11 @@ export class Client implements MembersBook {
 function follow<T>(from: Value<T>, to: Value<T>): () => void {
   to.set(from.getSnapshot());
   return from.subscribe(() => to.set(from.getSnapshot()));
+}
+
+/** A name that the server takes; nothing if there is none in it: nobody is kept out because of what their device is called. */
+function shownName(name: string | undefined): string | undefined {
+  const visible = (name ?? "").normalize("NFC").replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ").replace(/\s+/g, " ").trim();
+  const cut = [...visible].slice(0, NAME_MAX).join("").trim();
+  return /[\p{L}\p{N}]/u.test(cut) ? cut : undefined;
 }

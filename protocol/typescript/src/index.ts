@@ -10,7 +10,7 @@ export type { Changes, RangeOptions, Storage, Vault } from "./storage.js";
 export type * from "./types.js";
 export type {
   ActiveChange, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse, ClientFrame, ClientMessageId, ContactInfo,
-  ConversationId, ConversationKind, Cursor, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Limits, LoginRequest, Member, MemberCard,
+  ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Limits, LoginRequest, Member, MemberCard,
   MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
-  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, SharedWith, Tier, Timestamp, UserType, Visibility, VisibilityPatch, Watermarks,
+  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, Tier, Timestamp, UserType, Visibility, VisibilityPatch, Watermarks,
 } from "./protocol.js";

@@ -65,6 +65,7 @@ export const ERROR_STATUS = {
   message_not_found: 404,
   conversation_not_found: 404,
   recommendation_not_found: 404,
+  session_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
   already_set_up: 409,
@@ -206,7 +207,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "erased";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "erased" | "sessions_ended";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -289,11 +290,11 @@ token_type: TokenType,
  */
 expires_at: Timestamp, 
 /**
- * For `POST /api/auth/refresh`, once.
+ * For `POST /api/auth/refresh`; keep it in the place of the one before.
  */
 refresh_token: string, 
 /**
- * When the refresh token expires.
+ * When the refresh token expires: not later than its session ends.
  */
 refresh_expires_at: Timestamp, };
 
@@ -543,6 +544,19 @@ name?: string, };
 export type DeviceId = string;
 
 /**
+ * What a member signs in with.
+ */
+export type DeviceInfo = { 
+/**
+ * What it is called, for the list of sessions: 1 to 100 characters after trimming.
+ */
+name?: string | null, 
+/**
+ * What it is.
+ */
+platform?: Platform | null, };
+
+/**
  * The part of [`PresenceStatus`] that a device can choose.
  */
 export type DeviceStatus = "online" | "away";
@@ -604,7 +618,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -676,7 +690,23 @@ created_at: Timestamp,
 /**
  * When it ended, if it did.
  */
-revoked_at: Timestamp | null, };
+revoked_at: Timestamp | null, 
+/**
+ * What it said of its device.
+ */
+device: DeviceInfo, 
+/**
+ * The address that it was started from, if that is known.
+ */
+address: string | null, 
+/**
+ * When it was last used, to about the life of an access token.
+ */
+last_used_at: Timestamp, 
+/**
+ * When it ends at the latest.
+ */
+expires_at: Timestamp, };
 
 /**
  * One bad field of a request.
@@ -845,7 +875,11 @@ email: string,
 /**
  * The password.
  */
-password: string, };
+password: string, 
+/**
+ * The device that the session is started on, for the list of sessions.
+ */
+device?: DeviceInfo, };
 
 /**
  * `POST /api/auth/logout`. The body may be left out.
@@ -1272,19 +1306,6 @@ source: AdviceSource,
 fallback?: AdviceFallback, };
 
 /**
- * `PUT /api/members/me/password`.
- */
-export type PasswordChange = { 
-/**
- * The present password.
- */
-current_password: string, 
-/**
- * The new one: at least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
- */
-new_password: string, };
-
-/**
  * `ping`: the heartbeat.
  */
 export type Ping = Record<symbol, never>;
@@ -1292,7 +1313,7 @@ export type Ping = Record<symbol, never>;
 /**
  * What a device can be.
  */
-export type Platform = "ios" | "android" | "web" | "other";
+export type Platform = "ios" | "android" | "web" | "desktop" | "other";
 
 /**
  * `pong`: the server is there, and everything up to `cursor` has been sent.
@@ -1567,7 +1588,8 @@ fallback?: AdviceFallback, };
  */
 export type RefreshRequest = { 
 /**
- * The newest refresh token of the session. It is used up by this request.
+ * The newest refresh token of the session. It stays good until its successor, or an access token that came with that, is
+ * first used: until then the request may be repeated, and has the same successor.
  */
 refresh_token: string, };
 
@@ -1584,9 +1606,13 @@ name: string,
  */
 email: string, 
 /**
- * At least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
+ * At least 8 characters and at most 71 bytes.
  */
-password: string, };
+password: string, 
+/**
+ * The device that the session is started on, for the list of sessions.
+ */
+device?: DeviceInfo, };
 
 /**
  * The id of one request, chosen by the client; its reply carries the same one.
@@ -1691,7 +1717,11 @@ email: string,
 /**
  * At least 8 characters and at most 71 bytes.
  */
-password: string, };
+password: string, 
+/**
+ * The device that the session is started on, for the list of sessions.
+ */
+device?: DeviceInfo, };
 
 /**
  * The answer to `GET /api/setup`.

@@ -129,11 +129,12 @@ export class Session implements Tokens {
     }
     const refresh = (behind ? this.kept : kept)?.refresh ?? "";
     try {
-      const answer = await this.answer(refresh);
+      // An answer that is lost costs nothing: the token is good until what came of it is used, and whoever asks again uses the same one.
+      const answer = await this.api().refresh(refresh);
       if (this.kept?.member !== member) throw new MembersBookError("token_missing", "Nobody is signed in.");
       this.take(answer);
       this.spent = refresh;
-      // Before anything else: the old one is good for nothing. If there is no room, it is good as long as this run lasts.
+      // Before the first use, which ends the old one: until then a tab that dies has lost nothing. If there is no room, it is good as long as this run lasts.
       await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
       return answer.access_token;
     } catch (error) {
@@ -141,16 +142,6 @@ export class Session implements Tokens {
         if (error.code === "member_deactivated") this.over("deactivated");
         else if (error.verdict === "log_in") this.over("session_over");
       }
-      throw error;
-    }
-  }
-
-  /** Asks once more when the answer was lost: the token may not have been used up. */
-  private async answer(refresh: string): Promise<AuthResponse> {
-    try {
-      return await this.api().refresh(refresh);
-    } catch (error) {
-      if (error instanceof MembersBookError && error.code === "timeout") return this.api().refresh(refresh);
       throw error;
     }
   }

@@ -208,7 +208,7 @@ export interface ClientOptions {
   readonly vault: Vault;
   /** What the device is. */
   readonly platform: Platform;
-  /** What its owner calls it; at most 100 characters. */
+  /** What it is called where the member sees where they are signed in, such as “Chrome on Windows”; at most 100 characters, what is beyond is cut. */
   readonly deviceName?: string;
   /** Time, sockets, HTTP and chance, where they are not those of the platform. */
   readonly environment?: Partial<Environment>;

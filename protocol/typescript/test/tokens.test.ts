@@ -16,12 +16,14 @@ function answer(number: number): AuthResponse {
   return { member: { _id: MEMBER }, access_token: `A${number}`, refresh_token: `R${number}`, expires_at } as AuthResponse;
 }
 
-/** A server that takes each refresh token once. */
-function server(): { api: Api; used: string[] } {
+/** A server that gives each refresh token the same successor until that is used. `lose`: so many answers are lost on their way. */
+function server(lose = 0): { api: Api; used: string[] } {
   const used: string[] = [];
+  let left = lose;
   const refresh = (token: string): Promise<AuthResponse> => {
-    if (used.includes(token)) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
+    if (used.includes(`R${Number(token.slice(1)) + 1}`)) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
     used.push(token);
+    if (left-- > 0) return Promise.reject(new MembersBookError("network", "lost"));
     return Promise.resolve(answer(Number(token.slice(1)) + 1));
   };
   return { api: { refresh } as unknown as Api, used };
@@ -78,6 +80,31 @@ test("a renewal does not undo what another tab has ended", async () => {
   await first.session.end();
   await expect(second.session.renew("A1")).rejects.toThrow("Nobody is signed in");
   expect([await vault.get(), used, second.over]).toEqual([undefined, [], ["logged_out"]]);
+});
+
+test("a refresh whose answer is lost is asked for again with the same token, by whoever needs it next, and ends nothing", async () => {
+  const vault = new MemoryVault();
+  const { api, used } = server(2);
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1));
+  await second.session.load();
+  await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  await expect(second.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  expect(await first.session.renew("A1")).toBe("A2");
+  expect(await second.session.renew("A1")).toBe("A2");
+  expect([used, first.over, second.over]).toEqual([["R1", "R1", "R1"], [], []]);
+});
+
+test("two tabs that do not see each other's locks and refresh at once have the same tokens", async () => {
+  const vault = new MemoryVault();
+  vault.exclusive = (work) => work();
+  const { api } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1));
+  await second.session.load();
+  expect(await Promise.all([first.session.renew("A1"), second.session.renew("A1")])).toEqual(["A2", "A2"]);
+  expect([first.over, second.over]).toEqual([[], []]);
+  expect(await vault.get()).toContain("R2");
 });
 
 test("a session that cannot be kept does not begin", async () => {

@@ -63,7 +63,10 @@ impl Bench {
 
     async fn member(&self, name: &str) -> AuthResponse {
         let (email, password) = (format!("{name}@example.com"), "correct horse".to_owned());
-        self.accounts.register(RegisterRequest { name: name.to_owned(), email, password }, PEER).await.unwrap()
+        self.accounts
+            .register(RegisterRequest { name: name.to_owned(), email, password, device: None }, PEER)
+            .await
+            .unwrap()
     }
 
     /// A connection that nobody has signed in on.
@@ -201,7 +204,7 @@ async fn a_device_that_comes_again_replaces_itself_and_a_session_that_ends_takes
     assert_eq!(older.until_the_end().await.1, 4409);
     assert_eq!(bench.base.hub.connections_of(ana.member.id).len(), 2);
     let who = bench.accounts.authorize(&ana.access_token).await.unwrap();
-    bench.accounts.log_out(&who, false).await.unwrap();
+    bench.accounts.devices.log_out(&who, false).await.unwrap();
     assert_eq!((tablet.until_the_end().await.1, newer.until_the_end().await.1), (4401, 4401));
     let mut late = bench.open().await;
     late.hello(&ana, "phone").await;

@@ -28,7 +28,7 @@ use crate::{
     store::{
         conversations::{Append, Command, NewConversation},
         members::NewMember,
-        sessions::NewToken,
+        sessions::{NewSession, NewToken, SessionDevice},
         turns::Caller,
     },
 };
@@ -68,7 +68,7 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let ana = accounts.register(RegisterRequest { name, email, password }, peer).await.unwrap();
+    let ana = accounts.register(RegisterRequest { name, email, password, device: None }, peer).await.unwrap();
     let (member, outbox) = (ana.member.id, || Arc::new(Outbox::new(context.outbox, Arc::clone(&base.budget))));
     // A device of the member that watches the member sees everything, and does not count as it is not signed in.
     let (session, device) = (base.ids.session(), "watcher".parse().unwrap());
@@ -144,13 +144,23 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     });
     let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, documents, clock));
+    let exports = Arc::new(Exports::new(
+        records,
+        sessions,
+        recommendations,
+        audit,
+        documents,
+        Duration::from_secs(86_400),
+        clock,
+    ));
 
     let signed_in = async |member| {
         let (session, at) = (base.ids.session(), Timestamp::from_millis(1));
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
-        base.store.sessions.start(session, member, token, at).await.unwrap();
+        let (device, address) = (SessionDevice::default(), None);
+        let new = NewSession { id: session, member, token, device, address, at, ends_at: at };
+        base.store.sessions.start(new).await.unwrap();
         Authorized { member, session, user_type: UserType::Member, expires_at: at }
     };
     let who = signed_in(me).await;

@@ -1,11 +1,11 @@
 //! `/api/admin`: for administrators only.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use protocol::{
     ErrorCode, MemberId,
     rest::{
         ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage, Disconnected, PageQuery, RoleChange,
-        ServerStats, TierChange,
+        ServerStats, SessionList, TierChange,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -26,6 +26,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(set_active))
         .routes(routes!(set_role))
         .routes(routes!(disconnect))
+        .routes(routes!(sessions, end_sessions))
         .routes(routes!(stats))
         .routes(routes!(audit))
 }
@@ -146,6 +147,49 @@ async fn disconnect(
     PathId(id): PathId<MemberId>,
 ) -> Result<Json<Disconnected>, Failure> {
     state.administration.disconnect(admin, id).await.map(Json)
+}
+
+/// Where a member is signed in.
+#[utoipa::path(
+    get,
+    path = "/api/admin/members/{id}/sessions",
+    tag = "admin",
+    operation_id = "admin_list_sessions",
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "The sessions that are good.", body = SessionList),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn sessions(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<SessionList>, Failure> {
+    state.administration.sessions(admin, id).await.map(Json)
+}
+
+/// Ends all sessions of a member; they may log in again.
+///
+/// Their connections are closed with 4401.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/members/{id}/sessions",
+    tag = "admin",
+    operation_id = "admin_end_sessions",
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 204, description = "None is good any more."),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn end_sessions(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<StatusCode, Failure> {
+    state.administration.end_sessions(admin, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What the server and its store have at the moment.

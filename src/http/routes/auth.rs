@@ -67,7 +67,8 @@ async fn log_in(
 
 /// Exchanges a refresh token for new tokens.
 ///
-/// A refresh token is good once. Using one a second time revokes the whole session.
+/// The answer has the token that follows. The one before it stays good until the new one, or the access token of the answer, is first
+/// used: until then the request may be repeated, and has the same refresh token. After that, using the old one revokes the whole session.
 #[utoipa::path(
     post,
     path = "/api/auth/refresh",
@@ -104,6 +105,6 @@ async fn log_out(
     SignedIn(who): SignedIn,
     OptionalBody(request): OptionalBody<LogoutRequest>,
 ) -> Result<StatusCode, Failure> {
-    state.accounts.log_out(&who, request.all).await?;
+    state.accounts.devices.log_out(&who, request.all).await?;
     Ok(StatusCode::NO_CONTENT)
 }

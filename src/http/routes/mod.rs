@@ -7,6 +7,7 @@ pub mod health;
 pub mod members;
 pub mod messages;
 pub mod photos;
+pub mod sessions;
 pub mod setup;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -19,6 +20,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
         .merge(setup::routes())
         .merge(auth::routes())
         .merge(members::routes())
+        .merge(sessions::routes())
         .merge(photos::routes())
         .merge(messages::routes())
         .merge(ai::routes())

@@ -19,6 +19,7 @@ use super::{
     fault::{DUPLICATE_KEY, Fault},
     jobs, receipts,
     recommendations::RecommendationDoc,
+    sessions,
 };
 use crate::store::{
     Archive, StoreError,
@@ -51,11 +52,20 @@ fn missing(what: &'static str) -> impl Fn() -> Fault {
 }
 
 fn session(document: &Document) -> Option<Row> {
+    let at = |field| document.get_datetime(field).ok().map(|at| time(*at));
+    let created_at = at("created_at")?;
     Some(Row::Session(SessionRow {
         id: SessionId::from_bytes(document.get_object_id("_id").ok()?.bytes()),
         member: MemberId::from_bytes(document.get_object_id("member_id").ok()?.bytes()),
-        created_at: time(*document.get_datetime("created_at").ok()?),
-        revoked_at: document.get_datetime("revoked_at").ok().map(|at| time(*at)),
+        created_at,
+        revoked_at: at("revoked_at"),
+        device: sessions::device(document),
+        address: sessions::address(document),
+        last_used_at: at("last_used_at"),
+        ends_at: at("ends_at"),
+        generation: document.get_i64("generation").map_or(0, unsigned),
+        newest: sessions::token_hash(document, "newest"),
+        confirmed_at: sessions::confirmed_at(document, created_at),
     }))
 }
 
@@ -250,15 +260,23 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             let member = MemberDoc::of(row.record, row.last_seen);
             (Part::Members, document(mongodb::bson::serialize_to_document(&member))?)
         }
-        Row::Session(SessionRow { id, member, created_at, revoked_at }) => (
-            Part::Sessions,
-            doc! {
-                "_id": ObjectId::from_bytes(*id.as_bytes()),
-                "member_id": member_oid(member),
-                "created_at": date(created_at),
-                "revoked_at": revoked_at.map(date),
-            },
-        ),
+        Row::Session(row) => {
+            let mut session = doc! {
+                "_id": ObjectId::from_bytes(*row.id.as_bytes()),
+                "member_id": member_oid(row.member),
+                "created_at": date(row.created_at),
+                "revoked_at": row.revoked_at.map(date),
+                "device": sessions::device_document(row.device),
+                "address": row.address.map(|address| address.to_string()),
+                "ends_at": row.ends_at.map(date),
+                "generation": signed(row.generation),
+                "newest": row.newest.map(|newest| binary(&newest)),
+                "confirmed_at": row.confirmed_at.map(date),
+            };
+            // The larger of a time and nothing is nothing, where that is written down.
+            session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
+            (Part::Sessions, session)
+        }
         Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
             Part::RefreshTokens,
             doc! {

@@ -236,6 +236,8 @@ async fn change_in(
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
         audit::forget_addresses(db, session, id).await?;
+        let (theirs, forgotten) = sessions::forgetting(id);
+        db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
     if let Some((valid, revoked)) = sessions::revocation_by_change(id, change.revokes(), at) {
         db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;

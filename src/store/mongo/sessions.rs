@@ -1,13 +1,14 @@
 //! Sessions and their refresh tokens.
 //!
 //! No step needs a transaction: each leaves something that is safe if the next one does not happen. A token's successor
-//! is stored before the token is used up, and nobody knows it before both were done.
+//! is stored before its session names it as the newest one, in one step that only one exchange of a token can make, and nobody
+//! knows it before that. That the token was used is marked last: the session says so already.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use async_trait::async_trait;
 use mongodb::{
-    bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{MemberId, SessionId, Timestamp};
@@ -15,7 +16,7 @@ use protocol::{MemberId, SessionId, Timestamp};
 use super::{
     Mongo,
     db::Db,
-    document::{date, member_oid, time, user_type},
+    document::{date, member_oid, signed, time, unsigned, user_type},
     fault::{Fault, is_duplicate},
     members,
 };
@@ -23,14 +24,17 @@ use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
-        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+        Exchange, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
+        USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
     turns::{Caller, Turn},
 };
 
 /// Tokens that are removed at a time.
 const PURGE: i64 = 1_000;
+/// How often it is looked again at a session in which another exchange of the same token was faster. The second look finds what it did.
+const LOOKS: usize = 4;
 
 fn session_oid(id: SessionId) -> ObjectId {
     ObjectId::from_bytes(*id.as_bytes())
@@ -50,16 +54,24 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
     }
 }
 
-async fn start(
-    db: &Db,
-    session: SessionId,
-    member: MemberId,
-    token: NewToken,
-    at: Timestamp,
-) -> Result<Option<Vec<SessionId>>, Fault> {
+async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
+    let NewSession { id, member, token, device, address, at, ends_at } = session;
     let login = doc! { "$set": { "last_login": date(at) } };
-    let (member, id) = (member_oid(member), session_oid(session));
-    let session = doc! { "_id": id, "member_id": member, "created_at": date(at), "revoked_at": null };
+    let (member, id) = (member_oid(member), session_oid(id));
+    let session = doc! {
+        "_id": id,
+        "member_id": member,
+        "created_at": date(at),
+        "revoked_at": null,
+        "device": device_document(device),
+        "address": address.map(|address| address.to_string()),
+        "last_used_at": date(at),
+        "ends_at": date(ends_at),
+        "generation": 0_i64,
+        "newest": hash(token.hash),
+        // Its first token has arrived, as far as that matters: there is none before it.
+        "confirmed_at": date(at),
+    };
     match db.collection::<Document>("sessions").insert_one(session).await {
         Err(error) if !is_duplicate(&error) => return Err(error.into()),
         _ => {}
@@ -73,6 +85,38 @@ async fn start(
         return Ok(None);
     }
     remove_oldest(db, member, id).await.map(Some)
+}
+
+pub(super) fn device_document(SessionDevice { name, platform }: SessionDevice) -> Document {
+    doc! { "name": name, "platform": platform.map(platform_word) }
+}
+
+/// What a session says about its device. What it does not say, or says in words of a later version, is not known.
+pub(super) fn device(session: &Document) -> SessionDevice {
+    let Ok(device) = session.get_document("device") else { return SessionDevice::default() };
+    let word = device.get_str("platform").unwrap_or_default();
+    SessionDevice {
+        name: device.get_str("name").ok().map(str::to_owned),
+        platform: PLATFORMS.iter().find(|(known, _)| *known == word).map(|(_, platform)| *platform),
+    }
+}
+
+/// Where a session was started from.
+pub(super) fn address(session: &Document) -> Option<IpAddr> {
+    session.get_str("address").ok()?.parse().ok()
+}
+
+/// The hash in a field.
+pub(super) fn token_hash(document: &Document, field: &str) -> Option<TokenHash> {
+    document.get_binary_generic(field).ok()?.as_slice().try_into().ok()
+}
+
+/// When the newest token of a session was confirmed. That of one of before is, as far as is known: it says nothing of it.
+pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<Timestamp> {
+    match session.get("confirmed_at") {
+        None => Some(created_at),
+        Some(_) => session.get_datetime("confirmed_at").ok().map(|at| time(*at)),
+    }
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens, and never the `newest`. Returns those that were
@@ -100,7 +144,12 @@ async fn remove_oldest(db: &Db, member: ObjectId, newest: ObjectId) -> Result<Ve
 /// A session as stored.
 struct Stored {
     member: MemberId,
-    revoked_at: Option<DateTime>,
+    created_at: Timestamp,
+    revoked_at: Option<Timestamp>,
+    ends_at: Option<Timestamp>,
+    generation: u64,
+    newest: Option<TokenHash>,
+    confirmed_at: Option<Timestamp>,
 }
 
 async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
@@ -116,56 +165,133 @@ async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenO
     let used = token.get_datetime("used_at").is_ok();
     let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
     let found = find_session(db, session).await?.filter(|found| found.revoked_at.is_none());
-    Ok(found.map(|Stored { member, .. }| TokenOwner { member, used }))
+    Ok(found.map(|Stored { member, confirmed_at, .. }| TokenOwner { member, spent: used && confirmed_at.is_some() }))
 }
 
-async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) -> Result<Rotation, Fault> {
+/// A refresh token as stored.
+struct StoredToken {
+    session: ObjectId,
+    expires_at: Timestamp,
+    used: bool,
+}
+
+async fn find_token(db: &Db, token: TokenHash) -> Result<Option<StoredToken>, Fault> {
     let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(doc! { "_id": hash(presented) }).max_time(db.max_time).await? else {
-        return Ok(Rotation::Invalid);
+    let Some(token) = tokens.find_one(doc! { "_id": hash(token) }).max_time(db.max_time).await? else {
+        return Ok(None);
     };
-    let (Ok(session_id), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
+    let (Ok(session), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
         return Err(Fault::Data("a token without session_id or expires_at".to_owned()));
     };
-    let Some(stored) = find_session(db, session_id).await? else { return Ok(Rotation::Invalid) };
-    let used = token.get_datetime("used_at").is_ok();
-    // By this very attempt, whose answer was late.
-    let revoked_just_now = used && stored.revoked_at == Some(date(at));
-    if (stored.revoked_at.is_some() && !revoked_just_now) || *expires_at <= date(at) {
-        return Ok(Rotation::Invalid);
+    Ok(Some(StoredToken { session, expires_at: time(*expires_at), used: token.get_datetime("used_at").is_ok() }))
+}
+
+async fn rotate(db: &Db, exchange: &Exchange) -> Result<Rotation, Fault> {
+    for _ in 0..LOOKS {
+        if let Some(rotation) = try_rotate(db, exchange).await? {
+            return Ok(rotation);
+        }
     }
-    let session = SessionId::from_bytes(session_id.bytes());
+    // It may be made again.
+    Err(StoreError::Timeout.into())
+}
+
+/// Exchanges a token, unless another exchange has changed the session since it was looked at.
+async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fault> {
+    let Exchange { used: token_hash, at, .. } = *exchange;
+    let Some(token) = find_token(db, token_hash).await? else { return Ok(Some(Rotation::Invalid)) };
+    let Some(stored) = find_session(db, token.session).await? else { return Ok(Some(Rotation::Invalid)) };
+    let Stored { newest, confirmed_at, generation, .. } = stored;
+    let presented = presented(exchange, TokenFacts { used: token.used, newest, confirmed_at });
+    // By this very attempt, whose answer was late.
+    let revoked_just_now = presented == Presented::Spent && stored.revoked_at == Some(at);
+    let ends_at = end(stored.created_at, stored.ends_at, exchange.session_lifetime);
+    if (stored.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at {
+        return Ok(Some(Rotation::Invalid));
+    }
+    let session = SessionId::from_bytes(token.session.bytes());
+    if presented == Presented::Spent {
+        revoke(db, session, at).await?;
+        return Ok(Some(Rotation::Reused { session, member: stored.member }));
+    }
     let member = members::by_id(db, stored.member).await?;
     let member = member.ok_or_else(|| Fault::Data("a session of a member who does not exist".to_owned()))?;
-    let by_this_attempt = token.get_binary_generic("next").is_ok_and(|successor| *successor == next.hash);
-    let mut reused = used && !by_this_attempt;
-    if !used {
-        if !member.profile.is_active {
-            return Ok(Rotation::Deactivated);
-        }
-        store_token(db, session_id, next).await?;
-        let unused = doc! { "_id": hash(presented), "used_at": null };
-        let using = tokens.update_one(unused, doc! { "$set": { "used_at": date(at), "next": hash(next.hash) } });
-        if using.await?.matched_count == 0 {
-            // Somebody was faster, unless that was an attempt of ours whose answer was lost.
-            let token = tokens.find_one(doc! { "_id": hash(presented) }).max_time(db.max_time).await?;
-            let successor = token.as_ref().and_then(|token| token.get_binary_generic("next").ok());
-            reused = successor.is_none_or(|successor| *successor != next.hash);
-        }
+    if !member.profile.is_active {
+        return Ok(Some(Rotation::Deactivated));
     }
-    if reused {
-        if !used {
-            // Nobody was told of this successor.
-            tokens.delete_one(doc! { "_id": hash(next.hash) }).await?;
+    let (successor, expires_at, generation, again) = match presented {
+        Presented::Again(successor) => {
+            let Some(newest) = find_token(db, successor).await? else { return Ok(Some(Rotation::Invalid)) };
+            (successor, newest.expires_at, generation, true)
         }
-        revoke(db, session, at).await?;
-        return Ok(Rotation::Reused { session, member: stored.member });
-    }
+        _ => {
+            let expires_at = at.after(exchange.token_lifetime).min(ends_at);
+            let next = NewToken { hash: exchange.successor, expires_at };
+            if !replace(db, exchange, &token, newest, next, ends_at).await? {
+                return Ok(None);
+            }
+            (next.hash, expires_at, generation.saturating_add(1), false)
+        }
+    };
     // The token is used up: whatever fails from here on must not let its client believe that it is not.
-    if let Err(fault) = forget_used(db, stored.member, session_id).await {
+    let marked = if token.used { Ok(()) } else { mark_used(db, token_hash, at).await };
+    let tidied = match marked {
+        Ok(()) if !again => forget_used(db, stored.member, token.session).await,
+        other => other,
+    };
+    if let Err(fault) = tidied {
         tracing::debug!(%session, error = %StoreError::from(fault), "used tokens are kept for longer");
     }
-    Ok(Rotation::Rotated { session, member: Box::new(member) })
+    Ok(Some(Rotation::Rotated(Box::new(Renewal {
+        session,
+        member,
+        successor,
+        expires_at,
+        generation,
+        ends_at,
+        again,
+    }))))
+}
+
+/// Makes `next` the newest token of a session, if that is still the one that is presented. Says whether it was.
+async fn replace(
+    db: &Db,
+    exchange: &Exchange,
+    token: &StoredToken,
+    newest: Option<TokenHash>,
+    next: NewToken,
+    ends_at: Timestamp,
+) -> Result<bool, Fault> {
+    store_token(db, token.session, next).await?;
+    let current = doc! { "_id": token.session, "revoked_at": null, "newest": newest.map(hash) };
+    let replaced = doc! {
+        "$set": { "newest": hash(next.hash), "confirmed_at": null, "ends_at": date(ends_at) },
+        "$inc": { "generation": 1_i64 },
+        "$max": { "last_used_at": date(exchange.at) },
+    };
+    Ok(db.collection::<Document>("sessions").update_one(current, replaced).await?.matched_count > 0)
+}
+
+async fn mark_used(db: &Db, token: TokenHash, at: Timestamp) -> Result<(), Fault> {
+    let unused = doc! { "_id": hash(token), "used_at": null };
+    let used = doc! { "$set": { "used_at": date(at) } };
+    db.collection::<Document>("refresh_tokens").update_one(unused, used).await?;
+    Ok(())
+}
+
+async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) -> Result<(), Fault> {
+    let unconfirmed = doc! { "_id": session_oid(session), "generation": signed(generation), "confirmed_at": null };
+    let confirmed = doc! { "$set": { "confirmed_at": date(at) }, "$max": { "last_used_at": date(at) } };
+    db.collection::<Document>("sessions").update_one(unconfirmed, confirmed).await?;
+    Ok(())
+}
+
+async fn rename(db: &Db, member: MemberId, session: SessionId, name: String) -> Result<bool, Fault> {
+    let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
+    let sessions = db.collection::<Document>("sessions");
+    // One of before has no device yet: its parts are set, and what is above them is made.
+    let renamed = sessions.update_one(valid, doc! { "$set": { "device.name": name } }).await?;
+    Ok(renamed.matched_count > 0)
 }
 
 /// Removes used tokens beyond those that are kept.
@@ -192,15 +318,26 @@ async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(),
 
 fn stored(found: &Document) -> Result<Stored, Fault> {
     let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
-    let revoked_at = found.get_datetime("revoked_at").ok().copied();
-    Ok(Stored { member: MemberId::from_bytes(member.bytes()), revoked_at })
+    let at = |field| found.get_datetime(field).ok().map(|at| time(*at));
+    let created_at = at("created_at").unwrap_or(Timestamp::from_millis(0));
+    Ok(Stored {
+        member: MemberId::from_bytes(member.bytes()),
+        created_at,
+        revoked_at: at("revoked_at"),
+        ends_at: at("ends_at"),
+        generation: found.get_i64("generation").map_or(0, unsigned),
+        newest: token_hash(found, "newest"),
+        confirmed_at: confirmed_at(found, created_at),
+    })
 }
 
 /// A session and the state of its member.
-fn view_of(Stored { member, revoked_at }: &Stored, found: &Document) -> Result<SessionView, Fault> {
+fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    Ok(SessionView { member: *member, user_type, is_active, revoked: revoked_at.is_some() })
+    let Stored { member, revoked_at, generation, confirmed_at, .. } = *stored;
+    let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
+    Ok(SessionView { member, user_type, is_active, revoked, generation, confirmed })
 }
 
 /// What [`view_of`] needs of a member.
@@ -221,7 +358,8 @@ async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView
         found.into_iter().filter_map(|found| Some((found.get_object_id("_id").ok()?, found))).collect()
     };
     let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
-    let fields = FindOptions::builder().projection(doc! { "member_id": 1, "revoked_at": 1 }).build();
+    let fields = doc! { "member_id": 1, "revoked_at": 1, "generation": 1, "confirmed_at": 1 };
+    let fields = FindOptions::builder().projection(fields).build();
     let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
     let mut members: Vec<ObjectId> =
         found.values().filter_map(|session| session.get_object_id("member_id").ok()).collect();
@@ -243,10 +381,30 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
     let id_of = |session: &Document| session.get_object_id("_id").unwrap_or_default();
     // Ids grow with time.
     found.sort_unstable_by_key(id_of);
-    let sessions = found.iter().map(|session| SessionRecord {
-        id: SessionId::from_bytes(id_of(session).bytes()),
-        created_at: session.get_datetime("created_at").map_or(Timestamp::from_millis(0), |at| time(*at)),
-        revoked_at: session.get_datetime("revoked_at").ok().map(|at| time(*at)),
+    let ids: Vec<ObjectId> = found.iter().map(id_of).collect();
+    let unused = doc! { "session_id": { "$in": ids }, "used_at": null };
+    let fields = FindOptions::builder().projection(doc! { "session_id": 1, "expires_at": 1 }).build();
+    let mut renewable: HashMap<ObjectId, Timestamp> = HashMap::new();
+    for token in db.all::<Document>("refresh_tokens", unused, fields).await? {
+        let (Ok(session), Ok(until)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
+            continue;
+        };
+        let until = time(*until);
+        renewable.entry(session).and_modify(|known| *known = until.max(*known)).or_insert(until);
+    }
+    let sessions = found.iter().map(|session| {
+        let at = |field| session.get_datetime(field).ok().map(|at| time(*at));
+        let created_at = at("created_at").unwrap_or(Timestamp::from_millis(0));
+        SessionRecord {
+            id: SessionId::from_bytes(id_of(session).bytes()),
+            created_at,
+            revoked_at: at("revoked_at"),
+            device: device(session),
+            address: address(session),
+            last_used_at: at("last_used_at").unwrap_or(created_at),
+            ends_at: at("ends_at"),
+            renewable_until: renewable.get(&id_of(session)).copied(),
+        }
     });
     Ok(sessions.collect())
 }
@@ -276,6 +434,11 @@ pub(super) fn revocation_by_change(member: MemberId, which: Revoked, at: Timesta
         Revoked::AllBut(session) => drop(valid.insert("_id", doc! { "$ne": session_oid(session) })),
     }
     Some((valid, revoked))
+}
+
+/// What forgets what sessions of a member say about devices and places: which, and how.
+pub(super) fn forgetting(member: MemberId) -> (Document, Document) {
+    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "" } })
 }
 
 /// What revokes every session of a member: which, and how.
@@ -311,28 +474,30 @@ async fn purge(db: &Db, at: Timestamp) -> Result<usize, Fault> {
 
 #[async_trait]
 impl SessionStore for Mongo {
-    async fn start(
-        &self,
-        session: SessionId,
-        member: MemberId,
-        token: NewToken,
-        at: Timestamp,
-    ) -> Result<Option<Vec<SessionId>>, StoreError> {
-        self.write(Caller::Member(member), async move |_, db| start(&db, session, member, token, at).await).await
+    async fn start(&self, session: NewSession) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.write(Caller::Member(session.member), async move |_, db| start(&db, session).await).await
     }
 
     async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
         self.read(Turn::of(by), async move |_, db| owner(&db, token, at).await).await
     }
 
-    async fn rotate(
+    async fn rotate(&self, member: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {
+        self.write(Caller::Member(member), async move |_, db| rotate(&db, &exchange).await).await
+    }
+
+    async fn confirm(
         &self,
         member: MemberId,
-        used: TokenHash,
-        next: NewToken,
+        session: SessionId,
+        generation: u64,
         at: Timestamp,
-    ) -> Result<Rotation, StoreError> {
-        self.write(Caller::Member(member), async move |_, db| rotate(&db, used, next, at).await).await
+    ) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| confirm(&db, session, generation, at).await).await
+    }
+
+    async fn rename(&self, member: MemberId, session: SessionId, name: String) -> Result<bool, StoreError> {
+        self.write(Caller::Member(member), async move |_, db| rename(&db, member, session, name).await).await
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {

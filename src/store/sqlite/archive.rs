@@ -1,7 +1,7 @@
 //! Everything as rows, in the order of their keys.
 
 use async_trait::async_trait;
-use protocol::{ConversationId, MemberId, SessionId};
+use protocol::{ConversationId, MemberId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
@@ -9,13 +9,14 @@ use super::{
     memory::Tx,
     recommendations,
     row::{kind, optional_time, time},
-    tally,
+    sessions, tally,
 };
 use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
     entries::StoredEntry,
+    sessions::platform_word,
     turns::Turn,
 };
 
@@ -35,7 +36,7 @@ const fn table(part: Part) -> &'static str {
 }
 
 const MEMBERS: &str = "SELECT * FROM members WHERE id > ? ORDER BY id LIMIT ?";
-const SESSIONS: &str = "SELECT s.id, m.id AS member_id, s.created_at, s.revoked_at
+const SESSIONS: &str = "SELECT s.*, m.id AS member_id
     FROM sessions s JOIN members m ON m.key = s.member WHERE s.id > ? ORDER BY s.id LIMIT ?";
 const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
     FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash > ? ORDER BY t.hash LIMIT ?";
@@ -59,6 +60,13 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         member: MemberId::from_bytes(row.get("member_id")?),
         created_at: time(row, "created_at")?,
         revoked_at: optional_time(row, "revoked_at")?,
+        device: sessions::device(row)?,
+        address: sessions::address(row)?,
+        last_used_at: optional_time(row, "last_used_at")?,
+        ends_at: optional_time(row, "ends_at")?,
+        generation: row.get("generation")?,
+        newest: row.get("newest")?,
+        confirmed_at: optional_time(row, "confirmed_at")?,
     }))
 }
 
@@ -228,20 +236,29 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
     };
     match row {
         Row::Member(row) => return members::restore(tx, &row.record, row.last_seen),
-        Row::Session(SessionRow { id, member, created_at, revoked_at }) => execute(
-            "INSERT INTO sessions (id, member, created_at, revoked_at)
-             SELECT ?, key, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+        Row::Session(row) => execute(
+            "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_used_at,
+                 ends_at, generation, newest, confirmed_at)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
-                id.as_bytes(),
-                created_at.as_millis(),
-                revoked_at.map(protocol::Timestamp::as_millis),
-                member.as_bytes()
+                row.id.as_bytes(),
+                row.created_at.as_millis(),
+                row.revoked_at.map(Timestamp::as_millis),
+                row.device.name,
+                row.device.platform.map(platform_word),
+                row.address.map(|address| address.to_string()),
+                row.last_used_at.map(Timestamp::as_millis),
+                row.ends_at.map(Timestamp::as_millis),
+                row.generation,
+                row.newest,
+                row.confirmed_at.map(Timestamp::as_millis),
+                row.member.as_bytes(),
             ],
         )?,
         Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => execute(
             "INSERT INTO refresh_tokens (hash, session, expires_at, used_at)
              SELECT ?, key, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
-            params![hash, expires_at.as_millis(), used_at.map(protocol::Timestamp::as_millis), session.as_bytes()],
+            params![hash, expires_at.as_millis(), used_at.map(Timestamp::as_millis), session.as_bytes()],
         )?,
         Row::Conversation(ConversationRow { id, participants, last_seq, last_at, .. }) => {
             let inserted = execute(

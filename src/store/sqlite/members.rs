@@ -208,6 +208,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
         audit::forget_addresses(connection, profile.id)?;
+        super::sessions::forget_devices(connection, key)?;
     }
     search::index(connection, key, record)
 }

@@ -23,6 +23,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0011_formats.sql")),
         M::up_with_hook(include_str!("migrations/0012_log.sql"), free_entries_of_indexes),
         M::up_with_hook(include_str!("migrations/0013_key_secret.sql"), |tx| Ok(keys::rebuild(tx)?)),
+        M::up(include_str!("migrations/0014_sessions.sql")),
     ]
 }
 

@@ -1,21 +1,24 @@
 //! Sessions and their refresh tokens.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use protocol::{MemberId, SessionId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     Sqlite,
     members::{USER_TYPES, record},
     memory::Tx,
-    row::{optional_time, time, word},
+    row::{inconsistent, optional_time, time, word},
 };
 use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        NewToken, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionRecord, SessionView, TokenHash, TokenOwner,
-        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION,
+        Exchange, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
+        USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
     turns::{Caller, Turn},
 };
@@ -26,13 +29,8 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
     insert.execute(params![token.hash, session, token.expires_at.as_millis()]).map(drop)
 }
 
-fn start(
-    tx: &Tx<'_>,
-    session: SessionId,
-    member: MemberId,
-    token: NewToken,
-    at: Timestamp,
-) -> rusqlite::Result<Option<Vec<SessionId>>> {
+fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
+    let NewSession { id, member, token, device, address, at, ends_at } = session;
     let active: Option<i64> = tx
         .connection
         .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? AND is_active = 1 RETURNING key")?
@@ -40,9 +38,23 @@ fn start(
         .optional()?;
     // Deactivated, or gone, since the password was looked at.
     let Some(member) = active else { return Ok(None) };
-    let mut insert = tx.connection.prepare_cached("INSERT INTO sessions (id, member, created_at) VALUES (?, ?, ?)")?;
-    let key = insert.insert(params![session.as_bytes(), member, at.as_millis()])?;
-    store_token(tx.connection, key, token)?;
+    // Its first token has arrived, as far as that matters: there is none before it.
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO sessions (id, member, created_at, device_name, device_platform, address, last_used_at, ends_at,
+             newest, confirmed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?3, ?7, ?8, ?3)",
+    )?;
+    let key = insert.insert(params![
+        id.as_bytes(),
+        member,
+        at.as_millis(),
+        device.name,
+        device.platform.map(platform_word),
+        address.map(|address| address.to_string()),
+        ends_at.as_millis(),
+        token.hash,
+    ])?;
+    store_token(tx.connection, key, *token)?;
     remove_oldest(tx.connection, member).map(Some)
 }
 
@@ -69,56 +81,102 @@ fn remove_oldest(connection: &Connection, member: i64) -> rusqlite::Result<Vec<S
 /// A refresh token with the session that it belongs to.
 struct StoredToken {
     expires_at: Timestamp,
-    used: bool,
+    facts: TokenFacts,
     session_key: i64,
     session: SessionId,
     revoked_at: Option<Timestamp>,
     member_key: i64,
+    created_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    generation: u64,
 }
 
 fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Option<StoredToken>> {
     let mut query = connection.prepare_cached(
-        "SELECT t.expires_at, t.used_at, s.key, s.id, s.revoked_at, s.member
+        "SELECT t.expires_at, t.used_at, s.key, s.id, s.revoked_at, s.member, s.created_at, s.ends_at, s.generation,
+             s.newest, s.confirmed_at
          FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash = ?",
     )?;
     let token = query.query_row([hash], |row| {
+        let used = optional_time(row, "used_at")?.is_some();
         Ok(StoredToken {
             expires_at: time(row, "expires_at")?,
-            used: optional_time(row, "used_at")?.is_some(),
+            facts: TokenFacts { used, newest: row.get("newest")?, confirmed_at: optional_time(row, "confirmed_at")? },
             session_key: row.get("key")?,
             session: SessionId::from_bytes(row.get("id")?),
             revoked_at: optional_time(row, "revoked_at")?,
             member_key: row.get("member")?,
+            created_at: time(row, "created_at")?,
+            ends_at: optional_time(row, "ends_at")?,
+            generation: row.get("generation")?,
         })
     });
     token.optional()
 }
 
-fn rotate(tx: &Tx<'_>, used: TokenHash, next: NewToken, at: Timestamp) -> rusqlite::Result<Rotation> {
+fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
+    let Exchange { used, at, .. } = *exchange;
     let Some(token) = find_token(tx.connection, used)? else { return Ok(Rotation::Invalid) };
+    let presented = presented(exchange, token.facts);
     // By this very attempt, whose answer was late.
-    let revoked_just_now = token.used && token.revoked_at == Some(at);
-    if (token.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at {
+    let revoked_just_now = presented == Presented::Spent && token.revoked_at == Some(at);
+    let ends_at = end(token.created_at, token.ends_at, exchange.session_lifetime);
+    if (token.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at {
         return Ok(Rotation::Invalid);
     }
     let member =
         tx.connection.prepare_cached("SELECT * FROM members WHERE key = ?")?.query_row([token.member_key], record)?;
-    if token.used && find_token(tx.connection, next.hash)?.is_some_and(|own| own.session == token.session) {
-        return Ok(Rotation::Rotated { session: token.session, member: Box::new(member) });
-    }
-    if token.used {
+    if presented == Presented::Spent {
         revoke(tx.connection, token.session, at)?;
         return Ok(Rotation::Reused { session: token.session, member: member.profile.id });
     }
     if !member.profile.is_active {
         return Ok(Rotation::Deactivated);
     }
+    let renewal = |successor: NewToken, generation, again| {
+        let NewToken { hash: successor, expires_at } = successor;
+        Rotation::Rotated(Box::new(Renewal {
+            session: token.session,
+            member,
+            successor,
+            expires_at,
+            generation,
+            ends_at,
+            again,
+        }))
+    };
+    if let Presented::Again(hash) = presented {
+        let Some(newest) = find_token(tx.connection, hash)? else { return Ok(Rotation::Invalid) };
+        return Ok(renewal(NewToken { hash, expires_at: newest.expires_at }, token.generation, true));
+    }
+    let next = NewToken { hash: exchange.successor, expires_at: at.after(exchange.token_lifetime).min(ends_at) };
     tx.connection
         .prepare_cached("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")?
         .execute(params![at.as_millis(), used])?;
     store_token(tx.connection, token.session_key, next)?;
+    let mut replace = tx.connection.prepare_cached(
+        "UPDATE sessions SET newest = ?, generation = generation + 1, confirmed_at = NULL, ends_at = ?,
+             last_used_at = max(coalesce(last_used_at, 0), ?) WHERE key = ?",
+    )?;
+    replace.execute(params![next.hash, ends_at.as_millis(), at.as_millis(), token.session_key])?;
     forget_used(tx.connection, &token)?;
-    Ok(Rotation::Rotated { session: token.session, member: Box::new(member) })
+    Ok(renewal(next, token.generation + 1, false))
+}
+
+fn confirm(connection: &Connection, session: SessionId, generation: u64, at: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE sessions SET confirmed_at = ?1, last_used_at = max(coalesce(last_used_at, 0), ?1)
+         WHERE id = ?2 AND generation = ?3 AND confirmed_at IS NULL",
+    )?;
+    update.execute(params![at.as_millis(), session.as_bytes(), generation]).map(drop)
+}
+
+fn rename(connection: &Connection, member: MemberId, session: SessionId, name: &str) -> rusqlite::Result<bool> {
+    let mut update = connection.prepare_cached(
+        "UPDATE sessions SET device_name = ?
+         WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+    )?;
+    Ok(update.execute(params![name, session.as_bytes(), member.as_bytes()])? > 0)
 }
 
 /// The used tokens of a member beyond the newest; from the index of sessions on, whatever the planner thinks.
@@ -140,7 +198,7 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
 
 fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id, m.user_type, m.is_active, s.revoked_at
+        "SELECT m.id, m.user_type, m.is_active, s.revoked_at, s.generation, s.confirmed_at
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -149,6 +207,8 @@ fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<
             user_type: word(row, "user_type", USER_TYPES)?,
             is_active: row.get("is_active")?,
             revoked: optional_time(row, "revoked_at")?.is_some(),
+            generation: row.get("generation")?,
+            confirmed: optional_time(row, "confirmed_at")?.is_some(),
         })
     });
     view.optional()
@@ -158,6 +218,14 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
     let mut update =
         connection.prepare_cached("UPDATE sessions SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL")?;
     update.execute(params![at.as_millis(), session.as_bytes()]).map(drop)
+}
+
+/// Forgets what sessions of a member say about devices and places: the member is gone.
+pub(super) fn forget_devices(connection: &Connection, member: i64) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE sessions SET device_name = NULL, device_platform = NULL, address = NULL WHERE member = ?",
+    )?;
+    update.execute([member]).map(drop)
 }
 
 /// Revokes the sessions that a change of their member ends.
@@ -181,11 +249,11 @@ pub(super) fn revoke_by_change(
 
 fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id, t.used_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
+        "SELECT m.id, t.used_at IS NOT NULL AND s.confirmed_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
          CROSS JOIN members m ON m.key = s.member WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
     )?;
     let owner = query.query_row(params![token, at.as_millis()], |row| {
-        Ok(TokenOwner { member: MemberId::from_bytes(row.get(0)?), used: row.get(1)? })
+        Ok(TokenOwner { member: MemberId::from_bytes(row.get(0)?), spent: row.get(1)? })
     });
     owner.optional()
 }
@@ -204,15 +272,37 @@ fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {
     Ok(purged)
 }
 
+/// What a session says about its device.
+pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<SessionDevice> {
+    let platform: Option<String> = row.get("device_platform")?;
+    let platform = platform.map(|_| word(row, "device_platform", PLATFORMS)).transpose()?;
+    Ok(SessionDevice { name: row.get("device_name")?, platform })
+}
+
+/// Where a session was started from.
+pub(super) fn address(row: &Row<'_>) -> rusqlite::Result<Option<IpAddr>> {
+    let address: Option<String> = row.get("address")?;
+    let address = address.map(|address| address.parse()).transpose();
+    address.map_err(|_| inconsistent("an address of a session"))
+}
+
 fn of_member(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<SessionRecord>> {
     let mut query = connection.prepare_cached(
-        "SELECT id, created_at, revoked_at FROM sessions WHERE member = (SELECT key FROM members WHERE id = ?) ORDER BY key",
+        "SELECT id, created_at, revoked_at, device_name, device_platform, address, last_used_at, ends_at,
+             (SELECT max(t.expires_at) FROM refresh_tokens t WHERE t.session = s.key AND t.used_at IS NULL) AS renewable
+         FROM sessions s WHERE member = (SELECT key FROM members WHERE id = ?) ORDER BY key",
     )?;
     let rows = query.query_map([member.as_bytes()], |row| {
+        let created_at = time(row, "created_at")?;
         Ok(SessionRecord {
             id: SessionId::from_bytes(row.get("id")?),
-            created_at: time(row, "created_at")?,
+            created_at,
             revoked_at: optional_time(row, "revoked_at")?,
+            device: device(row)?,
+            address: address(row)?,
+            last_used_at: optional_time(row, "last_used_at")?.unwrap_or(created_at),
+            ends_at: optional_time(row, "ends_at")?,
+            renewable_until: optional_time(row, "renewable")?,
         })
     })?;
     rows.collect()
@@ -220,28 +310,24 @@ fn of_member(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<
 
 #[async_trait]
 impl SessionStore for Sqlite {
-    async fn start(
-        &self,
-        session: SessionId,
-        member: MemberId,
-        token: NewToken,
-        at: Timestamp,
-    ) -> Result<Option<Vec<SessionId>>, StoreError> {
-        self.write(move |tx| start(tx, session, member, token, at)).await
+    async fn start(&self, session: NewSession) -> Result<Option<Vec<SessionId>>, StoreError> {
+        self.write(move |tx| start(tx, &session)).await
     }
 
     async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
         self.read(Turn::of(by), move |connection| owner(connection, token, at)).await
     }
 
-    async fn rotate(
-        &self,
-        _: MemberId,
-        used: TokenHash,
-        next: NewToken,
-        at: Timestamp,
-    ) -> Result<Rotation, StoreError> {
-        self.write(move |tx| rotate(tx, used, next, at)).await
+    async fn rotate(&self, _: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {
+        self.write(move |tx| rotate(tx, &exchange)).await
+    }
+
+    async fn confirm(&self, _: MemberId, session: SessionId, generation: u64, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| confirm(tx.connection, session, generation, at)).await
+    }
+
+    async fn rename(&self, member: MemberId, session: SessionId, name: String) -> Result<bool, StoreError> {
+        self.write(move |tx| rename(tx.connection, member, session, &name)).await
     }
 
     async fn view(&self, session: SessionId) -> Result<Option<SessionView>, StoreError> {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use members_book::clock::{Clock as _, SystemClock};
-use protocol::{CloseCode, ServerFrame, model::Entry};
+use protocol::{
+    CloseCode, ServerFrame,
+    model::Entry,
+    rest::{AuthResponse, SessionList},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -69,6 +73,28 @@ async fn who_is_put_out_at_one_server_is_closed_at_the_other() {
     assert_eq!(ana.request(Method::POST, "/api/auth/logout", Value::Null).await.status(), 204);
     closed(&mut anas, CloseCode::Unauthorized).await;
     other_session.ping().await;
+
+    // They end another session of theirs, and then all others.
+    let (ana, second, third) = (ana.log_in().await, ana.log_in().await, ana.log_in().await);
+    let mut there = [fleet.at(&second, 1).connect_as("b", None).await, fleet.at(&third, 1).connect_as("c", None).await];
+    let list = second.request(Method::GET, "/api/members/me/sessions", Value::Null).await;
+    let list: SessionList = list.json().await.unwrap();
+    let id = list.sessions.iter().find(|session| session.is_current).unwrap().id;
+    let end = async |path: &str| assert_eq!(ana.request(Method::DELETE, path, Value::Null).await.status(), 204);
+    end(&format!("/api/members/me/sessions/{id}")).await;
+    closed(&mut there[0], CloseCode::Unauthorized).await;
+    there[1].ping().await;
+    end("/api/members/me/sessions").await;
+    closed(&mut there[1], CloseCode::Unauthorized).await;
+    closed(&mut other_session, CloseCode::Unauthorized).await;
+
+    // A refresh whose answer was lost is repeated at the other node, and used at the first.
+    let refreshed: AuthResponse = ana.refresh().await.json().await.unwrap();
+    let again: AuthResponse = fleet.at(&ana, 1).refresh().await.json().await.unwrap();
+    assert_eq!(again.refresh_token, refreshed.refresh_token);
+    let used = ana.with(again);
+    assert_eq!(used.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
+    assert_eq!(fleet.at(&ana, 1).refresh().await.status(), 401);
 
     // An administrator disconnects them: they may come back.
     let mut bens = fleet.at(&ben, 1).connect().await;

@@ -6,6 +6,7 @@ import { drafts } from "@/lib/drafts";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { Devices } from "@/settings/Devices";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
 import { Button, Choice, Notice, ScrollScreen, Section, Text, useConfirm, useToast } from "@/ui";
@@ -62,6 +63,7 @@ export default function Settings() {
         </View>
       </Section>
       <PasswordSection />
+      <Devices />
       <Section title="My data" text="Your record, your sessions, what was recommended to you and every conversation, as one file.">
         {data.failure ? <Notice tone="danger" text={data.failure.message} /> : null}
         <Button label="Export my data" kind="secondary" icon="download" busy={data.busy} onPress={exportData} style={{ alignSelf: "flex-start" }} />

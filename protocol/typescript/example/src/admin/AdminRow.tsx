@@ -73,6 +73,14 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
     onChanged({ ...member, connections: 0 });
     toast(`${connections}${connections_partial ? " or more" : ""} ${connections === 1 ? "connection" : "connections"} closed`);
   });
+  const endSessions = () => setAsked({
+    title: `Sign ${name} out everywhere?`, text: "All their devices and browsers are signed out at once. They can sign in again.", confirm: "Sign out everywhere",
+    then: () => void run(async () => {
+      await api.adminEndSessions(_id);
+      onChanged({ ...member, connections: 0 });
+      toast("Signed out everywhere");
+    }),
+  });
   if (asked) {
     const answer = (yes: boolean) => {
       setAsked(undefined);
@@ -93,6 +101,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
         <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
         <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
+        <Button label="Sign out everywhere" icon="logout" kind="secondary" disabled={busy || !is_active} onPress={endSessions} />
         <Button label="Close" kind="plain" onPress={onClose} />
       </View>
     </Sheet>

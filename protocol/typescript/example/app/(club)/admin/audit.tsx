@@ -17,6 +17,7 @@ const ACTIONS: Record<AuditAction, string> = {
   disconnected: "disconnected",
   profile_changed: "changed the profile of",
   erased: "erased",
+  sessions_ended: "ended all sessions of",
 };
 
 /** Who did what to whom. */
