@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cluster::Floor,
     failure::{Failure, Input},
+    hub::Connection,
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
@@ -442,6 +443,19 @@ impl Messaging {
     pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
         let published = self.floor.limit(self.sequencer.published());
         self.cursor_at(member, if published.epoch == synced { published } else { StreamPosition::NOWHERE })
+    }
+
+    /// The sync of a connection was made up to a place. Where that is good in an epoch that has begun meanwhile, it is as if it had been made
+    /// in it, as it is for those that had synced before ([`crate::hub::Hub::carry_over`]).
+    pub fn synced(&self, connection: &Connection, place: StreamPosition) {
+        loop {
+            let epoch = self.sequencer.epoch();
+            connection.synced_in(if self.sequencer.accepts(place) { epoch } else { place.epoch });
+            // Whoever carries over to a later one does that after it has begun, and finds this one.
+            if self.sequencer.epoch() == epoch {
+                return;
+            }
+        }
     }
 
     /// The kind and members of a conversation. `by` is who asks.
