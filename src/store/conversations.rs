@@ -428,7 +428,8 @@ pub trait ConversationLog: Send + Sync {
     /// The store.
     async fn position(&self) -> Result<Position, StoreError>;
 
-    /// Waits until the horizon is one of now: what a node knows that was paused, or has not reached its store yet, is not.
+    /// Waits until the horizon and the epochs are those of now: what a node knows that was paused, has not reached its store yet, or has
+    /// not heard of what another one has begun just now, is not.
     ///
     /// # Errors
     /// The store.

@@ -6,7 +6,11 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use members_book::config::Settings;
+use members_book::{
+    config::Settings,
+    position::{Epoch, Position, StreamPosition},
+    service::cursor::{Keys, Kind},
+};
 use mongodb::bson::{Binary, Document, Uuid, doc, oid::ObjectId, spec::BinarySubtype};
 use protocol::{
     ClientFrame, CloseCode, Cursor, ErrorCode, MemberId, ServerFrame,
@@ -18,7 +22,11 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{
-    Client, Member, bus::MemoryBus, client::message_to, client_id, database, eventually, fleet::Fleet,
+    Client, Member,
+    bus::MemoryBus,
+    client::message_to,
+    client_id, database, eventually,
+    fleet::{Fleet, SECRET},
 };
 
 /// The next entry that a client gets, pushed or swept.
@@ -206,6 +214,29 @@ async fn who_syncs_while_an_epoch_begins_that_carries_places_over_is_carried_ove
     let done = bens.expect::<SyncDone>().await;
     assert_eq!(epoch_of(&done.cursor), before, "it was read before");
     eventually("a cursor of the epoch", async || is_new(&bens.ping().await.cursor)).await;
+}
+
+/// Found by reading: a client that came from a node that had begun an epoch to one that did not know of it yet had to drop all that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_of_an_epoch_that_another_node_has_begun_just_now_resets_nobody() {
+    let fleet = Fleet::without_bus(1).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    ana.connect().await.say(ben.id, "1").await;
+    let meta = fleet.database.open().await.collection::<Document>("meta");
+    let keys = Keys::new(&SECRET.into(), &[]);
+    for epoch in 1..=3 {
+        let record = meta.find_one(doc! { "_id": "epochs" }).await.unwrap().unwrap();
+        let beat = record.get_i64("beat").unwrap();
+        let position = Position(u64::try_from(beat).unwrap());
+        let cursor = keys.encode(ben.id, Kind::Sync, StreamPosition { epoch: Epoch([epoch; 8]), position });
+        let former = doc! { "epoch": record.get("epoch").unwrap(), "end": beat };
+        let new = Binary { subtype: BinarySubtype::Generic, bytes: vec![epoch; 8] };
+        let begin = doc! { "$set": { "epoch": new, "former": [former] } };
+        meta.update_one(doc! { "_id": "epochs" }, begin).await.unwrap();
+        let client = ben.connect_as("phone", Some(cursor)).await;
+        let done = client.sync_done.as_ref().unwrap();
+        assert!(!done.reset && !done.full, "{done:?}");
+    }
 }
 
 /// Found by a look at faults: the cursor was judged before the node knew its database, and the client had to drop all that it had.

@@ -277,7 +277,7 @@ impl ConversationLog for Mongo {
     }
 
     async fn current(&self) -> Result<(), StoreError> {
-        self.core.link.db().await.map(drop)
+        self.core.link.next_beat().await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {

@@ -197,6 +197,21 @@ impl Link {
         self.reached.get().map(|reached| reached.db.clone()).ok_or_else(|| unavailable("it has not answered yet"))
     }
 
+    /// Waits until a beat has answered that began after now: then this node knows the epochs of now. It is the same beat for all who wait,
+    /// however many they are, and nothing else is asked.
+    pub(super) async fn next_beat(&self) -> Result<(), StoreError> {
+        let (now, mut state) = (Instant::now(), self.state.subscribe());
+        let is_known = |state: &State| match state {
+            State::Connecting => false,
+            State::Up(asked) => *asked >= now,
+            State::Down(_) | State::Refused(_) => true,
+        };
+        if timeout(self.timeout + BEAT, state.wait_for(is_known)).await.is_err() {
+            return Err(StoreError::Timeout);
+        }
+        self.db().await.map(drop)
+    }
+
     /// Which database it is; zeros before it was first reached, when nobody can have signed in.
     pub(super) fn store_id(&self) -> StoreId {
         self.reached.get().map_or(StoreId([0; 8]), |reached| reached.store_id)
