@@ -25,4 +25,10 @@ pub struct StreamPosition {
 impl StreamPosition {
     /// Nowhere: no store accepts it.
     pub const NOWHERE: Self = Self { epoch: Epoch::NONE, position: Position(0) };
+
+    /// A place so much before this one.
+    #[must_use]
+    pub fn less(self, by: u64) -> Self {
+        Self { position: Position(self.position.0.saturating_sub(by)), ..self }
+    }
 }

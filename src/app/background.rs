@@ -10,7 +10,11 @@ use axum::{
     routing::get,
 };
 use protocol::ErrorCode;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::relief;
@@ -167,15 +171,29 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
 async fn look_after_others(messaging: Arc<Messaging>, stop: CancellationToken) {
     let mut interval = tokio::time::interval(SWEEP);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Since when it fails, and whether that was said.
+    let mut failing: Option<(Instant, bool)> = None;
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
         // Store calls run in tasks of their own: whoever stops waiting interrupts none.
         let finishing = stop.run_until_cancelled(timeout(PATIENCE, messaging.recover()));
         let problem = match finishing.await {
-            None | Some(Ok(Ok(()))) => continue,
+            None | Some(Ok(Ok(()))) => {
+                if failing.take().is_some_and(|(_, is_said)| is_said) {
+                    tracing::info!("what was left half done is finished");
+                }
+                continue;
+            }
             Some(Ok(Err(failure))) => failure.message,
             Some(Err(_)) => "it took too long".to_owned(),
         };
         tracing::debug!(problem, "what others may have left is looked for again");
+        let (since, is_said) = failing.get_or_insert((Instant::now(), false));
+        if since.elapsed() >= PATIENCE && !std::mem::replace(is_said, true) {
+            tracing::warn!(
+                problem,
+                "what was left half done could not be finished yet; cursors stand still if a node has died"
+            );
+        }
         interval.reset_after(SOON);
     }
 }

@@ -204,7 +204,10 @@ impl Foundation {
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let events = match &self.store.fleet {
-            Some(_) => events.among_others(Arc::clone(&self.delivered), Arc::clone(&self.awaited)),
+            Some(_) => {
+                let (delivered, awaited) = (Arc::clone(&self.delivered), Arc::clone(&self.awaited));
+                events.among_others(delivered, awaited, Arc::clone(&self.subscriptions))
+            }
             None => events,
         };
         let pace = Pace { grace: connections.presence_grace, interval: connections.presence_interval };

@@ -449,13 +449,17 @@ impl Roster {
         self.happened.clear();
     }
 
-    /// Another epoch has begun, in which places of the one before are still good.
-    pub fn carry_over(&mut self, epoch: Epoch) {
+    /// Another epoch has begun, in which places of the one before are still good up to this one. What was further need not be: what is
+    /// stored from now on may have positions before it.
+    pub fn carry_over(&mut self, good: StreamPosition) {
+        let carried = |place: &mut StreamPosition| {
+            *place = StreamPosition { position: place.position.min(good.position), ..good }
+        };
         if let Some((listed, _)) = &mut self.listed {
-            listed.epoch = epoch;
+            carried(listed);
         }
         if self.floor != StreamPosition::NOWHERE {
-            self.floor.epoch = epoch;
+            carried(&mut self.floor);
         }
     }
 

@@ -155,6 +155,12 @@ impl Subscriptions {
         held
     }
 
+    /// Whether the channel of a member is heard, as far as the bus hears anything.
+    #[must_use]
+    pub fn hears(&self, member: MemberId) -> bool {
+        self.holders.contains_key(&member)
+    }
+
     /// Whoever held it does not any more: it is heard for a while longer, for who is asked about, or comes back.
     pub fn release(&self, member: MemberId) {
         if !self.holders.contains_key(&member) {

@@ -392,7 +392,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AtWork<'_, S> {
             }
             match catch_up.done() {
                 Some(done) if self.transport.outbox.end_sync() => {
-                    self.open.connection.synced_in(done.place.epoch);
+                    context.messaging.synced(&self.open.connection, done.place);
                     frames.push_back(sync::done(member, done, &context.messaging));
                     self.open.actions.extend(frames.drain(..).map(Action::Say));
                     self.act_and_send().await?;

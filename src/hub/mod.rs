@@ -218,10 +218,10 @@ impl Hub {
         }
     }
 
-    /// What was synced in an epoch before is as good as if it had been in this one.
-    pub fn carry_over(&self, epoch: Epoch) {
+    /// What was synced in one epoch is as good as if it had been in the other one. Of those whose sync is under way, it is said at its end.
+    pub fn carry_over(&self, from: Epoch, to: Epoch) {
         for connections in &self.members {
-            connections.iter().filter(|each| each.synced() != Epoch::NONE).for_each(|each| each.synced_in(epoch));
+            connections.iter().filter(|each| each.synced() == from).for_each(|each| each.synced_in(to));
         }
     }
 

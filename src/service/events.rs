@@ -6,10 +6,13 @@ use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{awaited::Awaited, delivered::Delivered};
+use super::{
+    awaited::{Awaited, Telling},
+    delivered::Delivered,
+};
 use crate::{
     cluster::{
-        Channel, Uplink,
+        Channel, Subscriptions, Uplink,
         event::{EntryPlace, Note},
     },
     hub::{Connection, Delivery, Frame, Hub, MessageFrame},
@@ -49,6 +52,7 @@ pub struct Events {
 struct Others {
     delivered: Arc<Delivered>,
     awaited: Arc<Awaited>,
+    subscriptions: Arc<Subscriptions>,
 }
 
 impl Events {
@@ -60,8 +64,13 @@ impl Events {
 
     /// The same on a node among others, which may hear of an entry more than once.
     #[must_use]
-    pub fn among_others(self, delivered: Arc<Delivered>, awaited: Arc<Awaited>) -> Self {
-        Self { others: Some(Others { delivered, awaited }), ..self }
+    pub fn among_others(
+        self,
+        delivered: Arc<Delivered>,
+        awaited: Arc<Awaited>,
+        subscriptions: Arc<Subscriptions>,
+    ) -> Self {
+        Self { others: Some(Others { delivered, awaited, subscriptions }), ..self }
     }
 
     /// The same, with somebody who hears of the first message of a conversation.
@@ -111,9 +120,14 @@ impl Events {
     ) -> Option<MessageFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
         let place = (conversation, seq);
-        if let (Author::AnotherNode { floor }, Some(Others { awaited, .. })) = (author, &self.others) {
+        let mut message = None;
+        let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
+        if let (Author::AnotherNode { floor }, Some(Others { awaited, subscriptions, .. })) = (author, &self.others) {
+            let is_heard = members.iter().any(|member| subscriptions.hears(*member));
+            let telling = || Telling { members: members.into(), event: frame().relayed(Some(entry)) };
+            let telling = (!is_heard && self.uplink.bus().is_some()).then(telling);
             // Before it is known whether the author was heard already: it may be heard at any moment.
-            awaited.expect(place, floor, Instant::now());
+            awaited.expect(place, floor, telling, Instant::now());
         }
         let first: SmallVec<[MemberId; 2]> = match &self.others {
             None => members.into(),
@@ -122,8 +136,6 @@ impl Events {
                 members.iter().filter(is_first).copied().collect()
             }
         };
-        let mut message = None;
-        let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
         self.deliver(&first, except, &mut frame);
         match (author, &self.others) {
             // To all, whoever had it here before: each node knows what it has pushed itself.

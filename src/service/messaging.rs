@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cluster::Floor,
     failure::{Failure, Input},
+    hub::Connection,
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
@@ -382,8 +383,9 @@ impl Messaging {
         start.filter(|_| self.sequencer.accepts(place)).unwrap_or(Start::Reset)
     }
 
-    /// The same, judged again where the cursor seemed to be of a state that is gone: this node may have been paused, or may not have
-    /// reached its store, when it was judged first.
+    /// The same, judged again where the cursor was made for the member and seemed to be of a state that is gone: this node may have been
+    /// paused, or may not have reached its store, when it was judged first, or another one has begun an epoch just now. Whoever waits for
+    /// that waits together with all others.
     ///
     /// # Errors
     /// The store.
@@ -394,12 +396,18 @@ impl Messaging {
         start: Start,
     ) -> Result<Start, Failure> {
         match cursor {
-            Some(cursor) if start == Start::Reset => {
+            Some(cursor) if start == Start::Reset && self.is_authentic(member, cursor) => {
                 self.sequencer.current().await?;
                 Ok(self.start_of(member, cursor))
             }
             _ => Ok(start),
         }
+    }
+
+    /// Whether a cursor was made for a member, by a server with one of our secrets.
+    fn is_authentic(&self, member: MemberId, cursor: &Cursor) -> bool {
+        let is_complete = self.cursors.decode(member, cursor::Kind::Sync, cursor).is_some();
+        is_complete || self.cursors.decode_within(member, cursor).is_some()
     }
 
     /// A place within a sync as a cursor of a member.
@@ -442,6 +450,19 @@ impl Messaging {
     pub fn published(&self, member: MemberId, synced: Epoch) -> Cursor {
         let published = self.floor.limit(self.sequencer.published());
         self.cursor_at(member, if published.epoch == synced { published } else { StreamPosition::NOWHERE })
+    }
+
+    /// The sync of a connection was made up to a place. Where that is good in an epoch that has begun meanwhile, it is as if it had been made
+    /// in it, as it is for those that had synced before ([`crate::hub::Hub::carry_over`]).
+    pub fn synced(&self, connection: &Connection, place: StreamPosition) {
+        loop {
+            let epoch = self.sequencer.epoch();
+            connection.synced_in(if self.sequencer.accepts(place) { epoch } else { place.epoch });
+            // Whoever carries over to a later one does that after it has begun, and finds this one.
+            if self.sequencer.epoch() == epoch {
+                return;
+            }
+        }
     }
 
     /// The kind and members of a conversation. `by` is who asks.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    position::{Position, StreamPosition},
+    position::{Epoch, Position, StreamPosition},
 };
 
 /// Identifies a database, so that a cursor of another one is recognised.
@@ -245,6 +245,8 @@ pub struct Unfinished {
     pub(super) nodes: Vec<Left>,
     /// When it was looked for, if it was.
     pub(super) looked: Option<Instant>,
+    /// In which epoch.
+    pub(super) epoch: Option<Epoch>,
 }
 
 /// A node that is gone.
@@ -256,6 +258,8 @@ pub(super) struct Left {
     pub(super) at: i64,
     /// Since when it may have had work half done.
     pub(super) since: Timestamp,
+    /// How long after it was found gone what it had sent may go on.
+    pub(super) settled: Duration,
 }
 
 /// Why a command was refused. It changed nothing.
@@ -424,7 +428,8 @@ pub trait ConversationLog: Send + Sync {
     /// The store.
     async fn position(&self) -> Result<Position, StoreError>;
 
-    /// Waits until the horizon is one of now: what a node knows that was paused, or has not reached its store yet, is not.
+    /// Waits until the horizon and the epochs are those of now: what a node knows that was paused, has not reached its store yet, or has
+    /// not heard of what another one has begun just now, is not.
     ///
     /// # Errors
     /// The store.

@@ -5,18 +5,29 @@ use std::{
     time::Duration,
 };
 
-use members_book::config::Settings;
-use mongodb::bson::{Document, doc};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use members_book::{
+    config::Settings,
+    position::{Epoch, Position, StreamPosition},
+    service::cursor::{Keys, Kind},
+};
+use mongodb::bson::{Binary, Document, Uuid, doc, oid::ObjectId, spec::BinarySubtype};
 use protocol::{
-    ClientFrame, CloseCode, ErrorCode, MemberId, ServerFrame,
+    ClientFrame, CloseCode, Cursor, ErrorCode, MemberId, ServerFrame,
     client::MessageSend,
     model::Entry,
-    server::{MemberPush, MessageAccepted},
+    server::{MemberPush, MessageAccepted, SyncDone},
 };
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Client, Member, bus::MemoryBus, client::message_to, database, eventually, fleet::Fleet};
+use crate::harness::{
+    Client, Member,
+    bus::MemoryBus,
+    client::message_to,
+    client_id, database, eventually,
+    fleet::{Fleet, SECRET},
+};
 
 /// The next entry that a client gets, pushed or swept.
 pub(super) async fn next_seq(client: &mut Client) -> Vec<u64> {
@@ -131,6 +142,101 @@ async fn comes_back_after_a_restore(fleet: Fleet) {
     let (mut anas, mut bens) = (fleet.at(&ana, 0).connect().await, fleet.at(&ben, 1).connect().await);
     anas.say(ben.id, "another").await;
     while !next_seq(&mut bens).await.contains(&2) {}
+}
+
+/// Found by a reviewer: for two seconds a node waited for an author whom it does not hear, and then all had to sweep.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_finds_in_the_log_of_members_it_does_not_hear_is_pushed_by_it_and_nobody_sweeps() {
+    let fleet = Fleet::on_a_bus(2, |_| ()).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    let first = anas.say(ben.id, "1").await;
+    assert_eq!(bens.hear().await, first);
+    // As if a node had stored the next one and had not told of it yet.
+    let messages = fleet.database.open().await.collection::<Document>("messages");
+    let mut second = messages.find_one(doc! {}).await.unwrap().unwrap();
+    second.extend(doc! { "_id": ObjectId::new(), "seq": 2_i64, "client_id": Uuid::new(), "content": "2" });
+    messages.insert_one(second).await.unwrap();
+    let body = json!({ "receiver_id": ben.id, "content": "3", "client_id": client_id() });
+    let sent = fleet.at(&ana, 1).request(Method::POST, "/api/messages", body).await;
+    assert_eq!(sent.status(), 201);
+    // Whatever a sweep finds comes in a sync.
+    let mut pushed = Vec::new();
+    while pushed.len() < 2 {
+        match bens.next_frame().await {
+            ServerFrame::MessagePush(push) => pushed.push(push.message.seq),
+            ServerFrame::Sync(sync) => panic!("{sync:?}"),
+            _ => {}
+        }
+    }
+    pushed.sort_unstable();
+    assert_eq!(pushed, [2, 3]);
+    assert_eq!(fleet.nodes[0].metric("fleet_in_doubt").await, 0.0);
+}
+
+/// The epoch that a cursor names.
+fn epoch_of(cursor: &Cursor) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(cursor.as_str()).unwrap()[2..10].to_vec()
+}
+
+/// Found by a reviewer: whoever was in the middle of a sync when an epoch began in which places of before are good was given cursors of
+/// nowhere from then on, and had to sync in full.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_syncs_while_an_epoch_begins_that_carries_places_over_is_carried_over_too() {
+    let server = database::Server::with_fail_points().await;
+    let database = Arc::new(server.database());
+    let mut fleet = Fleet { nodes: Vec::new(), database, bus: None };
+    fleet.join(|settings| settings.store.store_timeout = Duration::from_secs(20)).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "1").await;
+    let before = eventually("a cursor", async || {
+        let epoch = epoch_of(&anas.ping().await.cursor);
+        epoch.iter().any(|byte| *byte != 0).then_some(epoch)
+    })
+    .await;
+    // What is unread is counted in this way, and nothing else is.
+    let slow = doc! { "failCommands": ["aggregate"], "blockConnection": true, "blockTimeMS": 5_000 };
+    server.fail("alwaysOn", slow).await;
+    let mut bens = Client::open(fleet.nodes[0].addr()).await;
+    bens.say_hello(&ben.auth.access_token, "phone", None).await;
+    let is_signed_in = async || (fleet.nodes[0].metric("members_connected").await == 2.0).then_some(());
+    eventually("the sync", is_signed_in).await;
+    // Another node begins an epoch, in which everything of before is good.
+    let meta = fleet.database.open().await.collection::<Document>("meta");
+    let record = meta.find_one(doc! { "_id": "epochs" }).await.unwrap().unwrap();
+    let former = doc! { "epoch": record.get("epoch").unwrap(), "end": record.get("beat").unwrap() };
+    let new = Binary { subtype: BinarySubtype::Generic, bytes: vec![7; 8] };
+    let begin = doc! { "$set": { "epoch": new, "former": [former] } };
+    meta.update_one(doc! { "_id": "epochs" }, begin).await.unwrap();
+    let is_new = |cursor: &Cursor| (epoch_of(cursor) == [7; 8]).then_some(());
+    eventually("the epoch", async || is_new(&anas.ping().await.cursor)).await;
+    let done = bens.expect::<SyncDone>().await;
+    assert_eq!(epoch_of(&done.cursor), before, "it was read before");
+    eventually("a cursor of the epoch", async || is_new(&bens.ping().await.cursor)).await;
+}
+
+/// Found by reading: a client that came from a node that had begun an epoch to one that did not know of it yet had to drop all that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cursor_of_an_epoch_that_another_node_has_begun_just_now_resets_nobody() {
+    let fleet = Fleet::without_bus(1).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    ana.connect().await.say(ben.id, "1").await;
+    let meta = fleet.database.open().await.collection::<Document>("meta");
+    let keys = Keys::new(&SECRET.into(), &[]);
+    for epoch in 1..=3 {
+        let record = meta.find_one(doc! { "_id": "epochs" }).await.unwrap().unwrap();
+        let beat = record.get_i64("beat").unwrap();
+        let position = Position(u64::try_from(beat).unwrap());
+        let cursor = keys.encode(ben.id, Kind::Sync, StreamPosition { epoch: Epoch([epoch; 8]), position });
+        let former = doc! { "epoch": record.get("epoch").unwrap(), "end": beat };
+        let new = Binary { subtype: BinarySubtype::Generic, bytes: vec![epoch; 8] };
+        let begin = doc! { "$set": { "epoch": new, "former": [former] } };
+        meta.update_one(doc! { "_id": "epochs" }, begin).await.unwrap();
+        let client = ben.connect_as("phone", Some(cursor)).await;
+        let done = client.sync_done.as_ref().unwrap();
+        assert!(!done.reset && !done.full, "{done:?}");
+    }
 }
 
 /// Found by a look at faults: the cursor was judged before the node knew its database, and the client had to drop all that it had.

@@ -7,7 +7,7 @@ use members_book::{app::World, config::Settings};
 use super::{Member, Server, bus::MemoryBus, database::Database, eventually};
 
 /// A secret that all nodes share.
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// Several servers on one database.
 pub struct Fleet {

@@ -85,11 +85,16 @@ impl Fixture {
 
     /// The same, as a node that shares the database or does not.
     pub fn mongodb_as(database: Arc<Database>, timeout: Duration, nodes: Nodes) -> Self {
+        Self::mongodb_of(database, timeout, WINDOW, nodes)
+    }
+
+    /// The same, whose cursors lie so far behind.
+    pub fn mongodb_of(database: Arc<Database>, timeout: Duration, window: Duration, nodes: Nodes) -> Self {
         let clock = ManualClock::at(START);
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let ids = Arc::new(Ids::new(Arc::clone(&shared), Arc::new(SystemEntropy)));
         let options = mongo::Options::new(database.uri.clone().into(), timeout);
-        let options = mongo::Options { window: Some(WINDOW), nodes, ..options };
+        let options = mongo::Options { window: Some(window), nodes, ..options };
         let (metrics, supervisor) = watched();
         let store = Mongo::open(options, shared, Arc::clone(&ids), metrics, &supervisor).unwrap();
         Self { store, clock, ids, folder: Arc::new(tempfile::tempdir().unwrap()), database: Some(database) }

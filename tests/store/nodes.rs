@@ -7,7 +7,7 @@ use members_book::{
     service::messaging::direct_conversation,
     store::{
         StoreError,
-        conversations::{Appended, Command, MarkKind, Outcome, Refusal},
+        conversations::{Appended, Command, MarkKind, Outcome, Refusal, StoreId},
         fleet::SecretId,
         mongo::Nodes,
         turns::Caller,
@@ -88,6 +88,55 @@ async fn a_node_that_was_taken_for_dead_joins_again() {
     f.store.backend.close().await;
     eventually("its end", async || others().await.is_none().then_some(())).await;
     another.store.backend.close().await;
+}
+
+/// Found by a reviewer: a beat that was under way when a node stopped put it on the list again, and the others found it dead.
+#[tokio::test]
+async fn a_node_that_stops_does_not_join_again() {
+    let server = Server::with_fail_points().await;
+    let database = Arc::new(server.database());
+    let first = Fixture::mongodb_in(Arc::clone(&database));
+    first.store.backend.opened().await.unwrap();
+    first.store.backend.close().await;
+    let slow = doc! { "failCommands": ["findAndModify"], "blockConnection": true, "blockTimeMS": 1_000 };
+    server.fail("alwaysOn", slow).await;
+    let f = Fixture::mongodb_in(Arc::clone(&database));
+    let reached = async || (f.store.backend.store_id() != StoreId([0; 8])).then_some(());
+    eventually("the database", reached).await;
+    f.store.backend.close().await;
+    // It ends after what came to the server before it.
+    let nodes = database.open().await.collection::<Document>("nodes");
+    let nobody = nodes.find_one_and_update(doc! { "_id": ObjectId::new() }, doc! { "$set": { "at": 1 } });
+    assert_eq!(nobody.await.unwrap(), None);
+    assert_eq!(nodes.find_one(doc! {}).await.unwrap(), None);
+}
+
+/// Found by a reviewer: cursors lay as far behind as the commands of their own node may take, and skipped what another one with a larger
+/// `STORE_TIMEOUT` was still writing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursors_lie_as_far_behind_as_the_slowest_node_asks_for() {
+    let database = Arc::new(Database::new().await);
+    let quick = node(&database, Nodes::Serving);
+    quick.store.backend.opened().await.unwrap();
+    let (fleet, log) = (quick.store.fleet.as_ref().unwrap(), &quick.store.log);
+    let behind = || fleet.now() - log.horizon().position.0;
+    assert!(behind() < 30_000);
+    let (timeout, window) = (Duration::from_secs(20), Duration::from_secs(30));
+    let slow = Fixture::mongodb_of(Arc::clone(&database), timeout, window, Nodes::Serving);
+    slow.store.backend.opened().await.unwrap();
+    eventually("cursors that lie behind", async || (behind() >= 30_000).then_some(())).await;
+    // What is listed is no further.
+    let listings = fleet.listing();
+    let listed = async || {
+        let listing = listings.borrow().clone().filter(|listing| !listing.others.is_empty());
+        listing.filter(|listing| listing.horizon.position <= log.horizon().position)
+    };
+    eventually("a listing", listed).await;
+    // It may have something under way when it has gone.
+    slow.store.backend.close().await;
+    eventually("its end", async || listings.borrow().as_ref()?.others.is_empty().then_some(())).await;
+    assert!(behind() >= 30_000);
+    quick.store.backend.close().await;
 }
 
 /// What another node has stored is found by its position, with what each member has to know of it.

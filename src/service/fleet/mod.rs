@@ -327,8 +327,8 @@ impl Fleet {
             return;
         }
         if self.parts.log.accepts(before) {
-            self.parts.hub.carry_over(current.epoch);
-            self.change(|roster, _| roster.carry_over(current.epoch));
+            self.parts.hub.carry_over(before.epoch, current.epoch);
+            self.change(|roster, _| roster.carry_over(StreamPosition { epoch: current.epoch, ..before }));
             return;
         }
         self.parts.delivered.forget();

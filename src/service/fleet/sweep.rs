@@ -187,8 +187,9 @@ impl Fleet {
         let horizon = self.parts.log.horizon();
         let spread = u64::try_from(self.parts.hub.members()).unwrap_or(u64::MAX).saturating_mul(2).clamp(1_000, 30_000);
         let retry = || Some(self.parts.ids.below(spread));
-        self.parts.hub.close_all(|_| Close { code: CloseCode::GoingAway, retry_after_ms: retry() });
+        // In this order: whoever syncs after it was forgotten what was in doubt may miss only what is in doubt from then on.
         self.change(|roster, _| roster.start_over(horizon));
+        self.parts.hub.close_all(|_| Close { code: CloseCode::GoingAway, retry_after_ms: retry() });
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    position::StreamPosition,
+    position::{Epoch, StreamPosition},
     store::{ConversationLog, Recovery, StoreError, conversations::Command},
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -162,6 +162,12 @@ impl Sequencer {
     #[must_use]
     pub fn published(&self) -> StreamPosition {
         self.progress.published(self.log.horizon())
+    }
+
+    /// The epoch of the store.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.log.horizon().epoch
     }
 
     /// Whether the store commits in time, as far as is known.

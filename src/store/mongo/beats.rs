@@ -6,6 +6,8 @@
 //!
 //! - A clock that runs *ahead* of that is not followed: what cursors are made from grows with our own time. If the clock
 //!   comes back, nothing has happened; if it stays where it is for [`HOLD`], it is believed.
+//! - At the first beat of a node nothing of ours has passed yet. Where others have made cursors before, it is not followed further than
+//!   [`FIRST`] beyond those, until it has stayed there for [`HOLD`]: it may be ahead, or there was nobody for so long.
 //! - A clock that has gone *back* so far that new changes may have stamps which cursors have passed is reported, with the
 //!   last position that is still good. The answer to it is a new epoch ([`crate::store::epochs`]).
 //!
@@ -19,6 +21,9 @@ pub(super) const SKEW: u64 = 3_000;
 /// How far the clock may go back without further ado, in milliseconds: the clocks of the servers of one replica set
 /// differ a little, and one takes over from the other.
 const ALLOWANCE: u64 = 2_000;
+/// How far the clock is followed at the first beat of a node, in milliseconds: as old as what another one has recorded may be. Less than
+/// [`ALLOWANCE`], so that its way back is none.
+const FIRST: u64 = ALLOWANCE / 2;
 /// How long a clock that jumped ahead is not followed.
 pub(super) const HOLD: Duration = Duration::from_secs(60);
 
@@ -39,6 +44,9 @@ pub(super) enum Finding {
     Good(u64),
     /// The clock is so many milliseconds ahead, and not followed; cursors are made from this time.
     Ahead { by: u64, believed: u64 },
+    /// The clock is so far from what others had recorded when this node came that it may be ahead, and is not followed; cursors are made
+    /// from this time.
+    Unsure(u64),
     /// The clock went back by about so many milliseconds: changes may have got positions after `end` that cursors
     /// have passed.
     Back { by: u64, end: u64 },
@@ -55,6 +63,8 @@ pub(super) struct Beats {
     shown: u64,
     /// Since when the clock has been ahead.
     ahead_since: Option<Duration>,
+    /// It was ahead at the first beat, or nobody was there for a while.
+    unsure: bool,
 }
 
 impl Beats {
@@ -62,7 +72,7 @@ impl Beats {
     /// clock is taken to have shown at it, if there was one.
     pub(super) fn in_epoch(believed: u64, last: Option<(Beat, u64)>) -> Self {
         let (last, shown) = last.unzip();
-        Self { last, believed, shown: shown.unwrap_or(0), ahead_since: None }
+        Self { last, believed, shown: shown.unwrap_or(0), ahead_since: None, unsure: false }
     }
 
     /// Takes a beat.
@@ -82,24 +92,31 @@ impl Beats {
             let by = behind.max(self.believed.saturating_sub(beat.at));
             return Finding::Back { by, end: lowest.saturating_sub(SKEW) };
         }
-        let Some(last) = last else {
-            self.believed = self.believed.max(beat.at);
-            return Finding::Good(self.believed);
+        let reachable = match last {
+            // The first of all.
+            None if self.believed == 0 => beat.at,
+            None => self.believed.saturating_add(FIRST),
+            Some(last) => {
+                let from = self.believed.max(self.shown);
+                from.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat))
+            }
         };
-        let from = self.believed.max(self.shown);
-        let reachable = from.saturating_add(longest(Some(last), beat)).saturating_add(tolerance(Some(last), beat));
         if beat.at <= reachable {
-            self.ahead_since = None;
+            (self.ahead_since, self.unsure) = (None, false);
             self.believed = self.believed.max(beat.at);
             return Finding::Good(self.believed);
         }
         let since = *self.ahead_since.get_or_insert(beat.answered);
         if beat.answered.saturating_sub(since) >= HOLD {
-            self.ahead_since = None;
+            (self.ahead_since, self.unsure) = (None, false);
             self.believed = beat.at;
             return Finding::Good(self.believed);
         }
         self.believed = reachable;
+        self.unsure |= last.is_none();
+        if self.unsure {
+            return Finding::Unsure(reachable);
+        }
         Finding::Ahead { by: beat.at - reachable, believed: reachable }
     }
 }
@@ -198,6 +215,22 @@ mod tests {
         assert_eq!(Beats::in_epoch(START, None).take(beat(1000, 0)), Finding::Good(START + 1000));
     }
 
+    /// Found by a reviewer: a node that started while the clock was ahead believed it, and when it came back all had to sync in full.
+    #[test]
+    fn a_node_that_starts_on_a_clock_that_is_ahead_does_not_follow_it_and_its_way_back_is_none() {
+        let mut beats = Beats::in_epoch(START, None);
+        for second in 1..9 {
+            let Finding::Unsure(believed) = beats.take(beat(second * 1000, 9_000)) else { panic!() };
+            assert!(believed <= START + FIRST + second * 1000, "{believed}");
+        }
+        assert_eq!(beats.take(beat(9_000, 0)), Finding::Good(START + 9_000));
+        // After a pause that was as long it stays there, and is believed in the end.
+        let mut beats = Beats::in_epoch(START, None);
+        let findings: Vec<_> = (0..=61).map(|second| beats.take(beat(second * 1000, 9_000))).collect();
+        assert!(matches!(findings[59], Finding::Unsure(_)));
+        assert_eq!(findings[61], Finding::Good(START + 61_000 + 9_000));
+    }
+
     /// What the other node recorded is as old as its beat, and cursors are made from that. The clock did not jump.
     #[test]
     fn going_on_in_the_epoch_of_another_node_is_no_jump() {
@@ -256,7 +289,7 @@ mod tests {
                         beats = Beats::in_epoch(beat.at, Some((beat, beat.at)));
                     }
                     // Cursors lie SKEW and more behind what is believed.
-                    Finding::Good(_) | Finding::Ahead { .. } => {
+                    Finding::Good(_) | Finding::Unsure(_) | Finding::Ahead { .. } => {
                         prop_assert!(stamp + SKEW + 10 >= passed, "{stamp} is behind {passed}");
                     }
                 }

@@ -4,7 +4,7 @@
 //! after them is bounded by what they say. A log has no holes, so "the newest n entries" is a range of `seq`, which
 //! one look into one index finds.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -21,8 +21,9 @@ use super::{
     document::{ConversationDoc, MessageDoc, among, conversation_oid, member_oid, millis, signed, time, unsigned},
     fault::Fault,
     history::{self, Direction},
-    link::{self, Link},
+    link::Link,
     log,
+    nodes::Dead,
     recovery::{self, Whose},
     turns::PARALLEL,
     unread,
@@ -267,7 +268,7 @@ impl ConversationLog for Mongo {
 
     async fn apply(&self, batch: Vec<Command>) -> Result<Applied, StoreError> {
         let started = Instant::now();
-        let core = std::sync::Arc::clone(&self.core);
+        let core = Arc::clone(&self.core);
         // In a task of its own: whoever waits may go, and the outcome must be known all the same.
         let applied = tokio::spawn(async move { log::apply(&core, batch).await }).await;
         let applied = applied.unwrap_or_else(|_| Err(StoreError::Inconsistent("applying a batch panicked".to_owned())));
@@ -276,7 +277,7 @@ impl ConversationLog for Mongo {
     }
 
     async fn current(&self) -> Result<(), StoreError> {
-        self.core.link.db().await.map(drop)
+        self.core.link.next_beat().await
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
@@ -288,24 +289,38 @@ impl ConversationLog for Mongo {
     }
 }
 
+impl Mongo {
+    /// Warns of each node that is gone once, however often its work has to be looked for.
+    fn warn_of(&self, dead: &[Dead]) {
+        let now: Vec<_> = dead.iter().map(|Dead { id, at, .. }| (*id, *at)).collect();
+        let mut known = self.core.warned_of.lock().unwrap_or_else(PoisonError::into_inner);
+        for (node, _) in now.iter().filter(|node| !known.contains(node)) {
+            tracing::warn!(%node, "finishing what a node that is gone may have left");
+        }
+        *known = now;
+    }
+}
+
 #[async_trait]
 impl Recovery for Mongo {
     async fn unfinished(&self) -> Result<Unfinished, StoreError> {
         let first = !self.core.looked.load(Ordering::Relaxed);
         let Link { identity, unsettled, .. } = &*self.core.link;
         let dead = self.core.link.dead();
+        self.warn_of(&dead);
         // Those first: cursors stand still while there are some.
-        let settled = link::dead_after(self.timeout);
         let looked = Instant::now();
-        let abandoned = unsettled.due(looked, settled).filter(|_| dead.is_empty());
+        let abandoned = unsettled.due(looked).filter(|_| dead.is_empty());
         if dead.is_empty() && abandoned.is_none() && !first {
             return Ok(Unfinished::default());
         }
         let whose = Whose { own: identity.node, looked, abandoned, dead, all: first };
-        self.unhurried(async move |db| recovery::unfinished(&db, whose).await).await
+        let core = Arc::clone(&self.core);
+        self.unhurried(async move |db| recovery::unfinished(&core, &db, whose).await).await
     }
 
     async fn finished(&self, unfinished: Unfinished) -> Result<(), StoreError> {
+        recovery::check_epoch(&self.core, unfinished.epoch)?;
         let (looked, gone) = (unfinished.looked, unfinished.nodes.clone());
         if !gone.is_empty() {
             self.call(async move |_, db| recovery::finished(&db, &unfinished).await).await?;
@@ -314,9 +329,9 @@ impl Recovery for Mongo {
         let Some(looked) = looked else { return Ok(()) };
         let unsettled = &self.core.link.unsettled;
         if gone.is_empty() {
-            unsettled.finished(looked, link::dead_after(self.timeout));
+            unsettled.finished(looked);
         }
-        gone.into_iter().for_each(|Left { since, .. }| unsettled.inherit(since, looked));
+        gone.into_iter().for_each(|Left { since, settled, .. }| unsettled.inherit(since, looked, settled));
         Ok(())
     }
 }

@@ -13,6 +13,10 @@
 //!    change that begins after the beat gets a later stamp. The window is `maxTimeMS` and [`super::beats::SKEW`], which covers what
 //!    the clocks of two database servers differ by when one takes over from the other.
 //!
+//! Nodes may have different `maxTimeMS`, so the window is that of the node with the largest one. Whoever joins is listed by the others
+//! within some beats, and what it stores has stamps that their horizons have not reached by then. A window that has been wide stays so
+//! until the process ends: nobody has to find out when the last command of a node has ended that has left.
+//!
 //! The window is only as good as that clock: [`super::beats`] watches it, and a clock that goes back further begins a new
 //! epoch, with a horizon of its own.
 //!
@@ -21,7 +25,10 @@
 //! database stands still no beat comes back, and the horizon stands still too.
 
 use std::{
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,8 +43,8 @@ use crate::{
 
 /// How far the past is complete, and in which epoch.
 pub(super) struct Horizon {
-    /// Milliseconds.
-    window: u64,
+    /// Milliseconds. Only grows.
+    window: AtomicU64,
     /// Read with every pong, written with every beat.
     known: RwLock<Known>,
     /// The latest beat and when we asked for it: what the database's clock shows about now.
@@ -54,7 +61,14 @@ impl Horizon {
     pub(super) fn new(window: Duration) -> Self {
         let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
         let known = Known { epochs: Epochs::new(Epoch::NONE, Vec::new()), believed: 0 };
-        Self { window, known: RwLock::new(known), clock: Mutex::new(None) }
+        Self { window: window.into(), known: RwLock::new(known), clock: Mutex::new(None) }
+    }
+
+    /// The commands of another node may take so long that its changes are visible only this far behind the clock. Returns by how many
+    /// milliseconds that is further than what was known.
+    pub(super) fn widen(&self, window: Duration) -> u64 {
+        let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        window.saturating_sub(self.window.fetch_max(window, Ordering::AcqRel))
     }
 
     /// Everything stamped before this time of the database, less the window, is visible. Nothing happens if the epoch is
@@ -79,7 +93,7 @@ impl Horizon {
     /// Everything stamped up to here is visible.
     pub(super) fn now(&self) -> StreamPosition {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let position = Position(known.believed.saturating_sub(self.window));
+        let position = Position(known.believed.saturating_sub(self.window()));
         StreamPosition { epoch: known.epochs.current(), position }
     }
 
@@ -87,7 +101,7 @@ impl Horizon {
     pub(super) fn accepts(&self, place: StreamPosition) -> bool {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         // Another node's latest beat may be later than ours by a little.
-        let beyond = known.believed.saturating_add(self.window + BEYOND);
+        let beyond = known.believed.saturating_add(self.window() + BEYOND);
         place.position.0 <= beyond && known.epochs.accepts(place)
     }
 
@@ -106,7 +120,7 @@ impl Horizon {
 
     /// How much earlier than its stamp in the conversation an entry's own stamp may be, in milliseconds.
     pub(super) fn window(&self) -> u64 {
-        self.window
+        self.window.load(Ordering::Acquire)
     }
 }
 
@@ -136,5 +150,8 @@ mod tests {
             "never a new epoch with an old time"
         );
         assert!(at(one, 60_000) && !at(one, 60_001) && at(two, 61_000));
+        // Another node with longer commands is there.
+        assert_eq!((horizon.widen(Duration::from_secs(33)), horizon.widen(Duration::from_secs(8))), (25_000, 0));
+        assert_eq!(horizon.now(), StreamPosition { epoch: two, position: Position(37_000) });
     }
 }

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
+    bounds::Bounds,
     db::Db,
     fault::{Fault, store_error},
     horizon::Horizon,
@@ -46,23 +47,18 @@ use crate::{
 };
 
 /// How often a node shows that it is there.
-const BEAT: Duration = Duration::from_secs(1);
+pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// How often a node that wants to join looks at the others.
 const LOOK: Duration = Duration::from_millis(250);
 /// How much longer than a call the start waits for other nodes to show themselves.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after the beginning of a good beat a node reads and writes. Others take it for dead only when all that it may have
-/// begun until then is over: see [`dead_after`].
-const LEASE: Duration = Duration::from_secs(5);
+/// begun until then is over: see [`Bounds::dead_after`].
+pub(super) const LEASE: Duration = Duration::from_secs(5);
 /// Connections of the pool when the URI does not say how many; the driver's own 10 are few for a server. Made as they are needed.
 const POOL: u32 = 100;
 /// The database when the URI names none.
 const DATABASE: &str = "members_book";
-
-/// How long a node has to be silent until others take it for dead, where a command may take so long.
-pub(super) fn dead_after(timeout: Duration) -> Duration {
-    timeout + LEASE + 2 * BEAT
-}
 
 /// How the database is.
 #[derive(Debug, Clone)]
@@ -123,19 +119,15 @@ pub(super) struct Link {
 
 impl Link {
     /// A connection that is yet to be made. Checks the URI as far as that is possible without a network.
-    pub(super) fn new(
-        uri: SecretString,
-        timeout: Duration,
-        window: Duration,
-        identity: Identity,
-        pulse: Pulse,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn new(uri: SecretString, identity: Identity, pulse: Pulse) -> Result<Self, StoreError> {
         check_uri(&uri)?;
         let (state, _) = watch::channel(State::Connecting);
-        let (horizon, unsettled, stop) = (Horizon::new(window), Unsettled::default(), CancellationToken::new());
+        let Bounds { timeout, window } = identity.bounds;
+        let unsettled = Unsettled::new(identity.bounds.dead_after());
+        let (horizon, stop) = (Horizon::new(window), CancellationToken::new());
         let (joining, joined) = (tokio::sync::Mutex::new(Joining::new()), AtomicBool::new(false));
         let (reached, watched, dead) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        let (watch, listing) = (Mutex::new((0, Watch::new(dead_after(timeout)))), watch::Sender::new(None));
+        let (watch, listing) = (Mutex::new((0, Watch::default())), watch::Sender::new(None));
         Ok(Self {
             uri,
             timeout,
@@ -205,6 +197,21 @@ impl Link {
         self.reached.get().map(|reached| reached.db.clone()).ok_or_else(|| unavailable("it has not answered yet"))
     }
 
+    /// Waits until a beat has answered that began after now: then this node knows the epochs of now. It is the same beat for all who wait,
+    /// however many they are, and nothing else is asked.
+    pub(super) async fn next_beat(&self) -> Result<(), StoreError> {
+        let (now, mut state) = (Instant::now(), self.state.subscribe());
+        let is_known = |state: &State| match state {
+            State::Connecting => false,
+            State::Up(asked) => *asked >= now,
+            State::Down(_) | State::Refused(_) => true,
+        };
+        if timeout(self.timeout + BEAT, state.wait_for(is_known)).await.is_err() {
+            return Err(StoreError::Timeout);
+        }
+        self.db().await.map(drop)
+    }
+
     /// Which database it is; zeros before it was first reached, when nobody can have signed in.
     pub(super) fn store_id(&self) -> StoreId {
         self.reached.get().map_or(StoreId([0; 8]), |reached| reached.store_id)
@@ -235,9 +242,10 @@ impl Link {
         }
     }
 
-    /// Takes this node off the list.
+    /// Takes this node off the list, to which it does not come back.
     async fn leave(&self) {
         let Some(Reached { db, .. }) = self.reached.get() else { return };
+        self.pulse.end(db.max_time).await;
         let own = self.identity.filter();
         let gone = async move |db: Db| Ok(db.collection::<Document>("nodes").delete_one(own).await?);
         if let Err(error) = db.within(gone).await {
@@ -248,7 +256,8 @@ impl Link {
     /// Says goodbye, so that nobody has to look after what this node may have left.
     pub(super) async fn close(&self) {
         self.stop.cancel();
-        let Some(Reached { client, .. }) = self.reached.get() else { return };
+        let Some(Reached { client, db, .. }) = self.reached.get() else { return };
+        self.pulse.end(db.max_time).await;
         let is_listed = matches!(*self.state.borrow(), State::Up(_) | State::Connecting);
         // What is half done here is finished by others, who find it by the document of this node.
         if is_listed && self.unsettled.since().is_none() {
@@ -292,6 +301,9 @@ impl Link {
             return Ok(());
         }
         *latest = number;
+        // Of one with a larger window something may not be visible yet, though the horizon was beyond it; not of one that joins only now.
+        let windows = others.iter().map(|other| Bounds::of(other, self.identity.bounds).window);
+        let horizon = horizon.less(windows.max().map_or(0, |window| self.horizon.widen(window)));
         let dead = watch.look(&self.identity, &others, Instant::now());
         let others = others.iter().filter_map(|other| nodes::listed(other, &dead)).collect();
         *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = dead;

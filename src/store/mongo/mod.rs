@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`link`], [`db`] | the connection: made in the background, watched by a beat; what calls have in common |
 //! | [`pulse`], [`beats`], [`record`] | the beat; what it tells about the clock of the database; the epochs that all nodes share |
-//! | [`nodes`] | which nodes use the database, and whether this one may |
+//! | [`nodes`], [`bounds`] | which nodes use the database, and whether this one may; how long the commands of each may take |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
@@ -28,6 +28,7 @@ mod append;
 mod archive;
 mod audit;
 mod beats;
+mod bounds;
 mod candidates;
 mod conversations;
 mod db;
@@ -59,7 +60,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mongodb::bson::{Bson, doc, oid::ObjectId};
+use mongodb::bson::{Bson, DateTime, doc, oid::ObjectId};
 use protocol::{ConversationId, MemberId};
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
@@ -68,6 +69,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::nodes::Nodes;
 use self::{
+    bounds::Bounds,
     db::Db,
     fault::Fault,
     link::Link,
@@ -123,6 +125,8 @@ struct Core {
     metrics: Arc<Metrics>,
     /// Whether this node has looked after the one that may have been in its place.
     looked: AtomicBool,
+    /// The dead nodes of which a warning was given, and their last beats.
+    warned_of: Mutex<Vec<(ObjectId, DateTime)>>,
 }
 
 /// The store.
@@ -155,13 +159,15 @@ impl Mongo {
         let node = ObjectId::from_bytes(*ids.connection().as_bytes());
         let pulse = Pulse::new(Arc::clone(&ids), Arc::clone(&metrics));
         let window = window.unwrap_or(timeout + Duration::from_millis(beats::SKEW));
-        let link = Arc::new(Link::new(uri, timeout, window, Identity::new(node, nodes, name), pulse)?);
+        let identity = Identity::new(node, nodes, name, Bounds { timeout, window });
+        let link = Arc::new(Link::new(uri, identity, pulse)?);
         let keeping = Arc::clone(&link).keep(supervisor.clone());
         // It ends when the store is closed, which may be before the shutdown of whatever has opened it.
         let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
         let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
         let looked = AtomicBool::new(false);
-        let core = Arc::new(Core { link, conversations, members, clock, ids, metrics, looked });
+        let core =
+            Arc::new(Core { link, conversations, members, clock, ids, metrics, looked, warned_of: Mutex::default() });
         let (reads, writes) = (CallGate::of_reads(pool), CallGate::of_writes(pool));
         let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {

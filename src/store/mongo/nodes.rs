@@ -36,6 +36,7 @@ use protocol::Timestamp;
 use tokio::time::Instant;
 
 use super::{
+    bounds::Bounds,
     db::Db,
     document::{binary, bytes_of, date, signed, unsigned},
     fault::Fault,
@@ -82,12 +83,14 @@ pub(super) struct Identity {
     began: i64,
     /// How often it has joined; 0 before it did.
     generation: AtomicU64,
+    /// How long its commands may take.
+    pub(super) bounds: Bounds,
     /// Which secret it signs with, once that is known.
     pub(super) secret: OnceLock<SecretId>,
 }
 
 impl Identity {
-    pub(super) fn new(node: ObjectId, nodes: Nodes, name: Option<String>) -> Self {
+    pub(super) fn new(node: ObjectId, nodes: Nodes, name: Option<String>, bounds: Bounds) -> Self {
         let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
         let (boot, space) = (read("/proc/sys/kernel/random/boot_id"), fs::read_link("/proc/self/ns/pid"));
         let machine = match space {
@@ -99,7 +102,7 @@ impl Identity {
         let host = host_name();
         let name = name.unwrap_or_else(|| host.clone());
         let (began, generation) = (began(pid).unwrap_or(0), AtomicU64::new(0));
-        Self { node, nodes, name, host, machine, pid, began, generation, secret: OnceLock::new() }
+        Self { node, nodes, name, host, machine, pid, began, generation, bounds, secret: OnceLock::new() }
     }
 
     /// The document of this node.
@@ -127,7 +130,7 @@ impl Identity {
     /// What makes it join, for the first time or again. `from`: up to where it has published what it stored.
     pub(super) fn enrol(&self, from: Position) -> Document {
         let generation = signed(self.generation() + 1);
-        let who = doc! {
+        let mut who = doc! {
             "name": &self.name,
             "host": &self.host,
             "machine": &self.machine,
@@ -138,6 +141,7 @@ impl Identity {
             "generation": generation,
             "from": signed(from.0),
         };
+        who.extend(self.bounds.fields());
         doc! { "$currentDate": { "at": true }, "$set": who, "$unset": { "out": "" } }
     }
 
@@ -147,7 +151,7 @@ impl Identity {
     }
 
     /// Whether another node's process exists, if it is one of this machine.
-    fn sees(&self, other: &Document) -> Option<bool> {
+    pub(super) fn sees(&self, other: &Document) -> Option<bool> {
         let same = !self.machine.is_empty() && other.get_str("machine").is_ok_and(|machine| machine == self.machine);
         let (Ok(pid), Ok(its)) = (other.get_i64("pid"), other.get_i64("began")) else { return None };
         same.then(|| began(pid) == Some(its))
@@ -212,6 +216,8 @@ pub(super) struct Dead {
     pub(super) at: DateTime,
     /// Since when it may have had work half done at that beat.
     pub(super) since: DateTime,
+    /// How long after it was found dead what it had sent may go on.
+    pub(super) settled: Duration,
 }
 
 /// Since when a node may have had work half done at its last beat: that, or what it said of before, by its own clock.
@@ -220,20 +226,15 @@ pub(super) fn unsettled_since(node: &Document) -> Option<DateTime> {
     Some(node.get_datetime("since").map_or(at, |since| at.min(*since)))
 }
 
-/// How long others have been silent, as this node has seen it.
+/// How long others have been silent, as this node has seen it. One is dead after more than its lease and its longest command.
+#[derive(Default)]
 pub(super) struct Watch {
-    /// How long a node has to be silent to be dead: more than its lease and the longest command.
-    dead_after: Duration,
     /// When the latest beat of each was seen first.
     seen: HashMap<ObjectId, (DateTime, Instant)>,
     looked: Option<Instant>,
 }
 
 impl Watch {
-    pub(super) fn new(dead_after: Duration) -> Self {
-        Self { dead_after, seen: HashMap::new(), looked: None }
-    }
-
     /// Looks at the others, after a beat of our own; returns those that are dead.
     pub(super) fn look(&mut self, identity: &Identity, others: &[Document], now: Instant) -> Vec<Dead> {
         // While the database was away from us it may have been away from others.
@@ -246,9 +247,11 @@ impl Watch {
             let (Ok(id), Ok(at)) = (other.get_object_id("_id"), other.get_datetime("at")) else { continue };
             let first = before.get(&id).filter(|(then, _)| then == at).map_or(now, |(_, first)| *first);
             self.seen.insert(id, (*at, first));
-            let is_silent = now.saturating_duration_since(first) >= self.dead_after;
+            let dead_after = Bounds::of(other, identity.bounds).dead_after();
+            let is_silent = now.saturating_duration_since(first) >= dead_after;
             if is_silent || identity.sees(other) == Some(false) {
-                dead.push(Dead { id, at: *at, since: unsettled_since(other).unwrap_or(*at) });
+                let since = unsettled_since(other).unwrap_or(*at);
+                dead.push(Dead { id, at: *at, since, settled: dead_after });
             }
         }
         dead
@@ -341,8 +344,10 @@ fn describe(other: &Document, at: DateTime) -> String {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(5), window: Duration::from_secs(8) };
+
     fn identity() -> Identity {
-        Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Exclusive, None)
+        Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Exclusive, None, BOUNDS)
     }
 
     fn other(id: u8, at: i64, joined: bool) -> Document {
@@ -443,7 +448,7 @@ mod tests {
     /// A node that serves joins others that do, and waits for nobody but who wants to be alone.
     #[tokio::test(start_paused = true)]
     async fn nodes_that_serve_join_each_other() {
-        let serving = Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Serving, None);
+        let serving = Identity::new(ObjectId::from_bytes([5; 12]), Nodes::Serving, None, BOUNDS);
         let mut alone = other(9, 1_000, true);
         assert_eq!(judge(&mut Joining::new(), &serving, &[alone.clone()]), Standing::Granted);
         alone.insert("exclusive", true);
@@ -452,14 +457,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_silent_for_long_enough_is_dead_unless_we_were_blind() {
-        let (identity, mut watch) = (identity(), Watch::new(Duration::from_secs(12)));
+        let (identity, mut watch) = (identity(), Watch::default());
         let id = ObjectId::from_bytes([9; 12]);
         let mut look = |at| watch.look(&identity, &[other(9, at, true)], Instant::now());
         for _ in 0..12 {
             assert!(look(1_000).is_empty());
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(look(1_000), [Dead { id, at: DateTime::from_millis(1_000), since: DateTime::from_millis(1_000) }]);
+        let (at, settled) = (DateTime::from_millis(1_000), Duration::from_secs(12));
+        assert_eq!(look(1_000), [Dead { id, at, since: at, settled }]);
         assert!(look(2_000).is_empty(), "it beats again");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(look(2_000).is_empty(), "the database was away from us, and so perhaps from it");
@@ -470,9 +476,36 @@ mod tests {
         assert_eq!(look(2_000).len(), 1);
     }
 
+    /// Found by a reviewer: each judged the others by its own `STORE_TIMEOUT`, and finished what another one still wrote.
+    #[tokio::test(start_paused = true)]
+    async fn how_long_another_one_has_to_be_silent_is_a_matter_of_its_own_timeout() {
+        let (identity, mut watch) = (identity(), Watch::default());
+        let slow = Bounds { timeout: Duration::from_secs(30), window: Duration::from_secs(33) };
+        let quick = Bounds { timeout: Duration::from_secs(1), window: Duration::from_secs(4) };
+        let others: Vec<Document> = [(7, Some(slow)), (8, Some(quick)), (9, None)]
+            .map(|(id, bounds)| {
+                let mut other = other(id, 1_000, true);
+                other.extend(bounds.map(Bounds::fields).unwrap_or_default());
+                other
+            })
+            .into();
+        let mut died: Vec<(u8, u64, u64)> = Vec::new();
+        for second in 0..40_u64 {
+            let dead = watch.look(&identity, &others, Instant::now());
+            for Dead { id, settled, .. } in dead {
+                let [id, ..] = id.bytes();
+                if died.iter().all(|(known, ..)| *known != id) {
+                    died.push((id, second, settled.as_secs()));
+                }
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(died, [(8, 8, 8), (9, 12, 12), (7, 37, 37)]);
+    }
+
     #[tokio::test]
     async fn a_process_of_this_machine_that_is_gone_is_dead_at_once() {
-        let (identity, mut watch) = (identity(), Watch::new(Duration::from_secs(12)));
+        let (identity, mut watch) = (identity(), Watch::default());
         let mut here = here(&identity, 1_000);
         assert!(watch.look(&identity, &[here.clone()], Instant::now()).is_empty());
         here.insert("began", identity.began + 1);

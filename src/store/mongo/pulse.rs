@@ -4,7 +4,13 @@
 //! Beats come one after the other: each is compared with the one before it, so the state between them is locked for as long
 //! as one takes. Its calls have deadlines, and so has waiting for the lock.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mongodb::{
     bson::{DateTime, Document},
@@ -23,8 +29,9 @@ use super::{
     fault::Fault,
     horizon::Horizon,
     link::Link,
-    nodes::{Identity, Nodes},
+    nodes::{self, Identity, Nodes},
     record::{self, Recorded},
+    unavailable,
 };
 use crate::{
     ids::Ids,
@@ -36,8 +43,9 @@ use crate::{
 /// A pause in the beats of all nodes, in milliseconds, after which a node that starts begins a new epoch: what it finds
 /// may be an older state, restored from a backup.
 const PAUSE: u64 = 10_000;
-/// By how much the recorded beat may be behind what we recorded, in milliseconds.
-const SLACK: u64 = 2_000;
+/// For how long what is recorded has to stand still until no other node goes on that may be there: some of its beats. Where none is
+/// there, the pause is one.
+const STILL: Duration = Duration::from_secs(3);
 
 /// What beats of one node go through, one after the other.
 pub(super) struct Pulse {
@@ -46,6 +54,8 @@ pub(super) struct Pulse {
     /// For durations since.
     origin: Instant,
     state: Mutex<State>,
+    /// There are no further beats.
+    ended: AtomicBool,
 }
 
 /// What a beat has told.
@@ -80,11 +90,25 @@ struct State {
     due: Option<Due>,
     /// Whether the clock of the database is ahead.
     ahead: bool,
+    /// The beat that was recorded a pause ago when this node came, and since when it is known to stand still.
+    paused: Option<(u64, Instant)>,
 }
 
 impl Pulse {
     pub(super) fn new(ids: Arc<Ids>, metrics: Arc<Metrics>) -> Self {
-        Self { ids, metrics, origin: Instant::now(), state: Mutex::default() }
+        Self { ids, metrics, origin: Instant::now(), state: Mutex::default(), ended: AtomicBool::new(false) }
+    }
+
+    /// No beat begins any more, and one that is under way has ended, if it does in time: this node does not join again while it leaves.
+    pub(super) async fn end(&self, limit: Duration) {
+        self.ended.store(true, Ordering::Release);
+        if timeout(limit, self.state.lock()).await.is_err() {
+            tracing::debug!("a beat did not end in time");
+        }
+    }
+
+    fn check_ended(&self) -> Result<(), Fault> {
+        if self.ended.load(Ordering::Acquire) { Err(unavailable("it is closed").into()) } else { Ok(()) }
     }
 
     /// One beat.
@@ -93,6 +117,7 @@ impl Pulse {
         let Ok(mut state) = timeout(db.max_time, self.state.lock()).await else {
             return Err(StoreError::Timeout.into());
         };
+        self.check_ended()?;
         let asked = Instant::now();
         let node = match self.stamp(db, identity, unsettled.since()).await? {
             Some(node) => node,
@@ -104,7 +129,7 @@ impl Pulse {
         horizon.saw(beat.at, asked);
         match (state.due.clone(), state.epoch) {
             (Some(due), _) => self.begin(db, horizon, &mut state, due, beat).await?,
-            (None, None) => self.enter(db, horizon, &mut state, beat).await?,
+            (None, None) => self.enter(db, link, &mut state, beat).await?,
             (None, Some(epoch)) => self.go_on(db, horizon, &mut state, epoch, beat).await?,
         }
         Ok(Beaten { at, asked })
@@ -123,6 +148,7 @@ impl Pulse {
 
     /// Joins the nodes of the database, for the first time or again.
     async fn enrol(&self, db: &Db, identity: &Identity, horizon: &Horizon) -> Result<Document, Fault> {
+        self.check_ended()?;
         let again = identity.generation() > 0;
         if again && identity.nodes == Nodes::Exclusive {
             return Err(
@@ -157,9 +183,11 @@ impl Pulse {
     }
 
     /// The first beat: goes on in the epoch that is recorded, or begins one.
-    async fn enter(&self, db: &Db, horizon: &Horizon, state: &mut State, beat: Beat) -> Result<(), Fault> {
+    async fn enter(&self, db: &Db, link: &Link, state: &mut State, beat: Beat) -> Result<(), Fault> {
+        let Link { identity, horizon, .. } = link;
         let recorded = self.recorded(db).await?;
-        if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) {
+        if recorded.beat > 0 && beat.at > recorded.beat.saturating_add(PAUSE) && !goes_on(state, recorded.beat) {
+            self.wait_for_others(db, identity, state, recorded.beat).await?;
             let end = recorded.beat.saturating_sub(horizon.window());
             // Not if a node goes on in the same moment, that was there all the time.
             let due = Due { known: recorded.epochs, end, judged: Some(recorded.beat) };
@@ -174,6 +202,24 @@ impl Pulse {
         let epoch = recorded.epochs.current();
         state.adopt(horizon, recorded, None);
         self.go_on(db, horizon, state, epoch, beat).await
+    }
+
+    /// Whether there was a pause, or the clock of the database is ahead and others go on: what they record tells. Fails while that is
+    /// not known; who is known not to be there is not waited for.
+    async fn wait_for_others(
+        &self,
+        db: &Db,
+        identity: &Identity,
+        state: &mut State,
+        recorded: u64,
+    ) -> Result<(), Fault> {
+        let own = identity.node;
+        let others = db.within(async move |db| nodes::others(&db, own).await).await?;
+        let (_, since) = *state.paused.get_or_insert((recorded, Instant::now()));
+        if since.elapsed() < STILL && others.iter().any(|other| identity.sees(other) != Some(false)) {
+            return Err(unavailable("it is looked whether other nodes go on").into());
+        }
+        Ok(())
     }
 
     /// A further beat of the epoch.
@@ -204,6 +250,7 @@ impl Pulse {
                 }
                 believed
             }
+            Finding::Unsure(believed) => believed,
             Finding::Good(believed) => {
                 if std::mem::take(&mut state.ahead) {
                     tracing::info!("cursors follow the clock of the database again");
@@ -211,7 +258,8 @@ impl Pulse {
                 believed
             }
         };
-        let least = state.recorded.saturating_sub(SLACK);
+        // It only grows, and a majority has had that.
+        let least = state.recorded;
         if db.within(async move |db| record::advance(&db, epoch, believed, least).await).await? {
             state.recorded = state.recorded.max(believed);
             horizon.advance(epoch, believed);
@@ -260,6 +308,11 @@ impl Pulse {
     }
 }
 
+/// Whether others have recorded something since this node came.
+fn goes_on(State { paused, .. }: &State, recorded: u64) -> bool {
+    paused.is_some_and(|(before, _)| before != recorded)
+}
+
 /// What a record says to a node that knows an epoch.
 #[derive(Debug, PartialEq, Eq)]
 enum Judgement {
@@ -285,7 +338,7 @@ impl State {
     fn adopt(&mut self, horizon: &Horizon, recorded: Recorded, last: Option<(Beat, u64)>) {
         let Recorded { epochs, beat: believed } = recorded;
         let (beats, epoch) = (Beats::in_epoch(believed, last), Some(epochs.current()));
-        *self = Self { beats, epoch, recorded: believed, due: None, ahead: false };
+        *self = Self { beats, epoch, recorded: believed, due: None, ahead: false, paused: None };
         horizon.enter(epochs, believed);
     }
 }

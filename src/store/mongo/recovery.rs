@@ -12,6 +12,8 @@
 //! A node that starts looks at all others once, however young their documents are: it may have taken the place of one that
 //! died a moment ago. With one that is alive that changes nothing, and so it is with one that is taken for dead.
 //!
+//! All of it stops where another epoch begins, in which what was read may be gone, and where this node is out itself: it is done anew then.
+//!
 //! What this node has abandoned itself ([`super::unsettled`]) is found in the same way, and what a dead node has left is looked for once
 //! more when all that it had sent must have ended.
 
@@ -26,14 +28,16 @@ use protocol::{ConversationId, Timestamp};
 use tokio::time::Instant;
 
 use super::{
+    Core, StoreError,
     db::Db,
     document::{ReceiptDoc, among, date, time},
     fault::Fault,
     nodes::{self, Dead},
-    receipts,
+    receipts, unavailable,
 };
 use crate::{
     ids,
+    position::Epoch,
     store::conversations::{Left, Unfinished},
 };
 
@@ -62,9 +66,11 @@ pub(super) struct Whose {
 }
 
 /// Looks for what was left. Statuses are corrected of what this node has left, and of those that are dead.
-pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Fault> {
+pub(super) async fn unfinished(core: &Core, db: &Db, whose: Whose) -> Result<Unfinished, Fault> {
     let Whose { own, looked, abandoned, dead, all } = whose;
-    let mut unfinished = Unfinished::default();
+    let epoch = core.link.horizon.now().epoch;
+    let work = Work { core, db, epoch };
+    let mut unfinished = Unfinished { epoch: Some(epoch), ..Unfinished::default() };
     let mut since: Option<ObjectId> = None;
     let mut look_from = |at: DateTime| {
         let began = object_id_at(earlier(at, BEFORE));
@@ -79,17 +85,39 @@ pub(super) async fn unfinished(db: &Db, whose: Whose) -> Result<Unfinished, Faul
     }
     unfinished.looked = Some(looked);
     if let Some(abandoned) = abandoned {
-        correct_statuses(db, own, look_from(date(abandoned))).await?;
+        correct_statuses(&work, own, look_from(date(abandoned))).await?;
     }
-    for Dead { id, at, since } in dead {
-        tracing::warn!(node = %id, "finishing what a node that is gone may have left");
-        correct_statuses(db, id, look_from(since)).await?;
-        unfinished.nodes.push(Left { id: id.bytes(), at: at.timestamp_millis(), since: time(since) });
+    for Dead { id, at, since, settled } in dead {
+        correct_statuses(&work, id, look_from(since)).await?;
+        unfinished.nodes.push(Left { id: id.bytes(), at: at.timestamp_millis(), since: time(since), settled });
     }
     if let Some(since) = since {
         unfinished.conversations = conversations_behind(db, since).await?;
     }
     Ok(unfinished)
+}
+
+/// Whether what was looked for in an epoch can be finished: in another one what was done may be gone, and is to be done again.
+pub(super) fn check_epoch(core: &Core, epoch: Option<Epoch>) -> Result<(), StoreError> {
+    if epoch.is_some_and(|epoch| epoch != core.link.horizon.now().epoch) {
+        return Err(unavailable("another epoch has begun meanwhile"));
+    }
+    Ok(())
+}
+
+/// What is done in one epoch.
+struct Work<'a> {
+    core: &'a Core,
+    db: &'a Db,
+    epoch: Epoch,
+}
+
+impl Work<'_> {
+    /// Before each step that writes: whether this node may write, and what it has read is as it was.
+    async fn check(&self) -> Result<(), Fault> {
+        self.core.link.db().await?;
+        Ok(check_epoch(self.core, Some(self.epoch))?)
+    }
 }
 
 /// Nodes whose work is finished are out, unless they have shown themselves again.
@@ -131,9 +159,9 @@ async fn conversations_behind(db: &Db, since: ObjectId) -> Result<Vec<Conversati
 }
 
 /// Brings the statuses in messages up to the watermarks that a node has moved.
-async fn correct_statuses(db: &Db, node: ObjectId, since: ObjectId) -> Result<(), Fault> {
+async fn correct_statuses(work: &Work<'_>, node: ObjectId, since: ObjectId) -> Result<(), Fault> {
     let process = |id: ObjectId| ids::process_of(id.bytes());
-    let receipts = db.collection::<ReceiptDoc>("receipts");
+    let receipts = work.db.collection::<ReceiptDoc>("receipts");
     let mut moved = receipts.find(doc! { "_id": { "$gte": since } }).await?;
     let mut rows = Vec::new();
     while let Some(row) = moved.try_next().await? {
@@ -144,13 +172,14 @@ async fn correct_statuses(db: &Db, node: ObjectId, since: ObjectId) -> Result<()
     let of = |row: &ReceiptDoc| (row.conversation_id, row.member_id, row.kind);
     rows.sort_unstable_by_key(|row| (of(row), row.seq));
     for moves in rows.chunk_by(|one, next| of(one) == of(next)) {
-        correct_moves(db, moves).await?;
+        correct_moves(work, moves).await?;
     }
     Ok(())
 }
 
 /// The same for the moves of one watermark, ascending. Nearly always there is nothing to correct.
-async fn correct_moves(db: &Db, moves: &[ReceiptDoc]) -> Result<(), Fault> {
+async fn correct_moves(work: &Work<'_>, moves: &[ReceiptDoc]) -> Result<(), Fault> {
+    let db = work.db;
     let (Some(first), Some(last)) = (moves.first(), moves.last()) else { return Ok(()) };
     let mut before = watermark_before(db, first).await?;
     let field = if first.kind == receipts::READ { "read_at" } else { "delivered_at" };
@@ -174,6 +203,7 @@ async fn correct_moves(db: &Db, moves: &[ReceiptDoc]) -> Result<(), Fault> {
     // A few at a time, so that each command ends in time.
     while !updates.is_empty() {
         let rest = updates.split_off(updates.len().min(UPDATES));
+        work.check().await?;
         receipts::run_updates(db, "messages", std::mem::replace(&mut updates, rest)).await?;
     }
     Ok(())

@@ -17,8 +17,11 @@ use tokio::time::Instant;
 const ABANDONED: usize = 16;
 
 /// What may be half done.
-#[derive(Default)]
-pub(super) struct Unsettled(Mutex<Work>);
+pub(super) struct Unsettled {
+    /// All that this node has sent ends within this time.
+    settled: Duration,
+    work: Mutex<Work>,
+}
 
 #[derive(Default)]
 struct Work {
@@ -36,13 +39,15 @@ struct Abandoned {
     since: Timestamp,
     /// What it had sent was sent by then.
     ended: Instant,
+    /// And ends within this time.
+    settled: Duration,
     /// It was looked for.
     looked: bool,
 }
 
 impl Abandoned {
-    fn is_over(&self, now: Instant, settled: Duration) -> bool {
-        now.saturating_duration_since(self.ended) >= settled
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.ended) >= self.settled
     }
 }
 
@@ -54,6 +59,7 @@ impl Work {
             if let Some(next) = self.abandoned.first_mut() {
                 next.since = next.since.min(first.since);
                 next.looked &= first.looked;
+                next.settled = next.settled.max(first.settled);
             }
         }
     }
@@ -66,6 +72,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl Unsettled {
+    /// Nothing is half done. All that this node sends ends within a time.
+    pub(super) fn new(settled: Duration) -> Self {
+        Self { settled, work: Mutex::default() }
+    }
+
     /// A batch begins.
     pub(super) fn batch(&self, now: Timestamp) -> Batch<'_> {
         let mut work = self.lock();
@@ -82,30 +93,30 @@ impl Unsettled {
         open.into_iter().chain(work.abandoned.iter().map(|abandoned| abandoned.since)).min()
     }
 
-    /// Since when it is to be looked now for what was abandoned. All that was sent ends within `settled`.
-    pub(super) fn due(&self, now: Instant, settled: Duration) -> Option<Timestamp> {
+    /// Since when it is to be looked now for what was abandoned.
+    pub(super) fn due(&self, now: Instant) -> Option<Timestamp> {
         let work = self.lock();
-        let due = work.abandoned.iter().filter(|abandoned| !abandoned.looked || abandoned.is_over(now, settled));
+        let due = work.abandoned.iter().filter(|abandoned| !abandoned.looked || abandoned.is_over(now));
         due.map(|abandoned| abandoned.since).min()
     }
 
     /// What was due at a moment was looked for, and is finished.
-    pub(super) fn finished(&self, looked: Instant, settled: Duration) {
+    pub(super) fn finished(&self, looked: Instant) {
         let mut work = self.lock();
-        work.abandoned.retain(|abandoned| !abandoned.is_over(looked, settled));
+        work.abandoned.retain(|abandoned| !abandoned.is_over(looked));
         for abandoned in work.abandoned.iter_mut().filter(|abandoned| abandoned.ended <= looked) {
             abandoned.looked = true;
         }
     }
 
-    /// The work of a node that died was looked for at a moment: it is to be looked for once more.
-    pub(super) fn inherit(&self, since: Timestamp, looked: Instant) {
-        self.lock().abandon(Abandoned { since, ended: looked, looked: true });
+    /// The work of a node that died was looked for at a moment: it is to be looked for once more when all that it had sent has ended.
+    pub(super) fn inherit(&self, since: Timestamp, looked: Instant, settled: Duration) {
+        self.lock().abandon(Abandoned { since, ended: looked, settled, looked: true });
     }
 
     /// Held for some instructions, and never across a call that could panic.
     fn lock(&self) -> MutexGuard<'_, Work> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,7 +128,8 @@ impl Batch<'_> {
 
     fn record_abandoned(&self) {
         let (since, _) = self.place;
-        self.unsettled.lock().abandon(Abandoned { since, ended: Instant::now(), looked: false });
+        let settled = self.unsettled.settled;
+        self.unsettled.lock().abandon(Abandoned { since, ended: Instant::now(), settled, looked: false });
     }
 }
 
@@ -141,12 +153,12 @@ mod tests {
     }
 
     fn due(unsettled: &Unsettled) -> Option<Timestamp> {
-        unsettled.due(Instant::now(), SETTLED)
+        unsettled.due(Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_abandoned_is_looked_for_at_once_and_when_it_must_have_ended() {
-        let unsettled = Unsettled::default();
+        let unsettled = Unsettled::new(SETTLED);
         let (first, second) = (unsettled.batch(at(5)), unsettled.batch(at(9)));
         assert_eq!((unsettled.since(), due(&unsettled)), (Some(at(5)), None));
         drop(first);
@@ -155,33 +167,36 @@ mod tests {
         let looked = Instant::now();
         tokio::time::advance(Duration::from_secs(1)).await;
         unsettled.batch(at(12)).abandon();
-        unsettled.finished(looked, SETTLED);
+        unsettled.finished(looked);
         assert_eq!(due(&unsettled), Some(at(12)), "the first was looked for");
-        unsettled.finished(Instant::now(), SETTLED);
+        unsettled.finished(Instant::now());
         assert_eq!((unsettled.since(), due(&unsettled)), (Some(at(9)), None));
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(due(&unsettled), Some(at(9)), "it may have been stored late");
-        unsettled.finished(Instant::now(), SETTLED);
+        unsettled.finished(Instant::now());
         assert_eq!(unsettled.since(), Some(at(12)), "the older one holds nothing back any more");
         tokio::time::advance(Duration::from_secs(9)).await;
-        unsettled.finished(Instant::now(), SETTLED);
+        unsettled.finished(Instant::now());
         assert_eq!(unsettled.since(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_work_of_a_dead_node_is_looked_for_once_more() {
-        let unsettled = Unsettled::default();
-        unsettled.inherit(at(5), Instant::now());
+        let unsettled = Unsettled::new(SETTLED);
+        // Its commands may take longer than ours.
+        unsettled.inherit(at(5), Instant::now(), 3 * SETTLED);
+        assert_eq!(due(&unsettled), None);
+        tokio::time::advance(2 * SETTLED).await;
         assert_eq!(due(&unsettled), None);
         tokio::time::advance(SETTLED).await;
         assert_eq!(due(&unsettled), Some(at(5)));
-        unsettled.finished(Instant::now(), SETTLED);
+        unsettled.finished(Instant::now());
         assert_eq!(due(&unsettled), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn however_often_something_is_abandoned_it_is_bounded() {
-        let unsettled = Unsettled::default();
+        let unsettled = Unsettled::new(SETTLED);
         for number in 0..100 {
             unsettled.batch(at(100 - number)).abandon();
         }
