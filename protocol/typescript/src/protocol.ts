@@ -207,7 +207,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "erased" | "sessions_ended";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "erased" | "sessions_ended";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -1306,6 +1306,19 @@ source: AdviceSource,
 fallback?: AdviceFallback, };
 
 /**
+ * `PUT /api/members/me/password`.
+ */
+export type PasswordChange = { 
+/**
+ * The present password.
+ */
+current_password: string, 
+/**
+ * The new one: at least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
+ */
+new_password: string, };
+
+/**
  * `ping`: the heartbeat.
  */
 export type Ping = Record<symbol, never>;
@@ -1606,7 +1619,7 @@ name: string,
  */
 email: string, 
 /**
- * At least 8 characters and at most 71 bytes.
+ * At least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
  */
 password: string, 
 /**
