@@ -52,6 +52,14 @@ pub(super) fn module() -> String {
     declarations.add::<rest::RefreshRequest>();
     declarations.add::<rest::LogoutRequest>();
     declarations.add::<rest::AuthResponse>();
+    declarations.add::<rest::RegistrationPending>();
+    declarations.add::<rest::ClubInfo>();
+    declarations.add::<rest::InvitationRequest>();
+    declarations.add::<rest::NewInvitation>();
+    declarations.add::<rest::InvitationPage>();
+    declarations.add::<rest::AdminInvitationPage>();
+    declarations.add::<rest::InvitationCheck>();
+    declarations.add::<rest::CheckedInvitation>();
     declarations.add::<rest::MemberPatch>();
     declarations.add::<rest::Export>();
     declarations.add::<rest::MemberReplacement>();
@@ -63,6 +71,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::AdminMemberPage>();
     declarations.add::<rest::TierChange>();
     declarations.add::<rest::ActiveChange>();
+    declarations.add::<rest::SuspensionChange>();
     declarations.add::<rest::RoleChange>();
     declarations.add::<rest::Disconnected>();
     declarations.add::<rest::NodeStats>();

@@ -24,6 +24,33 @@ pub struct RegisterRequest {
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "correct horse"))]
     pub password: String,
+    /// The code of an invitation; in any case, with or without its hyphens. Whether one is needed, `GET /api/club` says. One that is
+    /// given has to be good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, super::invitations::CODE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64))]
+    pub invitation: Option<String>,
+}
+
+/// The answer to a registration that waits for an administrator: no tokens. The member logs in once it is approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistrationPending {
+    /// Always `pending`.
+    pub status: Waiting,
+}
+
+/// What has become of a registration that is not decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// It waits for an administrator.
+    #[default]
+    Pending,
 }
 
 /// `POST /api/auth/login`.

@@ -47,6 +47,6 @@ impl SetupRequest {
     #[must_use]
     pub fn into_parts(self) -> (String, RegisterRequest) {
         let Self { code, name, email, password } = self;
-        (code, RegisterRequest { name, email, password })
+        (code, RegisterRequest { name, email, password, ..RegisterRequest::default() })
     }
 }
