@@ -29,6 +29,7 @@ use crate::{
         advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
+        applications::Applications,
         awaited::Awaited,
         connections::Connections,
         cursor,
@@ -41,12 +42,14 @@ use crate::{
         events::Events,
         export::Exports,
         fleet::{Fleet, OpenBus, Told},
+        invitations::{self, Invitations},
         jobs::Jobs,
         kicks::Kicks,
         messaging::Messaging,
         own_node::OwnNode,
         photos::Photos,
         profiles::Profiles,
+        registration::Registration,
         sequencer::{Lanes, Sequencer},
         setup::Setup,
         shared_limits::SharedLimits,
@@ -248,6 +251,7 @@ impl Foundation {
             sessions: Arc::clone(&self.store.sessions),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
+            registration: self.registration(effects),
             familiar: Familiar::default(),
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
@@ -259,6 +263,29 @@ impl Foundation {
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// Who may come in.
+    fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
+        let Settings { listen, registration, .. } = &self.settings;
+        let members = || Arc::clone(&self.store.members);
+        let invitations = Invitations {
+            store: Arc::clone(&self.store.invitations),
+            members: members(),
+            policy: registration.invitations,
+            public_url: listen.public_url.clone(),
+            attempts: invitations::attempts(Arc::clone(&self.metrics)),
+            registrations: Arc::clone(&self.limits.registrations),
+            changes: Arc::clone(&self.limits.profiles),
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        };
+        Arc::new(Registration {
+            policy: self.settings.who_registers().0,
+            invitations: Arc::new(invitations),
+            applications: Arc::new(Applications::new(members(), effects.events.clone())),
         })
     }
 
@@ -339,6 +366,7 @@ impl Foundation {
                 subscriptions: Arc::clone(&self.subscriptions),
                 uplink: self.uplink.clone(),
                 watching: Arc::clone(&watching),
+                applications: Arc::clone(&accounts.registration.applications),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
             },
@@ -394,12 +422,14 @@ impl Foundation {
             Arc::clone(sessions),
             Arc::clone(recommendations),
             Arc::clone(&self.store.audit),
+            Arc::clone(&connection.connections.accounts.registration.invitations),
             Arc::clone(&documents),
             Arc::clone(clock),
         );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             store: self.store.clone(),
+            applications: Arc::clone(&connection.connections.applications),
             hub: Arc::clone(&self.hub),
             fleet,
             own: Arc::clone(&self.own),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::{ErrorCode, model::UserType, rest::RegisterRequest, shown};
 use tokio_util::sync::CancellationToken;
 
+use super::registration::refusal;
 use crate::{
     auth::{Passwords, Source},
     clock::Clock,
@@ -13,7 +14,7 @@ use crate::{
     store::{
         MemberStore,
         changes::{Actor, Change, Changed},
-        members::{EmailTaken, MemberRecord, NewMember, NotFirst},
+        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Way},
         turns::Caller,
     },
 };
@@ -46,6 +47,15 @@ impl Enrolment {
         self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
     }
 
+    /// Creates a member who registers, in the way that they come in.
+    ///
+    /// # Errors
+    /// `email_taken`, `invitation_invalid`, `applications_full`, `overloaded`, or the store.
+    pub async fn register(&self, request: RegisterRequest, way: Way, from: Source) -> Result<MemberRecord, Failure> {
+        let member = self.prepare(request, UserType::Member, from).await?;
+        self.members.register(member, way, from.address).await?.map_err(refusal)
+    }
+
     /// Creates the first administrator, who is said to have done so themselves, from an address.
     ///
     /// # Errors
@@ -61,7 +71,7 @@ impl Enrolment {
 
     /// A member to be stored, with their password hashed.
     async fn prepare(&self, request: RegisterRequest, user_type: UserType, from: Source) -> Result<NewMember, Failure> {
-        let RegisterRequest { name, email, password } = request;
+        let RegisterRequest { name, email, password, .. } = request;
         Ok(NewMember {
             id: self.ids.member(),
             name: shown::normalized(name.trim()),

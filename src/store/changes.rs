@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     audit::AuditRecord,
-    members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
+    members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
 };
 
 /// A change to a member.
@@ -31,6 +31,10 @@ pub enum Change {
     Role(UserType),
     /// Whether the member may sign in. Deactivating revokes their sessions.
     Active(bool),
+    /// The member may not sign in until a time, or may again. Suspending revokes their sessions.
+    Suspended(Option<Suspension>),
+    /// The member, who waits for that, may come in.
+    Approve,
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
 }
@@ -113,14 +117,22 @@ impl Change {
     /// Whether the change ends the sessions of the member.
     #[must_use]
     pub fn revokes_sessions(&self) -> bool {
-        matches!(self, Self::Active(false) | Self::Erase)
+        matches!(self, Self::Active(false) | Self::Suspended(Some(_)) | Self::Erase)
     }
 
-    /// Whether the change takes an administrator away, if `record` is the only active one.
+    /// Whether the change takes an administrator away, if `record` is the only one who may sign in.
     #[must_use]
-    pub fn takes_admin(&self, record: &MemberRecord) -> bool {
-        let is_admin = record.profile.user_type == UserType::Admin && record.profile.is_active;
-        is_admin && matches!(self, Self::Role(UserType::Member) | Self::Active(false) | Self::Erase)
+    pub fn takes_admin(&self, record: &MemberRecord, at: Timestamp) -> bool {
+        let is_admin = record.profile.user_type == UserType::Admin && record.profile.may_sign_in(at);
+        is_admin && (self.revokes_sessions() || matches!(self, Self::Role(UserType::Member)))
+    }
+
+    /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
+    /// late. Who waits can only be approved.
+    #[must_use]
+    pub fn finds(&self, record: &MemberRecord) -> bool {
+        (!record.is_erased || matches!(self, Self::Erase))
+            && (!record.profile.is_pending || matches!(self, Self::Approve))
     }
 
     /// The member after the change; `None` if it changes nothing.
@@ -133,6 +145,12 @@ impl Change {
             Self::Tier(tier) => profile.tier = *tier,
             Self::Role(user_type) => profile.user_type = *user_type,
             Self::Active(is_active) => profile.is_active = *is_active,
+            Self::Suspended(suspension) => profile.suspension.clone_from(suspension),
+            Self::Approve if profile.is_pending => {
+                profile.is_pending = false;
+                profile.is_active = true;
+            }
+            Self::Approve => {}
             Self::Erase => erase(&mut after),
         }
         if after.profile == before.profile && after.is_erased == before.is_erased {
@@ -149,19 +167,45 @@ impl Change {
     pub fn audit(&self, before: &MemberRecord, after: &MemberRecord, by: Actor, at: Timestamp) -> Option<AuditRecord> {
         let (old, new) = (&before.profile, &after.profile);
         let from_to = |from: Value, to: Value| json!({ "from": from, "to": to });
-        let (action, details) = match self {
+        let until = |profile: &StoredProfile| json!(profile.suspension.as_ref().map(|suspension| suspension.until));
+        let details = match self {
             Self::Profile { .. } if by.member == Some(old.id) => return None,
-            Self::Profile { .. } => (AuditAction::ProfileChanged, json!({ "fields": changed_fields(before, after) })),
-            Self::Tier(_) => (AuditAction::TierChanged, from_to(json!(old.tier), json!(new.tier))),
-            Self::Role(_) => (AuditAction::RoleChanged, from_to(json!(old.user_type), json!(new.user_type))),
-            Self::Active(_) => (AuditAction::ActiveChanged, from_to(json!(old.is_active), json!(new.is_active))),
-            Self::Erase => (AuditAction::Erased, json!({})),
+            Self::Profile { .. } => json!({ "fields": changed_fields(before, after) }),
+            Self::Tier(_) => from_to(json!(old.tier), json!(new.tier)),
+            Self::Role(_) => from_to(json!(old.user_type), json!(new.user_type)),
+            Self::Active(_) => from_to(json!(old.is_active), json!(new.is_active)),
+            Self::Suspended(_) => from_to(until(old), until(new)),
+            Self::Approve | Self::Erase => json!({}),
         };
+        let action = self.action();
         // Nor does the address of who leaves outlive them.
         let leaves = matches!(self, Self::Erase) && by.member == Some(old.id);
         let address = by.address.filter(|_| !leaves);
         Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address })
     }
+}
+
+impl Change {
+    /// What the audit log calls it.
+    #[must_use]
+    pub const fn action(&self) -> AuditAction {
+        match self {
+            Self::Profile { .. } => AuditAction::ProfileChanged,
+            Self::Tier(_) => AuditAction::TierChanged,
+            Self::Role(_) => AuditAction::RoleChanged,
+            Self::Active(_) => AuditAction::ActiveChanged,
+            Self::Suspended(_) => AuditAction::SuspensionChanged,
+            Self::Approve => AuditAction::ApplicationApproved,
+            Self::Erase => AuditAction::Erased,
+        }
+    }
+}
+
+/// What the audit log keeps of a registration that was rejected.
+#[must_use]
+pub fn rejection(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
+    let action = AuditAction::ApplicationRejected;
+    AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
 }
 
 /// What the audit log keeps of a new member whom somebody created.
@@ -182,6 +226,8 @@ fn erase(record: &mut MemberRecord) {
     profile.user_type = UserType::Member;
     profile.last_login = None;
     profile.is_active = false;
+    profile.suspension = None;
+    profile.invited = None;
     record.password_hash = String::new();
     record.is_erased = true;
 }

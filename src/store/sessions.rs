@@ -3,7 +3,11 @@
 use async_trait::async_trait;
 use protocol::{MemberId, SessionId, Timestamp, model::UserType};
 
-use super::{StoreError, members::MemberRecord, turns::Caller};
+use super::{
+    StoreError,
+    members::{MemberRecord, Standing},
+    turns::Caller,
+};
 
 /// The SHA-256 hash of a refresh token: the token itself is never stored.
 pub type TokenHash = [u8; 32];
@@ -48,10 +52,20 @@ pub struct SessionView {
     pub member: MemberId,
     /// What the member may do.
     pub user_type: UserType,
-    /// Whether the member may sign in.
+    /// Whether the member is active.
     pub is_active: bool,
+    /// Until when the member may not sign in all the same.
+    pub suspended_until: Option<Timestamp>,
     /// Whether the session was logged out or revoked.
     pub revoked: bool,
+}
+
+impl SessionView {
+    /// Whether the member may sign in at a time, and why not.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        Standing::at(now, self.is_active, false, self.suspended_until)
+    }
 }
 
 /// A session, as its member sees it.
@@ -83,7 +97,7 @@ pub enum Rotation {
         /// Its member.
         member: MemberId,
     },
-    /// The member was deactivated.
+    /// The member may not sign in any more.
     Deactivated,
 }
 

@@ -105,6 +105,8 @@ metrics! {
     SyncSeconds = "sync_seconds", Histogram, [];
     /// Failed authentications, by error code, over REST and WebSocket.
     AuthFailures = "auth_failures", Counter, ["code"];
+    /// Members who registered, by the way that they came in: `free`, `invitation`, or `application` for those who wait for an administrator.
+    Registrations = "registrations", Counter, ["way"];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -214,6 +216,11 @@ struct DirectionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabels {
+    way: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EffectLabels {
     effect: &'static str,
 }
@@ -313,6 +320,7 @@ pub struct Metrics {
     /// [`Metric::SyncSeconds`]
     pub sync_seconds: Histogram,
     auth_failures: Family<CodeLabels, Counter>,
+    registrations: Family<WayLabels, Counter>,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -434,6 +442,7 @@ impl Metrics {
             memory_cuts: register(r, Metric::MemoryCuts, Family::default()),
             sync_seconds: register(r, Metric::SyncSeconds, seconds()),
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
+            registrations: register(r, Metric::Registrations, Family::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
@@ -502,6 +511,11 @@ impl Metrics {
     pub fn connection_closed(&self, code: Option<CloseCode>) {
         let code = code.map_or_else(|| "gone".to_owned(), |code| code.number().to_string());
         self.connections_closed.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Somebody has registered.
+    pub fn registration(&self, way: &'static str) {
+        self.registrations.get_or_create(&WayLabels { way }).inc();
     }
 
     /// Counts a failed authentication.
@@ -605,6 +619,7 @@ mod tests {
         metrics.http_request("GET", "/healthz", 200, Duration::from_millis(1));
         metrics.connection_closed(Some(CloseCode::GoingAway));
         metrics.auth_failure(ErrorCode::TokenExpired);
+        metrics.registration("free");
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");

@@ -33,7 +33,8 @@ impl Member {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let email = format!("{unique}@example.com");
         let password = format!("the password of {name}");
-        let request = RegisterRequest { name: name.to_owned(), email, password: password.clone() };
+        let request =
+            RegisterRequest { name: name.to_owned(), email, password: password.clone(), ..RegisterRequest::default() };
         let sent = http.post(format!("http://{addr}/api/auth/register")).json(&request).send();
         let response = within("registration", sent).await.unwrap();
         assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());

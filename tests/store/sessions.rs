@@ -66,7 +66,13 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
     let ana = f.member("Ana").await;
     f.wait(5);
     let id = session(f, ana, 1).await;
-    let view = SessionView { member: ana, user_type: UserType::Member, is_active: true, revoked: false };
+    let view = SessionView {
+        member: ana,
+        user_type: UserType::Member,
+        is_active: true,
+        suspended_until: None,
+        revoked: false,
+    };
     assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
     let login = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.last_login;
     assert_eq!(login, Some(f.now()));

@@ -41,7 +41,10 @@ pub struct InvitationRequest {
     /// What its maker wants to remember of it, such as whom it is for: at most 200 characters. Seen by them and by administrators.
     #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::chars(0, NOTE_MAX_CHARS)), custom(rules::shown)))]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 200, example = "for Eva, from the tennis club"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(nullable = false, max_length = 200, example = "for Eva, from the tennis club")
+    )]
     pub note: Option<String>,
 }
 
@@ -86,7 +89,10 @@ pub struct NewInvitation {
     #[cfg_attr(feature = "openapi", schema(example = "7K3Q-M9XW-PT4B-0HZC"))]
     pub code: String,
     /// Where the app takes the code: below `PUBLIC_URL`, or a path if that is not set.
-    #[cfg_attr(feature = "openapi", schema(format = "uri-reference", example = "/app/register?invitation=7K3Q-M9XW-PT4B-0HZC"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(format = "uri-reference", example = "/app/register?invitation=7K3Q-M9XW-PT4B-0HZC")
+    )]
     pub link: String,
 }
 
@@ -148,7 +154,10 @@ pub struct AdminInvitationPage {
 pub struct InvitationCheck {
     /// The code; in any case, with or without its hyphens.
     #[garde(custom(rules::given), custom(rules::chars(0, CODE_MAX_CHARS)))]
-    #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, max_length = 64, example = "7K3Q-M9XW-PT4B-0HZC"))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, min_length = 1, max_length = 64, example = "7K3Q-M9XW-PT4B-0HZC")
+    )]
     pub code: String,
 }
 

@@ -56,7 +56,6 @@ async fn start(
     token: NewToken,
     at: Timestamp,
 ) -> Result<Option<Vec<SessionId>>, Fault> {
-    let login = doc! { "$set": { "last_login": date(at) } };
     let (member, id) = (member_oid(member), session_oid(session));
     let session = doc! { "_id": id, "member_id": member, "created_at": date(at), "revoked_at": null };
     match db.collection::<Document>("sessions").insert_one(session).await {
@@ -65,13 +64,29 @@ async fn start(
     }
     store_token(db, id, token).await?;
     // Last: whoever deactivates the member writes the same document, and either finds the session or is found here.
-    let active = doc! { "_id": member, "is_active": true };
-    if db.collection::<Document>("members").update_one(active, login).await?.matched_count == 0 {
+    if !record_login(db, member, at).await? {
         db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
         db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
         return Ok(None);
     }
     remove_oldest(db, member, id).await.map(Some)
+}
+
+/// Records a login at its member, who may sign in; a suspension that is over leaves nothing. False: they may not.
+async fn record_login(db: &Db, member: ObjectId, at: Timestamp) -> Result<bool, Fault> {
+    let members = db.collection::<Document>("members");
+    for (until, more) in [
+        (doc! { "suspended_until": null }, doc! {}),
+        (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
+    ] {
+        let (mut active, mut login) = (doc! { "_id": member, "is_active": true }, doc! { "last_login": date(at) });
+        active.extend(until);
+        login.extend(more);
+        if members.update_one(active, doc! { "$set": login }).await?.matched_count > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens, and never the `newest`. Returns those that were
@@ -139,7 +154,7 @@ async fn rotate(db: &Db, presented: TokenHash, next: NewToken, at: Timestamp) ->
     let by_this_attempt = token.get_binary_generic("next").is_ok_and(|successor| *successor == next.hash);
     let mut reused = used && !by_this_attempt;
     if !used {
-        if !member.profile.is_active {
+        if !member.profile.may_sign_in(at) {
             return Ok(Rotation::Deactivated);
         }
         store_token(db, session_id, next).await?;
@@ -199,12 +214,13 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
 fn view_of(Stored { member, revoked_at }: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    Ok(SessionView { member: *member, user_type, is_active, revoked: revoked_at.is_some() })
+    let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
+    Ok(SessionView { member: *member, user_type, is_active, suspended_until, revoked: revoked_at.is_some() })
 }
 
 /// What [`view_of`] needs of a member.
 fn member_fields() -> Document {
-    doc! { "user_type": 1, "is_active": 1 }
+    doc! { "user_type": 1, "is_active": 1, "suspended_until": 1 }
 }
 
 async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
