@@ -66,6 +66,7 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (get.clone(), "/healthz", open(200), |_| plain("/healthz")),
         (get.clone(), "/readyz", open(200), |_| plain("/readyz")),
         (get.clone(), "/ws", open(426), |_| plain("/ws")),
+        (get.clone(), "/api/club", open(200), |_| plain("/api/club")),
         (get.clone(), "/api/setup", open(200), |_| plain("/api/setup")),
         // There is an administrator, whatever the code.
         (post.clone(), "/api/setup", open(409), |_| {
@@ -85,6 +86,28 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
             ("/api/auth/refresh".into(), json!({ "refresh_token": cast.owner.auth.refresh_token }))
         }),
         (post.clone(), "/api/auth/logout", member(204), |_| plain("/api/auth/logout")),
+        (post.clone(), "/api/invitations/check", open(403), |_| {
+            ("/api/invitations/check".into(), json!({ "code": "0000-0000-0000-0000" }))
+        }),
+        (get.clone(), "/api/invitations", member(200), |_| plain("/api/invitations")),
+        (post.clone(), "/api/invitations", admin(201), |_| ("/api/invitations".into(), json!({}))),
+        // Nobody has made it.
+        (delete.clone(), "/api/invitations/{id}", member(404), |cast| {
+            (format!("/api/invitations/{}", cast.owner.id), Value::Null)
+        }),
+        (get.clone(), "/api/admin/invitations", admin(200), |_| plain("/api/admin/invitations")),
+        (put.clone(), "/api/admin/members/{id}/suspension", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/suspension", json!({ "until": "2027-01-01T00:00:00Z" }))
+        }),
+        (delete.clone(), "/api/admin/members/{id}/suspension", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/suspension", Value::Null)
+        }),
+        (post.clone(), "/api/admin/members/{id}/approve", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/approve", Value::Null)
+        }),
+        (post.clone(), "/api/admin/members/{id}/reject", admin(409), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/reject", Value::Null)
+        }),
         (get.clone(), "/api/members", member(200), |_| plain("/api/members")),
         (get.clone(), "/api/members/search", member(200), |_| plain("/api/members/search?q=ana")),
         (get.clone(), "/api/members/me", member(200), |_| plain("/api/members/me")),

@@ -15,6 +15,7 @@ mod pages;
 mod photo_storage;
 mod photos;
 mod problems;
+mod registration;
 mod setup;
 
 use protocol::{ErrorCode, Problem};

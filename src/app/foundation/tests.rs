@@ -148,8 +148,9 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         members: Arc::clone(&base.store.members),
     });
     let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
+    let invitations = Arc::clone(&accounts.registration.invitations);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, documents, clock));
+    let exports = Arc::new(Exports::new(records, sessions, recommendations, audit, invitations, documents, clock));
 
     let signed_in = async |member| {
         let (session, at) = (base.ids.session(), Timestamp::from_millis(1));
