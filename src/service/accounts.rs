@@ -302,7 +302,11 @@ impl Accounts {
             Standing::Active => Ok(()),
             Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Standing::Pending => Err(self.denied(ErrorCode::ApprovalPending)),
-            Standing::Suspended(until) => Err(self.denied(ErrorCode::MemberSuspended).until(until, self.clock.now())),
+            Standing::Suspended(until) => {
+                let Failure { code, .. } = self.denied(ErrorCode::MemberSuspended);
+                let message = format!("An administrator has suspended you until {until}.");
+                Err(Failure::new(code, message).until(until, self.clock.now()))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::photos;
-use crate::harness::{Member, Server, client_id};
+use crate::harness::{Member, Server, client_id, eventually};
 
 /// Who asks, in the order of the columns.
 const WHO: [&str; 6] = ["anonymous", "expired token", "other member", "owner", "administrator", "deactivated member"];
@@ -194,6 +194,12 @@ async fn every_route_answers_everybody_as_the_table_says() {
     // So that an administrator may leave too.
     server.admin_named("Another").await;
     server.set_active(deactivated.id, false).await;
+    // That there was no administrator when it started is remembered for a second.
+    eventually("the club to be set up", async || {
+        let club: Value = server.http().get(server.url("/api/club")).send().await.unwrap().json().await.unwrap();
+        (club["setup_needed"] == false).then_some(())
+    })
+    .await;
     let photo = photos::own(&server, &server.member("Model").await, [9, 9, 9]).await;
     let mut wrong = Vec::new();
     for (method, route, expected, ask) in table() {

@@ -156,9 +156,7 @@ async fn who_may_invite_the_club_decides_and_members_may_less_than_administrator
     assert_eq!(fields(create(&ana, json!({ "tier": "Infinity" })).await).await, ["tier"]);
     assert_eq!(fields(create(&ana, json!({ "uses": 2 })).await).await, ["uses"]);
     let bad = json!({ "uses": 1001, "expires_in": 7_776_001, "note": "x".repeat(201), "tier": "Gold" });
-    assert_eq!(fields(create(&ana, bad).await).await, ["tier"], "what cannot be read comes first");
-    let bad = json!({ "uses": 1001, "expires_in": 7_776_001, "note": "x".repeat(201) });
-    assert_eq!(fields(create(&ana, bad).await).await, ["expires_in", "note", "uses"]);
+    assert_eq!(fields(create(&ana, bad).await).await, ["expires_in", "note", "tier", "uses"]);
     let mut made = Vec::new();
     for _ in 0..10 {
         made.push(invite(&ana, json!({})).await["invitation"]["_id"].as_str().unwrap().to_owned());

@@ -9,7 +9,7 @@ use crate::{Timestamp, rules};
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({ "name": "Ana Lima", "email": "ana@example.com", "password": "correct horse" })))]
 #[serde(default)]
 pub struct RegisterRequest {
     /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
