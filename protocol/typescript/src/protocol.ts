@@ -24,7 +24,7 @@ export const CloseCode = {
   NotTheProtocol: 4400,
   /** The token is missing, invalid, expired or revoked. Come back: after a refresh or a new login. */
   Unauthorized: 4401,
-  /** The member was deactivated. Come back: no. */
+  /** The member was deactivated, or suspended until a time. Come back: no. */
   Deactivated: 4403,
   /** No hello, or no heartbeat, in time. Come back: yes, with backoff. */
   TimedOut: 4408,
