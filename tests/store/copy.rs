@@ -28,9 +28,8 @@ fn deletion(member: MemberId, byte: u8) -> Job {
     Job::DeletePhoto { member, photo: PhotoName::from_bytes([byte; 32]) }
 }
 
-async fn fill(f: &Fixture) -> Vec<MemberId> {
-    let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
-    f.change(members[0], Change::Tier(Tier::Socio)).await;
+/// Somebody who came by an invitation and is suspended, and somebody who waits.
+async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     let by = Actor { member: Some(members[0]), address: None };
     let record = InvitationRecord {
         id: f.ids.invitation(),
@@ -53,6 +52,12 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     }
     let until = f.now().after(std::time::Duration::from_secs(60));
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
+}
+
+async fn fill(f: &Fixture) -> Vec<MemberId> {
+    let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
+    f.change(members[0], Change::Tier(Tier::Socio)).await;
+    fill_with_new_members(f, &mut members).await;
     f.change(members[2], Change::Active(false)).await;
     f.change(members[2], Change::Active(true)).await;
     for (number, &member) in members.iter().enumerate().take(3) {
@@ -122,6 +127,11 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             other.store.members.last_seen(Caller::System, ids).await.unwrap()
         );
     }
+    same_beside(one, other, members).await;
+}
+
+/// What is not of members as such.
+async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     for &member in members {
         let of = async |f: &Fixture| f.store.recommendations.all_of(member).await.unwrap();
         assert_eq!(of(one).await, of(other).await);

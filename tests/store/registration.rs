@@ -26,9 +26,12 @@ for_every_store![
     of_many_who_have_the_same_invitation_as_many_come_in_as_it_has_uses,
     an_invitation_that_is_not_good_brings_nobody_in,
     a_maker_has_so_many_open_invitations_and_no_more,
-    invitations_are_listed_found_and_revoked_once,
+    invitations_are_listed_the_newest_first,
+    an_invitation_is_found_by_its_code_and_revoked_once,
     invitations_end_with_who_made_them_and_with_who_was_put_out,
     who_waits_is_nowhere_until_they_are_approved,
+    who_waits_can_do_nothing_and_nothing_can_be_done_to_them,
+    who_is_approved_is_a_member_like_others,
     who_is_rejected_leaves_nothing_but_an_audit_entry,
     so_many_wait_and_no_more_and_not_for_ever,
     a_suspension_ends_by_itself,
@@ -150,7 +153,7 @@ async fn a_maker_has_so_many_open_invitations_and_no_more(f: &Fixture) {
     assert_eq!(created.len(), 5, "each once");
 }
 
-async fn invitations_are_listed_found_and_revoked_once(f: &Fixture) {
+async fn invitations_are_listed_the_newest_first(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let mut made = Vec::new();
     for maker in [ana, ben, ana] {
@@ -165,6 +168,11 @@ async fn invitations_are_listed_found_and_revoked_once(f: &Fixture) {
     assert_eq!(list(None, Some(made[2].id), 1).await, [made[1].id]);
     assert_eq!(list(Some(ana), None, 10).await, [made[2].id, made[0].id]);
     assert_eq!(list(Some(ana), Some(made[2].id), 10).await, [made[0].id]);
+}
+
+async fn an_invitation_is_found_by_its_code_and_revoked_once(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let made = [invite(f, ana, 2).await, invite(f, ana, 2).await];
     let by_code = f.store.invitations.by_code(Caller::System, made[1].code).await.unwrap();
     assert_eq!(by_code.as_ref(), Some(&made[1]));
     assert!(f.store.invitations.by_code(Caller::System, [9; 32]).await.unwrap().is_none());
@@ -211,6 +219,15 @@ async fn invitations_end_with_who_made_them_and_with_who_was_put_out(f: &Fixture
     }
 }
 
+async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
+    let found = f.store.members.list(Caller::System, filter, None, 10).await.unwrap();
+    found.into_iter().map(|found| found.profile.name).collect()
+}
+
+fn pending(f: &Fixture) -> Filter {
+    Filter { status: Some((MemberStatus::Pending, f.now())), ..Filter::default() }
+}
+
 async fn who_waits_is_nowhere_until_they_are_approved(f: &Fixture) {
     let ana = f.member("Ana").await;
     let eva = register(f, "Eva", Way::Application { most: 5 }).await.unwrap();
@@ -218,17 +235,18 @@ async fn who_waits_is_nowhere_until_they_are_approved(f: &Fixture) {
     let eva = eva.profile.id;
     let stored = f.store.members.by_id(Caller::System, eva).await.unwrap().unwrap();
     assert!(stored.profile.is_pending && !stored.profile.is_active);
-    let names = async |filter| {
-        let found = f.store.members.list(Caller::System, filter, None, 10).await.unwrap();
-        found.into_iter().map(|found| found.profile.name).collect::<Vec<_>>()
-    };
-    let pending = Filter { status: Some((MemberStatus::Pending, f.now())), ..Filter::default() };
-    assert_eq!(names(Filter::default()).await, ["Ana"]);
-    assert_eq!(names(Filter { is_active: Some(false), ..Filter::default() }).await, [""; 0]);
-    assert_eq!(names(pending).await, ["Eva"]);
-    assert_eq!(names(Filter { tier: Some(Tier::Socio), ..pending }).await, [""; 0]);
+    let pending = pending(f);
+    assert_eq!(names(f, Filter::default()).await, ["Ana"]);
+    assert_eq!(names(f, Filter { is_active: Some(false), ..Filter::default() }).await, [""; 0]);
+    assert_eq!(names(f, pending).await, ["Eva"]);
+    assert_eq!(names(f, Filter { tier: Some(Tier::Socio), ..pending }).await, [""; 0]);
     assert!(f.store.members.search(ana, vec!["eva".to_owned()], 10).await.unwrap().is_empty());
     assert!(f.store.members.last_seen(Caller::System, vec![eva]).await.unwrap().is_empty());
+}
+
+async fn who_waits_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let eva = register(f, "Eva", Way::Application { most: 5 }).await.unwrap().profile.id;
     let counts = f.store.members.count().await.unwrap();
     assert_eq!((counts.all, counts.active, counts.waiting), (1, 1, 1));
     assert_eq!(f.store.members.count_waiting().await.unwrap(), 1);
@@ -242,11 +260,16 @@ async fn who_waits_is_nowhere_until_they_are_approved(f: &Fixture) {
         let changed = f.store.members.change(eva, change, by, f.now(), CancellationToken::new()).await.unwrap();
         assert!(matches!(changed, Changed::NotFound));
     }
+}
+
+async fn who_is_approved_is_a_member_like_others(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let eva = register(f, "Eva", Way::Application { most: 5 }).await.unwrap().profile.id;
     let approved = f.change(eva, Change::Approve).await;
     assert_eq!(approved.profile.standing(f.now()), Standing::Active);
     assert_eq!(f.change(eva, Change::Approve).await.version, approved.version, "again");
-    assert_eq!(names(Filter::default()).await, ["Ana", "Eva"]);
-    assert_eq!(names(pending).await, [""; 0]);
+    assert_eq!(names(f, Filter::default()).await, ["Ana", "Eva"]);
+    assert_eq!(names(f, pending(f)).await, [""; 0]);
     assert_eq!(f.store.members.search(ana, vec!["eva".to_owned()], 10).await.unwrap().len(), 1);
     f.say(ana, eva, "welcome").await;
     assert_eq!(f.store.members.reject(eva, Actor::default(), f.now()).await.unwrap(), Rejected::Decided);
