@@ -165,13 +165,11 @@ impl Exports {
         let last_seen =
             self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
         let invited = record.profile.invited;
-        let reason = record.profile.suspension.as_ref().and_then(|suspension| suspension.reason.clone());
         let head = json!({
             "exported_at": self.clock.now(),
             "member": views::member(record.profile),
             "invited_by": invited.map(|invited| invited.by),
             "invitation_id": invited.map(|invited| invited.invitation),
-            "suspension_reason": reason,
             "last_seen": last_seen,
             "sessions": sessions,
             "recommendations": recommendations,

@@ -58,7 +58,7 @@ pub struct AdminMember {
     pub member: Member,
     /// Whether they may sign in, and why not.
     pub status: MemberStatus,
-    /// Why they are suspended, if they are and a reason was given. Only administrators see it here; the export of the member has it.
+    /// Why they are suspended, if they are and a reason was given. Only administrators see it, until the member logs in again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "codegen", ts(optional))]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]

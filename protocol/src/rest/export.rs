@@ -27,10 +27,6 @@ pub struct Export {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "codegen", ts(optional = nullable))]
     pub invitation_id: Option<InvitationId>,
-    /// Why the member is suspended, if they are and a reason was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
-    pub suspension_reason: Option<String>,
     /// The invitations that the member has made and that are still known.
     pub invitations: Vec<Invitation>,
     /// When the last device of the member left; unknown until the first did.

@@ -199,7 +199,7 @@ export type AdminMember = {
  */
 status: MemberStatus, 
 /**
- * Why they are suspended, if they are and a reason was given. Only administrators see it here; the export of the member has it.
+ * Why they are suspended, if they are and a reason was given. Only administrators see it, until the member logs in again.
  */
 suspension_reason?: string, 
 /**
@@ -765,10 +765,6 @@ invited_by?: MemberId | null,
  * The invitation that the member came by, if there was one.
  */
 invitation_id?: InvitationId | null, 
-/**
- * Why the member is suspended, if they are and a reason was given.
- */
-suspension_reason?: string | null, 
 /**
  * The invitations that the member has made and that are still known.
  */
