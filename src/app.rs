@@ -16,6 +16,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use protocol::rest::RegistrationPolicy;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -30,7 +31,7 @@ pub use maintenance::{copy, create_admin, demo, migrate, promote};
 use self::{background::Joined, foundation::Foundation};
 use crate::{
     admission::{LEAVING_MAX, Places},
-    config::Settings,
+    config::{Settings, settings::Because},
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
@@ -60,6 +61,10 @@ pub struct App {
     pub addr: SocketAddr,
     /// Where clients reach it, if a setting says so; else empty.
     pub public_url: String,
+    /// Who may register, and why it is so.
+    pub who_registers: (RegistrationPolicy, Because),
+    /// Whether anybody but who sits at this machine reaches it.
+    pub is_reached: bool,
     /// Where it serves metrics.
     pub metrics_addr: Option<SocketAddr>,
     /// One line about its store.
@@ -195,6 +200,8 @@ impl App {
         Ok(Self {
             addr,
             public_url: listen.public_url.clone(),
+            who_registers: base.settings.who_registers(),
+            is_reached: listen.is_reached(),
             metrics_addr,
             store: base.store.backend.describe(),
             photos: photo_place,

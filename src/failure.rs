@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::{ErrorCode, FieldError};
+use protocol::{ErrorCode, FieldError, Timestamp};
 
 /// Why a request failed. It changed nothing, except where the code says that this is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Failure {
     pub fields: Vec<FieldError>,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// When what is refused for a time will be allowed.
+    pub until: Option<Timestamp>,
     /// The input that a rule of the service objects to, and why, until a surface has worded it ([`Self::worded_for`]).
     pub refused: Option<(Input, &'static str)>,
 }
@@ -54,7 +56,7 @@ impl Failure {
     /// A failure with a message for people.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), fields: Vec::new(), retry_after: None, refused: None }
+        Self { code, message: message.into(), fields: Vec::new(), retry_after: None, until: None, refused: None }
     }
 
     /// A failure that says no more than what its code means.
@@ -96,6 +98,13 @@ impl Failure {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
+    }
+
+    /// The same failure, which is over at a time.
+    #[must_use]
+    pub fn until(mut self, until: Timestamp, now: Timestamp) -> Self {
+        self.until = Some(until);
+        self.retry_after(until.since(now))
     }
 
     /// A message is refused only because an earlier one into the same conversation was, and is waited for.

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use protocol::{ConnectionId, MemberId, MessageId, SessionId, Timestamp};
+use protocol::{ConnectionId, InvitationId, MemberId, MessageId, SessionId, Timestamp};
 
 use crate::clock::Clock;
 
@@ -80,6 +80,11 @@ impl Ids {
     /// The id of a new member.
     pub fn member(&self) -> MemberId {
         MemberId::from_bytes(self.object_id())
+    }
+
+    /// The id of a new invitation.
+    pub fn invitation(&self) -> InvitationId {
+        InvitationId::from_bytes(self.object_id())
     }
 
     /// The id of a new message.

@@ -11,7 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use members_book::{
     allocator,
     app::{self, App, World},
-    config::{self, Cli, Command, Settings, settings::AdminCommand},
+    config::{
+        self, Cli, Command, Settings,
+        settings::{AdminCommand, Because},
+    },
     http::web::{APP_PATH, has_app},
     service::{
         demo::{DemoClub, Login},
@@ -19,7 +22,10 @@ use members_book::{
     },
     telemetry::logs,
 };
-use protocol::{SUBPROTOCOL, rest::RegisterRequest};
+use protocol::{
+    SUBPROTOCOL,
+    rest::{RegisterRequest, RegistrationPolicy},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
@@ -106,7 +112,8 @@ async fn announce(app: &App) {
     let addr = within_reach(app.addr);
     let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
     lines.retain(|_| has_app());
-    lines.extend(setup_line(app).await.map(|line| ("setup", line)));
+    lines.push(setup_line(app).await);
+    lines.extend(registration_lines(app));
     lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
@@ -129,14 +136,43 @@ async fn announce(app: &App) {
     let _ = out.flush();
 }
 
-/// The setup code, while it is needed, or nobody knows whether it is.
-async fn setup_line(app: &App) -> Option<String> {
+/// Who may register, and why; with a warning if that is anybody on the way here.
+fn registration_lines(app: &App) -> Vec<(&'static str, String)> {
+    let (policy, because) = app.who_registers;
+    let who = match policy {
+        RegistrationPolicy::Open => "anybody may register",
+        RegistrationPolicy::Invite => "whoever has an invitation may register",
+        RegistrationPolicy::Approval => "whoever has no invitation waits for an administrator",
+        RegistrationPolicy::Closed => "nobody may register",
+    };
+    let why = match because {
+        Because::Set => "REGISTRATION says so",
+        Because::OnlyHere => "only this machine reaches the server; REGISTRATION decides otherwise",
+        Because::Reached => "others reach the server; REGISTRATION decides otherwise",
+    };
+    let mut lines = vec![("register", format!("{}: {who} ({why})", policy.as_str()))];
+    if policy == RegistrationPolicy::Open && app.is_reached {
+        tracing::warn!("REGISTRATION is open and others reach this server: anybody who finds it becomes a member");
+        lines.push((
+            "warning",
+            "anybody who finds this server becomes a member; REGISTRATION=invite keeps the door".to_owned(),
+        ));
+    }
+    lines
+}
+
+/// How the first account is made: with the setup code, while it is needed or nobody knows whether it is.
+async fn setup_line(app: &App) -> (&'static str, String) {
     let where_to = if has_app() { "in the app" } else { "with POST /api/setup" };
     let code = app.setup.code();
     match timeout(SETUP_WAIT, app.setup.is_needed()).await {
-        Ok(Ok(false)) => None,
-        Ok(Ok(true)) => Some(format!("{code}; whoever enters this code {where_to} becomes the first administrator")),
-        _ => Some(format!("{code}, if the club has no administrator yet: the store does not answer at the moment")),
+        Ok(Ok(false)) => ("admin", "the club has an administrator, who may invite and approve".to_owned()),
+        Ok(Ok(true)) => {
+            ("setup", format!("{code}; whoever enters this code {where_to} becomes the first administrator"))
+        }
+        _ => {
+            ("setup", format!("{code}, if the club has no administrator yet: the store does not answer at the moment"))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 server=${MEMBERS_BOOK:-$root/target/release/members-book}
 folder=$(mktemp -d)
-settings=(PORT=0 METRICS_ADDR=off BCRYPT_COST=4 LOG=warn LOG_FORMAT=json
+settings=(PORT=0 METRICS_ADDR=off BCRYPT_COST=4 LOG=warn LOG_FORMAT=json REGISTRATION=open INVITATIONS=members
     RATE_MESSAGES=0 RATE_FRAMES=0 RATE_REQUESTS=0 RATE_ADDRESS=0 RATE_LOGINS=0 RATE_REFRESHES=0 RATE_REGISTRATIONS=0 RATE_PROFILES=0)
 export ADMIN_EMAIL=root@example.com ADMIN_PASSWORD="the password of root"
 

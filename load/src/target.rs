@@ -67,7 +67,7 @@ impl Target {
             name: name.to_owned(),
             email: format!("{unique}@load.example.com"),
             password: PASSWORD.to_owned(),
-            device: None,
+            ..RegisterRequest::default()
         };
         let mut waited = Duration::ZERO;
         loop {

@@ -85,7 +85,7 @@ close_codes! {
     NotTheProtocol = 4400, "not_the_protocol", No;
     /// The token is missing, invalid, expired or revoked.
     Unauthorized = 4401, "unauthorized", AfterLogin;
-    /// The member was deactivated.
+    /// The member was deactivated, or suspended until a time.
     Deactivated = 4403, "deactivated", No;
     /// No hello, or no heartbeat, in time.
     TimedOut = 4408, "timed_out", Yes;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::CloseCode;
+use crate::{CloseCode, Timestamp};
 
 /// Whether a request that failed is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -135,6 +135,16 @@ error_codes! {
     RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused", AfterLogin;
     /// The member was deactivated by an administrator.
     MemberDeactivated = "member_deactivated", 403, "Member deactivated", Never, closes Deactivated;
+    /// An administrator has suspended the member: they may log in again at `until`, which the problem document names.
+    MemberSuspended = "member_suspended", 403, "Member suspended", Never, closes Deactivated;
+    /// The registration waits for an administrator, who approves or rejects it. Log in later.
+    ApprovalPending = "approval_pending", 403, "Approval pending", Never;
+    /// The club takes members by invitation: register with the code of one.
+    InvitationRequired = "invitation_required", 403, "Invitation required", Never;
+    /// There is no such invitation, or it has expired, was used up or revoked; which of these is not told.
+    InvitationInvalid = "invitation_invalid", 403, "Invitation invalid", Never;
+    /// The club takes no members at the moment.
+    RegistrationClosed = "registration_closed", 403, "Registration closed", Never;
     /// The signed-in member may not do this.
     Forbidden = "forbidden", 403, "Forbidden", Never;
     /// There is no such resource.
@@ -149,6 +159,8 @@ error_codes! {
     RecommendationNotFound = "recommendation_not_found", 404, "Recommendation not found", Never;
     /// There is no such session among those of the signed-in member that are good.
     SessionNotFound = "session_not_found", 404, "Session not found", Never;
+    /// There is no such invitation among those that the signed-in member has made.
+    InvitationNotFound = "invitation_not_found", 404, "Invitation not found", Never;
     /// The resource does not know this HTTP method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed", Never;
     /// Another member has this e-mail address already.
@@ -159,6 +171,10 @@ error_codes! {
     RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated", Never;
     /// The last active administrator can be neither demoted nor deactivated, and cannot leave.
     LastAdmin = "last_admin", 409, "Last administrator", Never;
+    /// The registration was approved already.
+    AlreadyDecided = "already_decided", 409, "Already decided", Never;
+    /// The member has as many open invitations as they may have. Revoke one, or wait until one is used or has expired.
+    TooManyInvitations = "too_many_invitations", 409, "Too many invitations", Never;
     /// The resource has changed since the version that `If-Match` names. Read it again.
     Stale = "stale", 412, "Stale version", AfterReading;
     /// The body is over the size limit. On the socket no `error` says so: the connection closes.
@@ -176,6 +192,8 @@ error_codes! {
     Internal = "internal", 500, "Internal error", Later;
     /// The server is at its limit and did nothing. Send it again after `retry_after_ms`.
     Overloaded = "overloaded", 503, "Overloaded", Later;
+    /// As many registrations wait for an administrator as may wait; this one was not stored. Register later, or with an invitation.
+    ApplicationsFull = "applications_full", 503, "Too many registrations wait", Later;
     /// The store cannot be read or written at the moment; nothing was acknowledged. Send it again later.
     Unavailable = "unavailable", 503, "Store unavailable", Later;
     /// The server is shutting down.
@@ -230,6 +248,11 @@ pub struct Problem {
     /// Every bad field, for `validation_failed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// When what is refused for a time will be allowed, for `member_suspended`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub until: Option<Timestamp>,
 }
 
 impl Problem {
@@ -243,6 +266,7 @@ impl Problem {
             detail: detail.into(),
             code,
             errors: Vec::new(),
+            until: None,
         }
     }
 }

@@ -180,6 +180,10 @@ object_id! {
     SessionId, "session"
 }
 object_id! {
+    /// An invitation. It grows with time.
+    InvitationId, "invitation"
+}
+object_id! {
     /// A recommendation. That of one thing to one member follows from both, so it is the same every time.
     RecommendationId, "recommendation"
 }

@@ -45,8 +45,8 @@ pub use close::CloseCode;
 pub use codec::{DecodeError, json_problem, parse_body, peek_id};
 pub use error::{ErrorCode, FieldError, Problem};
 pub use ids::{
-    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, MemberId, MessageId, RecommendationId, RequestId,
-    SessionId,
+    ClientMessageId, ConnectionId, ConversationId, Cursor, DeviceId, InvitationId, MemberId, MessageId,
+    RecommendationId, RequestId, SessionId,
 };
 pub use photo::PhotoName;
 pub use server::{Envelope, ServerFrame};

@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod ai;
 pub mod auth;
+pub mod club;
 pub mod export;
+pub mod invitations;
 pub mod members;
 pub mod messages;
 pub mod sessions;
@@ -17,10 +19,18 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        Disconnected, NodeStats, RoleChange, ServerStats, StoreStats, TierChange,
+        Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats, SuspensionChange, TierChange,
     },
-    auth::{AuthResponse, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest, RegisterRequest, TokenType},
+    auth::{
+        AuthResponse, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest, RegisterRequest,
+        RegistrationPending, TokenType, Waiting,
+    },
+    club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSession},
+    invitations::{
+        AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,
+        InvitationRequest, NamedMember, NewInvitation,
+    },
     members::{
         Audience, ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement,
         Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,

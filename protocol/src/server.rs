@@ -41,6 +41,8 @@ frames! {
         "presence" => PresencePush;
         /// The profile of a member changed: one that is watched or talked to, or the member's own.
         "member" => MemberPush;
+        /// How many registrations wait for an administrator: to administrators, when that changes, and after the sync if there are any.
+        "applications" => Applications;
         /// The access token expires in a minute: send `auth.renew`.
         "auth.expiring" => AuthExpiring;
         /// A request failed, or a frame could not be read. Nothing was changed.
@@ -263,6 +265,15 @@ pub struct PresencePush {
 pub struct MemberPush {
     /// The profile as it is now.
     pub member: MemberCard,
+}
+
+/// `applications`: registrations wait for an administrator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct Applications {
+    /// How many wait now.
+    pub waiting: u32,
 }
 
 /// `auth.expiring`: the access token expires in a minute.

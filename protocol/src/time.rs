@@ -48,6 +48,12 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// The moment a duration before this one.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self::from_millis(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long it is from `earlier` until this moment; zero when it is not later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

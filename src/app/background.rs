@@ -27,7 +27,7 @@ use crate::{
     hub::Hub,
     service::{
         accounts::Accounts, credentials::Credentials, effects::Effects, fleet::Fleet, messaging::Messaging,
-        profiles::Profiles, session_check::SessionCheck, setup::Setup,
+        profiles::Profiles, registration::Registration, session_check::SessionCheck, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -71,7 +71,8 @@ impl Beside {
         let watching = Arc::clone(&self.connection.watching);
         let (announcements, jobs) = (Arc::clone(&self.effects.announcements), Arc::clone(&self.effects.jobs));
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
-        let [one, two, three, four, five, six, seven] = [(); 7].map(|()| stop.clone());
+        let applications = Arc::clone(&self.accounts.registration.applications);
+        let [one, two, three, four, five, six, seven, eight] = [(); 8].map(|()| stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -88,6 +89,10 @@ impl Beside {
             supervisor.restarting("announcements", move || {
                 let (announcements, stop) = (Arc::clone(&announcements), four.clone());
                 async move { announcements.run(stop).await }
+            }),
+            supervisor.restarting("applications", move || {
+                let (applications, stop) = (Arc::clone(&applications), eight.clone());
+                async move { applications.run(stop).await }
             }),
             supervisor.restarting("jobs", move || {
                 let (jobs, stop) = (Arc::clone(&jobs), six.clone());
@@ -163,6 +168,17 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
+        }
+        let Registration { invitations, applications, .. } = &*accounts.registration;
+        match applications.purge(accounts.clock.now()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "registrations that nobody decided about were removed"),
+            Err(error) => tracing::warn!(%error, "old registrations were not removed"),
+        }
+        match invitations.purge().await {
+            Ok(0) => {}
+            Ok(removed) => tracing::debug!(removed, "invitations that have expired long ago were removed"),
+            Err(error) => tracing::warn!(%error, "old invitations were not removed"),
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::{
         advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
+        applications::Applications,
         awaited::Awaited,
         connections::Connections,
         cursor,
@@ -45,12 +46,14 @@ use crate::{
         events::Events,
         export::Exports,
         fleet::{Fleet, OpenBus, Told},
+        invitations::{self, Invitations},
         jobs::Jobs,
         kicks::Kicks,
         messaging::Messaging,
         own_node::OwnNode,
         photos::Photos,
         profiles::Profiles,
+        registration::Registration,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
         setup::Setup,
@@ -268,6 +271,7 @@ impl Foundation {
             successors: Successors::new(&options.secret, &options.previous),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
+            registration: self.registration(effects),
             familiar: Familiar::default(),
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
@@ -279,6 +283,29 @@ impl Foundation {
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// Who may come in.
+    fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
+        let Settings { listen, registration, .. } = &self.settings;
+        let members = || Arc::clone(&self.store.members);
+        let invitations = Invitations {
+            store: Arc::clone(&self.store.invitations),
+            members: members(),
+            policy: registration.invitations,
+            public_url: listen.public_url.clone(),
+            attempts: invitations::attempts(Arc::clone(&self.metrics)),
+            registrations: Arc::clone(&self.limits.registrations),
+            changes: Arc::clone(&self.limits.profiles),
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        };
+        Arc::new(Registration {
+            policy: self.settings.who_registers().0,
+            invitations: Arc::new(invitations),
+            applications: Arc::new(Applications::new(members(), effects.events.clone())),
         })
     }
 
@@ -359,6 +386,7 @@ impl Foundation {
                 subscriptions: Arc::clone(&self.subscriptions),
                 uplink: self.uplink.clone(),
                 watching: Arc::clone(&watching),
+                applications: Arc::clone(&accounts.registration.applications),
                 clock: Arc::clone(&self.world.clock),
                 ids: Arc::clone(&self.ids),
             },
@@ -414,6 +442,7 @@ impl Foundation {
             Arc::clone(sessions),
             Arc::clone(recommendations),
             Arc::clone(&self.store.audit),
+            Arc::clone(&connection.connections.accounts.registration.invitations),
             Arc::clone(&documents),
             self.settings.auth.session_lifetime,
             Arc::clone(clock),
@@ -422,6 +451,7 @@ impl Foundation {
             profiles: Arc::clone(&profiles),
             sessions: devices,
             store: self.store.clone(),
+            applications: Arc::clone(&connection.connections.applications),
             hub: Arc::clone(&self.hub),
             fleet,
             own: Arc::clone(&self.own),

@@ -3,18 +3,21 @@
 mod ai;
 mod cluster;
 mod photos;
+mod registration;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use axum::http::HeaderValue;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use protocol::rest::RegistrationPolicy;
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::{
     ai::AiSettings,
     cluster::ClusterSettings,
     photos::{Bucket, PhotoSettings},
+    registration::{Because, RegistrationSettings},
 };
 use super::{
     InvalidSetting,
@@ -111,6 +114,9 @@ pub struct Settings {
     /// Where photos are.
     #[command(flatten)]
     pub photos: PhotoSettings,
+    /// Who may come in.
+    #[command(flatten)]
+    pub registration: RegistrationSettings,
     /// Tokens and passwords.
     #[command(flatten)]
     pub auth: Auth,
@@ -165,6 +171,15 @@ pub struct Listen {
     /// How long a shutdown may take before it is forced, after the drain.
     #[arg(long, env = "SHUTDOWN_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
     pub shutdown_timeout: Duration,
+}
+
+impl Listen {
+    /// Whether anybody but who sits at this machine reaches the server: it listens on more than a loopback address, or something passes
+    /// requests on to it.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        !self.host.is_loopback() || !self.public_url.is_empty() || !self.trusted_proxies.is_empty()
+    }
 }
 
 /// Where the data is.
@@ -397,6 +412,12 @@ pub struct TelemetrySettings {
 }
 
 impl Settings {
+    /// Who may register, and why it is so.
+    #[must_use]
+    pub fn who_registers(&self) -> (RegistrationPolicy, Because) {
+        self.registration.policy(&self.listen)
+    }
+
     /// Checks what the parsers of single settings cannot.
     ///
     /// # Errors

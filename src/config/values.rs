@@ -10,6 +10,7 @@ use std::{
 use axum::http::HeaderValue;
 use ipnet::IpNet;
 use jiff::SignedDuration;
+use protocol::rest::{InvitationPolicy, RegistrationPolicy};
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -90,6 +91,32 @@ impl FromStr for DatabaseUrl {
             _ => Err("sqlite:PATH, such as sqlite:./data/members-book.db, or mongodb://…".to_owned()),
         }
     }
+}
+
+/// Who may register.
+///
+/// # Errors
+/// When it is none of the four words.
+pub fn registration(text: &str) -> Result<RegistrationPolicy, String> {
+    Ok(match text {
+        "open" => RegistrationPolicy::Open,
+        "invite" => RegistrationPolicy::Invite,
+        "approval" => RegistrationPolicy::Approval,
+        "closed" => RegistrationPolicy::Closed,
+        _ => return Err("open, invite, approval or closed".to_owned()),
+    })
+}
+
+/// Who may invite.
+///
+/// # Errors
+/// When it is none of the two words.
+pub fn invitations(text: &str) -> Result<InvitationPolicy, String> {
+    Ok(match text {
+        "admins" => InvitationPolicy::Admins,
+        "members" => InvitationPolicy::Members,
+        _ => return Err("admins or members".to_owned()),
+    })
 }
 
 /// A secret; never printed.

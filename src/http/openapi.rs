@@ -31,8 +31,9 @@ use super::tidy;
         license(name = "MIT", identifier = "MIT"),
     ),
     tags(
-        (name = "setup", description = "The first administrator, made by whoever has the code that the server prints."),
+        (name = "setup", description = "What anybody may know of the club; its first administrator, made by whoever has the code that the server prints."),
         (name = "auth", description = "Register, log in, refresh, log out."),
+        (name = "invitations", description = "Who brings whom in."),
         (name = "members", description = "The directory, profiles, the own record."),
         (name = "messages", description = "Messages and conversations. Live ones come over the WebSocket."),
         (name = "ai", description = "Advice: whom to meet, and how to word one's profile better."),
@@ -48,8 +49,15 @@ struct Base;
 const REQUEST_ID: &str = "RequestId";
 
 /// What of the API needs no access token.
-const PUBLIC: &[&str] =
-    &["/api/setup", "/api/auth/register", "/api/auth/login", "/api/auth/refresh", "/api/photos/{file}"];
+const PUBLIC: &[&str] = &[
+    "/api/club",
+    "/api/setup",
+    "/api/auth/register",
+    "/api/auth/login",
+    "/api/auth/refresh",
+    "/api/invitations/check",
+    "/api/photos/{file}",
+];
 
 /// What the annotations of the handlers are added to.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
@@ -84,9 +92,9 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
 /// The errors that follow from the form of an operation.
 fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
     use ErrorCode::{
-        Draining, Forbidden, Internal, Malformed, MemberDeactivated, Overloaded, PayloadTooLarge, RateLimited,
-        SessionRevoked, Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable, UnsupportedMediaType,
-        ValidationFailed,
+        Draining, Forbidden, Internal, Malformed, MemberDeactivated, MemberSuspended, Overloaded, PayloadTooLarge,
+        RateLimited, SessionRevoked, Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable,
+        UnsupportedMediaType, ValidationFailed,
     };
     let mut codes = Vec::new();
     if path.starts_with("/api/") {
@@ -97,7 +105,7 @@ fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
         codes.extend([Unavailable, Timeout]);
     }
     if operation.security.is_some() {
-        codes.extend([TokenMissing, TokenInvalid, TokenExpired, SessionRevoked, MemberDeactivated]);
+        codes.extend([TokenMissing, TokenInvalid, TokenExpired, SessionRevoked, MemberDeactivated, MemberSuspended]);
     }
     if path.starts_with("/api/admin/") {
         codes.push(Forbidden);

@@ -15,8 +15,8 @@ const COME_BACK: Duration = Duration::from_secs(1);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let Self { code, message, fields, retry_after, .. } = self.worded_for(Surface::Rest);
-        let problem = Problem { errors: fields, ..Problem::new(code, message) };
+        let Self { code, message, fields, retry_after, until, .. } = self.worded_for(Surface::Rest);
+        let problem = Problem { errors: fields, until, ..Problem::new(code, message) };
         let status = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // A problem is plain strings and numbers, which can always be written.
         let body = serde_json::to_vec(&problem).unwrap_or_default();

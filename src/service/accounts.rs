@@ -15,6 +15,7 @@ use super::{
     effects::Effects,
     enrolment::Enrolment,
     limiter::Limiter,
+    registration::Registration,
     sessions::{Sessions, stored_device},
     views,
 };
@@ -31,7 +32,7 @@ use crate::{
     sources::subscriber,
     store::{
         MemberStore, SessionStore, StoreError,
-        members::MemberRecord,
+        members::{MemberRecord, Standing},
         sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, TokenOwner},
         turns::Caller,
     },
@@ -54,6 +55,14 @@ pub struct Authorized {
     pub expires_at: Timestamp,
 }
 
+/// What has become of a registration.
+pub enum Registered {
+    /// The member is in, and logged in.
+    In(Box<AuthResponse>),
+    /// They wait for an administrator.
+    Waiting,
+}
+
 /// Accounts.
 pub struct Accounts {
     /// Members.
@@ -68,6 +77,8 @@ pub struct Accounts {
     pub successors: Successors,
     /// Makes members, with their passwords.
     pub enrolment: Enrolment,
+    /// Who may come in.
+    pub registration: Arc<Registration>,
     /// Who has logged in from where.
     pub familiar: Familiar,
     /// Sessions that are over although their tokens are not.
@@ -93,24 +104,31 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Registers a member and logs them in.
+    /// Registers a member and logs them in; or they wait for an administrator.
     ///
     /// # Errors
-    /// `email_taken`, a rate limit, or the store.
-    pub async fn register(&self, mut request: RegisterRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+    /// Why they may not come in ([`Registration::way`]), `email_taken`, a rate limit, or the store.
+    pub async fn register(&self, mut request: RegisterRequest, from: IpAddr) -> Result<Registered, Failure> {
         self.registrations.check(&subscriber(from))?;
+        let way = self.registration.way(request.invitation.as_deref(), from).await?;
         let device = request.device.take();
         let source = Source { address: subscriber(from), familiar: false };
-        let member = self.enrolment.create(request, UserType::Member, None, source).await?;
+        let member = self.enrolment.register(request, way, source).await?;
+        self.metrics.registration(way.name());
+        if member.profile.is_pending {
+            tracing::info!(member = %member.profile.id, "somebody registered and waits for an administrator");
+            self.registration.applications.changed();
+            return Ok(Registered::Waiting);
+        }
         tracing::info!(member = %member.profile.id, "member registered");
-        self.log_in_as(member, device, from).await
+        self.log_in_as(member, device, from).await.map(|tokens| Registered::In(Box::new(tokens)))
     }
 
     /// Logs a member in.
     ///
     /// # Errors
-    /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated` only to whom
-    /// knows the password, a rate limit, or the store.
+    /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated`,
+    /// `member_suspended` and `approval_pending` only to whom knows the password, a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
@@ -121,9 +139,7 @@ impl Accounts {
         let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
-        if !member.profile.is_active {
-            return Err(self.denied(ErrorCode::MemberDeactivated));
-        }
+        self.stands(member.profile.standing(self.clock.now()))?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
@@ -174,8 +190,7 @@ impl Accounts {
                 self.effects.close(id, None, CloseCode::Disconnected);
             }
         });
-        // Deactivated while the password was looked at.
-        let ended = started?.ok_or_else(|| self.denied(ErrorCode::MemberDeactivated))?;
+        let Some(ended) = started? else { return Err(self.kept_out(id).await) };
         for session in ended {
             self.devices.is_over(id, session);
         }
@@ -220,7 +235,7 @@ impl Accounts {
                 self.auth_response(member, grant, next, expires_at)
             }
             Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
-            Rotation::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
+            Rotation::Deactivated => Err(self.kept_out(member).await),
             Rotation::Reused { session, member } => {
                 tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
                 self.metrics.refresh("reused");
@@ -253,9 +268,7 @@ impl Accounts {
             self.stale.forget(verified.session);
         }
         let session = session.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))?;
-        if !session.is_active {
-            return Err(self.denied(ErrorCode::MemberDeactivated));
-        }
+        self.stands(session.standing(self.clock.now()))?;
         if session.revoked {
             return Err(self.denied(ErrorCode::SessionRevoked));
         }
@@ -286,6 +299,34 @@ impl Accounts {
             refresh_token,
             refresh_expires_at,
         })
+    }
+
+    /// Whether a member may sign in.
+    ///
+    /// # Errors
+    /// Why not.
+    fn stands(&self, standing: Standing) -> Result<(), Failure> {
+        match standing {
+            Standing::Active => Ok(()),
+            Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
+            Standing::Pending => Err(self.denied(ErrorCode::ApprovalPending)),
+            Standing::Suspended(until) => {
+                let Failure { code, .. } = self.denied(ErrorCode::MemberSuspended);
+                let message = format!("An administrator has suspended you until {until}.");
+                Err(Failure::new(code, message).until(until, self.clock.now()))
+            }
+        }
+    }
+
+    /// Why a member may not sign in who could a moment ago.
+    async fn kept_out(&self, id: MemberId) -> Failure {
+        let record = match self.members.by_id(Caller::Member(id), id).await {
+            Ok(record) => record,
+            Err(error) => return error.into(),
+        };
+        let standing = record.map_or(Standing::Deactivated, |record| record.profile.standing(self.clock.now()));
+        // It may have changed again.
+        self.stands(standing).err().unwrap_or_else(|| self.denied(ErrorCode::SessionRevoked))
     }
 
     pub(super) fn denied(&self, code: ErrorCode) -> Failure {

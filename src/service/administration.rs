@@ -14,8 +14,8 @@ use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    accounts::Authorized, decisions::until_known, directory::page_of, fleet::Fleet, own_node::OwnNode, pages,
-    profiles::Profiles, sessions::Sessions, views,
+    accounts::Authorized, applications::Applications, decisions::until_known, directory::page_of, fleet::Fleet,
+    own_node::OwnNode, pages, profiles::Profiles, sessions::Sessions, views,
 };
 use crate::{
     clock::Clock,
@@ -25,7 +25,7 @@ use crate::{
         Store, StoreError,
         audit::{AuditPlace, AuditRecord},
         changes::{Actor, Change},
-        members::{Filter, MemberRecord},
+        members::{Filter, MemberRecord, Rejected, Suspension},
         turns::Caller,
     },
 };
@@ -48,6 +48,12 @@ impl Admin {
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }
     }
+
+    /// Whose turn what they read is.
+    #[must_use]
+    pub fn caller(self) -> Caller {
+        self.0.member.map_or(Caller::System, Caller::Member)
+    }
 }
 
 /// Administration.
@@ -58,6 +64,8 @@ pub struct Administration {
     pub sessions: Arc<Sessions>,
     /// Everything that is stored.
     pub store: Store,
+    /// Those who wait to be let in.
+    pub applications: Arc<Applications>,
     /// Live connections.
     pub hub: Arc<Hub>,
     /// The other nodes; nothing where the store is of one process alone.
@@ -69,6 +77,9 @@ pub struct Administration {
     /// What was counted last.
     pub counted: Counted<ServerStats>,
 }
+
+/// How long a suspension may last: longer ones are deactivations. Ten years.
+const SUSPENSION_MAX: Duration = Duration::from_secs(3_653 * 86_400);
 
 /// How long what was counted is told to others who ask.
 const KEPT: Duration = Duration::from_secs(1);
@@ -108,9 +119,10 @@ impl Administration {
         query: &AdminMembersQuery,
         page: &PageQuery,
     ) -> Result<AdminMemberPage, Failure> {
-        let AdminMembersQuery { tier, user_type, is_active } = *query;
+        let AdminMembersQuery { tier, user_type, is_active, status } = *query;
+        let status = status.map(|status| (status, self.clock.now()));
         let (caller, filter) =
-            (by.member.map_or(Caller::System, Caller::Member), Filter { tier, user_type, is_active });
+            (by.member.map_or(Caller::System, Caller::Member), Filter { tier, user_type, is_active, status });
         let (found, next) = page_of(&*self.store.members, caller, filter, page).await?;
         Ok(AdminMemberPage { members: self.with_connections(found).await, next })
     }
@@ -129,6 +141,54 @@ impl Administration {
     /// `member_not_found`, `last_admin`, or the store.
     pub async fn set_active(&self, admin: Admin, member: MemberId, active: bool) -> Result<AdminMember, Failure> {
         self.change(admin, member, Change::Active(active)).await
+    }
+
+    /// Suspends a member until a time, or ends that. Suspending revokes their sessions and closes their connections with 4403.
+    ///
+    /// # Errors
+    /// `validation_failed` for a time that is past or too far away, `member_not_found`, `last_admin`, or the store.
+    pub async fn suspend(
+        &self,
+        admin: Admin,
+        member: MemberId,
+        suspension: Option<Suspension>,
+    ) -> Result<AdminMember, Failure> {
+        let now = self.clock.now();
+        let may_last =
+            |suspension: &Suspension| now < suspension.until && suspension.until <= now.after(SUSPENSION_MAX);
+        if !suspension.as_ref().is_none_or(may_last) {
+            let message = "in the future, and at most ten years from now";
+            return Err(Failure::field(ErrorCode::ValidationFailed, "until", message));
+        }
+        self.change(admin, member, Change::Suspended(suspension)).await
+    }
+
+    /// Lets somebody in who waits for that. Who is in already stays as they are.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn approve(&self, admin: Admin, member: MemberId) -> Result<AdminMember, Failure> {
+        let approved = self.change(admin, member, Change::Approve).await?;
+        self.applications.changed();
+        Ok(approved)
+    }
+
+    /// Removes the record of somebody who waits to be let in.
+    ///
+    /// # Errors
+    /// `member_not_found`, `already_decided` for who was approved, or the store.
+    pub async fn reject(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+        let at = self.clock.now();
+        let known = until_known(|_| self.store.members.reject(member, by, at)).await?;
+        match known.outcome {
+            Rejected::Done => {}
+            // By an attempt whose answer was late.
+            Rejected::NotFound if known.late => {}
+            Rejected::NotFound => return Err(ErrorCode::MemberNotFound.into()),
+            Rejected::Decided => return Err(ErrorCode::AlreadyDecided.into()),
+        }
+        self.applications.changed();
+        Ok(())
     }
 
     /// Changes what a member may do.
@@ -240,6 +300,7 @@ impl Administration {
                 description: self.store.backend.describe(),
                 members: members.all,
                 members_active: members.active,
+                applications: members.waiting,
                 conversations: conversations.conversations,
                 messages: conversations.messages,
                 bytes: self.store.backend.size().await?,
@@ -269,9 +330,10 @@ impl Administration {
     async fn with_connections(&self, records: Vec<MemberRecord>) -> Vec<AdminMember> {
         let members: Vec<MemberId> = records.iter().map(|record| record.profile.id).collect();
         let (elsewhere, connections_partial) = self.elsewhere(&members).await;
+        let now = self.clock.now();
         let with_connections = |(record, elsewhere): (MemberRecord, u32)| {
             let connections = elsewhere.saturating_add(self.here(record.profile.id));
-            AdminMember { member: views::member(record.profile), connections, connections_partial }
+            views::administered(record.profile, now, connections, connections_partial)
         };
         records.into_iter().zip(elsewhere).map(with_connections).collect()
     }

@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{ErrorCode, MemberId, Timestamp, client::Hello};
+use protocol::{ErrorCode, MemberId, Timestamp, client::Hello, model::UserType};
 
-use super::{accounts::Accounts, leaving, watching::Watching};
+use super::{accounts::Accounts, applications::Applications, leaving, watching::Watching};
 use crate::{
     auth::access::Verified,
     clock::Clock,
@@ -26,6 +26,8 @@ pub struct Connections {
     pub uplink: Uplink,
     /// Hears of members who come and go.
     pub watching: Arc<Watching>,
+    /// Tells administrators who connect how many wait to be let in.
+    pub applications: Arc<Applications>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Makes connection ids and jitter.
@@ -84,6 +86,9 @@ impl Connections {
         });
         tracing::debug!(connection = %id, member = %authorized.member, %peer, registered.first, "signed in");
         self.watching.arrived(&connection, registered);
+        if authorized.user_type == UserType::Admin {
+            self.applications.greet(&connection);
+        }
         Ok(SignedIn { connection, expires_at: authorized.expires_at })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::{ErrorCode, model::UserType, rest::RegisterRequest, shown};
 use tokio_util::sync::CancellationToken;
 
+use super::registration::refusal;
 use crate::{
     auth::{Passwords, Source, common::weakness},
     clock::Clock,
@@ -13,7 +14,7 @@ use crate::{
     store::{
         MemberStore,
         changes::{Actor, Change, Changed},
-        members::{EmailTaken, MemberRecord, NewMember, NotFirst},
+        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Way},
         turns::Caller,
     },
 };
@@ -44,6 +45,15 @@ impl Enrolment {
     ) -> Result<MemberRecord, Failure> {
         let member = self.prepare(request, user_type, from).await?;
         self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
+    }
+
+    /// Creates a member who registers, in the way that they come in.
+    ///
+    /// # Errors
+    /// `email_taken`, `invitation_invalid`, `applications_full`, `overloaded`, or the store.
+    pub async fn register(&self, request: RegisterRequest, way: Way, from: Source) -> Result<MemberRecord, Failure> {
+        let member = self.prepare(request, UserType::Member, from).await?;
+        self.members.register(member, way, from.address).await?.map_err(refusal)
     }
 
     /// Creates the first administrator, who is said to have done so themselves, from an address.

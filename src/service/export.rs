@@ -22,6 +22,7 @@ use super::{
     accounts::Authorized,
     administration::entry,
     documents::{Documents, pair_of},
+    invitations::Invitations,
     sessions::device_info,
     slots::Slots,
     views,
@@ -30,7 +31,10 @@ use crate::{
     clock::Clock,
     failure::Failure,
     sources::subscriber,
-    store::{AuditStore, MemberStore, RecommendationStore, SessionStore, sessions::SessionRecord, turns::Caller},
+    store::{
+        AuditStore, MemberStore, RecommendationStore, SessionStore, members::Standing, sessions::SessionRecord,
+        turns::Caller,
+    },
 };
 
 /// Exports that are written at the same time; more are refused.
@@ -61,6 +65,7 @@ pub struct Exports {
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
     audit: Arc<dyn AuditStore>,
+    invitations: Arc<Invitations>,
     documents: Arc<Documents>,
     session_lifetime: Duration,
     clock: Arc<dyn Clock>,
@@ -120,12 +125,24 @@ impl Exports {
         sessions: Arc<dyn SessionStore>,
         recommendations: Arc<dyn RecommendationStore>,
         audit: Arc<dyn AuditStore>,
+        invitations: Arc<Invitations>,
         documents: Arc<Documents>,
         session_lifetime: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
-        Self { members, sessions, recommendations, audit, documents, session_lifetime, clock, slots, addresses }
+        Self {
+            members,
+            sessions,
+            recommendations,
+            audit,
+            invitations,
+            documents,
+            session_lifetime,
+            clock,
+            slots,
+            addresses,
+        }
     }
 
     /// Starts an export; its parts come as they are read. A part that is an error is the last one.
@@ -150,7 +167,8 @@ impl Exports {
     /// Whether whoever asked may still read: an export lasts longer than a request, and ends with its session.
     async fn check(&self, who: Authorized) -> Result<(), Failure> {
         let session = self.sessions.view(who.session).await?;
-        let good = session.is_some_and(|session| session.is_active && !session.revoked);
+        let good =
+            session.is_some_and(|session| session.standing(self.clock.now()) == Standing::Active && !session.revoked);
         if good { Ok(()) } else { Err(ErrorCode::SessionRevoked.into()) }
     }
 
@@ -164,9 +182,12 @@ impl Exports {
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
         let last_seen =
             self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
+        let invited = record.profile.invited;
         let head = json!({
             "exported_at": self.clock.now(),
             "member": views::member(record.profile),
+            "invited_by": invited.map(|invited| invited.by),
+            "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
             "sessions": sessions,
             "recommendations": recommendations,
@@ -176,6 +197,8 @@ impl Exports {
         to.text(head.strip_suffix('}').unwrap_or(&head)).await?;
         to.text(",\"audit\":[").await?;
         self.audit(member, to).await?;
+        to.text("],\"invitations\":[").await?;
+        self.invitations(member, to).await?;
         to.text("],\"conversations\":[").await?;
         let mut written = HashSet::new();
         for _ in 0..ROUNDS {
@@ -226,6 +249,23 @@ impl Exports {
                 record.address = record.address.filter(|_| record.actor == Some(member));
                 part.push_str(comma);
                 part.push_str(&json!(entry(record)).to_string());
+                comma = ",";
+            }
+            to.text(&part).await?;
+        }
+    }
+
+    /// The invitations that the member has made.
+    async fn invitations(&self, member: MemberId, to: &Writer) -> Result<(), Failure> {
+        let (mut before, mut comma) = (None, "");
+        loop {
+            let page = self.invitations.of_member(member, before, AUDIT_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            before = Some(last.id);
+            let mut part = String::new();
+            for invitation in page {
+                part.push_str(comma);
+                part.push_str(&json!(invitation).to_string());
                 comma = ",";
             }
             to.text(&part).await?;

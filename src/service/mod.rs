@@ -8,6 +8,7 @@
 //! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
+//! | [`registration`], [`invitations`], [`applications`] | who may come in; who brings whom in; who waits for an administrator |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
@@ -45,6 +46,7 @@ pub mod administration;
 pub mod advice;
 pub mod album;
 pub mod announcements;
+pub mod applications;
 pub mod asker;
 pub mod awaited;
 mod backlog;
@@ -65,6 +67,7 @@ pub mod events;
 pub mod export;
 pub mod fleet;
 pub mod hellos;
+pub mod invitations;
 pub mod jobs;
 pub mod kicks;
 pub mod leaving;
@@ -74,6 +77,7 @@ pub mod own_node;
 pub mod pages;
 pub mod photos;
 pub mod profiles;
+pub mod registration;
 pub mod room;
 pub mod sequencer;
 pub mod session_check;

@@ -155,7 +155,12 @@ impl Profiles {
             // Which photo is to be hidden is known only from before the first attempt.
             let former = match change {
                 Change::Profile { .. } | Change::Erase => self.before(member).await?,
-                Change::Tier(_) | Change::Role(_) | Change::Active(_) | Change::Password { .. } => None,
+                Change::Tier(_)
+                | Change::Role(_)
+                | Change::Active(_)
+                | Change::Password { .. }
+                | Change::Suspended(_)
+                | Change::Approve => None,
             };
             let attempt = async |late| {
                 let changed = self.members.change(member, change.clone(), by, at, turn.given_up()).await?;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::{CloseCode, MemberId, SessionId, rest::AuditAction};
+use protocol::{CloseCode, MemberId, SessionId, Timestamp, rest::AuditAction};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::effects::{Effect, Effects};
 use crate::{
+    clock::Clock,
     hub::{Connection, Hub},
     ids::made_at,
     store::{
         AuditStore, SessionStore, StoreError,
         audit::{AuditPlace, AuditRecord},
+        members::Standing,
         sessions::SessionView,
     },
     telemetry::Metrics,
@@ -88,6 +90,8 @@ pub struct SessionCheck {
     pub audit: Arc<dyn AuditStore>,
     /// Closes connections.
     pub effects: Arc<Effects>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// A check is wanted now.
@@ -154,7 +158,7 @@ impl SessionCheck {
     async fn check_sessions(&self, sessions: &[(SessionId, MemberId)]) -> Result<(), StoreError> {
         let views = self.sessions.views(sessions.iter().map(|(session, _)| *session).collect()).await?;
         for ((session, member), view) in sessions.iter().zip(views) {
-            if let Some(reason) = over(view) {
+            if let Some(reason) = over(view, self.clock.now()) {
                 self.effects.apply([Effect::EndSession(*session)]);
                 self.close(*member, reason, |connection| connection.session == *session);
             }
@@ -192,9 +196,9 @@ impl SessionCheck {
 }
 
 /// Why the connections of a session are over, if they are.
-fn over(view: Option<SessionView>) -> Option<Reason> {
+fn over(view: Option<SessionView>, now: Timestamp) -> Option<Reason> {
     match view {
-        Some(view) if !view.is_active => Some(Reason::Deactivated),
+        Some(view) if view.standing(now) != Standing::Active => Some(Reason::Deactivated),
         Some(view) if !view.revoked => None,
         Some(_) | None => Some(Reason::Revoked),
     }
@@ -256,11 +260,24 @@ mod tests {
         let view = |is_active, revoked| {
             let member = MemberId::from_bytes([1; 12]);
             let user_type = UserType::Member;
-            over(Some(SessionView { member, user_type, is_active, revoked, generation: 0, confirmed: true }))
+            let (suspended_until, generation, confirmed) = (None, 0, true);
+            let view = SessionView { member, user_type, is_active, suspended_until, revoked, generation, confirmed };
+            over(Some(view), Timestamp::from_millis(0))
         };
+        let suspended = SessionView {
+            member: MemberId::from_bytes([1; 12]),
+            user_type: UserType::Member,
+            is_active: true,
+            suspended_until: Some(Timestamp::from_millis(1_000)),
+            revoked: true,
+            generation: 0,
+            confirmed: true,
+        };
+        assert_eq!(over(Some(suspended), Timestamp::from_millis(999)), Some(Reason::Deactivated));
+        assert_eq!(over(Some(suspended), Timestamp::from_millis(1_000)), Some(Reason::Revoked), "that has ended");
         assert_eq!(view(true, false), None);
         assert_eq!(view(true, true), Some(Reason::Revoked));
         assert_eq!((view(false, true), view(false, false)), (Some(Reason::Deactivated), Some(Reason::Deactivated)));
-        assert_eq!(over(None), Some(Reason::Revoked), "it is gone");
+        assert_eq!(over(None, Timestamp::from_millis(0)), Some(Reason::Revoked), "it is gone");
     }
 }

@@ -215,7 +215,9 @@ struct Confirming<'a> {
 impl<'a> Confirming<'a> {
     /// Nothing if somebody confirms it already.
     fn enter(sessions: &'a Mutex<HashSet<SessionId>>, session: SessionId) -> Option<Self> {
-        lock(sessions).insert(session).then_some(Self { sessions, session })
+        // Only of one that was entered: what is made here takes it out again.
+        let entered = lock(sessions).insert(session);
+        entered.then(|| Self { sessions, session })
     }
 }
 

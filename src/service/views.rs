@@ -1,9 +1,12 @@
 //! What is stored, as clients see it, and what they want to change, as it is stored.
 
 use protocol::{
-    PhotoName,
+    PhotoName, Timestamp,
     model::{Conversation, Entry, MemberCard, Message},
-    rest::{ContactInfo, ContactInfoPatch, Member, MemberPatch, Profile, Visibility, VisibilityPatch},
+    rest::{
+        AdminMember, ContactInfo, ContactInfoPatch, Invitation, Member, MemberPatch, MemberStatus, Profile, Visibility,
+        VisibilityPatch,
+    },
     shown,
 };
 
@@ -11,7 +14,8 @@ use crate::store::{
     changes::ProfileEdit,
     conversations::ConversationState,
     entries::{EntryBody, StoredEntry},
-    members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
+    invitations::InvitationRecord,
+    members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility},
 };
 
 /// An entry that is a message.
@@ -73,7 +77,44 @@ pub fn member(profile: StoredProfile) -> Member {
         updated_at: profile.updated_at,
         last_login: profile.last_login,
         is_active: profile.is_active,
+        suspended_until: profile.suspension.map(|suspension| suspension.until),
     }
+}
+
+/// What administrators see of a member; nothing of a suspension that is over.
+#[must_use]
+pub fn administered(mut profile: StoredProfile, now: Timestamp, connections: u32, partial: bool) -> AdminMember {
+    let standing = profile.standing(now);
+    let suspension = profile.suspension.take().filter(|suspension| now < suspension.until);
+    profile.suspension.clone_from(&suspension);
+    AdminMember {
+        status: status(standing),
+        suspension_reason: suspension.and_then(|suspension| suspension.reason),
+        invited_by: profile.invited.map(|invited| invited.by),
+        invitation_id: profile.invited.map(|invited| invited.invitation),
+        connections,
+        connections_partial: partial,
+        member: member(profile),
+    }
+}
+
+/// Whether a member may sign in, for administrators.
+#[must_use]
+pub const fn status(standing: Standing) -> MemberStatus {
+    match standing {
+        Standing::Active => MemberStatus::Active,
+        Standing::Suspended(_) => MemberStatus::Suspended,
+        Standing::Deactivated => MemberStatus::Deactivated,
+        Standing::Pending => MemberStatus::Pending,
+    }
+}
+
+/// An invitation, without its code.
+#[must_use]
+pub fn invitation(record: InvitationRecord, now: Timestamp) -> Invitation {
+    let is_open = record.is_open(now);
+    let InvitationRecord { id, tier, uses, used, created_by, created_at, expires_at, revoked_at, note, .. } = record;
+    Invitation { id, tier, uses, used, created_by, created_at, expires_at, revoked_at, note, is_open }
 }
 
 /// What a member and the administrators see of a profile.

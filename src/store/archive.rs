@@ -14,8 +14,9 @@ use super::{
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
     entries::StoredEntry,
+    invitations::InvitationRecord,
     jobs::Job,
-    members::{Contact, MemberRecord, StoredProfile},
+    members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     sessions::{SessionDevice, TokenHash},
 };
@@ -25,6 +26,8 @@ use super::{
 pub enum Part {
     /// Members, by id.
     Members,
+    /// Invitations, by id.
+    Invitations,
     /// Sessions, by id.
     Sessions,
     /// Refresh tokens, by hash.
@@ -49,6 +52,7 @@ impl Part {
     /// All of them.
     pub const ALL: &[Self] = &[
         Self::Members,
+        Self::Invitations,
         Self::Sessions,
         Self::RefreshTokens,
         Self::Conversations,
@@ -65,6 +69,7 @@ impl Part {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Members => "members",
+            Self::Invitations => "invitations",
             Self::Sessions => "sessions",
             Self::RefreshTokens => "refresh tokens",
             Self::Conversations => "conversations",
@@ -81,7 +86,7 @@ impl Part {
 /// The place of a row among those of its part.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// Of a member, a session or a conversation.
+    /// Of a member, an invitation, a session or a conversation.
     Id([u8; 12]),
     /// Of a refresh token.
     Hash(TokenHash),
@@ -100,6 +105,8 @@ pub enum Key {
 pub enum Row {
     /// A member.
     Member(Box<MemberRow>),
+    /// An invitation.
+    Invitation(InvitationRecord),
     /// A session.
     Session(SessionRow),
     /// A refresh token.
@@ -216,6 +223,7 @@ impl Row {
     pub fn key(&self) -> Key {
         match self {
             Self::Member(row) => Key::Id(*row.record.profile.id.as_bytes()),
+            Self::Invitation(record) => Key::Id(*record.id.as_bytes()),
             Self::Session(row) => Key::Id(*row.id.as_bytes()),
             Self::RefreshToken(row) => Key::Hash(row.hash),
             Self::Conversation(row) => Key::Id(*row.id.as_bytes()),
@@ -238,11 +246,19 @@ impl Row {
                     profile;
                 let Contact { phone, company, position } = contact;
                 let StoredProfile { created_at, updated_at, last_login, is_active, .. } = profile;
+                let suspension = profile.suspension.as_ref().map(|Suspension { until, reason }| (until, reason));
+                let invited = profile.invited.map(|Invited { by, invitation }| (by, invitation));
                 json!([
                     [id, name, email, tier, user_type, created_at, updated_at, last_login, is_active],
                     [phone, company, position, visibility, profile_image_url],
                     [password_hash, version, is_erased, row.last_seen],
+                    [profile.is_pending, suspension, invited],
                 ])
+            }
+            Self::Invitation(record) => {
+                let InvitationRecord { id, code, tier, uses, used, created_by, .. } = record;
+                let InvitationRecord { created_at, expires_at, revoked_at, note, .. } = record;
+                json!([id, code, tier, uses, used, created_by, created_at, expires_at, revoked_at, note])
             }
             Self::Session(row) => json!([
                 [row.id, row.member, row.created_at, row.revoked_at],

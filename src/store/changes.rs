@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     audit::AuditRecord,
-    members::{Contact, MemberRecord, StoredProfile, StoredVisibility},
+    members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
 };
 
 /// A change to a member.
@@ -31,6 +31,10 @@ pub enum Change {
     Role(UserType),
     /// Whether the member may sign in. Deactivating revokes their sessions.
     Active(bool),
+    /// The member may not sign in until a time, or may again. Suspending revokes their sessions.
+    Suspended(Option<Suspension>),
+    /// The member, who waits for that, may come in.
+    Approve,
     /// The password. Revokes the sessions that were started with the former one, but for one. The profile stays as it is.
     Password {
         /// The hash of the former password; refused if it is another one by now.
@@ -134,16 +138,21 @@ impl Change {
     #[must_use]
     pub fn revokes(&self) -> Revoked {
         match self {
-            Self::Active(false) | Self::Erase => Revoked::All,
+            Self::Active(false) | Self::Suspended(Some(_)) | Self::Erase => Revoked::All,
             Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
-            Self::Profile { .. } | Self::Tier(_) | Self::Role(_) | Self::Active(true) => Revoked::None,
+            Self::Profile { .. }
+            | Self::Tier(_)
+            | Self::Role(_)
+            | Self::Active(true)
+            | Self::Suspended(None)
+            | Self::Approve => Revoked::None,
         }
     }
 
     /// Whether the member may not sign in after it.
     #[must_use]
     pub const fn forbids_sign_in(&self) -> bool {
-        matches!(self, Self::Active(false) | Self::Erase)
+        matches!(self, Self::Active(false) | Self::Suspended(Some(_)) | Self::Erase)
     }
 
     /// Whether it was made for a state of the member that is past.
@@ -157,11 +166,19 @@ impl Change {
         }
     }
 
-    /// Whether the change takes an administrator away, if `record` is the only active one.
+    /// Whether the change takes an administrator away, if `record` is the only one who may sign in.
     #[must_use]
-    pub fn takes_admin(&self, record: &MemberRecord) -> bool {
-        let is_admin = record.profile.user_type == UserType::Admin && record.profile.is_active;
-        is_admin && matches!(self, Self::Role(UserType::Member) | Self::Active(false) | Self::Erase)
+    pub fn takes_admin(&self, record: &MemberRecord, at: Timestamp) -> bool {
+        let is_admin = record.profile.user_type == UserType::Admin && record.profile.may_sign_in(at);
+        is_admin && (self.forbids_sign_in() || matches!(self, Self::Role(UserType::Member)))
+    }
+
+    /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
+    /// late. Who waits can only be approved.
+    #[must_use]
+    pub fn finds(&self, record: &MemberRecord) -> bool {
+        (!record.is_erased || matches!(self, Self::Erase))
+            && (!record.profile.is_pending || matches!(self, Self::Approve))
     }
 
     /// The member after the change; `None` if it changes nothing.
@@ -174,6 +191,12 @@ impl Change {
             Self::Tier(tier) => profile.tier = *tier,
             Self::Role(user_type) => profile.user_type = *user_type,
             Self::Active(is_active) => profile.is_active = *is_active,
+            Self::Suspended(suspension) => profile.suspension.clone_from(suspension),
+            Self::Approve if profile.is_pending => {
+                profile.is_pending = false;
+                profile.is_active = true;
+            }
+            Self::Approve => {}
             Self::Password { hash, .. } => {
                 after.password_hash.clone_from(hash);
                 // Nothing that anybody sees.
@@ -195,20 +218,46 @@ impl Change {
     pub fn audit(&self, before: &MemberRecord, after: &MemberRecord, by: Actor, at: Timestamp) -> Option<AuditRecord> {
         let (old, new) = (&before.profile, &after.profile);
         let from_to = |from: Value, to: Value| json!({ "from": from, "to": to });
-        let (action, details) = match self {
+        let until = |profile: &StoredProfile| json!(profile.suspension.as_ref().map(|suspension| suspension.until));
+        let details = match self {
             Self::Profile { .. } if by.member == Some(old.id) => return None,
-            Self::Profile { .. } => (AuditAction::ProfileChanged, json!({ "fields": changed_fields(before, after) })),
-            Self::Tier(_) => (AuditAction::TierChanged, from_to(json!(old.tier), json!(new.tier))),
-            Self::Role(_) => (AuditAction::RoleChanged, from_to(json!(old.user_type), json!(new.user_type))),
-            Self::Active(_) => (AuditAction::ActiveChanged, from_to(json!(old.is_active), json!(new.is_active))),
-            Self::Password { .. } => (AuditAction::PasswordChanged, json!({})),
-            Self::Erase => (AuditAction::Erased, json!({})),
+            Self::Profile { .. } => json!({ "fields": changed_fields(before, after) }),
+            Self::Tier(_) => from_to(json!(old.tier), json!(new.tier)),
+            Self::Role(_) => from_to(json!(old.user_type), json!(new.user_type)),
+            Self::Active(_) => from_to(json!(old.is_active), json!(new.is_active)),
+            Self::Suspended(_) => from_to(until(old), until(new)),
+            Self::Approve | Self::Password { .. } | Self::Erase => json!({}),
         };
+        let action = self.action();
         // Nor does the address of who leaves outlive them.
         let leaves = matches!(self, Self::Erase) && by.member == Some(old.id);
         let address = by.address.filter(|_| !leaves);
         Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address })
     }
+}
+
+impl Change {
+    /// What the audit log calls it.
+    #[must_use]
+    pub const fn action(&self) -> AuditAction {
+        match self {
+            Self::Profile { .. } => AuditAction::ProfileChanged,
+            Self::Tier(_) => AuditAction::TierChanged,
+            Self::Role(_) => AuditAction::RoleChanged,
+            Self::Active(_) => AuditAction::ActiveChanged,
+            Self::Suspended(_) => AuditAction::SuspensionChanged,
+            Self::Approve => AuditAction::ApplicationApproved,
+            Self::Password { .. } => AuditAction::PasswordChanged,
+            Self::Erase => AuditAction::Erased,
+        }
+    }
+}
+
+/// What the audit log keeps of a registration that was rejected.
+#[must_use]
+pub fn rejection(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
+    let action = AuditAction::ApplicationRejected;
+    AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
 }
 
 /// What the audit log keeps of a new member whom somebody created.
@@ -229,6 +278,8 @@ fn erase(record: &mut MemberRecord) {
     profile.user_type = UserType::Member;
     profile.last_login = None;
     profile.is_active = false;
+    profile.suspension = None;
+    profile.invited = None;
     record.password_hash = String::new();
     record.is_erased = true;
 }

@@ -1,10 +1,12 @@
 //! Members.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use protocol::{
-    MemberId, PhotoName, Timestamp,
+    InvitationId, MemberId, PhotoName, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, SharedWith, Visibility},
+    rest::{Audience, MemberStatus, SharedWith, Visibility},
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     StoreError,
     changes::{Actor, Change, Changed},
+    invitations::InvitationRecord,
     turns::{Caller, Turn, Weight},
 };
 use crate::text;
@@ -54,11 +57,75 @@ pub struct StoredProfile {
     pub updated_at: Timestamp,
     /// When they logged in last.
     pub last_login: Option<Timestamp>,
-    /// Whether they may sign in.
+    /// Whether they may sign in, as far as administrators have decided it for good; [`Self::standing`] is the whole answer.
     pub is_active: bool,
+    /// Whether they have registered and wait for an administrator; such a one is not active.
+    pub is_pending: bool,
+    /// Until when they may not sign in all the same.
+    pub suspension: Option<Suspension>,
+    /// Who brought them in, if somebody did.
+    pub invited: Option<Invited>,
+}
+
+/// A member may not sign in until a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Until when.
+    pub until: Timestamp,
+    /// Why, in the words of an administrator.
+    pub reason: Option<String>,
+}
+
+/// Who brought a member in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invited {
+    /// The member who made the invitation.
+    pub by: MemberId,
+    /// The invitation.
+    pub invitation: InvitationId,
+}
+
+/// Whether a member may sign in, and why not. Decided in [`Self::at`] and nowhere else; what stores ask for in their own language is
+/// held against it by their conformance suite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They may.
+    Active,
+    /// Not before this time.
+    Suspended(Timestamp),
+    /// Not until an administrator activates them; also of one who has left.
+    Deactivated,
+    /// Not yet: they wait for an administrator.
+    Pending,
+}
+
+impl Standing {
+    /// That of a member at a time.
+    #[must_use]
+    pub fn at(now: Timestamp, is_active: bool, is_pending: bool, suspended_until: Option<Timestamp>) -> Self {
+        match suspended_until.filter(|until| now < *until) {
+            _ if is_pending => Self::Pending,
+            _ if !is_active => Self::Deactivated,
+            Some(until) => Self::Suspended(until),
+            None => Self::Active,
+        }
+    }
 }
 
 impl StoredProfile {
+    /// Whether they may sign in at a time, and why not.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        let until = self.suspension.as_ref().map(|suspension| suspension.until);
+        Standing::at(now, self.is_active, self.is_pending, until)
+    }
+
+    /// Whether they may sign in at a time.
+    #[must_use]
+    pub fn may_sign_in(&self, now: Timestamp) -> bool {
+        self.standing(now) == Standing::Active
+    }
+
     /// How to reach them, as far as other members may know; so what they are found by as well.
     #[must_use]
     pub fn shared_contact(&self) -> Contact {
@@ -162,12 +229,81 @@ impl NewMember {
                 updated_at: self.created_at,
                 last_login: None,
                 is_active: true,
+                is_pending: false,
+                suspension: None,
+                invited: None,
             },
             password_hash: self.password_hash,
             version: 1,
             is_erased: false,
         }
     }
+}
+
+impl MemberRecord {
+    /// The same new member, who came by an invitation: of its tier.
+    #[must_use]
+    pub fn invited(mut self, invitation: &InvitationRecord) -> Self {
+        self.profile.tier = invitation.tier;
+        self.profile.invited = Some(Invited { by: invitation.created_by, invitation: invitation.id });
+        self
+    }
+
+    /// The same new member, who waits for an administrator.
+    #[must_use]
+    pub fn waiting(mut self) -> Self {
+        self.profile.is_pending = true;
+        self.profile.is_active = false;
+        self
+    }
+}
+
+/// How somebody comes in who registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By themselves.
+    Free,
+    /// By an invitation, a use of which is taken with it.
+    Invitation(InvitationId),
+    /// They wait for an administrator, one of so many at most.
+    Application {
+        /// How many may wait, this one included.
+        most: u64,
+    },
+}
+
+impl Way {
+    /// Its name, for the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Invitation(_) => "invitation",
+            Self::Application { .. } => "application",
+        }
+    }
+}
+
+/// Why somebody who registers was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRegistered {
+    /// Another member has the e-mail address.
+    EmailTaken,
+    /// There is no such invitation that is good at the moment.
+    InvitationInvalid,
+    /// As many wait as may wait.
+    TooManyWaiting,
+}
+
+/// What became of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// The record is gone.
+    Done,
+    /// There is none.
+    NotFound,
+    /// They do not wait any more: they were approved.
+    Decided,
 }
 
 /// The form of an e-mail address under which it is unique.
@@ -202,15 +338,17 @@ pub struct LastSeen {
     pub version: u64,
 }
 
-/// Which members a list has. A member who has left is in none.
+/// Which members a list has. A member who has left is in none, and one who waits for an administrator only where it is asked for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only those of this tier.
     pub tier: Option<Tier>,
     /// Only those of this type.
     pub user_type: Option<UserType>,
-    /// Only those who may sign in, or only those who may not.
+    /// Only those who are active, or only those who are not.
     pub is_active: Option<bool>,
+    /// Only those whose standing is this at a time.
+    pub status: Option<(MemberStatus, Timestamp)>,
 }
 
 impl Filter {
@@ -218,7 +356,8 @@ impl Filter {
     /// those may be the whole club.
     #[must_use]
     pub const fn turn(self, caller: Caller) -> Turn {
-        let is_rare = self.user_type.is_some() || matches!(self.is_active, Some(false));
+        let of_status = matches!(self.status, Some((MemberStatus::Suspended | MemberStatus::Deactivated, _)));
+        let is_rare = self.user_type.is_some() || matches!(self.is_active, Some(false)) || of_status;
         Turn { caller, weight: if is_rare { Weight::Heavy } else { Weight::Light } }
     }
 }
@@ -237,8 +376,10 @@ pub struct DirectoryPosition {
 pub struct MemberCounts {
     /// All, those who have left included.
     pub all: u64,
-    /// Those who may sign in.
+    /// Those who are active.
     pub active: u64,
+    /// Those who wait for an administrator; not among all.
+    pub waiting: u64,
 }
 
 /// Members.
@@ -253,6 +394,42 @@ pub trait MemberStore: Send + Sync {
         member: NewMember,
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
+
+    /// Stores a member who registers from an address, in the way that they come in: with the use of the invitation and what the audit log
+    /// keeps of it in the same transaction.
+    ///
+    /// # Errors
+    /// Inner: why they are not stored. Outer: the store.
+    async fn register(
+        &self,
+        member: NewMember,
+        way: Way,
+        from: IpAddr,
+    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError>;
+
+    /// Removes the record of somebody who waits for an administrator, with what the audit log keeps of that. Their address is free again.
+    ///
+    /// # Errors
+    /// The store.
+    async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError>;
+
+    /// Removes the records of those who have waited since before a time. Returns how many.
+    ///
+    /// # Errors
+    /// The store.
+    async fn purge_waiting(&self, before: Timestamp) -> Result<usize, StoreError>;
+
+    /// How many wait for an administrator.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count_waiting(&self) -> Result<u64, StoreError>;
+
+    /// Administrators who are active, so many at most.
+    ///
+    /// # Errors
+    /// The store.
+    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError>;
 
     /// Stores a new administrator if there is none, and in the same transaction who created them. Of several at the same moment one
     /// is stored. Administrators who may not sign in do not count.

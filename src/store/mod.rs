@@ -5,7 +5,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | the trait of each aggregate and its records |
 //! | [`fleet`] | what a store that several nodes share tells each of them |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`entries`] | entries of a log as they are stored, and the versions of that form |
@@ -25,6 +25,7 @@ pub mod conversations;
 pub mod entries;
 pub mod epochs;
 pub mod fleet;
+pub mod invitations;
 pub mod jobs;
 pub mod members;
 pub mod mongo;
@@ -46,6 +47,7 @@ pub use archive::Archive;
 pub use audit::AuditStore;
 pub use conversations::{ConversationLog, ConversationStore, Recovery};
 pub use fleet::FleetStore;
+pub use invitations::InvitationStore;
 pub use jobs::JobStore;
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
@@ -165,6 +167,8 @@ pub struct Store {
     pub archive: Arc<dyn Archive>,
     /// Recommendations.
     pub recommendations: Arc<dyn RecommendationStore>,
+    /// Invitations.
+    pub invitations: Arc<dyn InvitationStore>,
     /// What is to be done after changes.
     pub jobs: Arc<dyn JobStore>,
     /// The store as a whole.

@@ -12,15 +12,24 @@ use protocol::{
 use super::{
     conversations::{Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount},
     entries::{EntryBody, StoredEntry},
+    members::Standing,
 };
 
 /// A member, as the rules see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberFacts {
-    /// Whether they may sign in.
+    /// Whether they are active: whether they can be written to.
     pub(super) is_active: bool,
+    /// Until when they may not sign in all the same, and so not write. They can be written to: they come back.
+    pub(super) suspended_until: Option<Timestamp>,
     /// What they may do.
     pub(super) user_type: UserType,
+}
+
+impl MemberFacts {
+    fn may_write(self, now: Timestamp) -> bool {
+        Standing::at(now, self.is_active, false, self.suspended_until) == Standing::Active
+    }
 }
 
 /// What to do with a message.
@@ -52,9 +61,10 @@ pub(super) enum Verdict<'a> {
 pub(super) fn admit<'a, E>(
     append: &'a Append,
     known: Option<&Membership>,
+    now: Timestamp,
     mut member: impl FnMut(MemberId) -> Result<Option<MemberFacts>, E>,
 ) -> Result<Verdict<'a>, E> {
-    let Some(sender) = member(append.sender)?.filter(|sender| sender.is_active) else {
+    let Some(sender) = member(append.sender)?.filter(|sender| sender.may_write(now)) else {
         return Ok(Verdict::Refuse(Refusal::SenderDeactivated));
     };
     let beginning = Beginning {
@@ -225,9 +235,13 @@ mod tests {
         let member = |id| {
             asked.borrow_mut().push(id);
             let state = states.iter().find(|(known, _)| *known == id).and_then(|(_, state)| *state);
-            Ok::<_, Infallible>(state.map(|is_active| MemberFacts { is_active, user_type: UserType::Member }))
+            Ok::<_, Infallible>(state.map(|is_active| MemberFacts {
+                is_active,
+                suspended_until: None,
+                user_type: UserType::Member,
+            }))
         };
-        let Ok(verdict) = admit(append, known, member);
+        let Ok(verdict) = admit(append, known, Timestamp::from_millis(0), member);
         let verdict = match verdict {
             Verdict::Append { sender } => format!("append {sender}"),
             Verdict::Begin(_) => "begin".to_owned(),

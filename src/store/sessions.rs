@@ -12,7 +12,11 @@ use protocol::{
     model::{Platform, UserType},
 };
 
-use super::{StoreError, members::MemberRecord, turns::Caller};
+use super::{
+    StoreError,
+    members::{MemberRecord, Standing},
+    turns::Caller,
+};
 
 /// The SHA-256 hash of a refresh token: the token itself is never stored.
 pub type TokenHash = [u8; 32];
@@ -163,14 +167,24 @@ pub struct SessionView {
     pub member: MemberId,
     /// What the member may do.
     pub user_type: UserType,
-    /// Whether the member may sign in.
+    /// Whether the member is active.
     pub is_active: bool,
+    /// Until when the member may not sign in all the same.
+    pub suspended_until: Option<Timestamp>,
     /// Whether the session was logged out or revoked.
     pub revoked: bool,
     /// How often its token was replaced.
     pub generation: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
+}
+
+impl SessionView {
+    /// Whether the member may sign in at a time, and why not.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        Standing::at(now, self.is_active, false, self.suspended_until)
+    }
 }
 
 /// A session, as its member sees it.
@@ -221,7 +235,7 @@ pub enum Rotation {
         /// Its member.
         member: MemberId,
     },
-    /// The member was deactivated.
+    /// The member may not sign in any more.
     Deactivated,
 }
 

@@ -108,6 +108,8 @@ metrics! {
     /// Refresh tokens that were exchanged, by what they were: `rotated` (the newest one), `again` (the one before it, whose successor
     /// had not arrived), `reused` (one of before that; its session was revoked).
     Refreshes = "refreshes", Counter, ["result"];
+    /// Members who registered, by the way that they came in: `free`, `invitation`, or `application` for those who wait for an administrator.
+    Registrations = "registrations", Counter, ["way"];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -217,6 +219,11 @@ struct DirectionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WayLabels {
+    way: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EffectLabels {
     effect: &'static str,
 }
@@ -317,6 +324,7 @@ pub struct Metrics {
     pub sync_seconds: Histogram,
     auth_failures: Family<CodeLabels, Counter>,
     refreshes: Family<ResultLabels, Counter>,
+    registrations: Family<WayLabels, Counter>,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -439,6 +447,7 @@ impl Metrics {
             sync_seconds: register(r, Metric::SyncSeconds, seconds()),
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
             refreshes: register(r, Metric::Refreshes, Family::default()),
+            registrations: register(r, Metric::Registrations, Family::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
@@ -507,6 +516,11 @@ impl Metrics {
     pub fn connection_closed(&self, code: Option<CloseCode>) {
         let code = code.map_or_else(|| "gone".to_owned(), |code| code.number().to_string());
         self.connections_closed.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Somebody has registered.
+    pub fn registration(&self, way: &'static str) {
+        self.registrations.get_or_create(&WayLabels { way }).inc();
     }
 
     /// Counts a failed authentication.
@@ -616,6 +630,7 @@ mod tests {
         metrics.connection_closed(Some(CloseCode::GoingAway));
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.refresh("again");
+        metrics.registration("free");
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");

@@ -1,6 +1,6 @@
 //! What administrators see and do is of all nodes, whichever they ask.
 
-use protocol::CloseCode;
+use protocol::{CloseCode, rest::RegistrationPolicy, server::Applications};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -69,4 +69,31 @@ async fn stats_are_of_all_nodes_and_say_which_one_is_missing() {
     let closed = ask(Method::POST, &admin, &format!("/api/admin/members/{}/disconnect", ben.id)).await;
     assert_eq!(closed, json!({ "connections": 0, "connections_partial": true }));
     drop(bens);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_at_one_node_is_told_at_the_others_and_decided_there() {
+    let fleet = Fleet::on_a_bus(2, |settings| {
+        settings.registration.registration = Some(RegistrationPolicy::Approval);
+    })
+    .await;
+    let root = json!({
+        "code": fleet.nodes[0].setup_code(), "name": "Root", "email": "root@example.com", "password": "correct horse",
+    });
+    let post = async |node: usize, path: &str, body: Value| {
+        let node = &fleet.nodes[node];
+        node.http().post(node.url(path)).json(&body).send().await.unwrap()
+    };
+    let root = post(0, "/api/setup", root).await.json().await.unwrap();
+    let admin = Member::of(&fleet.nodes[0], root, "correct horse");
+    let mut client = admin.connect().await;
+    let ana = json!({ "name": "Ana", "email": "ana@example.com", "password": "correct horse" });
+    assert_eq!(post(1, "/api/auth/register", ana.clone()).await.status(), 202);
+    assert_eq!(client.expect::<Applications>().await.waiting, 1);
+    let there = fleet.at(&admin, 1);
+    let waiting = ask(Method::GET, &there, "/api/admin/members?status=pending").await;
+    let path = format!("/api/admin/members/{}/approve", waiting["members"][0]["_id"].as_str().unwrap());
+    assert_eq!(ask(Method::POST, &there, &path).await["status"], "active");
+    assert_eq!(client.expect::<Applications>().await.waiting, 0);
+    assert_eq!(post(0, "/api/auth/login", ana).await.status(), 200);
 }

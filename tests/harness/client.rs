@@ -52,7 +52,7 @@ macro_rules! expect {
     };
 }
 
-use server::{AuthExpiring, Conversations, Error, MemberPush, MessageAccepted, PresenceSnapshot};
+use server::{Applications, AuthExpiring, Conversations, Error, MemberPush, MessageAccepted, PresenceSnapshot};
 
 expect!(
     Welcome,
@@ -62,6 +62,7 @@ expect!(
     TypingPush,
     PresencePush,
     MemberPush,
+    Applications,
     AuthExpiring,
     Goodbye,
     Error,

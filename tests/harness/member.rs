@@ -28,12 +28,19 @@ impl Member {
         Self::register_at(server.addr(), server.http(), name).await
     }
 
+    /// A member whom a server has answered so.
+    pub fn of(server: &Server, auth: AuthResponse, password: &str) -> Self {
+        let (addr, http) = (server.addr(), server.http().clone());
+        Self { id: auth.member.id, auth, password: password.to_owned(), addr, http }
+    }
+
     /// Registers a member at a server that runs somewhere.
     pub async fn register_at(addr: SocketAddr, http: &reqwest::Client, name: &str) -> Self {
         let unique = uuid::Uuid::now_v7().simple().to_string();
         let email = format!("{unique}@example.com");
         let password = format!("the password of {name}");
-        let request = RegisterRequest { name: name.to_owned(), email, password: password.clone(), device: None };
+        let request =
+            RegisterRequest { name: name.to_owned(), email, password: password.clone(), ..RegisterRequest::default() };
         let sent = http.post(format!("http://{addr}/api/auth/register")).json(&request).send();
         let response = within("registration", sent).await.unwrap();
         assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());

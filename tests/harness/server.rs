@@ -51,6 +51,8 @@ pub fn settings(folder: &TempDir) -> Settings {
         ("rate-logins", "0"),
         ("rate-registrations", "0"),
         ("sqlite-readers", "2"),
+        // Whatever address a test gives it.
+        ("registration", "open"),
     ];
     let command_line = std::iter::once("members-book".to_owned())
         .chain(flags("database-url", format!("sqlite:{}", path("test.db"))))

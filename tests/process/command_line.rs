@@ -264,3 +264,30 @@ async fn a_running_server_believes_what_a_command_beside_it_has_changed() {
     answers.extend([begin(1).await, begin(2).await]);
     assert_eq!(answers, [201, 429, 201, 201]);
 }
+
+/// Whoever starts a server sees who may register, and why it is so.
+#[tokio::test]
+async fn the_banner_says_who_may_register() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |settings: &[(&str, &str)]| {
+        let log = folder.path().join("log");
+        let mut command = command(folder.path());
+        command.envs(settings.iter().copied()).stderr(std::fs::File::create(&log).unwrap());
+        let server = Process::spawn(&mut command);
+        let line = |what: &str| {
+            let found = server.banner.iter().find_map(|line| line.trim().strip_prefix(what));
+            found.map(|line| line.trim().to_owned()).unwrap_or_default()
+        };
+        (line("register"), line("warning"), std::fs::read_to_string(log).unwrap())
+    };
+    let (register, warning, _) = said(&[]);
+    assert!(register.starts_with("open: ") && register.contains("only this machine"), "{register}");
+    assert_eq!(warning, "");
+    let reached = ("PUBLIC_URL", "https://club.example");
+    let (register, warning, _) = said(&[reached]);
+    assert!(register.starts_with("invite: ") && register.contains("others reach"), "{register}");
+    assert_eq!(warning, "");
+    let (register, warning, log) = said(&[reached, ("REGISTRATION", "open"), ("LOG", "warn")]);
+    assert!(register.starts_with("open: ") && register.contains("REGISTRATION says so"), "{register}");
+    assert!(warning.contains("REGISTRATION=invite") && log.contains("REGISTRATION is open"), "{warning} {log}");
+}

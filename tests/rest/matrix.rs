@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::photos;
-use crate::harness::{Member, Server, client_id};
+use crate::harness::{Member, Server, client_id, eventually};
 
 /// Who asks, in the order of the columns.
 const WHO: [&str; 6] = ["anonymous", "expired token", "other member", "owner", "administrator", "deactivated member"];
@@ -68,6 +68,7 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (get.clone(), "/healthz", open(200), |_| plain("/healthz")),
         (get.clone(), "/readyz", open(200), |_| plain("/readyz")),
         (get.clone(), "/ws", open(426), |_| plain("/ws")),
+        (get.clone(), "/api/club", open(200), |_| plain("/api/club")),
         (get.clone(), "/api/setup", open(200), |_| plain("/api/setup")),
         // There is an administrator, whatever the code.
         (post.clone(), "/api/setup", open(409), |_| {
@@ -165,6 +166,39 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
     ]
 }
 
+/// The same of who comes in.
+fn registration() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
+    let (get, post, put, delete) = (Method::GET, Method::POST, Method::PUT, Method::DELETE);
+    vec![
+        (post.clone(), "/api/invitations/check", open(403), |_| {
+            ("/api/invitations/check".into(), json!({ "code": "0000-0000-0000-0000" }))
+        }),
+        (get.clone(), "/api/invitations", member(200), |_| plain("/api/invitations")),
+        (post.clone(), "/api/invitations", admin(201), |_| ("/api/invitations".into(), json!({}))),
+        // Nobody has made it.
+        (delete.clone(), "/api/invitations/{id}", member(404), |cast| {
+            (format!("/api/invitations/{}", cast.owner.id), Value::Null)
+        }),
+        (get, "/api/admin/invitations", admin(200), |_| plain("/api/admin/invitations")),
+        (put, "/api/admin/members/{id}/suspension", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/suspension", json!({ "until": "2027-01-01T00:00:00Z" }))
+        }),
+        (delete, "/api/admin/members/{id}/suspension", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/suspension", Value::Null)
+        }),
+        (post.clone(), "/api/admin/members/{id}/approve", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/approve", Value::Null)
+        }),
+        (post, "/api/admin/members/{id}/reject", admin(409), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/reject", Value::Null)
+        }),
+    ]
+}
+
+fn everything() -> impl Iterator<Item = (Method, &'static str, [u16; 6], Ask)> {
+    table().into_iter().chain(registration())
+}
+
 #[test]
 fn every_route_is_in_the_table() {
     let document = serde_json::to_value(routes::document()).unwrap();
@@ -177,7 +211,7 @@ fn every_route_is_in_the_table() {
         })
         .collect();
     let listed: BTreeSet<(String, String)> =
-        table().into_iter().map(|(method, path, _, _)| (method.to_string(), path.to_owned())).collect();
+        everything().map(|(method, path, _, _)| (method.to_string(), path.to_owned())).collect();
     assert_eq!(listed, documented);
 }
 
@@ -192,9 +226,15 @@ async fn every_route_answers_everybody_as_the_table_says() {
     // So that an administrator may leave too.
     server.admin_named("Another").await;
     server.set_active(deactivated.id, false).await;
+    // That there was no administrator when it started is remembered for a second.
+    eventually("the club to be set up", async || {
+        let club: Value = server.http().get(server.url("/api/club")).send().await.unwrap().json().await.unwrap();
+        (club["setup_needed"] == false).then_some(())
+    })
+    .await;
     let photo = photos::own(&server, &server.member("Model").await, [9, 9, 9]).await;
     let mut wrong = Vec::new();
-    for (method, route, expected, ask) in table() {
+    for (method, route, expected, ask) in everything() {
         for (who, expected) in WHO.into_iter().zip(expected) {
             // Everybody is new for every question: an answer may have taken what the next one needs.
             let [owner, other, author] =

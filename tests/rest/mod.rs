@@ -16,6 +16,7 @@ mod passwords;
 mod photo_storage;
 mod photos;
 mod problems;
+mod registration;
 mod sessions;
 mod setup;
 

@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections import Counter, defaultdict
+from datetime import datetime, timedelta, timezone
 
 import requests
 import schemathesis
@@ -21,8 +22,8 @@ ROLE = os.environ["ROLE"]
 # What ends the session that it is asked with.
 ENDS_THE_SESSION = {"log_out", "erase_own_record"}
 
-# What is not meant to work: a member is no administrator, a plain request is no upgrade, and the club is set up already.
-NEVER_WORKS = {"open_socket", "set_up"}
+# What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, and nobody waits.
+NEVER_WORKS = {"open_socket", "set_up", "admin_reject_member"}
 PREFIX_FOR_ADMINS = "admin_"
 
 statuses = defaultdict(Counter)
@@ -91,6 +92,10 @@ messages = [
     for other in others
 ]
 
+# One that many may come by, and some of the attacker's own.
+invitation = ask("POST", "/api/invitations", root, uses=1000)
+own_invitations = [ask("POST", "/api/invitations", attacker["access_token"], note=f"Own {n}") for n in range(3)]
+
 pictured = register("Pictured")
 protected.add(pictured["member"]["_id"])
 
@@ -145,7 +150,15 @@ def before_call(context, case, kwargs):
     if not isinstance(body, dict):
         return
     if operation == "register":
+        # One that was made up is refused.
+        body = {name: value for name, value in body.items() if name != "invitation"}
         case.body = {**body, "email": f"{ROLE}.{next(numbers)}@example.com"}
+    elif operation == "check_invitation":
+        case.body = {"code": invitation["code"]}
+    elif operation == "create_invitation" and ROLE != "admin":
+        case.body = {name: value for name, value in body.items() if name not in {"tier", "uses"}}
+    elif operation == "admin_suspend_member":
+        case.body = {**body, "until": (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat(timespec="milliseconds")}
     elif operation == "log_in":
         case.body = {**body, "email": other["member"]["email"], "password": "correct horse"}
     elif operation == "refresh_tokens":
@@ -159,6 +172,8 @@ def existing(operation, turn):
     """Something that exists, for a parameter of the path."""
     if operation == "mark_message_read":
         return messages[turn % len(messages)]["_id"]
+    if operation == "revoke_invitation":
+        return own_invitations[turn % len(own_invitations)]["invitation"]["_id"]
     if operation == "get_photo":
         return photo()
     if operation == "rename_session":

@@ -5,9 +5,11 @@ use members_book::{
     service::transfer::{self, TransferError},
     store::{
         archive::Part,
-        changes::Change,
+        changes::{Actor, Change},
         conversations::{ConversationState, MarkKind},
+        invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
+        members::{Suspension, Way},
         recommendations::{Decision, Draft},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
         turns::Caller,
@@ -39,12 +41,39 @@ fn exchange(f: &Fixture, used: u8) -> Exchange {
     }
 }
 
+/// Somebody who came by an invitation and is suspended, and somebody who waits.
+async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
+    let by = Actor { member: Some(members[0]), address: None };
+    let record = InvitationRecord {
+        id: f.ids.invitation(),
+        code: [5; 32],
+        tier: Tier::Infinity,
+        uses: 3,
+        used: 0,
+        created_by: members[0],
+        created_at: f.now(),
+        expires_at: f.now().after(std::time::Duration::from_secs(3600)),
+        revoked_at: None,
+        note: Some("é😀".to_owned()),
+    };
+    let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
+    assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
+    let from = [192, 0, 2, 1].into();
+    for (name, way) in [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 })] {
+        let member = f.new_member(name, &format!("{name}@example.com"));
+        members.push(f.store.members.register(member, way, from).await.unwrap().unwrap().profile.id);
+    }
+    let until = f.now().after(std::time::Duration::from_secs(60));
+    f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
+}
+
 async fn fill(f: &Fixture) -> Vec<MemberId> {
-    let members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
+    let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
     f.change(members[0], Change::Tier(Tier::Socio)).await;
+    fill_with_new_members(f, &mut members).await;
     f.change(members[2], Change::Active(false)).await;
     f.change(members[2], Change::Active(true)).await;
-    for (number, &member) in members.iter().enumerate() {
+    for (number, &member) in members.iter().enumerate().take(3) {
         let byte = u8::try_from(number).unwrap();
         let token = NewToken { hash: [byte; 32], expires_at: f.now().after(std::time::Duration::from_secs(3600)) };
         let device = SessionDevice { name: Some(format!("Phone {number}")), platform: Some(Platform::Android) };
@@ -120,10 +149,17 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             other.store.members.last_seen(Caller::System, ids).await.unwrap()
         );
     }
+    same_beside(one, other, members).await;
+}
+
+/// What is not of members as such.
+async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     for &member in members {
         let of = async |f: &Fixture| f.store.recommendations.all_of(member).await.unwrap();
         assert_eq!(of(one).await, of(other).await);
     }
+    let invitations = async |f: &Fixture| f.store.invitations.list(Caller::System, None, None, 10).await.unwrap();
+    assert_eq!((invitations(one).await, invitations(one).await.len()), (invitations(other).await, 1));
     let jobs = async |f: &Fixture| f.store.jobs.waiting(10).await.unwrap();
     assert_eq!((jobs(one).await, jobs(one).await.len()), (jobs(other).await, 2));
     let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
@@ -171,7 +207,7 @@ async fn an_interrupted_copy_goes_on_where_it_was() {
     // As if it had been stopped in the middle of the messages.
     let source = file.store.backend.store_id();
     assert_eq!(database.store.archive.begin_copy(source).await.unwrap(), Some(false));
-    for part in [Part::Members, Part::Sessions, Part::RefreshTokens, Part::Conversations] {
+    for part in [Part::Members, Part::Invitations, Part::Sessions, Part::RefreshTokens, Part::Conversations] {
         let rows = file.store.archive.rows(part, None, 100).await.unwrap();
         database.store.archive.insert_rows(rows).await.unwrap();
     }

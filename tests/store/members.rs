@@ -144,7 +144,7 @@ async fn who_has_left_is_only_a_name(f: &Fixture) {
             f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new()).await.unwrap();
         assert!(matches!(changed, Changed::NotFound));
     }
-    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 1, active: 0 });
+    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 1, active: 0, waiting: 0 });
     f.member_with_email("Another Ana", "ana@example.com").await;
 }
 
@@ -222,5 +222,5 @@ async fn the_first_administrator_is_one(f: &Fixture) {
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     let [(_, entry)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::AdminCreated, Some(made.id), made.id));
-    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 2, active: 2 });
+    assert_eq!(f.store.members.count().await.unwrap(), MemberCounts { all: 2, active: 2, waiting: 0 });
 }

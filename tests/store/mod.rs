@@ -11,6 +11,7 @@ mod model;
 mod mongodb;
 mod nodes;
 mod recommendations;
+mod registration;
 mod sessions;
 mod sqlite;
 

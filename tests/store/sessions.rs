@@ -130,6 +130,7 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
         member: ana,
         user_type: UserType::Member,
         is_active: true,
+        suspended_until: None,
         revoked: false,
         generation: 0,
         confirmed: true,

@@ -53,8 +53,18 @@ pub(super) fn module() -> String {
     declarations.add::<rest::RefreshRequest>();
     declarations.add::<rest::LogoutRequest>();
     declarations.add::<rest::AuthResponse>();
+    declarations.add::<rest::RegistrationPending>();
+    declarations.add::<rest::ClubInfo>();
+    declarations.add::<rest::InvitationRequest>();
+    declarations.add::<rest::NewInvitation>();
+    declarations.add::<rest::InvitationPage>();
+    declarations.add::<rest::AdminInvitationPage>();
+    declarations.add::<rest::InvitationCheck>();
+    declarations.add::<rest::CheckedInvitation>();
     declarations.add::<rest::MemberPatch>();
     declarations.add::<rest::Export>();
+    declarations.add::<rest::SessionList>();
+    declarations.add::<rest::SessionRename>();
     declarations.add::<rest::MemberReplacement>();
     declarations.add::<rest::Directory>();
     declarations.add::<rest::SendRequest>();
@@ -64,6 +74,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::AdminMemberPage>();
     declarations.add::<rest::TierChange>();
     declarations.add::<rest::ActiveChange>();
+    declarations.add::<rest::SuspensionChange>();
     declarations.add::<rest::RoleChange>();
     declarations.add::<rest::Disconnected>();
     declarations.add::<rest::NodeStats>();

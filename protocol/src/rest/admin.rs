@@ -4,9 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{from_text, members::Member};
+use super::{from_text, members::Member, not_null};
 use crate::{
-    MemberId, Timestamp,
+    InvitationId, MemberId, Timestamp,
     model::{Tier, UserType},
     rules,
 };
@@ -27,6 +27,25 @@ pub struct AdminMembersQuery {
     #[serde(deserialize_with = "from_text")]
     #[cfg_attr(feature = "openapi", param(nullable = false))]
     pub is_active: Option<bool>,
+    /// Only members of this status. Without it there are all but those who are `pending`; with `is_active` those of whom both are true.
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub status: Option<MemberStatus>,
+}
+
+/// Whether a member may sign in, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MemberStatus {
+    /// They may.
+    Active,
+    /// Not before a time.
+    Suspended,
+    /// Not until an administrator activates them.
+    Deactivated,
+    /// Not yet: they have registered, and wait for an administrator.
+    Pending,
 }
 
 /// A member, as administrators see them.
@@ -37,6 +56,23 @@ pub struct AdminMember {
     /// The whole record.
     #[serde(flatten)]
     pub member: Member,
+    /// Whether they may sign in, and why not.
+    pub status: MemberStatus,
+    /// Why they are suspended, if they are and a reason was given. Only administrators see it, until the member logs in again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub suspension_reason: Option<String>,
+    /// Who invited them, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub invited_by: Option<MemberId>,
+    /// The invitation that they came by, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub invitation_id: Option<InvitationId>,
     /// How many devices are connected now, to all nodes.
     pub connections: u32,
     /// Whether a node did not say in time how many are connected to it: there may be more.
@@ -81,6 +117,25 @@ pub struct ActiveChange {
     #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
     #[cfg_attr(feature = "codegen", ts(as = "bool"))]
     pub is_active: Option<bool>,
+}
+
+/// `PUT /api/admin/members/{id}/suspension`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct SuspensionChange {
+    /// Until when the member may not sign in: in the future, and at most ten years from now.
+    #[garde(custom(rules::some))]
+    #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(as = "Timestamp"))]
+    pub until: Option<Timestamp>,
+    /// Why, for other administrators: at most 500 characters.
+    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, 500)), custom(rules::shown)))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 500, example = "wrote to everybody"))]
+    pub reason: Option<String>,
 }
 
 /// `PUT /api/admin/members/{id}/role`.
@@ -181,6 +236,9 @@ pub struct StoreStats {
     /// Members who may sign in.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub members_active: u64,
+    /// Registrations that wait for an administrator; not among `members`.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub applications: u64,
     /// Conversations.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub conversations: u64,
@@ -216,6 +274,18 @@ pub enum AuditAction {
     Erased,
     /// All sessions of a member were ended.
     SessionsEnded,
+    /// A registration that waited was approved.
+    ApplicationApproved,
+    /// A registration that waited was rejected; its record is gone.
+    ApplicationRejected,
+    /// A member made an invitation; the target is themselves.
+    InvitationCreated,
+    /// An invitation was revoked; the target is who made it. With `because`: those that a change of the target has revoked.
+    InvitationRevoked,
+    /// Somebody registered by an invitation.
+    InvitationUsed,
+    /// A member was suspended until a time, or a suspension was ended.
+    SuspensionChanged,
 }
 
 impl AuditAction {
@@ -230,6 +300,12 @@ impl AuditAction {
         Self::PasswordChanged,
         Self::Erased,
         Self::SessionsEnded,
+        Self::ApplicationApproved,
+        Self::ApplicationRejected,
+        Self::InvitationCreated,
+        Self::InvitationRevoked,
+        Self::InvitationUsed,
+        Self::SuspensionChanged,
     ];
 
     /// The name on the wire and in the database.
@@ -245,6 +321,12 @@ impl AuditAction {
             Self::PasswordChanged => "password_changed",
             Self::Erased => "erased",
             Self::SessionsEnded => "sessions_ended",
+            Self::ApplicationApproved => "application_approved",
+            Self::ApplicationRejected => "application_rejected",
+            Self::InvitationCreated => "invitation_created",
+            Self::InvitationRevoked => "invitation_revoked",
+            Self::InvitationUsed => "invitation_used",
+            Self::SuspensionChanged => "suspension_changed",
         }
     }
 }

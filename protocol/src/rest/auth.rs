@@ -9,7 +9,7 @@ use crate::{Timestamp, rules};
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(example = json!({ "name": "Ana Lima", "email": "ana@example.com", "password": "correct horse" })))]
 #[serde(default)]
 pub struct RegisterRequest {
     /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit.
@@ -30,6 +30,33 @@ pub struct RegisterRequest {
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     #[cfg_attr(feature = "codegen", ts(optional))]
     pub device: Option<DeviceInfo>,
+    /// The code of an invitation; in any case, with or without its hyphens. Whether one is needed, `GET /api/club` says. One that is
+    /// given has to be good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, super::invitations::CODE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64))]
+    pub invitation: Option<String>,
+}
+
+/// The answer to a registration that waits for an administrator: no tokens. The member logs in once it is approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistrationPending {
+    /// Always `pending`.
+    pub status: Waiting,
+}
+
+/// What has become of a registration that is not decided.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// It waits for an administrator.
+    #[default]
+    Pending,
 }
 
 /// `POST /api/auth/login`.

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{admin::AuditEntry, ai::Recommendation, members::Member, messages::MessageDocument, sessions::DeviceInfo};
+use super::{
+    admin::AuditEntry, ai::Recommendation, invitations::Invitation, members::Member, messages::MessageDocument,
+    sessions::DeviceInfo,
+};
 use crate::{
-    ConversationId, SessionId, Timestamp,
+    ConversationId, InvitationId, MemberId, SessionId, Timestamp,
     model::{ConversationKind, Watermarks},
 };
 
@@ -17,6 +20,16 @@ pub struct Export {
     pub exported_at: Timestamp,
     /// The whole record.
     pub member: Member,
+    /// Who invited the member, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    pub invited_by: Option<MemberId>,
+    /// The invitation that the member came by, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    pub invitation_id: Option<InvitationId>,
+    /// The invitations that the member has made and that are still known.
+    pub invitations: Vec<Invitation>,
     /// When the last device of the member left; unknown until the first did.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_seen: Option<Timestamp>,

@@ -147,6 +147,11 @@ pub struct Member {
     pub last_login: Option<Timestamp>,
     /// Whether the member may sign in.
     pub is_active: bool,
+    /// Until when the member may not sign in all the same; absent if they were not suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub suspended_until: Option<Timestamp>,
 }
 
 /// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.

@@ -53,6 +53,6 @@ impl SetupRequest {
     #[must_use]
     pub fn into_parts(self) -> (String, RegisterRequest) {
         let Self { code, name, email, password, device } = self;
-        (code, RegisterRequest { name, email, password, device })
+        (code, RegisterRequest { name, email, password, device, ..RegisterRequest::default() })
     }
 }

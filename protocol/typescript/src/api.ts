@@ -1,9 +1,9 @@
 import type { Environment } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import type {
-  ActiveChange, AdminMember, AdminMemberPage, AuditPage, AuthResponse, Directory, Disconnected, Export, LoginRequest, Member, MemberId, MemberPatch,
-  OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, ServerStats, Session, SessionId, SessionList,
-  Tier, UserType,
+  ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
+  InvitationPage, InvitationRequest, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation,
+  RecommendationId, RecommendationsResponse, RegisterRequest, RegistrationPending, ServerStats, Session, SessionId, SessionList, SuspensionChange, Tier, UserType,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -59,7 +59,9 @@ export class Api {
   }
 
   // Accounts: used by the client, which keeps the tokens.
-  register(body: RegisterRequest): Promise<AuthResponse> { return this.json("/api/auth/register", { method: "POST", body, anonymous: true }); }
+  register(body: RegisterRequest): Promise<AuthResponse | RegistrationPending> { return this.json("/api/auth/register", { method: "POST", body, anonymous: true }); }
+  /** Who may register and who may invite, and whether the club has no administrator yet: for the screens before signing in. */
+  club(): Promise<ClubInfo> { return this.json("/api/club", { anonymous: true }); }
   /** Makes the club: its first administrator, with the code that the server printed. */
   setup(body: RegisterRequest & { code: string }): Promise<AuthResponse> { return this.json("/api/setup", { method: "POST", body, anonymous: true }); }
   /** Whether the club has no administrator yet. */
@@ -67,6 +69,15 @@ export class Api {
   login(body: LoginRequest): Promise<AuthResponse> { return this.json("/api/auth/login", { method: "POST", body, anonymous: true }); }
   refresh(refresh_token: string): Promise<AuthResponse> { return this.json("/api/auth/refresh", { method: "POST", body: { refresh_token }, anonymous: true }); }
   logout(all: boolean): Promise<void> { return this.json("/api/auth/logout", { method: "POST", body: { all } }); }
+
+  // Invitations.
+  /** What whoever has a code may know of its invitation. Rejects with `invitation_invalid` if it is not good. */
+  checkInvitation(code: string): Promise<CheckedInvitation> { return this.json("/api/invitations/check", { method: "POST", body: { code }, anonymous: true }); }
+  /** Makes an invitation. Its code is in the answer and nowhere else. */
+  invite(body: InvitationRequest = {}): Promise<NewInvitation> { return this.json("/api/invitations", { method: "POST", body }); }
+  /** One's own, the newest first. */
+  invitations(options: Page = {}): Promise<InvitationPage> { return this.json("/api/invitations", { query: { ...options } }); }
+  revokeInvitation(id: InvitationId): Promise<void> { return this.json(`/api/invitations/${id}`, { method: "DELETE" }); }
 
   // Members.
   directory(options: Page & { tier?: Tier | undefined } = {}): Promise<Directory> { return this.json("/api/members", { query: { ...options } }); }
@@ -101,9 +112,21 @@ export class Api {
   optimizeProfile(): Promise<OptimizeResponse> { return this.json("/api/ai/profile/optimize", { method: "POST" }); }
 
   // Administration.
-  adminMembers(options: Page & { tier?: Tier | undefined; user_type?: UserType | undefined; is_active?: boolean | undefined } = {}): Promise<AdminMemberPage> {
+  /** Those who wait for an administrator only with `status: "pending"`. */
+  adminMembers(
+    options: Page & { tier?: Tier | undefined; user_type?: UserType | undefined; is_active?: boolean | undefined; status?: MemberStatus | undefined } = {},
+  ): Promise<AdminMemberPage> {
     return this.json("/api/admin/members", { query: { ...options } });
   }
+  /** Lets somebody in who waits. */
+  approve(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/approve`, { method: "POST" }); }
+  /** Removes the registration of somebody who waits. */
+  reject(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${id}/reject`, { method: "POST" }); }
+  /** Keeps a member out until a time. */
+  suspend(id: MemberId, body: SuspensionChange): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/suspension`, { method: "PUT", body }); }
+  endSuspension(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/suspension`, { method: "DELETE" }); }
+  /** All invitations, with who made them and who came by them. */
+  adminInvitations(options: Page = {}): Promise<AdminInvitationPage> { return this.json("/api/admin/invitations", { query: { ...options } }); }
   setTier(id: MemberId, tier: Tier): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/tier`, { method: "PUT", body: { tier } }); }
   setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/active`, { method: "PUT", body: { is_active } }); }
   setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/role`, { method: "PUT", body: { user_type } }); }
@@ -181,7 +204,7 @@ function problemOf(response: Answer): MembersBookError {
   };
   try {
     const problem = JSON.parse(response.text) as Problem;
-    if (typeof problem.code === "string") return new MembersBookError(problem.code, problem.detail, { ...details, fields: problem.errors });
+    if (typeof problem.code === "string") return new MembersBookError(problem.code, problem.detail, { ...details, fields: problem.errors, until: problem.until });
   } catch {
     // No problem document.
   }

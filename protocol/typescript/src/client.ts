@@ -17,8 +17,8 @@ import type { OutboxRecord } from "./records.js";
 import { Session } from "./session.js";
 import type { Storage } from "./storage.js";
 import type {
-  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, SessionState, SignedOutReason, Target,
-  UnreadState,
+  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, Registered, SessionState, SignedOutReason,
+  Target, UnreadState,
 } from "./types.js";
 import { Value } from "./value.js";
 
@@ -49,6 +49,8 @@ export class Client implements MembersBook {
   readonly connection: Observable<ConnectionState> = this.connectionState;
   readonly conversations: Observable<ConversationsState> = this.list;
   readonly unread: Observable<UnreadState> = this.unreadState;
+  private readonly waiting = new Value(0);
+  readonly applications: Observable<number> = this.waiting;
   private readonly environment: Environment;
   private readonly tokens: Session;
   private readonly journal: Journal;
@@ -75,7 +77,11 @@ export class Client implements MembersBook {
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
     });
     this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
-      hello: () => this.hello(),
+      hello: () => {
+        // The server says it anew, unless nobody waits.
+        this.waiting.set(0);
+        return this.hello();
+      },
       welcomed: ({ limits }) => {
         this.watchMax = limits.watch_max;
         if (this.signedIn) this.signedIn.book.typingMs = limits.typing_ttl_ms;
@@ -101,8 +107,9 @@ export class Client implements MembersBook {
     await this.options.storage.close();
   }
 
-  async register(account: RegisterRequest): Promise<Member> {
-    return this.enter(await this.api.register({ device: this.device, ...account }));
+  async register(account: RegisterRequest): Promise<Registered> {
+    const answer = await this.api.register({ device: this.device, ...account });
+    return "status" in answer ? { status: "pending" } : { status: "signed_in", member: await this.enter(answer) };
   }
 
   async setup(account: RegisterRequest & { code: string }): Promise<Member> {
@@ -329,6 +336,9 @@ export class Client implements MembersBook {
         signedIn.people.learn(frame.member, true);
         if (frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
         break;
+      case "applications":
+        this.waiting.set(frame.waiting);
+        break;
       case "presence":
         signedIn.people.seen(frame, false);
         break;
@@ -374,6 +384,7 @@ export class Client implements MembersBook {
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
     this.list.set(NOBODY);
     this.unreadState.set(NOTHING);
+    this.waiting.set(0);
   }
 
   private somebody(): SignedIn {

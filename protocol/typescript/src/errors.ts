@@ -1,5 +1,5 @@
 import { ERROR_RETRY } from "./protocol.js";
-import type { ErrorCode, FieldError } from "./protocol.js";
+import type { ErrorCode, FieldError, Timestamp } from "./protocol.js";
 
 /**
  * What to do about an error. `retry`: the same again, after `retryAfterMs` or with back-off. `log_in`: with a new session. `reload`: read it again first, somebody
@@ -22,6 +22,8 @@ export class MembersBookError extends Error {
       retryAfterMs?: number | undefined;
       /** Every field that is wrong. */
       fields?: readonly FieldError[] | undefined;
+      /** When what is refused for a time will be allowed: of `member_suspended`. */
+      until?: Timestamp | undefined;
       /** The id of the request, for support. */
       requestId?: string | undefined;
     } = {},

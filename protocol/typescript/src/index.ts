@@ -9,7 +9,9 @@ export { MemoryStorage, MemoryVault } from "./storage/memory.js";
 export type { Changes, RangeOptions, Storage, Vault } from "./storage.js";
 export type * from "./types.js";
 export type {
-  ActiveChange, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse, ClientFrame, ClientMessageId, ContactInfo,
+  ActiveChange, AdminInvitation, AdminInvitationPage, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse,
+  CheckedInvitation, ClientFrame, ClientMessageId, ClubInfo, ContactInfo, Invitation, InvitationId, InvitationPage, InvitationPolicy, InvitationRequest, MemberStatus,
+  NewInvitation, RegistrationPending, RegistrationPolicy, SuspensionChange,
   ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Limits, LoginRequest, Member, MemberCard,
   MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
   RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, Tier, Timestamp, UserType, Visibility, VisibilityPatch, Watermarks,

@@ -24,7 +24,7 @@ export const CloseCode = {
   NotTheProtocol: 4400,
   /** The token is missing, invalid, expired or revoked. Come back: after a refresh or a new login. */
   Unauthorized: 4401,
-  /** The member was deactivated. Come back: no. */
+  /** The member was deactivated, or suspended until a time. Come back: no. */
   Deactivated: 4403,
   /** No hello, or no heartbeat, in time. Come back: yes, with backoff. */
   TimedOut: 4408,
@@ -59,6 +59,11 @@ export const ERROR_STATUS = {
   refresh_token_invalid: 401,
   refresh_token_reused: 401,
   member_deactivated: 403,
+  member_suspended: 403,
+  approval_pending: 403,
+  invitation_required: 403,
+  invitation_invalid: 403,
+  registration_closed: 403,
   forbidden: 403,
   not_found: 404,
   member_not_found: 404,
@@ -66,11 +71,14 @@ export const ERROR_STATUS = {
   conversation_not_found: 404,
   recommendation_not_found: 404,
   session_not_found: 404,
+  invitation_not_found: 404,
   method_not_allowed: 405,
   email_taken: 409,
   already_set_up: 409,
   recipient_deactivated: 409,
   last_admin: 409,
+  already_decided: 409,
+  too_many_invitations: 409,
   stale: 412,
   payload_too_large: 413,
   unsupported_media_type: 415,
@@ -79,6 +87,7 @@ export const ERROR_STATUS = {
   too_many_connections: 429,
   internal: 500,
   overloaded: 503,
+  applications_full: 503,
   unavailable: 503,
   draining: 503,
   timeout: 504,
@@ -101,6 +110,7 @@ export const ERROR_RETRY: Readonly<Partial<Record<ErrorCode, "later" | "after_re
   too_many_connections: "later",
   internal: "later",
   overloaded: "later",
+  applications_full: "later",
   unavailable: "later",
   draining: "later",
   timeout: "later",
@@ -116,9 +126,91 @@ export type ActiveChange = {
 is_active: boolean, };
 
 /**
+ * An invitation, as administrators see it.
+ */
+export type AdminInvitation = { 
+/**
+ * The name of who made it.
+ */
+created_by_name: string, 
+/**
+ * Who came by it, the newest 20. Those who have left are not among them, and count in `used`.
+ */
+members: Array<NamedMember>, 
+/**
+ * Its id.
+ */
+_id: InvitationId, 
+/**
+ * The tier of who comes by it.
+ */
+tier: Tier, 
+/**
+ * How many may come by it.
+ */
+uses: number, 
+/**
+ * How many have.
+ */
+used: number, 
+/**
+ * Who made it.
+ */
+created_by: MemberId, 
+/**
+ * When.
+ */
+created_at: Timestamp, 
+/**
+ * Until when it is good.
+ */
+expires_at: Timestamp, 
+/**
+ * When it was revoked, if it was.
+ */
+revoked_at: Timestamp | null, 
+/**
+ * What its maker wants to remember of it.
+ */
+note: string | null, 
+/**
+ * Whether somebody can come by it now: it was not revoked, has not expired, and is not used up.
+ */
+is_open: boolean, };
+
+/**
+ * A page of all invitations, the newest first.
+ */
+export type AdminInvitationPage = { 
+/**
+ * The invitations.
+ */
+invitations: Array<AdminInvitation>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
  * A member, as administrators see them.
  */
 export type AdminMember = { 
+/**
+ * Whether they may sign in, and why not.
+ */
+status: MemberStatus, 
+/**
+ * Why they are suspended, if they are and a reason was given. Only administrators see it, until the member logs in again.
+ */
+suspension_reason?: string, 
+/**
+ * Who invited them, if somebody did.
+ */
+invited_by?: MemberId, 
+/**
+ * The invitation that they came by, if there was one.
+ */
+invitation_id?: InvitationId, 
 /**
  * How many devices are connected now, to all nodes.
  */
@@ -174,7 +266,11 @@ last_login: Timestamp | null,
 /**
  * Whether the member may sign in.
  */
-is_active: boolean, };
+is_active: boolean, 
+/**
+ * Until when the member may not sign in all the same; absent if they were not suspended.
+ */
+suspended_until?: Timestamp, };
 
 /**
  * A page of members.
@@ -200,6 +296,15 @@ export type AdviceFallback = "timeout" | "unavailable" | "invalid_answer" | "bus
 export type AdviceSource = "local" | "remote";
 
 /**
+ * `applications`: registrations wait for an administrator.
+ */
+export type Applications = { 
+/**
+ * How many wait now.
+ */
+waiting: number, };
+
+/**
  * Who may see a member's presence.
  */
 export type Audience = "members" | "partners" | "nobody";
@@ -207,7 +312,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "erased" | "sessions_ended";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -299,6 +404,23 @@ refresh_token: string,
 refresh_expires_at: Timestamp, };
 
 /**
+ * What whoever has the code may know of an invitation that is good.
+ */
+export type CheckedInvitation = { 
+/**
+ * The name of who made it.
+ */
+invited_by: string, 
+/**
+ * The tier of who comes by it.
+ */
+tier: Tier, 
+/**
+ * Until when it is good.
+ */
+expires_at: Timestamp, };
+
+/**
  * The id that a client gives to a message before it sends it: a UUID (RFC 9562).
  *
  * (conversation, sender, `client_id`) is unique for ever, which makes a retry safe at any time. Version 7 (time
@@ -306,6 +428,23 @@ refresh_expires_at: Timestamp, };
  * lower case, as RFC 9562 wants it.
  */
 export type ClientMessageId = string;
+
+/**
+ * `GET /api/club`: which screen an app begins with.
+ */
+export type ClubInfo = { 
+/**
+ * Who may register.
+ */
+registration: RegistrationPolicy, 
+/**
+ * Who may invite.
+ */
+invitations: InvitationPolicy, 
+/**
+ * Whether the club has no administrator yet, as `GET /api/setup` says.
+ */
+setup_needed: boolean, };
 
 /**
  * A field of one's profile to fill in.
@@ -618,7 +757,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -632,6 +771,18 @@ exported_at: Timestamp,
  * The whole record.
  */
 member: Member, 
+/**
+ * Who invited the member, if somebody did.
+ */
+invited_by?: MemberId | null, 
+/**
+ * The invitation that the member came by, if there was one.
+ */
+invitation_id?: InvitationId | null, 
+/**
+ * The invitations that the member has made and that are still known.
+ */
+invitations: Array<Invitation>, 
 /**
  * When the last device of the member left; unknown until the first did.
  */
@@ -836,6 +987,106 @@ member?: MemberCard,
 reasons: Array<Reason>, };
 
 /**
+ * An invitation. Its code is shown once, when it is made.
+ */
+export type Invitation = { 
+/**
+ * Its id.
+ */
+_id: InvitationId, 
+/**
+ * The tier of who comes by it.
+ */
+tier: Tier, 
+/**
+ * How many may come by it.
+ */
+uses: number, 
+/**
+ * How many have.
+ */
+used: number, 
+/**
+ * Who made it.
+ */
+created_by: MemberId, 
+/**
+ * When.
+ */
+created_at: Timestamp, 
+/**
+ * Until when it is good.
+ */
+expires_at: Timestamp, 
+/**
+ * When it was revoked, if it was.
+ */
+revoked_at: Timestamp | null, 
+/**
+ * What its maker wants to remember of it.
+ */
+note: string | null, 
+/**
+ * Whether somebody can come by it now: it was not revoked, has not expired, and is not used up.
+ */
+is_open: boolean, };
+
+/**
+ * `POST /api/invitations/check`.
+ */
+export type InvitationCheck = { 
+/**
+ * The code; in any case, with or without its hyphens.
+ */
+code: string, };
+
+/**
+ * An invitation. It grows with time.
+ *
+ * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
+ */
+export type InvitationId = string;
+
+/**
+ * A page of invitations, the newest first.
+ */
+export type InvitationPage = { 
+/**
+ * The invitations.
+ */
+invitations: Array<Invitation>, 
+/**
+ * For `cursor` of the next page, if there is one.
+ */
+next: string | null, };
+
+/**
+ * Who may invite.
+ */
+export type InvitationPolicy = "admins" | "members";
+
+/**
+ * `POST /api/invitations`. A member who is no administrator may leave `tier` and `uses` as they are only.
+ */
+export type InvitationRequest = { 
+/**
+ * The tier of who comes by it: the lowest one if it is left out.
+ */
+tier?: Tier, 
+/**
+ * How many may come by it: 1 to 1,000, 1 if it is left out.
+ */
+uses?: number, 
+/**
+ * For how long it is good, in seconds: a minute to 90 days, 14 days if it is left out.
+ */
+expires_in?: number, 
+/**
+ * What its maker wants to remember of it, such as whom it is for: at most 200 characters. Seen by them and by administrators.
+ */
+note?: string, };
+
+/**
  * The limits that `welcome` tells a client.
  */
 export type Limits = { 
@@ -941,7 +1192,11 @@ last_login: Timestamp | null,
 /**
  * Whether the member may sign in.
  */
-is_active: boolean, };
+is_active: boolean, 
+/**
+ * Until when the member may not sign in all the same; absent if they were not suspended.
+ */
+suspended_until?: Timestamp, };
 
 /**
  * What every member may see of another: sent when it changes.
@@ -1034,6 +1289,11 @@ visibility: Visibility,
  * Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
  */
 profile_image_url: string | null, };
+
+/**
+ * Whether a member may sign in, and why not.
+ */
+export type MemberStatus = "active" | "suspended" | "deactivated" | "pending";
 
 /**
  * A message, as everybody in its conversation sees it. It never changes.
@@ -1218,6 +1478,36 @@ content: string, };
  * How far a message has got.
  */
 export type MessageStatus = "sent" | "delivered" | "read";
+
+/**
+ * A member by name.
+ */
+export type NamedMember = { 
+/**
+ * The id of the member.
+ */
+_id: MemberId, 
+/**
+ * The name to show.
+ */
+name: string, };
+
+/**
+ * The answer to `POST /api/invitations`.
+ */
+export type NewInvitation = { 
+/**
+ * The invitation.
+ */
+invitation: Invitation, 
+/**
+ * Its code, for whoever is to register. It is not stored, and not shown again.
+ */
+code: string, 
+/**
+ * Where the app takes the code: below `PUBLIC_URL`, or a path if that is not set.
+ */
+link: string, };
 
 /**
  * One node, since it started.
@@ -1443,7 +1733,11 @@ code: ErrorCode,
 /**
  * Every bad field, for `validation_failed`.
  */
-errors?: Array<FieldError>, };
+errors?: Array<FieldError>, 
+/**
+ * When what is refused for a time will be allowed, for `member_suspended`.
+ */
+until?: Timestamp, };
 
 /**
  * A member, as another one sees them: contact details only as far as they are shared. The member themselves and
@@ -1625,7 +1919,26 @@ password: string,
 /**
  * The device that the session is started on, for the list of sessions.
  */
-device?: DeviceInfo, };
+device?: DeviceInfo, 
+/**
+ * The code of an invitation; in any case, with or without its hyphens. Whether one is needed, `GET /api/club` says. One that is
+ * given has to be good.
+ */
+invitation?: string | null, };
+
+/**
+ * The answer to a registration that waits for an administrator: no tokens. The member logs in once it is approved.
+ */
+export type RegistrationPending = { 
+/**
+ * Always `pending`.
+ */
+status: Waiting, };
+
+/**
+ * Who may register.
+ */
+export type RegistrationPolicy = "open" | "invite" | "approval" | "closed";
 
 /**
  * The id of one request, chosen by the client; its reply carries the same one.
@@ -1705,11 +2018,62 @@ nodes_silent: number,
 store: StoreStats, };
 
 /**
+ * A session that is good: a device on which the member is signed in.
+ */
+export type Session = { 
+/**
+ * The id of the session.
+ */
+_id: SessionId, 
+/**
+ * Whether it is the session of this request.
+ */
+is_current: boolean, 
+/**
+ * What it said of its device when it was started, or was called since.
+ */
+device: DeviceInfo, 
+/**
+ * The address that it was started from; none of a session that was started by an earlier version of the server.
+ */
+address: string | null, 
+/**
+ * When it was started.
+ */
+created_at: Timestamp, 
+/**
+ * When it was last used, to about the life of an access token.
+ */
+last_used_at: Timestamp, 
+/**
+ * When it ends at the latest, however often its tokens are refreshed.
+ */
+expires_at: Timestamp, };
+
+/**
  * A signed-in session: one login on one device, with its family of refresh tokens.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
  */
 export type SessionId = string;
+
+/**
+ * Where a member is signed in.
+ */
+export type SessionList = { 
+/**
+ * The sessions that are good, at most 100, the one that was used last first.
+ */
+sessions: Array<Session>, };
+
+/**
+ * `PATCH /api/members/me/sessions/{id}`.
+ */
+export type SessionRename = { 
+/**
+ * What its device is to be called: 1 to 100 characters after trimming.
+ */
+name: string, };
 
 /**
  * `POST /api/setup`: makes the first administrator.
@@ -1767,6 +2131,10 @@ members: number,
  */
 members_active: number, 
 /**
+ * Registrations that wait for an administrator; not among `members`.
+ */
+applications: number, 
+/**
  * Conversations.
  */
 conversations: number, 
@@ -1778,6 +2146,19 @@ messages: number,
  * Its size, in bytes.
  */
 bytes: number, };
+
+/**
+ * `PUT /api/admin/members/{id}/suspension`.
+ */
+export type SuspensionChange = { 
+/**
+ * Until when the member may not sign in: in the future, and at most ten years from now.
+ */
+until: Timestamp, 
+/**
+ * Why, for other administrators: at most 500 characters.
+ */
+reason?: string, };
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing. It comes between `welcome` and `sync.done`, and may come
@@ -1948,6 +2329,11 @@ position?: SharedWith,
 presence?: Audience, };
 
 /**
+ * What has become of a registration that is not decided.
+ */
+export type Waiting = "pending";
+
+/**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.
  */
 export type Watermarks = { 
@@ -2024,6 +2410,7 @@ export type ServerFrame =
   | { type: "typing" } & TypingPush
   | { type: "presence" } & PresencePush
   | { type: "member" } & MemberPush
+  | { type: "applications" } & Applications
   | { type: "auth.expiring" } & AuthExpiring
   | { type: "error", id?: RequestId } & Error
   | { type: "goodbye" } & Goodbye;

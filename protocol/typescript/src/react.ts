@@ -51,6 +51,11 @@ export function useUnread(): UnreadState {
   return useObservable(useClient().unread);
 }
 
+/** Registrations that wait for an administrator; 0 for who is none. */
+export function useApplications(): number {
+  return useObservable(useClient().applications);
+}
+
 /** A conversation, by its target or its key. */
 export function useConversation(target: Target | string): ConversationHandle {
   const client = useClient();

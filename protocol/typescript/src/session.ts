@@ -139,7 +139,7 @@ export class Session implements Tokens {
       return answer.access_token;
     } catch (error) {
       if (error instanceof MembersBookError && this.kept?.member === member) {
-        if (error.code === "member_deactivated") this.over("deactivated");
+        if (error.code === "member_deactivated" || error.code === "member_suspended") this.over("deactivated");
         else if (error.verdict === "log_in") this.over("session_over");
       }
       throw error;

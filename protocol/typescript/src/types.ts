@@ -16,8 +16,14 @@ export type SessionState =
   /** Somebody. `member` is their record as it was seen last: there after a restart without a network, too. */
   | { readonly status: "signed_in"; readonly id: MemberId; readonly member: Member };
 
-/** Why nobody is signed in any more: they logged out; the session is over; an administrator deactivated them, or they left. */
+/**
+ * Why nobody is signed in any more: they logged out; the session is over; an administrator deactivated or suspended them, or they left. Until when a suspension lasts, the next
+ * `login` says: it rejects with `member_suspended` and `details.until`.
+ */
 export type SignedOutReason = "logged_out" | "session_over" | "deactivated";
+
+/** What has become of a registration: the member is signed in, or waits for an administrator, and can log in once they are approved. */
+export type Registered = { readonly status: "signed_in"; readonly member: Member } | { readonly status: "pending" };
 
 /** Whether the server is reached. */
 export interface ConnectionState {
@@ -168,12 +174,14 @@ export interface MembersBook {
   readonly connection: Observable<ConnectionState>;
   readonly conversations: Observable<ConversationsState>;
   readonly unread: Observable<UnreadState>;
+  /** Registrations that wait for an administrator, as the server says it to administrators; 0 for everybody else. */
+  readonly applications: Observable<number>;
   /** Reads what is stored, and connects if somebody is signed in. Once. */
   start(): Promise<void>;
   /** Closes the connection and the storage. Everything that was kept is there at the next start. */
   stop(): Promise<void>;
-  /** Makes an account and signs in. */
-  register(account: RegisterRequest): Promise<Member>;
+  /** Makes an account and signs in; or it waits for an administrator. `api.club()` says whether `invitation` is needed. */
+  register(account: RegisterRequest): Promise<Registered>;
   /** Makes the club: the first administrator's account, with the code that the server printed; signs in. */
   setup(account: RegisterRequest & { code: string }): Promise<Member>;
   /** Signs in. What was kept of the same member is there again, unsent messages included. */

@@ -88,6 +88,7 @@ impl Foundation {
             sessions: Arc::clone(&self.store.sessions),
             audit: Arc::clone(&self.store.audit),
             effects: Arc::clone(effects),
+            clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             wanted: Notify::new(),
         };

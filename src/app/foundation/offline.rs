@@ -27,7 +27,7 @@ use crate::{
     config::Cli,
     connection::task,
     hub::{Close, Connection},
-    service::effects::Effect,
+    service::{accounts::Registered, effects::Effect},
 };
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -63,10 +63,11 @@ impl Bench {
 
     async fn member(&self, name: &str) -> AuthResponse {
         let (email, password) = (format!("{name}@example.com"), "correct horse".to_owned());
-        self.accounts
-            .register(RegisterRequest { name: name.to_owned(), email, password, device: None }, PEER)
-            .await
-            .unwrap()
+        let request = RegisterRequest { name: name.to_owned(), email, password, ..RegisterRequest::default() };
+        match self.accounts.register(request, PEER).await.unwrap() {
+            Registered::In(auth) => *auth,
+            Registered::Waiting => panic!("anybody may register"),
+        }
     }
 
     /// A connection that nobody has signed in on.

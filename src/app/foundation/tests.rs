@@ -24,7 +24,11 @@ use super::*;
 use crate::{
     config::Cli,
     hub::{Close, Connection, Hub, Outbox},
-    service::{accounts::Authorized, export::Part, messaging::direct_conversation},
+    service::{
+        accounts::{Authorized, Registered},
+        export::Part,
+        messaging::direct_conversation,
+    },
     store::{
         conversations::{Append, Command, NewConversation},
         members::NewMember,
@@ -68,7 +72,8 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let ana = accounts.register(RegisterRequest { name, email, password, device: None }, peer).await.unwrap();
+    let request = RegisterRequest { name, email, password, ..RegisterRequest::default() };
+    let Registered::In(ana) = accounts.register(request, peer).await.unwrap() else { panic!("anybody may register") };
     let (member, outbox) = (ana.member.id, || Arc::new(Outbox::new(context.outbox, Arc::clone(&base.budget))));
     // A device of the member that watches the member sees everything, and does not count as it is not signed in.
     let (session, device) = (base.ids.session(), "watcher".parse().unwrap());
@@ -143,12 +148,14 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         members: Arc::clone(&base.store.members),
     });
     let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
+    let invitations = Arc::clone(&accounts.registration.invitations);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let exports = Arc::new(Exports::new(
         records,
         sessions,
         recommendations,
         audit,
+        invitations,
         documents,
         Duration::from_secs(86_400),
         clock,

@@ -5,7 +5,7 @@ use protocol::{
     ErrorCode, MemberId,
     rest::{
         ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage, Disconnected, PageQuery, RoleChange,
-        ServerStats, SessionList, TierChange,
+        ServerStats, SessionList, SuspensionChange, TierChange,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -16,6 +16,7 @@ use crate::{
         AppState,
         extract::{Body, Params, PathId, SignedInAdmin},
     },
+    store::members::Suspension,
 };
 
 /// The routes of this group.
@@ -24,6 +25,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(members))
         .routes(routes!(set_tier))
         .routes(routes!(set_active))
+        .routes(routes!(suspend, end_suspension))
+        .routes(routes!(approve))
+        .routes(routes!(reject))
         .routes(routes!(set_role))
         .routes(routes!(disconnect))
         .routes(routes!(sessions, end_sessions))
@@ -37,6 +41,8 @@ fn given<T>(field: Option<T>) -> Result<T, Failure> {
 }
 
 /// All members by name, those who may not sign in included, with the number of their connected devices.
+///
+/// Those whose registration waits only with `status=pending`.
 #[utoipa::path(
     get,
     path = "/api/admin/members",
@@ -102,6 +108,98 @@ async fn set_active(
     Body(change): Body<ActiveChange>,
 ) -> Result<Json<AdminMember>, Failure> {
     state.administration.set_active(admin, id, given(change.is_active)?).await.map(Json)
+}
+
+/// Suspends a member until a time.
+///
+/// As deactivating does, that ends their sessions, closes their connections with 4403 and blocks login; it ends by itself. They stay in the
+/// directory, and can be written to. The last administrator who may sign in cannot be suspended.
+#[utoipa::path(
+    put,
+    path = "/api/admin/members/{id}/suspension",
+    tag = "admin",
+    operation_id = "admin_suspend_member",
+    params(("id" = MemberId, Path, description = "The member.")),
+    request_body = SuspensionChange,
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "last_admin"),
+    )
+)]
+async fn suspend(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+    Body(change): Body<SuspensionChange>,
+) -> Result<Json<AdminMember>, Failure> {
+    let reason = change.reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    let suspension = Suspension { until: given(change.until)?, reason };
+    state.administration.suspend(admin, id, Some(suspension)).await.map(Json)
+}
+
+/// Ends the suspension of a member before its time.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/members/{id}/suspension",
+    tag = "admin",
+    operation_id = "admin_end_suspension",
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn end_suspension(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.suspend(admin, id, None).await.map(Json)
+}
+
+/// Lets somebody in whose registration waits.
+///
+/// Who is in already stays as they are.
+#[utoipa::path(
+    post,
+    path = "/api/admin/members/{id}/approve",
+    tag = "admin",
+    operation_id = "admin_approve_member",
+    params(("id" = MemberId, Path, description = "Who waits.")),
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 404, description = "member_not_found"),
+    )
+)]
+async fn approve(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.approve(admin, id).await.map(Json)
+}
+
+/// Rejects a registration that waits: its record is erased, and the e-mail address is free again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/members/{id}/reject",
+    tag = "admin",
+    operation_id = "admin_reject_member",
+    params(("id" = MemberId, Path, description = "Who waits.")),
+    responses(
+        (status = 204, description = "The record is gone."),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "already_decided"),
+    )
+)]
+async fn reject(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<StatusCode, Failure> {
+    state.administration.reject(admin, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Changes what a member may do, from their next request on.

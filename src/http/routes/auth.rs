@@ -1,7 +1,14 @@
 //! `/api/auth`: register, log in, refresh, log out.
 
-use axum::{Json, extract::State, http::StatusCode};
-use protocol::rest::{AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest};
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use protocol::rest::{
+    AuthResponse, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest, RegistrationPending, Waiting,
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -10,6 +17,7 @@ use crate::{
         AppState,
         extract::{Body, OptionalBody, Peer, SignedIn},
     },
+    service::accounts::Registered,
 };
 
 /// The routes of this group.
@@ -23,7 +31,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Registers a member and logs them in.
 ///
-/// Tier and role cannot be chosen.
+/// Who may, the club decides (`GET /api/club`): anybody, whoever has an invitation, or nobody; or an administrator has to approve it, and there
+/// are no tokens yet. Tier and role cannot be chosen.
 #[utoipa::path(
     post,
     path = "/api/auth/register",
@@ -32,6 +41,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
     request_body = RegisterRequest,
     responses(
         (status = 201, description = "The new member, with tokens.", body = AuthResponse),
+        (status = 202, description = "The registration waits for an administrator.", body = RegistrationPending),
+        (status = 403, description = "invitation_required, invitation_invalid, registration_closed"),
+        (status = 503, description = "applications_full"),
         (status = 409, description = "email_taken"),
     )
 )]
@@ -39,9 +51,13 @@ async fn register(
     State(state): State<AppState>,
     Peer(peer): Peer,
     Body(request): Body<RegisterRequest>,
-) -> Result<(StatusCode, Json<AuthResponse>), Failure> {
-    let answer = state.accounts.register(request, peer).await?;
-    Ok((StatusCode::CREATED, Json(answer)))
+) -> Result<Response, Failure> {
+    Ok(match state.accounts.register(request, peer).await? {
+        Registered::In(answer) => (StatusCode::CREATED, Json(answer)).into_response(),
+        Registered::Waiting => {
+            (StatusCode::ACCEPTED, Json(RegistrationPending { status: Waiting::Pending })).into_response()
+        }
+    })
 }
 
 /// Logs a member in.
@@ -54,7 +70,7 @@ async fn register(
     responses(
         (status = 200, description = "The member, with the tokens of a new session.", body = AuthResponse),
         (status = 401, description = "invalid_credentials"),
-        (status = 403, description = "member_deactivated"),
+        (status = 403, description = "member_deactivated, member_suspended, approval_pending"),
     )
 )]
 async fn log_in(
@@ -78,7 +94,7 @@ async fn log_in(
     responses(
         (status = 200, description = "The member, with new tokens of the same session.", body = AuthResponse),
         (status = 401, description = "refresh_token_invalid, refresh_token_reused"),
-        (status = 403, description = "member_deactivated"),
+        (status = 403, description = "member_deactivated, member_suspended"),
     )
 )]
 async fn refresh(

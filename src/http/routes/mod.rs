@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod ai;
 pub mod auth;
+pub mod club;
 pub mod health;
+pub mod invitations;
 pub mod members;
 pub mod messages;
 pub mod photos;
@@ -17,8 +19,10 @@ use super::{AppState, openapi, upgrade};
 /// Every endpoint, with its part of the OpenAPI document.
 pub(super) fn all() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
+        .merge(club::routes())
         .merge(setup::routes())
         .merge(auth::routes())
+        .merge(invitations::routes())
         .merge(members::routes())
         .merge(sessions::routes())
         .merge(photos::routes())

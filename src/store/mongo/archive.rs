@@ -17,7 +17,7 @@ use super::{
         time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    jobs, receipts,
+    invitations, jobs, receipts,
     recommendations::RecommendationDoc,
     sessions,
 };
@@ -31,6 +31,7 @@ use crate::store::{
 const fn collection(part: Part) -> &'static str {
     match part {
         Part::Members => "members",
+        Part::Invitations => "invitations",
         Part::Sessions => "sessions",
         Part::RefreshTokens => "refresh_tokens",
         Part::Conversations => "conversations",
@@ -141,6 +142,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
         _ => {
             let found: Vec<Document> = db.all(collection(part), filter, options).await?;
             let rows = found.iter().map(|document| match part {
+                Part::Invitations => invitations::record(document).ok().map(Row::Invitation),
                 Part::Sessions => session(document),
                 Part::RefreshTokens => token(document),
                 Part::Budgets => budget(document),
@@ -260,6 +262,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             let member = MemberDoc::of(row.record, row.last_seen);
             (Part::Members, document(mongodb::bson::serialize_to_document(&member))?)
         }
+        Row::Invitation(record) => (Part::Invitations, invitations::document(&record)),
         Row::Session(row) => {
             let mut session = doc! {
                 "_id": ObjectId::from_bytes(*row.id.as_bytes()),

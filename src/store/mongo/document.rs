@@ -4,7 +4,7 @@
 
 use mongodb::bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype};
 use protocol::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
+    ClientMessageId, ConversationId, InvitationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Tier, UserType},
 };
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::{
     store::{
         conversations::Membership,
         entries::{EntryBody, Format, StoredEntry},
-        members::{Contact, MemberRecord, StoredProfile, StoredVisibility, email_key},
+        members::{Contact, Invited, MemberRecord, StoredProfile, StoredVisibility, Suspension, email_key},
         rules,
     },
     text,
@@ -60,6 +60,17 @@ pub(super) struct MemberDoc {
     version: i64,
     #[serde(default)]
     is_erased: bool,
+    /// Not active yet, and unknown to everybody but administrators.
+    #[serde(default)]
+    is_pending: bool,
+    #[serde(default)]
+    suspended_until: Option<DateTime>,
+    #[serde(default)]
+    suspension_reason: Option<String>,
+    #[serde(default)]
+    invited_by: Option<ObjectId>,
+    #[serde(default)]
+    invitation_id: Option<ObjectId>,
 }
 
 /// Of a document of `members`, what a watcher needs.
@@ -104,7 +115,7 @@ struct ContactDoc {
     position: Option<String>,
 }
 
-const TIERS: &[Tier] = &[Tier::Disruption, Tier::Infinity, Tier::Socio];
+pub(super) const TIERS: &[Tier] = &[Tier::Disruption, Tier::Infinity, Tier::Socio];
 const USER_TYPES: &[UserType] = &[UserType::Member, UserType::Admin];
 
 impl MemberDoc {
@@ -113,6 +124,8 @@ impl MemberDoc {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
         let MemberRecord { profile, password_hash, version, is_erased } = record;
         let Contact { phone, company, position } = profile.contact;
+        let (suspended_until, suspension_reason) =
+            profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
         Self {
             id: member_oid(profile.id),
             email_key: email_key(&profile.email),
@@ -135,6 +148,11 @@ impl MemberDoc {
             is_active: profile.is_active,
             version: signed(version),
             is_erased,
+            is_pending: profile.is_pending,
+            suspended_until: suspended_until.map(date),
+            suspension_reason,
+            invited_by: profile.invited.map(|invited| member_oid(invited.by)),
+            invitation_id: profile.invited.map(|invited| invitation_oid(invited.invitation)),
         }
     }
 
@@ -155,6 +173,14 @@ impl MemberDoc {
                 updated_at: time(self.updated_at),
                 last_login: self.last_login.map(time),
                 is_active: self.is_active,
+                is_pending: self.is_pending,
+                suspension: self
+                    .suspended_until
+                    .map(|until| Suspension { until: time(until), reason: self.suspension_reason }),
+                invited: self.invited_by.zip(self.invitation_id).map(|(by, invitation)| Invited {
+                    by: MemberId::from_bytes(by.bytes()),
+                    invitation: InvitationId::from_bytes(invitation.bytes()),
+                }),
             },
             password_hash: self.password_hash,
             version: unsigned(self.version),
@@ -273,6 +299,10 @@ pub(super) struct ReceiptDoc {
     pub(super) kind: i32,
     pub(super) seq: i64,
     pub(super) at: DateTime,
+}
+
+pub(super) fn invitation_oid(id: InvitationId) -> ObjectId {
+    ObjectId::from_bytes(*id.as_bytes())
 }
 
 pub(super) fn member_oid(id: MemberId) -> ObjectId {

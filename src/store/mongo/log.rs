@@ -326,13 +326,20 @@ async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &Working
     }
     if !unknown.is_empty() {
         let asked = Instant::now();
-        let fields = FindOptions::builder().projection(doc! { "is_active": 1, "user_type": 1 }).build();
+        let fields = FindOptions::builder()
+            .projection(doc! { "is_active": 1, "is_pending": 1, "suspended_until": 1, "user_type": 1 })
+            .build();
         let found: Vec<Document> = db.all("members", among(unknown.into_iter().map(member_oid)), fields).await?;
         for member in found {
             let (Ok(id), Ok(is_active)) = (member.get_object_id("_id"), member.get_bool("is_active")) else { continue };
+            // Nobody knows of them yet.
+            if member.get_bool("is_pending").unwrap_or(false) {
+                continue;
+            }
+            let suspended_until = member.get_datetime("suspended_until").ok().map(|until| time(*until));
             let user_type = member.get_str("user_type").ok().and_then(|text| user_type(text).ok());
             let (id, user_type) = (MemberId::from_bytes(id.bytes()), user_type.unwrap_or(UserType::Member));
-            let member = MemberRef { facts: MemberFacts { is_active, user_type }, since: asked };
+            let member = MemberRef { facts: MemberFacts { is_active, suspended_until, user_type }, since: asked };
             members.insert(id, member);
             core.members.insert(id, member);
         }
@@ -369,7 +376,7 @@ async fn plan(
         };
         let known = working.get(&append.conversation).map(|conversation| &conversation.state.membership);
         let facts = |member| Ok::<_, StoreError>(members.get(&member).map(|known| known.facts));
-        match rules::admit(&append, known, facts)? {
+        match rules::admit(&append, known, now, facts)? {
             Verdict::Refuse(refusal) => {
                 planned.push(Planned::Refused(refusal));
                 continue;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use mongodb::{
     error::{TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
     options::{FindOneOptions, FindOptions, ReadConcern},
 };
-use protocol::{MemberId, Timestamp};
+use protocol::{MemberId, Timestamp, rest::MemberStatus};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -22,14 +23,16 @@ use super::{
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    jobs, receipts, recommendations, sessions,
+    invitations, jobs, receipts, recommendations, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
-    changes::{Actor, Change, Changed, creation},
+    changes::{Actor, Change, Changed, creation, rejection},
+    invitations::use_of,
     jobs::of_change,
     members::{
-        DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst, email_key,
+        DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
+        NotRegistered, Rejected, Way, email_key,
     },
     turns::{Caller, Turn},
 };
@@ -85,13 +88,14 @@ async fn insert_first_admin(
     let id = record.profile.id;
     let (document, entry) = (MemberDoc::of(record.clone(), None), creation(id, created_by, record.profile.created_at));
     let own = db.clone();
+    let at = record.profile.created_at;
     let never = CancellationToken::new();
     let made = transaction(db, &never, move |session| {
         let (db, document, entry) = (own.clone(), document.clone(), entry.clone());
         async move {
             // Two that find nobody at the same moment must meet.
             meet_about_admins(&db, session).await?;
-            if has_other_admin(&db, session, id).await? {
+            if has_other_admin(&db, session, id, at).await? {
                 return Ok(false);
             }
             let members = db.collection::<MemberDoc>("members");
@@ -117,16 +121,135 @@ async fn meet_about_admins(db: &Db, session: &mut ClientSession) -> Result<(), F
     Ok(())
 }
 
-async fn has_other_admin(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<bool, Fault> {
-    let others = doc! { "user_type": "admin", "is_active": true, "_id": { "$ne": member_oid(id) } };
-    let found = db.collection::<Document>("members").find_one(others).session(session).await?;
-    Ok(found.is_some())
+/// Whether there is another administrator who may sign in.
+async fn has_other_admin(db: &Db, session: &mut ClientSession, id: MemberId, at: Timestamp) -> Result<bool, Fault> {
+    for until in [doc! { "suspended_until": null }, doc! { "suspended_until": { "$lte": date(at) } }] {
+        let mut others = doc! { "user_type": "admin", "is_active": true, "_id": { "$ne": member_oid(id) } };
+        others.extend(until);
+        if db.collection::<Document>("members").find_one(others).session(&mut *session).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn has_admin(db: &Db) -> Result<bool, Fault> {
     let options = FindOneOptions::builder().projection(doc! { "_id": 1 }).build();
     let found: Option<Document> = db.one("members", doc! { "user_type": "admin", "is_active": true }, options).await?;
     Ok(found.is_some())
+}
+
+/// Has a transaction that depends on the state of a member meet every other one that changes it.
+pub(super) async fn meet(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<(), Fault> {
+    let meet = doc! { "$inc": { "met": 1_i64 } };
+    db.collection::<Document>("members").update_one(doc! { "_id": member_oid(id) }, meet).session(session).await?;
+    Ok(())
+}
+
+async fn register(
+    db: &Db,
+    member: NewMember,
+    way: Way,
+    from: IpAddr,
+) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
+    if way == Way::Free {
+        return Ok(insert(db, member, None).await?.map_err(|EmailTaken| NotRegistered::EmailTaken));
+    }
+    let record = member.into_record();
+    let id = record.profile.id;
+    let own = db.clone();
+    let never = CancellationToken::new();
+    let made = transaction(db, &never, move |session| {
+        let (db, record) = (own.clone(), record.clone());
+        async move { register_in(&db, session, record, way, from).await }.boxed()
+    });
+    match made.await {
+        Ok(made) => Ok(made.unwrap_or(Err(NotRegistered::InvitationInvalid))),
+        // Unless it is ours, of an attempt whose answer was lost.
+        Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, id).await?.ok_or(NotRegistered::EmailTaken)),
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn register_in(
+    db: &Db,
+    session: &mut ClientSession,
+    record: MemberRecord,
+    way: Way,
+    from: IpAddr,
+) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
+    let (id, at) = (record.profile.id, record.profile.created_at);
+    let members = db.collection::<MemberDoc>("members");
+    let record = match way {
+        Way::Free => record,
+        Way::Application { most } => {
+            // Of those who find room for one more at the same moment, one is it.
+            let meta = db.collection::<Document>("meta");
+            let meet = doc! { "$inc": { "changes": 1_i64 } };
+            meta.update_one(doc! { "_id": "applications" }, meet).upsert(true).session(&mut *session).await?;
+            let limit = i64::try_from(most).unwrap_or(i64::MAX);
+            let waiting = doc! { "is_pending": true };
+            let ids = db.collection::<Document>("members");
+            let mut found = ids.find(waiting).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
+            let mut count = 0;
+            while found.next(&mut *session).await.transpose()?.is_some() {
+                count += 1;
+            }
+            if count >= most {
+                return Ok(Err(NotRegistered::TooManyWaiting));
+            }
+            record.waiting()
+        }
+        Way::Invitation(invitation) => {
+            let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
+                return Ok(Err(NotRegistered::InvitationInvalid));
+            };
+            let by = Actor { member: Some(id), address: Some(from) };
+            audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
+            record.invited(&invitation)
+        }
+    };
+    members.insert_one(MemberDoc::of(record.clone(), None)).session(session).await?;
+    Ok(Ok(record))
+}
+
+async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, Fault> {
+    let own = db.clone();
+    let never = CancellationToken::new();
+    let rejected = transaction(db, &never, move |session| {
+        let db = own.clone();
+        async move {
+            let members = db.collection::<Document>("members");
+            let waiting = doc! { "_id": member_oid(id), "is_pending": true };
+            if members.delete_one(waiting).session(&mut *session).await?.deleted_count > 0 {
+                audit::append(&db, &rejection(id, by, at), Some(session)).await?;
+                return Ok(Rejected::Done);
+            }
+            let found = members.find_one(doc! { "_id": member_oid(id) }).session(session).await?;
+            let is_there = found.is_some_and(|found| !found.get_bool("is_erased").unwrap_or(false));
+            Ok(if is_there { Rejected::Decided } else { Rejected::NotFound })
+        }
+        .boxed()
+    });
+    Ok(rejected.await?.unwrap_or(Rejected::NotFound))
+}
+
+async fn purge_waiting(db: &Db, before: Timestamp) -> Result<usize, Fault> {
+    let old = doc! { "is_pending": true, "created_at": { "$lt": date(before) } };
+    let purged = db.collection::<Document>("members").delete_many(old).await?;
+    Ok(usize::try_from(purged.deleted_count).unwrap_or(usize::MAX))
+}
+
+async fn count_waiting(db: &Db) -> Result<u64, Fault> {
+    let members = db.collection::<Document>("members");
+    Ok(members.count_documents(doc! { "is_pending": true }).max_time(db.max_time).await?)
+}
+
+async fn admins(db: &Db, limit: usize) -> Result<Vec<MemberId>, Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().projection(doc! { "_id": 1 }).limit(limit).build();
+    let found: Vec<Document> = db.all("members", doc! { "user_type": "admin", "is_active": true }, options).await?;
+    Ok(found.iter().filter_map(|found| Some(MemberId::from_bytes(found.get_object_id("_id").ok()?.bytes()))).collect())
 }
 
 /// How often a transaction that met another one is tried.
@@ -137,7 +260,7 @@ const MET_PAUSE: Duration = Duration::from_millis(10);
 /// Runs `work` in a transaction that a majority has when this returns. Repeated when another one was faster. Nothing is committed
 /// once it was `given_up`: what `work` has written is locked against others until then, so that a later decision about the same
 /// comes after this one or instead of it.
-async fn transaction<T, W>(db: &Db, given_up: &CancellationToken, work: W) -> Result<Option<T>, Fault>
+pub(super) async fn transaction<T, W>(db: &Db, given_up: &CancellationToken, work: W) -> Result<Option<T>, Fault>
 where
     W: for<'s> Fn(&'s mut ClientSession) -> BoxFuture<'s, Result<T, Fault>>,
 {
@@ -210,24 +333,22 @@ async fn change_in(
     let Some(found) = found else { return Ok(Changed::NotFound) };
     let last_seen = found.last_seen;
     let before = found.into_record()?;
-    // Who has left can leave again: the first time may have been confirmed too late.
-    if before.is_erased && !matches!(change, Change::Erase) {
+    if !change.finds(&before) {
         return Ok(Changed::NotFound);
     }
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
-    if change.takes_admin(&before) {
+    if change.takes_admin(&before, at) {
         // Two that take the last two away at the same moment must meet.
         meet_about_admins(db, session).await?;
-        if !has_other_admin(db, session, id).await? {
+        if !has_other_admin(db, session, id, at).await? {
             return Ok(Changed::LastAdmin);
         }
     }
     let Some(after) = change.apply(&before, at) else {
         // A decision that is being committed must meet this one, or it would undo what was acknowledged here.
-        let meet = doc! { "$inc": { "met": 1_i64 } };
-        members.update_one(doc! { "_id": member_oid(id) }, meet).session(&mut *session).await?;
+        meet(db, session, id).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
     };
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
@@ -245,8 +366,21 @@ async fn change_in(
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
     }
+    invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+}
+
+/// What makes a member one of a status, and whether such a one is active. What [`Standing::at`](crate::store::members::Standing::at)
+/// says, in the words of the database.
+fn of_status(status: Option<(MemberStatus, Timestamp)>) -> (Document, Option<bool>) {
+    match status {
+        None => (doc! { "is_pending": { "$ne": true } }, None),
+        Some((MemberStatus::Pending, _)) => (doc! { "is_pending": true }, Some(false)),
+        Some((MemberStatus::Deactivated, _)) => (doc! { "is_pending": { "$ne": true } }, Some(false)),
+        Some((MemberStatus::Suspended, at)) => (doc! { "suspended_until": { "$gt": date(at) } }, Some(true)),
+        Some((MemberStatus::Active, at)) => (doc! { "suspended_until": { "$not": { "$gt": date(at) } } }, Some(true)),
+    }
 }
 
 /// Members by name. Those of the same name as the last one come first, then the names after it: each along the index.
@@ -259,7 +393,12 @@ async fn list(
     let mut wanted = doc! { "is_erased": { "$ne": true } };
     wanted.extend(filter.tier.map(|tier| ("tier".to_owned(), tier.as_str().into())));
     wanted.extend(filter.user_type.map(|user_type| ("user_type".to_owned(), user_type.as_str().into())));
-    wanted.extend(filter.is_active.map(|is_active| ("is_active".to_owned(), is_active.into())));
+    let (of_status, active) = of_status(filter.status);
+    if active.zip(filter.is_active).is_some_and(|(of_status, asked)| of_status != asked) {
+        return Ok(Vec::new());
+    }
+    wanted.extend(of_status);
+    wanted.extend(active.or(filter.is_active).map(|is_active| ("is_active".to_owned(), is_active.into())));
     let mut ranges = Vec::new();
     match after {
         Some(DirectoryPosition { name_key, id }) => {
@@ -315,9 +454,10 @@ async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberR
 
 async fn count(db: &Db) -> Result<MemberCounts, Fault> {
     let members = db.collection::<Document>("members");
-    let all = members.estimated_document_count().max_time(db.max_time).await?;
+    let waiting = count_waiting(db).await?;
+    let all = members.estimated_document_count().max_time(db.max_time).await?.saturating_sub(waiting);
     let active = doc! { "user_type": { "$in": ["member", "admin"] }, "is_active": true };
-    Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await? })
+    Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await?, waiting })
 }
 
 async fn record_last_seen(db: &Db, seen: Vec<(MemberId, Timestamp)>) -> Result<(), Fault> {
@@ -351,6 +491,31 @@ impl MemberStore for Mongo {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
         self.write(Caller::System, async move |_, db| insert(&db, member, created_by).await).await
+    }
+
+    async fn register(
+        &self,
+        member: NewMember,
+        way: Way,
+        from: IpAddr,
+    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        self.write(Caller::System, async move |_, db| register(&db, member, way, from).await).await
+    }
+
+    async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {
+        self.write(Caller::Member(id), async move |_, db| reject(&db, id, by, at).await).await
+    }
+
+    async fn purge_waiting(&self, before: Timestamp) -> Result<usize, StoreError> {
+        self.write(Caller::System, async move |_, db| purge_waiting(&db, before).await).await
+    }
+
+    async fn count_waiting(&self) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| count_waiting(&db).await).await
+    }
+
+    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| admins(&db, limit).await).await
     }
 
     async fn insert_first_admin(

@@ -7,7 +7,7 @@
 //! | [`nodes`], [`bounds`] | which nodes use the database, and whether this one may; how long the commands of each may take |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`], [`ahead`] | sequence numbers by optimistic insert; what others have stored meanwhile |
@@ -37,6 +37,7 @@ mod fault;
 mod fleet;
 mod history;
 mod horizon;
+mod invitations;
 mod jobs;
 mod link;
 mod log;
@@ -180,6 +181,7 @@ impl Mongo {
             audit: Arc::clone(&mongo) as _,
             archive: Arc::clone(&mongo) as _,
             recommendations: Arc::clone(&mongo) as _,
+            invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
             backend: mongo,
         })

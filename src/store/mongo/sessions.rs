@@ -56,7 +56,6 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let NewSession { id, member, token, device, address, at, ends_at } = session;
-    let login = doc! { "$set": { "last_login": date(at) } };
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -78,8 +77,7 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
     }
     store_token(db, id, token).await?;
     // Last: whoever deactivates the member writes the same document, and either finds the session or is found here.
-    let active = doc! { "_id": member, "is_active": true };
-    if db.collection::<Document>("members").update_one(active, login).await?.matched_count == 0 {
+    if !record_login(db, member, at).await? {
         db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
         db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
         return Ok(None);
@@ -117,6 +115,23 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
         None => Some(created_at),
         Some(_) => session.get_datetime("confirmed_at").ok().map(|at| time(*at)),
     }
+}
+
+/// Records a login at its member, who may sign in; a suspension that is over leaves nothing. False: they may not.
+async fn record_login(db: &Db, member: ObjectId, at: Timestamp) -> Result<bool, Fault> {
+    let members = db.collection::<Document>("members");
+    for (until, more) in [
+        (doc! { "suspended_until": null }, doc! {}),
+        (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
+    ] {
+        let (mut active, mut login) = (doc! { "_id": member, "is_active": true }, doc! { "last_login": date(at) });
+        active.extend(until);
+        login.extend(more);
+        if members.update_one(active, doc! { "$set": login }).await?.matched_count > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens, and never the `newest`. Returns those that were
@@ -216,7 +231,7 @@ async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fa
     }
     let member = members::by_id(db, stored.member).await?;
     let member = member.ok_or_else(|| Fault::Data("a session of a member who does not exist".to_owned()))?;
-    if !member.profile.is_active {
+    if !member.profile.may_sign_in(at) {
         return Ok(Some(Rotation::Deactivated));
     }
     let (successor, expires_at, generation, again) = match presented {
@@ -337,12 +352,13 @@ fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let is_active = found.get_bool("is_active").unwrap_or(false);
     let Stored { member, revoked_at, generation, confirmed_at, .. } = *stored;
     let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
-    Ok(SessionView { member, user_type, is_active, revoked, generation, confirmed })
+    let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
+    Ok(SessionView { member, user_type, is_active, suspended_until, revoked, generation, confirmed })
 }
 
 /// What [`view_of`] needs of a member.
 fn member_fields() -> Document {
-    doc! { "user_type": 1, "is_active": 1 }
+    doc! { "user_type": 1, "is_active": 1, "suspended_until": 1 }
 }
 
 async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {

@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, jobs, log, members,
+    Sqlite, audit, history, invitations, jobs, log, members,
     memory::Tx,
     recommendations,
     row::{kind, optional_time, time},
@@ -23,6 +23,7 @@ use crate::store::{
 const fn table(part: Part) -> &'static str {
     match part {
         Part::Members => "members",
+        Part::Invitations => "invitations",
         Part::Sessions => "sessions",
         Part::RefreshTokens => "refresh_tokens",
         Part::Conversations => "conversations",
@@ -36,6 +37,7 @@ const fn table(part: Part) -> &'static str {
 }
 
 const MEMBERS: &str = "SELECT * FROM members WHERE id > ? ORDER BY id LIMIT ?";
+const INVITATIONS: &str = "SELECT * FROM invitations WHERE id > ? ORDER BY id LIMIT ?";
 const SESSIONS: &str = "SELECT s.*, m.id AS member_id
     FROM sessions s JOIN members m ON m.key = s.member WHERE s.id > ? ORDER BY s.id LIMIT ?";
 const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
@@ -156,6 +158,7 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
     let one = params![after_id, limit];
     match part {
         Part::Members => collect(connection, MEMBERS, one, member),
+        Part::Invitations => collect(connection, INVITATIONS, one, |row| invitations::record(row).map(Row::Invitation)),
         Part::Sessions => collect(connection, SESSIONS, one, session),
         Part::RefreshTokens => collect(connection, TOKENS, one, token),
         Part::Conversations => collect(connection, CONVERSATIONS, one, |row| conversation(connection, row)),
@@ -200,6 +203,7 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
     };
     match part {
         Part::Members => id("SELECT max(id) FROM members"),
+        Part::Invitations => id("SELECT max(id) FROM invitations"),
         Part::Sessions => id("SELECT max(id) FROM sessions"),
         Part::Conversations => id("SELECT max(id) FROM conversations"),
         Part::Recommendations => id("SELECT max(id) FROM recommendations"),
@@ -236,6 +240,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
     };
     match row {
         Row::Member(row) => return members::restore(tx, &row.record, row.last_seen),
+        Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
             "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_used_at,
                  ends_at, generation, newest, confirmed_at)

@@ -46,7 +46,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
 fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {
     let known = tx.memory.states.load(tx.connection, append.conversation)?.map(|state| state.membership.clone());
     let facts = |member| member_ref(tx, member).map(|found| found.map(MemberRef::facts));
-    let (may_append, refusal) = match rules::admit(&append, known.as_ref(), facts)? {
+    let (may_append, refusal) = match rules::admit(&append, known.as_ref(), now, facts)? {
         Verdict::Refuse(refusal) => return Ok(Err(refusal)),
         Verdict::Begin(new) => {
             let state = LogState::create(tx, append.conversation, new, now)?;

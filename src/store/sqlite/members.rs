@@ -1,16 +1,18 @@
 //! Members.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use protocol::{
-    MemberId, Timestamp,
+    InvitationId, MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, SharedWith},
+    rest::{Audience, MemberStatus, SharedWith},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, jobs,
+    Sqlite, audit, invitations, jobs,
     memory::Tx,
     recommendations,
     row::{optional_time, time, word},
@@ -18,16 +20,17 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
-    changes::{Actor, Change, Changed, creation},
+    changes::{Actor, Change, Changed, creation, rejection},
+    invitations::use_of,
     jobs::of_change,
     members::{
-        Contact, DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
-        StoredProfile, StoredVisibility, email_key,
+        Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
+        NotFirst, NotRegistered, Rejected, StoredProfile, StoredVisibility, Suspension, Way, email_key,
     },
     turns::{Caller, Turn},
 };
 
-const TIERS: &[(&str, Tier)] = &[
+pub(super) const TIERS: &[(&str, Tier)] = &[
     (Tier::Disruption.as_str(), Tier::Disruption),
     (Tier::Infinity.as_str(), Tier::Infinity),
     (Tier::Socio.as_str(), Tier::Socio),
@@ -66,6 +69,9 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
             updated_at: time(row, "updated_at")?,
             last_login: optional_time(row, "last_login")?,
             is_active: row.get("is_active")?,
+            is_pending: row.get("is_pending")?,
+            suspension: suspension(row)?,
+            invited: invited(row)?,
         },
         password_hash: row.get("password_hash")?,
         version: row.get("version")?,
@@ -73,7 +79,21 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
     })
 }
 
-fn by_id(connection: &Connection, id: MemberId) -> rusqlite::Result<Option<MemberRecord>> {
+fn suspension(row: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
+    let Some(until) = optional_time(row, "suspended_until")? else { return Ok(None) };
+    Ok(Some(Suspension { until, reason: row.get("suspension_reason")? }))
+}
+
+fn invited(row: &Row<'_>) -> rusqlite::Result<Option<Invited>> {
+    let (by, invitation): (Option<[u8; 12]>, Option<[u8; 12]>) = (row.get("invited_by")?, row.get("invitation")?);
+    let both = by.zip(invitation);
+    Ok(both.map(|(by, invitation)| Invited {
+        by: MemberId::from_bytes(by),
+        invitation: InvitationId::from_bytes(invitation),
+    }))
+}
+
+pub(super) fn by_id(connection: &Connection, id: MemberId) -> rusqlite::Result<Option<MemberRecord>> {
     let mut query = connection.prepare_cached("SELECT * FROM members WHERE id = ?")?;
     query.query_row([id.as_bytes()], record).optional()
 }
@@ -88,16 +108,27 @@ fn insert(
     member: NewMember,
     created_by: Option<Actor>,
 ) -> rusqlite::Result<Result<MemberRecord, EmailTaken>> {
-    let key = email_key(&member.email);
+    let record = member.into_record();
+    let inserted = insert_record(tx, &record)?;
+    if let (Ok(()), Some(by)) = (inserted, created_by) {
+        audit::append(tx.connection, &creation(record.profile.id, by, record.profile.created_at))?;
+    }
+    Ok(inserted.map(|()| record))
+}
+
+/// Stores a record that is new.
+fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<(), EmailTaken>> {
+    let key = email_key(&record.profile.email);
     if by_email(tx.connection, &key)?.is_some() {
         return Ok(Err(EmailTaken));
     }
-    let record = member.into_record();
-    let StoredProfile { id, name, email, tier, user_type, created_at, updated_at, is_active, .. } = &record.profile;
+    let StoredProfile { id, name, email, tier, user_type, created_at, updated_at, is_active, is_pending, .. } =
+        &record.profile;
+    let invited = record.profile.invited;
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO members (id, name, name_key, email, email_key, password_hash, tier, user_type, created_at,
-                              updated_at, is_active)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                              updated_at, is_active, is_pending, invited_by, invitation)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let row = insert.insert(params![
         id.as_bytes(),
@@ -111,12 +142,74 @@ fn insert(
         created_at.as_millis(),
         updated_at.as_millis(),
         is_active,
+        is_pending,
+        invited.map(|invited| *invited.by.as_bytes()),
+        invited.map(|invited| *invited.invitation.as_bytes()),
     ])?;
-    search::index(tx.connection, row, &record)?;
-    if let Some(by) = created_by {
-        audit::append(tx.connection, &creation(*id, by, *created_at))?;
+    search::index(tx.connection, row, record).map(Ok)
+}
+
+fn register(
+    tx: &Tx<'_>,
+    member: NewMember,
+    way: Way,
+    from: IpAddr,
+) -> rusqlite::Result<Result<MemberRecord, NotRegistered>> {
+    let (id, at) = (member.id, member.created_at);
+    if by_email(tx.connection, &email_key(&member.email))?.is_some() {
+        return Ok(Err(NotRegistered::EmailTaken));
     }
-    Ok(Ok(record))
+    let record = member.into_record();
+    let record = match way {
+        Way::Free => record,
+        Way::Application { most } if count_waiting(tx.connection)? >= most => {
+            return Ok(Err(NotRegistered::TooManyWaiting));
+        }
+        Way::Application { .. } => record.waiting(),
+        Way::Invitation(invitation) => {
+            let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
+                return Ok(Err(NotRegistered::InvitationInvalid));
+            };
+            let by = Actor { member: Some(id), address: Some(from) };
+            audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
+            record.invited(&invitation)
+        }
+    };
+    Ok(insert_record(tx, &record)?.map(|()| record).map_err(|EmailTaken| NotRegistered::EmailTaken))
+}
+
+fn count_waiting(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut query =
+        connection.prepare_cached("SELECT count(*) FROM members INDEXED BY members_pending WHERE is_pending = 1")?;
+    query.query_row([], |row| row.get(0))
+}
+
+fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::Result<Rejected> {
+    let Some(record) = by_id(tx.connection, id)?.filter(|record| !record.is_erased) else {
+        return Ok(Rejected::NotFound);
+    };
+    if !record.profile.is_pending {
+        return Ok(Rejected::Decided);
+    }
+    tx.connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
+    tx.memory.erased = true;
+    audit::append(tx.connection, &rejection(id, by, at))?;
+    Ok(Rejected::Done)
+}
+
+fn purge_waiting(connection: &Connection, before: Timestamp) -> rusqlite::Result<usize> {
+    // Nobody has written to them, and they are not in the search index.
+    let mut purge = connection.prepare_cached(
+        "DELETE FROM members WHERE key IN (
+            SELECT key FROM members INDEXED BY members_pending WHERE is_pending = 1 AND created_at < ?)",
+    )?;
+    purge.execute([before.as_millis()])
+}
+
+fn admins(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<MemberId>> {
+    let mut query = connection
+        .prepare_cached("SELECT id FROM members WHERE user_type = 'admin' AND is_active = 1 ORDER BY key LIMIT ?")?;
+    query.query_map([limit], |row| row.get(0).map(MemberId::from_bytes))?.collect()
 }
 
 fn insert_first_admin(
@@ -124,20 +217,19 @@ fn insert_first_admin(
     member: NewMember,
     created_by: Actor,
 ) -> rusqlite::Result<Result<MemberRecord, NotFirst>> {
-    if has_other_admin(tx.connection, member.id)? {
+    if has_other_admin(tx.connection, member.id, member.created_at)? {
         return Ok(Err(NotFirst::HasAdmin));
     }
     Ok(insert(tx, member, Some(created_by))?.map_err(|EmailTaken| NotFirst::EmailTaken))
 }
 
 fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timestamp) -> rusqlite::Result<Changed> {
-    // Who has left can leave again: the first time may have been confirmed too late.
-    let before = by_id(tx.connection, id)?.filter(|record| !record.is_erased || matches!(change, Change::Erase));
+    let before = by_id(tx.connection, id)?.filter(|record| change.finds(record));
     let Some(before) = before else { return Ok(Changed::NotFound) };
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
-    if change.takes_admin(&before) && !has_other_admin(tx.connection, id)? {
+    if change.takes_admin(&before, at) && !has_other_admin(tx.connection, id, at)? {
         return Ok(Changed::LastAdmin);
     }
     let Some(after) = change.apply(&before, at) else {
@@ -151,6 +243,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }
+    invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
 }
@@ -161,11 +254,13 @@ fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
     query.query_row([], |row| row.get(0))
 }
 
-fn has_other_admin(connection: &Connection, id: MemberId) -> rusqlite::Result<bool> {
+/// Whether there is another administrator who may sign in.
+fn has_other_admin(connection: &Connection, id: MemberId, at: Timestamp) -> rusqlite::Result<bool> {
     let mut query = connection.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM members WHERE user_type = 'admin' AND is_active = 1 AND id <> ?)",
+        "SELECT EXISTS (SELECT 1 FROM members WHERE user_type = 'admin' AND is_active = 1 AND id <> ?
+             AND ifnull(suspended_until, 0) <= ?)",
     )?;
-    query.query_row([id.as_bytes()], |row| row.get(0))
+    query.query_row(params![id.as_bytes(), at.as_millis()], |row| row.get(0))
 }
 
 /// Writes everything of a member that can change, except for times of logins and visits.
@@ -175,7 +270,8 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
     let mut update = connection.prepare_cached(
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
              company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?, presence_to = ?,
-             profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?
+             profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
+             is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -199,6 +295,11 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         profile.is_active,
         record.version,
         record.is_erased,
+        profile.is_pending,
+        profile.suspension.as_ref().map(|suspension| suspension.until.as_millis()),
+        profile.suspension.as_ref().and_then(|suspension| suspension.reason.as_deref()),
+        profile.invited.map(|invited| *invited.by.as_bytes()),
+        profile.invited.map(|invited| *invited.invitation.as_bytes()),
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;
@@ -241,26 +342,40 @@ fn list(
     after: Option<&DirectoryPosition>,
     limit: usize,
 ) -> rusqlite::Result<Vec<MemberRecord>> {
+    let is_waiting = matches!(filter.status, Some((MemberStatus::Pending, _)));
     let (index, of_tier) = match filter.tier {
-        Some(_) => ("members_by_tier_and_name", "tier = ?3"),
-        None => ("members_by_name", "?3 IS NULL"),
+        Some(_) if !is_waiting => ("members_by_tier_and_name", "tier = ?3"),
+        None if !is_waiting => ("members_by_name", "?3 IS NULL"),
+        _ => ("members_pending", "(?3 IS NULL OR tier = ?3)"),
+    };
+    let (of_status, at) = match filter.status {
+        None => ("is_pending = 0 AND ?7 IS NULL", None),
+        Some((MemberStatus::Pending, _)) => ("is_pending = 1 AND ?7 IS NULL", None),
+        Some((MemberStatus::Deactivated, _)) => ("is_pending = 0 AND is_active = 0 AND ?7 IS NULL", None),
+        Some((MemberStatus::Suspended, at)) => ("is_active = 1 AND suspended_until > ?7", Some(at.as_millis())),
+        Some((MemberStatus::Active, at)) => {
+            ("is_active = 1 AND ifnull(suspended_until, 0) <= ?7", Some(at.as_millis()))
+        }
     };
     let mut query = connection.prepare_cached(&format!(
         "SELECT * FROM members INDEXED BY {index}
          WHERE (name_key, id) > (?1, ?2) AND is_erased = 0 AND {of_tier}
+           AND {of_status}
            AND (?4 IS NULL OR user_type = ?4) AND (?5 IS NULL OR is_active = ?5)
          ORDER BY name_key, id LIMIT ?6"
     ))?;
     let (name_key, id) = after.map_or(("", &[][..]), |place| (&place.name_key, place.id.as_bytes()));
     let tier = filter.tier.map(Tier::as_str);
     let user_type = filter.user_type.map(UserType::as_str);
-    let rows = query.query_map(params![name_key, id, tier, user_type, filter.is_active, limit], record)?;
+    let rows = query.query_map(params![name_key, id, tier, user_type, filter.is_active, limit, at], record)?;
     rows.collect()
 }
 
 fn count(connection: &Connection) -> rusqlite::Result<MemberCounts> {
-    let mut query = connection.prepare_cached("SELECT count(*), ifnull(sum(is_active), 0) FROM members")?;
-    query.query_row([], |row| Ok(MemberCounts { all: row.get(0)?, active: row.get(1)? }))
+    let mut query = connection.prepare_cached(
+        "SELECT count(*) - ifnull(sum(is_pending), 0), ifnull(sum(is_active), 0), ifnull(sum(is_pending), 0) FROM members",
+    )?;
+    query.query_row([], |row| Ok(MemberCounts { all: row.get(0)?, active: row.get(1)?, waiting: row.get(2)? }))
 }
 
 fn last_seen(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<Vec<LastSeen>> {
@@ -285,6 +400,40 @@ impl MemberStore for Sqlite {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError> {
         self.write(move |tx| insert(tx, member, created_by)).await
+    }
+
+    async fn register(
+        &self,
+        member: NewMember,
+        way: Way,
+        from: IpAddr,
+    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        self.write(move |tx| register(tx, member, way, from)).await
+    }
+
+    async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {
+        let rejected = self.write(move |tx| reject(tx, id, by, at)).await?;
+        if rejected == Rejected::Done {
+            self.scrub().await;
+        }
+        Ok(rejected)
+    }
+
+    async fn purge_waiting(&self, before: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |tx| {
+            let purged = purge_waiting(tx.connection, before)?;
+            tx.memory.erased |= purged > 0;
+            Ok(purged)
+        })
+        .await
+    }
+
+    async fn count_waiting(&self) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, count_waiting).await
+    }
+
+    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| admins(connection, limit)).await
     }
 
     async fn insert_first_admin(

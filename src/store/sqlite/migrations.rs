@@ -24,13 +24,17 @@ fn all() -> Vec<M<'static>> {
         M::up_with_hook(include_str!("migrations/0012_log.sql"), free_entries_of_indexes),
         M::up_with_hook(include_str!("migrations/0013_key_secret.sql"), |tx| Ok(keys::rebuild(tx)?)),
         M::up(include_str!("migrations/0014_sessions.sql")),
+        M::up(include_str!("migrations/0015_registration.sql")),
     ]
 }
 
 /// Gives every member that there is a name to sort by and a place in the search index.
 fn index_members(tx: &Transaction<'_>) -> HookResult {
     // With a value for every column that came later.
-    let mut query = tx.prepare("SELECT *, 'partners' AS presence_to FROM members")?;
+    let mut query = tx.prepare(
+        "SELECT *, 'partners' AS presence_to, 0 AS is_pending, NULL AS suspended_until, NULL AS suspension_reason,
+             NULL AS invited_by, NULL AS invitation FROM members",
+    )?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (key, record) = (row.get("key")?, members::record(row)?);

@@ -8,7 +8,7 @@
 //! | [`migrations`] | the numbered schema changes |
 //! | [`mod@file`] | who may read it and who has it open, its schema, and the connection that writes |
 //! | [`epochs`] | which cursors are still good |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`], [`state`] | appending messages and moving watermarks; what the writer knows of a conversation |
@@ -29,6 +29,7 @@ mod file;
 mod flush;
 mod health;
 mod history;
+mod invitations;
 mod jobs;
 mod keys;
 mod log;
@@ -186,6 +187,7 @@ impl Sqlite {
             audit: Arc::clone(&sqlite) as _,
             archive: Arc::clone(&sqlite) as _,
             recommendations: Arc::clone(&sqlite) as _,
+            invitations: Arc::clone(&sqlite) as _,
             jobs: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })

@@ -33,7 +33,11 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
     let NewSession { id, member, token, device, address, at, ends_at } = session;
     let active: Option<i64> = tx
         .connection
-        .prepare_cached("UPDATE members SET last_login = ? WHERE id = ? AND is_active = 1 RETURNING key")?
+        // A suspension that is over leaves nothing.
+        .prepare_cached(
+            "UPDATE members SET last_login = ?1, suspended_until = NULL, suspension_reason = NULL
+             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 RETURNING key",
+        )?
         .query_row(params![at.as_millis(), member.as_bytes()], |row| row.get(0))
         .optional()?;
     // Deactivated, or gone, since the password was looked at.
@@ -130,7 +134,7 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
         revoke(tx.connection, token.session, at)?;
         return Ok(Rotation::Reused { session: token.session, member: member.profile.id });
     }
-    if !member.profile.is_active {
+    if !member.profile.may_sign_in(at) {
         return Ok(Rotation::Deactivated);
     }
     let renewal = |successor: NewToken, generation, again| {
@@ -198,7 +202,7 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
 
 fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id, m.user_type, m.is_active, s.revoked_at, s.generation, s.confirmed_at
+        "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -206,6 +210,7 @@ fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<
             member: MemberId::from_bytes(row.get("id")?),
             user_type: word(row, "user_type", USER_TYPES)?,
             is_active: row.get("is_active")?,
+            suspended_until: optional_time(row, "suspended_until")?,
             revoked: optional_time(row, "revoked_at")?.is_some(),
             generation: row.get("generation")?,
             confirmed: optional_time(row, "confirmed_at")?.is_some(),

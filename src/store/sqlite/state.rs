@@ -9,7 +9,7 @@ use super::{
     members::USER_TYPES,
     memory::Tx,
     recent::Recent,
-    row::{inconsistent, kind, time, word},
+    row::{inconsistent, kind, optional_time, time, word},
     tally,
 };
 use crate::store::{
@@ -22,12 +22,14 @@ use crate::store::{
 pub(super) struct MemberRef {
     pub(super) key: i64,
     pub(super) is_active: bool,
+    pub(super) suspended_until: Option<Timestamp>,
     pub(super) user_type: UserType,
 }
 
 impl MemberRef {
     pub(super) fn facts(self) -> MemberFacts {
-        MemberFacts { is_active: self.is_active, user_type: self.user_type }
+        let Self { is_active, suspended_until, user_type, .. } = self;
+        MemberFacts { is_active, suspended_until, user_type }
     }
 }
 
@@ -253,10 +255,14 @@ pub(super) fn member_ref(tx: &mut Tx<'_>, id: MemberId) -> rusqlite::Result<Opti
     if let Some(known) = tx.memory.members.get(&id) {
         return Ok(Some(*known));
     }
-    let mut query = tx.connection.prepare_cached("SELECT key, is_active, user_type FROM members WHERE id = ?")?;
+    // Nobody knows yet of who waits for an administrator.
+    let mut query = tx.connection.prepare_cached(
+        "SELECT key, is_active, suspended_until, user_type FROM members WHERE id = ? AND is_pending = 0",
+    )?;
     let found = query.query_row([id.as_bytes()], |row| {
         let user_type = word(row, "user_type", USER_TYPES)?;
-        Ok(MemberRef { key: row.get("key")?, is_active: row.get("is_active")?, user_type })
+        let suspended_until = optional_time(row, "suspended_until")?;
+        Ok(MemberRef { key: row.get("key")?, is_active: row.get("is_active")?, suspended_until, user_type })
     });
     let found = found.optional()?;
     if let Some(member) = found {

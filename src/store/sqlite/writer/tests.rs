@@ -75,7 +75,8 @@ fn what_a_failed_job_remembered_is_not_believed_by_the_next_one() {
     let mut thread = thread(folder.path());
     let member = MemberId::from_bytes([1; 12]);
     let (remember, mut first) = call(false, move |tx| -> rusqlite::Result<()> {
-        let invented = MemberRef { key: 1, is_active: true, user_type: protocol::model::UserType::Member };
+        let invented =
+            MemberRef { key: 1, is_active: true, suspended_until: None, user_type: protocol::model::UserType::Member };
         tx.memory.members.insert(member, invented);
         Err(rusqlite::Error::QueryReturnedNoRows)
     });

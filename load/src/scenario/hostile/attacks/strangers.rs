@@ -79,7 +79,7 @@ async fn register(field: &Field) -> Result<Account, String> {
         name: "A Stranger".to_owned(),
         email: format!("{}@load.example.com", uuid::Uuid::now_v7().simple()),
         password: PASSWORD.to_owned(),
-        device: None,
+        ..RegisterRequest::default()
     };
     field.count("registrations", 1);
     let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;

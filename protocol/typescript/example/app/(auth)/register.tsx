@@ -1,36 +1,83 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useRouter } from "expo-router";
+import { useLocalSearchParams, useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
+import type { RegistrationPolicy } from "@members-book/client";
 
 import { fieldError, useAction } from "@/lib/query";
-import { useSetupNeeded } from "@/lib/setup";
+import { useClub } from "@/lib/setup";
+import { isWhole, useInvitation } from "@/members/invitation";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { ServerField } from "@/shell/ServerField";
 import { space } from "@/theme";
-import { Button, Field, Notice } from "@/ui";
+import { Button, Field, Loading, Notice } from "@/ui";
+
+const TEXTS: Record<RegistrationPolicy, string> = {
+  open: "Make an account. What others see of you is up to you.",
+  invite: "The club takes members by invitation. Enter the code that somebody gave you.",
+  approval: "An administrator of the club decides about new members. With an invitation you are in at once.",
+  closed: "The club takes no members at the moment.",
+};
 
 export default function Register() {
-  const client = useClient();
+  const club = useClub();
+  const [waits, setWaits] = useState(false);
+  if (!club) return <Loading />;
+  if (waits) return <Waits />;
+  if (club.registration === "closed" && !club.setup_needed) return <Closed />;
+  return <Account setup={club.setup_needed} policy={club.registration} onWaits={() => setWaits(true)} />;
+}
+
+function ToSignIn({ label }: { label: string }) {
   const router = useRouter();
-  const setup = useSetupNeeded();
+  return <Button label={label} kind="plain" onPress={() => router.replace("/sign-in")} />;
+}
+
+function Closed() {
+  return (
+    <AuthFrame title="The club is closed" text={TEXTS.closed}>
+      <ToSignIn label="Have an account? Sign in" />
+      <ServerField />
+    </AuthFrame>
+  );
+}
+
+function Waits() {
+  return (
+    <AuthFrame title="Almost there" text="Your registration waits for an administrator of the club. Once it is approved, you can sign in with your e-mail and password.">
+      <Notice tone="warn" text="Nothing is sent to you when that happens: come back and sign in." />
+      <ToSignIn label="Go to sign in" />
+    </AuthFrame>
+  );
+}
+
+function Account({ setup, policy, onWaits }: { setup: boolean; policy: RegistrationPolicy; onWaits: () => void }) {
+  const client = useClient();
+  const link = useLocalSearchParams<{ invitation?: string }>().invitation ?? "";
   const [code, setCode] = useState("");
+  const [invitation, setInvitation] = useState(link);
   const [name, setName] = useState("");
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
   const { busy, failure, run } = useAction();
+  const checked = useInvitation(setup ? "" : invitation);
 
-  const complete = name.trim() !== "" && email.trim() !== "" && password !== "" && (!setup || code.trim() !== "");
+  const needed = setup ? code.trim() !== "" : policy !== "invite" || isWhole(invitation);
+  const complete = name.trim() !== "" && email.trim() !== "" && password !== "" && needed;
   const submit = () => {
     if (!complete) return;
     const account = { name: name.trim(), email: email.trim(), password };
-    void run(() => (setup ? client.setup({ code: code.trim(), ...account }) : client.register(account)));
+    void run(async () => {
+      if (setup) return client.setup({ code: code.trim(), ...account });
+      const registered = await client.register({ ...account, ...(invitation.trim() === "" ? {} : { invitation: invitation.trim() }) });
+      if (registered.status === "pending") onWaits();
+      return registered;
+    });
   };
+  const shown = !setup && (policy !== "open" || link !== "");
+  const welcome = checked.good && `${checked.good.invited_by} has invited you. You come in as ${checked.good.tier}.`;
   return (
-    <AuthFrame
-      title={setup ? "Make the club" : "Join the club"}
-      text={setup ? "This server is new. You become its first administrator." : "Make an account. What others see of you is up to you."}
-    >
+    <AuthFrame title={setup ? "Make the club" : "Join the club"} text={setup ? "This server is new. You become its first administrator." : TEXTS[policy]}>
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label={setup ? "Make the club" : "Make an account"}>
         {setup ? (
@@ -39,14 +86,20 @@ export default function Register() {
             error={fieldError(failure, "code")}
           />
         ) : null}
+        {shown ? (
+          <Field
+            label={policy === "approval" ? "Invitation code (if you have one)" : "Invitation code"} hint={welcome ?? "Sixteen letters and digits; case and hyphens do not matter."} value={invitation}
+            onChangeText={setInvitation} autoCapitalize="characters" autoCorrect={false} autoComplete="off" maxLength={64} error={checked.problem ?? fieldError(failure, "invitation")}
+          />
+        ) : null}
         <Field label="Name" value={name} onChangeText={setName} autoComplete="name" autoCapitalize="words" maxLength={100} error={fieldError(failure, "name")} />
         <Field label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} error={fieldError(failure, "email")} />
         <Field
           label="Password" hint="At least 8 characters." value={password} onChangeText={setPassword} secureTextEntry autoComplete="new-password" onSubmitEditing={submit}
           error={fieldError(failure, "password")}
         />
-        <Button label={setup ? "Make the club" : "Make an account"} busy={busy} disabled={!complete} onPress={submit} />
-        {setup ? null : <Button label="Have an account? Sign in" kind="plain" onPress={() => router.replace("/sign-in")} />}
+        <Button label={setup ? "Make the club" : policy === "approval" && invitation.trim() === "" ? "Ask to join" : "Make an account"} busy={busy} disabled={!complete} onPress={submit} />
+        {setup ? null : <ToSignIn label="Have an account? Sign in" />}
       </View>
       <ServerField />
     </AuthFrame>

@@ -1,4 +1,5 @@
 import { View } from "react-native";
+import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
 import { PasswordSection } from "@/account/PasswordSection";
@@ -7,6 +8,7 @@ import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { Devices } from "@/settings/Devices";
+import { useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
 import { Button, Choice, Notice, ScrollScreen, Section, Text, useConfirm, useToast } from "@/ui";
@@ -18,6 +20,8 @@ const APPEARANCES: readonly { value: Appearance; label: string }[] = [
 export default function Settings() {
   const client = useClient();
   const me = useMe();
+  const router = useRouter();
+  const club = useClub();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { appearance, setAppearance } = useThemeState();
@@ -64,6 +68,11 @@ export default function Settings() {
       </Section>
       <PasswordSection />
       <Devices />
+      {me.user_type === "admin" || club?.invitations === "members" ? (
+        <Section title="Invitations" text="Bring somebody into the club.">
+          <Button label="Invite" kind="secondary" icon="mail" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />
+        </Section>
+      ) : null}
       <Section title="My data" text="Your record, your sessions, what was recommended to you and every conversation, as one file.">
         {data.failure ? <Notice tone="danger" text={data.failure.message} /> : null}
         <Button label="Export my data" kind="secondary" icon="download" busy={data.busy} onPress={exportData} style={{ alignSelf: "flex-start" }} />

@@ -1,16 +1,18 @@
 import { useState } from "react";
 import { Pressable, View } from "react-native";
 import { useClient } from "@members-book/client/react";
-import type { AdminMember, Tier } from "@members-book/client";
+import type { AdminMember, MemberStatus, Tier } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { TierBadge, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
+import { Suspension } from "./Suspension";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
 
+const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in" };
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {
@@ -21,16 +23,17 @@ function connectionsText({ connections, connections_partial }: AdminMember): str
 export function AdminRow({ member, onChanged }: { member: AdminMember; onChanged: (member: AdminMember) => void }) {
   const styles = useStyles();
   const [open, setOpen] = useState(false);
-  const { name, email, tier, is_active, user_type } = member;
-  const marks = [user_type === "admin" ? "administrator" : undefined, is_active ? undefined : "not active", connectionsText(member)].filter(Boolean).join(" · ");
+  const { name, email, tier, status, user_type } = member;
+  const active = status === "active";
+  const marks = [user_type === "admin" ? "administrator" : undefined, active ? undefined : STATES[status], connectionsText(member)].filter(Boolean).join(" · ");
   return (
     <>
       <Pressable role="button" onPress={() => setOpen(true)} style={styles.row}>
         <Avatar name={name} photo={member.profile_image_url} size={44} />
         <View style={styles.words}>
-          <Text kind="strong" numberOfLines={1} tone={is_active ? "text" : "muted"}>{name}</Text>
+          <Text kind="strong" numberOfLines={1} tone={active ? "text" : "muted"}>{name}</Text>
           <Text kind="small" tone="muted" numberOfLines={1}>{email}</Text>
-          <Text kind="tiny" tone={is_active ? "muted" : "danger"}>{marks}</Text>
+          <Text kind="tiny" tone={active ? "muted" : "danger"}>{marks}</Text>
         </View>
         <TierBadge tier={tier} centered />
       </Pressable>
@@ -97,6 +100,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => api.setTier(_id, tier), "Tier changed")} />
+      <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
         <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
         <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />

@@ -7,12 +7,14 @@ export interface Failure {
   readonly code: string;
   readonly message: string;
   readonly fields: readonly FieldError[];
+  /** When what is refused for a time will be allowed. */
+  readonly until?: string | undefined;
 }
 
 export function failureOf(cause: unknown): Failure {
   if (cause instanceof MembersBookError) {
     const message = cause.code === "network" ? "The server was not reached. Check your connection and try again." : cause.message;
-    return { code: cause.code, message, fields: cause.details.fields ?? [] };
+    return { code: cause.code, message, fields: cause.details.fields ?? [], until: cause.details.until };
   }
   return { code: "unknown", message: cause instanceof Error ? cause.message : "Something went wrong. Try again.", fields: [] };
 }

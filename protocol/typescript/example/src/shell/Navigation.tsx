@@ -2,7 +2,7 @@ import { Pressable, View } from "react-native";
 import { Link, usePathname } from "expo-router";
 import type { Href } from "expo-router";
 import { useSafeAreaInsets } from "react-native-safe-area-context";
-import { useUnread } from "@members-book/client/react";
+import { useApplications, useUnread } from "@members-book/client/react";
 
 import { countText, useMe } from "@/lib/people";
 import { isWeb, webOnly } from "@/lib/platform";
@@ -32,13 +32,15 @@ export function Navigation({ side }: { side: boolean }) {
   const path = usePathname();
   const { user_type } = useMe();
   const { total, more } = useUnread();
+  const waiting = useApplications();
   const { bottom, top, left } = useSafeAreaInsets();
   const places = user_type === "admin" ? [...PLACES, ADMIN] : PLACES;
   return (
     <View role="navigation" aria-label="Main" style={side ? [styles.side, { paddingTop: top + space.l, paddingLeft: left }] : [styles.below, { paddingBottom: bottom }]}>
       {places.map(({ href, label, icon }) => {
         const here = path === href || path.startsWith(`${href}/`);
-        const count = href === "/chats" && total > 0 ? countText(Math.min(total, 99), more || total > 99) : undefined;
+        const [number, noun] = href === "/chats" ? [total, "unread"] : href === ADMIN.href ? [waiting, waiting === 1 ? "application" : "applications"] : [0, ""];
+        const count = number > 0 ? countText(Math.min(number, 99), (href === "/chats" && more) || number > 99) : undefined;
         return (
           // On devices the places do not pile up: back leads out of the app, not through all of them.
           <Link key={href} href={href} replace={!isWeb} asChild>
@@ -51,7 +53,7 @@ export function Navigation({ side }: { side: boolean }) {
                 {count ? <View style={styles.badge} aria-hidden><Text kind="tiny" tone="onPrimary">{count}</Text></View> : null}
               </View>
               <Text kind="tiny" tone={here ? "text" : "muted"} numberOfLines={1} maxFontSizeMultiplier={1.4}>{label}</Text>
-              {count ? <Unseen>, {count} unread</Unseen> : null}
+              {count ? <Unseen>, {count} {noun}</Unseen> : null}
             </Pressable>
           </Link>
         );

@@ -1,17 +1,22 @@
 import { Pressable, View } from "react-native";
 import { Link, Redirect, Slot, usePathname } from "expo-router";
+import { useApplications } from "@members-book/client/react";
 
 import { useMe } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { makeStyles, space, TARGET } from "@/theme";
 import { Header, Text } from "@/ui";
 
-const PARTS = [{ href: "/admin", label: "Members" }, { href: "/admin/server", label: "Server" }, { href: "/admin/audit", label: "Audit log" }] as const;
+const PARTS = [
+  { href: "/admin", label: "Members" }, { href: "/admin/applications", label: "Applications" }, { href: "/admin/invitations", label: "Invitations" },
+  { href: "/admin/server", label: "Server" }, { href: "/admin/audit", label: "Audit log" },
+] as const;
 
 export default function AdminLayout() {
   const styles = useStyles();
   const path = usePathname();
   const { user_type } = useMe();
+  const waiting = useApplications();
   if (user_type !== "admin") return <Redirect href="/chats" />;
   return (
     <View style={styles.screen}>
@@ -19,10 +24,11 @@ export default function AdminLayout() {
       <View style={styles.parts} role="navigation" aria-label="Administration">
         {PARTS.map(({ href, label }) => {
           const here = path === href;
+          const words = href === "/admin/applications" && waiting > 0 ? `${label} (${waiting})` : label;
           return (
             <Link key={href} href={href} replace asChild>
-              <Pressable role="link" aria-label={label} {...webOnly({ "aria-current": here ? "page" : undefined })} style={here ? styles.here : styles.part}>
-                <Text kind="label" tone={here ? "primary" : "muted"}>{label}</Text>
+              <Pressable role="link" aria-label={words} {...webOnly({ "aria-current": here ? "page" : undefined })} style={here ? styles.here : styles.part}>
+                <Text kind="label" tone={here ? "primary" : "muted"}>{words}</Text>
               </Pressable>
             </Link>
           );
@@ -37,7 +43,7 @@ const useStyles = makeStyles(({ colors }) => {
   const part = { minHeight: TARGET, justifyContent: "center", paddingHorizontal: space.m, borderBottomWidth: 3, borderBottomColor: "transparent" } as const;
   return {
     screen: { flex: 1, minHeight: 0, backgroundColor: colors.background },
-    parts: { flexDirection: "row", paddingHorizontal: space.xs, backgroundColor: colors.surface, borderBottomWidth: 1, borderBottomColor: colors.border },
+    parts: { flexDirection: "row", flexWrap: "wrap", paddingHorizontal: space.xs, backgroundColor: colors.surface, borderBottomWidth: 1, borderBottomColor: colors.border },
     part,
     here: { ...part, borderBottomColor: colors.primary },
   };

@@ -18,6 +18,12 @@ const ACTIONS: Record<AuditAction, string> = {
   profile_changed: "changed the profile of",
   erased: "erased",
   sessions_ended: "ended all sessions of",
+  application_approved: "let in",
+  application_rejected: "rejected",
+  invitation_created: "made an invitation, as",
+  invitation_revoked: "revoked an invitation of",
+  invitation_used: "came by an invitation:",
+  suspension_changed: "suspended, or ended the suspension of,",
 };
 
 /** Who did what to whom. */

@@ -27,7 +27,7 @@ export default function Server() {
           <Figures of={[["Members connected", data.members_connected], ["Connections", data.connections], ["Messages since the start", data.messages_since_start]]} />
         </Section>
         <Section title="Stored" text={store.description}>
-          <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
+          <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Applications", store.applications], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
         </Section>
         {nodes.map((node) => (
           <Section key={node.id ?? node.name} title={node.name} text={`Version ${node.version}, up for ${duration(node.uptime_seconds)}`}>

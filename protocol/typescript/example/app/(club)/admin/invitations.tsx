@@ -1,0 +1,69 @@
+import { ActivityIndicator, FlatList, View } from "react-native";
+import { useRouter } from "expo-router";
+import { useClient } from "@members-book/client/react";
+import type { AdminInvitation } from "@members-book/client";
+
+import { webOnly } from "@/lib/platform";
+import { usePages, useAction } from "@/lib/query";
+import { standing } from "@/members/invitation";
+import { makeStyles, radius, space, useTheme } from "@/theme";
+import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
+
+/** All invitations: who made them, and who came by them. */
+export default function Invitations() {
+  const styles = useStyles();
+  const { colors } = useTheme();
+  const router = useRouter();
+  const { api } = useClient();
+  const pages = usePages("all invitations", async (cursor) => {
+    const page = await api.adminInvitations({ cursor });
+    return { items: page.invitations, next: page.next };
+  });
+  return (
+    <FlatList
+      data={[...pages.items]} keyExtractor={(invitation) => invitation._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Invitations" {...webOnly({ tabIndex: 0 })}
+      ListHeaderComponent={<Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
+      renderItem={({ item }) => <Row invitation={item} onRevoked={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
+      ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.items.length === 0 ? <Empty icon="mail" title="No invitations" text="Nobody has invited anybody yet." /> : null}
+    />
+  );
+}
+
+function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked: () => void }) {
+  const styles = useStyles();
+  const { api } = useClient();
+  const confirm = useConfirm();
+  const { toast } = useToast();
+  const { busy, failure, run } = useAction();
+  const { _id, tier, note, is_open, created_by_name, members, used } = invitation;
+  const names = members.map(({ name }) => name).join(", ");
+  const came = names === "" ? undefined : `Came by it: ${names}${used > members.length ? ` and ${used - members.length} more` : ""}`;
+  const revoke = async () => {
+    if (!(await confirm({ title: "Revoke this invitation?", text: "Nobody can register with its code any more. Who came by it stays.", confirm: "Revoke", danger: true }))) return;
+    await run(async () => {
+      await api.revokeInvitation(_id);
+      toast("Revoked");
+      onRevoked();
+    });
+  };
+  return (
+    <View style={styles.row}>
+      <View style={styles.words}>
+        <Text kind="strong">{`${created_by_name}: ${note ?? tier}`}</Text>
+        <Text kind="small" tone="muted">{`${tier} · ${standing(invitation)}`}</Text>
+        {came === undefined ? null : <Text kind="small">{came}</Text>}
+        {failure ? <Notice tone="danger" text={failure.message} /> : null}
+      </View>
+      {is_open ? <Button label="Revoke" name={`Revoke the invitation of ${created_by_name}`} kind="secondary" compact busy={busy} onPress={() => void revoke()} /> : null}
+    </View>
+  );
+}
+
+const useStyles = makeStyles(({ colors }) => ({
+  list: { flex: 1 },
+  content: { width: "100%", maxWidth: 820, alignSelf: "center", padding: space.l, gap: space.s },
+  row: { flexDirection: "row", flexWrap: "wrap", alignItems: "center", gap: space.m, padding: space.m, borderRadius: radius.m, backgroundColor: colors.surface, borderWidth: 1, borderColor: colors.border },
+  words: { flexGrow: 1, flexBasis: 200, minWidth: 0, gap: space.xxs },
+}));
