@@ -104,7 +104,8 @@ impl Target {
 
     /// Logs a member in with the password that they all have. Returns how long to wait when the server asks to come back later.
     pub(crate) async fn log_in(&self, account: &Account) -> Result<Option<Duration>, String> {
-        let request = LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), device: None };
+        let request =
+            LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), ..LoginRequest::default() };
         let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
         let response = sent.map_err(|error| error.to_string())?;
         match response.status().as_u16() {
@@ -122,7 +123,8 @@ impl Target {
 
     /// Logs a member in anew, with a session of its own.
     pub(crate) async fn begin_session(&self, account: &Account) -> Result<Account, String> {
-        let request = LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), device: None };
+        let request =
+            LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), ..LoginRequest::default() };
         let sent = self.http.post(format!("{}/api/auth/login", self.base)).json(&request).send().await;
         let response = sent.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
         response.json::<AuthResponse>().await.map(Account::from).map_err(|error| error.to_string())

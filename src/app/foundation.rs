@@ -17,7 +17,7 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, Familiar, Passwords, access, refresh::Successors},
+    auth::{AccessTokens, DeviceProofs, Familiar, Passwords, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
@@ -269,6 +269,8 @@ impl Foundation {
             sessions: Arc::clone(&self.store.sessions),
             devices: Arc::new(devices),
             successors: Successors::new(&options.secret, &options.previous),
+            proofs: DeviceProofs::new(&options.secret, &options.previous).map_err(start_error)?,
+            guesses: Arc::clone(&self.limits.guesses),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             registration: self.registration(effects),

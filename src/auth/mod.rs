@@ -1,10 +1,11 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
+//! ([`access`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
 pub mod access;
 pub mod common;
+pub mod device;
 pub mod familiar;
 pub mod password;
 pub mod refresh;
@@ -13,6 +14,7 @@ pub mod stale;
 pub mod turns;
 
 pub use access::AccessTokens;
+pub use device::DeviceProofs;
 pub use familiar::Familiar;
 pub use password::Passwords;
 pub use stale::Stale;

@@ -188,6 +188,8 @@ pub enum Spent {
     Login(IpAddr),
     /// Somebody registered from an address.
     Registration(IpAddr),
+    /// Somebody tried a password, by the hash of whose allowance that is.
+    Guess(u64),
 }
 
 /// What a node asks all others.

@@ -14,6 +14,7 @@ use super::{
     decisions::until_known,
     effects::Effects,
     enrolment::Enrolment,
+    guesses::{Allowance, Guesses},
     limiter::Limiter,
     registration::Registration,
     sessions::{Sessions, stored_device},
@@ -21,8 +22,9 @@ use super::{
 };
 use crate::{
     auth::{
-        AccessTokens, Familiar, Source, Stale,
+        AccessTokens, DeviceProofs, Familiar, Source, Stale,
         access::{Grant, Verified},
+        device::DeviceNumber,
         password::Verdict,
         refresh::{self, Successors},
     },
@@ -81,6 +83,10 @@ pub struct Accounts {
     pub registration: Arc<Registration>,
     /// Who has logged in from where.
     pub familiar: Familiar,
+    /// Proofs of devices on which somebody has logged in.
+    pub proofs: DeviceProofs,
+    /// How many passwords are tried at one account.
+    pub guesses: Arc<Guesses>,
     /// Sessions that are over although their tokens are not.
     pub stale: Arc<Stale>,
     /// Places for hashing passwords anew.
@@ -133,18 +139,35 @@ impl Accounts {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
         let address = subscriber(from);
-        let source = Source { address, familiar: self.familiar.knows(&request.email, address) };
+        let known = self.known_device(member.as_ref(), request.device_proof.as_deref());
+        let is_familiar = self.familiar.knows(&request.email, address);
+        let allowance = match known {
+            Some(device) => Allowance::of_device(device),
+            None if is_familiar => Allowance::of_address(&request.email, address),
+            None => Allowance::of_strangers(&request.email),
+        };
+        self.guesses.take(allowance)?;
+        let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
         let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
+        self.guesses.forgive(allowance);
         self.stands(member.profile.standing(self.clock.now()))?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        self.log_in_as(member, request.device, from).await
+        let answer = self.log_in_as(member, request.device, from).await?;
+        // A device stays the one that it is.
+        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, answer.member.id, known), ..answer })
+    }
+
+    /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
+    fn known_device(&self, member: Option<&MemberRecord>, proof: Option<&str>) -> Option<DeviceNumber> {
+        let id = member.map_or(MemberId::from_bytes([0; 12]), |member| member.profile.id);
+        proof.and_then(|proof| self.proofs.device(id, proof)).filter(|_| member.is_some())
     }
 
     /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
@@ -196,7 +219,8 @@ impl Accounts {
         }
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
-        self.auth_response(member, grant, token.token, first.expires_at)
+        let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
+        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, id, None), ..answer })
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
@@ -298,6 +322,7 @@ impl Accounts {
             expires_at: access.expires_at,
             refresh_token,
             refresh_expires_at,
+            device_proof: None,
         })
     }
 

@@ -20,6 +20,7 @@
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
+//! | [`guesses`] | how many passwords are tried at one account |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`delivered`], [`awaited`] | which entries were pushed here already, and which their authors have not told of yet, on a node among others |
@@ -66,6 +67,7 @@ pub mod enrolment;
 pub mod events;
 pub mod export;
 pub mod fleet;
+pub mod guesses;
 pub mod hellos;
 pub mod invitations;
 pub mod jobs;

@@ -6,7 +6,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use protocol::MemberId;
 
-use super::limiter::{Limiter, Parts, Rate, Tell};
+use super::{
+    guesses::{self, Allowance, Guesses},
+    limiter::{Limiter, Parts, Rate, Tell},
+};
 use crate::{
     cluster::{
         Channel, Uplink,
@@ -31,6 +34,8 @@ pub struct SharedLimits {
     pub logins: Arc<Limiter<IpAddr>>,
     /// How many accounts an address registers.
     pub registrations: Arc<Limiter<IpAddr>>,
+    /// How many passwords are tried at an account.
+    pub guesses: Arc<Guesses>,
     parts: Parts,
     uplink: Uplink,
 }
@@ -72,6 +77,7 @@ impl SharedLimits {
             refreshes: member("refreshes", rates.refreshes, Some(Spent::Refresh)),
             logins: address("logins", rates.logins, Spent::Login),
             registrations: address("registrations", rates.registrations, Spent::Registration),
+            guesses: Arc::new(Guesses::new(parts.clone(), tell_guess(uplink), Arc::clone(metrics))),
             parts,
             uplink: uplink.clone(),
         }
@@ -96,6 +102,7 @@ impl SharedLimits {
             Spent::Refresh(member) => self.refreshes.taken_elsewhere(&member),
             Spent::Login(address) => self.logins.taken_elsewhere(&address),
             Spent::Registration(address) => self.registrations.taken_elsewhere(&address),
+            Spent::Guess(allowance) => self.guesses.taken_elsewhere(Allowance(allowance)),
         }
     }
 
@@ -108,4 +115,9 @@ impl SharedLimits {
 fn tell<K: Copy + 'static>(uplink: &Uplink, spent: fn(K) -> Spent) -> Box<Tell<K>> {
     let uplink = uplink.clone();
     Box::new(move |key| uplink.publish(Channel::Everybody, || Note::Spent { by: spent(*key) }.into()))
+}
+
+fn tell_guess(uplink: &Uplink) -> Box<guesses::Tell> {
+    let uplink = uplink.clone();
+    Box::new(move |Allowance(of)| uplink.publish(Channel::Everybody, || Note::Spent { by: Spent::Guess(of) }.into()))
 }

@@ -87,8 +87,11 @@ impl Member {
 
     /// Logs in again, from another device.
     pub async fn log_in(&self) -> Self {
-        let request =
-            rest::LoginRequest { email: self.auth.member.email.clone(), password: self.password.clone(), device: None };
+        let request = rest::LoginRequest {
+            email: self.auth.member.email.clone(),
+            password: self.password.clone(),
+            ..Default::default()
+        };
         let sent = self.http.post(format!("http://{}/api/auth/login", self.addr)).json(&request).send();
         let response = within("login", sent).await.unwrap();
         assert_eq!(response.status(), 200);

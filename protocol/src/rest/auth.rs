@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{members::Member, object, sessions::DeviceInfo};
 use crate::{Timestamp, rules};
 
+/// The most characters of a `device_proof`.
+pub(crate) const DEVICE_PROOF_MAX_CHARS: usize = 128;
+
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -73,6 +76,13 @@ pub struct LoginRequest {
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
     pub password: String,
+    /// The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out. One that is not
+    /// good has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, DEVICE_PROOF_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 128))]
+    pub device_proof: Option<String>,
     /// The device that the session is started on, for the list of sessions.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -141,6 +151,11 @@ pub struct AuthResponse {
     pub refresh_token: String,
     /// When the refresh token expires: not later than its session ends.
     pub refresh_expires_at: Timestamp,
+    /// For `device_proof` of the next login on this device, also after a log-out. Not in the answer to a refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, example = "q83vASNFZ4kBI0VniQBAm83vASNFZ4mrze8BIw"))]
+    pub device_proof: Option<String>,
 }
 
 /// The only type of access token (RFC 6750).

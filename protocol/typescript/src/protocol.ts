@@ -401,7 +401,11 @@ refresh_token: string,
 /**
  * When the refresh token expires: not later than its session ends.
  */
-refresh_expires_at: Timestamp, };
+refresh_expires_at: Timestamp, 
+/**
+ * For `device_proof` of the next login on this device, also after a log-out. Not in the answer to a refresh.
+ */
+device_proof?: string, };
 
 /**
  * What whoever has the code may know of an invitation that is good.
@@ -1127,6 +1131,11 @@ email: string,
  * The password.
  */
 password: string, 
+/**
+ * The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out. One that is not
+ * good has no effect.
+ */
+device_proof?: string | null, 
 /**
  * The device that the session is started on, for the list of sessions.
  */

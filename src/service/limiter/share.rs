@@ -32,7 +32,7 @@ impl Parts {
     }
 
     /// What something costs this node that costs so much.
-    pub(super) fn cost(&self, count: u32) -> u32 {
+    pub(in crate::service) fn cost(&self, count: u32) -> u32 {
         count.saturating_mul(self.0.load(Ordering::Relaxed))
     }
 }

@@ -155,7 +155,8 @@ async fn once(what: What, addr: SocketAddr, number: usize, account: &Account) ->
             opening.open(&account.token, None).await.map(drop).map_err(|ended| ended.to_string())
         }
         What::Login => {
-            let login = LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), device: None };
+            let login =
+                LoginRequest { email: account.email.clone(), password: PASSWORD.to_owned(), ..LoginRequest::default() };
             let body = serde_json::to_vec(&login).map_err(|error| error.to_string())?;
             let head = "POST /api/auth/login\nContent-Type: application/json";
             expect(http::once(addr, from, head, &body).await, "login")

@@ -25,8 +25,11 @@ pub(super) async fn run(field: Field) -> Result<(), String> {
                 let pick = number * 7 + usize::try_from(tried).unwrap_or_default();
                 let known = emails.get(pick % emails.len().max(1)).filter(|_| tried.is_multiple_of(2)).cloned();
                 let email = known.unwrap_or_else(|| format!("nobody-{pick}@load.example.com"));
-                let body =
-                    serde_json::to_vec(&LoginRequest { email, password: "wrong password".to_owned(), device: None });
+                let body = serde_json::to_vec(&LoginRequest {
+                    email,
+                    password: "wrong password".to_owned(),
+                    ..LoginRequest::default()
+                });
                 let head = "POST /api/auth/login\nContent-Type: application/json".to_owned();
                 (head, body.unwrap_or_default())
             };

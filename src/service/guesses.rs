@@ -1,0 +1,218 @@
+//! Guessing passwords: how many tries at one account get as far as a hash, whatever addresses they come from.
+//!
+//! The first tries are free, and each further one has to wait longer than the one before. Who was there before has an allowance of
+//! their own: a device on which the member has logged in, and an address from which they have. So a stranger can use up what strangers
+//! have at an account, and keeps nobody out who has been in. A try is charged before it is made, so that many at once are no more. The
+//! right password gives its allowance back.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use protocol::ErrorCode;
+use quick_cache::unsync::Cache;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::limiter::Parts;
+use crate::{auth::device::DeviceNumber, failure::Failure, store::members::email_key, telemetry::Metrics};
+
+/// Allowances that are remembered, about 60 bytes each; the oldest unused ones are forgotten.
+const REMEMBERED: usize = 100_000;
+/// Tries that need not wait.
+const FREE: u32 = 10;
+/// How long the one after them waits; twice as long each time.
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait. With the above, 17 tries in the first hour and 4 in each further one.
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Without a try for so long, all is as in the beginning.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
+/// Whose tries are counted together: a hash, the same on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Allowance(pub u64);
+
+impl Allowance {
+    /// Of strangers, at the account with an address; whether there is one does not matter.
+    #[must_use]
+    pub fn of_strangers(email: &str) -> Self {
+        Self::hash(&[b"account", email_key(email).as_bytes()])
+    }
+
+    /// Of an address from which the member has logged in.
+    #[must_use]
+    pub fn of_address(email: &str, address: IpAddr) -> Self {
+        Self::hash(&[b"address", email_key(email).as_bytes(), address.to_string().as_bytes()])
+    }
+
+    /// Of a device on which the member has logged in.
+    #[must_use]
+    pub fn of_device(device: DeviceNumber) -> Self {
+        Self::hash(&[b"device", &device])
+    }
+
+    fn hash(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(part);
+            hash.update([0]);
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        Self(hash.first_chunk().map_or(0, |chunk| u64::from_be_bytes(*chunk)))
+    }
+}
+
+/// What was tried.
+#[derive(Debug, Clone, Copy)]
+struct Tries {
+    count: u32,
+    last: Instant,
+}
+
+impl Tries {
+    /// When the next one may be made.
+    fn next(self) -> Instant {
+        self.last + wait_after(self.count)
+    }
+}
+
+/// How long to wait after so many.
+fn wait_after(count: u32) -> Duration {
+    match count.checked_sub(FREE) {
+        None => Duration::ZERO,
+        Some(beyond) => FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT),
+    }
+}
+
+/// Tells other nodes of a try.
+pub type Tell = dyn Fn(Allowance) + Send + Sync;
+
+/// Tries at accounts.
+pub struct Guesses {
+    tries: Mutex<Cache<Allowance, Tries>>,
+    /// How many nodes there are that do not hear of each other's tries.
+    parts: Parts,
+    tell: Box<Tell>,
+    metrics: Arc<Metrics>,
+}
+
+impl Guesses {
+    /// The name of the limit in the metrics.
+    pub const NAME: &str = "guesses";
+
+    /// None so far.
+    #[must_use]
+    pub fn new(parts: Parts, tell: Box<Tell>, metrics: Arc<Metrics>) -> Self {
+        Self { tries: Mutex::new(Cache::new(REMEMBERED)), parts, tell, metrics }
+    }
+
+    /// Charges a try.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the time to wait.
+    pub fn take(&self, allowance: Allowance) -> Result<(), Failure> {
+        let now = Instant::now();
+        let wait = self.charge(allowance, self.parts.cost(1), now);
+        if let Some(wait) = wait {
+            self.metrics.rate_limit_hit(Self::NAME);
+            let message = "Too many wrong passwords for this account. Wait, or log in on a device on which you have logged in before.";
+            return Err(Failure::new(ErrorCode::RateLimited, message).retry_after(wait));
+        }
+        (self.tell)(allowance);
+        Ok(())
+    }
+
+    /// Another node has let a try pass.
+    pub fn taken_elsewhere(&self, allowance: Allowance) {
+        let mut tries = self.lock();
+        let now = Instant::now();
+        let known = tries.get(&allowance).copied().filter(|known| known.last + FORGOTTEN_AFTER > now);
+        tries.insert(allowance, Tries { count: known.map_or(0, |known| known.count).saturating_add(1), last: now });
+    }
+
+    /// The password was right.
+    pub fn forgive(&self, allowance: Allowance) {
+        self.lock().remove(&allowance);
+    }
+
+    /// Counts a try, or says how long to wait.
+    fn charge(&self, allowance: Allowance, cost: u32, now: Instant) -> Option<Duration> {
+        let mut tries = self.lock();
+        let known = tries.get(&allowance).copied().filter(|known| known.last + FORGOTTEN_AFTER > now);
+        if let Some(known) = known
+            && known.next() > now
+        {
+            return Some(known.next() - now);
+        }
+        let count = known.map_or(0, |known| known.count).saturating_add(cost);
+        tries.insert(allowance, Tries { count, last: now });
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache<Allowance, Tries>> {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guesses(parts: u32) -> Guesses {
+        let shared = Parts::default();
+        shared.set(parts);
+        Guesses::new(shared, Box::new(|_| {}), Arc::new(Metrics::new()))
+    }
+
+    /// How many tries an attacker has who makes one whenever they may.
+    fn tries_within(guesses: &Guesses, allowance: Allowance, start: Instant, time: Duration) -> u32 {
+        let (mut now, mut made) = (start, 0);
+        while now < start + time {
+            match guesses.charge(allowance, guesses.parts.cost(1), now) {
+                None => made += 1,
+                Some(wait) => now += wait,
+            }
+        }
+        made
+    }
+
+    #[test]
+    fn so_many_get_through_in_an_hour_and_fewer_in_the_next() {
+        let (guesses, ana, start) = (guesses(1), Allowance::of_strangers("ana@example.com"), Instant::now());
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(tries_within(&guesses, ana, start, hour), 17);
+        assert!(tries_within(&guesses, ana, start + hour, hour) <= 4);
+        let day = start + FORGOTTEN_AFTER + 2 * hour;
+        assert_eq!(tries_within(&guesses, ana, day, Duration::from_secs(1)), FREE, "after a day of silence");
+    }
+
+    #[test]
+    fn who_was_there_before_has_an_allowance_of_their_own() {
+        let (guesses, now) = (guesses(1), Instant::now());
+        let strangers = Allowance::of_strangers(" Ana@Example.com");
+        assert_eq!(strangers, Allowance::of_strangers("ana@example.com"));
+        assert_eq!(tries_within(&guesses, strangers, now, Duration::from_secs(1)), FREE);
+        let others = [
+            Allowance::of_device([7; 12]),
+            Allowance::of_address("ana@example.com", [192, 0, 2, 1].into()),
+            Allowance::of_strangers("ben@example.com"),
+        ];
+        for own in others {
+            assert_eq!(guesses.charge(own, 1, now), None);
+        }
+        guesses.forgive(strangers);
+        assert_eq!(guesses.charge(strangers, 1, now), None, "the right password gives it back");
+    }
+
+    #[test]
+    fn nodes_that_do_not_hear_each_other_give_their_part_only_and_those_that_do_count_together() {
+        let now = Instant::now();
+        let ana = Allowance::of_strangers("ana@example.com");
+        assert_eq!(tries_within(&guesses(3), ana, now, Duration::from_secs(1)), 4);
+        let here = guesses(1);
+        (0..FREE).for_each(|_| here.taken_elsewhere(ana));
+        assert!(here.take(ana).is_err_and(|failure| failure.retry_after > Some(Duration::from_secs(25))));
+    }
+}
