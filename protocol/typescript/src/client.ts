@@ -162,6 +162,12 @@ export class Client implements MembersBook {
     const { vault } = this.options;
     const found = (await vault.erasing()).filter((each) => !this.erasing.has(each));
     if (found.length === 0) return found;
+    const { signedIn } = this;
+    if (signedIn && found.some((each) => each.startsWith(signedIn.keys.member))) {
+      // It was of a session before this one, of which this tab has not heard: it begins anew.
+      this.socket.stop();
+      this.part();
+    }
     for (const each of found) {
       // Once: what comes later is of a later session.
       this.erasing.add(each);
@@ -224,7 +230,7 @@ export class Client implements MembersBook {
     await this.started;
     if (this.changing > 0) return;
     await this.tokens.check();
-    const gone = await this.erase();
+    const gone = await this.options.vault.exclusive(() => this.erase());
     const state = this.sessionState.getSnapshot();
     // Known before as over, and logged out in truth.
     if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
@@ -292,8 +298,7 @@ export class Client implements MembersBook {
     try {
       this.socket.stop();
       this.part();
-      await this.erase();
-      await this.tokens.begin(answer);
+      await this.tokens.begin(answer, () => this.erase());
       this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
       await this.resume(answer.member._id);
     } catch (error) {
@@ -410,6 +415,8 @@ export class Client implements MembersBook {
     this.sessionState.set({ status: "signed_out", reason });
     this.part();
     if (member) for (const range of rangesOf(reason === "logged_out" ? member : member + KEEP_UNSENT)) this.journal.clear(...range);
+    // When it is noted for all tabs, it is done in this one: before anybody signs in.
+    void this.options.vault.exclusive(() => this.erase()).catch(() => undefined);
   }
 
   private part(): void {

@@ -51,9 +51,10 @@ export class Session implements Tokens {
     return kept?.member;
   }
 
-  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. */
-  async begin(answer: AuthResponse): Promise<void> {
+  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. `first`: what has to be done before, and nobody signs in or out meanwhile. */
+  async begin(answer: AuthResponse, first: () => Promise<unknown> = () => Promise.resolve()): Promise<void> {
     await this.vault.exclusive(async () => {
+      await first();
       this.take(answer);
       try {
         await this.vault.set(JSON.stringify(this.kept));

@@ -150,6 +150,18 @@ describe("a log-out", () => {
     expect(first?.client.unsent()).toBe(1);
     expect(await disk()).toContain("written later");
   });
+
+  test("and a log-in of the same member, before another tab has looked: that one begins anew, and shows everything", async () => {
+    const { ana, all: [first, second] } = await tabs(2, { channel: undefined });
+    const { client } = second ?? (await open());
+    await first?.client.logout();
+    await first?.client.login(credentials(ana.person));
+    await client.checkSession();
+    await until("it shows everything again", () => client.conversations.getSnapshot().conversations[0]?.last?.content === SECRET && client.connection.getSnapshot().status === "online", {
+      explain: () => [client.session.getSnapshot(), client.connection.getSnapshot()],
+    });
+    expect(client.session.getSnapshot()).toMatchObject({ status: "signed_in" });
+  });
 });
 
 describe("leaving the club", () => {
