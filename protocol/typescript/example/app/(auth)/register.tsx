@@ -3,6 +3,7 @@ import { View } from "react-native";
 import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
+import { useEnter } from "@/lib/form";
 import { fieldError, useAction } from "@/lib/query";
 import { useSetupNeeded } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
@@ -26,6 +27,7 @@ export default function Register() {
     const account = { name: name.trim(), email: email.trim(), password };
     void run(() => (setup ? client.setup({ code: code.trim(), ...account }) : client.register(account)));
   };
+  const enter = useEnter(complete, submit);
   return (
     <AuthFrame
       title={setup ? "Make the club" : "Join the club"}
@@ -36,13 +38,13 @@ export default function Register() {
         {setup ? (
           <Field
             label="Setup code" hint="The server printed it when it was started." value={code} onChangeText={setCode} autoCapitalize="none" autoCorrect={false} autoComplete="off"
-            error={fieldError(failure, "code")}
+            {...enter(0)} error={fieldError(failure, "code")}
           />
         ) : null}
-        <Field label="Name" value={name} onChangeText={setName} autoComplete="name" autoCapitalize="words" maxLength={100} error={fieldError(failure, "name")} />
-        <Field label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} error={fieldError(failure, "email")} />
+        <Field label="Name" value={name} onChangeText={setName} autoComplete="name" autoCapitalize="words" maxLength={100} {...enter(1)} error={fieldError(failure, "name")} />
+        <Field label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} {...enter(2)} error={fieldError(failure, "email")} />
         <Field
-          label="Password" hint="At least 8 characters." value={password} onChangeText={setPassword} secureTextEntry autoComplete="new-password" onSubmitEditing={submit}
+          label="Password" hint="At least 8 characters." value={password} onChangeText={setPassword} secureTextEntry autoComplete="new-password" {...enter(3)}
           error={fieldError(failure, "password")}
         />
         <Button label={setup ? "Make the club" : "Make an account"} busy={busy} disabled={!complete} onPress={submit} />

@@ -17,6 +17,7 @@ const ACTIONS: Record<AuditAction, string> = {
   disconnected: "disconnected",
   profile_changed: "changed the profile of",
   erased: "erased",
+  password_changed: "changed the password of",
 };
 
 /** Who did what to whom. */
