@@ -72,7 +72,7 @@ export interface MessageView {
   readonly at: number;
   /** Only of one's own messages. */
   readonly status?: SendStatus;
-  /** Why it failed. */
+  /** Why it failed; of one that is queued or on its way, why the server did not take it the last time. */
   readonly problem?: Problem;
 }
 
