@@ -1,14 +1,14 @@
 import { Slot } from "expo-router";
 
-import { useReady } from "@/lib/setup";
+import { SetupContext, useReady } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { ServerField } from "@/shell/ServerField";
 import { Button, Loading, Notice } from "@/ui";
 
 /** Whether the club is made yet is known before anything is asked: a server that cannot say so is waited for. */
 export default function AuthLayout() {
-  const { ready, problem, retry } = useReady();
-  if (ready) return <Slot />;
+  const { ready, needed, problem, retry } = useReady();
+  if (ready) return <SetupContext.Provider value={needed}><Slot /></SetupContext.Provider>;
   if (!problem) return <Loading label="Asking the server" />;
   return (
     <AuthFrame title="One moment" text="This page goes on by itself as soon as the server answers.">

@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useState } from "react";
+import { createContext, useCallback, useContext, useEffect, useState } from "react";
 import { MembersBookError } from "@members-book/client";
 import { useClient } from "@members-book/client/react";
 
@@ -10,14 +10,19 @@ const AGAIN_MS = 3_000;
 /** Whether the server has no administrator yet, and waits for its setup code. One that does not answer is taken to have one. */
 export function useSetupNeeded(): boolean {
   const { api } = useClient();
-  const query = useQuery("setup", () => api.setupNeeded().catch(() => ({ needed: false })));
-  return query.data?.needed ?? false;
+  const known = useContext(SetupContext);
+  const query = useQuery("setup", () => api.setupNeeded().catch(() => ({ needed: known })));
+  return query.data?.needed ?? known;
 }
 
+/** What was known when the screens appeared: none of them is shown for a moment to lead elsewhere then. */
+export const SetupContext = createContext(false);
+
 /** Whether the server can say how the club is. If not, why, in words; it is asked again until it can. */
-export function useReady(): { ready: boolean; problem: string | undefined; retry: () => void } {
+export function useReady(): { ready: boolean; needed: boolean; problem: string | undefined; retry: () => void } {
   const { api } = useClient();
   const [ready, setReady] = useState(false);
+  const [needed, setNeeded] = useState(false);
   const [problem, setProblem] = useState<string>();
   const [round, setRound] = useState(0);
   useEffect(() => {
@@ -26,7 +31,11 @@ export function useReady(): { ready: boolean; problem: string | undefined; retry
     let gone = false;
     const ask = () => {
       api.setupNeeded().then(
-        () => !gone && setReady(true),
+        (answer) => {
+          if (gone) return;
+          setNeeded(answer.needed);
+          setReady(true);
+        },
         (cause: unknown) => {
           if (gone) return;
           const reached = cause instanceof MembersBookError && cause.code !== "network";
@@ -44,5 +53,5 @@ export function useReady(): { ready: boolean; problem: string | undefined; retry
     };
   }, [api, ready, round]);
   const retry = useCallback(() => setRound((n) => n + 1), []);
-  return { ready, problem, retry };
+  return { ready, needed, problem, retry };
 }
