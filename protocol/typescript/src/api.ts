@@ -22,6 +22,8 @@ export interface ApiRequest {
   headers?: Readonly<Record<string, string>>;
   /** Without a token. */
   anonymous?: boolean;
+  /** With this token, and no other if that is refused. */
+  token?: string | undefined;
   timeoutMs?: number;
 }
 
@@ -68,7 +70,7 @@ export class Api {
   setupNeeded(): Promise<{ needed: boolean }> { return this.json("/api/setup", { anonymous: true }); }
   login(body: LoginRequest): Promise<AuthResponse> { return this.json("/api/auth/login", { method: "POST", body, anonymous: true }); }
   refresh(refresh_token: string): Promise<AuthResponse> { return this.json("/api/auth/refresh", { method: "POST", body: { refresh_token }, anonymous: true }); }
-  logout(all: boolean): Promise<void> { return this.json("/api/auth/logout", { method: "POST", body: { all } }); }
+  logout(all: boolean, token?: string): Promise<void> { return this.json("/api/auth/logout", { method: "POST", body: { all }, token }); }
 
   // Invitations.
   /** What whoever has a code may know of its invitation. Rejects with `invitation_invalid` if it is not good. */
@@ -77,20 +79,20 @@ export class Api {
   invite(body: InvitationRequest = {}): Promise<NewInvitation> { return this.json("/api/invitations", { method: "POST", body }); }
   /** One's own, the newest first. */
   invitations(options: Page = {}): Promise<InvitationPage> { return this.json("/api/invitations", { query: { ...options } }); }
-  revokeInvitation(id: InvitationId): Promise<void> { return this.json(`/api/invitations/${id}`, { method: "DELETE" }); }
+  revokeInvitation(id: InvitationId): Promise<void> { return this.json(`/api/invitations/${path(id)}`, { method: "DELETE" }); }
 
   // Members.
   directory(options: Page & { tier?: Tier | undefined } = {}): Promise<Directory> { return this.json("/api/members", { query: { ...options } }); }
   search(q: string, options: Page = {}): Promise<Directory> { return this.json("/api/members/search", { query: { q, ...options } }); }
-  member(id: MemberId): Promise<Profile> { return this.json(`/api/members/${id}`); }
+  member(id: MemberId): Promise<Profile> { return this.json(`/api/members/${path(id)}`); }
   me(): Promise<Versioned<Member>> { return this.versioned("/api/members/me"); }
   /** Changes one's own profile: what is left out stays, `null` removes. */
   updateMe(body: MemberPatch, ifMatch?: string): Promise<Versioned<Member>> { return this.versioned("/api/members/me", { method: "PATCH", body, headers: match(ifMatch) }); }
-  updateMember(id: MemberId, body: MemberPatch, ifMatch?: string): Promise<Versioned<Member>> { return this.versioned(`/api/members/${id}`, { method: "PATCH", body, headers: match(ifMatch) }); }
+  updateMember(id: MemberId, body: MemberPatch, ifMatch?: string): Promise<Versioned<Member>> { return this.versioned(`/api/members/${path(id)}`, { method: "PATCH", body, headers: match(ifMatch) }); }
   uploadPhoto(id: MemberId, type: string, content: Blob | ArrayBuffer | Uint8Array<ArrayBuffer>): Promise<Versioned<Member>> {
-    return this.versioned(`/api/members/${id}/photo`, { method: "PUT", data: { type, content }, timeoutMs: LONG_TIMEOUT_MS });
+    return this.versioned(`/api/members/${path(id)}/photo`, { method: "PUT", data: { type, content }, timeoutMs: LONG_TIMEOUT_MS });
   }
-  removePhoto(id: MemberId): Promise<void> { return this.json(`/api/members/${id}/photo`, { method: "DELETE" }); }
+  removePhoto(id: MemberId): Promise<void> { return this.json(`/api/members/${path(id)}/photo`, { method: "DELETE" }); }
   /** Changes the password. This session stays, every other one of the member ends. */
   changePassword(change: PasswordChange): Promise<void> { return this.json("/api/members/me/password", { method: "PUT", body: change }); }
   /** Leaves the club, for ever. */
@@ -99,16 +101,16 @@ export class Api {
 
   // Where the member is signed in.
   sessions(): Promise<SessionList> { return this.json("/api/members/me/sessions"); }
-  renameSession(id: SessionId, name: string): Promise<Session> { return this.json(`/api/members/me/sessions/${id}`, { method: "PATCH", body: { name } }); }
+  renameSession(id: SessionId, name: string): Promise<Session> { return this.json(`/api/members/me/sessions/${path(id)}`, { method: "PATCH", body: { name } }); }
   /** Ends a session: its device is signed out. For the one of this device there is `logout()` of the client, which forgets what is kept here as well. */
-  endSession(id: SessionId): Promise<void> { return this.json(`/api/members/me/sessions/${id}`, { method: "DELETE" }); }
+  endSession(id: SessionId): Promise<void> { return this.json(`/api/members/me/sessions/${path(id)}`, { method: "DELETE" }); }
   /** Ends every session but this one. */
   endOtherSessions(): Promise<void> { return this.json("/api/members/me/sessions", { method: "DELETE" }); }
 
   // Advice.
   recommendations(): Promise<RecommendationsResponse> { return this.json("/api/ai/recommendations"); }
-  applyRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${id}/apply`, { method: "POST" }); }
-  dismissRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${id}/dismiss`, { method: "POST" }); }
+  applyRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${path(id)}/apply`, { method: "POST" }); }
+  dismissRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${path(id)}/dismiss`, { method: "POST" }); }
   optimizeProfile(): Promise<OptimizeResponse> { return this.json("/api/ai/profile/optimize", { method: "POST" }); }
 
   // Administration.
@@ -119,20 +121,20 @@ export class Api {
     return this.json("/api/admin/members", { query: { ...options } });
   }
   /** Lets somebody in who waits. */
-  approve(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/approve`, { method: "POST" }); }
+  approve(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/approve`, { method: "POST" }); }
   /** Removes the registration of somebody who waits. */
-  reject(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${id}/reject`, { method: "POST" }); }
+  reject(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${path(id)}/reject`, { method: "POST" }); }
   /** Keeps a member out until a time. */
-  suspend(id: MemberId, body: SuspensionChange): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/suspension`, { method: "PUT", body }); }
-  endSuspension(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/suspension`, { method: "DELETE" }); }
+  suspend(id: MemberId, body: SuspensionChange): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/suspension`, { method: "PUT", body }); }
+  endSuspension(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/suspension`, { method: "DELETE" }); }
   /** All invitations, with who made them and who came by them. */
   adminInvitations(options: Page = {}): Promise<AdminInvitationPage> { return this.json("/api/admin/invitations", { query: { ...options } }); }
-  setTier(id: MemberId, tier: Tier): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/tier`, { method: "PUT", body: { tier } }); }
-  setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/active`, { method: "PUT", body: { is_active } }); }
-  setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${id}/role`, { method: "PUT", body: { user_type } }); }
-  disconnect(id: MemberId): Promise<Disconnected> { return this.json(`/api/admin/members/${id}/disconnect`, { method: "POST" }); }
-  adminSessions(id: MemberId): Promise<SessionList> { return this.json(`/api/admin/members/${id}/sessions`); }
-  adminEndSessions(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${id}/sessions`, { method: "DELETE" }); }
+  setTier(id: MemberId, tier: Tier): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/tier`, { method: "PUT", body: { tier } }); }
+  setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/active`, { method: "PUT", body: { is_active } }); }
+  setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/role`, { method: "PUT", body: { user_type } }); }
+  disconnect(id: MemberId): Promise<Disconnected> { return this.json(`/api/admin/members/${path(id)}/disconnect`, { method: "POST" }); }
+  adminSessions(id: MemberId): Promise<SessionList> { return this.json(`/api/admin/members/${path(id)}/sessions`); }
+  adminEndSessions(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${path(id)}/sessions`, { method: "DELETE" }); }
   stats(): Promise<ServerStats> { return this.json("/api/admin/stats"); }
   audit(options: Page = {}): Promise<AuditPage> { return this.json("/api/admin/audit", { query: { ...options } }); }
 
@@ -143,9 +145,9 @@ export class Api {
 
   /** Any endpoint, with the `ETag` of the answer. */
   async versioned<T>(path: string, request: ApiRequest = {}): Promise<Versioned<T>> {
-    let token = request.anonymous ? undefined : await this.tokens.access();
+    let token = request.anonymous ? undefined : (request.token ?? (await this.tokens.access()));
     let response = await this.ask(path, request, token);
-    if (response.status === 401 && token !== undefined) {
+    if (response.status === 401 && token !== undefined && !request.token) {
       token = await this.tokens.renew(token);
       response = await this.ask(path, request, token);
     }
@@ -185,6 +187,11 @@ interface Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
+}
+
+/** An id as a part of a path: one that is none leads nowhere else. */
+function path(id: string): string {
+  return encodeURIComponent(id);
 }
 
 function match(version: string | undefined): Record<string, string> {

@@ -1,4 +1,5 @@
 import { Backoff } from "./backoff.js";
+import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
@@ -10,7 +11,7 @@ import type {
 } from "./protocol.js";
 import { problemOf } from "./problem.js";
 import type { Keys } from "./records.js";
-import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
+import type { ConversationRecord, CursorRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
 import type { ConversationsState, ConversationView, Target, UnreadState } from "./types.js";
 import { Value } from "./value.js";
@@ -40,6 +41,8 @@ export class Book {
   private cursor: CursorRecord | undefined;
   /** The cursor of this hello was that of a part of a sync. */
   private helloPartial = false;
+  /** Something of this connection could not be taken in. */
+  private failed = false;
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
@@ -75,12 +78,20 @@ export class Book {
     const cursor = (await journal.range(keys.cursor, `${keys.cursor}~`, { limit: 1 }))[0];
     this.listing = (await journal.range(keys.listing, `${keys.listing}~`, { limit: 1 })).length > 0;
     const prefix = keys.conversations[0].length;
+    let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
-      this.adopt(key.slice(prefix), JSON.parse(value) as ConversationRecord);
+      try {
+        const record = read(value, CONVERSATION) as ConversationRecord;
+        if (!fits(record.last, ENTRY)) delete record.last;
+        this.adopt(key.slice(prefix), record);
+      } catch {
+        // It comes again, if everything does.
+        whole = false;
+      }
     }
     await this.loadOutbox();
     // Last: without all that came before it, it would stand for too much.
-    if (cursor) this.cursor = JSON.parse(cursor[1]) as CursorRecord;
+    if (cursor && whole) this.cursor = read(cursor[1], CURSOR);
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
   }
@@ -89,20 +100,33 @@ export class Book {
   private async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
-      const record = JSON.parse(value) as OutboxRecord;
-      this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
+      const record = read(value, OUTBOX);
+      if (record) this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
     }
   }
 
   /** The cursor to say hello with. */
   hello(): string | undefined {
+    this.failed = false;
     this.helloPartial = this.cursor?.partial ?? false;
     this.brought = [];
     return this.cursor?.cursor;
   }
 
-  /** A frame that is of conversations. */
+  /** A frame that is of conversations. After one that could not be taken in no cursor is kept on this connection: the next one brings it again. */
   received(frame: ServerFrame): void {
+    this.attempt(() => this.take(frame));
+  }
+
+  private attempt(work: () => void): void {
+    try {
+      work();
+    } catch {
+      this.failed = true;
+    }
+  }
+
+  private take(frame: ServerFrame): void {
     switch (frame.type) {
       case "sync":
         return this.synced(frame);
@@ -159,8 +183,10 @@ export class Book {
   private synced(sync: Sync): void {
     const unasked = this.connection().online;
     for (const state of sync.conversations) {
-      if (!unasked) this.brought?.push(state);
-      this.apply(state, unasked);
+      this.attempt(() => {
+        this.apply(state, unasked);
+        if (!unasked) this.brought?.push(state);
+      });
     }
     this.keep(sync.cursor, !unasked);
     if (unasked) this.fill(0);
@@ -239,6 +265,7 @@ export class Book {
   }
 
   private known(state: ConversationState): Conversation {
+    if (!fits(state, STATE)) throw new TypeError("no conversation");
     const members = state.members.map(({ member }) => member);
     const key = keyOf(state.kind, members, state.id, this.keys.member);
     const known = this.byId.get(state.id);
@@ -282,6 +309,7 @@ export class Book {
 
   /** The cursor that stands for everything up to here. It is stored together with that, or after it. */
   private keep(cursor: string, partial: boolean): void {
+    if (this.failed || typeof cursor !== "string") return;
     this.cursor = { cursor, partial };
     this.journal.put(this.keys.cursor, JSON.stringify(this.cursor));
   }

@@ -1,6 +1,8 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Book } from "./book.js";
+import { CARD, fits, isId, OUTBOX, OWN, read, within } from "./check.js";
+import type { Form } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { platformEnvironment } from "./environment.js";
@@ -11,11 +13,10 @@ import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
 import { People } from "./people.js";
 import { problemOf } from "./problem.js";
-import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
-import { DEVICE_KEY, Keys, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
-import type { OutboxRecord } from "./records.js";
+import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
+import { DEVICE_KEY, KEEP_UNSENT, Keys, PROOF_KEY, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import { Session } from "./session.js";
-import type { Storage } from "./storage.js";
+import type { Erasure, Storage } from "./storage.js";
 import type {
   ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, Registered, SessionState, SignedOutReason,
   Target, UnreadState,
@@ -62,6 +63,8 @@ export class Client implements MembersBook {
   private deviceStatus: DeviceStatus = "online";
   private watchMax = 500;
   private started: Promise<void> | undefined;
+  /** What is being removed. */
+  private readonly erasing = new Set<Erasure>();
   /** Somebody is signing in or out: what other tabs do is looked at later. */
   private changing = 0;
   private stopped = false;
@@ -83,11 +86,12 @@ export class Client implements MembersBook {
         return this.hello();
       },
       welcomed: ({ limits }) => {
-        this.watchMax = limits.watch_max;
-        if (this.signedIn) this.signedIn.book.typingMs = limits.typing_ttl_ms;
+        this.watchMax = within(limits?.watch_max, 1, 10_000, 500);
+        if (this.signedIn) this.signedIn.book.typingMs = within(limits?.typing_ttl_ms, 1_000, 60_000, 6_000);
       },
       pushed: (frame) => this.pushed(frame),
       online: (online) => this.online(online),
+      looked: () => this.deviceStatus === "online",
       state: (state) => this.connectionState.set({ ...state, storageFailing: this.connectionState.getSnapshot().storageFailing }),
       debug: (what, details) => this.debug(what, details),
     });
@@ -102,7 +106,7 @@ export class Client implements MembersBook {
     this.stopped = true;
     await this.started?.catch(() => undefined);
     this.socket.stop();
-    this.leave();
+    this.part();
     await this.journal.close();
     await this.options.storage.close();
   }
@@ -117,28 +121,78 @@ export class Client implements MembersBook {
   }
 
   async login(credentials: LoginRequest): Promise<Member> {
-    return this.enter(await this.api.login({ device: this.device, ...credentials }));
+    await this.start();
+    // By it the server knows the device again: wrong passwords of others do not keep it out.
+    const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
+    return this.enter(await this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials }));
   }
 
   async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
-    const keys = this.signedIn?.keys;
+    const member = this.tokens.member ?? this.signedIn?.keys.member;
     try {
-      if (keys) await this.api.logout(all);
+      if (all && member !== undefined) await this.api.logout(true);
     } catch (error) {
-      // Without a network the session ends by itself; but who wants all to end has to know that they have not.
-      if (all && error instanceof MembersBookError && error.verdict !== "log_in") throw error;
+      // Who wants all to end has to know that they have not.
+      if (error instanceof MembersBookError && error.verdict !== "log_in") throw error;
     }
+    const kept = await this.forget(member);
+    if (!kept || all) return;
+    const end = (token: string) => this.api.logout(false, token);
+    try {
+      await end(kept.access).catch(async (error: MembersBookError) => {
+        if (error.verdict === "log_in") await end((await this.api.refresh(kept.refresh)).access_token);
+      });
+    } catch {
+      // Without a network the session ends by itself.
+    }
+  }
+
+  async leave(): Promise<void> {
+    const { member } = this.tokens;
+    await this.api.leave();
+    await this.forget(member);
+  }
+
+  /** Signs out here, and in all tabs, and removes everything of the member. That it has to go is kept before anybody else is told: whatever ends now, it goes. */
+  private async forget(member: MemberId | undefined) {
     this.socket.stop();
     this.sessionState.set({ status: "signed_out", reason: "logged_out" });
-    this.leave();
+    this.part();
+    if (member === undefined) return undefined;
     this.changing += 1;
     try {
-      await this.tokens.end();
+      return await this.tokens.end(member);
     } finally {
       this.changing -= 1;
-      if (keys) this.journal.clear(...keys.all);
+      this.journal.clear(...new Keys(member).all);
+      await this.erase().catch(() => undefined);
+      await this.journal.attempted();
     }
+  }
+
+  /** Removes from this storage what a log-out or the end of a session, here or in another tab, has left to be removed. */
+  private async erase(): Promise<Erasure[]> {
+    const { vault } = this.options;
+    const found = (await vault.erasing()).filter((each) => !this.erasing.has(each));
+    if (found.length === 0) return found;
+    const { signedIn } = this;
+    if (signedIn && found.some((each) => each.startsWith(signedIn.keys.member))) {
+      // It was of a session before this one, of which this tab has not heard: it begins anew.
+      this.socket.stop();
+      this.part();
+    }
+    for (const each of found) {
+      // Once: what comes later is of a later session.
+      this.erasing.add(each);
+      for (const range of rangesOf(each)) this.journal.clear(...range);
+    }
+    const gone = this.journal.stored().then(async () => {
+      for (const each of found) this.erasing.delete(each);
+      await vault.erased(found);
+    }).catch((error: unknown) => this.debug("erasure not noted", { error: String(error) }));
     await this.journal.attempted();
+    if (!this.connectionState.getSnapshot().storageFailing) await gone;
+    return found;
   }
 
   async refreshMember(): Promise<Member> {
@@ -160,7 +214,10 @@ export class Client implements MembersBook {
   }
 
   target(key: string): Target {
-    return key.startsWith("c_") ? { conversation: key.slice(2) } : { member: key.replace(/^m_/, "") };
+    const kind = key.startsWith("c_");
+    const id = key.replace(/^[cm]_/, "");
+    if (!isId(id)) throw new MembersBookError("validation_failed", "This is no conversation.");
+    return kind ? { conversation: id } : { member: id };
   }
 
   member(id: MemberId): Observable<MemberView | undefined> {
@@ -186,6 +243,10 @@ export class Client implements MembersBook {
     await this.started;
     if (this.changing > 0) return;
     await this.tokens.check();
+    const gone = await this.options.vault.exclusive(() => this.erase());
+    const state = this.sessionState.getSnapshot();
+    // Known before as over, and logged out in truth.
+    if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
     if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
     const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
     if (member !== undefined) await this.resume(member);
@@ -200,11 +261,11 @@ export class Client implements MembersBook {
     const { keys, book } = this.signedIn;
     const found = await storage.range(...keys.outbox);
     for (const [, value] of found) {
-      const record = JSON.parse(value) as OutboxRecord;
-      book.outbox.take(book.conversation(this.target(record.conversation)), record);
+      const record = read(value, OUTBOX);
+      if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
     }
     await this.journal.stored();
-    await storage.write({ put: new Map(found.map(([key]) => [key, null])) });
+    await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
     return found.length;
   }
 
@@ -215,7 +276,11 @@ export class Client implements MembersBook {
       this.deviceId = this.environment.uuid();
       this.journal.put(DEVICE_KEY, this.deviceId);
     }
-    const member = await this.patiently("vault cannot be read", () => this.tokens.load(), () => !this.stopped);
+    const load = async () => {
+      await this.erase();
+      return this.tokens.load();
+    };
+    const member = await this.patiently("vault cannot be read", load, () => !this.stopped);
     if (this.stopped) return;
     if (member === undefined) {
       if (this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
@@ -245,9 +310,10 @@ export class Client implements MembersBook {
     this.changing += 1;
     try {
       this.socket.stop();
-      this.leave();
-      await this.tokens.begin(answer);
+      this.part();
+      await this.tokens.begin(answer, () => this.erase());
       this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
+      if (answer.device_proof) this.journal.put(PROOF_KEY, answer.device_proof);
       await this.resume(answer.member._id);
     } catch (error) {
       this.sessionState.set({ status: "signed_out" });
@@ -261,6 +327,8 @@ export class Client implements MembersBook {
   /** Takes up what is kept of a member, and connects. */
   private async resume(member: MemberId): Promise<void> {
     const keys = new Keys(member);
+    // What others have left here, and have not come back for.
+    for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
     const book = new Book(this.environment, this.journal, keys, () => this.socket);
     const people = new People(
       this.environment,
@@ -270,11 +338,11 @@ export class Client implements MembersBook {
       (type, members) => this.socket.request({ type, members }),
       () => this.socket.online,
     );
-    const read = async <T>(from: string, to: string) =>
-      (await this.journal.range(from, to).catch(() => [])).map(([, value]) => JSON.parse(value) as T);
-    const [record] = await read<Member>(keys.me, `${keys.me}~`);
+    const stored = async <T>(form: Form<T>, from: string, to: string) =>
+      (await this.journal.range(from, to).catch(() => [])).flatMap(([, value]) => read(value, form) ?? []);
+    const [record] = await stored(OWN, keys.me, `${keys.me}~`);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    people.load(await read<MemberCard>(...keys.cards));
+    people.load(await stored(CARD, ...keys.cards));
     const wanted = () => !this.stopped && this.tokens.member === member;
     const present = (own: Member | undefined) => {
       if (own && wanted() && !this.signedIn) this.present(own, { keys, book, people, handles: new Map(), unsubscribe: [] });
@@ -357,23 +425,24 @@ export class Client implements MembersBook {
 
   private learnSelf(member: Member): void {
     const state = this.sessionState.getSnapshot();
-    if (state.status !== "signed_in" || state.id !== member._id) return;
+    if (state.status !== "signed_in" || state.id !== member._id || !fits(member, OWN)) return;
     this.journal.put(new Keys(member._id).me, JSON.stringify(member));
     this.sessionState.set({ ...state, member });
   }
 
-  /** The server does not take the session any more. What is kept waits for the member to sign in again. */
+  /** The server does not take the session any more: what was not sent waits for the member to sign in again, everything else goes. After a log-out in another tab nothing stays. */
   private sessionOver(reason: SignedOutReason): void {
     this.debug("session over", { reason });
-    const keys = this.signedIn?.keys;
+    const member = this.signedIn?.keys.member;
     this.socket.stop();
     this.sessionState.set({ status: "signed_out", reason });
-    this.leave();
-    // In another tab: nothing of the member stays here either.
-    if (reason === "logged_out" && keys) this.journal.clear(...keys.all);
+    this.part();
+    if (member) for (const range of rangesOf(reason === "logged_out" ? member : member + KEEP_UNSENT)) this.journal.clear(...range);
+    // When it is noted for all tabs, it is done in this one: before anybody signs in.
+    void this.options.vault.exclusive(() => this.erase()).catch(() => undefined);
   }
 
-  private leave(): void {
+  private part(): void {
     const { signedIn } = this;
     this.signedIn = undefined;
     if (!signedIn) return;

@@ -1,4 +1,5 @@
-import { Backoff } from "./backoff.js";
+import { ASKED_MAX_MS, Backoff, MAX_MS } from "./backoff.js";
+import { within } from "./check.js";
 import type { Environment, Socket } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import { errorOf, problemOf } from "./problem.js";
@@ -15,6 +16,11 @@ const PROBE_MS = 2_500;
 const REPLY_MS = 20_000;
 /** Between two attempts to renew the token of a connection, in milliseconds. */
 const RENEW_AGAIN_MS = 5_000;
+
+/** What a server says of times has these bounds, in milliseconds; the upper one is that of `backoff`. */
+const LEAST_MS = 1_000;
+/** Between two attempts at most, in milliseconds, while somebody looks at the app. */
+const LOOKED_MAX_MS = 5_000;
 
 /** Close codes after which this client would be refused again: its own faults. */
 const FINAL = new Set([1002, 1003, 1007, 1009, 4400]);
@@ -37,6 +43,8 @@ export interface Listener {
   pushed(frame: ServerFrame): void;
   /** Requests are answered from now on, or are not any more. */
   online(online: boolean): void;
+  /** Whether somebody looks at the app. */
+  looked(): boolean;
   state(state: Omit<ConnectionState, "storageFailing">): void;
   debug(what: string, details?: DebugEvent["details"]): void;
 }
@@ -70,7 +78,7 @@ export class Connection {
     private readonly session: Session,
     private readonly listener: Listener,
   ) {
-    this.backoff = new Backoff(environment.random);
+    this.backoff = new Backoff(environment.random, () => (listener.looked() ? LOOKED_MAX_MS : MAX_MS));
   }
 
   get online(): boolean {
@@ -184,7 +192,7 @@ export class Connection {
     switch (frame.type) {
       case "welcome":
         this.phase = "syncing";
-        this.heartbeatMs = frame.heartbeat_ms;
+        this.heartbeatMs = within(frame.heartbeat_ms, LEAST_MS, ASKED_MAX_MS, 30_000);
         this.serverTime = Date.parse(frame.time);
         this.welcomedAt = this.environment.clock.monotonic();
         this.deadline(SYNC_MS, () => this.lost(1006));
@@ -196,7 +204,7 @@ export class Connection {
         if (this.phase === "syncing") this.synced();
         return;
       case "goodbye":
-        this.goodbye = { code: frame.code, ...(frame.retry_after_ms === undefined ? {} : { retryAfterMs: frame.retry_after_ms }) };
+        this.goodbye = { code: frame.code, ...(frame.retry_after_ms === undefined ? {} : { retryAfterMs: within(frame.retry_after_ms, LEAST_MS, ASKED_MAX_MS, LEAST_MS) }) };
         return;
       case "auth.expiring":
         this.expiring(Date.parse(frame.expires_at));
@@ -262,7 +270,7 @@ export class Connection {
     const { clock } = this.environment;
     const attempt = this.attempt;
     const left = at - (this.serverTime + clock.monotonic() - this.welcomedAt);
-    clock.setTimeout(() => attempt === this.attempt && void this.renew(), Math.max(0, left / 2));
+    clock.setTimeout(() => attempt === this.attempt && void this.renew(), within(left / 2, 0, ASKED_MAX_MS, LEAST_MS));
   }
 
   /** The token of this connection is about to expire. If it cannot be renewed in time the server closes with 4401. */

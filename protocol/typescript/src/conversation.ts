@@ -1,3 +1,4 @@
+import { ENTRY, mended, read, timeOf, within } from "./check.js";
 import type { Clock } from "./environment.js";
 import type { Journal } from "./journal.js";
 import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
@@ -130,27 +131,27 @@ export class Conversation {
     const record = this.record;
     record.id = state.id;
     record.kind = state.kind;
-    record.members = unasked ? state.members.map((theirs) => later(theirs, this.watermarks(theirs.member))) : state.members.map((theirs) => ({ ...theirs }));
+    record.members = unasked ? state.members.map((theirs) => later(theirs, this.watermarks(theirs.member))) : state.members.map((theirs) => later({ member: theirs.member, delivered: 0, read: 0 }, theirs));
     record.unread = state.unread;
     record.unreadMore = state.unread_more ?? false;
     record.countedTo = state.last_seq;
     record.later = 0;
     record.recount = false;
     record.lastSeq = Math.max(state.last_seq, record.to, unasked ? record.lastSeq : 0);
-    record.lastAt = Math.max(record.lastAt, Date.parse(state.last_at));
+    record.lastAt = Math.max(record.lastAt, timeOf(state.last_at) ?? 0);
     // What was counted by the server does not know what was read here, and what was pushed here may not be counted.
     const said = state.members.find(({ member }) => member === this.shelf.me)?.read ?? 0;
     if (this.readSeq > said || record.to > state.last_seq) this.count(this.readSeq);
-    const [first] = state.entries;
-    if (record.to === 0 && first) this.begin(state.entries);
-    else this.insert(state.entries);
+    const entries = all(state.entries);
+    if (record.to === 0 && entries.length > 0) this.begin(entries);
+    else this.insert(entries);
     this.jump();
     this.save();
   }
 
   /** Takes entries in, in any order. */
   insert(entries: readonly Entry[]): void {
-    for (const entry of entries) {
+    for (const entry of all(entries)) {
       const { to } = this.record;
       this.record.lastSeq = Math.max(this.record.lastSeq, entry.seq);
       if (entry.seq === to + 1) this.append(entry);
@@ -162,7 +163,8 @@ export class Conversation {
   }
 
   /** A page of history: `newest` takes the place of what is here if it does not follow it. */
-  page(entries: readonly Entry[], newest: boolean): void {
+  page(page: readonly Entry[], newest: boolean): void {
+    const entries = all(page);
     const [first] = entries;
     if (first && newest && (this.record.to === 0 || first.seq > this.record.to + 1)) {
       this.record.lastSeq = Math.max(this.record.lastSeq, entries.at(-1)?.seq ?? 0);
@@ -241,7 +243,7 @@ export class Conversation {
     try {
       const stored = first > this.record.first;
       const from = Math.max(this.record.first, first - PAGE);
-      const entries = stored ? await this.read(from, first, false) : await fetch(first);
+      const entries = stored ? await this.read(from, first, false) : all(await fetch(first));
       this.prepend(entries, first, stored);
     } catch (error) {
       this.problem = problemOf(error);
@@ -399,7 +401,7 @@ export class Conversation {
   /** Entries from the storage: none if it does not have all of them. */
   private async read(from: number, end: number, newest: boolean): Promise<Entry[]> {
     const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end));
-    const entries = stored.map(([, value]) => JSON.parse(value) as Entry);
+    const entries = stored.flatMap(([, value]) => read(value, ENTRY) ?? []);
     if (entries.length !== end - from) {
       // Damaged: what is missing comes again from the server.
       if (newest) this.record.to = 0;
@@ -470,9 +472,18 @@ export class Conversation {
   }
 }
 
+/** Those that can be taken, as they can be shown. */
+function all(entries: readonly Entry[]): Entry[] {
+  return entries.flatMap((entry) => mended(entry) ?? []);
+}
+
 function later(a: Watermarks, b: Pick<Watermarks, "delivered" | "read">): Watermarks {
-  const read = Math.max(a.read, b.read);
-  return { member: a.member, read, delivered: Math.max(a.delivered, b.delivered, read) };
+  const read = Math.max(a.read, placeOf(b.read));
+  return { member: a.member, read, delivered: Math.max(a.delivered, placeOf(b.delivered), read) };
+}
+
+function placeOf(value: unknown): number {
+  return within(value, 0, Number.MAX_SAFE_INTEGER, 0);
 }
 
 function same<T>(a: readonly T[], b: readonly T[]): boolean {

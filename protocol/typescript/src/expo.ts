@@ -6,7 +6,7 @@ import { ExpoSqliteStorage } from "./storage/expo-sqlite.js";
 import type { SqliteDatabase } from "./storage/expo-sqlite.js";
 import { Queue } from "./storage/queue.js";
 import type { DeviceStatus, Platform } from "./protocol.js";
-import type { Vault } from "./storage.js";
+import type { Erasure, Vault } from "./storage.js";
 import type { ClientOptions } from "./types.js";
 
 export { ExpoSqliteStorage } from "./storage/expo-sqlite.js";
@@ -58,6 +58,7 @@ const MOST_BYTES = 2_048;
 /** A vault in the keychain of the device. One client uses it. */
 export class SecureStoreVault implements Vault {
   private readonly turns = new Queue();
+  private readonly writes = new Queue();
   private readonly key: string;
   private readonly options: { keychainAccessible?: number };
 
@@ -70,13 +71,36 @@ export class SecureStoreVault implements Vault {
   }
 
   async get(): Promise<string | undefined> {
-    return (await this.store.getItemAsync(this.key, this.options)) ?? undefined;
+    return (await this.read())[0] || undefined;
   }
 
-  async set(value: string | null): Promise<void> {
-    if (value === null) return this.store.deleteItemAsync(this.key, this.options);
-    if (bytes(value) > MOST_BYTES) throw failed(`The secure store takes no more than ${MOST_BYTES} bytes.`);
-    return this.store.setItemAsync(this.key, value, this.options);
+  set(value: string | null, erase?: Erasure): Promise<void> {
+    return this.writes.run(async () => {
+      const [, ...noted] = await this.read();
+      await this.write([value ?? "", ...new Set(erase === undefined ? noted : [...noted, erase])]);
+    });
+  }
+
+  async erasing(): Promise<Erasure[]> {
+    return (await this.read()).slice(1);
+  }
+
+  erased(gone: readonly Erasure[]): Promise<void> {
+    return this.writes.run(async () => {
+      await this.write((await this.read()).filter((line, index) => index === 0 || !gone.includes(line)));
+    });
+  }
+
+  /** One value, so that it changes as one: in its first line what is kept, then what has to go. */
+  private async read(): Promise<string[]> {
+    return ((await this.store.getItemAsync(this.key, this.options)) ?? "").split("\n");
+  }
+
+  private write(lines: string[]): Promise<void> {
+    const text = lines.join("\n");
+    if (text === "") return this.store.deleteItemAsync(this.key, this.options);
+    if (bytes(text) > MOST_BYTES) throw failed(`The secure store takes no more than ${MOST_BYTES} bytes.`);
+    return this.store.setItemAsync(this.key, text, this.options);
   }
 
   exclusive<T>(work: () => Promise<T>): Promise<T> {

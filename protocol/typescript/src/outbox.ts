@@ -151,6 +151,7 @@ export class Outbox {
       const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
       if (this.stopped) return;
       outgoing.status = "sent";
+      outgoing.problem = undefined;
       outgoing.seq = message.seq;
       lane.backoff.reset();
       this.road.accepted(conversation, message);
@@ -175,6 +176,8 @@ export class Outbox {
       this.store(conversation, outgoing);
     } else {
       outgoing.status = "queued";
+      // Shown, not stored: it is tried again all the same.
+      if (problem.code !== "network") outgoing.problem = problem;
       conversation.save();
       // Without a connection the next one goes on.
       if (this.road.online) {

@@ -1,5 +1,7 @@
+import { CARD, fits, isId, timeOf } from "./check.js";
 import type { Environment, Observable } from "./environment.js";
 import type { Journal } from "./journal.js";
+import { problemOf } from "./problem.js";
 import type { MemberCard, MemberId, Presence, Profile, ServerFrame } from "./protocol.js";
 import type { Keys } from "./records.js";
 import type { MemberView, PresenceView } from "./types.js";
@@ -14,9 +16,10 @@ const GATHER_MS = 30;
 /** A member of another node shows as offline for a moment: not shown for so long, in milliseconds. */
 const OFFLINE_MS = 500;
 /** Without a connection for so long, in milliseconds, presence is not known any more. */
-const FORGET_MS = 10_000;
+const FORGET_MS = 2_500;
 /** Members that are remembered in memory. */
 const CARDS_MAX = 5_000;
+const STATUSES: readonly string[] = ["online", "away", "offline"];
 const UNKNOWN: PresenceView = { status: "unknown" };
 
 /** What is known of other members, and how they are. */
@@ -51,7 +54,7 @@ export class People {
 
   /** A profile has changed. Of two the later one counts. */
   learn(card: MemberCard, keep: boolean): void {
-    if (this.stopped) return;
+    if (this.stopped || !fits(card, CARD)) return;
     const value = this.cardOf(card.id);
     const known = value.getSnapshot();
     if (known && Date.parse(known.updated_at) >= Date.parse(card.updated_at)) return;
@@ -63,6 +66,8 @@ export class People {
     let value = this.presences.get(id);
     if (!value) {
       value = new Value(UNKNOWN);
+      // Nobody has it: the server would refuse everybody who is asked for with it.
+      if (!isId(id)) return value;
       this.presences.set(id, value);
       value.onWatched = (watched) => {
         this.cancel(id);
@@ -76,9 +81,9 @@ export class People {
   /** Somebody's presence, of a snapshot or a push. */
   seen(presence: Presence, snapshot: boolean): void {
     const value = this.presences.get(presence.member);
-    if (!value) return;
-    const lastSeen = presence.last_seen === undefined ? {} : { lastSeen: Date.parse(presence.last_seen) };
-    const view: PresenceView = { status: presence.status, ...lastSeen };
+    if (!value || !STATUSES.includes(presence.status)) return;
+    const lastSeen = timeOf(presence.last_seen);
+    const view: PresenceView = { status: presence.status, ...(lastSeen === undefined ? {} : { lastSeen }) };
     if (value.watched) this.cancel(presence.member);
     if (snapshot && view.status === "offline" && value.getSnapshot().status !== "offline") {
       this.timers.set(presence.member, this.environment.clock.setTimeout(() => value.set(view), OFFLINE_MS));
@@ -135,7 +140,9 @@ export class People {
       const reply = await this.watch("presence.watch", members);
       if (reply.type === "presence.snapshot") for (const presence of reply.members) this.seen(presence, true);
       if (wanted.length > members.length) this.gather();
-    } catch {
+    } catch (error) {
+      // The same would be refused again.
+      if (problemOf(error).verdict === "fix") return;
       for (const id of members) this.watched.delete(id);
       // Too fast, perhaps: once more, in a while.
       if (this.isOnline()) this.environment.clock.setTimeout(() => this.gather(), 1_000);
@@ -176,7 +183,7 @@ export class People {
   }
 
   private async ask(id: MemberId): Promise<void> {
-    if (this.asking.has(id)) return;
+    if (!isId(id) || this.asking.has(id)) return;
     this.asking.add(id);
     try {
       const { _id, name, tier, profile_image_url, user_type, is_active, updated_at } = await this.fetchMember(id);

@@ -1,4 +1,5 @@
 import type { ConversationId, ConversationKind, Entry, MemberId, Watermarks } from "./protocol.js";
+import type { Erasure } from "./storage.js";
 import type { Problem } from "./types.js";
 
 /** The form of what is stored. A change of it comes with a step in `migrate.ts`. */
@@ -74,8 +75,26 @@ export class Keys {
   card(member: MemberId): string { return `${this.member}/p/${member}`; }
 }
 
+/** After the id of a member in an `Erasure`. */
+export const KEEP_UNSENT = "-sent";
+
+/** The keys of what has to go. */
+export function rangesOf(erasure: Erasure): [string, string][] {
+  const [member = ""] = erasure.split("-");
+  const { all: [from, to], outbox: [first, end] } = new Keys(member);
+  return erasure === member ? [[from, to]] : [[from, first], [end, to]];
+}
+
+/** The keys of what is stored of other members. */
+export function rangesOfOthers({ all }: Keys): [string, string][] {
+  const stays = [all, around(DEVICE_KEY)].sort(([a], [b]) => (a < b ? -1 : 1));
+  const ends = ["0", ...stays.flat(), "g"];
+  return [0, 2, 4].map((at) => [ends[at] ?? "", ends[at + 1] ?? ""]);
+}
+
 /** Of the device, whoever is signed in. */
 export const DEVICE_KEY = "device";
+export const PROOF_KEY = `${DEVICE_KEY}/proof`;
 export const SCHEMA_KEY = "schema";
 
 /** Everything that begins with a prefix. */

@@ -2,6 +2,7 @@ import type { Api, Tokens } from "./api.js";
 import type { Clock } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import type { AuthResponse, MemberId } from "./protocol.js";
+import { KEEP_UNSENT } from "./records.js";
 import type { Vault } from "./storage.js";
 import type { SignedOutReason } from "./types.js";
 
@@ -50,9 +51,10 @@ export class Session implements Tokens {
     return kept?.member;
   }
 
-  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. */
-  async begin(answer: AuthResponse): Promise<void> {
+  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. `first`: what has to be done before, and nobody signs in or out meanwhile. */
+  async begin(answer: AuthResponse, first: () => Promise<unknown> = () => Promise.resolve()): Promise<void> {
     await this.vault.exclusive(async () => {
+      await first();
       this.take(answer);
       try {
         await this.vault.set(JSON.stringify(this.kept));
@@ -63,18 +65,21 @@ export class Session implements Tokens {
     });
   }
 
-  /** Forgets the tokens, here and in the vault. */
-  async end(): Promise<void> {
-    const member = this.kept?.member;
+  /** Forgets the tokens, here and in the vault, and notes there that everything of the member has to go. Resolves with the tokens: the server may not know yet. */
+  async end(member: MemberId): Promise<Kept | undefined> {
     this.kept = undefined;
-    await this.forget(member, "logged_out");
+    return this.forget(member, "logged_out");
   }
 
-  /** Forgets the tokens in the vault, if they are of this member. Other tabs have to know whether what is kept of the member goes, too. */
-  private async forget(member: MemberId | undefined, reason: SignedOutReason): Promise<void> {
-    await this.vault.exclusive(async () => {
-      const kept = await this.read();
-      if (kept?.member === member) await this.vault.set(reason === "logged_out" ? null : JSON.stringify({ over: reason }));
+  /** Forgets the tokens in the vault, if they are of this member, and notes there what of the member has to go: other tabs may have it, and this one may die now. */
+  private forget(member: MemberId, reason: SignedOutReason): Promise<Kept | undefined> {
+    return this.vault.exclusive(async () => {
+      const text = await this.vault.get();
+      const kept = parsed(text);
+      const own = kept?.member === member;
+      if (reason === "logged_out") await this.vault.set(kept && !own && text ? text : null, member);
+      else if (own) await this.vault.set(JSON.stringify({ over: reason }), member + KEEP_UNSENT);
+      return own ? kept : undefined;
     });
   }
 
@@ -151,7 +156,8 @@ export class Session implements Tokens {
     const { kept } = this;
     if (!kept) return;
     this.kept = undefined;
-    void this.forget(kept.member, reason).catch(() => undefined);
+    // Who has logged out elsewhere has noted that there.
+    if (reason !== "logged_out") void this.forget(kept.member, reason).catch(() => undefined);
     this.onOver(reason);
   }
 

@@ -36,14 +36,24 @@ export interface Changes {
   put?: ReadonlyMap<string, string | null>;
 }
 
+/** What has to go of a member: everything (their id), or everything but what they have not sent (`KEEP_UNSENT` after it). */
+export type Erasure = string;
+
 /**
  * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them.
  */
 export interface Vault {
   /** What was stored last. */
   get(): Promise<string | undefined>;
-  /** Stores it; `null` removes it. Durable when it resolves. At most 2,000 characters. */
-  set(value: string | null): Promise<void>;
+  /**
+   * Stores it; `null` removes it. Durable when it resolves. At most 2,000 characters. `erase`: in the same change it is noted, for every storage that belongs to this
+   * vault, what has to go from it.
+   */
+  set(value: string | null, erase?: Erasure): Promise<void>;
+  /** What was noted for the storage of this client, and is not gone yet. */
+  erasing(): Promise<Erasure[]>;
+  /** It is gone from there. May be called while `set` is under way. */
+  erased(gone: readonly Erasure[]): Promise<void>;
   /** Runs it while no other client does: a refresh token is good once. */
   exclusive<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -17,7 +17,8 @@ export type SessionState =
   | { readonly status: "signed_in"; readonly id: MemberId; readonly member: Member };
 
 /**
- * Why nobody is signed in any more: they logged out; the session is over; an administrator deactivated or suspended them, or they left. Until when a suspension lasts, the next
+ * Why nobody is signed in any more: they logged out, or left the club, on this device; the session is over; an administrator deactivated or suspended them, or they left elsewhere.
+ * Nothing of the member stays on the device; unsent messages do for the latter two, until they or somebody else signs in. Until when a suspension lasts, the next
  * `login` says: it rejects with `member_suspended` and `details.until`.
  */
 export type SignedOutReason = "logged_out" | "session_over" | "deactivated";
@@ -75,7 +76,7 @@ export interface MessageView {
   readonly at: number;
   /** Only of one's own messages. */
   readonly status?: SendStatus;
-  /** Why it failed. */
+  /** Why it failed; of one that is queued or on its way, why the server did not take it the last time. */
   readonly problem?: Problem;
 }
 
@@ -186,8 +187,13 @@ export interface MembersBook {
   setup(account: RegisterRequest & { code: string }): Promise<Member>;
   /** Signs in. What was kept of the same member is there again, unsent messages included. */
   login(credentials: LoginRequest): Promise<Member>;
-  /** Ends the session (with `all`: those of every device), and forgets everything of the member on this device. Works without a network, too: the tokens are forgotten then. */
+  /**
+   * Ends the session (with `all`: those of every device), and removes everything of the member from this device, in all tabs of a browser, those that are closed included.
+   * Works without a network, too: the tokens are forgotten then.
+   */
   logout(options?: { all?: boolean }): Promise<void>;
+  /** Leaves the club, for ever, and removes everything of the member from this device as `logout` does. */
+  leave(): Promise<void>;
   /** The member has left, or what the server has of them was changed over REST: their own record is read again. */
   refreshMember(): Promise<Member>;
   /** How many messages are not sent yet, in all conversations. Ask before `logout`. */

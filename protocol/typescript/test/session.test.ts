@@ -38,6 +38,20 @@ async function withExpiredToken() {
 
 const refreshes = (device: Device): Asked[] => device.asked.filter(({ path }) => path === "/api/auth/refresh");
 
+describe("guesses", () => {
+  test("a device on which the member was is let in while strangers guess, and others are not", async () => {
+    const ana = await world.member("Ana");
+    const { device } = await world.signedIn(ana, "a");
+    await device.client.logout();
+    const guess = (password: string) => fetch(`${world.server.url}/api/auth/login`, {
+      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ ...credentials(ana.person), password }),
+    });
+    for (let n = 0; n < 10; n++) expect((await guess(`guess ${n}`)).status).toBe(401);
+    expect((await guess(credentials(ana.person).password)).status).toBe(429);
+    expect((await device.client.login(credentials(ana.person)))._id).toBe(ana.person.id);
+  });
+});
+
 describe("connections", () => {
   test("a send while the server is down, the app killed and started again: it is sent once", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
@@ -444,7 +458,37 @@ describe("tokens", () => {
     expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(["w-a-1", "w-a-2", "w-a-3"]);
   });
 
-  test("what one member has not sent is never sent by another one, and is there when the first one comes back", async () => {
+  test("a session that is over: nothing stays on the device but what was not sent", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const a = await world.signedIn(ana, "a");
+    const { device } = a;
+    const chat = talk(a, ben);
+    await ben.send(ana.person.id, "w-b-1");
+    await a.send(chat, ben.person.id, "w-a-1");
+    await world.settled();
+    await until("it is kept", () => device.disk.holds("w-b-1"));
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    await a.send(chat, ben.person.id, "w-a-2");
+    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "", body: { all: true } });
+    device.proxy.reach = "up";
+    device.client.wake();
+    await until("it is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    await until("it is done", () => device.disk.erasing.size === 0 && !device.disk.holds("w-b-1"));
+    const keys = device.disk.range("0", "g").map(([key]) => key);
+    expect(keys.filter((key) => key.startsWith(ana.person.id)).every((key) => key.startsWith(`${ana.person.id}/o/`))).toBe(true);
+    expect(device.disk.holds("w-a-2")).toBe(true);
+    // Killed before it could do anything, the next start does it.
+    device.disk.apply({ put: new Map([[`${ana.person.id}/me`, JSON.stringify({ email: ana.person.email })]]) });
+    device.disk.erasing.add(`${ana.person.id}-sent`);
+    device.kill("lost");
+    await device.launch();
+    await until("it is done at the start", () => device.disk.erasing.size === 0);
+    expect(device.disk.get(`${ana.person.id}/me`)).toBeUndefined();
+    expect(device.disk.holds("w-a-2")).toBe(true);
+  });
+
+  test("what one member has not sent is never sent by another one, and nothing of the first is left when the other has signed in", async () => {
     const [ana, ben, eva] = [await world.member("Ana"), await world.member("Ben"), await world.member("Eva")];
     const device = await world.device("shared");
     await device.launch();
@@ -457,17 +501,14 @@ describe("tokens", () => {
     device.proxy.reach = "up";
     device.client.wake();
     await until("it is signed out", () => device.client.session.getSnapshot().status === "signed_out");
+    expect(device.disk.holds("w-a-1")).toBe(true);
     await device.client.login(credentials(eva.person));
     await device.online();
     expect(device.client.unsent()).toBe(0);
     await device.client.conversation({ member: ben.person.id }).send("w-e-1");
     await until("Eva's is sent", () => device.client.unsent() === 0);
     expect((await ben.messages(ana.person.id)).length).toBe(0);
-    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "" });
-    await until("Eva is signed out", () => device.client.session.getSnapshot().status === "signed_out");
-    await device.client.login(credentials(ana.person));
-    await until("Ana's is sent", async () => (await ben.messages(ana.person.id)).length === 1);
-    expect((await ben.messages(eva.person.id)).map(({ content }) => content)).toEqual(["w-e-1"]);
+    await until("nothing of Ana is left", () => device.disk.range(`${ana.person.id}/`, `${ana.person.id}/~`).length === 0 && !device.disk.holds("w-a-1"));
   });
 
   test("a member who is deactivated is signed out with that reason", async () => {

@@ -52,7 +52,7 @@ test("who logs out of one tab is logged out of the others", async () => {
   const [first, second] = [tab(vault, api), tab(vault, api)];
   await first.session.begin(answer(1));
   await second.session.load();
-  await first.session.end();
+  await first.session.end(MEMBER);
   await second.session.check();
   expect(second.over).toEqual(["logged_out"]);
 });
@@ -77,7 +77,7 @@ test("a renewal does not undo what another tab has ended", async () => {
   const [first, second] = [tab(vault, api), tab(vault, api)];
   await first.session.begin(answer(1));
   await second.session.load();
-  await first.session.end();
+  await first.session.end(MEMBER);
   await expect(second.session.renew("A1")).rejects.toThrow("Nobody is signed in");
   expect([await vault.get(), used, second.over]).toEqual([undefined, [], ["logged_out"]]);
 });

@@ -106,7 +106,7 @@ export class Browser {
     if (has.indexedDB === false) this.indexedDB = undefined;
   }
 
-  async open(session = new Map<string, string>(), host: Partial<WebHost> = {}): Promise<OpenTab> {
+  async open(session = new Map<string, string>(), host: Partial<WebHost> = {}, make?: (tab: Tab, isDead: () => boolean) => TabClient): Promise<OpenTab> {
     const key = {};
     const debug: string[] = [];
     const own = new Set<{ readonly name: string; readonly channel: Channel }>();
@@ -127,7 +127,8 @@ export class Browser {
     };
     const tab = await openTab("test", full, clock, Math.random, (what) => debug.push(what));
     const client = new FakeClient(tab);
-    tab.attach(client);
+    // Nothing of a tab that is gone happens any more.
+    tab.attach(make ? make(tab, () => dead) : client);
     const kill = () => {
       dead = true;
       window.dispatchEvent(new Event("pagehide"));

@@ -247,14 +247,48 @@ describe("what closed tabs have left", () => {
     await unsent(b.storage, "1");
     await b.storage.write({ put: new Map([["device", "id"], [`${OTHER}/o/1`, "theirs"], [`${MEMBER}/c/x`, "secret"]]) });
     b.kill();
-    // As long as there are tokens it was not a log-out of all.
     a.client.session.set({ status: "signed_out", reason: "logged_out" });
-    await until(() => a.debug.includes("tab: slot not erased"));
-    await a.vault.set(null);
-    await until(() => a.debug.includes("tab: erased after log-out"));
+    await a.vault.set(null, MEMBER);
+    await until(() => a.debug.includes("tab: erased what had to go"));
     const next = await browser.open();
     expect(await next.storage.range("", "~")).toEqual([[`${OTHER}/o/1`, "theirs"], ["device", "id"]]);
+    expect(await next.vault.erasing()).toEqual([]);
     expect(a.client.adopted).toEqual([]);
+  });
+
+  it("is erased by the next tab when the browser was closed right after the log-out, and that of each slot is noted for itself", async () => {
+    const browser = new Browser();
+    const [a, b] = [await browser.open(), await browser.open()];
+    for (const tab of [a, b]) await tab.storage.write({ put: new Map([[`${MEMBER}/c/x`, "secret"], [`${MEMBER}/o/1`, "unsent"]]) });
+    b.kill();
+    await a.vault.set(null, MEMBER);
+    a.kill();
+    const next = await browser.open();
+    expect(next.slot).toBe("0");
+    expect(await next.vault.erasing()).toEqual([MEMBER]);
+    // Somebody else signs in at once: what is noted is done all the same, and not for them.
+    next.client.signIn(OTHER);
+    await until(() => next.debug.includes("tab: erased what had to go"));
+    const second = await browser.open();
+    expect(second.slot).toBe("1");
+    expect(await second.storage.range("", "~")).toEqual([]);
+    expect(await next.vault.erasing()).toEqual([MEMBER]);
+    await next.vault.erased([MEMBER]);
+    expect(await next.vault.erasing()).toEqual([]);
+  });
+
+  it("keeps what was not sent, when the session was over", async () => {
+    const browser = new Browser();
+    const [a, b] = [await browser.open(), await browser.open()];
+    a.client.session.set({ status: "signed_out", reason: "session_over" });
+    await unsent(b.storage, "1");
+    await b.storage.write({ put: new Map([[`${MEMBER}/c/x`, "secret"], [`${MEMBER}/p/x`, "secret"]]) });
+    b.kill();
+    await a.vault.set("over", `${MEMBER}-sent`);
+    a.client.session.set({ status: "signed_out" });
+    await until(() => a.debug.includes("tab: erased what had to go"));
+    const next = await browser.open();
+    expect((await next.storage.range("", "~")).map(([, value]) => value)).toEqual(["1"]);
   });
 
   it("is not touched after the client has stopped", async () => {

@@ -1,6 +1,6 @@
 import { copied } from "./changes.js";
 import { Queue } from "./queue.js";
-import type { Changes, RangeOptions, Storage, Vault } from "../storage.js";
+import type { Changes, Erasure, RangeOptions, Storage, Vault } from "../storage.js";
 
 /**
  * A storage that ends with the process: for tests, and where nothing else can be had. What was written is still there when the same object is opened again.
@@ -70,14 +70,24 @@ function ascending(a: string, b: string): number {
 /** A vault that ends with the process. Several clients may share one object. */
 export class MemoryVault implements Vault {
   private value: string | undefined;
+  private readonly noted = new Set<Erasure>();
   private readonly turns = new Queue();
 
   async get(): Promise<string | undefined> {
     return this.value;
   }
 
-  async set(value: string | null): Promise<void> {
+  async set(value: string | null, erase?: Erasure): Promise<void> {
     this.value = value ?? undefined;
+    if (erase !== undefined) this.noted.add(erase);
+  }
+
+  async erasing(): Promise<Erasure[]> {
+    return [...this.noted];
+  }
+
+  async erased(gone: readonly Erasure[]): Promise<void> {
+    for (const each of gone) this.noted.delete(each);
   }
 
   exclusive<T>(work: () => Promise<T>): Promise<T> {

@@ -1,27 +1,25 @@
 import type { Clock } from "../environment.js";
 import { migrate } from "../migrate.js";
 import type { MemberId } from "../protocol.js";
-import { Keys } from "../records.js";
+import { rangesOf } from "../records.js";
 import { Queue } from "../storage/queue.js";
-import type { Storage } from "../storage.js";
+import type { Erasure, Storage } from "../storage.js";
 import type { Debug, TabClient } from "./host.js";
 import { pause } from "./host.js";
 import type { Slots } from "./slots.js";
 
 /** A tab that is reloaded takes its slot again: so long it has time. */
 const RELOAD_MS = 10_000;
-/** What a log-out has to erase does not wait for long. */
+/** Where nobody is signed in there is only something to erase, and that does not wait for long. */
 const ERASE_MS = 1_000;
 /** After a failure. */
 const AGAIN_MS = 60_000;
 /** What is not through by then has failed: there is no room for it, for example. */
 const LIMIT_MS = 30_000;
 
-/** What is done with the slots that no tab has. */
+/** What is done with the slots that no tab has: what is noted to go from them goes; if somebody is signed in, their unsent messages are taken over. */
 interface Round {
-  /** Somebody is signed in: their unsent messages are taken over. They have logged out: what is theirs is erased. */
-  readonly task: "adopt" | "erase";
-  readonly member: MemberId;
+  readonly member: MemberId | undefined;
   readonly watched: Set<string>;
   readonly end: AbortController;
 }
@@ -32,16 +30,21 @@ export interface RescueTab {
   /** All slots that have a store. */
   known(): Promise<string[]>;
   storage(slot: string): Storage;
-  /** Whether tabs have tokens. Rejects if that cannot be said. */
-  hasTokens(): Promise<boolean>;
+  /** What has to go from the store of a slot. */
+  readonly noted: {
+    erasing(slot: string): Promise<Erasure[]>;
+    erased(gone: readonly Erasure[], slot: string): Promise<void>;
+  };
 }
 
-/** Looks after the stores of tabs that were closed: nothing that was written there and not sent is lost, and nothing of a member who has logged out stays. */
+/**
+ * Looks after the stores of tabs that were closed: nothing that was written there and not sent is lost, and nothing of a member who has logged out stays. What has to go is
+ * noted where the tokens are: whichever tab lives does it, and if none does, the next one.
+ */
 export class Rescue {
   /** One slot at a time, in the order in which they became free. */
   private readonly turns = new Queue();
   private round: Round | undefined;
-  private member: MemberId | undefined;
   private readonly unsubscribe: () => void;
 
   constructor(private readonly tab: RescueTab, private readonly client: TabClient, private readonly clock: Clock, private readonly debug: Debug) {
@@ -54,6 +57,16 @@ export class Rescue {
     if (this.round) void this.watch(this.round, slot);
   }
 
+  /** Something was noted, perhaps. */
+  look(): void {
+    const { round } = this;
+    if (!round) return;
+    this.tab.known().then(
+      (slots) => slots.forEach((slot) => void this.watch(round, slot)),
+      (error: unknown) => this.debug("tab: other tabs are not known", { error: String(error) }),
+    );
+  }
+
   /** Ends it. What has begun and is not through stays where it was. */
   async stop(): Promise<void> {
     this.unsubscribe();
@@ -64,31 +77,19 @@ export class Rescue {
 
   private session(): void {
     const state = this.client.session.getSnapshot();
-    let task: Round["task"] | undefined;
-    if (state.status === "signed_in") {
-      task = "adopt";
-      this.member = state.id;
-    } else if (state.status === "signed_out" && state.reason === "logged_out") {
-      task = "erase";
-    }
-    const { member } = this;
-    if (this.round && this.round.task === task && this.round.member === member) return;
+    if (state.status === "loading") return;
+    const member = state.status === "signed_in" ? state.id : undefined;
+    if (this.round && this.round.member === member) return;
     this.round?.end.abort();
-    this.round = undefined;
-    if (task === undefined || member === undefined) return;
-    const round: Round = { task, member, watched: new Set(), end: new AbortController() };
-    this.round = round;
-    this.tab.known().then(
-      (slots) => slots.forEach((slot) => void this.watch(round, slot)),
-      (error: unknown) => this.debug("tab: other tabs are not known", { error: String(error) }),
-    );
+    this.round = { member, watched: new Set(), end: new AbortController() };
+    this.look();
   }
 
   private async watch(round: Round, slot: string): Promise<void> {
     const { signal } = round.end;
     if (slot === this.tab.slots.own || round.watched.has(slot) || signal.aborted) return;
     round.watched.add(slot);
-    let patience = round.task === "erase" ? ERASE_MS : RELOAD_MS;
+    let patience = round.member === undefined || (await this.noted(slot)) ? ERASE_MS : RELOAD_MS;
     try {
       while (await this.tab.slots.free(slot, signal)) {
         if (!(await pause(this.clock, patience, signal))) return;
@@ -111,14 +112,13 @@ export class Rescue {
       return await this.tab.slots.borrow(slot, async () => {
         await storage.open();
         try {
-          const work = round.task === "adopt" ? this.adopt(slot, storage) : this.erase(round.member, slot, storage);
-          await Promise.race([work, this.limit(round)]);
+          await Promise.race([this.tend(round, slot, storage), this.limit(round)]);
         } finally {
           await storage.close();
         }
       });
     } catch (error) {
-      this.debug(`tab: slot not ${round.task === "adopt" ? "adopted" : "erased"}`, { slot, error: String(error) });
+      this.debug(`tab: slot not ${round.member === undefined ? "erased" : "adopted"}`, { slot, error: String(error) });
       return undefined;
     }
   }
@@ -128,15 +128,21 @@ export class Rescue {
     throw new Error((await pause(this.clock, LIMIT_MS, end.signal)) ? "it takes too long" : "it is not wanted any more");
   }
 
-  private async adopt(slot: string, storage: Storage): Promise<void> {
+  private async tend({ member }: Round, slot: string, storage: Storage): Promise<void> {
+    const { noted } = this.tab;
+    const gone = await noted.erasing(slot);
+    if (gone.length > 0) {
+      await storage.write({ clear: gone.flatMap(rangesOf) });
+      await noted.erased(gone, slot);
+      this.debug("tab: erased what had to go", { slot });
+    }
+    if (member === undefined) return;
     await migrate(storage);
     const messages = await this.client.adopt(storage);
     if (messages > 0) this.debug("tab: unsent messages adopted", { slot, messages });
   }
 
-  private async erase(member: MemberId, slot: string, storage: Storage): Promise<void> {
-    if (await this.tab.hasTokens()) throw new Error("the session is still there");
-    await storage.write({ clear: [new Keys(member).all] });
-    this.debug("tab: erased after log-out", { slot });
+  private async noted(slot: string): Promise<boolean> {
+    return (await this.tab.noted.erasing(slot).catch(() => [])).length > 0;
   }
 }

@@ -10,7 +10,7 @@ import { attempt } from "./host.js";
 import { Rescue } from "./rescue.js";
 import { LockSlots, StampSlots } from "./slots.js";
 import type { Slots } from "./slots.js";
-import { leaseMutex, lockMutex, WebVault } from "./vault.js";
+import { knownSlots, leaseMutex, lockMutex, WebVault } from "./vault.js";
 import type { Mutex } from "./vault.js";
 
 /** What a tab has for its client. */
@@ -34,6 +34,7 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
   const ends: (() => Promise<void> | void)[] = [];
   let slots: Slots | undefined;
   let vault: Vault = new MemoryVault();
+  let noted: WebVault | undefined;
   let storage: Storage = new MemoryStorage();
   let rescue: Rescue | undefined;
   let client: TabClient | undefined;
@@ -49,21 +50,26 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
     ends.push(() => channel.close());
     channel.onmessage = ({ data }) => {
       const message = data as Partial<{ vault: unknown; slot: unknown }> | null;
-      if (message?.vault) check();
+      if (message?.vault) {
+        check();
+        rescue?.look();
+      }
       if (typeof message?.slot === "string") rescue?.taken(message.slot);
     };
   }
-  const kept = (slot: string) => new IndexedDbStorage(`${prefix}:${slot}`, factory ? { factory } : {});
+  const store = (slot: string) => new IndexedDbStorage(`${prefix}:${slot}`, factory ? { factory } : {});
 
   try {
     if (!shared) throw new Error("there is no IndexedDB");
     await shared.open();
     const byLock = await lockSlots(host, prefix, clock, debug);
     const mutex: Mutex = byLock ? lockMutex(byLock.locks, `${prefix}:vault`) : leaseMutex(shared, clock, `${random()}`, random);
-    vault = new WebVault(shared, mutex, () => tell(channel, { vault: true }));
+    const kept = new WebVault(shared, mutex, () => tell(channel, { vault: true }), () => slots?.own);
+    vault = kept;
+    noted = kept;
     slots = byLock ? byLock.slots : StampSlots.take(shared, prefix, host, clock, random);
     if (!slots) throw new Error("there are too many tabs");
-    const own = kept(slots.own);
+    const own = store(slots.own);
     await own.open();
     storage = own;
     await shared.write({ put: new Map([[`slot:${slots.own}`, String(clock.now())]]) });
@@ -91,19 +97,12 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
     attach(attached) {
       client = attached;
       ends.push(giveHints(host, attached, clock, check));
-      if (!held || !shared) return;
-      const own = { slots: held, known: () => known(shared), storage: kept, hasTokens: async () => (await vault.get()) !== undefined };
-      const started = new Rescue(own, attached, clock, debug);
+      if (!held || !shared || !noted) return;
+      const started = new Rescue({ slots: held, known: () => knownSlots(shared), storage: store, noted }, attached, clock, debug);
       rescue = started;
       ends.push(() => started.stop());
     },
   };
-}
-
-/** The slots that have a store, in their order. */
-async function known(shared: IndexedDbStorage): Promise<string[]> {
-  const slots = (await shared.range("slot:", "slot:~")).map(([key]) => key.slice("slot:".length));
-  return slots.sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));
 }
 
 /** By locks, if the browser has them and lets this page have them. */

@@ -1,10 +1,12 @@
 import type { Clock } from "../environment.js";
 import type { IndexedDbStorage } from "../storage/indexeddb.js";
-import type { Vault } from "../storage.js";
+import type { Erasure, Vault } from "../storage.js";
 import type { Locks } from "./host.js";
 import { pause } from "./host.js";
 
 const TOKENS = "tokens";
+/** What has to go from the store of a slot: `erase:<slot>:<what>`. */
+const ERASE = "erase:";
 const LEASE = "lease";
 /** A lease ends by itself when its tab has died. */
 const LEASE_MS = 30_000;
@@ -19,16 +21,37 @@ export class WebVault implements Vault {
     readonly exclusive: Mutex,
     /** The tokens were changed by this tab: the others have to look. */
     private readonly changed: () => void,
+    /** The slot of this tab. */
+    private readonly own: () => string | undefined = () => undefined,
   ) {}
 
   get(): Promise<string | undefined> {
     return this.shared.get(TOKENS);
   }
 
-  async set(value: string | null): Promise<void> {
-    await this.shared.write({ put: new Map([[TOKENS, value]]) });
+  /** What has to go is noted for every slot that has a store: a tab that takes one later begins with nothing, or with what is noted. */
+  async set(value: string | null, erase?: Erasure): Promise<void> {
+    const put = new Map([[TOKENS, value]]);
+    if (erase !== undefined) for (const slot of await knownSlots(this.shared)) put.set(`${ERASE}${slot}:${erase}`, "");
+    await this.shared.write({ put });
     this.changed();
   }
+
+  async erasing(slot = this.own()): Promise<Erasure[]> {
+    if (slot === undefined) return [];
+    const prefix = `${ERASE}${slot}:`;
+    return (await this.shared.range(prefix, `${prefix}~`)).map(([key]) => key.slice(prefix.length));
+  }
+
+  async erased(gone: readonly Erasure[], slot = this.own()): Promise<void> {
+    await this.shared.write({ put: new Map(gone.map((each) => [`${ERASE}${slot}:${each}`, null])) });
+  }
+}
+
+/** The slots that have a store, in their order. */
+export async function knownSlots(shared: IndexedDbStorage): Promise<string[]> {
+  const slots = (await shared.range("slot:", "slot:~")).map(([key]) => key.slice("slot:".length));
+  return slots.sort((a, b) => Number(a) - Number(b) || (a < b ? -1 : 1));
 }
 
 /** By a lock of the browser: it ends with the tab. */

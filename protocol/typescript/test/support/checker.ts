@@ -84,6 +84,8 @@ export class Observer {
     this.views = new Map();
     const look = (): void => this.list(client);
     this.releases.push(client.conversations.subscribe(look));
+    // With the session what it has brought is gone: the next one begins anew.
+    this.releases.push(client.session.subscribe(() => client.session.getSnapshot().status === "signed_out" && this.brought.clear()));
     this.releases.push(
       client.unread.subscribe(() => {
         const { total } = client.unread.getSnapshot();

@@ -38,6 +38,8 @@ export class Device {
   /** Told every frame, before it is handed on. */
   onSent: ((frame: ClientFrame & { id?: string }) => void) | undefined;
   onReceived: ((frame: ServerFrame & { id?: string }) => void) | undefined;
+  /** Makes something else of a frame before the app gets it: a server that is at fault. */
+  change: ((frame: ServerFrame & { id?: string }) => unknown) | undefined;
   /** Told when the app runs, before it starts. */
   onLaunch: ((client: Client) => void) | undefined;
   private life: Life | undefined;
@@ -221,7 +223,7 @@ class Life {
       const frame = JSON.parse(text) as ServerFrame & { id?: string };
       device.note(`< ${short(frame)}`);
       device.onReceived?.(frame);
-      socket.onmessage?.({ data: text });
+      socket.onmessage?.({ data: device.change ? JSON.stringify(device.change(frame)) : text });
     });
     ws.on("error", (error) => {
       if (!this.isDead) socket.onerror?.(error);

@@ -1,4 +1,4 @@
-import type { Changes, RangeOptions, Storage, Vault } from "../../src/storage.js";
+import type { Changes, Erasure, RangeOptions, Storage, Vault } from "../../src/storage.js";
 import type { Chance } from "./until.js";
 import { pass } from "./until.js";
 
@@ -23,6 +23,8 @@ export class Disk {
   /** How many writes were refused, for tests that want it to have happened. */
   refused = 0;
   vault: string | null = null;
+  /** What has to go from it. */
+  readonly erasing = new Set<Erasure>();
   /** Called after each change. */
   onChange: (() => void) | undefined;
 
@@ -207,7 +209,7 @@ export class DiskStorage implements Storage {
 /** The vault of one life of the app. */
 export class DiskVault implements Vault {
   private isDead = false;
-  private open: { value: string | null } | undefined;
+  private open: { value: string | null; erase: Erasure | undefined } | undefined;
   private last: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly disk: Disk) {}
@@ -217,13 +219,28 @@ export class DiskVault implements Vault {
     return this.disk.vault ?? undefined;
   }
 
-  async set(value: string | null): Promise<void> {
+  async set(value: string | null, erase?: Erasure): Promise<void> {
     if (this.isDead) return never;
     if (value !== null && value.length > 2000) throw new Error("The vault takes 2,000 characters.");
-    this.open = { value };
+    this.open = { value, erase };
     await this.wait();
-    this.disk.vault = value;
+    this.apply(this.open);
     this.open = undefined;
+  }
+
+  async erasing(): Promise<Erasure[]> {
+    await this.wait();
+    return [...this.disk.erasing];
+  }
+
+  async erased(gone: readonly Erasure[]): Promise<void> {
+    await this.wait();
+    for (const each of gone) this.disk.erasing.delete(each);
+  }
+
+  private apply({ value, erase }: { value: string | null; erase: Erasure | undefined }): void {
+    this.disk.vault = value;
+    if (erase !== undefined) this.disk.erasing.add(erase);
   }
 
   async exclusive<T>(work: () => Promise<T>): Promise<T> {
@@ -242,7 +259,7 @@ export class DiskVault implements Vault {
   kill(pending: Pending): void {
     if (this.isDead) return;
     this.isDead = true;
-    if (this.open && pending !== "lost" && (pending === "applied" || this.disk.chance.likely(0.5))) this.disk.vault = this.open.value;
+    if (this.open && pending !== "lost" && (pending === "applied" || this.disk.chance.likely(0.5))) this.apply(this.open);
   }
 
   private async wait(): Promise<void> {

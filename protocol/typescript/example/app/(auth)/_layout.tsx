@@ -1,3 +1,20 @@
 import { Slot } from "expo-router";
 
-export default Slot;
+import { ClubContext, useReady } from "@/lib/setup";
+import { AuthFrame } from "@/shell/AuthFrame";
+import { ServerField } from "@/shell/ServerField";
+import { Button, Loading, Notice } from "@/ui";
+
+/** Whether the club is made yet is known before anything is asked: a server that cannot say so is waited for. */
+export default function AuthLayout() {
+  const { club, problem, retry } = useReady();
+  if (club) return <ClubContext.Provider value={club}><Slot /></ClubContext.Provider>;
+  if (!problem) return <Loading label="Asking the server" />;
+  return (
+    <AuthFrame title="One moment" text="This page goes on by itself as soon as the server answers.">
+      <Notice tone="warn" text={problem} />
+      <Button label="Try now" kind="secondary" onPress={retry} />
+      <ServerField />
+    </AuthFrame>
+  );
+}

@@ -4,6 +4,7 @@ import { useLocalSearchParams, useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 import type { RegistrationPolicy } from "@members-book/client";
 
+import { useEnter } from "@/lib/form";
 import { fieldError, useAction } from "@/lib/query";
 import { useClub } from "@/lib/setup";
 import { isWhole, useInvitation } from "@/members/invitation";
@@ -76,6 +77,7 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
   };
   const shown = !setup && (policy !== "open" || link !== "");
   const welcome = checked.good && `${checked.good.invited_by} has invited you. You come in as ${checked.good.tier}.`;
+  const enter = useEnter(complete, submit);
   return (
     <AuthFrame title={setup ? "Make the club" : "Join the club"} text={setup ? "This server is new. You become its first administrator." : TEXTS[policy]}>
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
@@ -83,19 +85,19 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
         {setup ? (
           <Field
             label="Setup code" hint="The server printed it when it was started." value={code} onChangeText={setCode} autoCapitalize="none" autoCorrect={false} autoComplete="off"
-            error={fieldError(failure, "code")}
+            {...enter(0)} error={fieldError(failure, "code")}
           />
         ) : null}
         {shown ? (
           <Field
             label={policy === "approval" ? "Invitation code (if you have one)" : "Invitation code"} hint={welcome ?? "Sixteen letters and digits; case and hyphens do not matter."} value={invitation}
-            onChangeText={setInvitation} autoCapitalize="characters" autoCorrect={false} autoComplete="off" maxLength={64} error={checked.problem ?? fieldError(failure, "invitation")}
+            onChangeText={setInvitation} autoCapitalize="characters" autoCorrect={false} autoComplete="off" maxLength={64} {...enter(0)} error={checked.problem ?? fieldError(failure, "invitation")}
           />
         ) : null}
-        <Field label="Name" value={name} onChangeText={setName} autoComplete="name" autoCapitalize="words" maxLength={100} error={fieldError(failure, "name")} />
-        <Field label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} error={fieldError(failure, "email")} />
+        <Field label="Name" value={name} onChangeText={setName} autoComplete="name" autoCapitalize="words" maxLength={100} {...enter(1)} error={fieldError(failure, "name")} />
+        <Field label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} {...enter(2)} error={fieldError(failure, "email")} />
         <Field
-          label="Password" hint="At least 8 characters." value={password} onChangeText={setPassword} secureTextEntry autoComplete="new-password" onSubmitEditing={submit}
+          label="Password" hint="At least 8 characters." value={password} onChangeText={setPassword} secureTextEntry autoComplete="new-password" {...enter(3)}
           error={fieldError(failure, "password")}
         />
         <Button label={setup ? "Make the club" : policy === "approval" && invitation.trim() === "" ? "Ask to join" : "Make an account"} busy={busy} disabled={!complete} onPress={submit} />

@@ -3,6 +3,7 @@ import { Slot, Stack, usePathname } from "expo-router";
 
 import { isWeb } from "@/lib/platform";
 import { ConnectionBanner } from "@/shell/Banner";
+import { useFreshRecord, useTitle } from "@/shell/keeping";
 import { Navigation } from "@/shell/Navigation";
 import { useWide } from "@/theme";
 
@@ -14,6 +15,8 @@ export const unstable_settings = { initialRouteName: "chats", anchor: "chats" };
 
 export default function ClubLayout() {
   const wide = useWide();
+  useFreshRecord();
+  useTitle();
   const deep = DEEP.test(usePathname());
   return (
     <View style={{ flex: 1, flexDirection: wide ? "row" : "column" }}>

@@ -1,11 +1,11 @@
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { View } from "react-native";
 import { useClient } from "@members-book/client/react";
 import type { Audience, SharedWith } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { fieldError, useAction } from "@/lib/query";
-import { applied, formOf, patchOf } from "@/members/form";
+import { applied, draftOf, formOf, keepDraft, patchOf } from "@/members/form";
 import { PhotoEditor } from "@/members/PhotoEditor";
 import { Suggestions } from "@/members/Suggestions";
 import { TierBadge } from "@/members/Tier";
@@ -24,7 +24,9 @@ export default function Me() {
   const me = useMe();
   const { toast } = useToast();
   const [base, setBase] = useState(me);
-  const [form, setForm] = useState(() => formOf(me));
+  // What is typed stays when one goes elsewhere, until it is saved or given up.
+  const [form, setForm] = useState(() => draftOf(me) ?? formOf(me));
+  const [restored] = useState(() => draftOf(me) !== undefined);
   const { busy, failure, run } = useAction();
   // What another device has changed is taken over as long as nothing was typed here.
   if (me !== base && Object.keys(patchOf(form, base)).length === 0) {
@@ -34,6 +36,11 @@ export default function Me() {
 
   const patch = patchOf(form, base);
   const changed = Object.keys(patch).length > 0;
+  useEffect(() => keepDraft(changed ? form : undefined), [changed, form]);
+  const discard = () => {
+    setBase(me);
+    setForm(formOf(me));
+  };
   const save = () => void run(async () => {
     const { value } = await client.api.updateMe(patch);
     setBase(value);
@@ -44,6 +51,12 @@ export default function Me() {
   return (
     <ScrollScreen title="My profile" actions={<Button label="Save" busy={busy} disabled={!changed || form.name.trim() === ""} onPress={save} />}>
       {failure ? <Notice tone="danger" text={failure.fields.length > 0 ? "Not saved: look at what is marked below." : failure.message} /> : null}
+      {restored && changed ? (
+        <Section>
+          <Notice tone="warn" text="You have changed this before, and not saved it." />
+          <Button label="Discard the changes" kind="secondary" compact onPress={discard} style={{ alignSelf: "flex-start" }} />
+        </Section>
+      ) : null}
       <Section>
         <PhotoEditor member={me} onChanged={() => undefined} />
         <View style={{ alignItems: "center", gap: space.xs }}>

@@ -4,7 +4,7 @@ import { useClient } from "@members-book/client/react";
 import type { Recommendation } from "@members-book/client";
 
 import { useAction, useQuery } from "@/lib/query";
-import { TierBadge } from "@/members/Tier";
+import { DEFAULT_TIER, TierBadge } from "@/members/Tier";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Avatar, Button, Empty, Failed, Icon, Loading, Notice, ScrollScreen, Section, Text } from "@/ui";
 
@@ -70,7 +70,7 @@ function Card({ recommendation, onDone }: { recommendation: Recommendation; onDo
         </View>
       </View>
       <View style={styles.reasons}>
-        {reasons.map((reason) => <Text key={reason.text} tone="muted">{reason.text}</Text>)}
+        {reasons.filter(({ kind }) => kind !== "tier" || member.tier !== DEFAULT_TIER).map((reason) => <Text key={reason.text} tone="muted">{reason.text}</Text>)}
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={styles.buttons}>

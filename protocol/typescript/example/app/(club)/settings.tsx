@@ -2,8 +2,8 @@ import { View } from "react-native";
 import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
+import { LeaveSection } from "@/account/LeaveSection";
 import { PasswordSection } from "@/account/PasswordSection";
-import { drafts } from "@/lib/drafts";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
@@ -11,7 +11,7 @@ import { Devices } from "@/settings/Devices";
 import { useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
-import { Button, Choice, Notice, ScrollScreen, Section, Text, useConfirm, useToast } from "@/ui";
+import { Button, Choice, Notice, ScrollScreen, Section, useConfirm, useToast } from "@/ui";
 
 const APPEARANCES: readonly { value: Appearance; label: string }[] = [
   { value: "system", label: "As the device" }, { value: "light", label: "Light" }, { value: "dark", label: "Dark" },
@@ -33,27 +33,12 @@ export default function Settings() {
     const lost = unsent > 0 ? ` ${unsent === 1 ? "One message was" : `${unsent} messages were`} not sent yet, and will be lost. Wait until the connection is back to send ${unsent === 1 ? "it" : "them"}.` : "";
     const text = all ? `Every device and browser where you are signed in is signed out.${lost}` : `What is kept on this device is removed from it. It stays with the club.${lost}`;
     if (!(await confirm({ title: all ? "Log out everywhere?" : "Log out?", text, confirm: unsent > 0 ? "Log out and lose them" : "Log out", danger: unsent > 0 }))) return;
-    await leaving.run(async () => {
-      await client.logout(all ? { all } : {});
-      drafts.clear();
-    });
+    await leaving.run(() => client.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {
     await saveText("members-book-export.json", JSON.stringify(await client.api.export(), null, 2));
     toast("Your data was exported");
   });
-  const leave = async () => {
-    const sure = await confirm({
-      title: "Leave the club for ever?", danger: true, confirm: "Leave for ever",
-      text: "Your profile, picture, e-mail and password are deleted, on all devices. What you wrote stays with those you wrote to, under “Former member”. This cannot be taken back. Export your data before if you want to keep it.",
-    });
-    if (!sure) return;
-    await leaving.run(async () => {
-      await client.api.leave();
-      drafts.clear();
-      await client.logout();
-    });
-  };
   return (
     <ScrollScreen title="Settings">
       {leaving.failure ? <Notice tone="danger" text={leaving.failure.message} /> : null}
@@ -77,10 +62,7 @@ export default function Settings() {
         {data.failure ? <Notice tone="danger" text={data.failure.message} /> : null}
         <Button label="Export my data" kind="secondary" icon="download" busy={data.busy} onPress={exportData} style={{ alignSelf: "flex-start" }} />
       </Section>
-      <Section title="Leave the club">
-        <Text kind="small" tone="muted">Deletes your profile for ever.</Text>
-        <Button label="Leave the club" kind="danger" disabled={leaving.busy} onPress={() => void leave()} style={{ alignSelf: "flex-start" }} />
-      </Section>
+      <LeaveSection />
     </ScrollScreen>
   );
 }

@@ -58,9 +58,9 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   });
   const setRole = () => {
     const next = admin ? "member" : "admin";
-    const text = admin ? `${name} can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
+    const text = admin ? `${name} stays a member, and can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
     setAsked({
-      title: admin ? `Make ${name} a member again?` : `Make ${name} an administrator?`, text, confirm: admin ? "Make a member" : "Make an administrator", danger: _id === me._id,
+      title: admin ? `Remove ${name} as administrator?` : `Make ${name} an administrator?`, text, confirm: admin ? "Remove as administrator" : "Make an administrator", danger: _id === me._id,
       then: () => change(() => api.setRole(_id, next), "Role changed"),
     });
   };
@@ -102,7 +102,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
       <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => api.setTier(_id, tier), "Tier changed")} />
       <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
-        <Button label={admin ? "Make a member" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
+        <Button label={admin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
         <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
         <Button label="Sign out everywhere" icon="logout" kind="secondary" disabled={busy || !is_active} onPress={endSessions} />

@@ -1,11 +1,12 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { KeyboardAvoidingView, Platform, Pressable, View } from "react-native";
-import { Link } from "expo-router";
-import { useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
-import type { ConversationHandle, MemberId, MessageView } from "@members-book/client";
+import { Link, useRouter } from "expo-router";
+import { useClient, useConnection, useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
+import type { ConversationHandle, ConversationView, MemberId, MessageView } from "@members-book/client";
 
 import { useForeground } from "@/lib/foreground";
 import { partnerOf, presenceText } from "@/lib/people";
+import { isTrouble, useQuery } from "@/lib/query";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
 import { Composer } from "./Composer";
@@ -24,14 +25,25 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const name = member?.name ?? "…";
   const gone = member?.is_active === false;
   const wide = useWide();
+  const router = useRouter();
   const [failed, setFailed] = useState<MessageView>();
   const [editing, setEditing] = useState<MessageView>();
   const list = useRef<ListHandle>(null);
   const toBottom = useCallback(() => list.current?.toBottom(), []);
+  const trouble = isTrouble(info.last?.problem?.code);
+  const nowhere = useNowhere(info, member === undefined);
+  if (nowhere) {
+    return (
+      <View style={styles.screen} role="alert">
+        <Empty icon="search" title="Nobody is here" text="The address leads to no conversation of yours, and to no member of the club." action={{ label: "To the chats", onPress: () => router.replace("/chats") }} />
+      </View>
+    );
+  }
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
       <Header back={wide ? undefined : "/chats"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
+      {trouble ? <View style={styles.gone}><Notice tone="warn" text="The club's server has a problem. What you write is kept, and sent when it is well again." /></View> : null}
       {gone ? (
         <View style={styles.gone}><Notice tone="warn" text={`${name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
@@ -40,6 +52,17 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
       <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={gone ? undefined : setEditing} />
     </KeyboardAvoidingView>
   );
+}
+
+/** Whether the conversation is none: with nobody, or with somebody whom the club does not know. */
+function useNowhere({ id, others, lastAt }: ConversationView, unknown: boolean): boolean {
+  const { api } = useClient();
+  const { status } = useConnection();
+  const partner = others[0] ?? "";
+  const asked = unknown && partner !== "" && status === "online";
+  const { failure } = useQuery(asked ? partner : "", () => (asked ? api.member(partner) : Promise.resolve(undefined)));
+  if (partner === "") return status === "online" && lastAt === 0;
+  return id === undefined && failure?.code === "member_not_found";
 }
 
 function Partner({ id, name, photo, typing }: { id: MemberId; name: string; photo: string | undefined; typing: boolean }) {
@@ -71,6 +94,11 @@ function useFresh(messages: readonly MessageView[], ready: boolean, readUpTo: nu
   useEffect(() => {
     newest.current = lastSeq(messages);
   });
+  // Who answers has read it.
+  const answered = key !== undefined && messages[messages.length - 1]?.own === true;
+  useEffect(() => {
+    if (answered) setAfter(Infinity);
+  }, [answered]);
   useEffect(() => {
     if (!opened) return;
     if (!foreground) setAfter((old) => (old === Infinity ? newest.current : old));

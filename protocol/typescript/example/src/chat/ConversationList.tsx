@@ -8,13 +8,14 @@ import type { ConversationView, MessageView } from "@members-book/client";
 import { countText, partnerOf, presenceText } from "@/lib/people";
 import { listTime } from "@/lib/time";
 import { webOnly } from "@/lib/platform";
+import { FirstSteps } from "@/members/FirstSteps";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text, Unseen } from "@/ui";
 
 const keyOf = (conversation: ConversationView) => conversation.key;
 
-/** All conversations, the newest first. */
-export function ConversationList() {
+/** All conversations, the newest first. `beside` something that says what to do while there is none. */
+export function ConversationList({ beside = false }: { beside?: boolean }) {
   const styles = useStyles();
   const router = useRouter();
   const client = useClient();
@@ -40,7 +41,7 @@ export function ConversationList() {
         <View style={styles.search}><Field label="Find a conversation" placeholder="Name" value={filter} onChangeText={setFilter} {...webOnly({ type: "search" })} autoCorrect={false} /></View>
       ) : null}
       {!ready ? <Loading label="Loading conversations" /> : conversations.length === 0 ? (
-        <Empty icon="chat" title="No conversations yet" text="Find somebody in the directory, and write to them." action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
+        beside ? <View style={styles.search}><Text tone="muted">No conversations yet</Text></View> : <FirstSteps />
       ) : shown.length === 0 ? (
         <Empty icon="search" title="Nobody found" text={`None of your conversations is with “${filter.trim()}”. Look in the directory for other members.`} action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
       ) : (

@@ -7,6 +7,7 @@ import { webOnly } from "@/lib/platform";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Icon, Text, Unseen } from "@/ui";
 import type { IconName } from "@/ui";
+import { Content } from "./Content";
 
 const STATUS: Record<SendStatus, { icon: IconName; words: string }> = {
   queued: { icon: "clock", words: "waiting to be sent" },
@@ -35,7 +36,7 @@ export const MessageRow = memo(function MessageRow({ message, name, day, fresh, 
   const failed = status === "failed";
   const bubble = (
     <View style={[styles.bubble, own ? styles.own : styles.other, failed && styles.failed]}>
-      <Text style={failed ? styles.failedText : own ? styles.ownText : undefined} selectable {...webOnly({ dir: "auto" })}>{content}</Text>
+      <Content content={content} style={failed ? styles.failedText : own ? styles.ownText : undefined} />
       <View style={styles.foot}>
         <Text kind="tiny" style={failed ? styles.failedText : own ? styles.ownFoot : styles.otherFoot}>{timeOfDay(at)}</Text>
         {status ? <Status status={status} /> : null}

@@ -7,8 +7,8 @@ export const kv = {
     if (value === null) Storage.removeItemSync(key);
     else Storage.setItemSync(key, value);
   },
-  /** Removes everything whose key begins so. */
-  clear: (prefix: string): void => {
-    for (const key of Storage.getAllKeysSync()) if (key.startsWith(prefix)) Storage.removeItemSync(key);
+  /** Removes everything whose key begins so, but what begins like `but`. */
+  clear: (prefix: string, but?: string): void => {
+    for (const key of Storage.getAllKeysSync()) if (key.startsWith(prefix) && !(but && key.startsWith(but))) Storage.removeItemSync(key);
   },
 };

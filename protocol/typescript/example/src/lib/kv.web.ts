@@ -17,10 +17,10 @@ export const kv = {
       // Kept until the page is closed, by who asked for it.
     }
   },
-  /** Removes everything whose key begins so. */
-  clear: (prefix: string): void => {
+  /** Removes everything whose key begins so, but what begins like `but`. */
+  clear: (prefix: string, but?: string): void => {
     try {
-      for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX + prefix)) localStorage.removeItem(key);
+      for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX + prefix) && !(but && key.startsWith(PREFIX + but))) localStorage.removeItem(key);
     } catch {
       // There is nothing.
     }

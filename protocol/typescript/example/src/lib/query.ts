@@ -11,9 +11,20 @@ export interface Failure {
   readonly until?: string | undefined;
 }
 
+const TROUBLE = "The club's server has a problem. Your change was not saved; try again in a few minutes.";
+/** Where the words of the server are for its operator, or there are none. */
+const WORDS: Partial<Record<string, string>> = {
+  network: "The server was not reached. Check your connection and try again.", unavailable: TROUBLE, overloaded: TROUBLE,
+};
+
+/** Whether the server itself is in trouble: it is not what was asked. */
+export function isTrouble(code: string | undefined): boolean {
+  return code === "unavailable" || code === "overloaded";
+}
+
 export function failureOf(cause: unknown): Failure {
   if (cause instanceof MembersBookError) {
-    const message = cause.code === "network" ? "The server was not reached. Check your connection and try again." : cause.message;
+    const message = WORDS[cause.code] ?? cause.message;
     return { code: cause.code, message, fields: cause.details.fields ?? [], until: cause.details.until };
   }
   return { code: "unknown", message: cause instanceof Error ? cause.message : "Something went wrong. Try again.", fields: [] };

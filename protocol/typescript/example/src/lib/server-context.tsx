@@ -5,6 +5,7 @@ import type { MembersBook } from "@members-book/client";
 
 import { Failed, Loading } from "@/ui";
 import { createClient } from "./client";
+import { followDrafts } from "./drafts";
 import { failureOf } from "./query";
 import type { Failure } from "./query";
 import { keepServerUrl, serverUrl } from "./server";
@@ -32,18 +33,24 @@ export function ServerProvider({ welcome, children }: { welcome: ReactNode; chil
   useEffect(() => {
     if (url === undefined) return undefined;
     let client: MembersBook | undefined;
+    let end: (() => void) | undefined;
     let gone = false;
     setFailure(undefined);
     createClient(url).then(
       (next) => {
         client = next;
-        if (gone) void next.stop();
-        else setMade({ url, client: next });
+        if (gone) {
+          void next.stop();
+          return;
+        }
+        end = followDrafts(next, url);
+        setMade({ url, client: next });
       },
       (cause: unknown) => !gone && setFailure(failureOf(cause)),
     );
     return () => {
       gone = true;
+      end?.();
       void client?.stop();
     };
   }, [url, round]);

@@ -1,13 +1,57 @@
+import { createContext, useCallback, useContext, useEffect, useState } from "react";
+import { MembersBookError } from "@members-book/client";
 import { useClient } from "@members-book/client/react";
 import type { ClubInfo } from "@members-book/client";
 
 import { useQuery } from "./query";
 
-/** What is taken to be so of a server that does not answer: the form is shown, and sending it says what is wrong. */
+/** What is taken to be so of a server that cannot say: the form is shown, and sending it says what is wrong. */
 const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false };
+/** Between two attempts to reach a server that is not ready, in milliseconds. */
+const AGAIN_MS = 3_000;
+
+/** What was known when the screens appeared: none of them is shown for a moment to lead elsewhere then. */
+export const ClubContext = createContext<ClubInfo | undefined>(undefined);
 
 /** Who may register and who may invite, and whether the club has no administrator yet. Undefined until it is known. */
 export function useClub(): ClubInfo | undefined {
   const { api } = useClient();
-  return useQuery("club", () => api.club().catch(() => UNKNOWN)).data;
+  const known = useContext(ClubContext);
+  return useQuery("club", () => api.club().catch(() => known ?? UNKNOWN)).data ?? known;
+}
+
+/** How the club is, as soon as the server can say. Until then why not, in words; it is asked again. */
+export function useReady(): { club: ClubInfo | undefined; problem: string | undefined; retry: () => void } {
+  const { api } = useClient();
+  const [club, setClub] = useState<ClubInfo>();
+  const [problem, setProblem] = useState<string>();
+  const [round, setRound] = useState(0);
+  const ready = club !== undefined;
+  useEffect(() => {
+    if (ready) return undefined;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let gone = false;
+    const ask = () => {
+      api.club().then(
+        (answer) => {
+          if (!gone) setClub(answer);
+        },
+        (cause: unknown) => {
+          if (gone) return;
+          const reached = cause instanceof MembersBookError && cause.code !== "network";
+          // A server that knows nothing of it, or refuses to say: the form says the rest.
+          if (reached && cause.verdict !== "retry") return setClub(UNKNOWN);
+          setProblem(reached ? "The server cannot reach its database at the moment." : "The server cannot be reached at the moment.");
+          timer = setTimeout(ask, AGAIN_MS);
+        },
+      );
+    };
+    ask();
+    return () => {
+      gone = true;
+      clearTimeout(timer);
+    };
+  }, [api, ready, round]);
+  const retry = useCallback(() => setRound((n) => n + 1), []);
+  return { club, problem, retry };
 }

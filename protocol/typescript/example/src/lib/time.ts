@@ -7,6 +7,11 @@ const dayMonthYear = new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: 
 const short = new Intl.DateTimeFormat(LANGUAGE, { day: "2-digit", month: "2-digit", year: "2-digit" });
 const full = new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
+/** Whether it can be shown: a formatter throws for what is none. */
+function isTime(at: number): boolean {
+  return Math.abs(at) <= 8.64e15;
+}
+
 /** A number that is the same for all moments of one day here. */
 export function dayOf(at: number): number {
   const date = new Date(at);
@@ -19,11 +24,12 @@ function daysAgo(at: number, now: number): number {
 }
 
 export function timeOfDay(at: number): string {
-  return clock.format(at);
+  return isTime(at) ? clock.format(at) : "";
 }
 
 /** For the line between two days. */
 export function dayName(at: number, now = Date.now()): string {
+  if (!isTime(at)) return "";
   const days = daysAgo(at, now);
   if (days === 0) return "Today";
   if (days === 1) return "Yesterday";
@@ -33,6 +39,7 @@ export function dayName(at: number, now = Date.now()): string {
 
 /** For a list: the time today, the day this week, the date before. */
 export function listTime(at: number, now = Date.now()): string {
+  if (!isTime(at)) return "";
   const days = daysAgo(at, now);
   if (days <= 0) return clock.format(at);
   if (days === 1) return "Yesterday";
@@ -40,10 +47,12 @@ export function listTime(at: number, now = Date.now()): string {
 }
 
 export function dateTime(at: number | string): string {
-  return full.format(new Date(at));
+  const date = new Date(at);
+  return isTime(date.getTime()) ? full.format(date) : "";
 }
 
 export function lastSeen(at: number, now = Date.now()): string {
+  if (!isTime(at)) return "";
   const minutes = Math.floor((now - at) / 60_000);
   if (minutes < 1) return "last seen just now";
   if (minutes < 60) return `last seen ${minutes} min ago`;

@@ -46,7 +46,9 @@ export function Directory() {
     <View style={styles.screen}>
       <Header title="People" />
       {head}
-      {pages.failure && shown.length === 0 ? <Failed failure={pages.failure} onRetry={pages.reload} /> : pages.loading && shown.length === 0 ? <Loading label="Loading members" /> : shown.length === 0 ? (
+      {pages.failure && shown.length === 0 ? <Failed failure={pages.failure} onRetry={pages.reload} /> : pages.loading && shown.length === 0 ? <Loading label="Loading members" /> : shown.length === 0 && words === "" ? (
+        <Empty icon="people" title={`Nobody is in ${tier} yet`} text="Administrators say who is in which tier." action={{ label: "Show everybody", onPress: reset }} />
+      ) : shown.length === 0 ? (
         <Empty icon="search" title="Nobody found" text="Every word has to be the beginning of a name, a company or a position. Try fewer letters or another tier." action={{ label: "Show everybody", onPress: reset }} />
       ) : (
         <FlatList

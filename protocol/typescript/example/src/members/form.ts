@@ -1,5 +1,7 @@
 import type { Member, MemberPatch, ProfileField, Visibility } from "@members-book/client";
 
+import { drafts } from "@/lib/drafts";
+
 /** What the member has typed: texts, empty where nothing is. */
 export interface ProfileForm {
   name: string;
@@ -11,6 +13,24 @@ export interface ProfileForm {
 
 export function formOf({ name, contact_info: { phone, company, position }, visibility }: Member): ProfileForm {
   return { name, phone: phone ?? "", company: company ?? "", position: position ?? "", visibility: { ...visibility } };
+}
+
+const DRAFT = "profile";
+
+/** What was typed before and not saved, if there is something. */
+export function draftOf(member: Member): ProfileForm | undefined {
+  try {
+    const draft = JSON.parse(drafts.get(DRAFT)) as Partial<ProfileForm>;
+    const old = formOf(member);
+    const text = (field: "name" | "phone" | "company" | "position") => (typeof draft[field] === "string" ? draft[field] : old[field]);
+    return { name: text("name"), phone: text("phone"), company: text("company"), position: text("position"), visibility: { ...old.visibility, ...draft.visibility } };
+  } catch {
+    return undefined;
+  }
+}
+
+export function keepDraft(form: ProfileForm | undefined): void {
+  drafts.set(DRAFT, form ? JSON.stringify(form) : "");
 }
 
 /** Only what has changed: what another device changes meanwhile stays. */

@@ -41,6 +41,10 @@ export function ConnectionBanner() {
   } else if (status === "stopped") {
     const again = problem?.code === "upgrade_required" && isWeb ? { label: "Load the page again", run: () => location.reload() } : { label: "Try again", run: wake };
     said.push({ icon: "alert", tone: "danger", text: `The server does not accept this app: ${problem?.message ?? "it did not say why."}`, action: again });
+  } else if (away && problem?.code === "too_many_connections") {
+    said.push({
+      icon: "plug", tone: "warn", text: "You have the app open in too many tabs or devices: nothing arrives here. Close some of them.", action: { label: "Try again", run: wake },
+    });
   } else if (away && late) {
     said.push({
       icon: "cloudOff", tone: "warn", text: "You are offline. What you write is kept, and sent when the connection is back.",

@@ -1,3 +1,4 @@
+import type { ReactNode } from "react";
 import { ActivityIndicator, View } from "react-native";
 
 import type { Failure } from "@/lib/query";
@@ -8,7 +9,9 @@ import type { IconName } from "./icons";
 import { Text } from "./Text";
 
 /** Nothing is here: why, and what to do. */
-export function Empty({ icon, title, text, action }: { icon: IconName; title: string; text: string; action?: { label: string; onPress: () => void } }) {
+export function Empty({ icon, title, text, action, children }: {
+  icon: IconName; title: string; text: string; action?: { label: string; onPress: () => void }; children?: ReactNode;
+}) {
   const styles = useStyles();
   const { colors } = useTheme();
   return (
@@ -16,6 +19,7 @@ export function Empty({ icon, title, text, action }: { icon: IconName; title: st
       <View style={styles.circle}><Icon name={icon} size={30} color={colors.primary} /></View>
       <Text kind="heading" level={2} style={styles.text}>{title}</Text>
       <Text tone="muted" style={styles.text}>{text}</Text>
+      {children}
       {action ? <Button label={action.label} onPress={action.onPress} kind="secondary" /> : null}
     </View>
   );

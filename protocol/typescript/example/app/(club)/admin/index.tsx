@@ -1,13 +1,14 @@
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { ActivityIndicator, FlatList, View } from "react-native";
 import { useClient } from "@members-book/client/react";
 import type { Tier, UserType } from "@members-book/client";
 
 import { AdminRow } from "@/admin/AdminRow";
+import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
 import { TIERS } from "@/members/Tier";
 import { makeStyles, space, useTheme } from "@/theme";
-import { Choice, Empty, Failed, Loading } from "@/ui";
+import { Choice, Empty, Failed, Field, Loading, Notice } from "@/ui";
 
 const TIER_FILTER: readonly { value: Tier | "all"; label: string }[] = [{ value: "all", label: "Every tier" }, ...TIERS.map((tier) => ({ value: tier, label: tier }))];
 const ROLE_FILTER: readonly { value: UserType | "all"; label: string }[] = [
@@ -15,10 +16,14 @@ const ROLE_FILTER: readonly { value: UserType | "all"; label: string }[] = [
 ];
 const ACTIVE_FILTER: readonly { value: "all" | "yes" | "no"; label: string }[] = [{ value: "all", label: "Any" }, { value: "yes", label: "Active" }, { value: "no", label: "Not active" }];
 
+/** So many members are searched at most. */
+const SEARCHED_MAX = 2_000;
+
 export default function AdminMembers() {
   const styles = useStyles();
   const { colors } = useTheme();
   const { api } = useClient();
+  const [text, setText] = useState("");
   const [tier, setTier] = useState<Tier | "all">("all");
   const [role, setRole] = useState<UserType | "all">("all");
   const [active, setActive] = useState<"all" | "yes" | "no">("all");
@@ -28,8 +33,18 @@ export default function AdminMembers() {
     });
     return { items: page.members, next: page.next };
   });
+  // The server has no search for administrators: what is loaded is searched, and more is loaded until everybody was looked at, within bounds.
+  const words = text.trim().toLocaleLowerCase();
+  const shown = words === "" ? pages.items : pages.items.filter(({ name, email }) => `${name} ${email}`.toLocaleLowerCase().includes(words));
+  const looking = words !== "" && !pages.complete && !pages.failure && pages.items.length < SEARCHED_MAX;
+  const { loading, more } = pages;
+  useEffect(() => {
+    if (looking && !loading) more();
+  }, [looking, loading, more]);
   const filters = (
     <View style={styles.filters}>
+      <Field label="Search" placeholder="Name or e-mail" value={text} onChangeText={setText} maxLength={100} {...webOnly({ type: "search" })} autoCorrect={false} autoCapitalize="none" />
+      {words !== "" && !pages.complete && !looking && !pages.failure ? <Notice tone="warn" text={`Only the first ${pages.items.length} members were searched: choose filters as well.`} /> : null}
       <Choice label="Tier" options={TIER_FILTER} value={tier} onChange={setTier} />
       <Choice label="Role" options={ROLE_FILTER} value={role} onChange={setRole} />
       <Choice label="State" options={ACTIVE_FILTER} value={active} onChange={setActive} />
@@ -37,12 +52,12 @@ export default function AdminMembers() {
   );
   return (
     <FlatList
-      data={[...pages.items]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Members"
+      data={[...shown]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Members"
       renderItem={({ item }) => <AdminRow member={item} onChanged={(next) => pages.replace((old) => (old._id === next._id ? next : old))} />}
       onEndReached={pages.more} onEndReachedThreshold={1} ListHeaderComponent={filters}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading members" /> : <ActivityIndicator color={colors.primary} />)
-        : pages.items.length === 0 ? <Empty icon="people" title="Nobody" text="No member is like that. Choose other filters." /> : null}
+        : shown.length === 0 ? <Empty icon="people" title="Nobody" text="No member is like that. Choose other filters, or search for something else." /> : null}
     />
   );
 }

@@ -11,7 +11,7 @@ export default function ChatsLayout() {
   if (!wide) return isWeb ? <Slot /> : <Stack screenOptions={{ headerShown: false }} />;
   return (
     <View style={{ flex: 1, minHeight: 0, flexDirection: "row" }}>
-      <View style={{ width: 340, borderRightWidth: 1, borderRightColor: colors.border }}><ConversationList /></View>
+      <View style={{ width: 340, borderRightWidth: 1, borderRightColor: colors.border }}><ConversationList beside /></View>
       <View style={{ flex: 1, minWidth: 0, minHeight: 0 }}><Slot /></View>
     </View>
   );

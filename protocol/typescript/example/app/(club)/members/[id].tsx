@@ -45,7 +45,7 @@ export default function MemberScreen() {
       <Section title="Contact">
         {position ? <Detail icon="briefcase" label="Position" value={position} /> : null}
         {company ? <Detail icon="building" label="Company" value={company} /> : null}
-        {email ? <Detail icon="mail" label="E-mail" value={email} href={`mailto:${email}`} /> : null}
+        {email ? <Detail icon="mail" label="E-mail" value={email} href={mailto(email)} /> : null}
         {phone ? <Detail icon="phone" label="Phone" value={phone} href={`tel:${phone.replace(/[^+\d]/g, "")}`} /> : null}
         {shared ? null : <Text tone="muted">{name} shares no contact details. Write a message instead.</Text>}
       </Section>
@@ -53,6 +53,11 @@ export default function MemberScreen() {
   );
 }
 
+/** An address that writes to this e-mail and says nothing else, whatever is in it. */
+function mailto(email: string): string {
+  const at = email.lastIndexOf("@");
+  return `mailto:${encodeURIComponent(email.slice(0, at))}@${encodeURIComponent(email.slice(at + 1))}`;
+}
 
 function Detail({ icon, label, value, href }: { icon: IconName; label: string; value: string; href?: string }) {
   const styles = useStyles();
