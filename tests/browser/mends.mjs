@@ -135,10 +135,10 @@ try {
 
   // Unread messages are in the title; the line of new messages goes when one has answered.
   await shared.goto(`${base}/app/members`);
+  await second.close();
   await post(ben, eva, "hello Eva");
   await shared.waitForFunction(() => document.title.startsWith("(1) "));
   await shared.goto(`${base}/app/chats/m_${ben.member._id}`);
-  await second.close();
   await shared.getByText("New messages").waitFor();
   await field(shared, "Message to Ben Okafor").fill("hello Ben");
   await shared.keyboard.press("Enter");

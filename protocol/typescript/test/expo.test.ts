@@ -77,6 +77,27 @@ it("keeps the tokens in the keychain, for this device only", async () => {
   expect(new Set(store.options.map((options) => JSON.stringify(options)))).toEqual(new Set(['{"keychainAccessible":1}']));
 });
 
+it("notes what has to be erased in the same change as the tokens, and keeps it until it is done", async () => {
+  const store = new FakeSecureStore();
+  const vault = new SecureStoreVault(store, "club");
+  await vault.set("tokens");
+  let writes = 0;
+  const set = store.setItemAsync.bind(store);
+  store.setItemAsync = async (...args) => {
+    writes += 1;
+    await set(...args);
+  };
+  await vault.set(null, "a".repeat(24));
+  expect(writes).toBe(1);
+  expect([await vault.get(), await vault.erasing()]).toEqual([undefined, ["a".repeat(24)]]);
+  await Promise.all([vault.set("others"), vault.erased(["b"]), vault.set("others", "b")]);
+  expect([await new SecureStoreVault(store, "club").get(), await vault.erasing()]).toEqual(["others", ["a".repeat(24), "b"]]);
+  await vault.erased(["a".repeat(24), "b"]);
+  expect([await vault.get(), await vault.erasing(), store.items.get("members-book.club")]).toEqual(["others", [], "others"]);
+  await vault.set(null);
+  expect(store.items.size).toBe(0);
+});
+
 it("does one thing with the tokens at a time, and passes on what the keychain says", async () => {
   const store = new FakeSecureStore();
   const vault = new SecureStoreVault(store, "club");

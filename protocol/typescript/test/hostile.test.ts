@@ -170,3 +170,20 @@ describe("what is stored and is not as it should be", () => {
     expect(client.unsent()).toBe(0);
   });
 });
+
+test("a device too many is told that there are too many, and comes in when one has gone", async () => {
+  await world.server.restart({ MAX_CONNECTIONS_PER_MEMBER: "1" });
+  const ana = await world.member("Ana");
+  const first = await world.signedIn(ana, "a");
+  const second = await world.device("b");
+  await second.launch();
+  await second.client.login(credentials(ana.person));
+  await until("it is told why", () => second.client.connection.getSnapshot().problem?.code === "too_many_connections", { explain: () => second.client.connection.getSnapshot() });
+  expect(second.client.connection.getSnapshot().status).toBe("connecting");
+  await first.device.stop();
+  await until("it is in", () => {
+    second.client.wake();
+    return second.client.connection.getSnapshot().status === "online";
+  }, { every: 500 });
+  expect(second.client.connection.getSnapshot().problem).toBeUndefined();
+});
