@@ -132,7 +132,7 @@ export class Book {
   }
 
   conversation(target: Target): Conversation {
-    return "member" in target ? this.byKey(`m_${target.member}`) : (this.byId.get(target.conversation) ?? this.byKey(`c_${target.conversation}`));
+    return this.byKey(keyFor(target));
   }
 
   markRead(conversation: Conversation): void {
@@ -207,8 +207,8 @@ export class Book {
   }
 
   private accepted(conversation: Conversation, message: Message): void {
-    const known = this.byId.get(message.conversation);
-    if (!known) this.identify(conversation, message.conversation);
+    const known = this.byId.get(message.conversation)?.begun;
+    conversation = this.identify(conversation.real, message.conversation);
     conversation.insert([{ kind: "message", ...message }]);
     this.receipts.changed(conversation);
     // It was begun before, and is not known here.
@@ -233,29 +233,37 @@ export class Book {
   /** The conversation of a first message. */
   private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
     if (!members) return undefined;
-    const conversation = this.byKey(keyOf("direct", members, message.conversation, this.keys.member));
-    this.identify(conversation, message.conversation);
-    return conversation;
+    return this.identify(this.byKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
   }
 
   private known(state: ConversationState): Conversation {
     const members = state.members.map(({ member }) => member);
     const key = keyOf(state.kind, members, state.id, this.keys.member);
-    const known = this.byId.get(state.id);
-    if (known && known.key !== key && !this.conversations.has(key)) this.aliases.set(key, known);
-    if (known) return known;
-    const conversation = this.byKey(key);
-    this.byId.set(state.id, conversation);
-    return conversation;
+    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.byKey(key), state.id, key);
   }
 
-  private identify(conversation: Conversation, id: ConversationId): void {
-    (conversation.state as ConversationRecord).id = id;
-    this.byId.set(id, conversation);
+  /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
+  private identify(conversation: Conversation, id: ConversationId, key = conversation.key): Conversation {
+    const named = this.byId.get(id) ?? conversation;
+    // The one that the list has shown stays.
+    const [stays, goes] = named.begun ? [named, conversation] : [conversation, named];
+    if (goes !== stays) {
+      this.conversations.delete(goes.key);
+      goes.become(stays);
+      this.outbox.moved(goes, stays);
+    }
+    for (const alias of [key, goes.key]) if (alias !== stays.key) this.aliases.set(alias, stays);
+    (stays.state as ConversationRecord).id = id;
+    this.byId.set(id, stays);
+    return stays;
+  }
+
+  private find(key: string): Conversation | undefined {
+    return this.conversations.get(key) ?? this.aliases.get(key) ?? (key.startsWith("c_") ? this.byId.get(key.slice(2)) : undefined);
   }
 
   private byKey(key: string): Conversation {
-    return this.conversations.get(key) ?? this.aliases.get(key) ?? this.adopt(key, unbegun(key, this.keys.member));
+    return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
   private adopt(key: string, record: ConversationRecord): Conversation {
@@ -271,13 +279,10 @@ export class Book {
       key,
       record,
     );
+    const twin = this.aliases.get(key);
     this.conversations.set(key, conversation);
-    if (record.id) {
-      this.byId.set(record.id, conversation);
-      const named = keyOf(record.kind, record.members.map(({ member }) => member), record.id, this.keys.member);
-      if (named !== key) this.aliases.set(named, conversation);
-    }
-    return conversation;
+    const id = record.id ?? twin?.state.id;
+    return id ? this.identify(conversation, id, keyOf(record.kind, record.members.map(({ member }) => member), id, this.keys.member)) : conversation;
   }
 
   /** The cursor that stands for everything up to here. It is stored together with that, or after it. */
@@ -406,6 +411,11 @@ export class Book {
     const shown = this.unread.getSnapshot();
     if (shown.total !== total || shown.more !== more) this.unread.set({ total, more });
   }
+}
+
+/** The key of a target. */
+export function keyFor(target: Target): string {
+  return "member" in target ? `m_${target.member}` : `c_${target.conversation}`;
 }
 
 /** The key of a conversation: that of two members has the other's id, so that it is the same before the first message. */

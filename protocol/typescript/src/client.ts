@@ -1,6 +1,6 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
-import { Book } from "./book.js";
+import { Book, keyFor } from "./book.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { platformEnvironment } from "./environment.js";
@@ -144,8 +144,10 @@ export class Client implements MembersBook {
   conversation(target: Target): ConversationHandle {
     const { book, handles } = this.somebody();
     const conversation = book.conversation(target);
-    let handle = handles.get(conversation.key);
-    if (!handle) handles.set(conversation.key, (handle = this.handle(book, conversation)));
+    const asked = keyFor(target);
+    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(book, conversation);
+    // What was given for a target once is given for it always.
+    for (const key of [asked, conversation.key]) if (!handles.has(key)) handles.set(key, handle);
     return handle;
   }
 
@@ -297,9 +299,7 @@ export class Client implements MembersBook {
   }
 
   private handle(book: Book, conversation: Conversation): Handle {
-    return new Handle(conversation, book, this.journal, this.environment.clock, (active) => {
-      const { id } = conversation.state;
-      const to = conversation.others[0];
+    return new Handle(conversation, book, this.journal, this.environment.clock, ({ state: { id }, others: [to] }, active) => {
       if (id) this.socket.tell({ type: "typing", conversation: id, active });
       else if (to) this.socket.tell({ type: "typing", to, active });
     });

@@ -64,6 +64,8 @@ export class Conversation {
   private arrivals: Entry[] | undefined;
   private loadingOlder = false;
   private problem: Problem | undefined;
+  /** The conversation that this one has turned out to be. */
+  private same: Conversation | undefined;
   private readUpTo = 0;
 
   constructor(
@@ -78,6 +80,25 @@ export class Conversation {
       shelf.watched(this, watched);
       if (watched) void this.open();
     };
+  }
+
+  /** It, or the one that it has turned out to be. */
+  get real(): Conversation {
+    return this.same?.real ?? this;
+  }
+
+  /** It turns out to be another one, which has what is of it from now on: whoever looks at this one sees that one. */
+  become(other: Conversation): void {
+    const { shelf } = this;
+    this.same = other;
+    other.outgoing.push(...this.outgoing.splice(0));
+    other.outgoing.sort((a, b) => a.order - b.order);
+    if (other.others.length === 0) other.record.members = this.record.members;
+    this.info.become(other.info);
+    this.messages.become(other.messages);
+    shelf.journal.put(shelf.keys.conversation(this.key), null);
+    shelf.journal.clear(...shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    other.save();
   }
 
   /** As it is stored. */
@@ -265,6 +286,7 @@ export class Conversation {
 
   /** Shows what has changed. */
   publish(): void {
+    if (this.same) return;
     const info = this.view();
     if (!sameInfo(info, this.info.getSnapshot())) this.info.set(info);
     if (!this.rows) {
@@ -292,6 +314,7 @@ export class Conversation {
 
   /** To be stored, and shown anew. */
   save(): void {
+    if (this.same) return;
     this.shelf.journal.put(this.shelf.keys.conversation(this.key), JSON.stringify(this.record));
     this.shelf.changed(this);
   }

@@ -21,7 +21,7 @@ export interface Road {
 }
 
 interface Lane {
-  readonly conversation: Conversation;
+  conversation: Conversation;
   busy: boolean;
   timer: unknown;
   readonly backoff: Backoff;
@@ -64,6 +64,7 @@ export class Outbox {
   add(conversation: Conversation, content: string): string {
     const text = checked(content);
     if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    if (!conversation.state.id && !conversation.others[0]) throw new MembersBookError("message_to_self", "This is you: there is nobody to send it to.");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
     this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
@@ -125,6 +126,15 @@ export class Outbox {
     }
   }
 
+  /** A conversation has turned out to be another one. What is on its way of it holds the others back, as before. */
+  moved(from: Conversation, to: Conversation): void {
+    const lane = this.lanes.get(from.key);
+    this.lanes.delete(from.key);
+    if (!lane) return;
+    lane.conversation = to;
+    if (lane.busy || !this.lanes.has(to.key)) this.lanes.set(to.key, lane);
+  }
+
   /** The connection is new: nothing is waited for. */
   online(): void {
     for (const lane of this.lanes.values()) this.ready(lane);
@@ -147,7 +157,7 @@ export class Outbox {
     conversation.save();
     try {
       const { id } = conversation.state;
-      const where = id ? { conversation: id } : { to: conversation.others[0] ?? "" };
+      const where = id ? { conversation: id } : { to: conversation.others[0] ?? this.keys.member };
       const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
       if (this.stopped) return;
       outgoing.status = "sent";
