@@ -8,7 +8,7 @@ import { Outbox } from "./outbox.js";
 import type {
   Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
 } from "./protocol.js";
-import { problemOf } from "./problem.js";
+import { problemOf, retryAfter } from "./problem.js";
 import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
@@ -320,7 +320,7 @@ export class Book {
       await this.fillOne(next);
       this.fillBackoff.reset();
     } catch (error) {
-      wait = this.fillBackoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+      wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
     if (this.connection().online) this.fill(wait);

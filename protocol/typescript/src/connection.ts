@@ -1,7 +1,7 @@
 import { Backoff } from "./backoff.js";
 import type { Environment, Socket } from "./environment.js";
 import { MembersBookError } from "./errors.js";
-import { errorOf, problemOf } from "./problem.js";
+import { errorOf, problemOf, retryAfter } from "./problem.js";
 import { SUBPROTOCOL } from "./protocol.js";
 import type { ClientFrame, Hello, ServerFrame, Welcome } from "./protocol.js";
 import type { Session } from "./session.js";
@@ -151,9 +151,8 @@ export class Connection {
     } catch (error) {
       if (attempt !== this.attempt) return;
       // Where the session is over, whoever keeps it stops this.
-      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
       this.problem = problemOf(error);
-      this.again(this.backoff.next(retryAfterMs));
+      this.again(this.backoff.next(retryAfter(error)));
     }
   }
 
@@ -320,8 +319,7 @@ export class Connection {
     } catch (error) {
       if (attempt !== this.attempt) return;
       this.renewed = false;
-      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
-      this.again(this.backoff.next(retryAfterMs));
+      this.again(this.backoff.next(retryAfter(error)));
     }
   }
 

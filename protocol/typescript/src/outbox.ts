@@ -6,7 +6,7 @@ import type { Journal } from "./journal.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
 import type { ClientFrame, Message, MessageAccepted } from "./protocol.js";
 import type { Keys, OutboxRecord } from "./records.js";
-import { problemOf } from "./problem.js";
+import { problemOf, retryAfter } from "./problem.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;
@@ -188,7 +188,7 @@ export class Outbox {
       conversation.save();
       // Without a connection the next one goes on.
       if (this.road.online) {
-        const wait = lane.backoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+        const wait = lane.backoff.next(retryAfter(error));
         lane.timer = this.environment.clock.setTimeout(() => {
           lane.timer = undefined;
           this.pump();
