@@ -147,6 +147,85 @@ describe("one conversation that was asked for in two ways", () => {
   });
 });
 
+describe("presence of very many", () => {
+  /** Ana's device, and so many others; what it has sent is counted as the server counts. */
+  async function crowd(count: number) {
+    const ana = await world.member("Ana");
+    const ids: string[] = [];
+    while (ids.length < count) ids.push(...(await Promise.all(Array.from({ length: Math.min(20, count - ids.length) }, (_, n) => world.member(`Other ${ids.length + n}`)))).map(({ person }) => person.id));
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const places = new Set<string>();
+    const frames: string[] = [];
+    let most = 0;
+    device.onSent = (frame) => {
+      if (frame.type === "presence.watch") for (const id of frame.members) places.add(id);
+      if (frame.type === "presence.unwatch") for (const id of frame.members) places.delete(id);
+      if (frame.type.startsWith("presence")) frames.push(frame.type);
+      most = Math.max(most, places.size);
+    };
+    const watch = (of: readonly string[]) => {
+      const releases = of.map((id) => client.presence(id).subscribe(() => undefined));
+      return () => releases.forEach((release) => release());
+    };
+    const known = (of: readonly string[]) => of.filter((id) => client.presence(id).getSnapshot().status !== "unknown").length;
+    const all = (of: readonly string[], ms = 5_000) => until(`${of.length} are known`, () => known(of) === of.length, { ms, explain: () => [known(of), frames] });
+    return { device, ids, watch, known, all, frames, most: () => most };
+  }
+
+  test("500, then others, within seconds: those who are not looked at any more are given up in one frame", async () => {
+    const { ids, watch, all, frames, most } = await crowd(700);
+    const release = watch(ids.slice(0, 500));
+    await all(ids.slice(0, 500));
+    expect(frames.splice(0)).toEqual(Array.from({ length: 5 }, () => "presence.watch"));
+    release();
+    const others = ids.slice(500);
+    watch(others);
+    await all(others);
+    expect(frames).toEqual(["presence.unwatch", "presence.watch", "presence.watch"]);
+    expect(most()).toBeLessThanOrEqual(500);
+  });
+
+  test("three rounds of 200, and back to the first", async () => {
+    const { ids, watch, all, most } = await crowd(600);
+    for (const round of [0, 1, 2, 0]) {
+      const some = ids.slice(round * 200, round * 200 + 200);
+      const release = watch(some);
+      await all(some);
+      release();
+    }
+    expect(most()).toBeLessThanOrEqual(500);
+  });
+
+  test("more than there is room for: the others are watched when there is room again", async () => {
+    const { device, ids, watch, known, all, most } = await crowd(520);
+    const releases = ids.map((id) => watch([id]));
+    await all(ids.slice(0, 500));
+    expect(known(ids)).toBe(500);
+    for (const release of releases.slice(100, 130)) release();
+    await all(ids.slice(500));
+    // Also over a reconnect.
+    device.proxy.cut();
+    await device.online();
+    await all([...ids.slice(0, 100), ...ids.slice(130)]);
+    expect(most()).toBeLessThanOrEqual(500);
+  });
+
+  test("somebody who is looked at again after a while, by the same object", async () => {
+    const { ids, all, known } = await crowd(1);
+    const [id = ""] = ids;
+    const client = world.devices[0]?.client;
+    const presence = client?.presence(id);
+    presence?.subscribe(() => undefined)();
+    expect(client?.presence(id)).toBe(presence);
+    const release = presence?.subscribe(() => undefined);
+    await all(ids);
+    release?.();
+    await until("it is given up", () => known(ids) === 0, { ms: 15_000 });
+    presence?.subscribe(() => undefined);
+    await all(ids);
+  });
+});
+
 void Observer;
-void until;
 void codeOf;
