@@ -2,7 +2,7 @@ import { Backoff } from "./backoff.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import type { Journal } from "./journal.js";
 import { Outbox } from "./outbox.js";
 import type {
@@ -148,8 +148,16 @@ export class Book {
     return page.entries;
   }
 
+  /** How many messages are not accepted. */
+  get unsent(): number {
+    let count = 0;
+    for (const { outgoing } of this.conversations.values()) count += outgoing.filter(({ status }) => status !== "sent").length;
+    return count;
+  }
+
   stop(): void {
     this.stopped = true;
+    for (const conversation of this.conversations.values()) conversation.close();
     this.outbox.stop();
     this.receipts.stop();
     this.environment.clock.clearTimeout(this.fillTimer);
@@ -389,16 +397,17 @@ export class Book {
 
   private touch(conversation: Conversation): void {
     this.changed.add(conversation);
-    if (this.publishing || this.stopped) return;
+    if (this.publishing) return;
     this.publishing = true;
     queueMicrotask(() => {
       this.publishing = false;
-      if (!this.stopped) this.publish(this.list.getSnapshot().ready);
+      this.show();
     });
   }
 
   /** Shows what has changed since the last time, all of it at once. */
   private publish(ready: boolean): void {
+    if (this.stopped) return;
     for (const conversation of this.changed) conversation.publish();
     this.changed.clear();
     const begun = [...this.conversations.values()].filter((conversation) => conversation.begun);
@@ -415,7 +424,10 @@ export class Book {
 
 /** The key of a target. */
 export function keyFor(target: Target): string {
-  return "member" in target ? `m_${target.member}` : `c_${target.conversation}`;
+  const { member, conversation } = (target ?? {}) as { member?: unknown; conversation?: unknown };
+  const id = member ?? conversation;
+  if (typeof id !== "string" || id === "") throw misuse("A conversation is asked for by { member: id } or { conversation: id }.");
+  return (member === undefined ? "c_" : "m_") + id;
 }
 
 /** The key of a conversation: that of two members has the other's id, so that it is the same before the first message. */

@@ -3,10 +3,11 @@ import { Backoff } from "./backoff.js";
 import { Book, keyFor } from "./book.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
-import { platformEnvironment } from "./environment.js";
+import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import { Handle } from "./handle.js";
+import { objectIn } from "./json.js";
 import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
 import { People } from "./people.js";
@@ -62,8 +63,9 @@ export class Client implements MembersBook {
   private stopped = false;
 
   constructor(private readonly options: ClientOptions) {
-    const url = options.url.replace(/\/+$/, "");
+    const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
+    if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
     this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
     this.api = new Api(url, this.environment, this.tokens);
@@ -71,7 +73,8 @@ export class Client implements MembersBook {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
     });
-    this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
+    this.sessionState.subscribe(() => this.debug("session", { status: this.sessionState.getSnapshot().status }));
+    this.socket = new Connection(`${url.replace(/^http/i, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => this.hello(),
       welcomed: ({ limits }) => {
         this.watchMax = limits.watch_max;
@@ -84,9 +87,9 @@ export class Client implements MembersBook {
     });
   }
 
-  start(): Promise<void> {
-    this.started ??= this.open();
-    return this.started;
+  async start(): Promise<void> {
+    await (this.started ??= this.stopped ? undefined : this.open());
+    if (this.stopped) throw new MembersBookError("stopped", "This client was stopped: make another one.");
   }
 
   async stop(): Promise<void> {
@@ -99,15 +102,15 @@ export class Client implements MembersBook {
   }
 
   async register(account: RegisterRequest): Promise<Member> {
-    return this.enter(await this.api.register(account));
+    return this.enter(() => this.api.register(account));
   }
 
   async setup(account: RegisterRequest & { code: string }): Promise<Member> {
-    return this.enter(await this.api.setup(account));
+    return this.enter(() => this.api.setup(account));
   }
 
   async login(credentials: LoginRequest): Promise<Member> {
-    return this.enter(await this.api.login(credentials));
+    return this.enter(() => this.api.login(credentials));
   }
 
   async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
@@ -138,7 +141,9 @@ export class Client implements MembersBook {
   }
 
   unsent(): number {
-    return this.signedIn?.book.outbox.unsent ?? 0;
+    const state = this.sessionState.getSnapshot();
+    const gone = state.status === "signed_out" && state.reason === "logged_out";
+    return (this.signedIn ?? (gone ? undefined : this.left))?.book.unsent ?? 0;
   }
 
   conversation(target: Target): ConversationHandle {
@@ -152,7 +157,9 @@ export class Client implements MembersBook {
   }
 
   target(key: string): Target {
-    return key.startsWith("c_") ? { conversation: key.slice(2) } : { member: key.replace(/^m_/, "") };
+    const [, kind, id] = /^(?:([cm])_)?(\w+)$/.exec(key) ?? [];
+    if (!id || key === undefined) throw misuse("This is no key of a conversation.");
+    return kind === "c" ? { conversation: id } : { member: id };
   }
 
   member(id: MemberId): Observable<MemberView | undefined> {
@@ -232,7 +239,9 @@ export class Client implements MembersBook {
   }
 
   /** Signs in with an answer of the server. */
-  private async enter(answer: AuthResponse): Promise<Member> {
+  private async enter(ask: () => Promise<AuthResponse>): Promise<Member> {
+    await this.start();
+    const answer = await ask();
     await this.start();
     this.changing += 1;
     try {
@@ -262,9 +271,10 @@ export class Client implements MembersBook {
       (type, members) => this.socket.request({ type, members }),
       () => this.socket.online,
     );
-    const read = async <T>(from: string, to: string) =>
-      (await this.journal.range(from, to).catch(() => [])).map(([, value]) => JSON.parse(value) as T);
-    const [record] = await read<Member>(keys.me, `${keys.me}~`);
+    // What is damaged comes again from the server.
+    const read = async <T extends object>(from: string, to: string) =>
+      (await this.journal.range(from, to).catch(() => [])).flatMap(([, value]) => (objectIn<T>(value) as T | undefined) ?? []);
+    const record = (await read<Member>(keys.me, `${keys.me}~`)).find(({ _id }) => _id === member);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     people.load(await read<MemberCard>(...keys.cards));
     const wanted = () => !this.stopped && this.tokens.member === member;
@@ -374,7 +384,11 @@ export class Client implements MembersBook {
   }
 
   private debug(what: string, details?: DebugEvent["details"]): void {
-    this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+    try {
+      this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+    } catch {
+      // A log that fails is no reason to fail.
+    }
   }
 }
 

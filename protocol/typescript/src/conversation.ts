@@ -17,6 +17,10 @@ const SCREEN = 20;
 /** Waiting entries beyond a gap, at most: more are fetched again. */
 const AHEAD_MAX = 1_000;
 
+/** Unread messages are counted up to here, by the server and by the client. */
+const UNREAD_MAX = 1_000;
+const NOTHING: MessagesState = { messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 };
+
 /** What all conversations of a member share. */
 export interface Shelf {
   readonly me: MemberId;
@@ -37,6 +41,7 @@ export interface Outgoing {
   content: string;
   readonly at: number;
   status: "queued" | "sending" | "failed" | "sent";
+  /** Why it failed, or is still not sent. */
   problem?: Problem | undefined;
   /** Sent before, and not answered: the server may have it. */
   attempted: boolean;
@@ -73,7 +78,7 @@ export class Conversation {
     readonly key: string,
     private record: ConversationRecord,
   ) {
-    this.messages = new Value<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+    this.messages = new Value(NOTHING);
     this.info = new Value(this.view());
     this.messages.onWatched = (watched) => {
       if (watched) this.readUpTo = this.readSeq;
@@ -247,9 +252,16 @@ export class Conversation {
     this.save();
   }
 
-  /** Unread messages, and whether there are more. */
+  /** Unread messages. */
   get unread(): number {
     return this.record.unread + this.record.later;
+  }
+
+  /** Nobody is signed in any more: nothing is shown. What is not sent waits. */
+  close(): void {
+    this.rows = undefined;
+    this.messages.set(NOTHING);
+    this.info.set({ key: this.key, kind: this.record.kind, others: this.others, lastAt: 0, unread: 0, unreadMore: false, typing: [] });
   }
 
   /** Reads older messages from the storage, or from the server by `fetch`. */
@@ -290,7 +302,7 @@ export class Conversation {
     const info = this.view();
     if (!sameInfo(info, this.info.getSnapshot())) this.info.set(info);
     if (!this.rows) {
-      if (!this.messages.watched) this.messages.set({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+      if (!this.messages.watched) this.messages.set(NOTHING);
       return;
     }
     const shown: MessageView[] = [];
@@ -484,8 +496,8 @@ export class Conversation {
       kind: record.kind,
       others: this.others,
       lastAt: this.lastAt,
-      unread: this.unread,
-      unreadMore: record.unreadMore,
+      unread: Math.min(this.unread, UNREAD_MAX),
+      unreadMore: record.unreadMore || this.unread > UNREAD_MAX,
       typing: [...this.typing.keys()],
       ...(record.id ? { id: record.id } : {}),
       ...(last ? { last } : {}),

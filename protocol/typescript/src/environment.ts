@@ -1,3 +1,5 @@
+import { misuse } from "./errors.js";
+
 /**
  * What the client takes from outside: time, sockets, HTTP and chance. The defaults are those of the platform; tests bring their own.
  */
@@ -55,6 +57,13 @@ export function platformEnvironment(): Environment {
     random: () => Math.random(),
     uuid,
   };
+}
+
+/** The address of a server. Throws for what is none: it would fail only later, and look like a network that fails. */
+export function addressOf(url: unknown): string {
+  const address = String(url).replace(/\/+$/, "");
+  if (!/^https?:\/\/[^\s/?#]+[^\s?#]*$/i.test(address)) throw misuse("url: the address of a server looks like https://club.example");
+  return address;
 }
 
 /** A random UUID (version 4). React Native has no `crypto` of its own: these ids have to be unique, and need not be secret. */

@@ -1,7 +1,7 @@
 import { Backoff } from "./backoff.js";
 import type { Conversation, Outgoing } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse, refusal } from "./errors.js";
 import type { Journal } from "./journal.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
 import type { ClientFrame, Message, MessageAccepted } from "./protocol.js";
@@ -44,13 +44,6 @@ export class Outbox {
     private readonly road: Road,
   ) {}
 
-  /** How many are not accepted. */
-  get unsent(): number {
-    let count = 0;
-    for (const { conversation } of this.lanes.values()) count += conversation.outgoing.filter(({ status }) => status !== "sent").length;
-    return count;
-  }
-
   /** Takes up what was stored. Whether the server has it is not known. */
   load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
     if (conversation.outgoing.some((each) => each.id === id)) return;
@@ -64,7 +57,7 @@ export class Outbox {
   add(conversation: Conversation, content: string): string {
     const text = checked(content);
     if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    if (!conversation.state.id && !conversation.others[0]) throw new MembersBookError("message_to_self", "This is you: there is nobody to send it to.");
+    if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
     this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
@@ -153,6 +146,7 @@ export class Outbox {
     lane.busy = true;
     this.busy += 1;
     outgoing.status = "sending";
+    outgoing.problem = undefined;
     outgoing.attempted = true;
     conversation.save();
     try {
@@ -177,9 +171,9 @@ export class Outbox {
     if (this.stopped) return;
     const { conversation } = lane;
     const problem = problemOf(error);
+    outgoing.problem = problem;
     if (problem.verdict === "fix") {
       outgoing.status = "failed";
-      outgoing.problem = problem;
       // The server has not stored it: it may be changed, or given up.
       outgoing.attempted = false;
       this.store(conversation, outgoing);
@@ -198,8 +192,8 @@ export class Outbox {
   }
 
   private store(conversation: Conversation, outgoing: Outgoing): void {
-    const { id, content, at, problem } = outgoing;
-    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem ? { problem } : {}) };
+    const { id, content, at, status, problem } = outgoing;
+    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem && status === "failed" ? { problem } : {}) };
     this.journal.put(this.keys.outgoing(outgoing.order), JSON.stringify(record));
     conversation.save();
   }
@@ -223,14 +217,18 @@ export class Outbox {
 
 function find(conversation: Conversation, id: string): Outgoing {
   const outgoing = conversation.outgoing.find((each) => each.id === id);
-  if (!outgoing) throw new MembersBookError("message_not_found", "The server has this message already.");
-  return outgoing;
+  if (outgoing) return outgoing;
+  const known = conversation.messages.getSnapshot().messages.some(({ key }) => key === id);
+  throw new MembersBookError("message_not_found", known ? "The server has this message already." : "No message with this key waits here.");
 }
 
 /** The text as the server keeps it. */
 function checked(content: string): string {
+  if (typeof content !== "string") throw misuse("A message is a text.");
   const text = content.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
-  if (text === "") throw new MembersBookError("content_empty", "The message has no text.");
-  if ([...text].length > CONTENT_MAX_CHARS) throw new MembersBookError("content_too_long", `The message has more than ${CONTENT_MAX_CHARS} characters.`);
+  if (text === "") throw refusal("content_empty");
+  if ([...text].length > CONTENT_MAX_CHARS) throw refusal("content_too_long");
+  // Half of an emoji: it would arrive as something else.
+  if (/\p{Cs}/u.test(text)) throw misuse("The message has a character that is broken.");
   return text;
 }

@@ -1,4 +1,4 @@
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, refusal } from "./errors.js";
 import type { ErrorCode } from "./protocol.js";
 import type { Problem } from "./types.js";
 
@@ -25,5 +25,5 @@ export function pauseAfter(error: unknown): number | undefined {
 /** What an `error` frame says. */
 export function errorOf(frame: { code: ErrorCode; message: string; field?: string; retry_after_ms?: number }): MembersBookError {
   const fields = frame.field === undefined ? undefined : [{ field: frame.field, message: frame.message }];
-  return new MembersBookError(frame.code, frame.message, { retryAfterMs: frame.retry_after_ms, fields });
+  return refusal(frame.code, frame.message, { retryAfterMs: frame.retry_after_ms, fields });
 }
