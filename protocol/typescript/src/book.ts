@@ -155,9 +155,13 @@ export class Book {
     return count;
   }
 
+  /** Nobody is signed in any more: nothing is shown. */
+  hide(): void {
+    for (const conversation of this.conversations.values()) conversation.close();
+  }
+
   stop(): void {
     this.stopped = true;
-    for (const conversation of this.conversations.values()) conversation.close();
     this.outbox.stop();
     this.receipts.stop();
     this.environment.clock.clearTimeout(this.fillTimer);

@@ -157,8 +157,8 @@ export class Client implements MembersBook {
   }
 
   target(key: string): Target {
-    const [, kind, id] = /^(?:([cm])_)?(\w+)$/.exec(key) ?? [];
-    if (!id || key === undefined) throw misuse("This is no key of a conversation.");
+    const [, kind, id] = /^(?:([cm])_)?([0-9a-f]{24})$/.exec(key) ?? [];
+    if (!id) throw misuse("This is no key of a conversation.");
     return kind === "c" ? { conversation: id } : { member: id };
   }
 
@@ -370,6 +370,7 @@ export class Client implements MembersBook {
     if (!signedIn) return;
     this.left = signedIn;
     signedIn.book.stop();
+    if (!this.stopped) signedIn.book.hide();
     signedIn.people.stop();
     for (const handle of signedIn.handles.values()) handle.stop();
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();

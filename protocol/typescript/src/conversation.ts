@@ -398,7 +398,10 @@ export class Conversation {
     if (run.length !== entries.length || run.length === 0) return;
     this.rows = [...run.map((entry) => ({ entry, view: this.viewOf(entry) })), ...this.rows];
     if (stored) return;
-    for (const entry of run) this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+    for (const entry of run) {
+      this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+      this.settle(entry);
+    }
     this.record.first = run[0]?.seq ?? this.record.first;
     this.save();
   }

@@ -25,14 +25,17 @@ export interface Clock {
   clearTimeout(timer: unknown): void;
 }
 
+/** Told of an event. Written so that a `WebSocket` of the platform and one of `ws`, whose events have more, are a `Socket` as they are. */
+type Listener<E> = { call(event: E): void }["call"];
+
 /** The part of a WebSocket that the client uses. */
 export interface Socket {
   send(text: string): void;
   close(code?: number, reason?: string): void;
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: unknown) => void) | null;
+  onopen: { call(event?: unknown): void }["call"] | null;
+  onmessage: Listener<{ data: unknown }> | null;
+  onclose: Listener<{ code: number; reason: string }> | null;
+  onerror: Listener<unknown> | null;
 }
 
 /** A value that changes. `subscribe` and `getSnapshot` are what React's `useSyncExternalStore` takes. */
@@ -52,7 +55,7 @@ export function platformEnvironment(): Environment {
       setTimeout: (call, ms) => setTimeout(call, ms),
       clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout> | undefined),
     },
-    socket: (url, protocol) => new WebSocket(url, protocol) as Socket,
+    socket: (url, protocol) => new WebSocket(url, protocol),
     fetch: (input, init) => fetch(input, init),
     random: () => Math.random(),
     uuid,

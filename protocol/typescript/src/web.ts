@@ -5,7 +5,7 @@ import { platformHost } from "./web/host.js";
 import { openTab } from "./web/tab.js";
 
 export { deleteDatabase, IndexedDbStorage } from "./storage/indexeddb.js";
-export type { IndexedDbOptions } from "./storage/indexeddb.js";
+export type { DatabaseFactory, IndexedDbOptions } from "./storage/indexeddb.js";
 
 /** What a client in a browser is made of. */
 export interface WebClientOptions extends Omit<ClientOptions, "storage" | "vault" | "platform"> {

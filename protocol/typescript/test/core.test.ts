@@ -1,9 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { randomUUID } from "node:crypto";
 
-import { MembersBookError } from "../src/errors.js";
-import type { Client } from "../src/index.js";
-import { Observer } from "./support/checker.js";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
+
+import { Client, MembersBookError, MemoryStorage, MemoryVault } from "../src/index.js";
+import type { DebugEvent, Socket } from "../src/index.js";
 import type { Device } from "./support/device.js";
+import { ask } from "./support/reader.js";
 import type { Reader } from "./support/reader.js";
 import { until } from "./support/until.js";
 import { contents, credentials, shows, statusOf, World } from "./support/world.js";
@@ -89,7 +92,7 @@ describe("one conversation that was asked for in two ways", () => {
         await shows(handle, "everything is there", ({ messages }) => messages.length === 5);
       }
       expect(new Set(later.map((handle) => handle.messages.getSnapshot())).size).toBe(1);
-      expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(contents(one));
+      expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(later[0] && contents(later[0]));
     });
   }
 
@@ -227,5 +230,213 @@ describe("presence of very many", () => {
   });
 });
 
-void Observer;
-void codeOf;
+describe("errors", () => {
+  test("a message to oneself is refused at once, with the reason", async () => {
+    const ana = await world.member("Ana");
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const notes = client.conversation({ member: ana.person.id });
+    expect(await problemOf(() => notes.send("a note"))).toMatchObject({ code: "message_to_self", verdict: "fix" });
+    expect(client.unsent()).toBe(0);
+    expect(client.conversations.getSnapshot().conversations).toEqual([]);
+    // One that an earlier version has kept.
+    await device.stop();
+    device.disk.apply({ put: new Map([[`${ana.person.id}/o/0000000000000009`, JSON.stringify({ id: randomUUID(), conversation: `m_${ana.person.id}`, content: "w-a-0", at: 2 })]]) });
+    const again = await device.launch();
+    const kept = again.conversation({ member: ana.person.id });
+    kept.messages.subscribe(() => undefined);
+    await shows(kept, "it has failed, with the reason", ({ messages }) => messages[0]?.problem?.code === "message_to_self" && messages[0].status === "failed");
+  });
+
+  test("what is no text, no target, no key, is an error of the client, and changes nothing", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    const bad = <T>(value: unknown) => value as T;
+    for (const content of [5, undefined, null, {}]) expect(await codeOf(() => chat.send(bad(content)))).toBe("validation_failed");
+    for (const content of ["half \ud83d", "\ude00", "a\ud83d b"]) expect(await codeOf(() => chat.send(content))).toBe("validation_failed");
+    for (const target of [null, undefined, {}, "m_1", { member: undefined }, { conversation: 5 }]) expect(await codeOf(() => client.conversation(bad(target)))).toBe("validation_failed");
+    for (const key of [undefined, null, "", "x_1", "c_", 5]) expect(await codeOf(() => client.target(bad(key)))).toBe("validation_failed");
+    for (const call of ["retry", "drop"] as const) expect(await problemOf(() => chat[call]("unknown"))).toMatchObject({ code: "message_not_found", message: "No message with this key waits here." });
+    expect(await problemOf(() => chat.edit("unknown", "text"))).toMatchObject({ code: "message_not_found" });
+    expect(client.unsent()).toBe(0);
+    chat.messages.subscribe(() => undefined);
+    const key = await chat.send("😀 whole");
+    await shows(chat, "it is sent", () => statusOf(chat, "😀 whole") === "sent");
+    expect(await problemOf(() => chat.retry(key))).toMatchObject({ message: "The server has this message already." });
+  });
+
+  test("people are told what they can understand, and support what the server has said", async () => {
+    await world.server.restart({ RATE_LOGINS: "1", RATE_LOGINS_BURST: "1" });
+    const client = await (await world.device("phone")).launch();
+    const email = `${randomUUID()}@example.com`;
+    const problems: (MembersBookError | undefined)[] = [];
+    for (let n = 0; n < 8; n += 1) problems.push(await problemOf(() => client.login({ email, password: "another one" })));
+    expect(problems[0]).toMatchObject({ code: "invalid_credentials", message: "The e-mail address or the password is wrong." });
+    const limited = problems.find((problem) => problem?.code === "rate_limited");
+    expect(limited).toMatchObject({ message: "That was too much at once. Try again in a moment.", verdict: "retry" });
+    expect(limited?.details.said).toMatch(/\w/);
+    expect(limited?.details.retryAfterMs).toBeGreaterThan(0);
+  });
+
+  test("a url that is none, and a missing WebSocket, are said at once", async () => {
+    const options = { storage: new MemoryStorage(), vault: new MemoryVault(), platform: "other" } as const;
+    const socket = () => ({}) as Socket;
+    for (const url of ["", "127.0.0.1:8831", "ftp://club.example", "https://", "https:// club", "https://club.example?x", undefined as unknown as string]) {
+      const problem = await problemOf(() => new Client({ ...options, url, environment: { socket } }));
+      expect(problem).toMatchObject({ code: "validation_failed", verdict: "fix" });
+      expect(problem?.message).toContain("https://club.example");
+    }
+    for (const url of ["http://127.0.0.1:8831", "https://club.example/", "https://example.com/club"]) new Client({ ...options, url, environment: { socket } });
+    vi.stubGlobal("WebSocket", undefined);
+    try {
+      expect((await problemOf(() => new Client({ ...options, url: "https://club.example" })))?.message).toContain("environment: { socket }");
+    } finally {
+      vi.unstubAllGlobals();
+    }
+  });
+});
+
+describe("the life of a client", () => {
+  test("after stop() nothing begins: start and log-ins say so, and make no account", async () => {
+    const ana = await world.member("Ana");
+    const { device, client } = await fresh(ana);
+    await client.stop();
+    const asked = device.asked.length;
+    for (const work of [
+      () => client.start(),
+      () => client.login(credentials(ana.person)),
+      () => client.register({ name: "Eva", email: `${randomUUID()}@example.com`, password: "correct horse" }),
+    ]) expect(await problemOf(work)).toMatchObject({ code: "stopped", verdict: "fix" });
+    expect(device.asked).toHaveLength(asked);
+    // One that was never started, too.
+    const other = await world.device("other");
+    await other.launch();
+    const { client: never } = other;
+    await never.stop();
+    expect(await codeOf(() => never.start())).toBe("stopped");
+  });
+
+  test("a log-in before start() starts the client", async () => {
+    const ana = await world.member("Ana");
+    const options = { url: world.server.url, storage: new MemoryStorage(), vault: new MemoryVault(), platform: "other" } as const;
+    const client = new Client({ ...options, environment: { socket: (url, protocol) => new WebSocket(url, protocol) } });
+    await client.login(credentials(ana.person));
+    await until("it is online", () => client.connection.getSnapshot().status === "online");
+    await client.stop();
+  });
+
+  test("a debug callback that throws keeps nobody from being online", async () => {
+    const ana = await world.member("Ana");
+    const device = await world.device("phone");
+    let told = 0;
+    const client = await device.launch({
+      debug: () => {
+        told += 1;
+        throw new Error("a log that fails");
+      },
+    });
+    await client.login(credentials(ana.person));
+    await device.online();
+    expect(told).toBeGreaterThan(0);
+  });
+
+  test("the debug log has frames by type in both directions, states, failed attempts and error codes, and nothing else", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const device = await world.device("phone");
+    const events: DebugEvent[] = [];
+    const client = await device.launch({ debug: (event) => events.push(event) });
+    await client.login(credentials(ana.person));
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    await chat.send("a secret");
+    await shows(chat, "it is sent", () => statusOf(chat, "a secret") === "sent");
+    await client.conversation({ conversation: "0".repeat(24) }).send("into nothing");
+    await until("it was refused", () => events.some(({ details }) => details?.["code"] === "conversation_not_found"));
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    client.wake();
+    await until("it has failed to connect", () => events.filter(({ what }) => what === "closed").length > 1);
+    const has = (what: string, details: object) => expect(events).toContainEqual(expect.objectContaining({ what, details: expect.objectContaining(details) as unknown }));
+    for (const type of ["hello", "message.send"]) has("sent", { type });
+    for (const type of ["welcome", "sync.done", "message.accepted"]) has("received", { type });
+    has("received", { type: "error", code: "conversation_not_found" });
+    for (const status of ["connecting", "syncing", "online"]) has("state", { status });
+    has("session", { status: "signed_in" });
+    const text = JSON.stringify(events);
+    for (const secret of ["a secret", "into nothing", "Ana", ana.person.email, device.accessToken ?? "?"]) expect(text).not.toContain(secret);
+  });
+
+  for (const damage of ["{", "null", "5", "{}"]) {
+    test(`an own record that is damaged (${damage}) keeps nobody out`, async () => {
+      const ana = await world.member("Ana");
+      const { device } = await fresh(ana);
+      await device.online();
+      await device.stop();
+      device.disk.apply({ put: new Map([[`${ana.person.id}/me`, damage]]) });
+      const client = await device.launch();
+      await device.online();
+      expect(client.session.getSnapshot()).toMatchObject({ status: "signed_in", id: ana.person.id, member: { name: "Ana" } });
+    });
+  }
+
+  test("unread never says more than 1,000", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    for (let n = 0; n < 1000; n += 50) await Promise.all(Array.from({ length: 50 }, (_, k) => ben.send(ana.person.id, `w-b-${n + k}`)));
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    await until("1,000, and no more", () => chat.info.getSnapshot().unread === 1000);
+    expect(chat.info.getSnapshot().unreadMore).toBe(false);
+    await ben.send(ana.person.id, "w-b-1000");
+    await until("there are more", () => chat.info.getSnapshot().unreadMore);
+    expect(chat.info.getSnapshot().unread).toBe(1000);
+    expect(client.unread.getSnapshot()).toEqual({ total: 1000, more: true });
+    expect(client.conversations.getSnapshot().conversations[0]).toBe(chat.info.getSnapshot());
+  });
+
+  test("after a log-out handles show nothing; after the end of a session what waits is still counted", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    await chat.send("w-a-0");
+    await shows(chat, "it is sent", () => statusOf(chat, "w-a-0") === "sent");
+    device.proxy.reach = "refused";
+    device.proxy.cut();
+    await until("the client knows", () => client.connection.getSnapshot().status !== "online");
+    await chat.send("w-a-1");
+    await ask(world.server, "POST", "/api/auth/logout", { token: device.accessToken ?? "" });
+    device.proxy.heal();
+    client.wake();
+    await until("the session is over", () => client.session.getSnapshot().status === "signed_out");
+    expect(client.session.getSnapshot()).toMatchObject({ reason: "session_over" });
+    expect(client.unsent()).toBe(1);
+    expect(chat.messages.getSnapshot()).toMatchObject({ messages: [], ready: false });
+    expect(chat.info.getSnapshot().last).toBeUndefined();
+    await client.login(credentials(ana.person));
+    await until("it is sent", () => client.unsent() === 0);
+    const again = client.conversation({ member: ben.person.id });
+    again.messages.subscribe(() => undefined);
+    await shows(again, "both are there", ({ messages }) => messages.length === 2);
+    await client.logout();
+    expect(again.messages.getSnapshot().messages).toEqual([]);
+    expect(again.info.getSnapshot()).toMatchObject({ unread: 0, lastAt: 0 });
+    expect(client.unsent()).toBe(0);
+  });
+
+  test("a message that waits says why", async () => {
+    await world.server.restart({ RATE_MESSAGES: "1", RATE_MESSAGES_BURST: "1" });
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    for (let n = 0; n < 4; n += 1) await chat.send(`w-a-${n}`);
+    await shows(chat, "it says why", ({ messages }) => messages.some(({ status, problem }) => status === "queued" && problem?.code === "rate_limited"));
+    await shows(chat, "all are sent", ({ messages }) => messages.every(({ status, problem }) => status === "sent" && !problem));
+  });
+});
