@@ -1,5 +1,6 @@
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, refusal } from "./errors.js";
+import { objectIn } from "./json.js";
 import type {
   ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
   InvitationPage, InvitationRequest, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation,
@@ -209,11 +210,7 @@ function problemOf(response: Answer): MembersBookError {
     retryAfterMs: after > 0 ? after * 1000 : undefined,
     requestId: response.headers.get("x-request-id") ?? undefined,
   };
-  try {
-    const problem = JSON.parse(response.text) as Problem;
-    if (typeof problem.code === "string") return new MembersBookError(problem.code, problem.detail, { ...details, fields: problem.errors, until: problem.until });
-  } catch {
-    // No problem document.
-  }
+  const problem = objectIn<Problem>(response.text);
+  if (typeof problem?.code === "string") return refusal(problem.code, problem.detail, { ...details, fields: problem.errors, until: problem.until });
   return new MembersBookError("network", `The server answered ${response.status}.`, details);
 }

@@ -3,13 +3,13 @@ import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import type { Journal } from "./journal.js";
 import { Outbox } from "./outbox.js";
 import type {
   Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
 } from "./protocol.js";
-import { problemOf } from "./problem.js";
+import { problemOf, retryAfter } from "./problem.js";
 import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
@@ -156,7 +156,7 @@ export class Book {
   }
 
   conversation(target: Target): Conversation {
-    return "member" in target ? this.byKey(`m_${target.member}`) : (this.byId.get(target.conversation) ?? this.byKey(`c_${target.conversation}`));
+    return this.byKey(keyFor(target));
   }
 
   markRead(conversation: Conversation): void {
@@ -170,6 +170,18 @@ export class Book {
     if (!id) return [];
     const page = await this.connection().request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
     return page.entries;
+  }
+
+  /** How many messages are not accepted. */
+  get unsent(): number {
+    let count = 0;
+    for (const { outgoing } of this.conversations.values()) count += outgoing.filter(({ status }) => status !== "sent").length;
+    return count;
+  }
+
+  /** Nobody is signed in any more: nothing is shown. */
+  hide(): void {
+    for (const conversation of this.conversations.values()) conversation.close();
   }
 
   stop(): void {
@@ -233,8 +245,8 @@ export class Book {
   }
 
   private accepted(conversation: Conversation, message: Message): void {
-    const known = this.byId.get(message.conversation);
-    if (!known) this.identify(conversation, message.conversation);
+    const known = this.byId.get(message.conversation)?.begun;
+    conversation = this.identify(conversation.real, message.conversation);
     conversation.insert([{ kind: "message", ...message }]);
     this.receipts.changed(conversation);
     // It was begun before, and is not known here.
@@ -259,30 +271,38 @@ export class Book {
   /** The conversation of a first message. */
   private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
     if (!members) return undefined;
-    const conversation = this.byKey(keyOf("direct", members, message.conversation, this.keys.member));
-    this.identify(conversation, message.conversation);
-    return conversation;
+    return this.identify(this.byKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
   }
 
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
     const members = state.members.map(({ member }) => member);
     const key = keyOf(state.kind, members, state.id, this.keys.member);
-    const known = this.byId.get(state.id);
-    if (known && known.key !== key && !this.conversations.has(key)) this.aliases.set(key, known);
-    if (known) return known;
-    const conversation = this.byKey(key);
-    this.byId.set(state.id, conversation);
-    return conversation;
+    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.byKey(key), state.id, key);
   }
 
-  private identify(conversation: Conversation, id: ConversationId): void {
-    (conversation.state as ConversationRecord).id = id;
-    this.byId.set(id, conversation);
+  /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
+  private identify(conversation: Conversation, id: ConversationId, key = conversation.key): Conversation {
+    const named = this.byId.get(id) ?? conversation;
+    // The one that the list has shown stays.
+    const [stays, goes] = named.begun ? [named, conversation] : [conversation, named];
+    if (goes !== stays) {
+      this.conversations.delete(goes.key);
+      goes.become(stays);
+      this.outbox.moved(goes, stays);
+    }
+    for (const alias of [key, goes.key]) if (alias !== stays.key) this.aliases.set(alias, stays);
+    (stays.state as ConversationRecord).id = id;
+    this.byId.set(id, stays);
+    return stays;
+  }
+
+  private find(key: string): Conversation | undefined {
+    return this.conversations.get(key) ?? this.aliases.get(key) ?? (key.startsWith("c_") ? this.byId.get(key.slice(2)) : undefined);
   }
 
   private byKey(key: string): Conversation {
-    return this.conversations.get(key) ?? this.aliases.get(key) ?? this.adopt(key, unbegun(key, this.keys.member));
+    return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
   private adopt(key: string, record: ConversationRecord): Conversation {
@@ -298,13 +318,10 @@ export class Book {
       key,
       record,
     );
+    const twin = this.aliases.get(key);
     this.conversations.set(key, conversation);
-    if (record.id) {
-      this.byId.set(record.id, conversation);
-      const named = keyOf(record.kind, record.members.map(({ member }) => member), record.id, this.keys.member);
-      if (named !== key) this.aliases.set(named, conversation);
-    }
-    return conversation;
+    const id = record.id ?? twin?.state.id;
+    return id ? this.identify(conversation, id, keyOf(record.kind, record.members.map(({ member }) => member), id, this.keys.member)) : conversation;
   }
 
   /** The cursor that stands for everything up to here. It is stored together with that, or after it. */
@@ -343,7 +360,7 @@ export class Book {
       await this.fillOne(next);
       this.fillBackoff.reset();
     } catch (error) {
-      wait = this.fillBackoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+      wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
     if (this.connection().online) this.fill(wait);
@@ -412,16 +429,17 @@ export class Book {
 
   private touch(conversation: Conversation): void {
     this.changed.add(conversation);
-    if (this.publishing || this.stopped) return;
+    if (this.publishing) return;
     this.publishing = true;
     queueMicrotask(() => {
       this.publishing = false;
-      if (!this.stopped) this.publish(this.list.getSnapshot().ready);
+      this.show();
     });
   }
 
   /** Shows what has changed since the last time, all of it at once. */
   private publish(ready: boolean): void {
+    if (this.stopped) return;
     for (const conversation of this.changed) conversation.publish();
     this.changed.clear();
     const begun = [...this.conversations.values()].filter((conversation) => conversation.begun);
@@ -434,6 +452,14 @@ export class Book {
     const shown = this.unread.getSnapshot();
     if (shown.total !== total || shown.more !== more) this.unread.set({ total, more });
   }
+}
+
+/** The key of a target. */
+export function keyFor(target: Target): string {
+  const { member, conversation } = (target ?? {}) as { member?: unknown; conversation?: unknown };
+  const id = member ?? conversation;
+  if (typeof id !== "string" || id === "") throw misuse("A conversation is asked for by { member: id } or { conversation: id }.");
+  return (member === undefined ? "c_" : "m_") + id;
 }
 
 /** The key of a conversation: that of two members has the other's id, so that it is the same before the first message. */

@@ -1,13 +1,13 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
-import { Book } from "./book.js";
+import { Book, keyFor } from "./book.js";
 import { CARD, fits, isId, OUTBOX, OWN, read, within } from "./check.js";
 import type { Form } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
-import { platformEnvironment } from "./environment.js";
+import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import { Handle } from "./handle.js";
 import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
@@ -70,8 +70,9 @@ export class Client implements MembersBook {
   private stopped = false;
 
   constructor(private readonly options: ClientOptions) {
-    const url = options.url.replace(/\/+$/, "");
+    const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
+    if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
     this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
     this.api = new Api(url, this.environment, this.tokens);
@@ -79,7 +80,8 @@ export class Client implements MembersBook {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
     });
-    this.socket = new Connection(`${url.replace(/^http/, "ws")}/ws`, this.environment, this.tokens, {
+    this.sessionState.subscribe(() => this.debug("session", { status: this.sessionState.getSnapshot().status }));
+    this.socket = new Connection(`${url.replace(/^http/i, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => {
         // The server says it anew, unless nobody waits.
         this.waiting.set(0);
@@ -97,9 +99,9 @@ export class Client implements MembersBook {
     });
   }
 
-  start(): Promise<void> {
-    this.started ??= this.open();
-    return this.started;
+  async start(): Promise<void> {
+    await (this.started ??= this.stopped ? undefined : this.open());
+    if (this.stopped) throw new MembersBookError("stopped", "This client was stopped: make another one.");
   }
 
   async stop(): Promise<void> {
@@ -112,19 +114,21 @@ export class Client implements MembersBook {
   }
 
   async register(account: RegisterRequest): Promise<Registered> {
+    await this.start();
     const answer = await this.api.register({ device: this.device, ...account });
-    return "status" in answer ? { status: "pending" } : { status: "signed_in", member: await this.enter(answer) };
+    return "status" in answer ? { status: "pending" } : { status: "signed_in", member: await this.enter(() => answer) };
   }
 
   async setup(account: RegisterRequest & { code: string }): Promise<Member> {
-    return this.enter(await this.api.setup({ device: this.device, ...account }));
+    return this.enter(() => this.api.setup({ device: this.device, ...account }));
   }
 
   async login(credentials: LoginRequest): Promise<Member> {
-    await this.start();
-    // By it the server knows the device again: wrong passwords of others do not keep it out.
-    const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
-    return this.enter(await this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials }));
+    return this.enter(async () => {
+      // By it the server knows the device again: wrong passwords of others do not keep it out.
+      const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
+      return this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials });
+    });
   }
 
   async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
@@ -202,21 +206,25 @@ export class Client implements MembersBook {
   }
 
   unsent(): number {
-    return this.signedIn?.book.outbox.unsent ?? 0;
+    const state = this.sessionState.getSnapshot();
+    const gone = state.status === "signed_out" && state.reason === "logged_out";
+    return (this.signedIn ?? (gone ? undefined : this.left))?.book.unsent ?? 0;
   }
 
   conversation(target: Target): ConversationHandle {
     const { book, handles } = this.somebody();
     const conversation = book.conversation(target);
-    let handle = handles.get(conversation.key);
-    if (!handle) handles.set(conversation.key, (handle = this.handle(book, conversation)));
+    const asked = keyFor(target);
+    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(book, conversation);
+    // What was given for a target once is given for it always.
+    for (const key of [asked, conversation.key]) if (!handles.has(key)) handles.set(key, handle);
     return handle;
   }
 
   target(key: string): Target {
     const kind = key.startsWith("c_");
     const id = key.replace(/^[cm]_/, "");
-    if (!isId(id)) throw new MembersBookError("validation_failed", "This is no conversation.");
+    if (!isId(id)) throw misuse("This is no key of a conversation.");
     return kind ? { conversation: id } : { member: id };
   }
 
@@ -305,7 +313,9 @@ export class Client implements MembersBook {
   }
 
   /** Signs in with an answer of the server. */
-  private async enter(answer: AuthResponse): Promise<Member> {
+  private async enter(ask: () => AuthResponse | Promise<AuthResponse>): Promise<Member> {
+    await this.start();
+    const answer = await ask();
     await this.start();
     this.changing += 1;
     try {
@@ -375,9 +385,7 @@ export class Client implements MembersBook {
   }
 
   private handle(book: Book, conversation: Conversation): Handle {
-    return new Handle(conversation, book, this.journal, this.environment.clock, (active) => {
-      const { id } = conversation.state;
-      const to = conversation.others[0];
+    return new Handle(conversation, book, this.journal, this.environment.clock, ({ state: { id }, others: [to] }, active) => {
       if (id) this.socket.tell({ type: "typing", conversation: id, active });
       else if (to) this.socket.tell({ type: "typing", to, active });
     });
@@ -448,6 +456,7 @@ export class Client implements MembersBook {
     if (!signedIn) return;
     this.left = signedIn;
     signedIn.book.stop();
+    if (!this.stopped) signedIn.book.hide();
     signedIn.people.stop();
     for (const handle of signedIn.handles.values()) handle.stop();
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
@@ -463,7 +472,11 @@ export class Client implements MembersBook {
   }
 
   private debug(what: string, details?: DebugEvent["details"]): void {
-    this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+    try {
+      this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+    } catch {
+      // A log that fails is no reason to fail.
+    }
   }
 }
 

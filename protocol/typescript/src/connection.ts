@@ -2,7 +2,8 @@ import { ASKED_MAX_MS, Backoff, MAX_MS } from "./backoff.js";
 import { within } from "./check.js";
 import type { Environment, Socket } from "./environment.js";
 import { MembersBookError } from "./errors.js";
-import { errorOf, problemOf } from "./problem.js";
+import { objectIn } from "./json.js";
+import { errorOf, problemOf, retryAfter } from "./problem.js";
 import { SUBPROTOCOL } from "./protocol.js";
 import type { ClientFrame, Hello, ServerFrame, Welcome } from "./protocol.js";
 import type { Session } from "./session.js";
@@ -138,13 +139,13 @@ export class Connection {
       }, REPLY_MS);
       this.waiting.set(id, { resolve: (reply) => resolve(reply as Reply<T>), reject, timer });
       const { type, ...rest } = frame;
-      this.transmit(JSON.stringify({ type, id, ...rest }));
+      this.transmit({ type, id, ...rest });
     });
   }
 
   /** Sends a frame that has no reply, if there is a connection. */
   tell(frame: ClientFrame): void {
-    if (this.online) this.transmit(JSON.stringify(frame));
+    if (this.online) this.transmit(frame);
   }
 
   private async connect(): Promise<void> {
@@ -159,9 +160,9 @@ export class Connection {
     } catch (error) {
       if (attempt !== this.attempt) return;
       // Where the session is over, whoever keeps it stops this.
-      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
       this.problem = problemOf(error);
-      this.again(this.backoff.next(retryAfterMs));
+      this.listener.debug("attempt failed", { code: this.problem.code });
+      this.again(this.backoff.next(retryAfter(error)));
     }
   }
 
@@ -174,8 +175,7 @@ export class Connection {
     };
     socket.onopen = mine(() => {
       const { device, cursor } = this.listener.hello();
-      const hello = { type: "hello", id: "hello", token: this.token, device, ...(cursor === undefined ? {} : { cursor }) };
-      this.transmit(JSON.stringify(hello));
+      this.transmit({ type: "hello", id: "hello", token: this.token, device, ...(cursor === undefined ? {} : { cursor }) });
     });
     socket.onmessage = (event) => mine(() => this.received(event.data))();
     socket.onclose = (event) => mine(() => this.lost(event.code))();
@@ -184,9 +184,10 @@ export class Connection {
   }
 
   private received(data: unknown): void {
-    const frame = parsed(data);
+    // What is no frame, or of an unknown type, is passed over by whoever looks at its `type`.
+    const frame = objectIn<ServerFrame>(data) as ServerFrame | undefined;
     if (!frame) return;
-    this.listener.debug("received", { type: frame.type });
+    this.listener.debug("received", { type: frame.type, ...(frame.type === "error" ? { code: frame.code } : {}) });
     if (this.phase === "online") this.calm();
     else if (this.phase === "syncing") this.deadline(SYNC_MS, () => this.lost(1006));
     switch (frame.type) {
@@ -257,7 +258,7 @@ export class Connection {
       this.closeCode = 1006;
       this.again(0);
     });
-    this.transmit(`{"type":"ping","id":"ping"}`);
+    this.transmit({ type: "ping", id: "ping" });
   }
 
   private deadline(ms: number, call: () => void): void {
@@ -328,8 +329,7 @@ export class Connection {
     } catch (error) {
       if (attempt !== this.attempt) return;
       this.renewed = false;
-      const retryAfterMs = error instanceof MembersBookError ? error.details.retryAfterMs : undefined;
-      this.again(this.backoff.next(retryAfterMs));
+      this.again(this.backoff.next(retryAfter(error)));
     }
   }
 
@@ -367,9 +367,10 @@ export class Connection {
     if (phase === "idle") this.show();
   }
 
-  private transmit(text: string): void {
+  private transmit(frame: { type: string; [field: string]: unknown }): void {
+    this.listener.debug("sent", { type: frame.type });
     try {
-      this.socket?.send(text);
+      this.socket?.send(JSON.stringify(frame));
     } catch {
       // Closing: a close follows, or the deadline.
     }
@@ -377,22 +378,13 @@ export class Connection {
 
   private show(waitMs?: number): void {
     const status = this.phase === "idle" ? "offline" : this.phase === "waiting" ? "connecting" : this.phase;
+    const { closeCode, problem } = this;
+    this.listener.debug("state", { status, closeCode, code: problem?.code, waitMs });
     this.listener.state({
       status,
       ...(waitMs ? { retryAt: this.environment.clock.now() + waitMs } : {}),
-      ...(this.closeCode === undefined ? {} : { closeCode: this.closeCode }),
-      ...(this.problem ? { problem: this.problem } : {}),
+      ...(closeCode === undefined ? {} : { closeCode }),
+      ...(problem ? { problem } : {}),
     });
-  }
-}
-
-/** A frame of the server. What is none, or is of an unknown type, is passed over by whoever looks at its `type`. */
-function parsed(data: unknown): ServerFrame | undefined {
-  if (typeof data !== "string") return undefined;
-  try {
-    const frame: unknown = JSON.parse(data);
-    return typeof frame === "object" && frame !== null && "type" in frame ? (frame as ServerFrame) : undefined;
-  } catch {
-    return undefined;
   }
 }

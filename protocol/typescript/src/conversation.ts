@@ -18,6 +18,10 @@ const SCREEN = 20;
 /** Waiting entries beyond a gap, at most: more are fetched again. */
 const AHEAD_MAX = 1_000;
 
+/** Unread messages are counted up to here, by the server and by the client. */
+const UNREAD_MAX = 1_000;
+const NOTHING: MessagesState = { messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 };
+
 /** What all conversations of a member share. */
 export interface Shelf {
   readonly me: MemberId;
@@ -38,6 +42,7 @@ export interface Outgoing {
   content: string;
   readonly at: number;
   status: "queued" | "sending" | "failed" | "sent";
+  /** Why it failed, or is still not sent. */
   problem?: Problem | undefined;
   /** Sent before, and not answered: the server may have it. */
   attempted: boolean;
@@ -65,6 +70,8 @@ export class Conversation {
   private arrivals: Entry[] | undefined;
   private loadingOlder = false;
   private problem: Problem | undefined;
+  /** The conversation that this one has turned out to be. */
+  private same: Conversation | undefined;
   private readUpTo = 0;
 
   constructor(
@@ -72,13 +79,32 @@ export class Conversation {
     readonly key: string,
     private record: ConversationRecord,
   ) {
-    this.messages = new Value<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+    this.messages = new Value(NOTHING);
     this.info = new Value(this.view());
     this.messages.onWatched = (watched) => {
       if (watched) this.readUpTo = this.readSeq;
       shelf.watched(this, watched);
       if (watched) void this.open();
     };
+  }
+
+  /** It, or the one that it has turned out to be. */
+  get real(): Conversation {
+    return this.same?.real ?? this;
+  }
+
+  /** It turns out to be another one, which has what is of it from now on: whoever looks at this one sees that one. */
+  become(other: Conversation): void {
+    const { shelf } = this;
+    this.same = other;
+    other.outgoing.push(...this.outgoing.splice(0));
+    other.outgoing.sort((a, b) => a.order - b.order);
+    if (other.others.length === 0) other.record.members = this.record.members;
+    this.info.become(other.info);
+    this.messages.become(other.messages);
+    shelf.journal.put(shelf.keys.conversation(this.key), null);
+    shelf.journal.clear(...shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    other.save();
   }
 
   /** As it is stored. */
@@ -228,9 +254,16 @@ export class Conversation {
     this.save();
   }
 
-  /** Unread messages, and whether there are more. */
+  /** Unread messages. */
   get unread(): number {
     return this.record.unread + this.record.later;
+  }
+
+  /** Nobody is signed in any more: nothing is shown. What is not sent waits. */
+  close(): void {
+    this.rows = undefined;
+    this.messages.set(NOTHING);
+    this.info.set({ key: this.key, kind: this.record.kind, others: this.others, lastAt: 0, unread: 0, unreadMore: false, typing: [] });
   }
 
   /** Reads older messages from the storage, or from the server by `fetch`. */
@@ -267,10 +300,11 @@ export class Conversation {
 
   /** Shows what has changed. */
   publish(): void {
+    if (this.same) return;
     const info = this.view();
     if (!sameInfo(info, this.info.getSnapshot())) this.info.set(info);
     if (!this.rows) {
-      if (!this.messages.watched) this.messages.set({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
+      if (!this.messages.watched) this.messages.set(NOTHING);
       return;
     }
     const shown: MessageView[] = [];
@@ -294,6 +328,7 @@ export class Conversation {
 
   /** To be stored, and shown anew. */
   save(): void {
+    if (this.same) return;
     this.shelf.journal.put(this.shelf.keys.conversation(this.key), JSON.stringify(this.record));
     this.shelf.changed(this);
   }
@@ -365,7 +400,10 @@ export class Conversation {
     if (run.length !== entries.length || run.length === 0) return;
     this.rows = [...run.map((entry) => ({ entry, view: this.viewOf(entry) })), ...this.rows];
     if (stored) return;
-    for (const entry of run) this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+    for (const entry of run) {
+      this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+      this.settle(entry);
+    }
     this.record.first = run[0]?.seq ?? this.record.first;
     this.save();
   }
@@ -463,8 +501,8 @@ export class Conversation {
       kind: record.kind,
       others: this.others,
       lastAt: this.lastAt,
-      unread: this.unread,
-      unreadMore: record.unreadMore,
+      unread: Math.min(this.unread, UNREAD_MAX),
+      unreadMore: record.unreadMore || this.unread > UNREAD_MAX,
       typing: [...this.typing.keys()],
       ...(record.id ? { id: record.id } : {}),
       ...(last ? { last } : {}),

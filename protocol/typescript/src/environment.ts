@@ -1,3 +1,5 @@
+import { misuse } from "./errors.js";
+
 /**
  * What the client takes from outside: time, sockets, HTTP and chance. The defaults are those of the platform; tests bring their own.
  */
@@ -23,14 +25,17 @@ export interface Clock {
   clearTimeout(timer: unknown): void;
 }
 
+/** Told of an event. Written so that a `WebSocket` of the platform and one of `ws`, whose events have more, are a `Socket` as they are. */
+type Listener<E> = { call(event: E): void }["call"];
+
 /** The part of a WebSocket that the client uses. */
 export interface Socket {
   send(text: string): void;
   close(code?: number, reason?: string): void;
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number; reason: string }) => void) | null;
-  onerror: ((event: unknown) => void) | null;
+  onopen: { call(event?: unknown): void }["call"] | null;
+  onmessage: Listener<{ data: unknown }> | null;
+  onclose: Listener<{ code: number; reason: string }> | null;
+  onerror: Listener<unknown> | null;
 }
 
 /** A value that changes. `subscribe` and `getSnapshot` are what React's `useSyncExternalStore` takes. */
@@ -50,11 +55,18 @@ export function platformEnvironment(): Environment {
       setTimeout: (call, ms) => setTimeout(call, ms),
       clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout> | undefined),
     },
-    socket: (url, protocol) => new WebSocket(url, protocol) as Socket,
+    socket: (url, protocol) => new WebSocket(url, protocol),
     fetch: (input, init) => fetch(input, init),
     random: () => Math.random(),
     uuid,
   };
+}
+
+/** The address of a server. Throws for what is none: it would fail only later, and look like a network that fails. */
+export function addressOf(url: unknown): string {
+  const address = String(url).replace(/\/+$/, "");
+  if (!/^https?:\/\/[^\s/?#]+[^\s?#]*$/i.test(address)) throw misuse("url: the address of a server looks like https://club.example");
+  return address;
 }
 
 /** A random UUID (version 4). React Native has no `crypto` of its own: these ids have to be unique, and need not be secret. */

@@ -7,14 +7,26 @@ import type { ErrorCode, FieldError, Timestamp } from "./protocol.js";
  */
 export type ErrorVerdict = "retry" | "log_in" | "reload" | "fix";
 
-/** Why a request failed: the server's code, or `network` when it was not reached or did not answer in time. */
+/** Why something failed: the server's code; `network`: it was not reached or did not answer in time; `storage`: nothing can be kept; `stopped`: the client was stopped. */
+export type ProblemCode = ErrorCode | "network" | "storage" | "stopped";
+
+/** What people are told where the server speaks to developers. */
+const TEXTS: Partial<Record<ErrorCode, string>> = {
+  rate_limited: "That was too much at once. Try again in a moment.",
+  invalid_credentials: "The e-mail address or the password is wrong.",
+  content_empty: "The message has no text.",
+  content_too_long: "The message is too long.",
+  message_to_self: "This is you: there is nobody to send it to.",
+};
+
+/** Why a request failed: every error of the client is one. */
 export class MembersBookError extends Error {
   override readonly name = "MembersBookError";
   readonly verdict: ErrorVerdict;
 
   constructor(
     /** For programs. */
-    readonly code: ErrorCode | "network" | "storage",
+    readonly code: ProblemCode,
     /** For people. */
     message: string,
     readonly details: {
@@ -26,6 +38,8 @@ export class MembersBookError extends Error {
       until?: Timestamp | undefined;
       /** The id of the request, for support. */
       requestId?: string | undefined;
+      /** What the server said, if people are told something else. */
+      said?: string | undefined;
     } = {},
   ) {
     super(message);
@@ -34,9 +48,9 @@ export class MembersBookError extends Error {
 }
 
 /** What to do about an error code. One that this version does not know will fail again. */
-export function verdictOf(code: ErrorCode | "network" | "storage"): ErrorVerdict {
+export function verdictOf(code: ProblemCode): ErrorVerdict {
   if (code === "network" || code === "storage") return "retry";
-  switch (ERROR_RETRY[code]) {
+  switch (ERROR_RETRY[code as ErrorCode]) {
     case "later":
       return "retry";
     case "after_refresh":
@@ -47,4 +61,15 @@ export function verdictOf(code: ErrorCode | "network" | "storage"): ErrorVerdict
     default:
       return "fix";
   }
+}
+
+/** What the server said, or this client in its place. */
+export function refusal(code: ErrorCode, said?: string, details?: MembersBookError["details"]): MembersBookError {
+  const text = TEXTS[code] ?? (ERROR_RETRY[code] === "later" ? "The club does not answer at the moment. Try again later." : (said ?? code));
+  return new MembersBookError(code, text, { ...details, ...(said === undefined || said === text ? {} : { said }) });
+}
+
+/** What an app does that cannot be. */
+export function misuse(message: string): MembersBookError {
+  return new MembersBookError("validation_failed", message);
 }

@@ -1,5 +1,5 @@
 import { Client } from "./client.js";
-import { platformEnvironment } from "./environment.js";
+import { addressOf, platformEnvironment } from "./environment.js";
 import { failed } from "./storage/changes.js";
 import { closing } from "./storage/closing.js";
 import { ExpoSqliteStorage } from "./storage/expo-sqlite.js";
@@ -156,7 +156,7 @@ export function giveAppHints(client: Hinted, appState: AppState, netInfo?: NetIn
 
 /** Makes the client of an app on iOS or Android; `start()` it. Make one, outside of components. */
 export function createExpoClient(options: ExpoClientOptions): Client {
-  const { sqlite, secureStore, appState, netInfo, name = new URL(options.url).host, ...rest } = options;
+  const { sqlite, secureStore, appState, netInfo, name = new URL(addressOf(options.url)).host, ...rest } = options;
   let end: (() => void) | undefined;
   const client = new Client({
     ...rest,

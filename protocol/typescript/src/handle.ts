@@ -18,15 +18,20 @@ export class Handle implements ConversationHandle {
   private typingTimer: unknown;
 
   constructor(
-    private readonly conversation: Conversation,
+    private readonly origin: Conversation,
     private readonly book: Book,
     private readonly journal: Journal,
     private readonly clock: Clock,
-    private readonly sayTyping: (active: boolean) => void,
+    private readonly sayTyping: (conversation: Conversation, active: boolean) => void,
   ) {
-    this.key = conversation.key;
-    this.info = conversation.info;
-    this.messages = conversation.messages;
+    this.key = origin.key;
+    this.info = origin.info;
+    this.messages = origin.messages;
+  }
+
+  /** It may turn out to be another one. */
+  private get conversation(): Conversation {
+    return this.origin.real;
   }
 
   async send(content: string): Promise<string> {
@@ -68,12 +73,12 @@ export class Handle implements ConversationHandle {
       const now = this.clock.monotonic();
       if (this.typingSaid === undefined || now - this.typingSaid >= TYPING_AGAIN_MS) {
         this.typingSaid = now;
-        this.sayTyping(true);
+        this.sayTyping(this.conversation, true);
       }
       this.typingTimer = this.clock.setTimeout(() => this.typing(false), TYPING_OVER_MS);
     } else if (this.typingSaid !== undefined) {
       this.typingSaid = undefined;
-      this.sayTyping(false);
+      this.sayTyping(this.conversation, false);
     }
   }
 

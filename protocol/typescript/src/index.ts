@@ -4,7 +4,7 @@ export { Client } from "./client.js";
 export { platformEnvironment } from "./environment.js";
 export type { Clock, Environment, Observable, Socket } from "./environment.js";
 export { MembersBookError, verdictOf } from "./errors.js";
-export type { ErrorVerdict } from "./errors.js";
+export type { ErrorVerdict, ProblemCode } from "./errors.js";
 export { MemoryStorage, MemoryVault } from "./storage/memory.js";
 export type { Changes, Erasure, RangeOptions, Storage, Vault } from "./storage.js";
 export type * from "./types.js";

@@ -1,12 +1,12 @@
 import { Backoff } from "./backoff.js";
 import type { Conversation, Outgoing } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse, refusal } from "./errors.js";
 import type { Journal } from "./journal.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
 import type { ClientFrame, Message, MessageAccepted } from "./protocol.js";
 import type { Keys, OutboxRecord } from "./records.js";
-import { problemOf } from "./problem.js";
+import { problemOf, retryAfter } from "./problem.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;
@@ -21,7 +21,7 @@ export interface Road {
 }
 
 interface Lane {
-  readonly conversation: Conversation;
+  conversation: Conversation;
   busy: boolean;
   timer: unknown;
   readonly backoff: Backoff;
@@ -44,13 +44,6 @@ export class Outbox {
     private readonly road: Road,
   ) {}
 
-  /** How many are not accepted. */
-  get unsent(): number {
-    let count = 0;
-    for (const { conversation } of this.lanes.values()) count += conversation.outgoing.filter(({ status }) => status !== "sent").length;
-    return count;
-  }
-
   /** Takes up what was stored. Whether the server has it is not known. */
   load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
     if (conversation.outgoing.some((each) => each.id === id)) return;
@@ -64,6 +57,7 @@ export class Outbox {
   add(conversation: Conversation, content: string): string {
     const text = checked(content);
     if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
     this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
@@ -125,6 +119,15 @@ export class Outbox {
     }
   }
 
+  /** A conversation has turned out to be another one. What is on its way of it holds the others back, as before. */
+  moved(from: Conversation, to: Conversation): void {
+    const lane = this.lanes.get(from.key);
+    this.lanes.delete(from.key);
+    if (!lane) return;
+    lane.conversation = to;
+    if (lane.busy || !this.lanes.has(to.key)) this.lanes.set(to.key, lane);
+  }
+
   /** The connection is new: nothing is waited for. */
   online(): void {
     for (const lane of this.lanes.values()) this.ready(lane);
@@ -143,11 +146,12 @@ export class Outbox {
     lane.busy = true;
     this.busy += 1;
     outgoing.status = "sending";
+    outgoing.problem = undefined;
     outgoing.attempted = true;
     conversation.save();
     try {
       const { id } = conversation.state;
-      const where = id ? { conversation: id } : { to: conversation.others[0] ?? "" };
+      const where = id ? { conversation: id } : { to: conversation.others[0] ?? this.keys.member };
       const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
       if (this.stopped) return;
       outgoing.status = "sent";
@@ -168,9 +172,9 @@ export class Outbox {
     if (this.stopped) return;
     const { conversation } = lane;
     const problem = problemOf(error);
+    outgoing.problem = problem;
     if (problem.verdict === "fix") {
       outgoing.status = "failed";
-      outgoing.problem = problem;
       // The server has not stored it: it may be changed, or given up.
       outgoing.attempted = false;
       this.store(conversation, outgoing);
@@ -181,7 +185,7 @@ export class Outbox {
       conversation.save();
       // Without a connection the next one goes on.
       if (this.road.online) {
-        const wait = lane.backoff.next(error instanceof MembersBookError ? error.details.retryAfterMs : undefined);
+        const wait = lane.backoff.next(retryAfter(error));
         lane.timer = this.environment.clock.setTimeout(() => {
           lane.timer = undefined;
           this.pump();
@@ -191,8 +195,8 @@ export class Outbox {
   }
 
   private store(conversation: Conversation, outgoing: Outgoing): void {
-    const { id, content, at, problem } = outgoing;
-    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem ? { problem } : {}) };
+    const { id, content, at, status, problem } = outgoing;
+    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem && status === "failed" ? { problem } : {}) };
     this.journal.put(this.keys.outgoing(outgoing.order), JSON.stringify(record));
     conversation.save();
   }
@@ -216,14 +220,18 @@ export class Outbox {
 
 function find(conversation: Conversation, id: string): Outgoing {
   const outgoing = conversation.outgoing.find((each) => each.id === id);
-  if (!outgoing) throw new MembersBookError("message_not_found", "The server has this message already.");
-  return outgoing;
+  if (outgoing) return outgoing;
+  const known = conversation.messages.getSnapshot().messages.some(({ key }) => key === id);
+  throw new MembersBookError("message_not_found", known ? "The server has this message already." : "No message with this key waits here.");
 }
 
 /** The text as the server keeps it. */
 function checked(content: string): string {
+  if (typeof content !== "string") throw misuse("A message is a text.");
   const text = content.replace(/^\p{White_Space}+|\p{White_Space}+$/gu, "");
-  if (text === "") throw new MembersBookError("content_empty", "The message has no text.");
-  if ([...text].length > CONTENT_MAX_CHARS) throw new MembersBookError("content_too_long", `The message has more than ${CONTENT_MAX_CHARS} characters.`);
+  if (text === "") throw refusal("content_empty");
+  if ([...text].length > CONTENT_MAX_CHARS) throw refusal("content_too_long");
+  // Half of an emoji: it would arrive as something else.
+  if (/\p{Cs}/u.test(text)) throw misuse("The message has a character that is broken.");
   return text;
 }

@@ -1,13 +1,13 @@
 import { CARD, fits, isId, timeOf } from "./check.js";
 import type { Environment, Observable } from "./environment.js";
 import type { Journal } from "./journal.js";
-import { problemOf } from "./problem.js";
 import type { MemberCard, MemberId, Presence, Profile, ServerFrame } from "./protocol.js";
 import type { Keys } from "./records.js";
+import { pauseAfter } from "./problem.js";
 import type { MemberView, PresenceView } from "./types.js";
 import { Value } from "./value.js";
 
-/** Names of one `presence.watch`, and members watched, at most. */
+/** Names of one `presence.watch`, at most. */
 const WATCH_FRAME = 100;
 /** Presence that nobody looks at is watched for so long, in milliseconds: a list that is scrolled asks once. */
 const LINGER_MS = 10_000;
@@ -17,7 +17,7 @@ const GATHER_MS = 30;
 const OFFLINE_MS = 500;
 /** Without a connection for so long, in milliseconds, presence is not known any more. */
 const FORGET_MS = 2_500;
-/** Members that are remembered in memory. */
+/** Members that are remembered in memory, and presences. */
 const CARDS_MAX = 5_000;
 const STATUSES: readonly string[] = ["online", "away", "offline"];
 const UNKNOWN: PresenceView = { status: "unknown" };
@@ -27,7 +27,10 @@ export class People {
   private readonly cards = new Map<MemberId, Value<MemberView | undefined>>();
   private readonly asking = new Set<MemberId>();
   private readonly presences = new Map<MemberId, Value<PresenceView>>();
+  /** Whom this connection watches, as the server counts: those who were asked for, and not given up since. */
   private readonly watched = new Set<MemberId>();
+  /** The server is being asked. */
+  private busy = false;
   private readonly timers = new Map<MemberId, unknown>();
   private gathering: unknown;
   private forgetting: unknown;
@@ -65,14 +68,16 @@ export class People {
   presence(id: MemberId): Observable<PresenceView> {
     let value = this.presences.get(id);
     if (!value) {
+      shed(this.presences);
       value = new Value(UNKNOWN);
       // Nobody has it: the server would refuse everybody who is asked for with it.
       if (!isId(id)) return value;
       this.presences.set(id, value);
       value.onWatched = (watched) => {
         this.cancel(id);
-        if (watched) this.gather();
-        else this.timers.set(id, this.environment.clock.setTimeout(() => this.unwatch(id), LINGER_MS));
+        if (!watched) this.later(id, LINGER_MS, () => this.gather());
+        // Who has left has room for others.
+        this.gather();
       };
     }
     return value;
@@ -81,12 +86,12 @@ export class People {
   /** Somebody's presence, of a snapshot or a push. */
   seen(presence: Presence, snapshot: boolean): void {
     const value = this.presences.get(presence.member);
-    if (!value || !STATUSES.includes(presence.status)) return;
+    if (!value || !this.watched.has(presence.member) || !STATUSES.includes(presence.status)) return;
     const lastSeen = timeOf(presence.last_seen);
     const view: PresenceView = { status: presence.status, ...(lastSeen === undefined ? {} : { lastSeen }) };
     if (value.watched) this.cancel(presence.member);
     if (snapshot && view.status === "offline" && value.getSnapshot().status !== "offline") {
-      this.timers.set(presence.member, this.environment.clock.setTimeout(() => value.set(view), OFFLINE_MS));
+      this.later(presence.member, OFFLINE_MS, () => value.set(view));
     } else {
       value.set(view);
     }
@@ -116,44 +121,61 @@ export class People {
   }
 
   private forget(): void {
-    for (const [id, value] of this.presences) {
-      this.cancel(id);
-      if (value.watched) value.set(UNKNOWN);
-      else this.presences.delete(id);
-    }
+    for (const id of this.presences.keys()) this.unknown(id);
   }
 
-  private gather(): void {
+  private gather(ms = GATHER_MS): void {
+    if (this.stopped) return;
     this.gathering ??= this.environment.clock.setTimeout(() => {
       this.gathering = undefined;
-      void this.ask_presence();
-    }, GATHER_MS);
+      void this.askPresence();
+    }, ms);
   }
 
-  private async ask_presence(): Promise<void> {
-    if (!this.isOnline()) return;
-    const wanted = [...this.presences].filter(([id, value]) => value.watched && !this.watched.has(id)).map(([id]) => id);
-    const members = wanted.slice(0, Math.min(WATCH_FRAME, this.watchMax - this.watched.size));
+  /** One request after the other: gives up first who need not be watched, then asks for those whom there is room for. The others are asked for when somebody has left. */
+  private async askPresence(): Promise<void> {
+    if (this.busy || !this.isOnline()) return;
+    const { watched } = this;
+    const wanted = [...this.presences].filter(([id, value]) => value.watched && !watched.has(id)).map(([id]) => id);
+    const room = this.watchMax - watched.size;
+    // Nobody looks at them: those who may linger as long as there is room.
+    const idle = [...watched].filter((id) => !this.presences.get(id)?.watched && (wanted.length > room || !this.timers.has(id)));
+    const leaving = idle.length > 0;
+    const members = leaving ? idle : wanted.slice(0, Math.min(WATCH_FRAME, room));
     if (members.length === 0) return;
-    for (const id of members) this.watched.add(id);
+    this.busy = true;
+    let wait: number | undefined;
+    let gone = leaving;
+    for (const id of members) watched.add(id);
     try {
-      const reply = await this.watch("presence.watch", members);
+      const reply = await this.watch(leaving ? "presence.unwatch" : "presence.watch", members);
       if (reply.type === "presence.snapshot") for (const presence of reply.members) this.seen(presence, true);
-      if (wanted.length > members.length) this.gather();
     } catch (error) {
-      // The same would be refused again.
-      if (problemOf(error).verdict === "fix") return;
-      for (const id of members) this.watched.delete(id);
-      // Too fast, perhaps: once more, in a while.
-      if (this.isOnline()) this.environment.clock.setTimeout(() => this.gather(), 1_000);
+      // Too fast, perhaps: once more, in a while. What is refused for good is not asked for again on this connection.
+      wait = pauseAfter(error);
+      gone = leaving ? wait === undefined : wait !== undefined;
     }
+    if (gone) {
+      for (const id of members) {
+        watched.delete(id);
+        if (leaving) this.unknown(id);
+      }
+    }
+    this.busy = false;
+    this.gather(this.isOnline() ? (wait ?? 0) : 0);
   }
 
-  private unwatch(id: MemberId): void {
-    this.timers.delete(id);
-    if (this.presences.get(id)?.watched) return;
-    this.presences.delete(id);
-    if (this.watched.delete(id) && this.isOnline()) void this.watch("presence.unwatch", [id]).catch(() => undefined);
+  private unknown(id: MemberId): void {
+    this.cancel(id);
+    this.presences.get(id)?.set(UNKNOWN);
+  }
+
+  private later(id: MemberId, ms: number, call: () => void): void {
+    const timer = this.environment.clock.setTimeout(() => {
+      this.timers.delete(id);
+      call();
+    }, ms);
+    this.timers.set(id, timer);
   }
 
   private cancel(id: MemberId): void {
@@ -164,7 +186,7 @@ export class People {
   private cardOf(id: MemberId): Value<MemberView | undefined> {
     let value = this.cards.get(id);
     if (!value) {
-      if (this.cards.size >= CARDS_MAX) this.shed();
+      shed(this.cards);
       value = new Value<MemberView | undefined>(undefined);
       this.cards.set(id, value);
       const created = value;
@@ -173,13 +195,6 @@ export class People {
       };
     }
     return value;
-  }
-
-  private shed(): void {
-    for (const [id, value] of this.cards) {
-      if (this.cards.size < CARDS_MAX) return;
-      if (!value.watched) this.cards.delete(id);
-    }
   }
 
   private async ask(id: MemberId): Promise<void> {
@@ -192,5 +207,13 @@ export class People {
       // Asked again with the next connection, or by the next who looks.
     }
     this.asking.delete(id);
+  }
+}
+
+/** Makes room for another one, if there are too many that nobody looks at. */
+function shed(values: Map<MemberId, { readonly watched: boolean }>): void {
+  for (const [id, { watched }] of values) {
+    if (values.size < CARDS_MAX) return;
+    if (!watched) values.delete(id);
   }
 }

@@ -2,6 +2,7 @@ import { createContext, createElement, useCallback, useContext, useEffect, useMe
 import type { ReactElement, ReactNode } from "react";
 
 import type { Observable } from "./environment.js";
+import { MembersBookError } from "./errors.js";
 import type { MemberId } from "./protocol.js";
 import type {
   ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
@@ -14,7 +15,8 @@ const Context = createContext<MembersBook | undefined>(undefined);
 export function MembersBookProvider(props: { client: MembersBook; children?: ReactNode }): ReactElement {
   const { client, children } = props;
   useEffect(() => {
-    void client.start();
+    // Why it does not start is in `useSession` and in the debug log; it was stopped, perhaps.
+    client.start().catch(() => undefined);
   }, [client]);
   return createElement(Context.Provider, { value: client }, children);
 }
@@ -56,10 +58,30 @@ export function useApplications(): number {
   return useObservable(useClient().applications);
 }
 
-/** A conversation, by its target or its key. */
+/** A conversation, by its target or its key. While nobody is signed in it is empty, and what is sent into it is refused. */
 export function useConversation(target: Target | string): ConversationHandle {
   const client = useClient();
-  return client.conversation(typeof target === "string" ? client.target(target) : target);
+  const key = typeof target === "string" ? target : "member" in target ? `m_${target.member}` : `c_${target.conversation}`;
+  const { status } = useObservable(client.session);
+  const nobody = useMemo(() => emptyHandle(key), [key]);
+  const asked = typeof target === "string" ? client.target(target) : target;
+  return status === "signed_in" ? client.conversation(asked) : nobody;
+}
+
+/** A conversation of nobody. */
+function emptyHandle(key: string): ConversationHandle {
+  const refuse = () => Promise.reject(new MembersBookError("token_missing", "Nobody is signed in."));
+  const nothing = () => undefined;
+  return {
+    key,
+    info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
+    messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, typing: nothing, loadOlder: () => Promise.resolve(),
+  };
+}
+
+function constant<T>(value: T): Observable<T> {
+  return { subscribe: () => () => undefined, getSnapshot: () => value };
 }
 
 /** What the list shows of a conversation. */

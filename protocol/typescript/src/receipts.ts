@@ -1,14 +1,11 @@
 import type { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError } from "./errors.js";
 import type { Journal } from "./journal.js";
-import { problemOf } from "./problem.js";
+import { pauseAfter } from "./problem.js";
 
 /** `message.delivered` of one conversation, at most once in so many milliseconds. */
 const DELIVERED_MS = 1_000;
-/** After a refusal, in milliseconds. */
-const REFUSED_MS = 2_000;
 
 /** Says what has reached this device, once it is stored, and what was read. */
 export class Receipts {
@@ -99,10 +96,4 @@ export class Receipts {
       this.environment.clock.setTimeout(() => this.changed(conversation), wait);
     }
   }
-}
-
-/** How long to wait before it is said again, in milliseconds; not at all, if it would be refused again. */
-function pauseAfter(error: unknown): number | undefined {
-  if (problemOf(error).verdict === "fix") return undefined;
-  return (error instanceof MembersBookError ? error.details.retryAfterMs : undefined) ?? REFUSED_MS;
 }

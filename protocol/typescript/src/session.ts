@@ -1,6 +1,7 @@
 import type { Api, Tokens } from "./api.js";
 import type { Clock } from "./environment.js";
 import { MembersBookError } from "./errors.js";
+import { objectIn } from "./json.js";
 import type { AuthResponse, MemberId } from "./protocol.js";
 import { KEEP_UNSENT } from "./records.js";
 import type { Vault } from "./storage.js";
@@ -177,23 +178,14 @@ export class Session implements Tokens {
 
 /** The tokens in what the vault has. */
 function parsed(text: string | undefined): Kept | undefined {
-  if (text === undefined) return undefined;
-  try {
-    const { member, access, refresh, expires } = JSON.parse(text) as Partial<Kept>;
-    return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-      ? { member, access, refresh, expires }
-      : undefined;
-  } catch {
-    return undefined;
-  }
+  const { member, access, refresh, expires } = objectIn<Kept>(text) ?? {};
+  return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
+    ? { member, access, refresh, expires }
+    : undefined;
 }
 
 /** Why there are no tokens in the vault. */
 function reasonOf(text: string | undefined): SignedOutReason {
-  try {
-    const over = (JSON.parse(text ?? "{}") as { over?: unknown }).over;
-    return over === "session_over" || over === "deactivated" ? over : "logged_out";
-  } catch {
-    return "logged_out";
-  }
+  const over = objectIn<{ over: unknown }>(text)?.over;
+  return over === "session_over" || over === "deactivated" ? over : "logged_out";
 }

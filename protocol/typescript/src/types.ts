@@ -1,8 +1,8 @@
-import type { ErrorVerdict } from "./errors.js";
+import type { ErrorVerdict, ProblemCode } from "./errors.js";
 import type { Environment, Observable } from "./environment.js";
 import type { Api } from "./api.js";
 import type { Storage, Vault } from "./storage.js";
-import type { ConversationId, ConversationKind, DeviceStatus, ErrorCode, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
+import type { ConversationId, ConversationKind, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
 
 /** Which conversation: the direct one with a member, whether or not it has a message yet, or one by its id. */
 export type Target = { readonly member: MemberId } | { readonly conversation: ConversationId };
@@ -46,8 +46,8 @@ export interface ConnectionState {
 
 /** Why something failed, for people and programs. */
 export interface Problem {
-  /** The code of the server, or `network`: it was not reached, or `storage`: nothing can be stored. */
-  readonly code: ErrorCode | "network" | "storage";
+  /** The code of the server, or one of the client. */
+  readonly code: ProblemCode;
   /** In words. */
   readonly message: string;
   /** What to do. */

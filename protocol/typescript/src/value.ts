@@ -2,21 +2,23 @@ import type { Observable } from "./environment.js";
 
 /** A value that others can watch. */
 export class Value<T> implements Observable<T> {
-  private readonly listeners = new Set<() => void>();
+  private listeners = new Set<() => void>();
+  /** Where it is, once it is the same as another one. */
+  private other: Value<T> | undefined;
   /** Told when the first one subscribes, and when the last one has left. */
   onWatched: ((watched: boolean) => void) | undefined;
 
   constructor(private value: T) {}
 
-  readonly getSnapshot = (): T => this.value;
+  readonly getSnapshot = (): T => this.other ? this.other.getSnapshot() : this.value;
 
   readonly subscribe = (listener: () => void): (() => void) => {
     // The same function may be given twice: each subscription is one of its own.
     const own = () => listener();
     this.listeners.add(own);
-    if (this.listeners.size === 1) this.onWatched?.(true);
+    if (this.listeners.size === 1) (this.other ?? this).onWatched?.(true);
     return () => {
-      if (this.listeners.delete(own) && this.listeners.size === 0) this.onWatched?.(false);
+      if (this.listeners.delete(own) && this.listeners.size === 0) (this.other ?? this).onWatched?.(false);
     };
   };
 
@@ -29,7 +31,22 @@ export class Value<T> implements Observable<T> {
   set(value: T): void {
     if (Object.is(value, this.value)) return;
     this.value = value;
-    for (const listener of [...this.listeners]) {
+    this.tell(this.listeners);
+  }
+
+  /** From now on it is the same as another one: who watches this one watches that one. */
+  become(other: Value<T>): void {
+    const { listeners } = this;
+    const { watched } = other;
+    for (const own of listeners) other.listeners.add(own);
+    this.listeners = other.listeners;
+    this.other = other;
+    if (!watched && other.watched) other.onWatched?.(true);
+    this.tell(listeners);
+  }
+
+  private tell(listeners: Set<() => void>): void {
+    for (const listener of [...listeners]) {
       try {
         listener();
       } catch (error) {

@@ -1,11 +1,11 @@
 import { Client } from "./client.js";
-import { platformEnvironment } from "./environment.js";
+import { addressOf, platformEnvironment } from "./environment.js";
 import type { ClientOptions } from "./types.js";
 import { platformHost } from "./web/host.js";
 import { openTab } from "./web/tab.js";
 
 export { deleteDatabase, IndexedDbStorage } from "./storage/indexeddb.js";
-export type { IndexedDbOptions } from "./storage/indexeddb.js";
+export type { DatabaseFactory, IndexedDbOptions } from "./storage/indexeddb.js";
 
 /** What a client in a browser is made of. */
 export interface WebClientOptions extends Omit<ClientOptions, "storage" | "vault" | "platform"> {
@@ -31,7 +31,7 @@ export class WebClient extends Client {
  * `stop()` it, or close the tab: two clients of one tab are two devices.
  */
 export async function createWebClient(options: WebClientOptions): Promise<WebClient> {
-  const { name = new URL(options.url).host, ...rest } = options;
+  const { name = new URL(addressOf(options.url)).host, ...rest } = options;
   const environment = { ...platformEnvironment(), ...options.environment };
   const { clock, random } = environment;
   const tab = await openTab(name, platformHost(), clock, random, (what, details) => options.debug?.({ at: clock.now(), what, ...(details ? { details } : {}) }));

@@ -7,9 +7,15 @@ const VERSION = 1;
 /** Some browsers never answer, after a crash or at their start: this is how long an answer is waited for. */
 const OPEN_TIMEOUT_MS = 10_000;
 
+/** An `IDBFactory`: `indexedDB` of the platform, or another one. Its type is not named, so that nobody needs the types of the DOM. */
+export interface DatabaseFactory {
+  open(name: string, version?: number): object;
+  deleteDatabase(name: string): object;
+}
+
 export interface IndexedDbOptions {
   /** Where databases are. That of the platform, if not given. */
-  readonly factory?: IDBFactory;
+  readonly factory?: DatabaseFactory;
   /**
    * Others use the database as well, so it does not matter if it was deleted and begun anew meanwhile. Without it a database that has vanished while it was used
    * stays closed: new changes alone would look like everything that there is.
@@ -32,7 +38,7 @@ export class IndexedDbStorage implements Storage {
   private closed = false;
 
   constructor(readonly name: string, options: IndexedDbOptions = {}) {
-    this.factory = options.factory ?? globalThis.indexedDB;
+    this.factory = (options.factory as IDBFactory | undefined) ?? globalThis.indexedDB;
     this.shared = options.shared ?? false;
   }
 
@@ -205,9 +211,9 @@ export class IndexedDbStorage implements Storage {
 }
 
 /** Deletes a database. Those who use it let go of it. */
-export function deleteDatabase(name: string, factory: IDBFactory = globalThis.indexedDB): Promise<void> {
+export function deleteDatabase(name: string, factory?: DatabaseFactory): Promise<void> {
   return new Promise((resolve, reject) => {
-    const request = factory.deleteDatabase(name);
+    const request = ((factory as IDBFactory | undefined) ?? globalThis.indexedDB).deleteDatabase(name);
     const timer = setTimeout(() => reject(failed("The database was not deleted in time.")), OPEN_TIMEOUT_MS);
     request.onsuccess = () => {
       clearTimeout(timer);

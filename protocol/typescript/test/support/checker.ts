@@ -139,7 +139,8 @@ export class Observer {
     if (shown.wasReady && state.ready) this.change(handle.key, shown.state, state, now);
     if (!shown.wasReady && state.ready) this.survivors(handle.key, now);
     shown.wasReady ||= state.ready;
-    if (shown.wasReady && !state.ready) this.wrong(handle.key, "was ready, and is not any more");
+    // After a sign-out nothing is shown.
+    if (shown.wasReady && !state.ready && this.device.client.session.getSnapshot().status === "signed_in") this.wrong(handle.key, "was ready, and is not any more");
     shown.state = state;
   }
 
