@@ -36,7 +36,8 @@ use crate::{
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{
-        accounts::Accounts, credentials::Credentials, sequencer::Lanes, session_check::SessionCheck, setup::Setup,
+        accounts::Accounts, credentials::Credentials, recovery::Recovery, sequencer::Lanes,
+        session_check::SessionCheck, setup::Setup,
     },
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
@@ -71,6 +72,8 @@ pub struct App {
     pub store: String,
     /// Where its photos are.
     pub photos: String,
+    /// Where mail goes.
+    pub mail: String,
     /// The file of the secret that was generated, if no setting gives one.
     pub generated_secret: Option<PathBuf>,
     /// Accounts.
@@ -130,12 +133,17 @@ impl App {
             .map_err(start_error)?;
         let photo_place = photos.describe();
         let effects = base.effects(photos);
-        let accounts = Arc::new(base.accounts(secret.clone(), &effects)?);
+        let post = base.post(&secret)?;
+        let accounts = Arc::new(base.accounts(secret.clone(), &post, &effects)?);
         let setup = base.setup(&accounts, &secret)?;
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
         let addr = listener.local_addr().map_err(start_error)?;
+        let _ = post.base.set(match listen.public_url.as_str() {
+            "" => format!("http://{addr}"),
+            url => url.to_owned(),
+        });
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -147,10 +155,16 @@ impl App {
         let profiles = Arc::clone(&services.profiles);
         let credentials = Credentials::new(Arc::clone(&accounts), Arc::clone(&profiles), Arc::clone(&base.metrics));
         let credentials = Arc::new(credentials);
+        let recovery = Recovery {
+            accounts: Arc::clone(&accounts),
+            profiles: Arc::clone(&profiles),
+            credentials: Arc::clone(&credentials),
+        };
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
             credentials: Arc::clone(&credentials),
+            recovery: Arc::new(recovery),
             advice: services.advice,
             profiles: services.profiles,
             photos: services.photos,
@@ -205,6 +219,7 @@ impl App {
             metrics_addr,
             store: base.store.backend.describe(),
             photos: photo_place,
+            mail: post.describe().to_owned(),
             generated_secret,
             accounts,
             setup,

@@ -23,6 +23,7 @@ pub mod failure;
 pub mod http;
 pub mod hub;
 pub mod ids;
+pub mod mail;
 pub mod photos;
 pub mod position;
 pub mod presence;

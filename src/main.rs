@@ -119,6 +119,7 @@ async fn announce(app: &App) {
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
         ("store", app.store.clone()),
         ("photos", app.photos.clone()),
+        ("mail", app.mail.clone()),
     ]);
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(

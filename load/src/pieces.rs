@@ -221,6 +221,8 @@ async fn member(store: &Store, ids: &Ids) -> Result<MemberId, String> {
         password_hash: String::new(),
         user_type: UserType::Member,
         created_at: LONG_AGO,
+        language: None,
+        must_verify: false,
     };
     let inserted = store.members.insert(new, None).await.map_err(|error| error.to_string())?;
     inserted.map(|member| member.profile.id).map_err(|_| "two members have one id".to_owned())

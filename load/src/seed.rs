@@ -125,6 +125,8 @@ impl Seed {
                 password_hash: password_hash.clone(),
                 user_type,
                 created_at: at,
+                language: None,
+                must_verify: false,
             };
             let refresh = refresh::issue(&self.ids);
             let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };

@@ -118,6 +118,8 @@ error_codes! {
     MessageToSelf = "message_to_self", 422, "Message to oneself", Never;
     /// The picture cannot be used: it is no JPEG, PNG or WebP, is damaged or cut short, or has too many pixels.
     ImageInvalid = "image_invalid", 422, "Image invalid", Never;
+    /// The link from a mail is not good: it was used, is too old, or a newer one was sent. Ask for another one.
+    LinkInvalid = "link_invalid", 422, "Link invalid", Never;
     /// The request carries no access token.
     TokenMissing = "token_missing", 401, "Access token missing", AfterRefresh, closes Unauthorized;
     /// The access token is not one of ours, or not for this connection.
@@ -145,6 +147,8 @@ error_codes! {
     InvitationInvalid = "invitation_invalid", 403, "Invitation invalid", Never;
     /// The club takes no members at the moment.
     RegistrationClosed = "registration_closed", 403, "Registration closed", Never;
+    /// The address is not shown to be the member's yet. A mail with a link that does that has been sent.
+    EmailUnverified = "email_unverified", 403, "E-mail unverified", Never;
     /// The signed-in member may not do this.
     Forbidden = "forbidden", 403, "Forbidden", Never;
     /// There is no such resource.
@@ -196,6 +200,8 @@ error_codes! {
     ApplicationsFull = "applications_full", 503, "Too many registrations wait", Later;
     /// The store cannot be read or written at the moment; nothing was acknowledged. Send it again later.
     Unavailable = "unavailable", 503, "Store unavailable", Later;
+    /// The server sends no mail, so there are no links in any. Ask an administrator of the club.
+    MailUnavailable = "mail_unavailable", 503, "Mail unavailable", Never;
     /// The server is shutting down.
     Draining = "draining", 503, "Shutting down", Later, closes GoingAway;
     /// No answer in time, so whether the request took effect is unknown. Send it again: a message with the same

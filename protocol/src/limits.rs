@@ -87,6 +87,8 @@ pub const SYNC_ENTRIES_TOTAL: usize = 1_000;
 pub const NAME_MAX_CHARS: usize = 100;
 /// Longest e-mail address, in characters (RFC 5321, section 4.5.3.1.3).
 pub const EMAIL_MAX_CHARS: usize = 254;
+/// Longest token of a link in a mail. Those of today have 43 characters.
+pub const LINK_TOKEN_MAX_CHARS: usize = 128;
 /// Shortest password, in characters.
 pub const PASSWORD_MIN_CHARS: usize = 8;
 /// Longest password, in bytes of UTF-8: bcrypt reads 72, and the last one is its terminator.

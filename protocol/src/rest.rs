@@ -22,8 +22,8 @@ pub use self::{
         Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats, SuspensionChange, TierChange,
     },
     auth::{
-        AuthResponse, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest, RegisterRequest,
-        RegistrationPending, TokenType, Waiting,
+        AuthResponse, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
+        RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
     club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSession},
@@ -32,8 +32,8 @@ pub use self::{
         InvitationRequest, NamedMember, NewInvitation,
     },
     members::{
-        Audience, ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Member, MemberPatch, MemberReplacement,
-        Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,
+        Audience, ContactInfo, ContactInfoPatch, Directory, DirectoryQuery, Language, Member, MemberPatch,
+        MemberReplacement, Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,
     },
     messages::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,

@@ -70,9 +70,10 @@ impl Beside {
         let messaging = Arc::clone(&self.connection.messaging);
         let watching = Arc::clone(&self.connection.watching);
         let (announcements, jobs) = (Arc::clone(&self.effects.announcements), Arc::clone(&self.effects.jobs));
+        let post = Arc::clone(&self.accounts.post);
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
-        let [one, two, three, four, five, six, seven, eight] = [(); 8].map(|()| stop.clone());
+        let [one, two, three, four, five, six, seven, eight, nine] = [(); 9].map(|()| stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -97,6 +98,10 @@ impl Beside {
             supervisor.restarting("jobs", move || {
                 let (jobs, stop) = (Arc::clone(&jobs), six.clone());
                 async move { jobs.run(stop).await }
+            }),
+            supervisor.restarting("mail", move || {
+                let (post, stop) = (Arc::clone(&post), nine.clone());
+                async move { post.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
@@ -164,6 +169,9 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         accounts.refreshes.tidy();
         limits.tidy();
         quiet.tell();
+        if let Err(error) = accounts.post.store.purge_links(accounts.clock.now()).await {
+            tracing::warn!(%error, "old links were not removed");
+        }
         match accounts.sessions.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),

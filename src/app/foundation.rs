@@ -2,6 +2,7 @@
 
 mod fleet;
 mod limits;
+mod mail;
 
 use std::{
     path::PathBuf,
@@ -52,6 +53,7 @@ use crate::{
         messaging::Messaging,
         own_node::OwnNode,
         photos::Photos,
+        post::Post,
         profiles::Profiles,
         registration::Registration,
         sequencer::{Lanes, Sequencer},
@@ -246,7 +248,12 @@ impl Foundation {
         })
     }
 
-    pub(super) fn accounts(&self, secret: SecretString, effects: &Arc<Effects>) -> Result<Accounts, StartError> {
+    pub(super) fn accounts(
+        &self,
+        secret: SecretString,
+        post: &Arc<Post>,
+        effects: &Arc<Effects>,
+    ) -> Result<Accounts, StartError> {
         let Settings { auth, .. } = &self.settings;
         let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
         let options = access::Options {
@@ -281,6 +288,7 @@ impl Foundation {
             registrations: Arc::clone(&self.limits.registrations),
             logins: Arc::clone(&self.limits.logins),
             refreshes: Arc::clone(&self.limits.refreshes),
+            post: Arc::clone(post),
             effects: Arc::clone(effects),
             clock,
             ids: Arc::clone(&self.ids),

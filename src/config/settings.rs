@@ -2,6 +2,7 @@
 
 mod ai;
 mod cluster;
+mod mail;
 mod photos;
 mod registration;
 
@@ -16,6 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub use self::{
     ai::AiSettings,
     cluster::ClusterSettings,
+    mail::{MailSettings, Relay, Security},
     photos::{Bucket, PhotoSettings},
     registration::{Because, RegistrationSettings},
 };
@@ -120,6 +122,9 @@ pub struct Settings {
     /// Tokens and passwords.
     #[command(flatten)]
     pub auth: Auth,
+    /// Mail.
+    #[command(flatten)]
+    pub mail: MailSettings,
     /// The waits and bounds of connections.
     #[command(flatten)]
     pub connections: ConnectionSettings,
@@ -428,6 +433,7 @@ impl Settings {
         };
         self.store.database()?;
         self.photos.validate()?;
+        self.mail.validate(&self.listen)?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, session_lifetime, .. } =
             &self.auth;
@@ -512,6 +518,14 @@ mod tests {
         assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
         assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
         assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
+        let mail = ["--smtp-url", "smtps://user:hunter2@mail.example.com"];
+        assert!(problem(&["--smtp-url", "mail.example.com"]).starts_with("SMTP_URL: "));
+        assert!(problem(&mail).starts_with("MAIL_FROM: needed with SMTP_URL"));
+        let with = |further: &[&'static str]| problem(&[&mail[..], further].concat());
+        assert!(with(&["--mail-from", "The Club"]).starts_with("MAIL_FROM: an address"));
+        assert!(with(&["--mail-from", "The Club <club@example.com>"]).starts_with("PUBLIC_URL: needed with SMTP_URL"));
+        assert_eq!(with(&["--mail-from", "club@example.com", "--public-url", "https://club.example.com"]), "");
+        assert!(problem(&["--mail-language", "fr"]).contains("--mail-language"));
         assert!(problem(&["--port", "80000"]).contains("--port"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
@@ -527,6 +541,9 @@ mod tests {
         assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
         assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
         assert!(!problem(&["--database-url", "mongodb://user:hunter2@db:port"]).contains("hunter2"));
+        let cli =
+            Cli::try_parse_from(["members-book", "--smtp-url", "smtps://user:hunter2@mail.example.com"]).ok().unwrap();
+        assert!(!format!("{:?}", cli.settings).contains("hunter"));
         let cli = Cli::try_parse_from(["members-book", "--aws-secret-access-key", secret]).ok().unwrap();
         assert!(!format!("{:?}", cli.settings).contains("correct-horse"));
     }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use axum::http::HeaderValue;
+use clap::ValueEnum;
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use protocol::rest::{InvitationPolicy, RegistrationPolicy};
+use protocol::rest::{InvitationPolicy, Language, RegistrationPolicy};
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -117,6 +118,24 @@ pub fn invitations(text: &str) -> Result<InvitationPolicy, String> {
         "members" => InvitationPolicy::Members,
         _ => return Err("admins or members".to_owned()),
     })
+}
+
+/// The language of mails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MailLanguage {
+    /// English.
+    En,
+    /// Portuguese.
+    Pt,
+}
+
+impl From<MailLanguage> for Language {
+    fn from(language: MailLanguage) -> Self {
+        match language {
+            MailLanguage::En => Self::En,
+            MailLanguage::Pt => Self::Pt,
+        }
+    }
 }
 
 /// A secret; never printed.

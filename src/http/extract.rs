@@ -1,6 +1,6 @@
 //! Who asks, and what with.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{convert::Infallible, net::IpAddr, str::FromStr};
 
 use axum::{
     RequestPartsExt as _,
@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use http_body_util::LengthLimitError;
-use protocol::{ErrorCode, limits::BODY_MAX_BYTES};
+use protocol::{ErrorCode, limits::BODY_MAX_BYTES, rest::Language};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -18,6 +18,9 @@ use crate::{
     failure::Failure,
     service::{accounts::Authorized, administration::Admin},
 };
+
+/// Languages of `Accept-Language` that are looked at.
+const LANGUAGES_READ: usize = 20;
 
 /// The signed-in member, from the `Authorization` header (RFC 6750).
 pub struct SignedIn(pub Authorized);
@@ -49,6 +52,36 @@ impl<S: Sync> FromRequestParts<S> for Peer {
         let ClientAddress(address) = parts.extensions.get().ok_or(ErrorCode::Internal)?;
         Ok(Self(*address))
     }
+}
+
+/// The language that a client asks for with `Accept-Language`, of those that mails are written in.
+pub struct Speaks(pub Option<Language>);
+
+impl<S: Sync> FromRequestParts<S> for Speaks {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let accepted = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|accepted| accepted.to_str().ok());
+        Ok(Self(accepted.and_then(preferred)))
+    }
+}
+
+/// The first of the best languages that there are texts in.
+fn preferred(accepted: &str) -> Option<Language> {
+    let ranges = accepted.split(',').take(LANGUAGES_READ).filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let tag = parts.next()?.split('-').next()?;
+        let quality =
+            parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |quality| quality.parse().ok())?;
+        let language = Language::ALL.into_iter().find(|language| tag.eq_ignore_ascii_case(language.as_str()))?;
+        Some((language, quality)).filter(|(_, quality): &(_, f32)| *quality > 0.0)
+    });
+    // Of those that are as good the first.
+    let better = |best: Option<(Language, f32)>, next: (Language, f32)| match best {
+        Some(best) if best.1 >= next.1 => Some(best),
+        _ => Some(next),
+    };
+    ranges.fold(None, better).map(|(language, _)| language)
 }
 
 /// An administrator, with the address that they ask from.
@@ -195,4 +228,21 @@ where
         let detail = format!("Not valid: {}.", names.join(", "));
         Failure { fields, ..Failure::new(ErrorCode::ValidationFailed, detail) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_language_that_there_is() {
+        let of = |accepted: &str| preferred(accepted).map(Language::as_str);
+        assert_eq!(of("pt-PT,pt;q=0.9,en;q=0.8"), Some("pt"));
+        assert_eq!(of("de, EN-us;q=0.5, pt;q=0.4"), Some("en"));
+        assert_eq!(of("en;q=0.2, pt;q=0.7"), Some("pt"));
+        assert_eq!(of("en, pt"), Some("en"));
+        for none in ["", "de", "*", "en;q=0", "en;q=much", ",,;"] {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
 }

@@ -70,7 +70,7 @@ use crate::{
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, credentials::Credentials,
         directory::Directory, documents::Documents, export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
-        setup::Setup,
+        recovery::Recovery, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -87,6 +87,8 @@ pub struct Context {
     pub setup: Arc<Setup>,
     /// What members prove who they are with.
     pub credentials: Arc<Credentials>,
+    /// What links in mails do.
+    pub recovery: Arc<Recovery>,
     /// Profiles.
     pub profiles: Arc<Profiles>,
     /// Photos.

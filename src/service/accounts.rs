@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use protocol::{
     CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, DeviceInfo, LoginRequest, RegisterRequest, TokenType},
+    rest::{AuthResponse, DeviceInfo, Language, LoginRequest, RegisterRequest, TokenType},
 };
 
 use tokio::sync::Semaphore;
@@ -16,6 +16,7 @@ use super::{
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
     limiter::Limiter,
+    post::Post,
     registration::Registration,
     sessions::{Sessions, stored_device},
     views,
@@ -63,6 +64,19 @@ pub enum Registered {
     In(Box<AuthResponse>),
     /// They wait for an administrator.
     Waiting,
+    /// A mail says what comes next. Whether there is a new member is for its reader to know.
+    ByMail,
+}
+
+impl Registered {
+    /// Who is logged in, if somebody is.
+    #[must_use]
+    pub fn logged_in(self) -> Option<AuthResponse> {
+        match self {
+            Self::In(answer) => Some(*answer),
+            Self::Waiting | Self::ByMail => None,
+        }
+    }
 }
 
 /// Accounts.
@@ -99,6 +113,8 @@ pub struct Accounts {
     pub logins: Arc<Limiter<IpAddr>>,
     /// Exchanges of refresh tokens by one member.
     pub refreshes: Arc<Limiter<MemberId>>,
+    /// Sends mail.
+    pub post: Arc<Post>,
     /// What follows from changes.
     pub effects: Arc<Effects>,
     /// The wall clock.
@@ -110,16 +126,25 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Registers a member and logs them in; or they wait for an administrator.
+    /// Registers a member and logs them in; or they wait for an administrator. Where mail is sent, they have to show first that the
+    /// address is theirs.
     ///
     /// # Errors
-    /// Why they may not come in ([`Registration::way`]), `email_taken`, a rate limit, or the store.
-    pub async fn register(&self, mut request: RegisterRequest, from: IpAddr) -> Result<Registered, Failure> {
+    /// Why they may not come in ([`Registration::way`]), `email_taken` where no mail is sent, a rate limit, or the store.
+    pub async fn register(
+        &self,
+        mut request: RegisterRequest,
+        language: Option<Language>,
+        from: IpAddr,
+    ) -> Result<Registered, Failure> {
         self.registrations.check(&subscriber(from))?;
         let way = self.registration.way(request.invitation.as_deref(), from).await?;
         let device = request.device.take();
         let source = Source { address: subscriber(from), familiar: false };
-        let member = self.enrolment.register(request, way, source).await?;
+        if self.post.is_sent() {
+            return self.register_by_mail(request, way, language, source).await.map(|()| Registered::ByMail);
+        }
+        let member = self.enrolment.register(request, way, (language, false), source).await?;
         self.metrics.registration(way.name());
         if member.profile.is_pending {
             tracing::info!(member = %member.profile.id, "somebody registered and waits for an administrator");
@@ -134,7 +159,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated`,
-    /// `member_suspended` and `approval_pending` only to whom knows the password, a rate limit, or the store.
+    /// `member_suspended`, `approval_pending` and `email_unverified` only to whom knows the password, a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
@@ -154,12 +179,16 @@ impl Accounts {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
         self.guesses.forgive(allowance);
-        self.stands(member.profile.standing(self.clock.now()))?;
+        let standing = member.profile.standing(self.clock.now());
+        if standing != Standing::Deactivated {
+            self.check_verified(&member).await?;
+        }
+        self.stands(standing)?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        let answer = self.log_in_as(member, request.device, from).await?;
+        let answer = self.log_in_from(member, request.device, known.is_some(), from).await?;
         // A device stays the one that it is.
         Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, answer.member.id, known), ..answer })
     }

@@ -201,7 +201,8 @@ mod tests {
     fn ana() -> MemberRecord {
         let created_at = Timestamp::from_millis(0);
         let (name, email, user_type) = ("Ana".to_owned(), "ana@example.com".to_owned(), UserType::Member);
-        NewMember { id: MEMBER, name, email, password_hash: String::new(), user_type, created_at }.into_record()
+        let (password_hash, language, must_verify) = (String::new(), None, false);
+        NewMember { id: MEMBER, name, email, password_hash, user_type, created_at, language, must_verify }.into_record()
     }
 
     fn photo(byte: u8) -> PhotoName {

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use protocol::{ErrorCode, model::UserType, rest::RegisterRequest, shown};
+use protocol::{
+    ErrorCode,
+    model::UserType,
+    rest::{Language, RegisterRequest},
+    shown,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::registration::refusal;
@@ -47,12 +52,20 @@ impl Enrolment {
         self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
     }
 
-    /// Creates a member who registers, in the way that they come in.
+    /// Creates a member who registers, in the way that they come in; with the language of their mails, if it is known, and whether they
+    /// have to show that the address is theirs before they sign in.
     ///
     /// # Errors
     /// `email_taken`, `invitation_invalid`, `applications_full`, `overloaded`, or the store.
-    pub async fn register(&self, request: RegisterRequest, way: Way, from: Source) -> Result<MemberRecord, Failure> {
+    pub async fn register(
+        &self,
+        request: RegisterRequest,
+        way: Way,
+        (language, must_verify): (Option<Language>, bool),
+        from: Source,
+    ) -> Result<MemberRecord, Failure> {
         let member = self.prepare(request, UserType::Member, from).await?;
+        let member = NewMember { language, must_verify, ..member };
         self.members.register(member, way, from.address).await?.map_err(refusal)
     }
 
@@ -83,6 +96,8 @@ impl Enrolment {
             password_hash: self.passwords.hash(password, from).await?,
             user_type,
             created_at: self.clock.now(),
+            language: None,
+            must_verify: false,
         })
     }
 

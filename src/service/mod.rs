@@ -9,6 +9,7 @@
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
 //! | [`registration`], [`invitations`], [`applications`] | who may come in; who brings whom in; who waits for an administrator |
+//! | [`post`], [`recovery`] | sending mail; what the links in it do |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
@@ -78,7 +79,9 @@ pub mod messaging;
 pub mod own_node;
 pub mod pages;
 pub mod photos;
+pub mod post;
 pub mod profiles;
+pub mod recovery;
 pub mod registration;
 pub mod room;
 pub mod sequencer;

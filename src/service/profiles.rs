@@ -160,7 +160,9 @@ impl Profiles {
                 | Change::Active(_)
                 | Change::Password { .. }
                 | Change::Suspended(_)
-                | Change::Approve => None,
+                | Change::Approve
+                | Change::ResetPassword { .. }
+                | Change::VerifyEmail { .. } => None,
             };
             let attempt = async |late| {
                 let changed = self.members.change(member, change.clone(), by, at, turn.given_up()).await?;

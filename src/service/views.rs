@@ -78,6 +78,8 @@ pub fn member(profile: StoredProfile) -> Member {
         last_login: profile.last_login,
         is_active: profile.is_active,
         suspended_until: profile.suspension.map(|suspension| suspension.until),
+        language: profile.language,
+        email_verified_at: profile.email_verified_at,
     }
 }
 
@@ -158,7 +160,7 @@ pub fn card(MemberRecord { profile, .. }: &MemberRecord) -> MemberCard {
 /// What a client wants to change of a profile, checked.
 #[must_use]
 pub fn edit(patch: MemberPatch) -> ProfileEdit {
-    let MemberPatch { name, contact_info, visibility, profile_image_url } = patch;
+    let MemberPatch { name, contact_info, visibility, profile_image_url, language } = patch;
     let ContactInfoPatch { phone, company, position } = contact_info.unwrap_or_default();
     let VisibilityPatch { email, phone: phone_to, company: company_to, position: position_to, presence } =
         visibility.unwrap_or_default();
@@ -174,6 +176,7 @@ pub fn edit(patch: MemberPatch) -> ProfileEdit {
         company_to,
         position_to,
         presence_to: presence,
+        language,
     }
 }
 

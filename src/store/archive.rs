@@ -16,6 +16,7 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
+    mail::{LinkHash, Mail, Purpose},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     sessions::{SessionDevice, TokenHash},
@@ -46,6 +47,10 @@ pub enum Part {
     Budgets,
     /// Jobs, by key.
     Jobs,
+    /// Links in mails, by hash.
+    Links,
+    /// Mail that waits, by key.
+    Mail,
 }
 
 impl Part {
@@ -62,6 +67,8 @@ impl Part {
         Self::Recommendations,
         Self::Budgets,
         Self::Jobs,
+        Self::Links,
+        Self::Mail,
     ];
 
     /// Its name, for people.
@@ -79,6 +86,8 @@ impl Part {
             Self::Recommendations => "recommendations",
             Self::Budgets => "AI budgets",
             Self::Jobs => "jobs",
+            Self::Links => "links in mails",
+            Self::Mail => "mails that wait",
         }
     }
 }
@@ -88,7 +97,7 @@ impl Part {
 pub enum Key {
     /// Of a member, an invitation, a session or a conversation.
     Id([u8; 12]),
-    /// Of a refresh token.
+    /// Of a refresh token or a link.
     Hash(TokenHash),
     /// Of a message.
     Message(ConversationId, u64),
@@ -96,7 +105,7 @@ pub enum Key {
     Receipt(ConversationId, MemberId, u8, u64),
     /// Of an entry of the audit log.
     Place(u64),
-    /// Of a job.
+    /// Of a job or a mail.
     Job(String),
 }
 
@@ -125,6 +134,10 @@ pub enum Row {
     Budget(MemberId, i64, u32),
     /// A job.
     Job(JobRow),
+    /// A link.
+    Link(LinkRow),
+    /// A mail that waits.
+    Mail(MailRow),
 }
 
 /// A member.
@@ -217,6 +230,36 @@ pub struct JobRow {
     pub attempts: u32,
 }
 
+/// A link in a mail.
+#[derive(Clone)]
+pub struct LinkRow {
+    /// How its token is recognised.
+    pub hash: LinkHash,
+    /// Whose it is.
+    pub member: MemberId,
+    /// What it does.
+    pub purpose: Purpose,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// Whether it is good no more.
+    pub is_over: bool,
+}
+
+/// A mail that waits.
+#[derive(Clone)]
+pub struct MailRow {
+    /// The mail.
+    pub mail: Mail,
+    /// When it is tried next.
+    pub due: Timestamp,
+    /// When it is given up.
+    pub until: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
 impl Row {
     /// Its place.
     #[must_use]
@@ -233,6 +276,8 @@ impl Row {
             Self::Recommendation(record) => Key::Id(*record.recommendation.id.as_bytes()),
             Self::Budget(member, ..) => Key::Id(*member.as_bytes()),
             Self::Job(row) => Key::Job(row.job.key()),
+            Self::Link(row) => Key::Hash(row.hash),
+            Self::Mail(row) => Key::Job(row.mail.key()),
         }
     }
 
@@ -241,11 +286,11 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased } = &row.record;
+                let MemberRecord { profile, password_hash, version, is_erased, must_verify } = &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
                 let Contact { phone, company, position } = contact;
-                let StoredProfile { created_at, updated_at, last_login, is_active, .. } = profile;
+                let StoredProfile { created_at, updated_at, last_login, is_active, language, .. } = profile;
                 let suspension = profile.suspension.as_ref().map(|Suspension { until, reason }| (until, reason));
                 let invited = profile.invited.map(|Invited { by, invitation }| (by, invitation));
                 json!([
@@ -253,6 +298,7 @@ impl Row {
                     [phone, company, position, visibility, profile_image_url],
                     [password_hash, version, is_erased, row.last_seen],
                     [profile.is_pending, suspension, invited],
+                    [language, profile.email_verified_at, must_verify],
                 ])
             }
             Self::Invitation(record) => {
@@ -279,6 +325,11 @@ impl Row {
             Self::Recommendation(record) => json!([record.recommendation, record.basis, record.refreshed_at]),
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
+            Self::Link(row) => {
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over } = row;
+                json!([hash, member, purpose, made_at, expires_at, is_over])
+            }
+            Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
         }
     }
 }

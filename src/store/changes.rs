@@ -5,13 +5,14 @@ use std::{net::IpAddr, time::Duration};
 use protocol::{
     MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, AuditAction, SharedWith},
+    rest::{Audience, AuditAction, Language, SharedWith},
     shown::FORMER_MEMBER,
 };
 use serde_json::{Value, json};
 
 use super::{
     audit::AuditRecord,
+    mail::{LinkHash, Purpose},
     members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
 };
 
@@ -44,6 +45,19 @@ pub enum Change {
         /// The session that stays.
         keep: Option<SessionId>,
     },
+    /// The password, with a link from a mail, which is used up; refused if it is not good. Shows that the address is the member's.
+    /// Revokes all of their sessions.
+    ResetPassword {
+        /// How the link is recognised.
+        link: LinkHash,
+        /// The hash of the new password.
+        hash: String,
+    },
+    /// The member shows that the address is theirs with a link from a mail, which is used up; refused if it is not good.
+    VerifyEmail {
+        /// How the link is recognised.
+        link: LinkHash,
+    },
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
 }
@@ -71,6 +85,8 @@ pub struct ProfileEdit {
     pub position_to: Option<SharedWith>,
     /// Who sees the presence.
     pub presence_to: Option<Audience>,
+    /// The language of mails to them.
+    pub language: Option<Option<Language>>,
 }
 
 impl ProfileEdit {
@@ -85,6 +101,7 @@ impl ProfileEdit {
         set(&mut profile.visibility.company, self.company_to.as_ref());
         set(&mut profile.visibility.position, self.position_to.as_ref());
         set(&mut profile.visibility.presence, self.presence_to.as_ref());
+        set(&mut profile.language, self.language.as_ref());
     }
 }
 
@@ -138,14 +155,25 @@ impl Change {
     #[must_use]
     pub fn revokes(&self) -> Revoked {
         match self {
-            Self::Active(false) | Self::Suspended(Some(_)) | Self::Erase => Revoked::All,
+            Self::Active(false) | Self::Suspended(Some(_)) | Self::ResetPassword { .. } | Self::Erase => Revoked::All,
             Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
             Self::Profile { .. }
             | Self::Tier(_)
             | Self::Role(_)
             | Self::Active(true)
             | Self::Suspended(None)
+            | Self::VerifyEmail { .. }
             | Self::Approve => Revoked::None,
+        }
+    }
+
+    /// The link that it uses up, and what that has to be for.
+    #[must_use]
+    pub const fn link(&self) -> Option<(LinkHash, Purpose)> {
+        match self {
+            Self::ResetPassword { link, .. } => Some((*link, Purpose::ResetPassword)),
+            Self::VerifyEmail { link } => Some((*link, Purpose::VerifyEmail)),
+            _ => None,
         }
     }
 
@@ -174,11 +202,11 @@ impl Change {
     }
 
     /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
-    /// late. Who waits can only be approved.
+    /// late. Who waits can only be approved, and use the links of their mails.
     #[must_use]
     pub fn finds(&self, record: &MemberRecord) -> bool {
         (!record.is_erased || matches!(self, Self::Erase))
-            && (!record.profile.is_pending || matches!(self, Self::Approve))
+            && (!record.profile.is_pending || self.link().is_some() || matches!(self, Self::Approve))
     }
 
     /// The member after the change; `None` if it changes nothing.
@@ -197,15 +225,17 @@ impl Change {
                 profile.is_active = true;
             }
             Self::Approve => {}
-            Self::Password { hash, .. } => {
+            Self::Password { hash, .. } => after.password_hash.clone_from(hash),
+            Self::ResetPassword { hash, .. } => {
                 after.password_hash.clone_from(hash);
-                // Nothing that anybody sees.
-                return (after.password_hash != before.password_hash).then_some(after);
+                verify(&mut after, at);
             }
+            Self::VerifyEmail { .. } => verify(&mut after, at),
             Self::Erase => erase(&mut after),
         }
         if after.profile == before.profile && after.is_erased == before.is_erased {
-            return None;
+            // A password is nothing that anybody sees.
+            return (after.password_hash != before.password_hash).then_some(after);
         }
         // Strictly later: by it the newer of two profiles is known.
         after.profile.updated_at = at.max(before.profile.updated_at.after(Duration::from_millis(1)));
@@ -226,7 +256,9 @@ impl Change {
             Self::Role(_) => from_to(json!(old.user_type), json!(new.user_type)),
             Self::Active(_) => from_to(json!(old.is_active), json!(new.is_active)),
             Self::Suspended(_) => from_to(until(old), until(new)),
-            Self::Approve | Self::Password { .. } | Self::Erase => json!({}),
+            // As with a profile: of the member alone.
+            Self::VerifyEmail { .. } => return None,
+            Self::Approve | Self::Password { .. } | Self::ResetPassword { .. } | Self::Erase => json!({}),
         };
         let action = self.action();
         // Nor does the address of who leaves outlive them.
@@ -248,6 +280,9 @@ impl Change {
             Self::Suspended(_) => AuditAction::SuspensionChanged,
             Self::Approve => AuditAction::ApplicationApproved,
             Self::Password { .. } => AuditAction::PasswordChanged,
+            Self::ResetPassword { .. } => AuditAction::PasswordReset,
+            // Never written: see `audit`.
+            Self::VerifyEmail { .. } => AuditAction::ProfileChanged,
             Self::Erase => AuditAction::Erased,
         }
     }
@@ -267,6 +302,12 @@ pub fn creation(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
     AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
 }
 
+/// The address is the member's, from now on if not since before.
+fn verify(record: &mut MemberRecord, at: Timestamp) {
+    record.profile.email_verified_at.get_or_insert(at);
+    record.must_verify = false;
+}
+
 fn erase(record: &mut MemberRecord) {
     let profile = &mut record.profile;
     FORMER_MEMBER.clone_into(&mut profile.name);
@@ -280,6 +321,9 @@ fn erase(record: &mut MemberRecord) {
     profile.is_active = false;
     profile.suspension = None;
     profile.invited = None;
+    profile.language = None;
+    profile.email_verified_at = None;
+    record.must_verify = false;
     record.password_hash = String::new();
     record.is_erased = true;
 }
@@ -294,6 +338,7 @@ fn changed_fields(before: &MemberRecord, after: &MemberRecord) -> Vec<&'static s
         ("contact_info.position", old.contact.position != new.contact.position),
         ("visibility", old.visibility != new.visibility),
         ("profile_image_url", old.profile_image_url != new.profile_image_url),
+        ("language", old.language != new.language),
     ];
     differences.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -145,6 +145,8 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
         | Change::Active(true)
         | Change::Suspended(None)
         | Change::Password { .. }
+        | Change::ResetPassword { .. }
+        | Change::VerifyEmail { .. }
         | Change::Approve => Revocations::default(),
     }
 }

@@ -143,6 +143,8 @@ mod tests {
             password_hash: String::new(),
             user_type: UserType::Member,
             created_at: Timestamp::from_millis(0),
+            language: None,
+            must_verify: false,
         }
         .into_record();
         record.profile.profile_image_url = photo.map(|photo| format!("https://api.example.com{}", photo.path()));

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use protocol::{
     InvitationId, MemberId, PhotoName, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, MemberStatus, SharedWith, Visibility},
+    rest::{Audience, Language, MemberStatus, SharedWith, Visibility},
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub struct MemberRecord {
     pub version: u64,
     /// Whether the member has left for ever; only the record that messages refer to remains.
     pub is_erased: bool,
+    /// Whether they have to show that the address is theirs before they sign in: they registered while mail was sent.
+    pub must_verify: bool,
 }
 
 /// Who a member is.
@@ -65,6 +67,10 @@ pub struct StoredProfile {
     pub suspension: Option<Suspension>,
     /// Who brought them in, if somebody did.
     pub invited: Option<Invited>,
+    /// The language of mails to them, if they have one.
+    pub language: Option<Language>,
+    /// When they showed that the address is theirs.
+    pub email_verified_at: Option<Timestamp>,
 }
 
 /// A member may not sign in until a time.
@@ -209,6 +215,10 @@ pub struct NewMember {
     pub user_type: UserType,
     /// When the member registered.
     pub created_at: Timestamp,
+    /// The language of mails to the member, if it is known.
+    pub language: Option<Language>,
+    /// Whether the member has to show that the address is theirs before they sign in.
+    pub must_verify: bool,
 }
 
 impl NewMember {
@@ -232,10 +242,13 @@ impl NewMember {
                 is_pending: false,
                 suspension: None,
                 invited: None,
+                language: self.language,
+                email_verified_at: None,
             },
             password_hash: self.password_hash,
             version: 1,
             is_erased: false,
+            must_verify: self.must_verify,
         }
     }
 }

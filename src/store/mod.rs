@@ -5,7 +5,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | the trait of each aggregate and its records |
+//! | [`members`], [`sessions`], [`conversations`], [`audit`], [`recommendations`], [`jobs`], [`invitations`], [`mail`] | the trait of each aggregate and its records |
 //! | [`fleet`] | what a store that several nodes share tells each of them |
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`entries`] | entries of a log as they are stored, and the versions of that form |
@@ -27,6 +27,7 @@ pub mod epochs;
 pub mod fleet;
 pub mod invitations;
 pub mod jobs;
+pub mod mail;
 pub mod members;
 pub mod mongo;
 mod pages;
@@ -49,6 +50,7 @@ pub use conversations::{ConversationLog, ConversationStore, Recovery};
 pub use fleet::FleetStore;
 pub use invitations::InvitationStore;
 pub use jobs::JobStore;
+pub use mail::MailStore;
 pub use members::MemberStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
@@ -171,6 +173,8 @@ pub struct Store {
     pub invitations: Arc<dyn InvitationStore>,
     /// What is to be done after changes.
     pub jobs: Arc<dyn JobStore>,
+    /// Mail to be sent, and the links in it.
+    pub mail: Arc<dyn MailStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

@@ -73,7 +73,8 @@ pub(super) const PLATFORMS: &[(&str, Platform)] = &[
 ];
 
 /// The word for a platform.
-pub(super) fn platform_word(platform: Platform) -> &'static str {
+#[must_use]
+pub fn platform_word(platform: Platform) -> &'static str {
     PLATFORMS.iter().find(|(_, known)| *known == platform).map_or("other", |(word, _)| word)
 }
 

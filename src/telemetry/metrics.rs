@@ -168,6 +168,10 @@ metrics! {
     Jobs = "jobs", Counter, ["job", "outcome"];
     /// Jobs that wait to be done or tried again, 100,000 at most.
     JobsWaiting = "jobs_waiting", Gauge, [];
+    /// Mails that were tried, by kind and outcome: `sent`, `logged`, `resolved` (into a link, or nobody has the address), `dropped` (no longer good), `failed` (tried again), `refused` or `expired` (given up).
+    Mail = "mail", Counter, ["mail", "outcome"];
+    /// Mails that wait to be sent or tried again, 10,000 at most, of all nodes.
+    MailWaiting = "mail_waiting", Gauge, [];
     /// Long-lived tasks and threads that ended although they should run, by name.
     TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
@@ -236,6 +240,12 @@ struct ReasonLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct JobLabels {
     job: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MailLabels {
+    mail: &'static str,
     outcome: &'static str,
 }
 
@@ -376,6 +386,9 @@ pub struct Metrics {
     jobs: Family<JobLabels, Counter>,
     /// [`Metric::JobsWaiting`]
     pub jobs_waiting: Gauge,
+    mail: Family<MailLabels, Counter>,
+    /// [`Metric::MailWaiting`]
+    pub mail_waiting: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
@@ -477,6 +490,8 @@ impl Metrics {
             session_check_seconds: register(r, Metric::SessionCheckSeconds, seconds()),
             jobs: register(r, Metric::Jobs, Family::default()),
             jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
+            mail: register(r, Metric::Mail, Family::default()),
+            mail_waiting: register(r, Metric::MailWaiting, Gauge::default()),
             task_failures: register(r, Metric::TaskFailures, Family::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
@@ -574,6 +589,11 @@ impl Metrics {
         self.jobs.get_or_create(&JobLabels { job, outcome }).inc();
     }
 
+    /// Counts a mail that was tried.
+    pub fn mail(&self, mail: &'static str, outcome: &'static str) {
+        self.mail.get_or_create(&MailLabels { mail, outcome }).inc();
+    }
+
     /// Counts a task or thread that ended although it should run.
     pub fn task_failure(&self, task: &'static str) {
         self.task_failures.get_or_create(&TaskLabels { task }).inc();
@@ -638,6 +658,7 @@ mod tests {
         metrics.effect("close");
         metrics.session_check_closed("revoked", 1);
         metrics.job("delete_photo", "done");
+        metrics.mail("verify_email", "sent");
         metrics.task_failure("lane");
         metrics.store_error("timeout");
         metrics.connection_refused("address");

@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod redis;
 pub mod s3;
 pub mod server;
+pub mod smtp;
 
 use std::time::Duration;
 

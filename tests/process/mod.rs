@@ -5,6 +5,7 @@ mod crash;
 mod demo;
 mod disk;
 mod logs;
+mod mail;
 mod memory;
 mod mongodb;
 mod shutdown;

@@ -87,6 +87,18 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (post.clone(), "/api/auth/refresh", open(200), |cast| {
             ("/api/auth/refresh".into(), json!({ "refresh_token": cast.owner.auth.refresh_token }))
         }),
+        (post.clone(), "/api/auth/password/forgot", open(202), |cast| {
+            ("/api/auth/password/forgot".into(), json!({ "email": cast.owner.auth.member.email }))
+        }),
+        (post.clone(), "/api/auth/password/reset", open(422), |_| {
+            ("/api/auth/password/reset".into(), json!({ "token": "made up", "new_password": "battery staple" }))
+        }),
+        (post.clone(), "/api/auth/email/verify", open(422), |_| {
+            ("/api/auth/email/verify".into(), json!({ "token": "made up" }))
+        }),
+        (post.clone(), "/api/members/me/email/verification", member(202), |_| {
+            plain("/api/members/me/email/verification")
+        }),
         (post.clone(), "/api/auth/logout", member(204), |_| plain("/api/auth/logout")),
         (get.clone(), "/api/members", member(200), |_| plain("/api/members")),
         (get.clone(), "/api/members/search", member(200), |_| plain("/api/members/search?q=ana")),

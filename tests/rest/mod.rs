@@ -9,6 +9,7 @@ mod edge;
 mod guessing;
 mod hang_up;
 mod late;
+mod mail;
 mod matrix;
 mod members;
 mod messages;

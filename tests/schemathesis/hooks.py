@@ -22,8 +22,9 @@ ROLE = os.environ["ROLE"]
 # What ends the session that it is asked with.
 ENDS_THE_SESSION = {"log_out", "erase_own_record"}
 
-# What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, and nobody waits.
-NEVER_WORKS = {"open_socket", "set_up", "admin_reject_member"}
+# What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, nobody waits, and nobody
+# reads the mails that links are in.
+NEVER_WORKS = {"open_socket", "set_up", "admin_reject_member", "reset_password", "verify_email"}
 PREFIX_FOR_ADMINS = "admin_"
 
 statuses = defaultdict(Counter)

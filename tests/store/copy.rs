@@ -9,6 +9,7 @@ use members_book::{
         conversations::{ConversationState, MarkKind},
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
+        mail::{Mail, NewLink, Purpose, TokenId},
         members::{Suspension, Way},
         recommendations::{Decision, Draft},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
@@ -19,6 +20,7 @@ use mongodb::bson::{Document, doc};
 use protocol::{
     MemberId, PhotoName, RecommendationId,
     model::{Platform, Tier},
+    rest::Language,
     rest::ai::{Advice, AdviceSource, Introduction},
 };
 
@@ -112,6 +114,16 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         f.store.jobs.add(deletion(members[1], byte), f.now()).await.unwrap();
     }
     f.store.jobs.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
+    for (byte, purpose) in [(1, Purpose::ResetPassword), (2, Purpose::ResetPassword), (3, Purpose::VerifyEmail)] {
+        let (member, token, hash, at) = (members[0], TokenId([byte; 16]), [byte; 32], f.now());
+        assert!(f.store.mail.issue(NewLink { member, purpose, token, hash, at }).await.unwrap());
+    }
+    let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
+    f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
+    f.store.mail.add(Mail::AddressTaken { email: "ana@example.com".to_owned() }, f.now()).await.unwrap();
+    f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
+    let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
+    f.change(members[0], Change::Profile { edit: language, expected: None }).await;
     members
 }
 

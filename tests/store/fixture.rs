@@ -167,6 +167,8 @@ impl Fixture {
             password_hash: format!("hash of {name}"),
             user_type: UserType::Member,
             created_at: self.now(),
+            language: None,
+            must_verify: false,
         }
     }
 

@@ -6,6 +6,7 @@ mod copy;
 mod directory;
 mod fixture;
 mod jobs;
+mod mail;
 mod members;
 mod model;
 mod mongodb;

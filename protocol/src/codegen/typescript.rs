@@ -49,6 +49,9 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
     declarations.add::<rest::PasswordChange>();
+    declarations.add::<rest::ForgotPasswordRequest>();
+    declarations.add::<rest::ResetPasswordRequest>();
+    declarations.add::<rest::VerifyEmailRequest>();
     declarations.add::<rest::LoginRequest>();
     declarations.add::<rest::RefreshRequest>();
     declarations.add::<rest::LogoutRequest>();

@@ -270,6 +270,8 @@ pub enum AuditAction {
     ProfileChanged,
     /// A member changed their password.
     PasswordChanged,
+    /// A password was set with a link from a mail.
+    PasswordReset,
     /// A member erased themselves.
     Erased,
     /// All sessions of a member were ended.
@@ -298,6 +300,7 @@ impl AuditAction {
         Self::Disconnected,
         Self::ProfileChanged,
         Self::PasswordChanged,
+        Self::PasswordReset,
         Self::Erased,
         Self::SessionsEnded,
         Self::ApplicationApproved,
@@ -319,6 +322,7 @@ impl AuditAction {
             Self::Disconnected => "disconnected",
             Self::ProfileChanged => "profile_changed",
             Self::PasswordChanged => "password_changed",
+            Self::PasswordReset => "password_reset",
             Self::Erased => "erased",
             Self::SessionsEnded => "sessions_ended",
             Self::ApplicationApproved => "application_approved",

@@ -4,7 +4,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use super::{members::Member, object, sessions::DeviceInfo};
-use crate::{Timestamp, rules};
+use crate::{Timestamp, limits, rules};
 
 /// The most characters of a `device_proof`.
 pub(crate) const DEVICE_PROOF_MAX_CHARS: usize = 128;
@@ -60,6 +60,9 @@ pub enum Waiting {
     /// It waits for an administrator.
     #[default]
     Pending,
+    /// The address has to be shown to be the member's, with the link in a mail that is on its way. Where mail is sent everybody is
+    /// answered this, whether the address was free or taken.
+    VerifyEmail,
 }
 
 /// `POST /api/auth/login`.
@@ -105,6 +108,52 @@ pub struct PasswordChange {
     #[garde(custom(rules::given), custom(rules::password))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "battery staple"))]
     pub new_password: String,
+}
+
+/// `POST /api/auth/password/forgot`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ForgotPasswordRequest {
+    /// The e-mail address of the member, in any case.
+    #[garde(custom(rules::given), custom(rules::email))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.com"))]
+    pub email: String,
+}
+
+/// `POST /api/auth/password/reset`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ResetPasswordRequest {
+    /// What the link in the mail has as `token`. It is used up by this request.
+    #[garde(custom(rules::given), custom(rules::chars(1, limits::LINK_TOKEN_MAX_CHARS)))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, min_length = 1, max_length = 128, example = "p43dTn0d2mVqS1rXq0C9yQ")
+    )]
+    pub token: String,
+    /// The new password: at least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
+    #[garde(custom(rules::given), custom(rules::password))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 8, max_length = 71, example = "battery staple"))]
+    pub new_password: String,
+}
+
+/// `POST /api/auth/email/verify`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct VerifyEmailRequest {
+    /// What the link in the mail has as `token`. It is used up by this request.
+    #[garde(custom(rules::given), custom(rules::chars(1, limits::LINK_TOKEN_MAX_CHARS)))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = true, min_length = 1, max_length = 128, example = "p43dTn0d2mVqS1rXq0C9yQ")
+    )]
+    pub token: String,
 }
 
 /// `POST /api/auth/refresh`.

@@ -54,4 +54,6 @@ pub struct ClubInfo {
     pub invitations: InvitationPolicy,
     /// Whether the club has no administrator yet, as `GET /api/setup` says.
     pub setup_needed: bool,
+    /// Whether it sends mail, so that who registers has to show first that the address is theirs.
+    pub sends_mail: bool,
 }

@@ -79,6 +79,32 @@ impl Audience {
     }
 }
 
+/// A language that mails are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Language {
+    /// English.
+    En,
+    /// Portuguese.
+    Pt,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::En, Self::Pt];
+
+    /// The name on the wire and in the database: that of ISO 639.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Pt => "pt",
+        }
+    }
+}
+
 /// Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -152,6 +178,12 @@ pub struct Member {
     #[cfg_attr(feature = "codegen", ts(optional))]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub suspended_until: Option<Timestamp>,
+    /// The language of mails to the member; null: that of the server.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub language: Option<Language>,
+    /// When the member showed with a link from a mail that the address is theirs.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub email_verified_at: Option<Timestamp>,
 }
 
 /// `PATCH /api/members/me` and `PATCH /api/members/{id}`: a JSON merge patch (RFC 7396). An absent field stays, `null` removes.
@@ -181,6 +213,12 @@ pub struct MemberPatch {
     #[cfg_attr(feature = "codegen", ts(as = "Option<String>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uri-reference", max_length = 2048))]
     pub profile_image_url: Option<Option<String>>,
+    /// The language of mails to the member; `null`: that of the server.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<Language>", optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Language>))]
+    pub language: Option<Option<Language>>,
 }
 
 /// Contact details to change.
@@ -286,6 +324,8 @@ impl From<MemberReplacement> for MemberPatch {
                 presence: Some(presence),
             }),
             profile_image_url: Some(profile_image_url),
+            // Not of the profile: it stays.
+            language: None,
         }
     }
 }

@@ -3,7 +3,7 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 /** Core with outbox, REST and a store, in bytes: what it has, and a little. */
-const BUDGET = 19.5 * 1024;
+const BUDGET = 20.25 * 1024;
 
 const entries = [
   ["core, outbox and IndexedDB", `export { Client } from "./src/client.ts"; export { IndexedDbStorage } from "./src/storage/indexeddb.ts";`, BUDGET],

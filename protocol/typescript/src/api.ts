@@ -3,8 +3,8 @@ import { MembersBookError, refusal } from "./errors.js";
 import { objectIn } from "./json.js";
 import type {
   ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
-  InvitationPage, InvitationRequest, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation,
-  RecommendationId, RecommendationsResponse, RegisterRequest, RegistrationPending, ServerStats, Session, SessionId, SessionList, SuspensionChange, Tier, UserType,
+  InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile,
+  Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, RegistrationPending, ServerStats, Session, SessionId, SessionList, SuspensionChange, Tier, UserType,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -62,8 +62,9 @@ export class Api {
   }
 
   // Accounts: used by the client, which keeps the tokens.
+  /** Where mail is sent, a mail with a link comes first, and there are no tokens yet; where an administrator decides, they come first. */
   register(body: RegisterRequest): Promise<AuthResponse | RegistrationPending> { return this.json("/api/auth/register", { method: "POST", body, anonymous: true }); }
-  /** Who may register and who may invite, and whether the club has no administrator yet: for the screens before signing in. */
+  /** Who may register and who may invite, whether the club has no administrator yet, and whether it sends mail: for the screens before signing in. */
   club(): Promise<ClubInfo> { return this.json("/api/club", { anonymous: true }); }
   /** Makes the club: its first administrator, with the code that the server printed. */
   setup(body: RegisterRequest & { code: string }): Promise<AuthResponse> { return this.json("/api/setup", { method: "POST", body, anonymous: true }); }
@@ -96,6 +97,18 @@ export class Api {
   removePhoto(id: MemberId): Promise<void> { return this.json(`/api/members/${path(id)}/photo`, { method: "DELETE" }); }
   /** Changes the password. This session stays, every other one of the member ends. */
   changePassword(change: PasswordChange): Promise<void> { return this.json("/api/members/me/password", { method: "PUT", body: change }); }
+  /** Has a link that sets a new password sent, if a member has the address; the answer does not tell. */
+  forgotPassword(email: string): Promise<void> { return this.json("/api/auth/password/forgot", { method: "POST", body: { email }, anonymous: true }); }
+  /** Sets a new password with the token of a link. Every session of the member ends. */
+  resetPassword(token: string, new_password: string): Promise<void> {
+    return this.json("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
+  }
+  /** Shows that an address is its member's, with the token of a link. */
+  verifyEmail(token: string): Promise<void> { return this.json("/api/auth/email/verify", { method: "POST", body: { token }, anonymous: true }); }
+  /** Has the link that does that sent again, to the signed-in member. */
+  sendVerification(): Promise<void> { return this.json("/api/members/me/email/verification", { method: "POST" }); }
+  /** Chooses the language of mails; `null`: that of the server. */
+  setLanguage(language: Language | null): Promise<Versioned<Member>> { return this.updateMe({ language }); }
   /** Leaves the club, for ever. */
   leave(): Promise<void> { return this.json("/api/members/me", { method: "DELETE" }); }
   export(): Promise<Export> { return this.json("/api/members/me/export", { timeoutMs: LONG_TIMEOUT_MS }); }

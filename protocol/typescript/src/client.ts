@@ -116,7 +116,7 @@ export class Client implements MembersBook {
   async register(account: RegisterRequest): Promise<Registered> {
     await this.start();
     const answer = await this.api.register({ device: this.device, ...account });
-    return "status" in answer ? { status: "pending" } : { status: "signed_in", member: await this.enter(() => answer) };
+    return "status" in answer ? { status: answer.status } : { status: "signed_in", member: await this.enter(() => answer) };
   }
 
   async setup(account: RegisterRequest & { code: string }): Promise<Member> {

@@ -12,7 +12,8 @@ export type {
   ActiveChange, AdminInvitation, AdminInvitationPage, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse,
   CheckedInvitation, ClientFrame, ClientMessageId, ClubInfo, ContactInfo, Invitation, InvitationId, InvitationPage, InvitationPolicy, InvitationRequest, MemberStatus,
   NewInvitation, RegistrationPending, RegistrationPolicy, SuspensionChange,
-  ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Limits, LoginRequest, Member, MemberCard,
+  ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Language, Limits, LoginRequest, Member, MemberCard,
   MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
-  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, Tier, Timestamp, UserType, Visibility, VisibilityPatch, Watermarks,
+  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, Tier, Timestamp, UserType, Visibility,
+  VisibilityPatch, Watermarks,
 } from "./protocol.js";

@@ -51,6 +51,7 @@ export const ERROR_STATUS = {
   content_too_long: 422,
   message_to_self: 422,
   image_invalid: 422,
+  link_invalid: 422,
   token_missing: 401,
   token_invalid: 401,
   token_expired: 401,
@@ -64,6 +65,7 @@ export const ERROR_STATUS = {
   invitation_required: 403,
   invitation_invalid: 403,
   registration_closed: 403,
+  email_unverified: 403,
   forbidden: 403,
   not_found: 404,
   member_not_found: 404,
@@ -89,6 +91,7 @@ export const ERROR_STATUS = {
   overloaded: 503,
   applications_full: 503,
   unavailable: 503,
+  mail_unavailable: 503,
   draining: 503,
   timeout: 504,
 } as const;
@@ -270,7 +273,15 @@ is_active: boolean,
 /**
  * Until when the member may not sign in all the same; absent if they were not suspended.
  */
-suspended_until?: Timestamp, };
+suspended_until?: Timestamp, 
+/**
+ * The language of mails to the member; null: that of the server.
+ */
+language: Language | null, 
+/**
+ * When the member showed with a link from a mail that the address is theirs.
+ */
+email_verified_at: Timestamp | null, };
 
 /**
  * A page of members.
@@ -312,7 +323,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -448,7 +459,11 @@ invitations: InvitationPolicy,
 /**
  * Whether the club has no administrator yet, as `GET /api/setup` says.
  */
-setup_needed: boolean, };
+setup_needed: boolean, 
+/**
+ * Whether it sends mail, so that who registers has to show first that the address is theirs.
+ */
+sends_mail: boolean, };
 
 /**
  * A field of one's profile to fill in.
@@ -761,7 +776,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -900,6 +915,15 @@ reason: string,
  * How sure its source is, 0 to 1.
  */
 confidence_score: number, };
+
+/**
+ * `POST /api/auth/password/forgot`.
+ */
+export type ForgotPasswordRequest = { 
+/**
+ * The e-mail address of the member, in any case.
+ */
+email: string, };
 
 /**
  * `goodbye`: the last frame before the server closes the connection.
@@ -1091,6 +1115,11 @@ expires_in?: number,
 note?: string, };
 
 /**
+ * A language that mails are written in.
+ */
+export type Language = "en" | "pt";
+
+/**
  * The limits that `welcome` tells a client.
  */
 export type Limits = { 
@@ -1205,7 +1234,15 @@ is_active: boolean,
 /**
  * Until when the member may not sign in all the same; absent if they were not suspended.
  */
-suspended_until?: Timestamp, };
+suspended_until?: Timestamp, 
+/**
+ * The language of mails to the member; null: that of the server.
+ */
+language: Language | null, 
+/**
+ * When the member showed with a link from a mail that the address is theirs.
+ */
+email_verified_at: Timestamp | null, };
 
 /**
  * What every member may see of another: sent when it changes.
@@ -1267,7 +1304,11 @@ visibility?: VisibilityPatch,
 /**
  * Where the picture is: the path of a photo that was uploaded, or its address at the `PUBLIC_URL` of the server.
  */
-profile_image_url?: string | null, };
+profile_image_url?: string | null, 
+/**
+ * The language of mails to the member; `null`: that of the server.
+ */
+language?: Language | null, };
 
 /**
  * `member`: a profile changed.
@@ -1955,6 +1996,19 @@ export type RegistrationPolicy = "open" | "invite" | "approval" | "closed";
 export type RequestId = string;
 
 /**
+ * `POST /api/auth/password/reset`.
+ */
+export type ResetPasswordRequest = { 
+/**
+ * What the link in the mail has as `token`. It is used up by this request.
+ */
+token: string, 
+/**
+ * The new password: at least 8 characters and at most 71 bytes, none of the most common ones, not the name or e-mail address.
+ */
+new_password: string, };
+
+/**
  * `PUT /api/admin/members/{id}/role`.
  */
 export type RoleChange = { 
@@ -2287,6 +2341,15 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
+ * `POST /api/auth/email/verify`.
+ */
+export type VerifyEmailRequest = { 
+/**
+ * What the link in the mail has as `token`. It is used up by this request.
+ */
+token: string, };
+
+/**
  * Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.
  */
 export type Visibility = { 
@@ -2340,7 +2403,7 @@ presence?: Audience, };
 /**
  * What has become of a registration that is not decided.
  */
-export type Waiting = "pending";
+export type Waiting = "pending" | "verify_email";
 
 /**
  * How far a member has got in a conversation: `0 <= read <= delivered <= last_seq`, and both only grow.

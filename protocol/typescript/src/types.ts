@@ -24,7 +24,7 @@ export type SessionState =
 export type SignedOutReason = "logged_out" | "session_over" | "deactivated";
 
 /** What has become of a registration: the member is signed in, or waits for an administrator, and can log in once they are approved. */
-export type Registered = { readonly status: "signed_in"; readonly member: Member } | { readonly status: "pending" };
+export type Registered = { readonly status: "signed_in"; readonly member: Member } | { readonly status: "pending" | "verify_email" };
 
 /** Whether the server is reached. */
 export interface ConnectionState {
@@ -181,7 +181,10 @@ export interface MembersBook {
   start(): Promise<void>;
   /** Closes the connection and the storage. Everything that was kept is there at the next start. */
   stop(): Promise<void>;
-  /** Makes an account and signs in; or it waits for an administrator. `api.club()` says whether `invitation` is needed. */
+  /**
+   * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `api.club()` says whether
+   * `invitation` is needed.
+   */
   register(account: RegisterRequest): Promise<Registered>;
   /** Makes the club: the first administrator's account, with the code that the server printed; signs in. */
   setup(account: RegisterRequest & { code: string }): Promise<Member>;

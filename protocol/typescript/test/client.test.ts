@@ -30,7 +30,39 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
   return "nothing";
 }
 
+/** The token of the newest link that a server without SMTP_URL wrote to its log. */
+async function linkToken(page: "reset" | "verify", known = 0): Promise<string> {
+  const tokens = () => [...world.server.log.matchAll(new RegExp(`/app/${page}\\?token=([\\w-]{43})`, "g"))].map((found) => found[1]!);
+  await until(`a link to ${page}`, () => tokens().length > known);
+  return tokens().at(-1)!;
+}
+
 describe("accounts", () => {
+  test("a forgotten password is set anew with a link, and the address is verified by one", async () => {
+    const ana = await world.member("Ana");
+    const device = await world.device("phone");
+    const client = await device.launch();
+    await client.login({ email: ana.person.email, password: ana.person.password });
+    await client.api.setLanguage("pt");
+    expect((await client.refreshMember()).language).toBe("pt");
+    await client.api.sendVerification();
+    const verify = await linkToken("verify");
+    await client.api.verifyEmail(verify);
+    expect(await codeOf(client.api.verifyEmail(verify))).toBe("link_invalid");
+    await until("the record shows it", () => {
+      const session = client.session.getSnapshot();
+      return session.status === "signed_in" && session.member.email_verified_at !== null;
+    });
+    await client.api.forgotPassword("nobody@example.com");
+    await client.api.forgotPassword(ana.person.email);
+    const reset = await linkToken("reset");
+    await client.api.resetPassword(reset, "battery staple");
+    await until("the session is over", () => client.session.getSnapshot().status === "signed_out");
+    expect(client.session.getSnapshot()).toMatchObject({ reason: "session_over" });
+    await client.login({ email: ana.person.email, password: "battery staple" });
+    expect(client.session.getSnapshot().status).toBe("signed_in");
+  });
+
   test("somebody registers, is signed in, and is there after a restart of the app", async () => {
     const device = await world.device("phone");
     const client = await device.launch();

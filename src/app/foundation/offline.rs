@@ -27,7 +27,7 @@ use crate::{
     config::Cli,
     connection::task,
     hub::{Close, Connection},
-    service::{accounts::Registered, effects::Effect},
+    service::effects::Effect,
 };
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -56,7 +56,8 @@ impl Bench {
         let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
         let cursors = base.cursors(&secret);
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
-        let accounts = Arc::new(base.accounts(secret, &base.effects(photos)).unwrap());
+        let accounts =
+            Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos)).unwrap());
         let (context, lanes) = base.connection(&accounts, cursors);
         Self { base, accounts, context, _lanes: lanes, _folder: folder }
     }
@@ -64,10 +65,7 @@ impl Bench {
     async fn member(&self, name: &str) -> AuthResponse {
         let (email, password) = (format!("{name}@example.com"), "correct horse".to_owned());
         let request = RegisterRequest { name: name.to_owned(), email, password, ..RegisterRequest::default() };
-        match self.accounts.register(request, PEER).await.unwrap() {
-            Registered::In(auth) => *auth,
-            Registered::Waiting => panic!("anybody may register"),
-        }
+        self.accounts.register(request, None, PEER).await.unwrap().logged_in().unwrap()
     }
 
     /// A connection that nobody has signed in on.

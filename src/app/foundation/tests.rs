@@ -24,11 +24,7 @@ use super::*;
 use crate::{
     config::Cli,
     hub::{Close, Connection, Hub, Outbox},
-    service::{
-        accounts::{Authorized, Registered},
-        export::Part,
-        messaging::direct_conversation,
-    },
+    service::{accounts::Authorized, export::Part, messaging::direct_conversation},
     store::{
         conversations::{Append, Command, NewConversation},
         members::NewMember,
@@ -68,12 +64,13 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
-    let accounts = Arc::new(base.accounts(secret, &base.effects(photos(&base))).unwrap());
+    let accounts =
+        Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let request = RegisterRequest { name, email, password, ..RegisterRequest::default() };
-    let Registered::In(ana) = accounts.register(request, peer).await.unwrap() else { panic!("anybody may register") };
+    let ana = accounts.register(request, None, peer).await.unwrap().logged_in().unwrap();
     let (member, outbox) = (ana.member.id, || Arc::new(Outbox::new(context.outbox, Arc::clone(&base.budget))));
     // A device of the member that watches the member sees everything, and does not count as it is not signed in.
     let (session, device) = (base.ids.session(), "watcher".parse().unwrap());
@@ -121,6 +118,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
             password_hash: String::new(),
             user_type: UserType::Member,
             created_at: Timestamp::from_millis(1),
+            language: None,
+            must_verify: false,
         };
         members.push(base.store.members.insert(member, None).await.unwrap().ok().unwrap().profile.id);
     }
@@ -140,7 +139,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     }
     let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
     let cursors = base.cursors(&secret);
-    let accounts = Arc::new(base.accounts(secret, &base.effects(photos(&base))).unwrap());
+    let accounts =
+        Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     http::{
         AppState,
-        extract::{Body, OptionalBody, Peer, SignedIn},
+        extract::{Body, OptionalBody, Peer, SignedIn, Speaks},
     },
     service::accounts::Registered,
 };
@@ -41,7 +41,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     request_body = RegisterRequest,
     responses(
         (status = 201, description = "The new member, with tokens.", body = AuthResponse),
-        (status = 202, description = "The registration waits for an administrator.", body = RegistrationPending),
+        (status = 202, description = "The registration waits: for an administrator, or, where mail is sent, for the link in a mail, whether the address was free or taken.", body = RegistrationPending),
         (status = 403, description = "invitation_required, invitation_invalid, registration_closed"),
         (status = 503, description = "applications_full"),
         (status = 409, description = "email_taken"),
@@ -50,12 +50,16 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn register(
     State(state): State<AppState>,
     Peer(peer): Peer,
+    Speaks(language): Speaks,
     Body(request): Body<RegisterRequest>,
 ) -> Result<Response, Failure> {
-    Ok(match state.accounts.register(request, peer).await? {
+    Ok(match state.accounts.register(request, language, peer).await? {
         Registered::In(answer) => (StatusCode::CREATED, Json(answer)).into_response(),
         Registered::Waiting => {
             (StatusCode::ACCEPTED, Json(RegistrationPending { status: Waiting::Pending })).into_response()
+        }
+        Registered::ByMail => {
+            (StatusCode::ACCEPTED, Json(RegistrationPending { status: Waiting::VerifyEmail })).into_response()
         }
     })
 }
@@ -70,7 +74,7 @@ async fn register(
     responses(
         (status = 200, description = "The member, with the tokens of a new session.", body = AuthResponse),
         (status = 401, description = "invalid_credentials"),
-        (status = 403, description = "member_deactivated, member_suspended, approval_pending"),
+        (status = 403, description = "member_deactivated, member_suspended, approval_pending, email_unverified"),
     )
 )]
 async fn log_in(

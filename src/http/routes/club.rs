@@ -28,5 +28,6 @@ async fn club(State(state): State<AppState>) -> Result<Json<ClubInfo>, Failure> 
         registration: registration.policy,
         invitations: registration.invitations.policy,
         setup_needed: state.setup.is_needed().await?,
+        sends_mail: state.accounts.post.is_sent(),
     }))
 }

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod club;
 pub mod health;
 pub mod invitations;
+pub mod links;
 pub mod members;
 pub mod messages;
 pub mod photos;
@@ -23,6 +24,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
         .merge(setup::routes())
         .merge(auth::routes())
         .merge(invitations::routes())
+        .merge(links::routes())
         .merge(members::routes())
         .merge(sessions::routes())
         .merge(photos::routes())

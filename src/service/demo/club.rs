@@ -100,6 +100,8 @@ impl<'a> Club<'a> {
             password_hash: self.nobodys.clone(),
             user_type: role,
             created_at: at,
+            language: None,
+            must_verify: false,
         };
         let made_by = (role == UserType::Admin).then(Actor::default);
         let joined = members.insert(new, made_by).await?.map_err(|EmailTaken| missing())?;

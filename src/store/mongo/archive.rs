@@ -17,7 +17,7 @@ use super::{
         time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    invitations, jobs, receipts,
+    invitations, jobs, mail, receipts,
     recommendations::RecommendationDoc,
     sessions,
 };
@@ -41,6 +41,8 @@ const fn collection(part: Part) -> &'static str {
         Part::Recommendations => "ai_recommendations",
         Part::Budgets => "ai_budgets",
         Part::Jobs => "jobs",
+        Part::Links => "links",
+        Part::Mail => "mail",
     }
 }
 
@@ -147,6 +149,8 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
                 Part::RefreshTokens => token(document),
                 Part::Budgets => budget(document),
                 Part::Jobs => jobs::record(document).map(Row::Job),
+                Part::Links => mail::link_record(document).map(Row::Link),
+                Part::Mail => mail::record(document).map(Row::Mail),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -216,8 +220,9 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
         Part::Messages => Some(Row::Message(read::<MessageDoc>(last)?.into_entry()?).key()),
         Part::Receipts => Some(receipt(&read::<ReceiptDoc>(last)?).key()),
         Part::RefreshTokens => token(&last).map(|row| row.key()),
+        Part::Links => mail::link_record(&last).map(|row| Key::Hash(row.hash)),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
-        Part::Jobs => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
+        Part::Jobs | Part::Mail => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
         _ => last.get_object_id("_id").ok().map(|id| Key::Id(id.bytes())),
     })
 }
@@ -351,6 +356,8 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         }
         Row::Audit(place, entry) => (Part::Audit, audit::document(signed(place.0), &entry)),
         Row::Job(row) => (Part::Jobs, jobs::document(&row)?),
+        Row::Link(row) => (Part::Links, mail::link_document(&row)),
+        Row::Mail(row) => (Part::Mail, mail::document(&row)?),
     })
 }
 

@@ -6,6 +6,7 @@ use mongodb::bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::Binary
 use protocol::{
     ClientMessageId, ConversationId, InvitationId, MemberId, MessageId, Timestamp,
     model::{ConversationKind, Tier, UserType},
+    rest::Language,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,13 @@ pub(super) struct MemberDoc {
     invited_by: Option<ObjectId>,
     #[serde(default)]
     invitation_id: Option<ObjectId>,
+    /// The language of mails; not there: that of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    language: Option<Language>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    email_verified_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    must_verify: bool,
 }
 
 /// Of a document of `members`, what a watcher needs.
@@ -122,7 +130,7 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
-        let MemberRecord { profile, password_hash, version, is_erased } = record;
+        let MemberRecord { profile, password_hash, version, is_erased, must_verify } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
@@ -153,6 +161,9 @@ impl MemberDoc {
             suspension_reason,
             invited_by: profile.invited.map(|invited| member_oid(invited.by)),
             invitation_id: profile.invited.map(|invited| invitation_oid(invited.invitation)),
+            language: profile.language,
+            email_verified_at: profile.email_verified_at.map(date),
+            must_verify,
         }
     }
 
@@ -181,10 +192,13 @@ impl MemberDoc {
                     by: MemberId::from_bytes(by.bytes()),
                     invitation: InvitationId::from_bytes(invitation.bytes()),
                 }),
+                language: self.language,
+                email_verified_at: self.email_verified_at.map(time),
             },
             password_hash: self.password_hash,
             version: unsigned(self.version),
             is_erased: self.is_erased,
+            must_verify: self.must_verify,
         })
     }
 }

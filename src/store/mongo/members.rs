@@ -23,7 +23,7 @@ use super::{
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    invitations, jobs, receipts, recommendations, sessions,
+    invitations, jobs, mail, receipts, recommendations, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
@@ -339,6 +339,9 @@ async fn change_in(
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
+    if !mail::use_up(db, session, change, id, at).await? {
+        return Ok(Changed::Stale);
+    }
     if change.takes_admin(&before, at) {
         // Two that take the last two away at the same moment must meet.
         meet_about_admins(db, session).await?;
@@ -368,6 +371,7 @@ async fn change_in(
     }
     invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
+    mail::follow(db, session, change, &before, &after, at).await?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
 }
 

@@ -7,7 +7,7 @@
 //! | [`nodes`], [`bounds`] | which nodes use the database, and whether this one may; how long the commands of each may take |
 //! | [`horizon`] | positions without a common counter, and why a cursor skips nothing |
 //! | [`migrations`] | the indexes and the numbered schema changes |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`], [`mail`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`log`] | appending messages and moving watermarks, a batch at a time |
 //! | [`append`], [`ahead`] | sequence numbers by optimistic insert; what others have stored meanwhile |
@@ -41,6 +41,7 @@ mod invitations;
 mod jobs;
 mod link;
 mod log;
+mod mail;
 mod members;
 pub mod migrations;
 mod nodes;
@@ -183,6 +184,7 @@ impl Mongo {
             recommendations: Arc::clone(&mongo) as _,
             invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
+            mail: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }

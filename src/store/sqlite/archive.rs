@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, invitations, jobs, log, members,
+    Sqlite, audit, history, invitations, jobs, log, mail, members,
     memory::Tx,
     recommendations,
     row::{kind, optional_time, time},
@@ -33,6 +33,8 @@ const fn table(part: Part) -> &'static str {
         Part::Recommendations => "recommendations",
         Part::Budgets => "ai_budgets",
         Part::Jobs => "jobs",
+        Part::Links => "links",
+        Part::Mail => "mail",
     }
 }
 
@@ -50,6 +52,8 @@ const RECOMMENDATIONS: &str = "SELECT r.*, m.id AS user_id FROM recommendations 
 const BUDGETS: &str = "SELECT m.id, b.day, b.spent FROM members m CROSS JOIN ai_budgets b ON b.member = m.key
     WHERE m.id > ? ORDER BY m.id LIMIT ?";
 const AUDIT: &str = "SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?";
+const LINKS: &str = "SELECT * FROM links WHERE hash > ? ORDER BY hash LIMIT ?";
+const MAIL: &str = "SELECT * FROM mail WHERE key > ? ORDER BY key LIMIT ?";
 const JOBS: &str = "SELECT * FROM jobs WHERE key > ? ORDER BY key LIMIT ?";
 
 fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -193,6 +197,11 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
             let key = if let Some(Key::Job(key)) = after { key.as_str() } else { "" };
             collect(connection, JOBS, params![key, limit], |row| jobs::record(row).map(Row::Job))
         }
+        Part::Links => collect(connection, LINKS, one, |row| mail::link_record(row).map(Row::Link)),
+        Part::Mail => {
+            let key = if let Some(Key::Job(key)) = after { key.as_str() } else { "" };
+            collect(connection, MAIL, params![key, limit], |row| mail::record(row).map(Row::Mail))
+        }
     }
 }
 
@@ -208,9 +217,9 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
         Part::Conversations => id("SELECT max(id) FROM conversations"),
         Part::Recommendations => id("SELECT max(id) FROM recommendations"),
         Part::Budgets => id("SELECT max(m.id) FROM ai_budgets b JOIN members m ON m.key = b.member"),
-        Part::RefreshTokens => {
-            let found: Option<[u8; 32]> =
-                connection.query_row("SELECT max(hash) FROM refresh_tokens", [], |row| row.get(0))?;
+        Part::RefreshTokens | Part::Links => {
+            let sql = format!("SELECT max(hash) FROM {}", table(part));
+            let found: Option<[u8; 32]> = connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(found.map(Key::Hash))
         }
         Part::Messages => {
@@ -227,8 +236,9 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
             let found: Option<u64> = connection.query_row("SELECT max(place) FROM audit", [], |row| row.get(0))?;
             Ok(found.map(Key::Place))
         }
-        Part::Jobs => {
-            let found: Option<String> = connection.query_row("SELECT max(key) FROM jobs", [], |row| row.get(0))?;
+        Part::Jobs | Part::Mail => {
+            let sql = format!("SELECT max(key) FROM {}", table(part));
+            let found: Option<String> = connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(found.map(Key::Job))
         }
     }
@@ -296,6 +306,8 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         )?,
         Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
         Row::Job(row) => return jobs::restore(tx.connection, &row),
+        Row::Link(row) => return mail::restore_link(tx.connection, &row),
+        Row::Mail(row) => return mail::restore(tx.connection, &row),
     };
     Ok(())
 }

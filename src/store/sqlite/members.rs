@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use protocol::{
     InvitationId, MemberId, Timestamp,
     model::{Tier, UserType},
-    rest::{Audience, MemberStatus, SharedWith},
+    rest::{Audience, Language, MemberStatus, SharedWith},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, invitations, jobs,
+    Sqlite, audit, invitations, jobs, mail,
     memory::Tx,
     recommendations,
     row::{optional_time, time, word},
@@ -47,6 +47,14 @@ const AUDIENCES: &[(&str, Audience)] = &[
     (Audience::Nobody.as_str(), Audience::Nobody),
 ];
 
+const LANGUAGES: &[(&str, Language)] = &[(Language::En.as_str(), Language::En), (Language::Pt.as_str(), Language::Pt)];
+
+/// The language of a member, if they have one.
+fn language(row: &Row<'_>) -> rusqlite::Result<Option<Language>> {
+    let text: Option<String> = row.get("language")?;
+    text.map(|_| word(row, "language", LANGUAGES)).transpose()
+}
+
 /// Reads a member from a row of `SELECT * FROM members`.
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
     Ok(MemberRecord {
@@ -72,10 +80,13 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
             is_pending: row.get("is_pending")?,
             suspension: suspension(row)?,
             invited: invited(row)?,
+            language: language(row)?,
+            email_verified_at: optional_time(row, "email_verified_at")?,
         },
         password_hash: row.get("password_hash")?,
         version: row.get("version")?,
         is_erased: row.get("is_erased")?,
+        must_verify: row.get("must_verify")?,
     })
 }
 
@@ -124,11 +135,11 @@ fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<
     }
     let StoredProfile { id, name, email, tier, user_type, created_at, updated_at, is_active, is_pending, .. } =
         &record.profile;
-    let invited = record.profile.invited;
+    let (invited, language) = (record.profile.invited, record.profile.language);
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO members (id, name, name_key, email, email_key, password_hash, tier, user_type, created_at,
-                              updated_at, is_active, is_pending, invited_by, invitation)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                              updated_at, is_active, is_pending, invited_by, invitation, language, must_verify)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let row = insert.insert(params![
         id.as_bytes(),
@@ -145,6 +156,8 @@ fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<
         is_pending,
         invited.map(|invited| *invited.by.as_bytes()),
         invited.map(|invited| *invited.invitation.as_bytes()),
+        language.map(Language::as_str),
+        record.must_verify,
     ])?;
     search::index(tx.connection, row, record).map(Ok)
 }
@@ -229,6 +242,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
+    if !mail::use_up(tx.connection, change, id, at)? {
+        return Ok(Changed::Stale);
+    }
     if change.takes_admin(&before, at) && !has_other_admin(tx.connection, id, at)? {
         return Ok(Changed::LastAdmin);
     }
@@ -245,6 +261,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     }
     invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
+    mail::follow(tx.connection, change, &before, &after, at)?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
 }
 
@@ -271,7 +288,8 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
              company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?, presence_to = ?,
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
-             is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?
+             is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?,
+             language = ?, email_verified_at = ?, must_verify = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -300,6 +318,9 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         profile.suspension.as_ref().and_then(|suspension| suspension.reason.as_deref()),
         profile.invited.map(|invited| *invited.by.as_bytes()),
         profile.invited.map(|invited| *invited.invitation.as_bytes()),
+        profile.language.map(Language::as_str),
+        profile.email_verified_at.map(Timestamp::as_millis),
+        record.must_verify,
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;

@@ -25,6 +25,7 @@ fn all() -> Vec<M<'static>> {
         M::up_with_hook(include_str!("migrations/0013_key_secret.sql"), |tx| Ok(keys::rebuild(tx)?)),
         M::up(include_str!("migrations/0014_sessions.sql")),
         M::up(include_str!("migrations/0015_registration.sql")),
+        M::up(include_str!("migrations/0016_mail.sql")),
     ]
 }
 
@@ -33,7 +34,8 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
     // With a value for every column that came later.
     let mut query = tx.prepare(
         "SELECT *, 'partners' AS presence_to, 0 AS is_pending, NULL AS suspended_until, NULL AS suspension_reason,
-             NULL AS invited_by, NULL AS invitation FROM members",
+             NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify
+         FROM members",
     )?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {

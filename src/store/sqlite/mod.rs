@@ -8,7 +8,7 @@
 //! | [`migrations`] | the numbered schema changes |
 //! | [`mod@file`] | who may read it and who has it open, its schema, and the connection that writes |
 //! | [`epochs`] | which cursors are still good |
-//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`] | these aggregates |
+//! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`], [`mail`] | these aggregates |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`], [`state`] | appending messages and moving watermarks; what the writer knows of a conversation |
@@ -33,6 +33,7 @@ mod invitations;
 mod jobs;
 mod keys;
 mod log;
+mod mail;
 mod members;
 mod memory;
 mod migrations;
@@ -189,6 +190,7 @@ impl Sqlite {
             recommendations: Arc::clone(&sqlite) as _,
             invitations: Arc::clone(&sqlite) as _,
             jobs: Arc::clone(&sqlite) as _,
+            mail: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }

@@ -18,3 +18,6 @@ export default function AuthLayout() {
     </AuthFrame>
   );
 }
+
+/** Where one is after signing out. */
+export const unstable_settings = { initialRouteName: "sign-in", anchor: "sign-in" };

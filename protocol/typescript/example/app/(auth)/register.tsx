@@ -11,7 +11,7 @@ import { isWhole, useInvitation } from "@/members/invitation";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { ServerField } from "@/shell/ServerField";
 import { space } from "@/theme";
-import { Button, Field, Loading, Notice } from "@/ui";
+import { Button, Field, Loading, Notice, Text } from "@/ui";
 
 const TEXTS: Record<RegistrationPolicy, string> = {
   open: "Make an account. What others see of you is up to you.",
@@ -60,6 +60,7 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
   const [name, setName] = useState("");
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
+  const [sent, setSent] = useState<string>();
   const { busy, failure, run } = useAction();
   const checked = useInvitation(setup ? "" : invitation);
 
@@ -72,9 +73,18 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
       if (setup) return client.setup({ code: code.trim(), ...account });
       const registered = await client.register({ ...account, ...(invitation.trim() === "" ? {} : { invitation: invitation.trim() }) });
       if (registered.status === "pending") onWaits();
+      if (registered.status === "verify_email") setSent(account.email);
       return registered;
     });
   };
+  if (sent !== undefined) {
+    return (
+      <AuthFrame title="Look into your mail" text={`We have sent a mail to ${sent}. Open the link in it within 30 minutes, then sign in.`}>
+        <Text kind="small" tone="muted">Nothing there? Look into the folder for spam, or sign in: that sends the link again.</Text>
+        <ToSignIn label="Go to sign in" />
+      </AuthFrame>
+    );
+  }
   const shown = !setup && (policy !== "open" || link !== "");
   const welcome = checked.good && `${checked.good.invited_by} has invited you. You come in as ${checked.good.tier}.`;
   const enter = useEnter(complete, submit);

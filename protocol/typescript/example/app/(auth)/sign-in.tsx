@@ -19,6 +19,8 @@ const REASONS: Record<SignedOutReason, string | undefined> = {
   deactivated: "This account may not sign in at the moment. Sign in to see why, or ask an administrator of the club.",
 };
 
+const UNVERIFIED = "Your e-mail address is not confirmed yet. We have sent you the link again: open it, then sign in.";
+
 export default function SignIn() {
   const client = useClient();
   const router = useRouter();
@@ -29,6 +31,7 @@ export default function SignIn() {
   const { busy, failure, run } = useAction();
 
   const reason = session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
+  const unverified = failure?.code === "email_unverified";
   const complete = email.trim() !== "" && password !== "";
   const submit = () => void run(() => client.login({ email: email.trim(), password }));
   const enter = useEnter(complete, submit);
@@ -36,7 +39,8 @@ export default function SignIn() {
   return (
     <AuthFrame title="Sign in" text="To the club, with your e-mail and password.">
       {reason ? <Notice tone="warn" text={reason} /> : null}
-      {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.until ? `An administrator has suspended you until ${dateTime(failure.until)}.` : failure.message} /> : null}
+      {unverified ? <Notice tone="warn" text={UNVERIFIED} /> : null}
+      {failure && !unverified && failure.fields.length === 0 ? <Notice tone="danger" text={failure.until ? `An administrator has suspended you until ${dateTime(failure.until)}.` : failure.message} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label="Sign in">
         <Field
           label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false}
@@ -47,6 +51,7 @@ export default function SignIn() {
           {...enter(1)} error={fieldError(failure, "password")}
         />
         <Button label="Sign in" busy={busy} disabled={!complete} onPress={submit} />
+        <Button label="Forgot your password?" kind="plain" onPress={() => router.push("/forgot")} />
         {club?.registration === "closed" ? null : <Button label="Make an account" name="Make an account, if you are new here" kind="secondary" onPress={() => router.replace("/register")} />}
       </View>
       <ServerField />

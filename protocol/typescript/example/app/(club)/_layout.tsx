@@ -2,6 +2,7 @@ import { View } from "react-native";
 import { Slot, Stack, usePathname } from "expo-router";
 
 import { isWeb } from "@/lib/platform";
+import { VerifyBanner } from "@/account/VerifyBanner";
 import { ConnectionBanner } from "@/shell/Banner";
 import { useFreshRecord, useTitle } from "@/shell/keeping";
 import { Navigation } from "@/shell/Navigation";
@@ -23,6 +24,7 @@ export default function ClubLayout() {
       {wide ? <Navigation side /> : null}
       <View style={{ flex: 1, minWidth: 0, minHeight: 0 }}>
         <ConnectionBanner />
+        <VerifyBanner />
         <View style={{ flex: 1, minHeight: 0 }} role="main">
           {/* On the web the browser has the history, and only what is seen is in the page. */}
           {isWeb ? <Slot /> : <Stack screenOptions={{ headerShown: false }} />}

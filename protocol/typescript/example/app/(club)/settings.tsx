@@ -3,6 +3,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
 import { LeaveSection } from "@/account/LeaveSection";
+import { MailSection } from "@/account/MailSection";
 import { PasswordSection } from "@/account/PasswordSection";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
@@ -53,6 +54,7 @@ export default function Settings() {
       </Section>
       <PasswordSection />
       <Devices />
+      <MailSection />
       {me.user_type === "admin" || club?.invitations === "members" ? (
         <Section title="Invitations" text="Bring somebody into the club.">
           <Button label="Invite" kind="secondary" icon="mail" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />

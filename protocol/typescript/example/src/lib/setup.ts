@@ -6,7 +6,7 @@ import type { ClubInfo } from "@members-book/client";
 import { useQuery } from "./query";
 
 /** What is taken to be so of a server that cannot say: the form is shown, and sending it says what is wrong. */
-const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false };
+const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false, sends_mail: false };
 /** Between two attempts to reach a server that is not ready, in milliseconds. */
 const AGAIN_MS = 3_000;
 
@@ -54,4 +54,9 @@ export function useReady(): { club: ClubInfo | undefined; problem: string | unde
   }, [api, ready, round]);
   const retry = useCallback(() => setRound((n) => n + 1), []);
   return { club, problem, retry };
+}
+
+/** Whether the server sends mail, as far as is known. */
+export function useSendsMail(): boolean {
+  return useClub()?.sends_mail ?? false;
 }

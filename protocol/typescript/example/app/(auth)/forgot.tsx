@@ -1,0 +1,48 @@
+import { useState } from "react";
+import { View } from "react-native";
+import { useRouter } from "expo-router";
+import { useClient } from "@members-book/client/react";
+
+import { fieldError, useAction } from "@/lib/query";
+import { AuthFrame } from "@/shell/AuthFrame";
+import { space } from "@/theme";
+import { Button, Field, Notice, Text } from "@/ui";
+
+/** Asks for a link that sets a new password. Whether anybody has the address is not told. */
+export default function Forgot() {
+  const client = useClient();
+  const router = useRouter();
+  const [email, setEmail] = useState("");
+  const [sent, setSent] = useState<string>();
+  const { busy, failure, run } = useAction();
+  const back = () => router.replace("/sign-in");
+  const submit = () => {
+    const address = email.trim();
+    if (address === "") return;
+    void run(async () => {
+      await client.api.forgotPassword(address);
+      setSent(address);
+    });
+  };
+  if (sent !== undefined) {
+    return (
+      <AuthFrame title="Look into your mail" text={`If ${sent} belongs to a member, a link is on its way there. It is good for 30 minutes.`}>
+        <Text kind="small" tone="muted">Nothing there? Look into the folder for spam, and check the address.</Text>
+        <Button label="Back to sign in" onPress={back} />
+      </AuthFrame>
+    );
+  }
+  return (
+    <AuthFrame title="Forgot your password?" text="We send you a link with which you choose a new one.">
+      {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
+      <View style={{ gap: space.l }} role="form" aria-label="Forgot your password?">
+        <Field
+          label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} onSubmitEditing={submit}
+          error={fieldError(failure, "email")}
+        />
+        <Button label="Send the link" busy={busy} disabled={email.trim() === ""} onPress={submit} />
+        <Button label="Back to sign in" kind="plain" onPress={back} />
+      </View>
+    </AuthFrame>
+  );
+}

@@ -1,0 +1,112 @@
+//! `/api/auth/password`, `/api/auth/email`: what links in mails do, and asking for one.
+
+use axum::{extract::State, http::StatusCode};
+use protocol::rest::{ForgotPasswordRequest, ResetPasswordRequest, VerifyEmailRequest};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    failure::Failure,
+    http::{
+        AppState,
+        extract::{Body, Peer, SignedIn},
+    },
+};
+
+/// The routes of this group.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(forgot_password))
+        .routes(routes!(reset_password))
+        .routes(routes!(verify_email))
+        .routes(routes!(send_verification))
+}
+
+/// Has a link that sets a new password sent to an address.
+///
+/// The answer is the same whether a member has the address or not. At most five links an hour are sent to one address.
+#[utoipa::path(
+    post,
+    path = "/api/auth/password/forgot",
+    tag = "auth",
+    operation_id = "forgot_password",
+    request_body = ForgotPasswordRequest,
+    responses(
+        (status = 202, description = "If a member has the address, a mail is on its way."),
+        (status = 503, description = "mail_unavailable"),
+    )
+)]
+async fn forgot_password(
+    State(state): State<AppState>,
+    Peer(from): Peer,
+    Body(request): Body<ForgotPasswordRequest>,
+) -> Result<StatusCode, Failure> {
+    state.recovery.forgot_password(&request.email, from).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Sets a new password with the token of a link, which is used up.
+///
+/// Every session of the member ends, and their live connections are closed with 4401. The address counts as verified.
+#[utoipa::path(
+    post,
+    path = "/api/auth/password/reset",
+    tag = "auth",
+    operation_id = "reset_password",
+    request_body = ResetPasswordRequest,
+    responses(
+        (status = 204, description = "The new password is good from now on."),
+        (status = 422, description = "link_invalid"),
+    )
+)]
+async fn reset_password(
+    State(state): State<AppState>,
+    Peer(from): Peer,
+    Body(request): Body<ResetPasswordRequest>,
+) -> Result<StatusCode, Failure> {
+    state.recovery.reset_password(request, from).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Shows that an e-mail address is its member's with the token of a link, which is used up.
+#[utoipa::path(
+    post,
+    path = "/api/auth/email/verify",
+    tag = "auth",
+    operation_id = "verify_email",
+    request_body = VerifyEmailRequest,
+    responses(
+        (status = 204, description = "The address is verified."),
+        (status = 422, description = "link_invalid"),
+    )
+)]
+async fn verify_email(
+    State(state): State<AppState>,
+    Peer(from): Peer,
+    Body(request): Body<VerifyEmailRequest>,
+) -> Result<StatusCode, Failure> {
+    state.recovery.verify_email(&request.token, from).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has a link that verifies the own e-mail address sent again.
+///
+/// Nothing is sent to an address that is verified already. At most five links an hour are sent to one address.
+#[utoipa::path(
+    post,
+    path = "/api/members/me/email/verification",
+    tag = "members",
+    operation_id = "send_verification",
+    responses(
+        (status = 202, description = "A mail is on its way, unless the address is verified already."),
+        (status = 404, description = "member_not_found"),
+        (status = 503, description = "mail_unavailable"),
+    )
+)]
+async fn send_verification(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+) -> Result<StatusCode, Failure> {
+    state.recovery.send_verification(&who, from).await?;
+    Ok(StatusCode::ACCEPTED)
+}

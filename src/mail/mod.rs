@@ -1,0 +1,16 @@
+//! Mail: how it is written, and how it is handed to the server that takes it. What is sent, and when, is decided in
+//! `service::post`.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`letters`] | every text in every language, from files |
+//! | [`tokens`] | the tokens of links, derived from their ids |
+//! | [`smtp`] | the connection to the server of `SMTP_URL` |
+
+pub mod letters;
+pub mod smtp;
+pub mod tokens;
+
+pub use letters::{Letter, Template};
+pub use smtp::{Smtp, Undelivered};
+pub use tokens::TokenKeys;

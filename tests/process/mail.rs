@@ -1,0 +1,78 @@
+//! Mail over the death of the server, and what it says of mail when it starts.
+
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{
+    process::{self, Process},
+    server::http,
+    smtp::{How, MailServer},
+};
+
+fn sending(folder: &std::path::Path, mail: &MailServer) -> Command {
+    let mut command = process::command(folder);
+    command.env("SMTP_URL", mail.url()).env("SMTP_CA_FILE", mail.ca_file());
+    command
+        .env("MAIL_FROM", "club@example.com")
+        .env("PUBLIC_URL", "https://club.example.com")
+        .env("REGISTRATION", "open");
+    command
+}
+
+/// Killed between the commit and the mail: whoever was answered gets theirs.
+#[tokio::test]
+async fn a_mail_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = MailServer::down(How::StartTls).await;
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let url = |server: &Process, path: &str| format!("http://{}/api/auth/{path}", server.addr);
+    let mut emails = Vec::new();
+    for number in 0..5 {
+        let email = format!("member{number}@example.com");
+        let body = json!({ "name": "Ana", "email": email, "password": "correct horse battery" });
+        assert_eq!(http().post(url(&server, "register")).json(&body).send().await.unwrap().status(), 202);
+        emails.push(email);
+    }
+    server.kill();
+    mail.launch().await;
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let mut to = Vec::new();
+    for number in 0..emails.len() {
+        let received = mail.mail(number).await;
+        let verified = http().post(url(&server, "email/verify")).json(&json!({ "token": received.token() })).send();
+        assert_eq!(verified.await.unwrap().status(), 204);
+        to.push(received.to);
+    }
+    to.sort_unstable();
+    assert_eq!(to, emails);
+}
+
+#[tokio::test]
+async fn the_server_says_where_mail_goes_and_refuses_to_start_without_what_it_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |server: &Process| {
+        let line = server.banner.iter().find_map(|line| line.trim().strip_prefix("mail ")).unwrap();
+        line.trim().to_owned()
+    };
+    let server = Process::start(folder.path());
+    assert!(line(&server).starts_with("to the log"), "{:?}", server.banner);
+    drop(server);
+    let server = Process::spawn(process::command(folder.path()).env("HOST", "0.0.0.0"));
+    assert!(line(&server).starts_with("none"), "{:?}", server.banner);
+    drop(server);
+    let mail = MailServer::down(How::StartTls).await;
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    assert!(line(&server).contains("(STARTTLS), from club@example.com"), "{:?}", server.banner);
+    assert!(!server.banner.iter().any(|line| line.contains("hunter")), "{:?}", server.banner);
+    drop(server);
+    for missing in ["MAIL_FROM", "PUBLIC_URL"] {
+        let mut command = sending(folder.path(), &mail);
+        let ended = command.env_remove(missing).stderr(Stdio::piped()).output().unwrap();
+        let problem = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(problem.contains(&format!("{missing}: needed with SMTP_URL")), "{problem}");
+    }
+    let mut command = sending(folder.path(), &mail);
+    let ended = command.env("SMTP_CA_FILE", "/nowhere.pem").stderr(Stdio::piped()).output().unwrap();
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("SMTP_CA_FILE: /nowhere.pem"));
+}

@@ -1,0 +1,485 @@
+//! Mail, as its readers get it: every test reads it from a mail server and uses the links in it.
+
+use std::{collections::HashSet, time::Duration};
+
+use members_book::{
+    clock::{Clock as _, ManualClock},
+    config::Settings,
+    store::mail::LINK_LIFETIME,
+};
+use protocol::{
+    CloseCode, ErrorCode, Timestamp,
+    rest::{AuditPage, AuthResponse},
+};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{code, fields};
+use crate::harness::{
+    Member, Server, eventually,
+    smtp::{How, MailServer, Received, Trouble},
+    within,
+};
+
+const PASSWORD: &str = "correct horse battery";
+
+async fn post(server: &Server, path: &str, body: Value) -> Response {
+    within(path, server.http().post(server.url(path)).json(&body).send()).await.unwrap()
+}
+
+async fn register(server: &Server, email: &str) -> Response {
+    post(server, "/api/auth/register", json!({ "name": "Ana", "email": email, "password": PASSWORD })).await
+}
+
+async fn log_in(server: &Server, email: &str, password: &str) -> Response {
+    post(server, "/api/auth/login", json!({ "email": email, "password": password })).await
+}
+
+async fn forgot(server: &Server, email: &str) -> Response {
+    post(server, "/api/auth/password/forgot", json!({ "email": email })).await
+}
+
+async fn reset(server: &Server, token: &str, password: &str) -> Response {
+    post(server, "/api/auth/password/reset", json!({ "token": token, "new_password": password })).await
+}
+
+async fn verify(server: &Server, token: &str) -> Response {
+    post(server, "/api/auth/email/verify", json!({ "token": token })).await
+}
+
+async fn own(server: &Server, auth: &AuthResponse) -> Value {
+    let asked = server.http().get(server.url("/api/members/me")).bearer_auth(&auth.access_token).send();
+    within("the own record", asked).await.unwrap().json().await.unwrap()
+}
+
+/// Registers, follows the link, and logs in.
+async fn join(server: &Server, mail: &MailServer, email: &str) -> AuthResponse {
+    let number = mail.count();
+    assert_eq!(register(server, email).await.status(), 202);
+    let received = mail.mail(number).await;
+    assert_eq!(received.to, email);
+    assert_eq!(verify(server, &received.token()).await.status(), 204);
+    log_in(server, email, PASSWORD).await.json().await.unwrap()
+}
+
+/// Waits until something has become of so many mails.
+async fn outcome(server: &Server, kind: &str, outcome: &str, times: f64) {
+    let name = format!("mail_total{{mail=\"{kind}\",outcome=\"{outcome}\"}}");
+    eventually(&name, async || (server.metric(&name).await >= times).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_address_is_verified_before_the_first_login() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    let registered = register(&server, "ana@example.com").await;
+    assert_eq!(registered.status(), 202);
+    assert_eq!(registered.json::<Value>().await.unwrap(), json!({ "status": "verify_email" }));
+    let first = mail.mail(0).await;
+    assert_eq!((first.to.as_str(), first.from.as_str()), ("ana@example.com", "club@example.com"));
+    assert_eq!((first.is_encrypted, first.user.as_deref()), (true, Some("club")));
+    assert_eq!(first.subject, "Confirm your e-mail address");
+    assert!(first.link().starts_with("https://club.example.com/app/verify?token="), "{}", first.link());
+    assert!(!first.body.contains("Ana"), "whoever registered has chosen the name: {}", first.body);
+    assert!(first.headers.contains("Auto-Submitted: auto-generated"), "{}", first.headers);
+    // The right password says what is missing, and sends the link again; a wrong one says nothing.
+    assert_eq!(code(log_in(&server, "ana@example.com", "not this one").await).await, ErrorCode::InvalidCredentials);
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    let second = mail.mail(1).await;
+    assert_eq!(code(verify(&server, &first.token()).await).await, ErrorCode::LinkInvalid, "a newer one was sent");
+    assert_eq!(verify(&server, &second.token()).await.status(), 204);
+    assert_eq!(code(verify(&server, &second.token()).await).await, ErrorCode::LinkInvalid, "it is good once");
+    let auth: AuthResponse = log_in(&server, "ana@example.com", PASSWORD).await.json().await.unwrap();
+    assert!(auth.member.email_verified_at.is_some());
+}
+
+#[tokio::test]
+async fn a_forgotten_password_is_set_anew_and_every_session_ends() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    let ana = join(&server, &mail, "ana@example.com").await;
+    let device = "phone".parse().unwrap();
+    let mut client = crate::harness::Client::open(server.addr()).await;
+    client.hello(ana.member.id, &ana.access_token, &device, None).await;
+    assert_eq!(forgot(&server, "ANA@example.com").await.status(), 202);
+    let received = mail.mail(1).await;
+    assert_eq!((received.to.as_str(), received.subject.as_str()), ("ana@example.com", "Choose a new password"));
+    assert!(received.link().starts_with("https://club.example.com/app/reset?token="), "{}", received.link());
+    assert!(received.body.contains("Hello Ana,"), "{}", received.body);
+    // What is refused leaves the link good.
+    assert_eq!(fields(reset(&server, &received.token(), "password123").await).await, ["new_password"]);
+    assert_eq!(
+        code(verify(&server, &received.token()).await).await,
+        ErrorCode::LinkInvalid,
+        "it is for something else"
+    );
+    assert_eq!(reset(&server, &received.token(), "battery staple").await.status(), 204);
+    assert_eq!(client.close_code().await, Some(CloseCode::Unauthorized.number()));
+    let me = server.http().get(server.url("/api/members/me")).bearer_auth(&ana.access_token).send().await.unwrap();
+    assert_eq!(code(me).await, ErrorCode::SessionRevoked);
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
+    assert_eq!(log_in(&server, "ana@example.com", "battery staple").await.status(), 200);
+    let told = mail.mail(2).await;
+    assert_eq!(told.subject, "Your password was reset");
+    assert!(!told.body.contains("token="), "{}", told.body);
+    assert_eq!(code(reset(&server, &received.token(), "staple battery").await).await, ErrorCode::LinkInvalid);
+    let all = mail.all();
+    let ids: HashSet<&str> =
+        all.iter().filter_map(|mail| mail.headers.lines().find(|line| line.starts_with("Message-ID"))).collect();
+    assert_eq!(ids.len(), all.len(), "each has an id of its own");
+}
+
+#[tokio::test]
+async fn a_reset_is_in_the_audit_log_and_a_changed_password_ends_links() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let email = ana.auth.member.email.clone();
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let (admin, ana) = (admin.at(server.addr()), ana.at(server.addr()));
+    // Who registered before there was mail logs in as before.
+    assert_eq!(log_in(&server, &email, &ana.password).await.status(), 200);
+    assert_eq!(forgot(&server, &email).await.status(), 202);
+    let first = mail.mail(0).await;
+    let body = json!({ "current_password": ana.password, "new_password": "staple battery" });
+    assert_eq!(ana.request(Method::PUT, "/api/members/me/password", body).await.status(), 204);
+    assert_eq!(mail.mail(1).await.subject, "Your password was changed");
+    assert_eq!(code(reset(&server, &first.token(), "battery staple").await).await, ErrorCode::LinkInvalid);
+    assert_eq!(forgot(&server, &email).await.status(), 202);
+    let second = mail.mail(2).await;
+    assert_eq!(reset(&server, &second.token(), "battery staple").await.status(), 204);
+    let audit: AuditPage = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
+    let newest = audit.entries.first().unwrap();
+    assert_eq!((newest.action.as_str(), newest.target_id), ("password_reset", ana.id));
+    let path = "/api/admin/members";
+    let listed: Value = admin.request(Method::GET, path, Value::Null).await.json().await.unwrap();
+    let verified =
+        listed["members"].as_array().unwrap().iter().filter(|member| member["email_verified_at"].is_string());
+    assert_eq!(verified.count(), 1);
+}
+
+#[tokio::test]
+async fn registering_tells_a_stranger_nothing() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    join(&server, &mail, "ana@example.com").await;
+    let shape = async |email: &str| {
+        let answer = register(&server, email).await;
+        let headers: Vec<String> = answer.headers().keys().map(ToString::to_string).collect();
+        (answer.status(), headers, answer.text().await.unwrap())
+    };
+    let (taken, free) = (shape("Ana@Example.com").await, shape("ben@example.com").await);
+    assert_eq!(taken, free);
+    let mails = [mail.mail(1).await, mail.mail(2).await];
+    let to = |address: &str| mails.iter().find(|mail| mail.to == address).unwrap().clone();
+    assert_eq!(to("ana@example.com").subject, "You have an account already");
+    assert_eq!(to("ben@example.com").subject, "Confirm your e-mail address");
+    assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200, "nothing has changed for her");
+}
+
+/// The address is shown to be theirs first, and then an administrator decides.
+#[tokio::test]
+async fn who_waits_for_an_administrator_verifies_the_address_too() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let server = server.restart_with(|settings| {
+        mail.set(settings);
+        settings.registration.registration = Some(protocol::rest::RegistrationPolicy::Approval);
+    });
+    let server = server.await;
+    let admin = admin.at(server.addr());
+    assert_eq!(register(&server, "ana@example.com").await.json::<Value>().await.unwrap()["status"], "verify_email");
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204);
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::ApprovalPending);
+    let waiting = admin.request(Method::GET, "/api/admin/members?status=pending", Value::Null).await;
+    let waiting: Value = waiting.json().await.unwrap();
+    let (id, verified) = (&waiting["members"][0]["_id"], &waiting["members"][0]["email_verified_at"]);
+    assert!(verified.is_string(), "whoever decides sees it: {waiting}");
+    let path = format!("/api/admin/members/{}/approve", id.as_str().unwrap());
+    assert_eq!(admin.request(Method::POST, &path, Value::Null).await.status(), 200);
+    assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200);
+}
+
+#[tokio::test]
+async fn who_has_an_address_is_not_told_to_who_asks_for_a_link() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    join(&server, &mail, "ana@example.com").await;
+    let ben = join(&server, &mail, "ben@example.com").await;
+    let left = server.http().delete(server.url("/api/members/me")).bearer_auth(&ben.access_token).send().await.unwrap();
+    assert_eq!(left.status(), 204);
+    let mut answers = Vec::new();
+    for email in ["nobody@example.com", "ben@example.com", "ana@example.com"] {
+        let answer = forgot(&server, email).await;
+        answers.push((answer.status(), answer.text().await.unwrap()));
+    }
+    assert!(answers.iter().all(|answer| *answer == (reqwest::StatusCode::ACCEPTED, String::new())), "{answers:?}");
+    assert_eq!(mail.mail(2).await.to, "ana@example.com");
+    outcome(&server, "forgot_password", "resolved", 3.0).await;
+    assert_eq!(mail.count(), 3);
+    assert_eq!(fields(forgot(&server, "no address").await).await, ["email"]);
+}
+
+#[tokio::test]
+async fn a_link_is_good_for_one_of_many_at_once_and_for_half_an_hour() {
+    let mail = MailServer::start(How::Plain).await;
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));
+    let server = Server::at(&clock, |settings| mail.set(settings)).await;
+    join(&server, &mail, "ana@example.com").await;
+    forgot(&server, "ana@example.com").await;
+    let token = mail.mail(1).await.token();
+    let passwords: Vec<String> = (0..20).map(|number| format!("battery staple {number}")).collect();
+    let uses = passwords.iter().map(|password| reset(&server, &token, password));
+    let answers = futures_util::future::join_all(uses).await;
+    let good: Vec<usize> = (0..20).filter(|&number| answers[number].status() == 204).collect();
+    assert_eq!(good.len(), 1);
+    assert_eq!(log_in(&server, "ana@example.com", &passwords[good[0]]).await.status(), 200);
+    for answer in answers.into_iter().filter(|answer| answer.status() != 204) {
+        assert_eq!(code(answer).await, ErrorCode::LinkInvalid);
+    }
+    mail.mail(2).await;
+    forgot(&server, "ana@example.com").await;
+    let token = mail.mail(3).await.token();
+    clock.advance(LINK_LIFETIME);
+    assert_eq!(code(reset(&server, &token, "battery staple").await).await, ErrorCode::LinkInvalid);
+    assert!(clock.now() > Timestamp::from_millis(1_795_370_633_000));
+    for made_up in ["x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        assert_eq!(code(reset(&server, made_up, "battery staple").await).await, ErrorCode::LinkInvalid);
+    }
+    assert_eq!(fields(reset(&server, &"x".repeat(200), "battery staple").await).await, ["token"]);
+}
+
+#[tokio::test]
+async fn an_address_gets_five_links_an_hour_and_the_same_answer_after_that() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    mail.mail(0).await;
+    for number in 1..8 {
+        assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+        if number < 5 {
+            mail.mail(number).await;
+        }
+    }
+    assert_eq!(forgot(&server, "ana@example.com").await.status(), 202);
+    outcome(&server, "forgot_password", "resolved", 1.0).await;
+    assert_eq!(mail.count(), 5);
+    let newest = mail.mail(4).await;
+    assert_eq!(verify(&server, &newest.token()).await.status(), 204, "the newest that was sent is good");
+}
+
+#[tokio::test]
+async fn links_are_charged_to_the_address_that_asks() {
+    let mail = MailServer::start(How::Plain).await;
+    let limited = |settings: &mut Settings| {
+        mail.set(settings);
+        (settings.rates.rate_registrations, settings.rates.rate_registrations_burst) = (1, 2);
+    };
+    let server = Server::with(limited).await;
+    for _ in 0..2 {
+        assert_eq!(forgot(&server, "nobody@example.com").await.status(), 202);
+    }
+    assert_eq!(code(forgot(&server, "nobody@example.com").await).await, ErrorCode::RateLimited);
+}
+
+#[tokio::test]
+async fn mails_are_in_the_language_of_their_reader() {
+    let mail = MailServer::start(How::Tls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    let body = json!({ "name": "Inês", "email": "ines@example.com", "password": PASSWORD });
+    let sent = server.http().post(server.url("/api/auth/register")).header("Accept-Language", "pt-PT, en;q=0.5");
+    assert_eq!(sent.json(&body).send().await.unwrap().status(), 202);
+    let first = mail.mail(0).await;
+    assert_eq!((first.subject.as_str(), first.is_encrypted), ("Confirme o seu endereço de e-mail", true));
+    assert!(first.body.contains("próximos 30 minutos"), "{}", first.body);
+    verify(&server, &first.token()).await;
+    let auth: AuthResponse = log_in(&server, "ines@example.com", PASSWORD).await.json().await.unwrap();
+    assert_eq!(own(&server, &auth).await["language"], "pt");
+    let patch = async |language: Value| {
+        let body = json!({ "language": language });
+        let sent =
+            server.http().patch(server.url("/api/members/me")).bearer_auth(&auth.access_token).json(&body).send();
+        within("a patch", sent).await.unwrap()
+    };
+    assert_eq!(fields(patch(json!("fr")).await).await, ["language"]);
+    assert_eq!(patch(json!("en")).await.status(), 200);
+    forgot(&server, "ines@example.com").await;
+    assert_eq!(mail.mail(1).await.subject, "Choose a new password");
+    assert_eq!(patch(Value::Null).await.json::<Value>().await.unwrap()["language"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_new_device_is_told_of_and_a_known_one_is_not() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    // The first login of all is from no new device.
+    join(&server, &mail, "ana@example.com").await;
+    let log_in_on = async |device: &str| {
+        let device = json!({ "name": device, "platform": "web" });
+        let body = json!({ "email": "ana@example.com", "password": PASSWORD, "device": device });
+        assert_eq!(post(&server, "/api/auth/login", body).await.status(), 200);
+    };
+    log_in_on("Chrome on Windows").await;
+    let told = mail.mail(1).await;
+    assert_eq!(told.subject, "A new device logged in");
+    assert!(told.body.contains("Chrome on Windows") && !told.body.contains("token="), "{}", told.body);
+    log_in_on("Chrome on Windows").await;
+    log_in_on("Firefox on Linux").await;
+    assert!(mail.mail(2).await.body.contains("Firefox on Linux"));
+}
+
+#[tokio::test]
+async fn a_member_can_ask_for_the_link_again() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let ana: Member = ana.at(server.addr());
+    let path = "/api/members/me/email/verification";
+    assert_eq!(ana.request(Method::POST, path, Value::Null).await.status(), 202);
+    assert_eq!(verify(&server, &mail.mail(0).await.token()).await.status(), 204);
+    assert!(own(&server, &ana.auth).await["email_verified_at"].is_string());
+    assert_eq!(ana.request(Method::POST, path, Value::Null).await.status(), 202);
+    forgot(&server, &ana.auth.member.email).await;
+    assert_eq!(mail.mail(1).await.subject, "Choose a new password", "nothing to verify any more");
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_not_trusted_is_given_nothing() {
+    for how in [How::StartTls, How::Tls] {
+        let mail = MailServer::start(how).await;
+        let server = Server::with(|settings| {
+            mail.set(settings);
+            settings.mail.smtp_ca_file = None;
+        });
+        let server = server.await;
+        assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+        outcome(&server, "verify_email", "failed", 2.0).await;
+        assert_eq!(mail.count(), 0);
+        // Whoever is asked to be trusted meanwhile is.
+        let server = server.restart_with(|settings| mail.set(settings)).await;
+        assert_eq!(mail.mail(0).await.to, "ana@example.com");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_starttls_is_told_nothing() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| {
+        mail.set(settings);
+        settings.mail.smtp_url = Some(mail.url().replace("?tls=none", "").into());
+    });
+    let server = server.await;
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    outcome(&server, "verify_email", "failed", 1.0).await;
+    assert_eq!(mail.count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_now_is_sent_later_and_what_is_refused_for_good_is_given_up() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    mail.expect([Trouble::Recipient(450), Trouble::Content(451)]);
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    let received = mail.mail(0).await;
+    assert_eq!(received.to, "ana@example.com");
+    outcome(&server, "verify_email", "sent", 1.0).await;
+    assert_eq!(server.metric("mail_total{mail=\"verify_email\",outcome=\"failed\"}").await, 2.0);
+    assert_eq!(mail.connections(), 1, "one connection is kept");
+    mail.expect([Trouble::Recipient(550), Trouble::Content(554)]);
+    for email in ["ben@example.com", "eva@example.com"] {
+        assert_eq!(register(&server, email).await.status(), 202);
+    }
+    outcome(&server, "verify_email", "refused", 2.0).await;
+    mail.had_all().await;
+    assert_eq!(register(&server, "max@example.com").await.status(), 202);
+    assert_eq!(mail.mail(1).await.to, "max@example.com");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_or_closes_in_the_middle_gets_the_mail_again() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| {
+        mail.set(settings);
+        settings.mail.smtp_timeout = Duration::from_millis(500);
+    });
+    let server = server.await;
+    mail.expect([Trouble::Hangs, Trouble::Closes]);
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    let received = mail.mail(0).await;
+    assert_eq!(received.to, "ana@example.com");
+    assert_eq!(verify(&server, &received.token()).await.status(), 204);
+    assert_eq!(mail.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_a_server_that_hangs() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    mail.expect([Trouble::Hangs]);
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    mail.had_all().await;
+    within("the end", server.stop()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_for_a_while_gets_everything_once_it_is_back() {
+    let mail = MailServer::down(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    let emails = ["ana@example.com", "ben@example.com", "eva@example.com"];
+    for email in emails {
+        assert_eq!(register(&server, email).await.status(), 202);
+    }
+    outcome(&server, "verify_email", "failed", 1.0).await;
+    mail.launch().await;
+    let mut to = HashSet::new();
+    for number in 0..emails.len() {
+        to.insert(mail.mail(number).await.to);
+    }
+    assert_eq!(to, emails.map(str::to_owned).into());
+    eventually("nothing waits", async || (server.metric("mail_waiting").await == 0.0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn without_a_mail_server_links_are_in_the_log_or_there_are_none() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    assert_eq!(forgot(&server, &ana.auth.member.email).await.status(), 202);
+    outcome(&server, "reset_password", "logged", 1.0).await;
+    let server = server.restart_with(|settings| settings.listen.host = [0, 0, 0, 0].into()).await;
+    let ana = ana.at(([127, 0, 0, 1], server.addr().port()).into());
+    let url = format!("http://127.0.0.1:{}/api/auth/password/forgot", server.addr().port());
+    let body = json!({ "email": ana.auth.member.email });
+    let refused = server.http().post(url).json(&body).send().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert_eq!(code(refused).await, ErrorCode::MailUnavailable);
+    let refused = ana.request(Method::POST, "/api/members/me/email/verification", Value::Null).await;
+    assert_eq!(code(refused).await, ErrorCode::MailUnavailable);
+    // A second one with this address is told so, as ever.
+    let body = json!({ "name": "Ana", "email": ana.auth.member.email, "password": PASSWORD });
+    let url = format!("http://127.0.0.1:{}/api/auth/register", server.addr().port());
+    assert_eq!(code(server.http().post(url).json(&body).send().await.unwrap()).await, ErrorCode::EmailTaken);
+}
+
+#[tokio::test]
+async fn what_waits_for_who_leaves_is_not_sent() {
+    let mail = MailServer::down(How::Plain).await;
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let (ana, ben) = (ana.at(server.addr()), ben.at(server.addr()));
+    for member in [&ana, &ben] {
+        let sent = member.request(Method::POST, "/api/members/me/email/verification", Value::Null).await;
+        assert_eq!(sent.status(), 202);
+    }
+    outcome(&server, "verify_email", "failed", 1.0).await;
+    assert_eq!(ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
+    mail.launch().await;
+    let received: Received = mail.mail(0).await;
+    assert_eq!(received.to, ben.auth.member.email);
+    eventually("nothing waits", async || (server.metric("mail_waiting").await == 0.0).then_some(())).await;
+    assert_eq!(mail.count(), 1);
+}
