@@ -222,7 +222,8 @@ class Life {
       const text = data.toString("utf8");
       const frame = JSON.parse(text) as ServerFrame & { id?: string };
       device.note(`< ${short(frame)}`);
-      device.onReceived?.(frame);
+      // What comes on a socket that the app has let go of, it does not get.
+      if (socket.onmessage) device.onReceived?.(frame);
       socket.onmessage?.({ data: device.change ? JSON.stringify(device.change(frame)) : text });
     });
     ws.on("error", (error) => {
