@@ -26,7 +26,6 @@ const ACTIONS: Record<AuditAction, string> = {
   invitation_revoked: "revoked an invitation of",
   invitation_used: "came by an invitation:",
   suspension_changed: "suspended, or ended the suspension of,",
-  password_changed: "changed the password of",
 };
 
 /** Who did what to whom. */
