@@ -202,11 +202,11 @@ impl Change {
     }
 
     /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
-    /// late. Who waits can only be approved.
+    /// late. Who waits can only be approved, and use the links of their mails.
     #[must_use]
     pub fn finds(&self, record: &MemberRecord) -> bool {
         (!record.is_erased || matches!(self, Self::Erase))
-            && (!record.profile.is_pending || matches!(self, Self::Approve))
+            && (!record.profile.is_pending || self.link().is_some() || matches!(self, Self::Approve))
     }
 
     /// The member after the change; `None` if it changes nothing.

@@ -34,6 +34,8 @@ async fn the_record_has_the_fields_of_the_club() {
         "updated_at",
         "last_login",
         "is_active",
+        "language",
+        "email_verified_at",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected);
