@@ -66,7 +66,10 @@ async fn the_club_says_who_may_come_in() {
         let found = server.http().get(server.url("/api/club")).send().await.unwrap();
         found.json::<Value>().await.unwrap()
     };
-    assert_eq!(club().await, json!({ "registration": "approval", "invitations": "members", "setup_needed": true }));
+    let told = json!({
+        "registration": "approval", "invitations": "members", "setup_needed": true, "sends_mail": false,
+    });
+    assert_eq!(club().await, told);
     root(&server).await;
     assert_eq!(club().await["setup_needed"], json!(false));
 }
