@@ -234,7 +234,8 @@ export class Book {
   }
 
   private pushed({ message, conversation: info }: MessagePush): void {
-    const conversation = this.byId.get(message.conversation) ?? this.direct(message, info?.members);
+    const known = this.byId.get(message.conversation);
+    const conversation = known ? this.identify(known, message.conversation) : this.direct(message, info?.members);
     if (!conversation) {
       void this.discover();
       return;

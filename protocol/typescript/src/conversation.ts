@@ -216,6 +216,8 @@ export class Conversation {
     Object.assign(this.record, { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false });
     for (const theirs of this.record.members) Object.assign(theirs, { delivered: 0, read: 0 });
     delete this.record.last;
+    // It may be gone altogether: whom it is with is enough to begin it again.
+    if (this.record.kind === "direct" && this.others[0]) delete this.record.id;
     if (this.rows || this.messages.watched) this.rows = [];
     this.save();
   }

@@ -1,4 +1,6 @@
 import { randomUUID } from "node:crypto";
+import { copyFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
@@ -438,5 +440,47 @@ describe("the life of a client", () => {
     for (let n = 0; n < 4; n += 1) await chat.send(`w-a-${n}`);
     await shows(chat, "it says why", ({ messages }) => messages.some(({ status, problem }) => status === "queued" && problem?.code === "rate_limited"));
     await shows(chat, "all are sent", ({ messages }) => messages.every(({ status, problem }) => status === "sent" && !problem));
+  });
+});
+
+describe("a backup of the server that was restored", () => {
+  /** Two members have talked, the server was backed up, they went on, and Ana has begun to talk with Eva; then the backup is restored. */
+  async function restored() {
+    const [ana, ben, eva] = [await world.member("Ana"), await world.member("Ben"), await world.member("Eva")];
+    await ben.send(ana.person.id, "w-b-0");
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const [toBen, toEva] = [ben, eva].map(({ person }) => client.conversation({ member: person.id }));
+    if (!toBen || !toEva) throw new Error("no handles");
+    for (const handle of [toBen, toEva]) handle.messages.subscribe(() => undefined);
+    const { server } = world;
+    const [database, backup] = [join(server.folder, "club.db"), join(server.folder, "backup")];
+    await server.stop();
+    copyFileSync(database, backup);
+    await server.launch();
+    await device.online();
+    for (const handle of [toBen, toEva]) {
+      await handle.send("w-a-0");
+      await shows(handle, "it is sent", () => statusOf(handle, "w-a-0") === "sent");
+    }
+    await server.stop();
+    for (const suffix of ["-wal", "-shm"]) rmSync(database + suffix, { force: true });
+    copyFileSync(backup, database);
+    await server.launch();
+    client.wake();
+    await device.online();
+    return { ana, ben, eva, device, client, toBen, toEva };
+  }
+
+  test("what the server has is shown, and both conversations go on, also the one that it does not know any more", async () => {
+    const { ana, ben, eva, toBen, toEva } = await restored();
+    await shows(toBen, "what the backup has", () => contents(toBen).join() === "w-b-0");
+    await shows(toEva, "nothing", ({ messages }) => messages.length === 0);
+    for (const handle of [toBen, toEva]) {
+      await handle.send("w-a-1");
+      await shows(handle, "it is sent", () => statusOf(handle, "w-a-1") === "sent");
+    }
+    expect((await ana.messages(eva.person.id)).map(({ content }) => content)).toEqual(["w-a-1"]);
+    expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(["w-b-0", "w-a-1"]);
   });
 });

@@ -80,10 +80,13 @@ declare module "react-native" {
   export const Platform: { OS: "ios" | "android" | "web" | "windows" | "macos" };
   export const SafeAreaView: ComponentType<{ style?: object; children?: ReactNode }>;
   export const Text: ComponentType<{ style?: object; children?: ReactNode }>;
-  export const TextInput: ComponentType<{ placeholder?: string; value?: string; onChangeText?: (text: string) => void }>;
+  export const StyleSheet: { create<T extends object>(styles: T): T };
+  export const TextInput: ComponentType<{
+    style?: object; placeholder?: string; value?: string; onChangeText?: (text: string) => void; onSubmitEditing?: () => void; submitBehavior?: "submit" | "blurAndSubmit" | "newline";
+  }>;
   export const Button: ComponentType<{ title: string; disabled?: boolean; onPress: () => void }>;
   export function FlatList<T>(props: {
-    data: readonly T[]; keyExtractor: (item: T) => string; renderItem: (info: { item: T }) => ReactElement; inverted?: boolean; onEndReached?: () => void;
+    data: readonly T[]; extraData?: unknown; keyExtractor: (item: T) => string; renderItem: (info: { item: T }) => ReactElement; inverted?: boolean; onEndReached?: () => void;
   }): ReactElement;
 }
 `;

@@ -140,7 +140,8 @@ export class Observer {
     if (!shown.wasReady && state.ready) this.survivors(handle.key, now);
     shown.wasReady ||= state.ready;
     // After a sign-out nothing is shown.
-    if (shown.wasReady && !state.ready && this.device.client.session.getSnapshot().status === "signed_in") this.wrong(handle.key, "was ready, and is not any more");
+    const isSignedOut = this.device.isRunning && this.device.client.session.getSnapshot().status !== "signed_in";
+    if (shown.wasReady && !state.ready && !isSignedOut) this.wrong(handle.key, "was ready, and is not any more");
     shown.state = state;
   }
 

@@ -1,0 +1,54 @@
+import { createElement } from "react";
+import { renderToString } from "react-dom/server";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+
+import type { Client } from "../src/index.js";
+import { MembersBookProvider, useConversationInfo, useMessages, useSend, useTyping } from "../src/react.js";
+import type { Target } from "../src/types.js";
+import { until } from "./support/until.js";
+import { credentials, World } from "./support/world.js";
+
+vi.setConfig({ testTimeout: 30_000 });
+
+let world: World;
+beforeEach(async () => {
+  world = await World.make();
+}, 40_000);
+afterEach(() => world.end(), 20_000);
+
+/** What a screen of a conversation shows, and how it sends. */
+function screen(client: Client, target: Target | string) {
+  let send: (content: string) => Promise<string> = () => Promise.reject(new Error("not rendered"));
+  const Screen = () => {
+    const { messages, ready } = useMessages(target);
+    const { key, unread } = useConversationInfo(target);
+    const { typing } = useTyping(target);
+    send = useSend(target).send;
+    return createElement("p", null, JSON.stringify({ contents: messages.map(({ content }) => content), ready, key, unread, typing }));
+  };
+  const html = renderToString(createElement(MembersBookProvider, { client }, createElement(Screen)));
+  return { shown: JSON.parse(html.replace(/<\/?p>/g, "").replaceAll("&quot;", '"')) as object, send };
+}
+
+test("the hooks of a conversation show nothing while nobody is signed in, and refuse to send", async () => {
+  const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+  const device = await world.device("phone");
+  const client = await device.launch();
+  const target = { member: ben.person.id };
+  const key = `m_${ben.person.id}`;
+  const nothing = { contents: [], ready: false, key, unread: 0, typing: [] };
+  for (const asked of [target, key]) {
+    const { shown, send } = screen(client, asked);
+    expect(shown).toEqual(nothing);
+    await expect(send("hello")).rejects.toMatchObject({ code: "token_missing" });
+  }
+  await client.login(credentials(ana.person));
+  await device.online();
+  const chat = client.conversation(target);
+  chat.messages.subscribe(() => undefined);
+  await screen(client, key).send("hello");
+  await until("it is shown", () => chat.messages.getSnapshot().messages[0]?.status === "sent");
+  expect(screen(client, target).shown).toEqual({ ...nothing, contents: ["hello"], ready: true });
+  await client.logout();
+  expect(screen(client, key).shown).toEqual(nothing);
+});
