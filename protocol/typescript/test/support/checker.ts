@@ -92,6 +92,12 @@ export class Observer {
         if (!Number.isInteger(total) || total < 0) this.wrong("unread", `the total is ${total}`);
       }),
     );
+    this.releases.push(
+      client.session.subscribe(() => {
+        // What was brought, and found no room, goes with the session: the next one begins with what the server brings then.
+        if (client.session.getSnapshot().status === "signed_out") this.brought.clear();
+      }),
+    );
     look();
   }
 
