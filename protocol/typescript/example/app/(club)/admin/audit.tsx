@@ -16,6 +16,7 @@ const ACTIONS: Record<AuditAction, string> = {
   role_changed: "changed the role of",
   disconnected: "disconnected",
   profile_changed: "changed the profile of",
+  password_changed: "changed the password of",
   password_reset: "reset the password of",
   erased: "erased",
   sessions_ended: "ended all sessions of",
