@@ -95,7 +95,7 @@ export interface ConversationView {
   readonly lastAt: number;
   /** Messages of others that the member has not read. */
   readonly unread: number;
-  /** There are more than `unread` says: show "1,000+". */
+  /** There are more than `unread` says, which is 1,000 then: show "1,000+". */
   readonly unreadMore: boolean;
   /** Who is typing. */
   readonly typing: readonly MemberId[];
@@ -124,17 +124,20 @@ export interface MessagesState {
   readonly readUpTo: number;
 }
 
-/** One conversation. Obtained by `client.conversation(target)`; the same object for the same target. */
+/**
+ * One conversation. Obtained by `client.conversation(target)`; the same object for the same target. Of one that was asked for by its id and by its member, before it was known that both are
+ * one, there are two, with a key each: they show the same from then on. After a log-out, and when the session is over, it shows nothing.
+ */
 export interface ConversationHandle {
   readonly key: string;
-  /** As in the list. */
+  /** As in the list: its `key` is that of the row. */
   readonly info: Observable<ConversationView>;
   /** Its messages. They are kept in memory as long as somebody has subscribed. */
   readonly messages: Observable<MessagesState>;
   /**
    * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves with its key when it is kept on this device; while
    * `storageFailing` at once: it is sent all the same, and lost if the app ends before.
-   * Rejects for an empty text and one that is too long, and if nobody is signed in.
+   * Rejects for what is no text, an empty one, one that is too long or has half a character, for a message to oneself, and if nobody is signed in.
    */
   send(content: string): Promise<string>;
   /** Sends a failed message again. */
@@ -153,6 +156,7 @@ export interface ConversationHandle {
 
 /** The presence of a member, as far as it is known. */
 export interface PresenceView {
+  /** `unknown` before the first answer, without a connection, and as long as there is no room: a connection watches 500 members, and who is not looked at any more makes room. */
   readonly status: PresenceStatus | "unknown";
   /** When they were there last, in milliseconds since the Unix epoch. */
   readonly lastSeen?: number;
@@ -199,7 +203,7 @@ export interface MembersBook {
   leave(): Promise<void>;
   /** The member has left, or what the server has of them was changed over REST: their own record is read again. */
   refreshMember(): Promise<Member>;
-  /** How many messages are not sent yet, in all conversations. Ask before `logout`. */
+  /** How many messages are not sent yet, in all conversations; of the member whose session is over, as long as the app runs. Ask before `logout`. */
   unsent(): number;
   /** A conversation of the member who is signed in. Throws if nobody is, and was not before. */
   conversation(target: Target): ConversationHandle;
@@ -229,7 +233,7 @@ export interface ClientOptions {
   readonly deviceName?: string;
   /** Time, sockets, HTTP and chance, where they are not those of the platform. */
   readonly environment?: Partial<Environment>;
-  /** Told what happens, for a log: frames without content, states, errors. */
+  /** Told what happens, for a log: frames in both directions by their type, states, failed attempts, error codes. What it throws is ignored. */
   readonly debug?: (event: DebugEvent) => void;
 }
 
