@@ -180,7 +180,7 @@ try {
   // A server that cannot say how the club is is waited for.
   const newcomer = await person("newcomer");
   let down = true;
-  await newcomer.route("**/api/setup", (route) => (down ? route.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ code: "unavailable", detail: "for the operator", status: 503 }) }) : route.continue()));
+  await newcomer.route("**/api/club", (route) => (down ? route.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ code: "unavailable", detail: "for the operator", status: 503 }) }) : route.continue()));
   await newcomer.goto(`${base}/app/`);
   await newcomer.getByText("The server cannot reach its database at the moment.").waitFor();
   down = false;
