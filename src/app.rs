@@ -35,10 +35,7 @@ use crate::{
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{
-        accounts::Accounts, credentials::Credentials, recovery::Recovery, sequencer::Lanes,
-        session_check::SessionCheck, setup::Setup,
-    },
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -138,12 +135,8 @@ impl App {
         let setup = base.setup(&accounts, &secret)?;
         let advice = base.advice()?;
         let listen = &base.settings.listen;
-        let listener = bind("HOST and PORT", SocketAddr::new(listen.host, listen.port), None).await?;
-        let addr = listener.local_addr().map_err(start_error)?;
-        let _ = post.base.set(match listen.public_url.as_str() {
-            "" => format!("http://{addr}"),
-            url => url.to_owned(),
-        });
+        let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;
+        post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
@@ -152,21 +145,13 @@ impl App {
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, (&effects, Arc::clone(&accounts.devices)), fleet.clone(), advice);
-        let profiles = Arc::clone(&services.profiles);
-        let credentials = Credentials::new(Arc::clone(&accounts), Arc::clone(&profiles), Arc::clone(&base.metrics));
-        let credentials = Arc::new(credentials);
-        let recovery = Recovery {
-            accounts: Arc::clone(&accounts),
-            profiles: Arc::clone(&profiles),
-            credentials: Arc::clone(&credentials),
-        };
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
-            credentials: Arc::clone(&credentials),
-            recovery: Arc::new(recovery),
+            credentials: Arc::clone(&services.credentials),
+            recovery: services.recovery,
             advice: services.advice,
-            profiles: services.profiles,
+            profiles: Arc::clone(&services.profiles),
             photos: services.photos,
             directory: services.directory,
             documents: services.documents,
@@ -194,8 +179,8 @@ impl App {
         let beside = background::Beside {
             connection: Arc::clone(&connection),
             accounts: Arc::clone(&accounts),
-            profiles,
-            credentials,
+            profiles: services.profiles,
+            credentials: services.credentials,
             effects,
             limits,
             quiet,
@@ -207,10 +192,9 @@ impl App {
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
         background.push(background::tell_setup_code(Arc::clone(&setup), base.shutdown.clone()));
-        if let Some(listener) = metrics_listener {
-            let metrics = Arc::clone(&base.metrics);
-            background.push(background::serve_metrics(&base.supervisor, listener, metrics, base.shutdown.clone()));
-        }
+        background.extend(metrics_listener.map(|listener| {
+            background::serve_metrics(&base.supervisor, listener, Arc::clone(&base.metrics), base.shutdown.clone())
+        }));
         Ok(Self {
             addr,
             public_url: listen.public_url.clone(),
@@ -332,6 +316,13 @@ async fn bind_metrics(metrics: Option<SocketAddr>, api: SocketAddr) -> Result<Op
     let Some(metrics) = metrics else { return Ok(None) };
     let listener = bind("METRICS_ADDR", metrics, Some(api)).await?;
     listener.into_std().map(Some).map_err(start_error)
+}
+
+/// Listens for clients. Returns the address, which has the port if any free one was wanted.
+async fn listen_at(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listener = bind("HOST and PORT", addr, None).await?;
+    let addr = listener.local_addr().map_err(start_error)?;
+    Ok((listener, addr))
 }
 
 /// Listens on an address. `api`: where the API listens already.

@@ -37,6 +37,7 @@ use crate::{
         applications::Applications,
         awaited::Awaited,
         connections::Connections,
+        credentials::Credentials,
         cursor,
         decisions::InOrder,
         delivered::Delivered,
@@ -55,6 +56,7 @@ use crate::{
         photos::Photos,
         post::Post,
         profiles::Profiles,
+        recovery::Recovery,
         registration::Registration,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
@@ -91,6 +93,8 @@ impl Default for World {
 /// What REST needs beside accounts and sessions.
 pub(super) struct Services {
     pub(super) profiles: Arc<Profiles>,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) recovery: Arc<Recovery>,
     pub(super) photos: Arc<Photos>,
     pub(super) directory: Arc<Directory>,
     pub(super) documents: Arc<Documents>,
@@ -431,7 +435,7 @@ impl Foundation {
         fleet: Option<Arc<Fleet>>,
         advice: Advice,
     ) -> Services {
-        let Store { members, sessions, conversations, recommendations, .. } = &self.store;
+        let Store { members, conversations, .. } = &self.store;
         let clock = &self.world.clock;
         let listen = &self.settings.listen;
         let profiles = Arc::new(Profiles {
@@ -447,16 +451,17 @@ impl Foundation {
             conversations: Arc::clone(conversations),
             members: Arc::clone(members),
         });
-        let exports = Exports::new(
-            Arc::clone(members),
-            Arc::clone(sessions),
-            Arc::clone(recommendations),
-            Arc::clone(&self.store.audit),
-            Arc::clone(&connection.connections.accounts.registration.invitations),
-            Arc::clone(&documents),
-            self.settings.auth.session_lifetime,
-            Arc::clone(clock),
-        );
+        let accounts = &connection.connections.accounts;
+        let credentials =
+            Arc::new(Credentials::new(Arc::clone(accounts), Arc::clone(&profiles), Arc::clone(&self.metrics)));
+        let recovery = Recovery {
+            accounts: Arc::clone(accounts),
+            profiles: Arc::clone(&profiles),
+            credentials: Arc::clone(&credentials),
+        };
+        let invitations = Arc::clone(&accounts.registration.invitations);
+        let lifetime = self.settings.auth.session_lifetime;
+        let exports = Exports::new(&self.store, invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             sessions: devices,
@@ -473,6 +478,8 @@ impl Foundation {
         let photos = Photos::new(Arc::clone(&profiles), album, jobs, listen.request_timeout / 2);
         Services {
             profiles,
+            credentials,
+            recovery: Arc::new(recovery),
             photos: Arc::new(photos),
             directory: Arc::new(Directory { members: Arc::clone(members) }),
             documents,

@@ -236,7 +236,7 @@ mod tests {
             let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &tokens.signing).unwrap();
             match tokens.verify(&token) {
                 Ok(verified) => {
-                    assert!(expected && verified.generation.is_none() && !verified.expires_at.to_string().is_empty())
+                    assert!(expected && verified.generation.is_none() && !verified.expires_at.to_string().is_empty());
                 }
                 Err(code) => assert_eq!((code, expected), (ErrorCode::TokenInvalid, false), "{exp}"),
             }

@@ -509,6 +509,10 @@ mod tests {
         assert!(problem(&["--memory-max", "1MiB"]).starts_with("MEMORY_MAX: "));
         assert!(problem(&["--memory-max", "1GB"]).contains("--memory-max"));
         assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
+    }
+
+    #[test]
+    fn a_setting_of_another_service_that_does_not_fit_is_named() {
         let bucket = ["--aws-s3-bucket", "club"];
         let with = |flag, value| problem(&[&bucket[..], &[flag, value]].concat());
         assert!(with("--aws-access-key-id", "x").starts_with("AWS_SECRET_ACCESS_KEY: "));
@@ -518,6 +522,13 @@ mod tests {
         assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
         assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
         assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
+        assert!(problem(&["--port", "80000"]).contains("--port"));
+        assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
+        assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
+    }
+
+    #[test]
+    fn a_setting_of_mail_that_does_not_fit_is_named() {
         let mail = ["--smtp-url", "smtps://user:hunter2@mail.example.com"];
         assert!(problem(&["--smtp-url", "mail.example.com"]).starts_with("SMTP_URL: "));
         assert!(problem(&mail).starts_with("MAIL_FROM: needed with SMTP_URL"));
@@ -526,9 +537,6 @@ mod tests {
         assert!(with(&["--mail-from", "The Club <club@example.com>"]).starts_with("PUBLIC_URL: needed with SMTP_URL"));
         assert_eq!(with(&["--mail-from", "club@example.com", "--public-url", "https://club.example.com"]), "");
         assert!(problem(&["--mail-language", "fr"]).contains("--mail-language"));
-        assert!(problem(&["--port", "80000"]).contains("--port"));
-        assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
-        assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, members::Standing, sessions::SessionRecord,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
         turns::Caller,
     },
 };
@@ -121,15 +121,13 @@ impl Exports {
     /// Exports from this store.
     #[must_use]
     pub fn new(
-        members: Arc<dyn MemberStore>,
-        sessions: Arc<dyn SessionStore>,
-        recommendations: Arc<dyn RecommendationStore>,
-        audit: Arc<dyn AuditStore>,
+        store: &Store,
         invitations: Arc<Invitations>,
         documents: Arc<Documents>,
         session_lifetime: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let Store { members, sessions, recommendations, audit, .. } = store.clone();
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
         Self {
             members,

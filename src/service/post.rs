@@ -5,6 +5,7 @@
 //! is over: half an hour for what brings a link, a day for what only tells something.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -140,6 +141,12 @@ impl Post {
             description: way.describe(),
             way: Mutex::new(way),
         }
+    }
+
+    /// The server listens: links lead to where clients reach it if a setting says so, else to its own address.
+    pub fn is_reached_at(&self, public_url: &str, addr: SocketAddr) {
+        // Once, at the start.
+        let _ = self.base.set(if public_url.is_empty() { format!("http://{addr}") } else { public_url.to_owned() });
     }
 
     /// One line for people: where mails go. No credentials.

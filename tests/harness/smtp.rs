@@ -182,7 +182,8 @@ impl MailServer {
 
 impl Drop for MailServer {
     fn drop(&mut self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
+        let task = self.task.lock().unwrap().take();
+        if let Some(task) = task {
             task.abort();
         }
     }
@@ -203,6 +204,7 @@ async fn serve(socket: TcpStream, how: How, acceptor: TlsAcceptor, state: Arc<St
 }
 
 /// Speaks SMTP. Returns the connection when TLS is to begin.
+#[expect(clippy::cognitive_complexity, reason = "one arm for each command")]
 async fn talk<S>(
     mut io: BufReader<S>,
     how: How,
@@ -344,7 +346,8 @@ fn words(text: &str) -> String {
     for word in text.split(' ') {
         let encoded = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
         // A space between two encoded words is none.
-        if !whole.is_empty() && !(was_encoded && encoded.is_some()) {
+        let joins = was_encoded && encoded.is_some();
+        if !whole.is_empty() && !joins {
             whole.push(' ');
         }
         was_encoded = encoded.is_some();

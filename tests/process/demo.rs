@@ -56,6 +56,7 @@ async fn get<T: DeserializeOwned>(server: &Process, auth: &AuthResponse, path: &
     response.json().await.unwrap()
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn can_be_looked_at(folder: &Path, url: &str) {
     let first = logins(&demo(folder, url, &["--members", "8"]));
     let server = Process::spawn(command(folder).env("DATABASE_URL", url));

@@ -69,6 +69,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
 }
 
+#[expect(clippy::cognitive_complexity, reason = "something of everything, one after the other")]
 async fn fill(f: &Fixture) -> Vec<MemberId> {
     let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
     f.change(members[0], Change::Tier(Tier::Socio)).await;

@@ -222,10 +222,9 @@ export class Client implements MembersBook {
   }
 
   target(key: string): Target {
-    const kind = key.startsWith("c_");
-    const id = key.replace(/^[cm]_/, "");
-    if (!isId(id)) throw misuse("This is no key of a conversation.");
-    return kind ? { conversation: id } : { member: id };
+    const [, kind, id] = /^(?:([cm])_)?([0-9a-f]{24})$/.exec(key) ?? [];
+    if (!id) throw misuse("This is no key of a conversation.");
+    return kind === "c" ? { conversation: id } : { member: id };
   }
 
   member(id: MemberId): Observable<MemberView | undefined> {

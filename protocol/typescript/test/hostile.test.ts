@@ -92,7 +92,7 @@ describe("a server that says what it must not", () => {
     for (const id of ["", "me", "me/export", "x".repeat(300), "../admin"]) {
       device.client.presence(id).subscribe(() => undefined);
       device.client.member(id).subscribe(() => undefined);
-      expect(() => device.client.target(id)).toThrow("This is no conversation.");
+      expect(() => device.client.target(id)).toThrow("This is no key of a conversation.");
       expect(() => device.client.target(`c_${id}`)).toThrow();
     }
     const presence = device.client.presence(ben.person.id);

@@ -44,7 +44,7 @@ describe("who comes in", () => {
   test("somebody without an invitation waits, an administrator is told and lets them in", async () => {
     const root = await administrator();
     const client = await (await world.device("of Ana")).launch();
-    expect(await client.api.club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false });
+    expect(await client.api.club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false });
     const email = address("ana");
     expect(await client.register({ name: "Ana", email, password: PASSWORD })).toEqual({ status: "pending" });
     expect(client.session.getSnapshot().status).toBe("signed_out");

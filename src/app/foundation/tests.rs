@@ -147,19 +147,9 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         conversations: Arc::clone(&base.store.conversations),
         members: Arc::clone(&base.store.members),
     });
-    let Store { members: records, sessions, recommendations, audit, .. } = base.store.clone();
     let invitations = Arc::clone(&accounts.registration.invitations);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let exports = Arc::new(Exports::new(
-        records,
-        sessions,
-        recommendations,
-        audit,
-        invitations,
-        documents,
-        Duration::from_secs(86_400),
-        clock,
-    ));
+    let exports = Arc::new(Exports::new(&base.store, invitations, documents, Duration::from_secs(86_400), clock));
 
     let signed_in = async |member| {
         let (session, at) = (base.ids.session(), Timestamp::from_millis(1));

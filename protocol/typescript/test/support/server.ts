@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -124,7 +124,12 @@ export class Server {
 
   /** It stands still: its sockets stay open, and nothing is answered. */
   pause(): void {
-    this.child?.kill("SIGSTOP");
+    const { child } = this;
+    child?.kill("SIGSTOP");
+    // The signal is on its way for a moment: until every thread has it.
+    const tasks = `/proc/${child?.pid}/task`;
+    const runs = (task: string) => !/\) [Tt] /.test(readFileSync(`${tasks}/${task}/stat`, "utf8"));
+    while (child && existsSync(tasks) && readdirSync(tasks).some(runs));
   }
 
   resume(): void {
