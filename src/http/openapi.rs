@@ -55,6 +55,9 @@ const PUBLIC: &[&str] = &[
     "/api/auth/register",
     "/api/auth/login",
     "/api/auth/refresh",
+    "/api/auth/password/forgot",
+    "/api/auth/password/reset",
+    "/api/auth/email/verify",
     "/api/invitations/check",
     "/api/photos/{file}",
 ];

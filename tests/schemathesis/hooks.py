@@ -19,8 +19,8 @@ import schemathesis
 
 BASE = os.environ["BASE_URL"]
 ROLE = os.environ["ROLE"]
-# What ends the session that it is asked with.
-ENDS_THE_SESSION = {"log_out", "erase_own_record"}
+# What ends the session that it is asked with, or changes what the attacker logs in with.
+WANTS_A_FRESH_ACCOUNT = {"log_out", "erase_own_record", "change_password"}
 
 # What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, nobody waits, and nobody
 # reads the mails that links are in.
@@ -116,7 +116,7 @@ class Attacker:
     """Signs every request that needs it."""
 
     def get(self, case, context):
-        if context.operation.definition.raw.get("operationId") in ENDS_THE_SESSION:
+        if context.operation.definition.raw.get("operationId") in WANTS_A_FRESH_ACCOUNT:
             return register("Leaver", ROLE)["access_token"]
         return attacker["access_token"]
 
