@@ -163,6 +163,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         connection.messaging.tidy();
         profiles.limit.tidy();
         credentials.tidy();
+        accounts.post.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();

@@ -174,7 +174,8 @@ impl Accounts {
         self.guesses.take(allowance)?;
         let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
+        let verified = self.enrolment.passwords.verify(request.password.clone(), hash, source).await;
+        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
         let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };

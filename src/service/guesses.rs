@@ -132,6 +132,16 @@ impl Guesses {
         tries.insert(allowance, Tries { count: known.map_or(0, |known| known.count).saturating_add(1), last: now });
     }
 
+    /// A try was charged and could not be made: too many passwords wait. Who floods the server with others must not use it up.
+    pub fn give_back(&self, allowance: Allowance) {
+        let mut tries = self.lock();
+        let Some(known) = tries.get(&allowance).copied() else { return };
+        match known.count.saturating_sub(self.parts.cost(1)) {
+            0 => drop(tries.remove(&allowance)),
+            count => tries.insert(allowance, Tries { count, ..known }),
+        }
+    }
+
     /// The password was right.
     pub fn forgive(&self, allowance: Allowance) {
         self.lock().remove(&allowance);
@@ -204,6 +214,16 @@ mod tests {
         }
         guesses.forgive(strangers);
         assert_eq!(guesses.charge(strangers, 1, now), None, "the right password gives it back");
+    }
+
+    #[test]
+    fn what_could_not_be_tried_is_given_back() {
+        let (guesses, ana) = (guesses(1), Allowance::of_device([7; 12]));
+        for _ in 0..100 {
+            assert!(guesses.take(ana).is_ok());
+            guesses.give_back(ana);
+        }
+        assert_eq!(tries_within(&guesses, ana, Instant::now(), Duration::from_secs(1)), FREE);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::limiter::{Limiter, Rate};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -45,6 +46,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const REST: Duration = Duration::from_secs(1);
 /// The longest time of that.
 const REST_MAX: Duration = Duration::from_secs(60);
+
+/// How often a member is told that somebody registers with their address, by one server: whoever does so again and again must not fill
+/// their inbox.
+const TAKEN_NOTICES: Rate = Rate { per_period: 3, period: Duration::from_secs(86_400), burst: 3 };
 
 /// Where mails go.
 pub enum Way {
@@ -94,6 +99,7 @@ pub struct Post {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    taken_notices: Limiter<MemberId>,
     wanted: Notify,
     way: Mutex<Way>,
     is_sent: bool,
@@ -133,6 +139,7 @@ impl Post {
             language,
             clock,
             ids,
+            taken_notices: Limiter::new("taken_notices", TAKEN_NOTICES, Arc::clone(&metrics)),
             metrics,
             wanted: Notify::new(),
             is_sent: matches!(way, Way::Smtp(_)),
@@ -197,6 +204,11 @@ impl Post {
         }
         self.wake();
         Ok(())
+    }
+
+    /// Forgets who has their whole allowance of notices. To be called now and then.
+    pub fn tidy(&self) {
+        self.taken_notices.tidy();
     }
 
     /// Sends mails until `stop`. For one task only.
@@ -326,6 +338,9 @@ impl Post {
             }
             Mail::AddressTaken { email } => {
                 let member = self.who_has(email).await?;
+                // One that is tried again has been let pass.
+                let is_new = taken.attempts <= 1;
+                let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
                 Ok(self.parcel(taken, member, Template::AddressTaken, Fields::default()))
             }
             Mail::VerifyEmail { member, token } => {

@@ -153,8 +153,8 @@ impl Accounts {
             }
             Err(failure) if failure.code == ErrorCode::EmailTaken => {
                 let notice = Mail::AddressTaken { email };
-                // In place of the member who is not stored.
-                self.post.send(notice.clone()).await?;
+                // In place of the member who is not stored; nobody is woken, so the second write takes its place and one mail is sent.
+                self.post.store.add(notice.clone(), self.clock.now()).await?;
                 self.post.send(notice).await
             }
             Err(failure) => Err(failure),

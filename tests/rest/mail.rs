@@ -177,6 +177,22 @@ async fn registering_tells_a_stranger_nothing() {
     assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200, "nothing has changed for her");
 }
 
+/// Found by reading: every registration with somebody's address sent them a mail, so a stranger could fill their inbox.
+#[tokio::test]
+async fn whoever_registers_with_an_address_again_and_again_does_not_fill_its_inbox() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    join(&server, &mail, "ana@example.com").await;
+    let told =
+        async |outcome| server.metric(&format!("mail_total{{mail=\"address_taken\",outcome=\"{outcome}\"}}")).await;
+    for attempt in 1..=6_u8 {
+        assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+        let taken = async || (told("sent").await + told("dropped").await >= f64::from(attempt)).then_some(());
+        eventually("the notice to be taken", taken).await;
+    }
+    assert_eq!(told("sent").await, 3.0);
+}
+
 /// The address is shown to be theirs first, and then an administrator decides.
 #[tokio::test]
 async fn who_waits_for_an_administrator_verifies_the_address_too() {
