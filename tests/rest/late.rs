@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::photos::{own, status};
-use crate::harness::{Client, Member, Server, eventually};
+use crate::harness::{
+    Client, Member, Server, eventually,
+    smtp::{How, MailServer},
+};
 
 /// How long a call of the store may take here.
 const STORE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -206,4 +209,33 @@ async fn who_is_disconnected_is_so_and_it_is_in_the_audit_log_once() {
     let log: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let entries = log["entries"].as_array().unwrap();
     assert_eq!(entries.iter().filter(|entry| entry["action"] == "disconnected").count(), 1, "{log}");
+}
+
+/// Found by reading: what followed the registration was lost, and a second try was told that the address is taken.
+#[tokio::test]
+async fn who_registers_is_in_takes_one_use_and_gets_one_mail() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = server().await;
+    let admin = server.admin().await;
+    let made = admin.request(Method::POST, "/api/invitations", json!({ "uses": 5 })).await;
+    let made: Value = made.json().await.unwrap();
+    let registration = |email: &str| json!({ "name": "Ana", "email": email, "password": "correct horse battery", "invitation": made["code"] });
+    let path = "/api/auth/register".to_owned();
+    let here = late(&server, &admin, Method::POST, path.clone(), registration("ana@example.com")).await;
+    assert_eq!(here.status(), 201);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    for email in ["ben@example.com", "ana@example.com"] {
+        let answer = late(&server, &admin, Method::POST, path.clone(), registration(email)).await;
+        assert_eq!(answer.status(), 202);
+    }
+    let mut told = [mail.mail(0).await, mail.mail(1).await].map(|mail| (mail.to, mail.subject));
+    told.sort_unstable();
+    let told = told.each_ref().map(|(to, subject)| (to.as_str(), subject.as_str()));
+    let wanted =
+        [("ana@example.com", "You have an account already"), ("ben@example.com", "Confirm your e-mail address")];
+    assert_eq!(told, wanted);
+    let listed: Value = admin.request(Method::GET, "/api/admin/invitations", Value::Null).await.json().await.unwrap();
+    assert_eq!(listed["invitations"][0]["used"], 3);
+    assert_eq!(mail.count(), 2);
 }

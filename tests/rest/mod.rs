@@ -21,6 +21,7 @@ mod problems;
 mod registration;
 mod sessions;
 mod setup;
+mod unverified;
 
 use protocol::{ErrorCode, Problem};
 

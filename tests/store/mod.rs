@@ -15,6 +15,7 @@ mod recommendations;
 mod registration;
 mod sessions;
 mod sqlite;
+mod unverified;
 
 /// Makes a test for each store out of functions that take one.
 macro_rules! for_every_store {

@@ -50,6 +50,7 @@ mod receipts;
 mod recommendations;
 mod record;
 mod recovery;
+mod registration;
 mod sessions;
 mod settle;
 mod turns;
