@@ -23,7 +23,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Has a link that sets a new password sent to an address.
 ///
-/// The answer is the same whether a member has the address or not. At most five links an hour are sent to one address.
+/// The answer is the same whether a member has the address or not. At most five links an hour are sent to one address, and three a day to one
+/// that nobody has shown to be theirs.
 #[utoipa::path(
     post,
     path = "/api/auth/password/forgot",

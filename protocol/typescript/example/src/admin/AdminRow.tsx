@@ -12,7 +12,7 @@ import { Suspension } from "./Suspension";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
 
-const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in" };
+const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in", unverified: "has not verified the address" };
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {
