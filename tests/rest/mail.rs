@@ -277,11 +277,11 @@ async fn an_address_gets_five_links_an_hour_and_the_same_answer_after_that() {
     let mail = MailServer::start(How::Plain).await;
     let server = Server::with(|settings| mail.set(settings)).await;
     join(&server, &mail, "ana@example.com").await;
-    for number in 1..8 {
+    for number in 1..8_u8 {
         assert_eq!(forgot(&server, "ana@example.com").await.status(), 202);
         outcome(&server, "forgot_password", "resolved", f64::from(number)).await;
         if number < 5 {
-            mail.mail(number as usize).await;
+            mail.mail(usize::from(number)).await;
         }
     }
     assert_eq!(mail.count(), 5, "the one of the registration among them");
