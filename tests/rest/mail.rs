@@ -207,6 +207,7 @@ async fn who_waits_for_an_administrator_verifies_the_address_too() {
     let admin = admin.at(server.addr());
     let mut connected = admin.connect().await;
     assert_eq!(register(&server, "ana@example.com").await.json::<Value>().await.unwrap()["status"], "verify_email");
+    mail.mail(0).await;
     assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
     let waiting = admin.request(Method::GET, "/api/admin/members?status=pending", Value::Null).await;
     assert_eq!(waiting.json::<Value>().await.unwrap()["members"], json!([]), "nobody knows whose the application is");
