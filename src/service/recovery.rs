@@ -4,12 +4,14 @@
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
 //! free and for one that is taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode, MemberId,
     rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest},
 };
+
+use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
@@ -31,6 +33,9 @@ use crate::{
         turns::Caller,
     },
 };
+
+/// How long after the answer of a login its link is sent again.
+const REMINDED_AFTER: Duration = Duration::from_millis(100);
 
 /// What links in mails do.
 pub struct Recovery {
@@ -221,6 +226,8 @@ impl Accounts {
         let (accounts, member) = (Arc::clone(self), member.profile.id);
         tokio::spawn(async move {
             let _place = place;
+            // The store, and the processor, have nothing of it to do before the answer is there.
+            sleep(REMINDED_AFTER).await;
             if let Err(failure) = accounts.post.send_link(member, Purpose::VerifyEmail).await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }

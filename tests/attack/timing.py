@@ -3,13 +3,14 @@
 
 Starts a server of its own on an SQLite file, with a mail server beside it that takes everything, and asks it the same about addresses of
 every kind: in rounds, each kind once a round, in random order, over one connection. Prints the median of each kind, how far it is from
-that of the first kind, and between which bounds that is with a confidence of 95 % (bootstrap). Needs nothing but Python.
+that of the first kind, and between which bounds that is with a confidence of 95 % (bootstrap); and the same of the tenth that was fastest,
+which is what somebody looks at who wants to see through what else the machine does. Needs nothing but Python.
 
     cargo build --release
     tests/attack/timing.py --rounds 300 --cost 8
 
-A lower cost makes differences larger in proportion; the default of the server is 12. Exits with 1 if a difference is certainly more than
-the bound (5 %). Anything else that runs on the machine widens the bounds: run it on one that is idle.
+A lower cost makes differences larger in proportion; the default of the server is 12. Exits with 1 if a difference of medians is certainly
+more than the bound (5 %). Anything else that runs on the machine widens the bounds: run it on one that is idle.
 """
 
 import argparse
@@ -222,28 +223,36 @@ def measure(title, kinds, ask, options):
             # What follows the answer, a mail say, is over when the next one is asked.
             time.sleep(options.pause / 1_000)
     first = next(iter(kinds))
-    base = statistics.median(times[first])
     print(f"\n{title}, {options.rounds} rounds, cost {options.cost}\n")
-    print("| address | median | difference | 95 % |\n| --- | --- | --- | --- |")
+    print("| address | median | difference | 95 % | fastest tenth | difference | 95 % |\n| --- | --- | --- | --- | --- | --- | --- |")
     is_good = True
     for kind, taken in times.items():
-        middle = statistics.median(taken)
-        if kind == first:
-            print(f"| {kind} | {middle:.3f} ms | | |")
-            continue
-        low, high = bounds(times[first], taken)
-        is_good &= not (low > options.bound or high < -options.bound)
-        print(f"| {kind} | {middle:.3f} ms | {100 * (middle - base) / base:+.1f} % | {low:+.1f} to {high:+.1f} % |")
+        cells = []
+        for of in (statistics.median, fastest_tenth):
+            cells.append(f"{of(taken):.3f} ms")
+            if kind == first:
+                cells += ["", ""]
+                continue
+            base, (low, high) = of(times[first]), bounds(times[first], taken, of)
+            cells += [f"{100 * (of(taken) - base) / base:+.1f} %", f"{low:+.1f} to {high:+.1f} %"]
+            if of is statistics.median:
+                is_good &= not (low > options.bound or high < -options.bound)
+        print(f"| {kind} | {' | '.join(cells)} |")
     sys.stdout.flush()
     return is_good
 
 
-def bounds(first, second):
-    """Between which bounds the difference of the medians is, in per cent of the first one."""
+def fastest_tenth(times):
+    """The time within which a tenth of the answers came."""
+    return sorted(times)[len(times) // 10]
+
+
+def bounds(first, second, of):
+    """Between which bounds the difference is, in per cent of the first one."""
     found = []
     for _ in range(RESAMPLES):
-        base = statistics.median(random.choices(first, k=len(first)))
-        found.append(100 * (statistics.median(random.choices(second, k=len(second))) - base) / base)
+        base = of(random.choices(first, k=len(first)))
+        found.append(100 * (of(random.choices(second, k=len(second))) - base) / base)
     found.sort()
     return found[RESAMPLES * 25 // 1_000], found[RESAMPLES * 975 // 1_000]
 
