@@ -28,7 +28,7 @@ use crate::{
     photos::Objects,
     presence::Pace,
     service::{
-        accounts::{Accounts, REHASHED_AT_ONCE},
+        accounts::{Accounts, REHASHED_AT_ONCE, REMINDED_AT_ONCE},
         administration::{Administration, Counted},
         advice::{Advice, ClubBudget, Service},
         album::Album,
@@ -287,6 +287,7 @@ impl Foundation {
             familiar: Familiar::default(),
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
+            reminding: Arc::new(Semaphore::new(REMINDED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: Arc::clone(&self.limits.registrations),
             logins: Arc::clone(&self.limits.logins),

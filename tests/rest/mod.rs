@@ -6,7 +6,6 @@ mod ai;
 mod ai_service;
 mod directory;
 mod edge;
-mod guessing;
 mod hang_up;
 mod late;
 mod mail;
