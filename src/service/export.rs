@@ -187,6 +187,7 @@ impl Exports {
             "invited_by": invited.map(|invited| invited.by),
             "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
+            "second_factor": null,
             "sessions": sessions,
             "recommendations": recommendations,
         });

@@ -94,6 +94,7 @@ pub fn administered(mut profile: StoredProfile, now: Timestamp, connections: u32
         suspension_reason: suspension.and_then(|suspension| suspension.reason),
         invited_by: profile.invited.map(|invited| invited.by),
         invitation_id: profile.invited.map(|invited| invited.invitation),
+        second_factor: false,
         connections,
         connections_partial: partial,
         member: member(profile),
