@@ -228,7 +228,7 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
 #[tokio::test]
 async fn after_a_rotation_of_the_secret_codes_are_good_and_without_its_key_recovery_codes_are() {
     let clock = ManualClock::at(START);
-    let secret = |name: &str| Some(format!("{name}, which is long enough for a secret").into());
+    let secret = |name: &str| Some(format!("the secret {name} that is long enough").into());
     let server = server(&clock, |settings| settings.auth.jwt_secret = secret("one")).await;
     let ana = server.member("Ana").await;
     let (app, recovery) = turn_on(&ana, &clock).await;
