@@ -22,6 +22,7 @@ mod registration;
 mod second_factor;
 mod sessions;
 mod setup;
+mod step_up;
 
 use protocol::{ErrorCode, Problem};
 
