@@ -18,8 +18,10 @@ mod photo_storage;
 mod photos;
 mod problems;
 mod registration;
+mod second_factor;
 mod sessions;
 mod setup;
+mod step_up;
 
 use protocol::{ErrorCode, Problem};
 
