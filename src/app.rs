@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote};
+pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{
@@ -149,6 +149,7 @@ impl App {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
             credentials: Arc::clone(&services.credentials),
+            second_factors: Arc::clone(&services.second_factors),
             recovery: services.recovery,
             advice: services.advice,
             profiles: Arc::clone(&services.profiles),
@@ -181,6 +182,7 @@ impl App {
             accounts: Arc::clone(&accounts),
             profiles: services.profiles,
             credentials: services.credentials,
+            second_factors: services.second_factors,
             effects,
             limits,
             quiet,

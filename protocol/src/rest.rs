@@ -8,6 +8,7 @@ pub mod export;
 pub mod invitations;
 pub mod members;
 pub mod messages;
+pub mod second_factor;
 pub mod sessions;
 pub mod setup;
 
@@ -26,7 +27,7 @@ pub use self::{
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
     club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
-    export::{Export, ExportedConversation, ExportedSession},
+    export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},
     invitations::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,
         InvitationRequest, NamedMember, NewInvitation,
@@ -38,6 +39,10 @@ pub use self::{
     messages::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, SendRequest, Unread,
+    },
+    second_factor::{
+        RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
+        SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
     },
     sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},

@@ -27,7 +27,8 @@ use crate::{
     hub::Hub,
     service::{
         accounts::Accounts, credentials::Credentials, effects::Effects, fleet::Fleet, messaging::Messaging,
-        profiles::Profiles, registration::Registration, session_check::SessionCheck, setup::Setup,
+        profiles::Profiles, registration::Registration, second_factor::SecondFactors, session_check::SessionCheck,
+        setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -55,6 +56,7 @@ pub(super) struct Beside {
     pub(super) accounts: Arc<Accounts>,
     pub(super) profiles: Arc<Profiles>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) second_factors: Arc<SecondFactors>,
     pub(super) effects: Arc<Effects>,
     pub(super) limits: Arc<RequestLimits>,
     pub(super) quiet: Arc<Quiet>,
@@ -153,7 +155,7 @@ impl Joined {
 
 /// What has to be done now and then.
 async fn maintain(beside: Beside, stop: CancellationToken) {
-    let Beside { connection, accounts, profiles, credentials, limits, quiet, .. } = beside;
+    let Beside { connection, accounts, profiles, credentials, second_factors, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -163,6 +165,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         connection.messaging.tidy();
         profiles.limit.tidy();
         credentials.tidy();
+        second_factors.tidy();
         accounts.post.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();

@@ -18,11 +18,15 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, DeviceProofs, Familiar, Passwords, access, refresh::Successors},
+    auth::{AccessTokens, DeviceProofs, Familiar, Passwords, Vault, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
-    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
+    config::{
+        Settings, secret,
+        settings::Auth,
+        values::{DatabaseUrl, SecondFactorPolicy},
+    },
     connection::{self, Timing},
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy, host_name},
@@ -36,6 +40,7 @@ use crate::{
         announcements::Announcements,
         applications::Applications,
         awaited::Awaited,
+        codes::Codes,
         connections::Connections,
         credentials::Credentials,
         cursor,
@@ -58,6 +63,7 @@ use crate::{
         profiles::Profiles,
         recovery::Recovery,
         registration::Registration,
+        second_factor::SecondFactors,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
         setup::Setup,
@@ -94,6 +100,7 @@ impl Default for World {
 pub(super) struct Services {
     pub(super) profiles: Arc<Profiles>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) second_factors: Arc<SecondFactors>,
     pub(super) recovery: Arc<Recovery>,
     pub(super) photos: Arc<Photos>,
     pub(super) directory: Arc<Directory>,
@@ -260,6 +267,7 @@ impl Foundation {
     ) -> Result<Accounts, StartError> {
         let Settings { auth, .. } = &self.settings;
         let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
+        let codes = self.codes(&secret)?;
         let options = access::Options {
             secret,
             previous: jwt_secret_previous,
@@ -282,6 +290,8 @@ impl Foundation {
             successors: Successors::new(&options.secret, &options.previous),
             proofs: DeviceProofs::new(&options.secret, &options.previous).map_err(start_error)?,
             guesses: Arc::clone(&self.limits.guesses),
+            codes,
+            demands_second_factor: auth.admin_second_factor == SecondFactorPolicy::Required,
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             registration: self.registration(effects),
@@ -295,6 +305,17 @@ impl Foundation {
             post: Arc::clone(post),
             effects: Arc::clone(effects),
             clock,
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        })
+    }
+
+    /// What checks codes of second factors.
+    fn codes(&self, secret: &SecretString) -> Result<Codes, StartError> {
+        Ok(Codes {
+            members: Arc::clone(&self.store.members),
+            vault: Vault::new(secret, &self.settings.auth.jwt_secret_previous).map_err(start_error)?,
+            clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
         })
@@ -454,11 +475,13 @@ impl Foundation {
         let accounts = &connection.connections.accounts;
         let credentials =
             Arc::new(Credentials::new(Arc::clone(accounts), Arc::clone(&profiles), Arc::clone(&self.metrics)));
-        let recovery = Recovery {
-            accounts: Arc::clone(accounts),
-            profiles: Arc::clone(&profiles),
-            credentials: Arc::clone(&credentials),
-        };
+        let second_factors = SecondFactors::new(
+            Arc::clone(accounts),
+            Arc::clone(&profiles),
+            self.settings.auth.jwt_issuer.clone(),
+            Arc::clone(&self.metrics),
+        );
+        let recovery = Recovery { accounts: Arc::clone(accounts), profiles: Arc::clone(&profiles) };
         let invitations = Arc::clone(&accounts.registration.invitations);
         let lifetime = self.settings.auth.session_lifetime;
         let exports = Exports::new(&self.store, invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
@@ -467,6 +490,7 @@ impl Foundation {
             sessions: devices,
             store: self.store.clone(),
             applications: Arc::clone(&connection.connections.applications),
+            post: Arc::clone(&accounts.post),
             hub: Arc::clone(&self.hub),
             fleet,
             own: Arc::clone(&self.own),
@@ -479,6 +503,7 @@ impl Foundation {
         Services {
             profiles,
             credentials,
+            second_factors: Arc::new(second_factors),
             recovery: Arc::new(recovery),
             photos: Arc::new(photos),
             directory: Arc::new(Directory { members: Arc::clone(members) }),

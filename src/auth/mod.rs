@@ -1,5 +1,6 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
+//! ([`access`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]);
+//! codes of authenticator apps ([`totp`]), and what seals their secrets ([`vault`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
@@ -11,7 +12,9 @@ pub mod password;
 pub mod refresh;
 mod signing;
 pub mod stale;
+pub mod totp;
 pub mod turns;
+pub mod vault;
 
 pub use access::AccessTokens;
 pub use device::DeviceProofs;
@@ -19,3 +22,4 @@ pub use familiar::Familiar;
 pub use password::Passwords;
 pub use stale::Stale;
 pub use turns::Source;
+pub use vault::Vault;

@@ -23,7 +23,9 @@ pub use self::{
 };
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, bytes, duration, host, network, origin, public_url, secret},
+    values::{
+        DatabaseUrl, OptionalAddr, SecondFactorPolicy, bytes, duration, host, network, origin, public_url, secret,
+    },
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -90,6 +92,12 @@ pub enum AdminCommand {
         #[arg(long)]
         name: String,
         /// The e-mail address.
+        #[arg(long)]
+        email: String,
+    },
+    /// Remove the second factor of a member who has lost it, and end their sessions.
+    ResetSecondFactor {
+        /// The e-mail address that the member registered with.
         #[arg(long)]
         email: String,
     },
@@ -261,6 +269,9 @@ pub struct Auth {
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
     #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
     pub bcrypt_cost: u32,
+    /// Whether administrators need a second factor: optional, or required. Who has none then may do what a member may, until they have turned one on.
+    #[arg(long, env = "ADMIN_SECOND_FACTOR", value_enum, default_value_t = SecondFactorPolicy::Optional, global = true)]
+    pub admin_second_factor: SecondFactorPolicy,
 }
 
 /// The waits and bounds of connections.

@@ -70,7 +70,7 @@ use crate::{
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, credentials::Credentials,
         directory::Directory, documents::Documents, export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
-        recovery::Recovery, setup::Setup,
+        recovery::Recovery, second_factor::SecondFactors, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -87,6 +87,8 @@ pub struct Context {
     pub setup: Arc<Setup>,
     /// What members prove who they are with.
     pub credentials: Arc<Credentials>,
+    /// Second factors.
+    pub second_factors: Arc<SecondFactors>,
     /// What links in mails do.
     pub recovery: Arc<Recovery>,
     /// Profiles.

@@ -11,6 +11,7 @@ use protocol::{
 use tokio::sync::Semaphore;
 
 use super::{
+    codes::Codes,
     decisions::until_known,
     effects::Effects,
     enrolment::Enrolment,
@@ -54,6 +55,10 @@ pub struct Authorized {
     pub session: SessionId,
     /// What the member may do.
     pub user_type: UserType,
+    /// Whether they are an administrator without the second factor that the club demands of one. They may do what a member may.
+    pub lacks_second_factor: bool,
+    /// When who is at the device has proved last that they are the member.
+    pub proved_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
 }
@@ -101,6 +106,10 @@ pub struct Accounts {
     pub proofs: DeviceProofs,
     /// How many passwords are tried at one account.
     pub guesses: Arc<Guesses>,
+    /// Codes of second factors.
+    pub codes: Codes,
+    /// Whether the club demands a second factor of its administrators.
+    pub demands_second_factor: bool,
     /// Sessions that are over although their tokens are not.
     pub stale: Arc<Stale>,
     /// Places for hashing passwords anew.
@@ -159,7 +168,8 @@ impl Accounts {
     ///
     /// # Errors
     /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated`,
-    /// `member_suspended`, `approval_pending` and `email_unverified` only to whom knows the password, a rate limit, or the store.
+    /// `member_suspended`, `approval_pending`, `email_unverified`, `second_factor_required` and `second_factor_invalid` only to whom
+    /// knows the password, a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
@@ -179,12 +189,17 @@ impl Accounts {
         let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
             return Err(self.denied(ErrorCode::InvalidCredentials));
         };
-        self.guesses.forgive(allowance);
+        match member.second_factor {
+            None => self.guesses.forgive(allowance),
+            // The password alone gives back what this try has cost, and nothing of those before.
+            Some(_) => self.guesses.give_back(allowance),
+        }
         let standing = member.profile.standing(self.clock.now());
         if standing != Standing::Deactivated {
             self.check_verified(&member).await?;
         }
         self.stands(standing)?;
+        self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
@@ -329,10 +344,14 @@ impl Accounts {
         if verified.generation == Some(session.generation) && !session.confirmed {
             self.devices.confirm(verified.member, verified.session, session.generation).await;
         }
+        let lacks_second_factor =
+            self.demands_second_factor && session.user_type == UserType::Admin && !session.has_second_factor;
         Ok(Authorized {
             member: verified.member,
             session: verified.session,
-            user_type: session.user_type,
+            user_type: if lacks_second_factor { UserType::Member } else { session.user_type },
+            lacks_second_factor,
+            proved_at: session.proved_at,
             expires_at: verified.expires_at,
         })
     }

@@ -3,7 +3,7 @@
 use std::{iter, net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, SessionId,
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
     rest::{
         AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage, Disconnected, NodeStats,
@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     accounts::Authorized, applications::Applications, decisions::until_known, directory::page_of, fleet::Fleet,
-    own_node::OwnNode, pages, profiles::Profiles, sessions::Sessions, views,
+    own_node::OwnNode, pages, post::Post, profiles::Profiles, sessions::Sessions, views,
 };
 use crate::{
     clock::Clock,
@@ -41,10 +41,11 @@ impl Admin {
     /// Takes a signed-in member for an administrator.
     ///
     /// # Errors
-    /// `forbidden`.
+    /// `forbidden`, or `second_factor_missing` where the club demands one.
     pub fn new(who: &Authorized, from: IpAddr) -> Result<Self, Failure> {
         match who.user_type {
             UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) }, who.session)),
+            UserType::Member if who.lacks_second_factor => Err(ErrorCode::SecondFactorMissing.into()),
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }
     }
@@ -53,6 +54,25 @@ impl Admin {
     #[must_use]
     pub fn caller(self) -> Caller {
         self.0.member.map_or(Caller::System, Caller::Member)
+    }
+}
+
+/// An administrator who has proved a short while ago that they are who they say, for what does much harm in the hands of somebody who has
+/// found a device unlocked. There is no way to get one but [`ProvedAdmin::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct ProvedAdmin(Admin);
+
+/// How long a proof is good.
+const PROOF: Duration = Duration::from_secs(15 * 60);
+
+impl ProvedAdmin {
+    /// Takes a signed-in member for an administrator who has proved who they are.
+    ///
+    /// # Errors
+    /// Those of [`Admin::new`], or `step_up_required`.
+    pub fn new(who: &Authorized, from: IpAddr, now: Timestamp) -> Result<Self, Failure> {
+        let admin = Admin::new(who, from)?;
+        if now < who.proved_at.after(PROOF) { Ok(Self(admin)) } else { Err(ErrorCode::StepUpRequired.into()) }
     }
 }
 
@@ -66,6 +86,8 @@ pub struct Administration {
     pub store: Store,
     /// Those who wait to be let in.
     pub applications: Arc<Applications>,
+    /// Sends mail.
+    pub post: Arc<Post>,
     /// Live connections.
     pub hub: Arc<Hub>,
     /// The other nodes; nothing where the store is of one process alone.
@@ -139,7 +161,12 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, `last_admin`, or the store.
-    pub async fn set_active(&self, admin: Admin, member: MemberId, active: bool) -> Result<AdminMember, Failure> {
+    pub async fn set_active(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+        active: bool,
+    ) -> Result<AdminMember, Failure> {
         self.change(admin, member, Change::Active(active)).await
     }
 
@@ -149,7 +176,7 @@ impl Administration {
     /// `validation_failed` for a time that is past or too far away, `member_not_found`, `last_admin`, or the store.
     pub async fn suspend(
         &self,
-        admin: Admin,
+        ProvedAdmin(admin): ProvedAdmin,
         member: MemberId,
         suspension: Option<Suspension>,
     ) -> Result<AdminMember, Failure> {
@@ -177,7 +204,7 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, `already_decided` for who was approved, or the store.
-    pub async fn reject(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+    pub async fn reject(&self, ProvedAdmin(Admin(by, _)): ProvedAdmin, member: MemberId) -> Result<(), Failure> {
         let at = self.clock.now();
         let known = until_known(|_| self.store.members.reject(member, by, at)).await?;
         match known.outcome {
@@ -195,8 +222,30 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, `last_admin`, or the store.
-    pub async fn set_role(&self, admin: Admin, member: MemberId, role: UserType) -> Result<AdminMember, Failure> {
+    pub async fn set_role(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+        role: UserType,
+    ) -> Result<AdminMember, Failure> {
         self.change(admin, member, Change::Role(role)).await
+    }
+
+    /// Removes the second factor of a member who has lost it. Their sessions end, and their connections close with 4401; the password alone
+    /// lets them in again. Of who has none nothing changes.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn reset_second_factor(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+    ) -> Result<AdminMember, Failure> {
+        let after = self.change(admin, member, Change::ResetSecondFactor).await?;
+        // The member is told by mail.
+        self.post.wake();
+        self.sessions.end_revoked(member).await;
+        Ok(after)
     }
 
     /// Closes the connections of a member with 4410; they may come back.
@@ -234,7 +283,7 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, or the store: what is not in the audit log is not done.
-    pub async fn end_sessions(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+    pub async fn end_sessions(&self, ProvedAdmin(Admin(by, _)): ProvedAdmin, member: MemberId) -> Result<(), Failure> {
         self.present(by, member).await?;
         let entry = AuditRecord {
             at: self.clock.now(),
@@ -333,7 +382,7 @@ impl Administration {
         let now = self.clock.now();
         let with_connections = |(record, elsewhere): (MemberRecord, u32)| {
             let connections = elsewhere.saturating_add(self.here(record.profile.id));
-            views::administered(record.profile, now, connections, connections_partial)
+            views::administered(record, now, connections, connections_partial)
         };
         records.into_iter().zip(elsewhere).map(with_connections).collect()
     }

@@ -10,7 +10,7 @@ use std::{
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
-    rest::{ConversationSummary, ExportedSession, MessageDocument},
+    rest::{ConversationSummary, ExportedSecondFactor, ExportedSession, MessageDocument},
 };
 use serde_json::json;
 use tokio::{
@@ -181,12 +181,17 @@ impl Exports {
         let last_seen =
             self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
         let invited = record.profile.invited;
+        let factor = record.second_factor.as_ref().map(|factor| ExportedSecondFactor {
+            enabled_at: factor.enabled_at,
+            recovery_codes_left: factor.codes_left(),
+        });
         let head = json!({
             "exported_at": self.clock.now(),
             "member": views::member(record.profile),
             "invited_by": invited.map(|invited| invited.by),
             "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
+            "second_factor": factor,
             "sessions": sessions,
             "recommendations": recommendations,
         });

@@ -162,6 +162,11 @@ impl Profiles {
                 | Change::Suspended(_)
                 | Change::Approve
                 | Change::ResetPassword { .. }
+                | Change::EnableSecondFactor(_)
+                | Change::UseCode(_)
+                | Change::ReplaceRecoveryCodes { .. }
+                | Change::DisableSecondFactor(_)
+                | Change::ResetSecondFactor
                 | Change::VerifyEmail { .. } => None,
             };
             let attempt = async |late| {

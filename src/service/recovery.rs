@@ -13,7 +13,6 @@ use protocol::{
 
 use super::{
     accounts::{Accounts, Authorized},
-    credentials::Credentials,
     post::may_be_written_to,
     profiles::Profiles,
     sessions::stored_device,
@@ -38,8 +37,6 @@ pub struct Recovery {
     pub accounts: Arc<Accounts>,
     /// Members' records.
     pub profiles: Arc<Profiles>,
-    /// Passwords.
-    pub credentials: Arc<Credentials>,
 }
 
 impl Recovery {
@@ -73,7 +70,7 @@ impl Recovery {
         self.apply(member, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.post.wake();
-        self.credentials.end_revoked(member).await;
+        accounts.devices.end_revoked(member).await;
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::{
     mail::{LinkHash, Mail, Purpose},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
+    second_factor::StoredFactor,
     sessions::{SessionDevice, TokenHash},
 };
 
@@ -174,6 +175,8 @@ pub struct SessionRow {
     pub newest: Option<TokenHash>,
     /// When that was confirmed.
     pub confirmed_at: Option<Timestamp>,
+    /// When who is at the device proved again that they are the member; nothing if they have not since the login.
+    pub proved_at: Option<Timestamp>,
 }
 
 /// A refresh token.
@@ -286,7 +289,8 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased, must_verify } = &row.record;
+                let MemberRecord { profile, password_hash, version, is_erased, must_verify, second_factor } =
+                    &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
                 let Contact { phone, company, position } = contact;
@@ -299,6 +303,9 @@ impl Row {
                     [password_hash, version, is_erased, row.last_seen],
                     [profile.is_pending, suspension, invited],
                     [language, profile.email_verified_at, must_verify],
+                    second_factor.as_ref().map(|StoredFactor { secret, enabled_at, last_step, recovery_codes }| {
+                        (secret, enabled_at, last_step, recovery_codes)
+                    }),
                 ])
             }
             Self::Invitation(record) => {
@@ -309,7 +316,7 @@ impl Row {
             Self::Session(row) => json!([
                 [row.id, row.member, row.created_at, row.revoked_at],
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
-                [row.generation, row.newest, row.confirmed_at],
+                [row.generation, row.newest, row.confirmed_at, row.proved_at],
             ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
             Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),

@@ -15,6 +15,7 @@ use super::{
     StoreError,
     changes::{Actor, Change, Changed},
     invitations::InvitationRecord,
+    second_factor::StoredFactor,
     turns::{Caller, Turn, Weight},
 };
 use crate::text;
@@ -32,6 +33,8 @@ pub struct MemberRecord {
     pub is_erased: bool,
     /// Whether they have to show that the address is theirs before they sign in: they registered while mail was sent.
     pub must_verify: bool,
+    /// Their second factor, if they have one.
+    pub second_factor: Option<StoredFactor>,
 }
 
 /// Who a member is.
@@ -249,6 +252,7 @@ impl NewMember {
             version: 1,
             is_erased: false,
             must_verify: self.must_verify,
+            second_factor: None,
         }
     }
 }

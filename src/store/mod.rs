@@ -10,6 +10,7 @@
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`entries`] | entries of a log as they are stored, and the versions of that form |
 //! | [`changes`] | what can be changed of a member, the same for every store |
+//! | [`second_factor`] | the second factor of a member, and what becomes of it when a code is used |
 //! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
 //! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
@@ -34,6 +35,7 @@ mod pages;
 mod queue;
 pub mod recommendations;
 mod rules;
+pub mod second_factor;
 pub mod sessions;
 pub mod sqlite;
 pub mod sync;

@@ -178,6 +178,10 @@ pub struct SessionView {
     pub generation: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
+    /// When who is at the device has proved last that they are the member: at the login, or since.
+    pub proved_at: Timestamp,
+    /// Whether the member has a second factor.
+    pub has_second_factor: bool,
 }
 
 impl SessionView {
@@ -298,6 +302,12 @@ pub trait SessionStore: Send + Sync {
         generation: u64,
         at: Timestamp,
     ) -> Result<(), StoreError>;
+
+    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked.
+    ///
+    /// # Errors
+    /// The store.
+    async fn prove(&self, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), StoreError>;
 
     /// Names the device of a session of a member, and says whether there is such a session that was not revoked.
     ///

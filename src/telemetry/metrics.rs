@@ -110,6 +110,8 @@ metrics! {
     Refreshes = "refreshes", Counter, ["result"];
     /// Members who registered, by the way that they came in: `free`, `invitation`, or `application` for those who wait for an administrator.
     Registrations = "registrations", Counter, ["way"];
+    /// Codes of second factors that were given, by what became of them: `app` and `recovery` were used up, `refused` was not good.
+    SecondFactorCodes = "second_factor_codes", Counter, ["result"];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -335,6 +337,7 @@ pub struct Metrics {
     auth_failures: Family<CodeLabels, Counter>,
     refreshes: Family<ResultLabels, Counter>,
     registrations: Family<WayLabels, Counter>,
+    second_factor_codes: Family<ResultLabels, Counter>,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -461,6 +464,7 @@ impl Metrics {
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
             refreshes: register(r, Metric::Refreshes, Family::default()),
             registrations: register(r, Metric::Registrations, Family::default()),
+            second_factor_codes: register(r, Metric::SecondFactorCodes, Family::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
@@ -536,6 +540,11 @@ impl Metrics {
     /// Somebody has registered.
     pub fn registration(&self, way: &'static str) {
         self.registrations.get_or_create(&WayLabels { way }).inc();
+    }
+
+    /// Counts a code of a second factor.
+    pub fn second_factor_code(&self, result: &'static str) {
+        self.second_factor_codes.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Counts a failed authentication.

@@ -134,6 +134,8 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
         revoked: false,
         generation: 0,
         confirmed: true,
+        proved_at: f.now(),
+        has_second_factor: false,
     };
     assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
     let login = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.last_login;

@@ -73,6 +73,8 @@ pub struct AdminMember {
     #[cfg_attr(feature = "codegen", ts(optional))]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub invitation_id: Option<InvitationId>,
+    /// Whether they have a second factor.
+    pub second_factor: bool,
     /// How many devices are connected now, to all nodes.
     pub connections: u32,
     /// Whether a node did not say in time how many are connected to it: there may be more.
@@ -288,6 +290,16 @@ pub enum AuditAction {
     InvitationUsed,
     /// A member was suspended until a time, or a suspension was ended.
     SuspensionChanged,
+    /// A member turned their second factor on.
+    SecondFactorEnabled,
+    /// A member turned their second factor off.
+    SecondFactorDisabled,
+    /// The second factor of a member who had lost it was removed, by an administrator or on the command line.
+    SecondFactorReset,
+    /// A member replaced their recovery codes.
+    RecoveryCodesReplaced,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
 }
 
 impl AuditAction {
@@ -309,6 +321,11 @@ impl AuditAction {
         Self::InvitationRevoked,
         Self::InvitationUsed,
         Self::SuspensionChanged,
+        Self::SecondFactorEnabled,
+        Self::SecondFactorDisabled,
+        Self::SecondFactorReset,
+        Self::RecoveryCodesReplaced,
+        Self::RecoveryCodeUsed,
     ];
 
     /// The name on the wire and in the database.
@@ -331,6 +348,11 @@ impl AuditAction {
             Self::InvitationRevoked => "invitation_revoked",
             Self::InvitationUsed => "invitation_used",
             Self::SuspensionChanged => "suspension_changed",
+            Self::SecondFactorEnabled => "second_factor_enabled",
+            Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::SecondFactorReset => "second_factor_reset",
+            Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::RecoveryCodeUsed => "recovery_code_used",
         }
     }
 }

@@ -158,7 +158,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let (device, address) = (SessionDevice::default(), None);
         let new = NewSession { id: session, member, token, device, address, at, ends_at: at };
         base.store.sessions.start(new).await.unwrap();
-        Authorized { member, session, user_type: UserType::Member, expires_at: at }
+        let (user_type, lacks_second_factor) = (UserType::Member, false);
+        Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }
     };
     let who = signed_in(me).await;
     let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into()).unwrap();

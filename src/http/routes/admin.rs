@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     http::{
         AppState,
-        extract::{Body, Params, PathId, SignedInAdmin},
+        extract::{Body, Params, PathId, SignedInAdmin, SignedInProvedAdmin},
     },
     store::members::Suspension,
 };
@@ -31,6 +31,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(set_role))
         .routes(routes!(disconnect))
         .routes(routes!(sessions, end_sessions))
+        .routes(routes!(reset_second_factor))
         .routes(routes!(stats))
         .routes(routes!(audit))
 }
@@ -99,11 +100,12 @@ async fn set_tier(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn set_active(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<ActiveChange>,
 ) -> Result<Json<AdminMember>, Failure> {
@@ -125,11 +127,12 @@ async fn set_active(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn suspend(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<SuspensionChange>,
 ) -> Result<Json<AdminMember>, Failure> {
@@ -148,11 +151,12 @@ async fn suspend(
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn end_suspension(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<Json<AdminMember>, Failure> {
     state.administration.suspend(admin, id, None).await.map(Json)
@@ -191,11 +195,12 @@ async fn approve(
         (status = 204, description = "The record is gone."),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "already_decided"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn reject(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<StatusCode, Failure> {
     state.administration.reject(admin, id).await?;
@@ -216,11 +221,12 @@ async fn reject(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn set_role(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<RoleChange>,
 ) -> Result<Json<AdminMember>, Failure> {
@@ -279,15 +285,39 @@ async fn sessions(
     responses(
         (status = 204, description = "None is good any more."),
         (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn end_sessions(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<StatusCode, Failure> {
     state.administration.end_sessions(admin, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes the second factor of a member who has lost it.
+///
+/// Their sessions end, their connections are closed with 4401, and the password alone lets them in again. Of who has none nothing changes.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/members/{id}/second-factor",
+    tag = "admin",
+    operation_id = "admin_reset_second_factor",
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
+    )
+)]
+async fn reset_second_factor(
+    State(state): State<AppState>,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.reset_second_factor(admin, id).await.map(Json)
 }
 
 /// What the server and its store have at the moment.

@@ -69,6 +69,7 @@ fn session(document: &Document) -> Option<Row> {
         generation: document.get_i64("generation").map_or(0, unsigned),
         newest: sessions::token_hash(document, "newest"),
         confirmed_at: sessions::confirmed_at(document, created_at),
+        proved_at: at("proved_at"),
     }))
 }
 
@@ -283,6 +284,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             };
             // The larger of a time and nothing is nothing, where that is written down.
             session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
+            session.extend(row.proved_at.map(|at| ("proved_at".to_owned(), date(at).into())));
             (Part::Sessions, session)
         }
         Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (

@@ -75,8 +75,19 @@ pub const INDEXES: &[Index] = &[
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
-const ALL: &[&str] =
-    &["core", "reads", "directory", "colleagues", "jobs", "fleet", "profiles", "sessions", "registration", "mail"];
+const ALL: &[&str] = &[
+    "core",
+    "reads",
+    "directory",
+    "colleagues",
+    "jobs",
+    "fleet",
+    "profiles",
+    "sessions",
+    "registration",
+    "mail",
+    "second factor",
+];
 
 /// What is missing, in words.
 pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
@@ -91,8 +102,9 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
         match number {
             0 => core(db).await.map_err(StoreError::from)?,
             // Built beside the writes; until they are there a start waits.
-            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it.
-            1..=9 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
+            // the second factor: it keeps versions away that would write a member without it.
+            1..=10 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);

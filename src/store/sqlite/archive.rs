@@ -73,6 +73,7 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         generation: row.get("generation")?,
         newest: row.get("newest")?,
         confirmed_at: optional_time(row, "confirmed_at")?,
+        proved_at: optional_time(row, "proved_at")?,
     }))
 }
 
@@ -253,8 +254,8 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
             "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_used_at,
-                 ends_at, generation, newest, confirmed_at)
-             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+                 ends_at, generation, newest, confirmed_at, proved_at)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
                 row.id.as_bytes(),
                 row.created_at.as_millis(),
@@ -267,6 +268,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.generation,
                 row.newest,
                 row.confirmed_at.map(Timestamp::as_millis),
+                row.proved_at.map(Timestamp::as_millis),
                 row.member.as_bytes(),
             ],
         )?,
