@@ -14,7 +14,8 @@ const binary = process.env.MEMBERS_BOOK ?? new URL("../../target/release/members
 /** How long anything may take, in milliseconds. */
 export const patience = 30_000;
 
-const folder = await mkdtemp(join(tmpdir(), "members-book-app-"));
+/** Where the server keeps what is its own. */
+export const folder = await mkdtemp(join(tmpdir(), "members-book-app-"));
 const port = await new Promise((resolve) => {
   const probe = createServer().listen(0, "127.0.0.1", () => {
     const { port: free } = probe.address();

@@ -1,7 +1,9 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
-import { useApplications, useClient } from "@members-book/client/react";
+import { useApplications } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
+import { ProofSheet, useProof } from "@/admin/Proof";
+import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { makeStyles, radius, space, useTheme } from "@/theme";
@@ -11,11 +13,11 @@ import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } fr
 export default function Applications() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const admin = useAdmin();
   // Another one, or another administrator has decided: the list is read anew.
   const waiting = useApplications();
   const pages = usePages(`applications ${waiting}`, async (cursor) => {
-    const page = await api.adminMembers({ cursor, status: "pending" });
+    const page = await admin.members({ cursor, status: "pending" });
     return { items: page.members, next: page.next };
   });
   return (
@@ -31,20 +33,21 @@ export default function Applications() {
 
 function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const admin = useAdmin();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
+  const { proved, wanted } = useProof();
   const { _id, name, email, created_at } = member;
   const approve = () => void run(async () => {
-    await api.approve(_id);
+    await admin.approve(_id);
     toast(`${name} is a member now`);
     onDecided();
   });
   const reject = async () => {
     if (!(await confirm({ title: `Reject ${name}?`, text: "What they have entered is deleted. They are not told, and may register again.", confirm: "Reject", danger: true }))) return;
     await run(async () => {
-      await api.reject(_id);
+      await proved(() => admin.reject(_id));
       toast("Rejected");
       onDecided();
     });
@@ -61,6 +64,7 @@ function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void
         <Button label="Approve" name={`Approve ${name}`} busy={busy} onPress={approve} />
         <Button label="Reject" name={`Reject ${name}`} kind="secondary" disabled={busy} onPress={() => void reject()} />
       </View>
+      <ProofSheet wanted={wanted} />
     </View>
   );
 }

@@ -3,6 +3,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 import type { AdminInvitation } from "@members-book/client";
 
+import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages, useAction } from "@/lib/query";
 import { standing } from "@/members/invitation";
@@ -14,9 +15,9 @@ export default function Invitations() {
   const styles = useStyles();
   const { colors } = useTheme();
   const router = useRouter();
-  const { api } = useClient();
+  const admin = useAdmin();
   const pages = usePages("all invitations", async (cursor) => {
-    const page = await api.adminInvitations({ cursor });
+    const page = await admin.invitations({ cursor });
     return { items: page.invitations, next: page.next };
   });
   return (
