@@ -25,7 +25,7 @@ export default function Applications() {
       data={[...pages.items]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Applications"
       renderItem={({ item }) => <Row member={item} onDecided={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
     />
   );

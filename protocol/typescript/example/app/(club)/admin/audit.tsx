@@ -47,7 +47,7 @@ export default function Audit() {
       data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log" {...webOnly({ tabIndex: 0 })}
       renderItem={({ item }) => <Row entry={item} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="shield" title="Nothing yet" text="What administrators do to members is written down here." /> : null}
     />
   );

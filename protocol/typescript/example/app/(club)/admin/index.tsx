@@ -56,7 +56,7 @@ export default function AdminMembers() {
       renderItem={({ item }) => <AdminRow member={item} onChanged={(next) => pages.replace((old) => (old._id === next._id ? next : old))} />}
       onEndReached={pages.more} onEndReachedThreshold={1} ListHeaderComponent={filters}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading members" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading members" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : shown.length === 0 ? <Empty icon="people" title="Nobody" text="No member is like that. Choose other filters, or search for something else." /> : null}
     />
   );

@@ -26,7 +26,7 @@ export default function Invitations() {
       ListHeaderComponent={<Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
       renderItem={({ item }) => <Row invitation={item} onRevoked={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="mail" title="No invitations" text="Nobody has invited anybody yet." /> : null}
     />
   );
