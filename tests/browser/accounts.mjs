@@ -4,15 +4,13 @@
 // With SCREENSHOTS=FOLDER pictures of the screens go there.
 
 import assert from "node:assert/strict";
-import { base, button, field, heading, kill, person, problems, secret, serve, setupCode, tidy } from "./club.mjs";
+import { base, button, chrome, enter, field, heading, isIn, kill, LAPTOP, person, problems, secret, serve, setupCode, signIn, tidy } from "./club.mjs";
 import { answer, press, stops, type } from "./focus.mjs";
 import { look, looks, lookTwice } from "./look.mjs";
 import { mailServer } from "./smtp.mjs";
 
-const CHROME = (system, device = "") => `Mozilla/5.0 (${system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0${device} Safari/537.36`;
-const LAPTOP = { viewport: { width: 1440, height: 900 }, userAgent: CHROME("X11; Linux x86_64") };
-const PHONE = { viewport: { width: 390, height: 800 }, hasTouch: true, userAgent: CHROME("Linux; Android 16", " Mobile") };
-const AT_WORK = { ...LAPTOP, userAgent: `${CHROME("Windows NT 10.0; Win64; x64")} Edg/142.0.0.0` };
+const PHONE = { viewport: { width: 390, height: 800 }, hasTouch: true, userAgent: chrome("Linux; Android 16", " Mobile") };
+const AT_WORK = { ...LAPTOP, userAgent: `${chrome("Windows NT 10.0; Win64; x64")} Edg/142.0.0.0` };
 const OVER = "Your session is over. Sign in again: what was not sent yet is kept, until somebody else signs in here.";
 
 /** A server that others reach, too: without a mail server it sends nothing. */
@@ -20,20 +18,6 @@ const SETTINGS = { HOST: "0.0.0.0", REGISTRATION: "approval" };
 let running = await serve(SETTINGS);
 const mail = await mailServer();
 const started = Date.now();
-
-const isIn = (page) => page.getByRole("navigation", { name: "Main" }).waitFor();
-
-async function signIn(page, email, password) {
-  await page.goto(`${base}/app/sign-in`);
-  await tryToSignIn(page, email, password);
-  await isIn(page);
-}
-
-async function tryToSignIn(page, email, password) {
-  await field(page, "E-mail").fill(email);
-  await secret(page, "Password").fill(password);
-  await page.keyboard.press("Enter");
-}
 
 /** Somebody's form for a new account; the rest of it, if there is more, is filled in before. */
 async function join(page, name, email, password, label) {
@@ -102,7 +86,7 @@ async function applicants(rita) {
   }
   await lookTwice(dan, "waits");
   await button(dan, "Go to sign in").click();
-  await tryToSignIn(dan, "dan@example.com", "correct horse");
+  await enter(dan, "dan@example.com", "correct horse");
   await dan.getByRole("alert").getByText("Your registration waits for an administrator of the club. Come back and sign in once they have let you in.").waitFor();
 
   // The badge says it without a reload.
@@ -122,7 +106,7 @@ async function applicants(rita) {
   await isIn(dan);
   const eve = await person("Eve", LAPTOP);
   await eve.goto(`${base}/app/sign-in`);
-  await tryToSignIn(eve, "eve@example.com", "correct horse");
+  await enter(eve, "eve@example.com", "correct horse");
   await eve.getByText("The e-mail address or the password is wrong.").waitFor();
   await eve.context().close();
 }
@@ -148,6 +132,7 @@ async function astray(rita) {
 /** The member finds the session of a phone, gives it a name, and ends it; the phone is out. */
 async function lost(carla, phone) {
   await signIn(phone, "carla@example.com", "correct horse");
+  await isIn(phone);
   await carla.goto(`${base}/app/settings`);
   await press(carla, "button", "Rename Chrome on Android");
   const name = carla.getByRole("dialog").getByRole("textbox", { name: "Name" });
@@ -165,7 +150,7 @@ async function lost(carla, phone) {
 
 /** Another password: other devices are out, and it is needed to come back. */
 async function changed(carla, phone) {
-  await tryToSignIn(phone, "carla@example.com", "correct horse");
+  await enter(phone, "carla@example.com", "correct horse");
   await isIn(phone);
   await carla.goto(`${base}/app/settings`);
   await heading(carla, "Where you are signed in").waitFor();
@@ -179,9 +164,9 @@ async function changed(carla, phone) {
   await carla.keyboard.press("Enter");
   await carla.getByText("The password is changed. Your other devices are signed out.").first().waitFor();
   await phone.getByText(OVER).waitFor();
-  await tryToSignIn(phone, "carla@example.com", "correct horse");
+  await enter(phone, "carla@example.com", "correct horse");
   await phone.getByText("The e-mail address or the password is wrong.").waitFor();
-  await tryToSignIn(phone, "carla@example.com", "battery staple");
+  await enter(phone, "carla@example.com", "battery staple");
   await isIn(phone);
 }
 
@@ -241,7 +226,7 @@ async function forgotten(carla, phone) {
   assert.equal(new URL(other.url()).search, "", "the token is not left in the address");
   for (const page of [carla, phone]) await page.getByText(OVER).waitFor();
   await button(other, "Go on").click();
-  await tryToSignIn(other, "carla@example.com", "stable battery");
+  await enter(other, "carla@example.com", "stable battery");
   await isIn(other);
   await mail.next("carla@example.com", "A sua palavra-passe foi reposta");
   await mail.next("carla@example.com", "Um novo dispositivo entrou na sua conta");
@@ -265,7 +250,7 @@ async function newcomer(rita) {
   const first = await mail.next("finn@example.com", "Confirm your e-mail address");
   // The link was not opened yet: signing in says so, and sends it again.
   await button(finn, "Go to sign in").click();
-  await tryToSignIn(finn, "finn@example.com", "correct horse");
+  await enter(finn, "finn@example.com", "correct horse");
   await finn.getByText("Your e-mail address is not confirmed yet. We have sent you the link again: open it, then sign in.").waitFor();
   const { link: again } = await mail.next("finn@example.com", "Confirm your e-mail address");
   assert.notEqual(again, first.link);
@@ -273,7 +258,7 @@ async function newcomer(rita) {
   await button(finn, "Confirm").click();
   await heading(finn, "Your address is confirmed").waitFor();
   await button(finn, "Go on").click();
-  await tryToSignIn(finn, "finn@example.com", "correct horse");
+  await enter(finn, "finn@example.com", "correct horse");
   await isIn(finn);
 }
 

@@ -99,6 +99,27 @@ export async function person(name, options) {
   return page;
 }
 
+/** What a browser says that it is. */
+export const chrome = (system, device = "") => `Mozilla/5.0 (${system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0${device} Safari/537.36`;
+/** A browser on a computer. */
+export const LAPTOP = { viewport: { width: 1440, height: 900 }, userAgent: chrome("X11; Linux x86_64") };
+
+/** Fills in the form to sign in, and sends it. */
+export async function enter(page, email, password) {
+  await field(page, "E-mail").fill(email);
+  await secret(page, "Password").fill(password);
+  await page.keyboard.press("Enter");
+}
+
+/** The same from wherever the page is. */
+export async function signIn(page, email, password) {
+  await page.goto(`${base}/app/sign-in`);
+  await enter(page, email, password);
+}
+
+/** Waits until somebody is signed in. */
+export const isIn = (page) => page.getByRole("navigation", { name: "Main" }).waitFor();
+
 /** What a screen has, by its name. */
 export const button = (page, name) => page.getByRole("button", { name, exact: true }).first();
 export const field = (page, name) => page.getByRole("textbox", { name, exact: true }).first();

@@ -6,24 +6,14 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { base, button, call, field, folder, heading, kill, person, problems, secret, serve, setupCode, tidy } from "./club.mjs";
+import { base, button, call, field, folder, heading, isIn, kill, LAPTOP, person, problems, secret, serve, setupCode, signIn, tidy } from "./club.mjs";
 import { answer, press, stops, type } from "./focus.mjs";
 import { look, looks, lookTwice } from "./look.mjs";
 import { authenticator } from "./totp.mjs";
 
-const LAPTOP = { viewport: { width: 1440, height: 900 } };
 const PASSWORD = "correct horse";
 let running = await serve({ ADMIN_SECOND_FACTOR: "required", REGISTRATION: "open" });
 const started = Date.now();
-
-const isIn = (page) => page.getByRole("navigation", { name: "Main" }).waitFor();
-
-async function signIn(page, email) {
-  await page.goto(`${base}/app/sign-in`);
-  await field(page, "E-mail").fill(email);
-  await secret(page, "Password").fill(PASSWORD);
-  await page.keyboard.press("Enter");
-}
 
 /** As if everybody had signed in 16 minutes ago. */
 async function later(settings) {
@@ -71,6 +61,7 @@ async function kept(page) {
   await heading(page, "Keep your recovery codes").waitFor();
   const codes = await page.getByRole("list", { name: "Recovery codes" }).getByRole("listitem").allTextContents();
   assert.equal(new Set(codes).size, 10);
+  await lookTwice(page, "recovery-codes");
   await press(page, "button", "Copy the recovery codes");
   await page.getByText("Copied", { exact: true }).first().waitFor();
   const text = await page.evaluate(() => navigator.clipboard.readText());
@@ -90,7 +81,6 @@ async function kept(page) {
   await page.emulateMedia({ media: "screen" });
   await page.evaluate(() => window.dispatchEvent(new Event("afterprint")));
   assert.equal(await page.getByRole("button", { name: "Done" }).getAttribute("aria-disabled"), "true");
-  await lookTwice(page, "recovery-codes");
   await page.getByRole("checkbox", { name: "I have kept them" }).focus();
   await page.keyboard.press("Space");
   await press(page, "button", "Done");
@@ -101,7 +91,7 @@ async function kept(page) {
 /** A login asks for the second step; a recovery code does in place of the app, once. */
 async function secondStep(app, codes) {
   const page = await person("Rita at work", LAPTOP);
-  await signIn(page, "rita@example.com");
+  await signIn(page, "rita@example.com", PASSWORD);
   await heading(page, "One more step").waitFor();
   await lookTwice(page, "second-step");
   // What was used to turn it on is used up.
@@ -119,7 +109,7 @@ async function secondStep(app, codes) {
   await page.context().close();
 
   const other = await person("Rita elsewhere", LAPTOP);
-  await signIn(other, "rita@example.com");
+  await signIn(other, "rita@example.com", PASSWORD);
   await press(other, "button", "Use a recovery code");
   await type(other, "Recovery code", codes[0].toLowerCase().replaceAll("-", " "));
   await other.keyboard.press("Enter");
@@ -135,7 +125,7 @@ async function newCodesAndOff() {
   const { codes } = await withFactor("Carla", "carla@example.com");
   const carla = await person("Carla", LAPTOP);
   await carla.context().grantPermissions(["clipboard-read", "clipboard-write"], { origin: base });
-  await signIn(carla, "carla@example.com");
+  await signIn(carla, "carla@example.com", PASSWORD);
   await press(carla, "button", "Use a recovery code");
   await type(carla, "Recovery code", codes[0]);
   await carla.keyboard.press("Enter");
@@ -161,7 +151,7 @@ async function newCodesAndOff() {
   }
   await carla.context().close();
   const again = await person("Carla again", LAPTOP);
-  await signIn(again, "carla@example.com");
+  await signIn(again, "carla@example.com", PASSWORD);
   await isIn(again);
   await again.context().close();
 }
@@ -178,7 +168,7 @@ async function withFactor(name, email) {
 async function reset(rita, app) {
   const { codes } = await withFactor("Ben Okafor", "ben@example.com");
   const ben = await person("Ben", LAPTOP);
-  await signIn(ben, "ben@example.com");
+  await signIn(ben, "ben@example.com", PASSWORD);
   await button(ben, "Use a recovery code").click();
   await field(ben, "Recovery code").fill(codes[0]);
   await ben.keyboard.press("Enter");
@@ -207,7 +197,7 @@ async function reset(rita, app) {
   await dialog.getByText("No second factor").waitFor();
 
   await ben.getByText(/^Your session is over/).waitFor();
-  await signIn(ben, "ben@example.com");
+  await signIn(ben, "ben@example.com", PASSWORD);
   await isIn(ben);
   // For a quarter of an hour nothing more is wanted.
   await button(dialog, "Make an administrator").click();

@@ -4,7 +4,7 @@ import { View } from "react-native";
 import type { Failure } from "@/lib/query";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
-import { Button, Notice } from "@/ui";
+import { Button, Notice, Text } from "@/ui";
 import { CodeField } from "./CodeField";
 
 const WRONG = "This code is not good, or not any more. Wait for the next one of the app, and check that the clock of the phone is right.";
@@ -33,7 +33,7 @@ export function SecondStep({ busy, failure, onCode, onBack }: Props) {
         <Button label="Sign in" busy={busy} disabled={!complete} onPress={submit} />
         <Button label="Back" kind="plain" onPress={onBack} />
       </View>
-      <Notice tone="soft" text="Lost the phone and the recovery codes? An administrator of the club can take the second factor away, if you can show them that it is you." />
+      <Text kind="small" tone="muted">Lost the phone and the recovery codes? An administrator of the club can take the second factor away, if you can show them that it is you.</Text>
     </AuthFrame>
   );
 }

@@ -36,17 +36,19 @@ function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void
   const admin = useAdmin();
   const confirm = useConfirm();
   const { toast } = useToast();
-  const { busy, failure, run } = useAction();
+  const approval = useAction();
+  const rejection = useAction();
   const { proved, wanted } = useProof();
   const { _id, name, email, created_at } = member;
-  const approve = () => void run(async () => {
+  const failure = approval.failure ?? rejection.failure;
+  const approve = () => void approval.run(async () => {
     await admin.approve(_id);
     toast(`${name} is a member now`);
     onDecided();
   });
   const reject = async () => {
     if (!(await confirm({ title: `Reject ${name}?`, text: "What they have entered is deleted. They are not told, and may register again.", confirm: "Reject", danger: true }))) return;
-    await run(async () => {
+    await rejection.run(async () => {
       await proved(() => admin.reject(_id));
       toast("Rejected");
       onDecided();
@@ -61,8 +63,8 @@ function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void
         {failure ? <Notice tone="danger" text={failure.message} /> : null}
       </View>
       <View style={styles.buttons}>
-        <Button label="Approve" name={`Approve ${name}`} busy={busy} onPress={approve} />
-        <Button label="Reject" name={`Reject ${name}`} kind="secondary" disabled={busy} onPress={() => void reject()} />
+        <Button label="Approve" name={`Approve ${name}`} busy={approval.busy} disabled={rejection.busy} onPress={approve} />
+        <Button label="Reject" name={`Reject ${name}`} kind="secondary" busy={rejection.busy} disabled={approval.busy} onPress={() => void reject()} />
       </View>
       <ProofSheet wanted={wanted} />
     </View>
