@@ -19,6 +19,7 @@ mod photo_storage;
 mod photos;
 mod problems;
 mod registration;
+mod second_factor;
 mod sessions;
 mod setup;
 

@@ -12,6 +12,7 @@ use members_book::{
         mail::{Mail, NewLink, Purpose, TokenId},
         members::{Suspension, Way},
         recommendations::{Decision, Draft},
+        second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
         turns::Caller,
     },
@@ -69,6 +70,17 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
 }
 
+/// A second factor of which codes were used, and a session that was proved again.
+async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
+    let enabled_at = f.now();
+    let recovery_codes = vec![[1; 32], [2; 32], [3; 32]];
+    let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
+    f.change(member, Change::EnableSecondFactor(factor)).await;
+    f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
+    let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
+    f.store.sessions.prove(member, session, f.now()).await.unwrap();
+}
+
 #[expect(clippy::cognitive_complexity, reason = "something of everything, one after the other")]
 async fn fill(f: &Fixture) -> Vec<MemberId> {
     let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
@@ -123,6 +135,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
     f.store.mail.add(Mail::AddressTaken { email: "ana@example.com".to_owned() }, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
+    fill_with_a_second_factor(f, members[1]).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
     f.change(members[0], Change::Profile { edit: language, expected: None }).await;
     members
@@ -149,9 +162,14 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             other.store.members.by_id(Caller::System, member).await.unwrap().unwrap(),
         );
         assert_eq!(
-            (here.profile, here.password_hash, here.version),
-            (there.profile, there.password_hash, there.version)
+            (here.profile, here.password_hash, here.version, here.second_factor),
+            (there.profile, there.password_hash, there.version, there.second_factor)
         );
+        let proved = async |f: &Fixture| {
+            let ids = f.store.sessions.of_member(member).await.unwrap().into_iter().map(|session| session.id).collect();
+            f.store.sessions.views(ids).await.unwrap()
+        };
+        assert_eq!(proved(one).await, proved(other).await);
         assert_eq!(
             one.store.sessions.of_member(member).await.unwrap(),
             other.store.sessions.of_member(member).await.unwrap()

@@ -13,6 +13,7 @@ mod mongodb;
 mod nodes;
 mod recommendations;
 mod registration;
+mod second_factor;
 mod sessions;
 mod sqlite;
 
