@@ -1,7 +1,7 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { AuditAction, AuditEntry, MemberId } from "@members-book/client";
 
+import { useAdmin } from "@/admin/useAdmin";
 import { useName } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
@@ -26,15 +26,20 @@ const ACTIONS: Record<AuditAction, string> = {
   invitation_revoked: "revoked an invitation of",
   invitation_used: "came by an invitation:",
   suspension_changed: "suspended, or ended the suspension of,",
+  second_factor_enabled: "turned on the second factor of",
+  second_factor_disabled: "turned off the second factor of",
+  second_factor_reset: "reset the second factor of",
+  recovery_codes_replaced: "replaced the recovery codes of",
+  recovery_code_used: "used a recovery code of",
 };
 
 /** Who did what to whom. */
 export default function Audit() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const admin = useAdmin();
   const pages = usePages("audit", async (cursor) => {
-    const page = await api.audit({ cursor });
+    const page = await admin.audit({ cursor });
     return { items: page.entries, next: page.next };
   });
   return (
@@ -42,7 +47,7 @@ export default function Audit() {
       data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log" {...webOnly({ tabIndex: 0 })}
       renderItem={({ item }) => <Row entry={item} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="shield" title="Nothing yet" text="What administrators do to members is written down here." /> : null}
     />
   );
