@@ -73,7 +73,8 @@ impl Beside {
         let post = Arc::clone(&self.accounts.post);
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
-        let [one, two, three, four, five, six, seven, eight, nine] = [(); 9].map(|()| stop.clone());
+        let audit = Arc::clone(&self.accounts.audit);
+        let [one, two, three, four, five, six, seven, eight, nine, ten] = [(); 10].map(|()| stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -102,6 +103,10 @@ impl Beside {
             supervisor.restarting("mail", move || {
                 let (post, stop) = (Arc::clone(&post), nine.clone());
                 async move { post.run(stop).await }
+            }),
+            supervisor.restarting("audit", move || {
+                let (audit, stop) = (Arc::clone(&audit), ten.clone());
+                async move { audit.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
@@ -164,6 +169,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         profiles.limit.tidy();
         credentials.tidy();
         accounts.post.tidy();
+        accounts.audit.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();

@@ -35,6 +35,7 @@ use crate::{
         album::Album,
         announcements::Announcements,
         applications::Applications,
+        audit::AuditTrail,
         awaited::Awaited,
         connections::Connections,
         credentials::Credentials,
@@ -115,6 +116,7 @@ pub(super) struct Foundation {
     pub(super) uplink: Uplink,
     limits: Arc<SharedLimits>,
     own: Arc<OwnNode>,
+    pub(super) audit: Arc<AuditTrail>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
@@ -159,6 +161,7 @@ impl Foundation {
             clock: Arc::clone(&world.clock),
             metrics: Arc::clone(&metrics),
         });
+        let audit = AuditTrail::new(Arc::clone(&store.audit), Arc::clone(&world.clock), Arc::clone(&metrics));
         Ok(Self {
             settings,
             world,
@@ -170,6 +173,7 @@ impl Foundation {
             uplink,
             limits,
             own,
+            audit: Arc::new(audit),
             floor,
             told,
             delivered,
@@ -282,6 +286,7 @@ impl Foundation {
             successors: Successors::new(&options.secret, &options.previous),
             proofs: DeviceProofs::new(&options.secret, &options.previous).map_err(start_error)?,
             guesses: Arc::clone(&self.limits.guesses),
+            audit: Arc::clone(&self.audit),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             registration: self.registration(effects),
@@ -311,6 +316,7 @@ impl Foundation {
             public_url: listen.public_url.clone(),
             attempts: invitations::attempts(Arc::clone(&self.metrics)),
             registrations: Arc::clone(&self.limits.registrations),
+            audit: Arc::clone(&self.audit),
             changes: Arc::clone(&self.limits.profiles),
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -443,6 +449,7 @@ impl Foundation {
             album: Arc::clone(&effects.album),
             effects: Arc::clone(effects),
             limit: Arc::clone(&self.limits.profiles),
+            audit: Arc::clone(&self.audit),
             in_order: InOrder::default(),
             clock: Arc::clone(clock),
         });
@@ -461,11 +468,14 @@ impl Foundation {
         };
         let invitations = Arc::clone(&accounts.registration.invitations);
         let lifetime = self.settings.auth.session_lifetime;
-        let exports = Exports::new(&self.store, invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
+        let audit = || Arc::clone(&self.audit);
+        let exports =
+            Exports::new(&self.store, audit(), invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             sessions: devices,
             store: self.store.clone(),
+            audit: audit(),
             applications: Arc::clone(&connection.connections.applications),
             hub: Arc::clone(&self.hub),
             fleet,
@@ -481,7 +491,7 @@ impl Foundation {
             credentials,
             recovery: Arc::new(recovery),
             photos: Arc::new(photos),
-            directory: Arc::new(Directory { members: Arc::clone(members) }),
+            directory: Arc::new(Directory { members: Arc::clone(members), audit: audit() }),
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),

@@ -110,6 +110,8 @@ metrics! {
     Refreshes = "refreshes", Counter, ["result"];
     /// Members who registered, by the way that they came in: `free`, `invitation`, or `application` for those who wait for an administrator.
     Registrations = "registrations", Counter, ["way"];
+    /// Failed logins of administrators that are not in the audit log: too many waited to be written, or the server stopped.
+    AuditDropped = "audit_dropped", Counter, [];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -335,6 +337,8 @@ pub struct Metrics {
     auth_failures: Family<CodeLabels, Counter>,
     refreshes: Family<ResultLabels, Counter>,
     registrations: Family<WayLabels, Counter>,
+    /// [`Metric::AuditDropped`]
+    pub audit_dropped: Counter,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -461,6 +465,7 @@ impl Metrics {
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
             refreshes: register(r, Metric::Refreshes, Family::default()),
             registrations: register(r, Metric::Registrations, Family::default()),
+            audit_dropped: register(r, Metric::AuditDropped, Counter::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),

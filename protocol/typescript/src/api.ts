@@ -2,7 +2,7 @@ import type { Environment } from "./environment.js";
 import { MembersBookError, refusal } from "./errors.js";
 import { objectIn } from "./json.js";
 import type {
-  ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
+  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
   InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile,
   Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, RegistrationPending, ServerStats, Session, SessionId, SessionList, SuspensionChange, Tier, UserType,
 } from "./protocol.js";
@@ -147,6 +147,8 @@ export class Api {
   setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/active`, { method: "PUT", body: { is_active } }); }
   setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/role`, { method: "PUT", body: { user_type } }); }
   disconnect(id: MemberId): Promise<Disconnected> { return this.json(`/api/admin/members/${path(id)}/disconnect`, { method: "POST" }); }
+  /** Lets somebody register again with the address of a member who has left. */
+  allowAddress(email: string): Promise<AddressAllowed> { return this.json("/api/admin/addresses/allow", { method: "POST", body: { email } }); }
   adminSessions(id: MemberId): Promise<SessionList> { return this.json(`/api/admin/members/${path(id)}/sessions`); }
   adminEndSessions(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${path(id)}/sessions`, { method: "DELETE" }); }
   stats(): Promise<ServerStats> { return this.json("/api/admin/stats"); }

@@ -75,8 +75,19 @@ pub const INDEXES: &[Index] = &[
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
-const ALL: &[&str] =
-    &["core", "reads", "directory", "colleagues", "jobs", "fleet", "profiles", "sessions", "registration", "mail"];
+const ALL: &[&str] = &[
+    "core",
+    "reads",
+    "directory",
+    "colleagues",
+    "jobs",
+    "fleet",
+    "profiles",
+    "sessions",
+    "registration",
+    "mail",
+    "addresses",
+];
 
 /// What is missing, in words.
 pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
@@ -93,6 +104,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // Built beside the writes; until they are there a start waits.
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it.
             1..=9 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            10 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
@@ -122,13 +134,19 @@ const PLAIN: &[&str] = &["audit", "ai_budgets", "meta", "migrations"];
 const NAMESPACE_EXISTS: i32 = 48;
 
 async fn core(db: &Db) -> Result<(), Fault> {
-    for name in PLAIN {
+    create(db, PLAIN).await?;
+    make_indexes(db, 1).await
+}
+
+/// Creates collections that are not there yet.
+async fn create(db: &Db, names: &[&str]) -> Result<(), Fault> {
+    for name in names {
         match db.database.create_collection(*name).await {
             Err(error) if super::fault::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
             _ => {}
         }
     }
-    make_indexes(db, 1).await
+    Ok(())
 }
 
 /// Makes the indexes of a migration.
