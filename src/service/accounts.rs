@@ -180,7 +180,7 @@ impl Accounts {
         let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let verified = self.enrolment.passwords.verify(request.password.clone(), hash, source).await;
-        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
         let mut member = self.right(member, verdict, from)?;
         self.guesses.forgive(allowance);
         let standing = member.profile.standing(self.clock.now());
@@ -188,7 +188,6 @@ impl Accounts {
             self.check_verified(&member).await?;
         }
         self.stands(standing)?;
-        let mut verdict = verdict;
         let mut attempts = 0;
         let answer = loop {
             let started = self.log_in_from(member.clone(), request.device.clone(), known.is_some(), from).await?;
