@@ -132,6 +132,7 @@ async fn what_cannot_be_in_the_log_is_not_given() {
     let server = Server::with(|settings| {
         settings.store.store_timeout = Duration::from_millis(100);
         settings.listen.request_timeout = Duration::from_millis(500);
+        settings.ai.ai_timeout = Duration::from_millis(400);
     })
     .await;
     let (admin, ana) = (server.admin().await, server.member("Ana").await);
