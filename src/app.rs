@@ -33,7 +33,7 @@ use crate::{
     admission::{LEAVING_MAX, Places},
     config::{Settings, settings::Because},
     connection,
-    http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
+    http::{self, AppState, detach::Detached, readiness::Readiness, security_txt::SecurityTxt, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
@@ -167,6 +167,10 @@ impl App {
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
             public_url: listen.public_url.clone(),
+            security_txt: SecurityTxt {
+                contacts: base.settings.security.security_contact.clone(),
+                policy: base.settings.security.security_policy.clone(),
+            },
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
@@ -286,6 +290,7 @@ impl App {
                 let _ = task.await;
             }
             self.connection.watching.finish().await;
+            self.accounts.audit.finish().await;
             if let Some(fleet) = self.fleet {
                 fleet.leave().await;
             }

@@ -134,6 +134,24 @@ export type ActiveChange = {
 is_active: boolean, };
 
 /**
+ * The answer to `POST /api/admin/addresses/allow`.
+ */
+export type AddressAllowed = { 
+/**
+ * Whether nobody could register with it until now.
+ */
+was_barred: boolean, };
+
+/**
+ * `POST /api/admin/addresses/allow`.
+ */
+export type AddressRequest = { 
+/**
+ * The e-mail address, in any case.
+ */
+email: string, };
+
+/**
  * An invitation, as administrators see it.
  */
 export type AdminInvitation = { 
@@ -343,7 +361,7 @@ export type AuditEntry = {
  */
 at: Timestamp, 
 /**
- * Who; nobody for the command line.
+ * Who; nobody for the command line, and for a login that failed.
  */
 actor_id: MemberId | null, 
 /**
