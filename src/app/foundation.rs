@@ -23,10 +23,11 @@ use crate::{
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
     config::{
         Settings, secret,
-        settings::Auth,
+        settings::{Auth, SecuritySettings},
         values::{DatabaseUrl, SecondFactorPolicy},
     },
     connection::{self, Timing},
+    http::security_txt::SecurityTxt,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
@@ -202,6 +203,12 @@ impl Foundation {
         let (secret, path) = kept.map_err(start_error)?;
         tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
         Ok((KeyRing::new(secret, former), Some(path)))
+    }
+
+    /// Where problems of security are reported.
+    pub(super) fn security_txt(&self) -> SecurityTxt {
+        let SecuritySettings { security_contact, security_policy } = self.settings.security.clone();
+        SecurityTxt { contacts: security_contact, policy: security_policy }
     }
 
     /// What makes members.

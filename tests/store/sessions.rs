@@ -269,6 +269,7 @@ async fn a_session_ends_however_often_it_is_refreshed(f: &Fixture) {
     assert!(!revoked(f, id).await);
 }
 
+#[expect(clippy::cognitive_complexity, reason = "one after the other, of two members")]
 async fn a_session_knows_its_device(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let device = SessionDevice { name: Some("Chrome on Windows".to_owned()), platform: Some(Platform::Web) };

@@ -175,7 +175,6 @@ async fn register(
 }
 
 /// What `register` does in its transaction. `barred` gives that up, as it ends when the address is taken: nobody registers with it.
-
 async fn register_in(
     db: &Db,
     session: &mut ClientSession,

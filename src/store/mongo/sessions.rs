@@ -132,7 +132,9 @@ async fn record_login(db: &Db, member: ObjectId, password_hash: &str, at: Timest
         );
         active.extend(until);
         login.extend(more);
-        if members.update_one(active, doc! { "$set": login }).await?.matched_count > 0 {
+        // A login of the same millisecond as the one before would change nothing, and meet nobody.
+        let login = doc! { "$set": login, "$inc": { "met": 1_i64 } };
+        if members.update_one(active, login).await?.matched_count > 0 {
             return Ok(true);
         }
     }
