@@ -80,7 +80,7 @@ async fn reset_password(
     request_body = VerifyEmailRequest,
     responses(
         (status = 204, description = "The address is verified."),
-        (status = 422, description = "link_invalid, or validation_failed for the password"),
+        (status = 422, description = "link_invalid"),
     )
 )]
 async fn verify_email(
