@@ -17,6 +17,16 @@ pub enum Template {
     AddressTaken,
     /// A device signed in that had not before.
     NewDevice,
+    /// The second factor was turned on.
+    SecondFactorEnabled,
+    /// The second factor was turned off.
+    SecondFactorDisabled,
+    /// The second factor was removed by somebody else.
+    SecondFactorReset,
+    /// The recovery codes were replaced.
+    RecoveryCodesReplaced,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
 }
 
 /// What stands in for a placeholder `{{name}}`.
@@ -30,6 +40,8 @@ pub struct Fields {
     pub device: String,
     /// When it happened.
     pub at: String,
+    /// How many recovery codes are left.
+    pub left: String,
 }
 
 /// A mail as people read it.
@@ -50,19 +62,35 @@ macro_rules! texts {
             Template::PasswordReset => include_str!(concat!("templates/", $language, "/password_reset.txt")),
             Template::AddressTaken => include_str!(concat!("templates/", $language, "/address_taken.txt")),
             Template::NewDevice => include_str!(concat!("templates/", $language, "/new_device.txt")),
+            Template::SecondFactorEnabled => {
+                include_str!(concat!("templates/", $language, "/second_factor_enabled.txt"))
+            }
+            Template::SecondFactorDisabled => {
+                include_str!(concat!("templates/", $language, "/second_factor_disabled.txt"))
+            }
+            Template::SecondFactorReset => include_str!(concat!("templates/", $language, "/second_factor_reset.txt")),
+            Template::RecoveryCodesReplaced => {
+                include_str!(concat!("templates/", $language, "/recovery_codes_replaced.txt"))
+            }
+            Template::RecoveryCodeUsed => include_str!(concat!("templates/", $language, "/recovery_code_used.txt")),
         }
     };
 }
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::PasswordChanged,
         Self::PasswordReset,
         Self::AddressTaken,
         Self::NewDevice,
+        Self::SecondFactorEnabled,
+        Self::SecondFactorDisabled,
+        Self::SecondFactorReset,
+        Self::RecoveryCodesReplaced,
+        Self::RecoveryCodeUsed,
     ];
 
     const fn text(self, language: Language) -> &'static str {
@@ -92,6 +120,7 @@ fn field(name: &str, language: Language, fields: &Fields) -> Option<String> {
         ("link", ..) => one_line(&fields.link),
         ("device", ..) => one_line(&fields.device),
         ("at", ..) => one_line(&fields.at),
+        ("left", ..) => one_line(&fields.left),
         _ => return None,
     })
 }
@@ -135,6 +164,7 @@ mod tests {
             link: text("https://club.example.com/app/reset?token=x"),
             device: text("Firefox on Linux"),
             at: text("2026-11-29 17:58 UTC"),
+            left: text("9"),
         }
     }
 
@@ -163,7 +193,11 @@ mod tests {
             );
         }
         let all: BTreeSet<_> = Template::ALL.iter().flat_map(|each| placeholders(each.text(Language::En))).collect();
-        assert_eq!(all.into_iter().collect::<Vec<_>>(), ["at", "device", "greeting", "link"], "every field is used");
+        assert_eq!(
+            all.into_iter().collect::<Vec<_>>(),
+            ["at", "device", "greeting", "left", "link"],
+            "every field is used"
+        );
     }
 
     #[test]

@@ -111,17 +111,29 @@ impl Enrolment {
     /// # Errors
     /// `member_not_found`, `email_unverified` for who has to show first that the address is theirs, or the store.
     pub async fn promote(&self, email: &str) -> Result<MemberRecord, Failure> {
+        self.change(email, Change::Role(UserType::Admin)).await
+    }
+
+    /// Removes the second factor of the member with an address, in the name of nobody, and ends their sessions.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn reset_second_factor(&self, email: &str) -> Result<MemberRecord, Failure> {
+        self.change(email, Change::ResetSecondFactor).await
+    }
+
+    async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {
         let found = self.members.by_email(Caller::System, email.trim()).await?;
         let profile = found.ok_or(ErrorCode::MemberNotFound)?.profile;
-        if profile.must_verify {
+        if profile.must_verify && matches!(change, Change::Role(_)) {
             return Err(ErrorCode::EmailUnverified.into());
         }
         let member = profile.id;
-        let (change, by, at) = (Change::Role(UserType::Admin), Actor::default(), self.clock.now());
+        let (by, at) = (Actor::default(), self.clock.now());
         match self.members.change(member, change, by, at, CancellationToken::new()).await? {
             Changed::Done { after, .. } => Ok(*after),
             Changed::NotFound => Err(ErrorCode::MemberNotFound.into()),
-            // A change of what somebody may do is neither, and it is not given up here.
+            // What is changed here is neither, and it is not given up.
             Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Err(ErrorCode::Internal.into()),
         }
     }

@@ -361,19 +361,41 @@ impl Post {
                 let purpose = (Purpose::ResetPassword, Template::ResetPassword, "reset");
                 self.with_link(taken, *member, *token, purpose).await
             }
-            Mail::PasswordChanged { member, at } => {
-                let (member, at) = (self.who_is(*member).await?, minute(*at));
-                Ok(self.parcel(taken, member, Template::PasswordChanged, Fields { at, ..Fields::default() }))
-            }
-            Mail::PasswordReset { member, at } => {
-                let (member, at) = (self.who_is(*member).await?, minute(*at));
-                Ok(self.parcel(taken, member, Template::PasswordReset, Fields { at, ..Fields::default() }))
-            }
+            Mail::PasswordChanged { member, at } => self.notice(taken, *member, *at, Template::PasswordChanged).await,
+            Mail::PasswordReset { member, at } => self.notice(taken, *member, *at, Template::PasswordReset).await,
             Mail::NewDevice { member, device, at, .. } => {
                 let (member, at, device) = (self.who_is(*member).await?, minute(*at), device.clone());
                 Ok(self.parcel(taken, member, Template::NewDevice, Fields { at, device, ..Fields::default() }))
             }
+            Mail::SecondFactorEnabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorEnabled).await
+            }
+            Mail::SecondFactorDisabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorDisabled).await
+            }
+            Mail::SecondFactorReset { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorReset).await
+            }
+            Mail::RecoveryCodesReplaced { member, at } => {
+                self.notice(taken, *member, *at, Template::RecoveryCodesReplaced).await
+            }
+            Mail::RecoveryCodeUsed { member, at, left } => {
+                let (member, at, left) = (self.who_is(*member).await?, minute(*at), left.to_string());
+                Ok(self.parcel(taken, member, Template::RecoveryCodeUsed, Fields { at, left, ..Fields::default() }))
+            }
         }
+    }
+
+    /// A mail that says that something was done, and when.
+    async fn notice(
+        &self,
+        taken: &TakenMail,
+        member: MemberId,
+        at: Timestamp,
+        template: Template,
+    ) -> Result<Composed, Failure> {
+        let (member, at) = (self.who_is(member).await?, minute(at));
+        Ok(self.parcel(taken, member, template, Fields { at, ..Fields::default() }))
     }
 
     /// A mail with a link, if that is still good.

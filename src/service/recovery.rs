@@ -4,16 +4,17 @@
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
 //! free and for one that is taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode,
     rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest},
 };
 
+use tokio::time::sleep;
+
 use super::{
     accounts::{Accounts, Authorized},
-    credentials::Credentials,
     guesses::Allowance,
     post::may_be_written_to,
     profiles::Profiles,
@@ -33,6 +34,9 @@ use crate::{
     },
 };
 
+/// How long after the answer of a login its link is sent again.
+const REMINDED_AFTER: Duration = Duration::from_millis(100);
+
 /// What a password is asked for that lacks or is wrong when an address is verified.
 const OF_REGISTRATION: &str = "the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
     of a forgotten password, or leaves the account to be removed";
@@ -43,8 +47,6 @@ pub struct Recovery {
     pub accounts: Arc<Accounts>,
     /// Members' records.
     pub profiles: Arc<Profiles>,
-    /// Passwords.
-    pub credentials: Arc<Credentials>,
 }
 
 impl Recovery {
@@ -78,7 +80,7 @@ impl Recovery {
         self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.post.wake();
-        self.credentials.end_revoked(member).await;
+        accounts.devices.end_revoked(member).await;
         Ok(())
     }
 
@@ -194,22 +196,23 @@ impl Accounts {
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all.
+    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all. Nothing, if
+    /// the password is another one by now.
     ///
     /// # Errors
-    /// Those of [`Self::log_in_as`].
+    /// Those of [`Self::start_session`].
     pub(super) async fn log_in_from(
         &self,
         member: MemberRecord,
         device: Option<DeviceInfo>,
         is_known: bool,
         from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
+    ) -> Result<Option<AuthResponse>, Failure> {
         let id = member.profile.id;
         let new = stored_device(device.clone());
         let known = if self.post.is_sent() && !is_known { self.sessions.of_member(id).await? } else { Vec::new() };
         let is_new = !known.is_empty() && known.iter().all(|session| session.device != new);
-        let answer = self.log_in_as(member, device, from).await?;
+        let Some(answer) = self.start_session(member, device, from).await? else { return Ok(None) };
         if is_new {
             let device = new.name.unwrap_or_else(|| new.platform.map_or("?", platform_word).to_owned());
             let notice = Mail::NewDevice { member: id, device, at: self.clock.now() };
@@ -218,17 +221,41 @@ impl Accounts {
                 tracing::warn!(member = %id, problem = failure.message, "a member is not told of a new device");
             }
         }
-        Ok(answer)
+        Ok(Some(answer))
     }
 
-    /// Sends the link again to whom has the right password and has not shown yet that the address is theirs.
-    ///
-    /// # Errors
-    /// `overloaded` when too many mails wait, or the store.
-    pub(super) async fn send_first_link_again(&self, member: &MemberRecord) -> Result<(), Failure> {
-        if self.post.available().is_err() {
-            return Ok(());
+    /// Whether a member may not sign in before they have shown that the address is theirs.
+    pub(super) fn has_to_verify(&self, member: &MemberRecord) -> bool {
+        member.profile.must_verify && self.post.is_sent()
+    }
+
+    /// What a login is answered that is not let in, whatever the reason. Were somebody told that only the link is missing, they could
+    /// register with an address and log in with the password of that: it would say whether a member has the address already.
+    pub(super) fn unknown(&self) -> Failure {
+        let failure = self.denied(ErrorCode::InvalidCredentials);
+        if !self.post.is_sent() {
+            return failure;
         }
-        self.post.send_link(member.profile.id, Purpose::VerifyEmail).await
+        let message = "There is no member with this e-mail address and password, or the address is not confirmed yet. If you have \
+            registered, open the link in the mail that was sent to it; then log in. It was sent again if the password is right.";
+        Failure::new(failure.code, message)
+    }
+
+    /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
+    /// answer takes as long as with a wrong password.
+    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
+        if !may_be_written_to(member) {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
+        let (accounts, member) = (Arc::clone(self), member.profile.id);
+        tokio::spawn(async move {
+            let _place = place;
+            // The store, and the processor, have nothing of it to do before the answer is there.
+            sleep(REMINDED_AFTER).await;
+            if let Err(failure) = accounts.post.send_link(member, Purpose::VerifyEmail).await {
+                tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
+            }
+        });
     }
 }

@@ -160,6 +160,11 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
         | Change::Password { .. }
         | Change::ResetPassword { .. }
         | Change::VerifyEmail { .. }
+        | Change::EnableSecondFactor(_)
+        | Change::UseCode(_)
+        | Change::ReplaceRecoveryCodes { .. }
+        | Change::DisableSecondFactor(_)
+        | Change::ResetSecondFactor
         | Change::Approve => Revocations::default(),
     }
 }

@@ -19,6 +19,7 @@ use super::{
     archive::LinkRow,
     changes::Change,
     members::{MemberRecord, email_key},
+    second_factor::StoredFactor,
     turns::Caller,
 };
 
@@ -161,11 +162,48 @@ pub enum Mail {
         /// When.
         at: Timestamp,
     },
+    /// The second factor was turned on.
+    SecondFactorEnabled {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The second factor was turned off.
+    SecondFactorDisabled {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The second factor was removed by somebody else.
+    SecondFactorReset {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The recovery codes were replaced.
+    RecoveryCodesReplaced {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A recovery code was used.
+    RecoveryCodeUsed {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+        /// How many are left.
+        left: u32,
+    },
 }
 
 impl Mail {
     /// All kinds.
-    pub(super) const KINDS: [&str; 7] = [
+    pub(super) const KINDS: [&str; 12] = [
         "forgot_password",
         "address_taken",
         "verify_email",
@@ -173,6 +211,11 @@ impl Mail {
         "password_changed",
         "password_reset",
         "new_device",
+        "second_factor_enabled",
+        "second_factor_disabled",
+        "second_factor_reset",
+        "recovery_codes_replaced",
+        "recovery_code_used",
     ];
 
     /// Its kind, for logs and metrics.
@@ -186,6 +229,11 @@ impl Mail {
             Self::PasswordChanged { .. } => "password_changed",
             Self::PasswordReset { .. } => "password_reset",
             Self::NewDevice { .. } => "new_device",
+            Self::SecondFactorEnabled { .. } => "second_factor_enabled",
+            Self::SecondFactorDisabled { .. } => "second_factor_disabled",
+            Self::SecondFactorReset { .. } => "second_factor_reset",
+            Self::RecoveryCodesReplaced { .. } => "recovery_codes_replaced",
+            Self::RecoveryCodeUsed { .. } => "recovery_code_used",
         }
     }
 
@@ -198,7 +246,12 @@ impl Mail {
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
-            | Self::NewDevice { member, .. } => Some(*member),
+            | Self::NewDevice { member, .. }
+            | Self::SecondFactorEnabled { member, .. }
+            | Self::SecondFactorDisabled { member, .. }
+            | Self::SecondFactorReset { member, .. }
+            | Self::RecoveryCodesReplaced { member, .. }
+            | Self::RecoveryCodeUsed { member, .. } => Some(*member),
         }
     }
 
@@ -210,7 +263,12 @@ impl Mail {
             Self::AddressTaken { .. }
             | Self::PasswordChanged { .. }
             | Self::PasswordReset { .. }
-            | Self::NewDevice { .. } => NOTICE_LIFETIME,
+            | Self::NewDevice { .. }
+            | Self::SecondFactorEnabled { .. }
+            | Self::SecondFactorDisabled { .. }
+            | Self::SecondFactorReset { .. }
+            | Self::RecoveryCodesReplaced { .. }
+            | Self::RecoveryCodeUsed { .. } => NOTICE_LIFETIME,
         }
     }
 
@@ -224,7 +282,12 @@ impl Mail {
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
-            | Self::NewDevice { member, .. } => format!("{kind}/{member}"),
+            | Self::NewDevice { member, .. }
+            | Self::SecondFactorEnabled { member, .. }
+            | Self::SecondFactorDisabled { member, .. }
+            | Self::SecondFactorReset { member, .. }
+            | Self::RecoveryCodesReplaced { member, .. }
+            | Self::RecoveryCodeUsed { member, .. } => format!("{kind}/{member}"),
         }
     }
 }
@@ -297,12 +360,21 @@ pub struct WaitingMail {
     pub next: Option<Timestamp>,
 }
 
-/// What a change tells its member by mail.
+/// What a change tells its member by mail, who is `after` now.
 #[must_use]
-pub(super) fn notice_of(change: &Change, member: MemberId, at: Timestamp) -> Option<Mail> {
+pub(super) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
+    let member = after.profile.id;
     match change {
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
+        Change::EnableSecondFactor(_) => Some(Mail::SecondFactorEnabled { member, at }),
+        Change::DisableSecondFactor(_) => Some(Mail::SecondFactorDisabled { member, at }),
+        Change::ResetSecondFactor => Some(Mail::SecondFactorReset { member, at }),
+        Change::ReplaceRecoveryCodes { .. } => Some(Mail::RecoveryCodesReplaced { member, at }),
+        Change::UseCode(used) if used.is_recovery() => {
+            let left = after.second_factor.as_ref().map_or(0, StoredFactor::codes_left);
+            Some(Mail::RecoveryCodeUsed { member, at, left })
+        }
         _ => None,
     }
 }
@@ -422,6 +494,11 @@ mod tests {
             Mail::PasswordChanged { member: MEMBER, at },
             Mail::PasswordReset { member: MEMBER, at },
             Mail::NewDevice { member: MEMBER, device, at },
+            Mail::SecondFactorEnabled { member: MEMBER, at },
+            Mail::SecondFactorDisabled { member: MEMBER, at },
+            Mail::SecondFactorReset { member: MEMBER, at },
+            Mail::RecoveryCodesReplaced { member: MEMBER, at },
+            Mail::RecoveryCodeUsed { member: MEMBER, at, left: 9 },
         ]
     }
 

@@ -16,6 +16,7 @@ use super::{
     changes::{Actor, Change, Changed},
     invitations::InvitationRecord,
     mail::NewLink,
+    second_factor::StoredFactor,
     turns::{Caller, Turn, Weight},
 };
 use crate::text;
@@ -31,6 +32,8 @@ pub struct MemberRecord {
     pub version: u64,
     /// Whether the member has left for ever; only the record that messages refer to remains.
     pub is_erased: bool,
+    /// Their second factor, if they have one.
+    pub second_factor: Option<StoredFactor>,
 }
 
 /// Who a member is.
@@ -264,6 +267,7 @@ impl NewMember {
             password_hash: self.password_hash,
             version: 1,
             is_erased: false,
+            second_factor: None,
         }
     }
 }
@@ -332,7 +336,7 @@ pub const PURGED_AT_ONCE: usize = 500;
 /// Why somebody who registers was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotRegistered {
-    /// Another member has the e-mail address.
+    /// Another member has the e-mail address, or had it and had shown that it was theirs when they left.
     EmailTaken,
     /// There is no such invitation that is good at the moment.
     InvitationInvalid,
@@ -455,6 +459,13 @@ pub trait MemberStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError>;
+
+    /// Lets somebody register again with an address that nobody could register with, because a member who had shown that it was theirs has
+    /// left; with what the audit log keeps of that. False: nobody was kept out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
 
     /// Removes the record of somebody who waits for an administrator, with what the audit log keeps of that. Their address is free again.
     ///

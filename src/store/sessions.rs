@@ -95,6 +95,8 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
+    /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
+    pub password_hash: String,
 }
 
 /// A refresh token that is presented, and what may follow it.
@@ -178,6 +180,10 @@ pub struct SessionView {
     pub generation: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
+    /// When who is at the device has proved last that they are the member: at the login, or since.
+    pub proved_at: Timestamp,
+    /// Whether the member has a second factor.
+    pub has_second_factor: bool,
 }
 
 impl SessionView {
@@ -263,7 +269,7 @@ pub struct Renewal {
 pub trait SessionStore: Send + Sync {
     /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
     /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
-    /// any more, and there is no session.
+    /// any more, or the hash of their password is another one than that of the session, and there is no session.
     ///
     /// # Errors
     /// The store.
@@ -298,6 +304,12 @@ pub trait SessionStore: Send + Sync {
         generation: u64,
         at: Timestamp,
     ) -> Result<(), StoreError>;
+
+    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked.
+    ///
+    /// # Errors
+    /// The store.
+    async fn prove(&self, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), StoreError>;
 
     /// Names the device of a session of a member, and says whether there is such a session that was not revoked.
     ///

@@ -106,17 +106,29 @@ async fn a_server_that_others_reach_takes_nobody_without_an_invitation() {
     let members = get(&admin, "/api/admin/members?user_type=member").await;
     assert_eq!(members["members"][0]["invited_by"], json!(admin.id));
     let audit = get(&admin, "/api/admin/audit").await;
-    assert_eq!(
-        (&audit["entries"][0]["action"], &audit["entries"][0]["actor_id"]),
-        (&json!("invitation_used"), &ana["member"]["_id"])
-    );
-    assert_eq!(audit["entries"][1]["action"], "invitation_created");
+    let action = |place: usize| audit["entries"][place]["action"].as_str().unwrap();
+    assert_eq!([0, 1, 2, 3].map(action), ["member_read", "member_read", "invitation_used", "invitation_created"]);
+    assert_eq!(audit["entries"][2]["actor_id"], ana["member"]["_id"]);
+    assert_eq!(audit["entries"][1]["details"], json!({ "read": "invitations", "count": 1 }));
     let export = server.http().get(server.url("/api/members/me/export"));
     let export = export.bearer_auth(ana["access_token"].as_str().unwrap()).send().await.unwrap();
     let export: Value = export.json().await.unwrap();
     assert_eq!((&export["invited_by"], &export["invitations"]), (&json!(admin.id), &json!([])));
     assert_eq!(get(&admin, "/api/members/me/export").await["invitations"][0]["note"], "for Ana");
     assert_eq!(server.metric(r#"registrations_total{way="invitation"}"#).await, 1.0);
+}
+
+/// Found from outside: `2.0` is the integer 2, on the socket and here.
+#[tokio::test]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let made = invite(&admin, json!({ "uses": 2.0, "expires_in": 3_600.0 })).await;
+    assert_eq!(made["invitation"]["uses"], 2);
+    for wrong in [json!({ "uses": 2.5 }), json!({ "uses": null }), json!({ "uses": -1 }), json!({ "uses": 1e10 })] {
+        let answer = admin.request(Method::POST, "/api/invitations", wrong.clone()).await;
+        assert_eq!(fields(answer).await, ["uses"], "{wrong}");
+    }
 }
 
 #[tokio::test]

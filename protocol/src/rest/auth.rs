@@ -86,6 +86,13 @@ pub struct LoginRequest {
     #[cfg_attr(feature = "codegen", ts(optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(max_length = 128))]
     pub device_proof: Option<String>,
+    /// For a member with a second factor: the six digits of their authenticator app, or a recovery code, in any case and with or
+    /// without its hyphens. Without it they are answered `second_factor_required`, and the login is sent again with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, super::second_factor::CODE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64))]
+    pub second_factor: Option<String>,
     /// The device that the session is started on, for the list of sessions.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]

@@ -195,7 +195,7 @@ pub(super) async fn follow(
     } else if ends_links(before, after) {
         links.update_many(own, doc! { "$set": { "is_over": true } }).session(&mut *session).await?;
     }
-    if let Some(notice) = notice_of(change, member, at)
+    if let Some(notice) = notice_of(change, after, at)
         // Whether there is room for it or not, the change is made.
         && has_room(db, &notice.key()).await?
     {

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Core, Mongo, addresses, audit,
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::{AddressKey, barred_by},
     changes::{Actor, Change, Changed, creation, rejection},
     jobs::of_change,
     members::{
@@ -251,12 +252,12 @@ async fn change(
     wanted: Change,
     by: Actor,
     at: Timestamp,
-    given_up: &CancellationToken,
+    (given_up, drawn): (&CancellationToken, AddressKey),
 ) -> Result<Changed, Fault> {
     let own = db.clone();
     let changed = transaction(db, given_up, move |session| {
         let (db, wanted) = (own.clone(), wanted.clone());
-        async move { change_in(&db, session, id, &wanted, by, at).await }.boxed()
+        async move { change_in(&db, session, id, &wanted, by, (at, drawn)).await }.boxed()
     });
     Ok(changed.await?.unwrap_or(Changed::GivenUp))
 }
@@ -267,7 +268,7 @@ async fn change_in(
     id: MemberId,
     change: &Change,
     by: Actor,
-    at: Timestamp,
+    (at, drawn): (Timestamp, AddressKey),
 ) -> Result<Changed, Fault> {
     let members = db.collection::<MemberDoc>("members");
     let found = members.find_one(doc! { "_id": member_oid(id) }).session(&mut *session).await?;
@@ -309,6 +310,9 @@ async fn change_in(
     }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
+    }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(db, session, email, drawn).await?;
     }
     invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
@@ -453,6 +457,11 @@ impl MemberStore for Mongo {
         self.write(Caller::System, purge).await
     }
 
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let (email, caller) = (email.to_owned(), by.member.map_or(Caller::System, Caller::Member));
+        self.write(caller, async move |_, db| addresses::allow(&db, email, by, at).await).await
+    }
+
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {
         self.write(Caller::Member(id), async move |_, db| reject(&db, id, by, at).await).await
     }
@@ -498,7 +507,8 @@ impl MemberStore for Mongo {
         at: Timestamp,
         given_up: CancellationToken,
     ) -> Result<Changed, StoreError> {
-        let change = async move |_, db| change(&db, id, wanted, by, at, &given_up).await;
+        let change =
+            async move |core: Arc<Core>, db| change(&db, id, wanted, by, at, (&given_up, core.ids.secret())).await;
         let changed = self.write(Caller::Member(id), change).await;
         // The log remembers whether a member may be written to.
         self.core.members.remove(&id);

@@ -76,7 +76,7 @@ pub const INDEXES: &[Index] = &[
     later(10, "mail", &["member_id"]),
     later(10, "links", &["member_id", "made_at"]),
     later(10, "links", &["made_at"]),
-    later(11, "members", &["must_verify", "name_key", "_id"]),
+    later(13, "members", &["must_verify", "name_key", "_id"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -91,6 +91,8 @@ const ALL: &[&str] = &[
     "sessions",
     "registration",
     "mail",
+    "second factor",
+    "addresses",
     "unverified",
 ];
 
@@ -107,9 +109,11 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
         match number {
             0 => core(db).await.map_err(StoreError::from)?,
             // Built beside the writes; until they are there a start waits.
-            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it.
-            1..=9 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
-            10 => {
+            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
+            // the second factor: it keeps versions away that would write a member without it.
+            1..=10 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
+            12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;
                 hide_unverified(db).await.map_err(StoreError::from)?;
             }
@@ -145,13 +149,19 @@ const PLAIN: &[&str] = &["audit", "ai_budgets", "meta", "migrations"];
 const NAMESPACE_EXISTS: i32 = 48;
 
 async fn core(db: &Db) -> Result<(), Fault> {
-    for name in PLAIN {
+    create(db, PLAIN).await?;
+    make_indexes(db, 1).await
+}
+
+/// Creates collections that are not there yet.
+async fn create(db: &Db, names: &[&str]) -> Result<(), Fault> {
+    for name in names {
         match db.database.create_collection(*name).await {
             Err(error) if super::fault::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
             _ => {}
         }
     }
-    make_indexes(db, 1).await
+    Ok(())
 }
 
 /// Makes the indexes of a migration.

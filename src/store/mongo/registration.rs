@@ -10,7 +10,7 @@ use protocol::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    audit,
+    addresses, audit,
     db::Db,
     document::{MemberDoc, date, invitation_oid},
     fault::{Fault, is_duplicate},
@@ -68,7 +68,9 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
     let members = db.collection::<MemberDoc>("members");
     let same = doc! { "email_key": email_key(&email) };
-    let is_taken = members.find_one(same).session(&mut *session).await?.is_some();
+    // Both are looked at in any case: nobody can tell one from the other.
+    let is_barred = addresses::is_barred(db, session, &email).await?;
+    let is_taken = members.find_one(same).session(&mut *session).await?.is_some() || is_barred;
     if is_taken && link.is_none() {
         return Ok(Err(NotRegistered::EmailTaken));
     }

@@ -22,7 +22,8 @@ use crate::store::{
 
 /// Of a kind that this server knows.
 const KNOWN: &str = "kind IN ('forgot_password', 'address_taken', 'verify_email', 'reset_password', \
-    'password_changed', 'password_reset', 'new_device')";
+    'password_changed', 'password_reset', 'new_device', 'second_factor_enabled', 'second_factor_disabled', \
+    'second_factor_reset', 'recovery_codes_replaced', 'recovery_code_used')";
 
 const PURPOSES: &[(&str, Purpose)] =
     &[(Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail), (Purpose::ResetPassword.as_str(), Purpose::ResetPassword)];
@@ -146,7 +147,7 @@ pub(super) fn follow(
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
     }
-    if let Some(notice) = notice_of(change, member, at) {
+    if let Some(notice) = notice_of(change, after, at) {
         // Whether there is room for it or not, the change is made.
         add(connection, &notice, at)?;
     }

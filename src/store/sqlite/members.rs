@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, invitations, jobs, mail,
+    Sqlite, addresses, audit, invitations, jobs, mail,
     memory::Tx,
     recommendations, registration,
     row::{optional_time, time, word},
@@ -18,12 +18,14 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::barred_by,
     changes::{Actor, Change, Changed, creation, rejection},
     jobs::of_change,
     members::{
         Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
         NotFirst, NotRegistered, Registration, Rejected, StoredProfile, StoredVisibility, Suspension, email_key,
     },
+    second_factor::{RecoveryHash, StoredFactor},
     turns::{Caller, Turn},
 };
 
@@ -84,12 +86,25 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
         password_hash: row.get("password_hash")?,
         version: row.get("version")?,
         is_erased: row.get("is_erased")?,
+        second_factor: second_factor(row)?,
     })
 }
 
 fn suspension(row: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
     let Some(until) = optional_time(row, "suspended_until")? else { return Ok(None) };
     Ok(Some(Suspension { until, reason: row.get("suspension_reason")? }))
+}
+
+fn second_factor(row: &Row<'_>) -> rusqlite::Result<Option<StoredFactor>> {
+    let Some(enabled_at) = optional_time(row, "second_factor_at")? else { return Ok(None) };
+    let codes: Vec<u8> = row.get("recovery_codes")?;
+    let (codes, _): (&[RecoveryHash], _) = codes.as_chunks();
+    Ok(Some(StoredFactor {
+        secret: row.get("second_factor_secret")?,
+        enabled_at,
+        last_step: row.get("second_factor_step")?,
+        recovery_codes: codes.to_vec(),
+    }))
 }
 
 fn invited(row: &Row<'_>) -> rusqlite::Result<Option<Invited>> {
@@ -234,6 +249,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(tx.connection, email)?;
+    }
     invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     mail::follow(tx.connection, change, &before, &after, at)?;
@@ -258,13 +276,14 @@ fn has_other_admin(connection: &Connection, id: MemberId, at: Timestamp) -> rusq
 /// Writes everything of a member that can change, except for times of logins and visits.
 fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()> {
     let StoredProfile { contact, visibility, .. } = &record.profile;
-    let profile = &record.profile;
+    let (profile, factor) = (&record.profile, record.second_factor.as_ref());
     let mut update = connection.prepare_cached(
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
              company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?, presence_to = ?,
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
              is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?,
-             language = ?, email_verified_at = ?, must_verify = ?
+             language = ?, email_verified_at = ?, must_verify = ?, second_factor_secret = ?, second_factor_at = ?,
+             second_factor_step = ?, recovery_codes = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -296,6 +315,10 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         profile.language.map(Language::as_str),
         profile.email_verified_at.map(Timestamp::as_millis),
         profile.must_verify,
+        factor.map(|factor| &factor.secret),
+        factor.map(|factor| factor.enabled_at.as_millis()),
+        factor.map(|factor| factor.last_step),
+        factor.map(|factor| factor.recovery_codes.concat()),
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;
@@ -408,6 +431,11 @@ impl MemberStore for Sqlite {
 
     async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError> {
         self.write(move |tx| registration::purge_unverified(tx, before, at)).await
+    }
+
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let email = email.to_owned();
+        self.write(move |tx| addresses::allow(tx.connection, &email, by, at)).await
     }
 
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {

@@ -26,6 +26,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0014_sessions.sql")),
         M::up(include_str!("migrations/0015_registration.sql")),
         M::up(include_str!("migrations/0016_mail.sql")),
+        M::up(include_str!("migrations/0017_second_factor.sql")),
+        M::up(include_str!("migrations/0018_addresses.sql")),
         M::up(include_str!("migrations/0019_unverified.sql")),
     ]
 }
@@ -35,7 +37,8 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
     // With a value for every column that came later.
     let mut query = tx.prepare(
         "SELECT *, 'partners' AS presence_to, 0 AS is_pending, NULL AS suspended_until, NULL AS suspension_reason,
-             NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify
+             NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify,
+             NULL AS second_factor_secret, NULL AS second_factor_at, NULL AS second_factor_step, NULL AS recovery_codes
          FROM members",
     )?;
     let mut rows = query.query([])?;

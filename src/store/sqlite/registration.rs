@@ -4,7 +4,7 @@ use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::{
-    audit, invitations, mail,
+    addresses, audit, invitations, mail,
     members::{by_email, count_waiting, insert_record, record},
     memory::Tx,
 };
@@ -34,7 +34,9 @@ pub(super) fn register(
             return Ok(None);
         }
     }
-    let is_taken = by_email(tx.connection, &email_key(&email))?.is_some();
+    // Both are looked at in any case: nobody can tell one from the other.
+    let is_barred = addresses::is_barred(tx.connection, &email)?;
+    let is_taken = by_email(tx.connection, &email_key(&email))?.is_some() || is_barred;
     if is_taken && link.is_none() {
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
