@@ -110,6 +110,12 @@ fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(deserializer).map(Some)
 }
 
+/// A number of things that may be absent but not `null`.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    // A number that is too large is refused by the range of its field.
+    codec::integer(deserializer).map(|value| Some(u32::try_from(value).unwrap_or(u32::MAX)))
+}
+
 /// An object that may be absent but not `null`.
 fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     codec::object(deserializer).map(Some)

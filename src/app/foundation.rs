@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,7 +17,7 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, DeviceProofs, Familiar, Passwords, Vault, access, refresh::Successors},
+    auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, Vault, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
@@ -33,7 +32,7 @@ use crate::{
     photos::Objects,
     presence::Pace,
     service::{
-        accounts::{Accounts, REHASHED_AT_ONCE},
+        accounts::{Accounts, REHASHED_AT_ONCE, REMINDED_AT_ONCE},
         administration::{Administration, Counted},
         advice::{Advice, ClubBudget, Service},
         album::Album,
@@ -189,15 +188,16 @@ impl Foundation {
         })
     }
 
-    /// The secret that signs access tokens, and its file if it was generated.
-    pub(super) fn signing_secret(&self) -> Result<(SecretString, Option<PathBuf>), StartError> {
+    /// The secrets that sign access tokens and give the keys of everything else, and the file of the one of now if it was generated.
+    pub(super) fn key_ring(&self) -> Result<(KeyRing, Option<PathBuf>), StartError> {
+        let former = self.settings.auth.jwt_secret_previous.clone();
         if let Some(secret) = &self.settings.auth.jwt_secret {
-            return Ok((secret.clone(), None));
+            return Ok((KeyRing::new(secret.clone(), former), None));
         }
         let kept = secret::load_or_generate(&self.settings.store.data_dir, &*self.world.entropy);
         let (secret, path) = kept.map_err(start_error)?;
         tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
-        Ok((secret, Some(path)))
+        Ok((KeyRing::new(secret, former), Some(path)))
     }
 
     /// What makes members.
@@ -261,16 +261,15 @@ impl Foundation {
 
     pub(super) fn accounts(
         &self,
-        secret: SecretString,
+        ring: &KeyRing,
         post: &Arc<Post>,
         effects: &Arc<Effects>,
     ) -> Result<Accounts, StartError> {
         let Settings { auth, .. } = &self.settings;
-        let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
-        let codes = self.codes(&secret)?;
+        let Auth { jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
+        let codes = self.codes(ring);
         let options = access::Options {
-            secret,
-            previous: jwt_secret_previous,
+            secrets: ring.secrets().clone(),
             issuer: jwt_issuer,
             audience: jwt_audience,
             lifetime: access_token_ttl,
@@ -287,8 +286,8 @@ impl Foundation {
             members: Arc::clone(&self.store.members),
             sessions: Arc::clone(&self.store.sessions),
             devices: Arc::new(devices),
-            successors: Successors::new(&options.secret, &options.previous),
-            proofs: DeviceProofs::new(&options.secret, &options.previous).map_err(start_error)?,
+            successors: Successors::new(ring),
+            proofs: DeviceProofs::new(ring),
             guesses: Arc::clone(&self.limits.guesses),
             codes,
             demands_second_factor: auth.admin_second_factor == SecondFactorPolicy::Required,
@@ -298,6 +297,7 @@ impl Foundation {
             familiar: Familiar::default(),
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
+            reminding: Arc::new(Semaphore::new(REMINDED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: Arc::clone(&self.limits.registrations),
             logins: Arc::clone(&self.limits.logins),
@@ -311,14 +311,14 @@ impl Foundation {
     }
 
     /// What checks codes of second factors.
-    fn codes(&self, secret: &SecretString) -> Result<Codes, StartError> {
-        Ok(Codes {
+    fn codes(&self, ring: &KeyRing) -> Codes {
+        Codes {
             members: Arc::clone(&self.store.members),
-            vault: Vault::new(secret, &self.settings.auth.jwt_secret_previous).map_err(start_error)?,
+            vault: Vault::new(ring),
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
-        })
+        }
     }
 
     /// Who may come in.
@@ -345,9 +345,8 @@ impl Foundation {
     }
 
     /// Whether the club is set up, and how it gets so.
-    pub(super) fn setup(&self, accounts: &Arc<Accounts>, secret: &SecretString) -> Result<Arc<Setup>, StartError> {
-        let setup = Setup::new(Arc::clone(accounts), secret, Arc::clone(&self.metrics));
-        setup.map(Arc::new).map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))
+    pub(super) fn setup(&self, accounts: &Arc<Accounts>, ring: &KeyRing) -> Arc<Setup> {
+        Arc::new(Setup::new(Arc::clone(accounts), ring, Arc::clone(&self.metrics)))
     }
 
     /// Advice: from the AI service, if the settings name one, and from rules.
@@ -381,11 +380,6 @@ impl Foundation {
             service,
             clock: Arc::clone(&self.world.clock),
         })
-    }
-
-    /// The keys of cursors, which belong to the secret that signs access tokens.
-    pub(super) fn cursors(&self, secret: &SecretString) -> cursor::Keys {
-        cursor::Keys::new(secret, &self.settings.auth.jwt_secret_previous)
     }
 
     pub(super) fn connection(

@@ -5,11 +5,9 @@ use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305,
     aead::{Aead as _, Payload},
 };
-use hmac::{Hmac, Mac as _};
 use protocol::{ErrorCode, MemberId};
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
 
+use super::keys::{KeyRing, Keys};
 use crate::ids::Ids;
 
 /// What the key is derived with, so that it is good for nothing else and says nothing about the secret.
@@ -51,21 +49,14 @@ pub struct Opened {
 
 /// Seals and opens.
 pub struct Vault {
-    /// The key of the present secret first, then those of former ones.
-    keys: Vec<XChaCha20Poly1305>,
+    keys: Keys<XChaCha20Poly1305>,
 }
 
 impl Vault {
-    /// Of a club whose nodes sign with `secret`, and have signed with `former` ones.
-    ///
-    /// # Errors
-    /// `internal`, of a secret that is no key; there is none.
-    pub fn new(secret: &SecretString, former: &[SecretString]) -> Result<Self, ErrorCode> {
-        let keys = std::iter::once(secret).chain(former).map(|secret| {
-            let key = derive(secret)?;
-            XChaCha20Poly1305::new_from_slice(&key).map_err(|_| ErrorCode::Internal)
-        });
-        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+    /// With the keys of the club.
+    #[must_use]
+    pub fn new(ring: &KeyRing) -> Self {
+        Self { keys: ring.bytes(LABEL).map(|key| XChaCha20Poly1305::new(&(*key).into())) }
     }
 
     /// Seals something of a member.
@@ -74,9 +65,8 @@ impl Vault {
     /// `internal`, of what is longer than any message; there is none.
     pub fn seal(&self, ids: &Ids, purpose: Purpose, member: MemberId, plain: &[u8]) -> Result<Vec<u8>, ErrorCode> {
         let nonce: [u8; NONCE] = ids.secret();
-        let key = self.keys.first().ok_or(ErrorCode::Internal)?;
         let aad = purpose.bound(member);
-        let sealed = key.encrypt(&nonce.into(), Payload { msg: plain, aad: &aad });
+        let sealed = self.keys.present.encrypt(&nonce.into(), Payload { msg: plain, aad: &aad });
         Ok([&nonce[..], &sealed.map_err(|_| ErrorCode::Internal)?].concat())
     }
 
@@ -85,17 +75,11 @@ impl Vault {
     pub fn open(&self, purpose: Purpose, member: MemberId, sealed: &[u8]) -> Option<Opened> {
         let (nonce, msg) = sealed.split_first_chunk::<NONCE>()?;
         let aad = purpose.bound(member);
-        self.keys.iter().enumerate().find_map(|(number, key)| {
+        self.keys.all().enumerate().find_map(|(number, key)| {
             let plain = key.decrypt(&(*nonce).into(), Payload { msg, aad: &aad }).ok()?;
             Some(Opened { plain, is_former: number > 0 })
         })
     }
-}
-
-/// The key of a secret.
-fn derive(secret: &SecretString) -> Result<[u8; 32], ErrorCode> {
-    let keyed = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).map_err(|_| ErrorCode::Internal)?;
-    Ok(keyed.chain_update(LABEL).finalize().into_bytes().into())
 }
 
 #[cfg(test)]
@@ -103,13 +87,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{clock::SystemClock, ids::SystemEntropy};
+    use crate::{auth::keys::ring, clock::SystemClock, ids::SystemEntropy};
 
     const ANA: MemberId = MemberId::from_bytes([1; 12]);
 
     fn vault(secret: &str, former: &[&str]) -> Vault {
-        let former: Vec<SecretString> = former.iter().map(|&secret| secret.into()).collect();
-        Vault::new(&secret.into(), &former).unwrap()
+        Vault::new(&ring(secret, former))
     }
 
     #[test]

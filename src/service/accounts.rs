@@ -46,6 +46,9 @@ use crate::{
 /// Passwords that are hashed anew at the same time, after their logins.
 pub const REHASHED_AT_ONCE: usize = 4;
 
+/// Links that are sent again at the same time, after their logins.
+pub const REMINDED_AT_ONCE: usize = 64;
+
 /// Who a request or a connection speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authorized {
@@ -114,6 +117,8 @@ pub struct Accounts {
     pub stale: Arc<Stale>,
     /// Places for hashing passwords anew.
     pub rehashing: Arc<Semaphore>,
+    /// Places for sending links again to whoever logs in before they have used one.
+    pub reminding: Arc<Semaphore>,
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
     /// Registrations from one address.
@@ -167,9 +172,9 @@ impl Accounts {
     /// Logs a member in.
     ///
     /// # Errors
-    /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated`,
-    /// `member_suspended`, `approval_pending`, `email_unverified`, `second_factor_required` and `second_factor_invalid` only to whom
-    /// knows the password, a rate limit, or the store.
+    /// `invalid_credentials` for an unknown address, a wrong password and an address that is not shown to be the member's alike;
+    /// `member_deactivated`, `member_suspended`, `approval_pending`, `second_factor_required` and `second_factor_invalid` only to whom
+    /// knows the password; a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
@@ -184,21 +189,25 @@ impl Accounts {
         self.guesses.take(allowance)?;
         let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let verified = self.enrolment.passwords.verify(request.password.clone(), hash, source).await;
-        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
-            return Err(self.denied(ErrorCode::InvalidCredentials));
+        let (passwords, password) = (&self.enrolment.passwords, request.password.clone());
+        let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
+            // They are refused in any case, and it takes as long in any case.
+            passwords.verify_in_full(password, hash, source).await
+        } else {
+            passwords.verify(password, hash, source).await
         };
+        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else { return Err(self.unknown()) };
+        if self.has_to_verify(&member) {
+            self.remind_to_verify(&member);
+            return Err(self.unknown());
+        }
         match member.second_factor {
             None => self.guesses.forgive(allowance),
             // The password alone gives back what this try has cost, and nothing of those before.
             Some(_) => self.guesses.give_back(allowance),
         }
-        let standing = member.profile.standing(self.clock.now());
-        if standing != Standing::Deactivated {
-            self.check_verified(&member).await?;
-        }
-        self.stands(standing)?;
+        self.stands(member.profile.standing(self.clock.now()))?;
         self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
@@ -206,7 +215,7 @@ impl Accounts {
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
         let answer = self.log_in_from(member, request.device, known.is_some(), from).await?;
         // A device stays the one that it is.
-        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, answer.member.id, known), ..answer })
+        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, answer.member.id, known)), ..answer })
     }
 
     /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
@@ -265,7 +274,7 @@ impl Accounts {
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, id, None), ..answer })
+        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer })
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is

@@ -69,6 +69,14 @@ impl Enrolment {
         self.members.register(member, way, from.address).await?.map_err(refusal)
     }
 
+    /// Does all that registering does but storing a member, for an address that is taken: so it takes as long.
+    ///
+    /// # Errors
+    /// `validation_failed` for a weak password, or `overloaded`.
+    pub async fn rehearse(&self, request: RegisterRequest, from: Source) -> Result<(), Failure> {
+        self.prepare(request, UserType::Member, from).await.map(drop)
+    }
+
     /// Creates the first administrator, who is said to have done so themselves, from an address.
     ///
     /// # Errors

@@ -4,12 +4,14 @@
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
 //! free and for one that is taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode, MemberId,
     rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest},
 };
+
+use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
@@ -30,6 +32,9 @@ use crate::{
         turns::Caller,
     },
 };
+
+/// How long after the answer of a login its link is sent again.
+const REMINDED_AFTER: Duration = Duration::from_millis(100);
 
 /// What links in mails do.
 pub struct Recovery {
@@ -127,7 +132,7 @@ impl Recovery {
 
 impl Accounts {
     /// Registers a member who has to show that the address is theirs. The same happens for an address that is taken, as far as anybody
-    /// can see who does not read its mail: the password is hashed, and two writes are committed.
+    /// can see who does not read its mail: it is looked up, the password is hashed, and two writes are committed.
     ///
     /// # Errors
     /// `invitation_invalid`, `applications_full`, `overloaded`, or the store.
@@ -139,7 +144,12 @@ impl Accounts {
         from: Source,
     ) -> Result<(), Failure> {
         let email = request.email.trim().to_owned();
-        match self.enrolment.register(request, way, (language, true), from).await {
+        let made = match self.members.by_email(Caller::Address(from.address), &email).await? {
+            None => self.enrolment.register(request, way, (language, true), from).await,
+            // Not even tried: that would be one write more.
+            Some(_) => self.enrolment.rehearse(request, from).await.and(Err(ErrorCode::EmailTaken.into())),
+        };
+        match made {
             Ok(member) => {
                 self.metrics.registration(way.name());
                 if member.profile.is_pending {
@@ -186,15 +196,38 @@ impl Accounts {
         Ok(answer)
     }
 
-    /// Refuses whoever has the right password and has not shown yet that the address is theirs, and sends them the link again.
-    ///
-    /// # Errors
-    /// `email_unverified`, `overloaded` when too many mails wait, or the store.
-    pub(super) async fn check_verified(&self, member: &MemberRecord) -> Result<(), Failure> {
-        if !member.must_verify || !self.post.is_sent() {
-            return Ok(());
+    /// Whether a member may not sign in before they have shown that the address is theirs.
+    pub(super) fn has_to_verify(&self, member: &MemberRecord) -> bool {
+        member.must_verify && self.post.is_sent()
+    }
+
+    /// What a login is answered that is not let in, whatever the reason. Were somebody told that only the link is missing, they could
+    /// register with an address and log in with the password of that: it would say whether a member has the address already.
+    pub(super) fn unknown(&self) -> Failure {
+        let failure = self.denied(ErrorCode::InvalidCredentials);
+        if !self.post.is_sent() {
+            return failure;
         }
-        self.post.send_link(member.profile.id, Purpose::VerifyEmail).await?;
-        Err(self.denied(ErrorCode::EmailUnverified))
+        let message = "There is no member with this e-mail address and password, or the address is not confirmed yet. If you have \
+            registered, open the link in the mail that was sent to it; then log in. It was sent again if the password is right.";
+        Failure::new(failure.code, message)
+    }
+
+    /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
+    /// answer takes as long as with a wrong password.
+    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
+        if !may_be_written_to(member) {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
+        let (accounts, member) = (Arc::clone(self), member.profile.id);
+        tokio::spawn(async move {
+            let _place = place;
+            // The store, and the processor, have nothing of it to do before the answer is there.
+            sleep(REMINDED_AFTER).await;
+            if let Err(failure) = accounts.post.send_link(member, Purpose::VerifyEmail).await {
+                tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
+            }
+        });
     }
 }

@@ -118,6 +118,8 @@ metrics! {
     PasswordSeconds = "password_seconds", Histogram, [];
     /// Seconds that reads of the store took, waiting included.
     StoreReadSeconds = "store_read_seconds", Histogram, [];
+    /// Seconds that writes of the store took, but those of messages and receipts (`commit_seconds`), waiting included.
+    StoreWriteSeconds = "store_write_seconds", Histogram, [];
     /// Pages of 4 KiB in the log of the file after the newest commit (SQLite); from 16,000 on a checkpoint moves them.
     StoreLogPages = "store_log_pages", Gauge, [];
     /// Seconds that checkpoints took, beside the commits (SQLite).
@@ -343,6 +345,8 @@ pub struct Metrics {
     pub password_seconds: Histogram,
     /// [`Metric::StoreReadSeconds`]
     pub store_read_seconds: Histogram,
+    /// See [`Metric::StoreWriteSeconds`].
+    pub store_write_seconds: Histogram,
     /// [`Metric::StoreLogPages`]
     pub store_log_pages: Gauge,
     /// [`Metric::StoreCheckpointSeconds`]
@@ -468,6 +472,7 @@ impl Metrics {
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
+            store_write_seconds: register(r, Metric::StoreWriteSeconds, seconds()),
             store_log_pages: register(r, Metric::StoreLogPages, Gauge::default()),
             store_checkpoint_seconds: register(r, Metric::StoreCheckpointSeconds, seconds()),
             store_rows_behind: register(r, Metric::StoreRowsBehind, Gauge::default()),

@@ -13,7 +13,7 @@ async fn one_code_at_two_nodes_at_once_is_good_at_one_of_them() {
     let ana = fleet.nodes[0].member("Ana").await;
     let (app, recovery) = turn_on(&ana, &SystemClock).await;
     // The app has shown one for the confirmation; its clock is ahead of that now.
-    for code in [app.code_after(1), recovery[0].clone(), recovery[1].clone(), recovery[2].clone()] {
+    for code in [app.code_after(1), recovery[0].clone()] {
         let body = json!({ "email": ana.auth.member.email, "password": ana.password, "second_factor": code });
         let log_in = async |node: usize| {
             let node = &fleet.nodes[node];
@@ -26,7 +26,7 @@ async fn one_code_at_two_nodes_at_once_is_good_at_one_of_them() {
     let there = fleet.at(&ana, 1);
     let state: Value =
         there.request(Method::GET, "/api/members/me/second-factor", Value::Null).await.json().await.unwrap();
-    assert_eq!((&state["enabled"], &state["recovery_codes_left"]), (&json!(true), &json!(7)));
+    assert_eq!((&state["enabled"], &state["recovery_codes_left"]), (&json!(true), &json!(9)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

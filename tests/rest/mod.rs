@@ -6,7 +6,6 @@ mod ai;
 mod ai_service;
 mod directory;
 mod edge;
-mod guessing;
 mod hang_up;
 mod late;
 mod mail;
@@ -22,6 +21,7 @@ mod registration;
 mod second_factor;
 mod sessions;
 mod setup;
+mod step_up;
 
 use protocol::{ErrorCode, Problem};
 

@@ -119,6 +119,19 @@ async fn a_server_that_others_reach_takes_nobody_without_an_invitation() {
     assert_eq!(server.metric(r#"registrations_total{way="invitation"}"#).await, 1.0);
 }
 
+/// Found from outside: `2.0` is the integer 2, on the socket and here.
+#[tokio::test]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let made = invite(&admin, json!({ "uses": 2.0, "expires_in": 3_600.0 })).await;
+    assert_eq!(made["invitation"]["uses"], 2);
+    for wrong in [json!({ "uses": 2.5 }), json!({ "uses": null }), json!({ "uses": -1 }), json!({ "uses": 1e10 })] {
+        let answer = admin.request(Method::POST, "/api/invitations", wrong.clone()).await;
+        assert_eq!(fields(answer).await, ["uses"], "{wrong}");
+    }
+}
+
 #[tokio::test]
 async fn every_code_that_is_not_good_is_told_the_same() {
     let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
-use members_book::{
-    clock::ManualClock,
-    config::{Settings, values::SecondFactorPolicy},
-};
+use members_book::{clock::ManualClock, config::Settings};
 use protocol::{
-    CloseCode, ErrorCode, Timestamp,
+    ErrorCode, Timestamp,
     rest::{AuditPage, AuthResponse, SecondFactor},
 };
 use reqwest::{Method, Response};
@@ -23,12 +20,12 @@ use crate::harness::{
     within,
 };
 
-const START: Timestamp = Timestamp::from_millis(1_795_370_633_000);
+pub(super) const START: Timestamp = Timestamp::from_millis(1_795_370_633_000);
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 const PATH: &str = "/api/members/me/second-factor";
 
 /// A server behind a proxy, with access tokens that live for as long as a test.
-async fn server(clock: &ManualClock, change: impl FnOnce(&mut Settings)) -> Server {
+pub(super) async fn server(clock: &ManualClock, change: impl FnOnce(&mut Settings)) -> Server {
     let change = |settings: &mut Settings| {
         settings.listen.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
         settings.auth.access_token_ttl = Duration::from_secs(86_400);
@@ -52,17 +49,17 @@ fn login(member: &Member, second_factor: Option<&str>) -> Value {
     body
 }
 
-async fn log_in(server: &Server, member: &Member, second_factor: Option<&str>) -> Response {
+pub(super) async fn log_in(server: &Server, member: &Member, second_factor: Option<&str>) -> Response {
     log_in_from(server, "192.0.2.9", &login(member, second_factor)).await
 }
 
-async fn state(member: &Member) -> SecondFactor {
+pub(super) async fn state(member: &Member) -> SecondFactor {
     let asked = member.request(Method::GET, PATH, Value::Null).await;
     assert_eq!(asked.status(), 200);
     asked.json().await.unwrap()
 }
 
-async fn post(member: &Member, path: &str, body: Value) -> Response {
+pub(super) async fn post(member: &Member, path: &str, body: Value) -> Response {
     member.request(Method::POST, path, body).await
 }
 
@@ -70,12 +67,8 @@ async fn confirm(member: &Member, enrolment: &str, code: &str) -> Response {
     post(member, &format!("{PATH}/confirm"), json!({ "enrolment": enrolment, "code": code })).await
 }
 
-async fn step_up(member: &Member, body: Value) -> Response {
-    post(member, "/api/auth/step-up", body).await
-}
-
 /// What the audit log has, the newest entries first.
-async fn actions(admin: &Member) -> Vec<String> {
+pub(super) async fn actions(admin: &Member) -> Vec<String> {
     let page = admin.request(Method::GET, "/api/admin/audit", Value::Null).await;
     let page: AuditPage = page.json().await.unwrap();
     page.entries.iter().map(|entry| entry.action.as_str().to_owned()).collect()
@@ -228,7 +221,7 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
 #[tokio::test]
 async fn after_a_rotation_of_the_secret_codes_are_good_and_without_its_key_recovery_codes_are() {
     let clock = ManualClock::at(START);
-    let secret = |name: &str| Some(format!("{name}, which is long enough for a secret").into());
+    let secret = |name: &str| Some(format!("the secret {name} that is long enough").into());
     let server = server(&clock, |settings| settings.auth.jwt_secret = secret("one")).await;
     let ana = server.member("Ana").await;
     let (app, recovery) = turn_on(&ana, &clock).await;
@@ -278,149 +271,6 @@ async fn it_is_turned_off_with_a_code_and_the_password() {
         statuses.push(disable(&other.wrong(), &ana.password).await.status().as_u16());
     }
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
-}
-
-/// What needs a proof of the last 15 minutes, done to a member.
-fn dangerous(member: &Member) -> [(Method, String, Value); 7] {
-    let path = |what: &str| format!("/api/admin/members/{}/{what}", member.id);
-    [
-        (Method::PUT, path("role"), json!({ "user_type": "member" })),
-        (Method::PUT, path("active"), json!({ "is_active": true })),
-        (Method::PUT, path("suspension"), json!({ "until": "2027-01-01T00:00:00Z" })),
-        (Method::DELETE, path("suspension"), Value::Null),
-        (Method::DELETE, path("second-factor"), Value::Null),
-        (Method::DELETE, path("sessions"), Value::Null),
-        (Method::POST, path("reject"), Value::Null),
-    ]
-}
-
-#[tokio::test]
-async fn dangerous_administration_needs_a_proof_of_the_last_fifteen_minutes() {
-    let clock = ManualClock::at(START);
-    let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    let ask = async |admin: &Member| {
-        let mut answers = Vec::new();
-        for (method, path, body) in dangerous(&ana) {
-            answers.push(admin.request(method, &path, body).await.status().as_u16());
-        }
-        answers
-    };
-    let allowed = [200, 200, 200, 200, 200, 204, 409];
-    clock.advance(Duration::from_secs(15 * 60 - 1));
-    assert_eq!(ask(&admin).await, allowed, "the login is a proof");
-    clock.advance(Duration::from_secs(1));
-    // A refresh is none.
-    let refreshed: AuthResponse = admin.refresh().await.json().await.unwrap();
-    let admin = admin.with(refreshed);
-    assert_eq!(ask(&admin).await, [403; 7]);
-    let (method, path, body) = dangerous(&ana)[0].clone();
-    assert_eq!(code(admin.request(method, &path, body).await).await, ErrorCode::StepUpRequired);
-    let tier = format!("/api/admin/members/{}/tier", ana.id);
-    assert_eq!(admin.request(Method::PUT, &tier, json!({ "tier": "Infinity" })).await.status(), 200, "that is none");
-
-    assert_eq!(fields(step_up(&admin, json!({})).await).await, ["password"]);
-    assert_eq!(fields(step_up(&admin, json!({ "code": "492039" })).await).await, ["password"]);
-    assert_eq!(fields(step_up(&admin, json!({ "password": "not this one" })).await).await, ["password"]);
-    assert_eq!(ask(&admin).await, [403; 7]);
-    assert_eq!(step_up(&admin, json!({ "password": admin.password })).await.status(), 204);
-    assert_eq!(ask(&admin).await, allowed);
-    // It is of this session alone.
-    let other = admin.log_in().await;
-    clock.advance(Duration::from_secs(15 * 60));
-    assert_eq!(step_up(&other, json!({ "password": admin.password })).await.status(), 204);
-    assert_eq!((ask(&other).await, ask(&admin).await), (allowed.to_vec(), vec![403; 7]));
-}
-
-#[tokio::test]
-async fn who_has_a_second_factor_proves_themselves_with_a_code() {
-    let clock = ManualClock::at(START);
-    let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    clock.advance(Duration::from_secs(3_600));
-    let end = async || {
-        let path = format!("/api/admin/members/{}/sessions", ana.id);
-        admin.request(Method::DELETE, &path, Value::Null).await.status().as_u16()
-    };
-    assert_eq!(end().await, 403);
-    let (app, recovery) = turn_on(&admin, &clock).await;
-    assert_eq!(end().await, 204, "whoever turns it on gives a code");
-    clock.advance(Duration::from_secs(15 * 60));
-    assert_eq!(end().await, 403);
-    assert_eq!(fields(step_up(&admin, json!({ "password": admin.password })).await).await, ["code"]);
-    assert_eq!(fields(step_up(&admin, json!({ "code": app.wrong() })).await).await, ["code"]);
-    let right = app.code();
-    assert_eq!(step_up(&admin, json!({ "code": right })).await.status(), 204);
-    assert_eq!(end().await, 204);
-    assert_eq!(fields(step_up(&admin, json!({ "code": right })).await).await, ["code"], "it is used");
-    clock.advance(Duration::from_secs(15 * 60));
-    assert_eq!(step_up(&admin, json!({ "code": recovery[0] })).await.status(), 204);
-    assert_eq!((end().await, state(&admin).await.recovery_codes_left), (204, 9));
-    // Whoever has taken a session over finds no code out by it.
-    let mut statuses = Vec::new();
-    for _ in 0..10 {
-        statuses.push(step_up(&admin, json!({ "code": app.wrong() })).await.status().as_u16());
-    }
-    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
-}
-
-#[tokio::test]
-async fn where_the_club_demands_one_an_administrator_without_is_a_member() {
-    let clock = ManualClock::at(START);
-    let required = |settings: &mut Settings| settings.auth.admin_second_factor = SecondFactorPolicy::Required;
-    let server = server(&clock, required).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    assert_eq!((state(&admin).await.required, state(&ana).await.required), (true, false));
-    let members = async |who: &Member| who.request(Method::GET, "/api/admin/members", Value::Null).await;
-    for (method, path, body) in dangerous(&ana) {
-        assert_eq!(code(admin.request(method, &path, body).await).await, ErrorCode::SecondFactorMissing, "{path}");
-    }
-    assert_eq!(code(members(&admin).await).await, ErrorCode::SecondFactorMissing);
-    assert_eq!(code(members(&ana).await).await, ErrorCode::Forbidden);
-    let profile = format!("/api/members/{}", ana.id);
-    let renamed = admin.request(Method::PATCH, &profile, json!({ "name": "Somebody" })).await;
-    assert_eq!(code(renamed).await, ErrorCode::Forbidden, "what administrators do elsewhere");
-    assert_eq!(admin.request(Method::GET, "/api/members", Value::Null).await.status(), 200);
-    admin.connect().await.ping().await;
-    turn_on(&admin, &clock).await;
-    assert_eq!(members(&admin).await.status(), 200, "in the same session");
-    assert_eq!(admin.request(Method::PATCH, &profile, json!({ "name": "Somebody" })).await.status(), 200);
-}
-
-#[tokio::test]
-async fn an_administrator_resets_that_of_a_member_who_has_lost_it() {
-    let clock = ManualClock::at(START);
-    let mail = MailServer::start(How::StartTls).await;
-    let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    let (app, _) = turn_on(&ana, &clock).await;
-    let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
-    let (ana, admin) = (ana.at(server.addr()), admin.at(server.addr()));
-    let mut phone = ana.connect().await;
-    let listed = async || {
-        let page = admin.request(Method::GET, "/api/admin/members", Value::Null).await;
-        let page: Value = page.json().await.unwrap();
-        let members = page["members"].as_array().unwrap().clone();
-        members.iter().find(|member| member["_id"] == json!(ana.id)).unwrap()["second_factor"].clone()
-    };
-    assert_eq!(listed().await, json!(true));
-    let path = format!("/api/admin/members/{}/second-factor", ana.id);
-    let reset = admin.request(Method::DELETE, &path, Value::Null).await;
-    assert_eq!(reset.json::<Value>().await.unwrap()["second_factor"], json!(false));
-    assert_eq!(phone.expect_close().await.code, CloseCode::Unauthorized);
-    assert_eq!(ana.request(Method::GET, "/api/members/me", Value::Null).await.status(), 401);
-    assert_eq!((listed().await, log_in(&server, &ana, None).await.status().as_u16()), (json!(false), 200));
-    // Again changes nothing, and ends nothing.
-    let again = ana.log_in().await;
-    assert_eq!(admin.request(Method::DELETE, &path, Value::Null).await.status(), 200);
-    assert_eq!(again.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
-    assert_eq!(actions(&admin).await[..2], ["second_factor_reset", "second_factor_enabled"]);
-    let received = mail.mail(0).await;
-    assert_eq!(received.to, ana.auth.member.email);
-    // What was turned on before there was a mail server waits as well.
-    let subjects = [received.subject, mail.mail(1).await.subject];
-    assert!(subjects.iter().any(|subject| subject == "Your second factor was reset"), "{subjects:?}");
-    drop(app);
 }
 
 #[tokio::test]

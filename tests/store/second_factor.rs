@@ -111,15 +111,15 @@ async fn only_a_later_code_of_the_app_is_good(f: &Fixture) {
 
 async fn recovery_codes_are_replaced_with_a_code_that_is_good(f: &Fixture) {
     let (ana, factor) = with_factor(f).await;
-    let replace = |used| Change::ReplaceRecoveryCodes { used, codes: vec![[77; 32], [78; 32]] };
-    assert!(!changes(f, ana, replace(app(&factor, 100))).await);
+    let replace = |used, first: u8| Change::ReplaceRecoveryCodes { used, codes: vec![[first; 32], [first + 1; 32]] };
+    assert!(!changes(f, ana, replace(app(&factor, 100), 77)).await);
     assert_eq!(stored(f, ana).await.second_factor.as_ref(), Some(&factor), "nothing has happened");
-    assert!(changes(f, ana, replace(app(&factor, 101))).await);
+    assert!(changes(f, ana, replace(app(&factor, 101), 77)).await);
     assert!(!changes(f, ana, Change::UseCode(recovery(&factor, 1))).await);
-    // With one of the new ones, which is replaced as well.
-    assert!(changes(f, ana, replace(recovery(&factor, 77))).await);
+    // With one of the new ones.
+    assert!(changes(f, ana, replace(recovery(&factor, 77), 87)).await);
     let after = stored(f, ana).await.second_factor.unwrap();
-    assert_eq!(after.recovery_codes, [[77; 32], [78; 32]]);
+    assert_eq!(after.recovery_codes, [[87; 32], [88; 32]]);
     let entries = f.store.audit.entries(None, 1).await.unwrap();
     let entry = &entries[0].1;
     assert_eq!((entry.action, entry.address), (AuditAction::RecoveryCodesReplaced, Some(FROM)));

@@ -248,12 +248,17 @@ impl Mongo {
         F: Future<Output = Result<T, Fault>> + Send + 'static,
         W: FnOnce(Arc<Core>, Db) -> F,
     {
-        let place = self.turn(&self.writes, Turn::of(caller), StoreError::Overloaded).await?;
+        let started = tokio::time::Instant::now();
         let work = |core, db| {
             let work = work(core, db);
             async move { work.await.map_err(Fault::of_write) }
         };
-        self.holding(place, work).await
+        let answer = match self.turn(&self.writes, Turn::of(caller), StoreError::Overloaded).await {
+            Ok(place) => self.holding(place, work).await,
+            Err(error) => Err(error),
+        };
+        self.core.metrics.store_write_seconds.observe(started.elapsed().as_secs_f64());
+        answer
     }
 
     async fn turn(&self, turns: &CallGate, turn: Turn, late: StoreError) -> Result<Permit, StoreError> {

@@ -201,8 +201,11 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        let started = tokio::time::Instant::now();
         let answer = self.writer.submit(work);
-        self.count_error(self.wait_for(answer).await)
+        let answer = self.count_error(self.wait_for(answer).await);
+        self.metrics.store_write_seconds.observe(started.elapsed().as_secs_f64());
+        answer
     }
 
     /// Runs `work` on a reading connection when it is its turn.
