@@ -35,7 +35,7 @@ use crate::{
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
+    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -133,8 +133,7 @@ impl App {
         let post = base.post(&ring)?;
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
-        let advice = base.advice()?;
-        let listen = &base.settings.listen;
+        let (advice, listen) = (base.advice()?, &base.settings.listen);
         let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;
         post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
@@ -167,6 +166,7 @@ impl App {
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
             public_url: listen.public_url.clone(),
+            security_txt: base.security_txt(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
@@ -286,6 +286,7 @@ impl App {
                 let _ = task.await;
             }
             self.connection.watching.finish().await;
+            self.accounts.audit.finish().await;
             if let Some(fleet) = self.fleet {
                 fleet.leave().await;
             }

@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use self::{
     admin::{
-        ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats, SuspensionChange, TierChange,
+        ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
+        AuditEntry, AuditPage, Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
+        SuspensionChange, TierChange,
     },
     auth::{
         AuthResponse, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,

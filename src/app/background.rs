@@ -75,7 +75,8 @@ impl Beside {
         let post = Arc::clone(&self.accounts.post);
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
-        let [one, two, three, four, five, six, seven, eight, nine] = [(); 9].map(|()| stop.clone());
+        let audit = Arc::clone(&self.accounts.audit);
+        let [one, two, three, four, five, six, seven, eight, nine, ten] = [(); 10].map(|()| stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -104,6 +105,10 @@ impl Beside {
             supervisor.restarting("mail", move || {
                 let (post, stop) = (Arc::clone(&post), nine.clone());
                 async move { post.run(stop).await }
+            }),
+            supervisor.restarting("audit", move || {
+                let (audit, stop) = (Arc::clone(&audit), ten.clone());
+                async move { audit.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
@@ -167,6 +172,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         credentials.tidy();
         second_factors.tidy();
         accounts.post.tidy();
+        accounts.audit.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();

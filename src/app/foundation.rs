@@ -23,10 +23,11 @@ use crate::{
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
     config::{
         Settings, secret,
-        settings::Auth,
+        settings::{Auth, SecuritySettings},
         values::{DatabaseUrl, SecondFactorPolicy},
     },
     connection::{self, Timing},
+    http::security_txt::SecurityTxt,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
@@ -38,6 +39,7 @@ use crate::{
         album::Album,
         announcements::Announcements,
         applications::Applications,
+        audit::AuditTrail,
         awaited::Awaited,
         codes::Codes,
         connections::Connections,
@@ -121,6 +123,7 @@ pub(super) struct Foundation {
     pub(super) uplink: Uplink,
     limits: Arc<SharedLimits>,
     own: Arc<OwnNode>,
+    pub(super) audit: Arc<AuditTrail>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
@@ -165,6 +168,7 @@ impl Foundation {
             clock: Arc::clone(&world.clock),
             metrics: Arc::clone(&metrics),
         });
+        let audit = AuditTrail::new(Arc::clone(&store.audit), Arc::clone(&world.clock), Arc::clone(&metrics));
         Ok(Self {
             settings,
             world,
@@ -176,6 +180,7 @@ impl Foundation {
             uplink,
             limits,
             own,
+            audit: Arc::new(audit),
             floor,
             told,
             delivered,
@@ -198,6 +203,12 @@ impl Foundation {
         let (secret, path) = kept.map_err(start_error)?;
         tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
         Ok((KeyRing::new(secret, former), Some(path)))
+    }
+
+    /// Where problems of security are reported.
+    pub(super) fn security_txt(&self) -> SecurityTxt {
+        let SecuritySettings { security_contact, security_policy } = self.settings.security.clone();
+        SecurityTxt { contacts: security_contact, policy: security_policy }
     }
 
     /// What makes members.
@@ -291,6 +302,7 @@ impl Foundation {
             guesses: Arc::clone(&self.limits.guesses),
             codes,
             demands_second_factor: auth.admin_second_factor == SecondFactorPolicy::Required,
+            audit: Arc::clone(&self.audit),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             registration: self.registration(effects),
@@ -332,6 +344,7 @@ impl Foundation {
             public_url: listen.public_url.clone(),
             attempts: invitations::attempts(Arc::clone(&self.metrics)),
             registrations: Arc::clone(&self.limits.registrations),
+            audit: Arc::clone(&self.audit),
             changes: Arc::clone(&self.limits.profiles),
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -458,6 +471,7 @@ impl Foundation {
             album: Arc::clone(&effects.album),
             effects: Arc::clone(effects),
             limit: Arc::clone(&self.limits.profiles),
+            audit: Arc::clone(&self.audit),
             in_order: InOrder::default(),
             clock: Arc::clone(clock),
         });
@@ -478,11 +492,14 @@ impl Foundation {
         let recovery = Recovery { accounts: Arc::clone(accounts), profiles: Arc::clone(&profiles) };
         let invitations = Arc::clone(&accounts.registration.invitations);
         let lifetime = self.settings.auth.session_lifetime;
-        let exports = Exports::new(&self.store, invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
+        let audit = || Arc::clone(&self.audit);
+        let exports =
+            Exports::new(&self.store, audit(), invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             sessions: devices,
             store: self.store.clone(),
+            audit: audit(),
             applications: Arc::clone(&connection.connections.applications),
             post: Arc::clone(&accounts.post),
             hub: Arc::clone(&self.hub),
@@ -500,7 +517,7 @@ impl Foundation {
             second_factors: Arc::new(second_factors),
             recovery: Arc::new(recovery),
             photos: Arc::new(photos),
-            directory: Arc::new(Directory { members: Arc::clone(members) }),
+            directory: Arc::new(Directory { members: Arc::clone(members), audit: audit() }),
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),

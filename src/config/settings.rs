@@ -5,6 +5,7 @@ mod cluster;
 mod mail;
 mod photos;
 mod registration;
+mod security;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -20,6 +21,7 @@ pub use self::{
     mail::{MailSettings, Relay, Security},
     photos::{Bucket, PhotoSettings},
     registration::{Because, RegistrationSettings},
+    security::SecuritySettings,
 };
 use super::{
     InvalidSetting,
@@ -133,6 +135,9 @@ pub struct Settings {
     /// Mail.
     #[command(flatten)]
     pub mail: MailSettings,
+    /// Where problems of security are reported.
+    #[command(flatten)]
+    pub security: SecuritySettings,
     /// The waits and bounds of connections.
     #[command(flatten)]
     pub connections: ConnectionSettings,
@@ -445,6 +450,7 @@ impl Settings {
         self.store.database()?;
         self.photos.validate()?;
         self.mail.validate(&self.listen)?;
+        self.security.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, session_lifetime, .. } =
             &self.auth;

@@ -11,6 +11,7 @@ use protocol::{
 use tokio::sync::Semaphore;
 
 use super::{
+    audit::{AuditTrail, WrongFactor},
     codes::Codes,
     decisions::until_known,
     effects::Effects,
@@ -45,6 +46,8 @@ use crate::{
 
 /// Passwords that are hashed anew at the same time, after their logins.
 pub const REHASHED_AT_ONCE: usize = 4;
+/// Hashes with which the password of one login is compared at most: one that is replaced while a session is started is looked at again.
+const PASSWORDS_LOOKED_AT: u32 = 3;
 
 /// Links that are sent again at the same time, after their logins.
 pub const REMINDED_AT_ONCE: usize = 64;
@@ -109,6 +112,8 @@ pub struct Accounts {
     pub proofs: DeviceProofs,
     /// How many passwords are tried at one account.
     pub guesses: Arc<Guesses>,
+    /// Writes failed logins of administrators to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// Codes of second factors.
     pub codes: Codes,
     /// Whether the club demands a second factor of its administrators.
@@ -169,7 +174,7 @@ impl Accounts {
         self.log_in_as(member, device, from).await.map(|tokens| Registered::In(Box::new(tokens)))
     }
 
-    /// Logs a member in.
+    /// Logs a member in. A session is started only while the password is the one that was given.
     ///
     /// # Errors
     /// `invalid_credentials` for an unknown address, a wrong password and an address that is not shown to be the member's alike;
@@ -196,8 +201,8 @@ impl Accounts {
         } else {
             passwords.verify(password, hash, source).await
         };
-        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else { return Err(self.unknown()) };
+        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let mut member = self.right(member, verdict, from)?;
         if self.has_to_verify(&member) {
             self.remind_to_verify(&member);
             return Err(self.unknown());
@@ -209,13 +214,37 @@ impl Accounts {
         }
         self.stands(member.profile.standing(self.clock.now()))?;
         self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
+        let mut attempts = 0;
+        let answer = loop {
+            let started = self.log_in_from(member.clone(), request.device.clone(), known.is_some(), from).await?;
+            if let Some(answer) = started {
+                break answer;
+            }
+            // Hashed anew at another cost, or changed: only the new hash tells which.
+            attempts += 1;
+            let found = self.members.by_id(Caller::Member(member.profile.id), member.profile.id).await?;
+            let found = found.filter(|_| attempts < PASSWORDS_LOOKED_AT);
+            let hash = found.as_ref().map(|member| member.password_hash.clone());
+            verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
+            member = self.right(found, verdict, from)?;
+        };
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        let answer = self.log_in_from(member, request.device, known.is_some(), from).await?;
         // A device stays the one that it is.
         Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, answer.member.id, known)), ..answer })
+    }
+
+    /// The member whose password was given.
+    ///
+    /// # Errors
+    /// `invalid_credentials` if it was not, or there is nobody.
+    fn right(&self, member: Option<MemberRecord>, verdict: Verdict, from: IpAddr) -> Result<MemberRecord, Failure> {
+        if verdict == Verdict::Wrong {
+            self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
+        }
+        member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())
     }
 
     /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
@@ -238,16 +267,30 @@ impl Accounts {
         });
     }
 
-    /// Logs a member in who has shown that they are who they say.
+    /// Logs a member in who was made just now.
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
     pub(super) async fn log_in_as(
         &self,
-        mut member: MemberRecord,
+        member: MemberRecord,
         device: Option<DeviceInfo>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
+        let started = self.start_session(member, device, from).await?;
+        started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
+    }
+
+    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now.
+    ///
+    /// # Errors
+    /// `member_deactivated`, or the store.
+    pub(super) async fn start_session(
+        &self,
+        mut member: MemberRecord,
+        device: Option<DeviceInfo>,
+        from: IpAddr,
+    ) -> Result<Option<AuthResponse>, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
@@ -260,6 +303,7 @@ impl Accounts {
             address: Some(from),
             at: now,
             ends_at,
+            password_hash: member.password_hash.clone(),
         };
         let started = self.sessions.start(new).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
@@ -267,14 +311,21 @@ impl Accounts {
                 self.effects.close(id, None, CloseCode::Disconnected);
             }
         });
-        let Some(ended) = started? else { return Err(self.kept_out(id).await) };
+        let Some(ended) = started? else {
+            let found = self.members.by_id(Caller::Member(id), id).await?;
+            let may_sign_in = found.filter(|found| found.profile.may_sign_in(now));
+            return match may_sign_in {
+                Some(found) if found.password_hash != member.password_hash => Ok(None),
+                _ => Err(self.kept_out(id).await),
+            };
+        };
         for session in ended {
             self.devices.is_over(id, session);
         }
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer })
+        Ok(Some(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer }))
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is

@@ -11,11 +11,13 @@ use protocol::{
     },
     shown,
 };
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     accounts::Authorized,
     administration::Admin,
+    audit::AuditTrail,
     base32,
     decisions::until_known,
     limiter::{Limiter, Rate},
@@ -65,6 +67,8 @@ pub struct Invitations {
     pub attempts: Limiter<()>,
     /// Registrations from one address, and checks of codes.
     pub registrations: Arc<Limiter<IpAddr>>,
+    /// Writes to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// What one member changes; administrators are exempt.
     pub changes: Arc<Limiter<MemberId>>,
     /// The wall clock.
@@ -192,10 +196,10 @@ impl Invitations {
         Ok(found.into_iter().map(|found| views::invitation(found, now)).collect())
     }
 
-    /// A page of all invitations, with who made them and who came by them.
+    /// A page of all invitations, with who made them and who came by them. That it was read is in the audit log.
     ///
     /// # Errors
-    /// A bad cursor, or the store.
+    /// A bad cursor, or the store: what is not in the audit log is not given.
     pub async fn all(&self, admin: Admin, page: &PageQuery) -> Result<AdminInvitationPage, Failure> {
         let by = admin.caller();
         let (found, next) = self.page(by, None, page).await?;
@@ -219,6 +223,7 @@ impl Invitations {
             let members = members.collect();
             invitations.push(AdminInvitation { invitation: views::invitation(found, now), created_by_name, members });
         }
+        self.audit.read(admin.actor(), None, json!({ "read": "invitations", "count": invitations.len() })).await?;
         Ok(AdminInvitationPage { invitations, next })
     }
 

@@ -19,6 +19,7 @@
 //! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose, and who can see it |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`], [`own_node`] | what administrators do; this node, as they see it |
+//! | [`audit`] | writing to the audit log what goes with no change |
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
@@ -51,6 +52,7 @@ pub mod album;
 pub mod announcements;
 pub mod applications;
 pub mod asker;
+pub mod audit;
 pub mod awaited;
 mod backlog;
 mod base32;

@@ -8,9 +8,12 @@ use protocol::{
     rest::{Member, MemberPatch},
 };
 
+use serde_json::json;
+
 use super::{
     accounts::Authorized,
     album::Album,
+    audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
     effects::{self, Effects},
     limiter::Limiter,
@@ -37,6 +40,8 @@ pub struct Profiles {
     pub effects: Arc<Effects>,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Arc<Limiter<MemberId>>,
+    /// Writes to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// The changes of each member.
     pub in_order: InOrder<MemberId>,
     /// The wall clock.
@@ -190,6 +195,10 @@ impl Profiles {
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
+        if by.member != Some(member) && before.version == after.version {
+            // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.
+            self.audit.read(by, Some(member), json!({ "read": "record", "count": 1 })).await?;
+        }
         Ok((if late { former.unwrap_or(before) } else { before }, after))
     }
 

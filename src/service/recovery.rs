@@ -169,22 +169,23 @@ impl Accounts {
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all.
+    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all. Nothing, if
+    /// the password is another one by now.
     ///
     /// # Errors
-    /// Those of [`Self::log_in_as`].
+    /// Those of [`Self::start_session`].
     pub(super) async fn log_in_from(
         &self,
         member: MemberRecord,
         device: Option<DeviceInfo>,
         is_known: bool,
         from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
+    ) -> Result<Option<AuthResponse>, Failure> {
         let id = member.profile.id;
         let new = stored_device(device.clone());
         let known = if self.post.is_sent() && !is_known { self.sessions.of_member(id).await? } else { Vec::new() };
         let is_new = !known.is_empty() && known.iter().all(|session| session.device != new);
-        let answer = self.log_in_as(member, device, from).await?;
+        let Some(answer) = self.start_session(member, device, from).await? else { return Ok(None) };
         if is_new {
             let device = new.name.unwrap_or_else(|| new.platform.map_or("?", platform_word).to_owned());
             let notice = Mail::NewDevice { member: id, device, at: self.clock.now() };
@@ -193,7 +194,7 @@ impl Accounts {
                 tracing::warn!(member = %id, problem = failure.message, "a member is not told of a new device");
             }
         }
-        Ok(answer)
+        Ok(Some(answer))
     }
 
     /// Whether a member may not sign in before they have shown that the address is theirs.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     StoreError,
+    addresses::AddressHash,
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
     entries::StoredEntry,
@@ -52,6 +53,10 @@ pub enum Part {
     Links,
     /// Mail that waits, by key.
     Mail,
+    /// Secrets, by name.
+    Secrets,
+    /// Addresses that nobody registers with, by hash.
+    BarredAddresses,
 }
 
 impl Part {
@@ -70,6 +75,8 @@ impl Part {
         Self::Jobs,
         Self::Links,
         Self::Mail,
+        Self::Secrets,
+        Self::BarredAddresses,
     ];
 
     /// Its name, for people.
@@ -89,6 +96,8 @@ impl Part {
             Self::Jobs => "jobs",
             Self::Links => "links in mails",
             Self::Mail => "mails that wait",
+            Self::Secrets => "secrets",
+            Self::BarredAddresses => "barred addresses",
         }
     }
 }
@@ -98,7 +107,7 @@ impl Part {
 pub enum Key {
     /// Of a member, an invitation, a session or a conversation.
     Id([u8; 12]),
-    /// Of a refresh token or a link.
+    /// Of a refresh token, a link or a barred address.
     Hash(TokenHash),
     /// Of a message.
     Message(ConversationId, u64),
@@ -106,7 +115,7 @@ pub enum Key {
     Receipt(ConversationId, MemberId, u8, u64),
     /// Of an entry of the audit log.
     Place(u64),
-    /// Of a job or a mail.
+    /// Of a job, a mail or a secret.
     Job(String),
 }
 
@@ -139,6 +148,10 @@ pub enum Row {
     Link(LinkRow),
     /// A mail that waits.
     Mail(MailRow),
+    /// A secret: its name, and what it is.
+    Secret(String, Vec<u8>),
+    /// An address that nobody registers with.
+    BarredAddress(AddressHash),
 }
 
 /// A member.
@@ -281,6 +294,8 @@ impl Row {
             Self::Job(row) => Key::Job(row.job.key()),
             Self::Link(row) => Key::Hash(row.hash),
             Self::Mail(row) => Key::Job(row.mail.key()),
+            Self::Secret(name, _) => Key::Job(name.clone()),
+            Self::BarredAddress(hash) => Key::Hash(*hash),
         }
     }
 
@@ -337,6 +352,8 @@ impl Row {
                 json!([hash, member, purpose, made_at, expires_at, is_over])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
+            Self::Secret(name, value) => json!([name, value]),
+            Self::BarredAddress(hash) => json!([hash]),
         }
     }
 }

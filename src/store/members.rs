@@ -304,7 +304,7 @@ impl Way {
 /// Why somebody who registers was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotRegistered {
-    /// Another member has the e-mail address.
+    /// Another member has the e-mail address, or had it and had shown that it was theirs when they left.
     EmailTaken,
     /// There is no such invitation that is good at the moment.
     InvitationInvalid,
@@ -423,6 +423,13 @@ pub trait MemberStore: Send + Sync {
         way: Way,
         from: IpAddr,
     ) -> Result<Result<MemberRecord, NotRegistered>, StoreError>;
+
+    /// Lets somebody register again with an address that nobody could register with, because a member who had shown that it was theirs has
+    /// left; with what the audit log keeps of that. False: nobody was kept out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
 
     /// Removes the record of somebody who waits for an administrator, with what the audit log keeps of that. Their address is free again.
     ///

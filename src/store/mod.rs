@@ -15,10 +15,12 @@
 //! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
+//! | [`addresses`] | addresses that nobody registers with |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
 
+pub mod addresses;
 pub mod archive;
 pub mod audit;
 pub mod changes;

@@ -95,6 +95,8 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
+    /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
+    pub password_hash: String,
 }
 
 /// A refresh token that is presented, and what may follow it.
@@ -267,7 +269,7 @@ pub struct Renewal {
 pub trait SessionStore: Send + Sync {
     /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
     /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
-    /// any more, and there is no session.
+    /// any more, or the hash of their password is another one than that of the session, and there is no session.
     ///
     /// # Errors
     /// The store.

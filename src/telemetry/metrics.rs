@@ -112,6 +112,8 @@ metrics! {
     Registrations = "registrations", Counter, ["way"];
     /// Codes of second factors that were given, by what became of them: `app` and `recovery` were used up, `refused` was not good.
     SecondFactorCodes = "second_factor_codes", Counter, ["result"];
+    /// Failed logins of administrators that are not in the audit log: too many waited to be written, or the server stopped.
+    AuditDropped = "audit_dropped", Counter, [];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
@@ -340,6 +342,8 @@ pub struct Metrics {
     refreshes: Family<ResultLabels, Counter>,
     registrations: Family<WayLabels, Counter>,
     second_factor_codes: Family<ResultLabels, Counter>,
+    /// [`Metric::AuditDropped`]
+    pub audit_dropped: Counter,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
@@ -469,6 +473,7 @@ impl Metrics {
             refreshes: register(r, Metric::Refreshes, Family::default()),
             registrations: register(r, Metric::Registrations, Family::default()),
             second_factor_codes: register(r, Metric::SecondFactorCodes, Family::default()),
+            audit_dropped: register(r, Metric::AuditDropped, Counter::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use members_book::config::values::DatabaseUrl;
-use protocol::server::MemberPush;
+use protocol::{ErrorCode, server::MemberPush};
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ async fn server() -> Server {
 }
 
 /// Holds the write lock of the database.
-fn locked(server: &Server) -> Connection {
+pub(super) fn locked(server: &Server) -> Connection {
     let DatabaseUrl::Sqlite(file) = server.settings().store.database().unwrap() else { panic!() };
     let other = Connection::open(file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -206,4 +206,32 @@ async fn who_is_disconnected_is_so_and_it_is_in_the_audit_log_once() {
     let log: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let entries = log["entries"].as_array().unwrap();
     assert_eq!(entries.iter().filter(|entry| entry["action"] == "disconnected").count(), 1, "{log}");
+}
+
+/// Found by reading: a login that had verified the former password when it was changed still started a session.
+#[tokio::test]
+async fn a_login_that_was_verified_before_the_password_changed_starts_no_session() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let hashed = async || server.metric("password_seconds_count").await;
+    let before = hashed().await;
+    let until = async |count: f64| {
+        eventually("passwords to be hashed", async || (hashed().await >= before + count).then_some(())).await;
+    };
+    let other = locked(&server);
+    let body = json!({ "current_password": ana.password, "new_password": "battery staple" });
+    let change = ana.request(Method::PUT, "/api/members/me/password", body);
+    let log_in = async {
+        // The present one was verified and the new one hashed: the change waits to be written.
+        until(2.0).await;
+        let body = json!({ "email": ana.auth.member.email, "password": ana.password });
+        server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap()
+    };
+    let release = async {
+        until(3.0).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    let (changed, login, ()) = tokio::join!(change, log_in, release);
+    assert_eq!(changed.status(), 204);
+    assert_eq!(super::code(login).await, ErrorCode::InvalidCredentials);
 }

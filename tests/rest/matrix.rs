@@ -173,6 +173,9 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (put, "/api/admin/members/{id}/role", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/role", json!({ "user_type": "admin" }))
         }),
+        (post.clone(), "/api/admin/addresses/allow", admin(200), |cast| {
+            ("/api/admin/addresses/allow".into(), json!({ "email": cast.owner.auth.member.email }))
+        }),
         (post, "/api/admin/members/{id}/disconnect", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/disconnect", Value::Null)
         }),

@@ -10,7 +10,7 @@ use members_book::{
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
         mail::{Mail, NewLink, Purpose, TokenId},
-        members::{Suspension, Way},
+        members::{NotRegistered, Suspension, Way},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
@@ -26,6 +26,9 @@ use protocol::{
 };
 
 use super::fixture::Fixture;
+
+/// The address of the one who has left.
+const LEFT: &str = "uma@example.com";
 
 fn deletion(member: MemberId, byte: u8) -> Job {
     Job::DeletePhoto { member, photo: PhotoName::from_bytes([byte; 32]) }
@@ -67,6 +70,13 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
         members.push(f.store.members.register(member, way, from).await.unwrap().unwrap().profile.id);
     }
     let until = f.now().after(std::time::Duration::from_secs(60));
+    // Somebody who had shown that the address was theirs, and has left.
+    let left = f.member_with_email("Uma", LEFT).await.profile.id;
+    let link =
+        NewLink { member: left, purpose: Purpose::VerifyEmail, token: TokenId([9; 16]), hash: [9; 32], at: f.now() };
+    assert!(f.store.mail.issue(link).await.unwrap());
+    f.change(left, Change::VerifyEmail { link: [9; 32] }).await;
+    f.change(left, Change::Erase).await;
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
 }
 
@@ -95,7 +105,9 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let device = if number == 0 { SessionDevice::default() } else { device };
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
-        f.store.sessions.start(NewSession { id, member, token, device, address, at: f.now(), ends_at }).await.unwrap();
+        let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+        let new = NewSession { id, member, token, device, address, at: f.now(), ends_at, password_hash };
+        assert!(f.store.sessions.start(new).await.unwrap().is_some());
         if number == 1 {
             // Exchanged, and not known to have arrived.
             f.wait(1);
@@ -221,7 +233,13 @@ async fn everything_arrives_and_goes_on_from_there() {
     assert_eq!(next.seq, before.iter().find(|each| each.id == next.conversation).unwrap().last_seq + 1);
     database.change(members[1], Change::Tier(Tier::Infinity)).await;
 
+    // Who has left stays out everywhere.
+    let from = [192, 0, 2, 1].into();
+    let returns = database.store.members.register(database.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     transfer::copy(&database.store, &back.store, |_, _, _| ()).await.unwrap();
+    let returns = back.store.members.register(back.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     same(&database, &back, &members).await;
     back.clock.set(file.now());
     assert_eq!(back.say(members[1], members[0], "in a file again").await.seq, next.seq + 1);

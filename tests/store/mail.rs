@@ -136,8 +136,9 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     let session = f.ids.session();
     let token = NewToken { hash: [9; 32], expires_at: f.now().after(LINKS_WITHIN) };
     let (device, at, ends_at) = (SessionDevice::default(), f.now(), token.expires_at);
-    let new = NewSession { id: session, member: ana, token, device, address: None, at, ends_at };
-    f.store.sessions.start(new).await.unwrap();
+    let password_hash = "hash of Ana".to_owned();
+    let new = NewSession { id: session, member: ana, token, device, address: None, at, ends_at, password_hash };
+    assert!(f.store.sessions.start(new).await.unwrap().is_some());
     let Changed::Done { after, .. } = change(f, ana, reset(1)).await else { panic!("it is good") };
     assert_eq!((after.password_hash.as_str(), after.profile.email_verified_at), ("new", Some(f.now())));
     assert!(f.store.sessions.view(session).await.unwrap().unwrap().revoked);

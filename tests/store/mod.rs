@@ -1,5 +1,6 @@
 //! The conformance suite: every store passes every test of it.
 
+mod addresses;
 mod clocks;
 mod conversations;
 mod copy;

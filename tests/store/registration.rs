@@ -244,7 +244,8 @@ async fn who_waits_is_nowhere_until_they_are_approved(f: &Fixture) {
     assert!(f.store.members.last_seen(Caller::System, vec![eva]).await.unwrap().is_empty());
 }
 
-fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+async fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+    let found = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap();
     let ends_at = f.now().after(hours(9));
     NewSession {
         id: f.ids.session(),
@@ -254,6 +255,7 @@ fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         address: None,
         at: f.now(),
         ends_at,
+        password_hash: found.password_hash,
     }
 }
 
@@ -265,7 +267,7 @@ async fn who_waits_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fixture) {
     assert_eq!(f.store.members.count_waiting().await.unwrap(), 1);
     let write = append(ana, eva, crate::harness::client_id(), "hello");
     assert!(matches!(f.apply(write).await, Err(Refusal::MemberNotFound)));
-    assert!(f.store.sessions.start(new_session(f, eva, 1)).await.unwrap().is_none());
+    assert!(f.store.sessions.start(new_session(f, eva, 1).await).await.unwrap().is_none());
     // Nothing else can be changed of them.
     for change in [Change::Active(true), Change::Tier(Tier::Socio), Change::Role(UserType::Admin), Change::Erase] {
         let by = Actor::default();
@@ -317,7 +319,7 @@ async fn so_many_wait_and_no_more_and_not_for_ever(f: &Fixture) {
 async fn a_suspension_ends_by_itself(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let start = async |byte: u8| {
-        let new = new_session(f, ana, byte);
+        let new = new_session(f, ana, byte).await;
         let session = new.id;
         f.store.sessions.start(new).await.unwrap().map(|_| session)
     };

@@ -151,7 +151,8 @@ async fn session(f: &Fixture, member: MemberId) -> SessionId {
     let hash = std::array::from_fn(|at| id.as_bytes()[at % 12]);
     let token = NewToken { hash, expires_at: ends_at };
     let (device, address) = (SessionDevice::default(), None);
-    let new = NewSession { id, member, token, device, address, at: f.now(), ends_at };
+    let password_hash = stored(f, member).await.password_hash;
+    let new = NewSession { id, member, password_hash, token, device, address, at: f.now(), ends_at };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
 }

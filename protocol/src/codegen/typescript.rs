@@ -88,6 +88,8 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SuspensionChange>();
     declarations.add::<rest::RoleChange>();
     declarations.add::<rest::Disconnected>();
+    declarations.add::<rest::AddressRequest>();
+    declarations.add::<rest::AddressAllowed>();
     declarations.add::<rest::NodeStats>();
     declarations.add::<rest::ServerStats>();
     declarations.add::<rest::AuditPage>();

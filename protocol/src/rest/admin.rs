@@ -153,6 +153,27 @@ pub struct RoleChange {
     pub user_type: Option<UserType>,
 }
 
+/// `POST /api/admin/addresses/allow`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct AddressRequest {
+    /// The e-mail address, in any case.
+    #[garde(custom(rules::given), custom(rules::email))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.com"))]
+    pub email: String,
+}
+
+/// The answer to `POST /api/admin/addresses/allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddressAllowed {
+    /// Whether nobody could register with it until now.
+    pub was_barred: bool,
+}
+
 /// The answer to `POST /api/admin/members/{id}/disconnect`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -300,6 +321,15 @@ pub enum AuditAction {
     RecoveryCodesReplaced,
     /// A recovery code was used.
     RecoveryCodeUsed,
+    /// Somebody failed to log in as an administrator, who is the target; `wrong` says what was wrong.
+    LoginFailed,
+    /// An administrator has read what other members cannot see; `read` says what. The target is the member, and the administrator when
+    /// it was of several.
+    MemberRead,
+    /// A member has exported everything about them.
+    Exported,
+    /// An administrator let somebody register again with the address of a member who had left; the target is the administrator.
+    AddressAllowed,
 }
 
 impl AuditAction {
@@ -326,6 +356,10 @@ impl AuditAction {
         Self::SecondFactorReset,
         Self::RecoveryCodesReplaced,
         Self::RecoveryCodeUsed,
+        Self::LoginFailed,
+        Self::MemberRead,
+        Self::Exported,
+        Self::AddressAllowed,
     ];
 
     /// The name on the wire and in the database.
@@ -353,6 +387,10 @@ impl AuditAction {
             Self::SecondFactorReset => "second_factor_reset",
             Self::RecoveryCodesReplaced => "recovery_codes_replaced",
             Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::LoginFailed => "login_failed",
+            Self::MemberRead => "member_read",
+            Self::Exported => "exported",
+            Self::AddressAllowed => "address_allowed",
         }
     }
 }
@@ -364,7 +402,7 @@ impl AuditAction {
 pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
-    /// Who; nobody for the command line.
+    /// Who; nobody for the command line, and for a login that failed.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub actor_id: Option<MemberId>,
     /// What.

@@ -1,7 +1,7 @@
 import { path } from "./api.js";
 import type { Api, Page } from "./api.js";
 import type {
-  ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, StepUpRequest, SuspensionChange,
+  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, StepUpRequest, SuspensionChange,
   Tier, UserType,
 } from "./protocol.js";
 
@@ -36,6 +36,8 @@ export class Administration {
   /** May want a step-up. */
   setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.of(id, "role", "PUT", { user_type }); }
   disconnect(id: MemberId): Promise<Disconnected> { return this.of(id, "disconnect", "POST"); }
+  /** Lets somebody register again with the address of a member who has left. */
+  allowAddress(email: string): Promise<AddressAllowed> { return this.api.json("/api/admin/addresses/allow", { method: "POST", body: { email } }); }
   sessions(id: MemberId): Promise<SessionList> { return this.of(id, "sessions", "GET"); }
   /** Ends all sessions of a member. May want a step-up. */
   endSessions(id: MemberId): Promise<void> { return this.of(id, "sessions", "DELETE"); }

@@ -134,6 +134,24 @@ export type ActiveChange = {
 is_active: boolean, };
 
 /**
+ * The answer to `POST /api/admin/addresses/allow`.
+ */
+export type AddressAllowed = { 
+/**
+ * Whether nobody could register with it until now.
+ */
+was_barred: boolean, };
+
+/**
+ * `POST /api/admin/addresses/allow`.
+ */
+export type AddressRequest = { 
+/**
+ * The e-mail address, in any case.
+ */
+email: string, };
+
+/**
  * An invitation, as administrators see it.
  */
 export type AdminInvitation = { 
@@ -332,7 +350,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -343,7 +361,7 @@ export type AuditEntry = {
  */
 at: Timestamp, 
 /**
- * Who; nobody for the command line.
+ * Who; nobody for the command line, and for a login that failed.
  */
 actor_id: MemberId | null, 
 /**

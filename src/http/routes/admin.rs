@@ -4,8 +4,8 @@ use axum::{Json, extract::State, http::StatusCode};
 use protocol::{
     ErrorCode, MemberId,
     rest::{
-        ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage, Disconnected, PageQuery, RoleChange,
-        ServerStats, SessionList, SuspensionChange, TierChange,
+        ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage,
+        Disconnected, PageQuery, RoleChange, ServerStats, SessionList, SuspensionChange, TierChange,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -29,6 +29,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(approve))
         .routes(routes!(reject))
         .routes(routes!(set_role))
+        .routes(routes!(allow_address))
         .routes(routes!(disconnect))
         .routes(routes!(sessions, end_sessions))
         .routes(routes!(reset_second_factor))
@@ -231,6 +232,27 @@ async fn set_role(
     Body(change): Body<RoleChange>,
 ) -> Result<Json<AdminMember>, Failure> {
     state.administration.set_role(admin, id, given(change.user_type)?).await.map(Json)
+}
+
+/// Lets somebody register again with the address of a member who has left.
+///
+/// A member who leaves and had shown that the address was theirs does not come back with it by themselves.
+#[utoipa::path(
+    post,
+    path = "/api/admin/addresses/allow",
+    tag = "admin",
+    operation_id = "admin_allow_address",
+    request_body = AddressRequest,
+    responses(
+        (status = 200, description = "Whether nobody could register with it until now.", body = AddressAllowed),
+    )
+)]
+async fn allow_address(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    Body(request): Body<AddressRequest>,
+) -> Result<Json<AddressAllowed>, Failure> {
+    state.administration.allow_address(admin, &request.email).await.map(Json)
 }
 
 /// Closes the connections of a member with 4410; they may come back.

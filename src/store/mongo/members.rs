@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Core, Mongo, addresses, audit,
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::{AddressKey, barred_by},
     changes::{Actor, Change, Changed, creation, rejection},
     invitations::use_of,
     jobs::of_change,
@@ -152,31 +154,34 @@ async fn register(
     way: Way,
     from: IpAddr,
 ) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
-    if way == Way::Free {
-        return Ok(insert(db, member, None).await?.map_err(|EmailTaken| NotRegistered::EmailTaken));
-    }
     let record = member.into_record();
     let id = record.profile.id;
     let own = db.clone();
-    let never = CancellationToken::new();
-    let made = transaction(db, &never, move |session| {
-        let (db, record) = (own.clone(), record.clone());
-        async move { register_in(&db, session, record, way, from).await }.boxed()
+    let barred = CancellationToken::new();
+    let bar = barred.clone();
+    let made = transaction(db, &barred, move |session| {
+        let (db, record, barred) = (own.clone(), record.clone(), bar.clone());
+        async move { register_in(&db, session, record, way, from, &barred).await }.boxed()
     });
     match made.await {
-        Ok(made) => Ok(made.unwrap_or(Err(NotRegistered::InvitationInvalid))),
-        // Unless it is ours, of an attempt whose answer was lost.
-        Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, id).await?.ok_or(NotRegistered::EmailTaken)),
-        Err(fault) => Err(fault),
+        Ok(Some(made)) => return Ok(made),
+        // Barred or taken: the same is asked after both.
+        Ok(None) => {}
+        Err(Fault::Driver(error)) if is_duplicate(&error) => {}
+        Err(fault) => return Err(fault),
     }
+    // Unless it is ours, of an attempt whose answer was lost.
+    Ok(by_id(db, id).await?.ok_or(NotRegistered::EmailTaken))
 }
 
+/// What `register` does in its transaction. `barred` gives that up, as it ends when the address is taken: nobody registers with it.
 async fn register_in(
     db: &Db,
     session: &mut ClientSession,
     record: MemberRecord,
     way: Way,
     from: IpAddr,
+    barred: &CancellationToken,
 ) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
     let (id, at) = (record.profile.id, record.profile.created_at);
     let members = db.collection::<MemberDoc>("members");
@@ -209,7 +214,11 @@ async fn register_in(
             record.invited(&invitation)
         }
     };
-    members.insert_one(MemberDoc::of(record.clone(), None)).session(session).await?;
+    if addresses::is_barred(db, session, &record.profile.email).await? {
+        barred.cancel();
+    } else {
+        members.insert_one(MemberDoc::of(record.clone(), None)).session(session).await?;
+    }
     Ok(Ok(record))
 }
 
@@ -310,12 +319,12 @@ async fn change(
     wanted: Change,
     by: Actor,
     at: Timestamp,
-    given_up: &CancellationToken,
+    (given_up, drawn): (&CancellationToken, AddressKey),
 ) -> Result<Changed, Fault> {
     let own = db.clone();
     let changed = transaction(db, given_up, move |session| {
         let (db, wanted) = (own.clone(), wanted.clone());
-        async move { change_in(&db, session, id, &wanted, by, at).await }.boxed()
+        async move { change_in(&db, session, id, &wanted, by, (at, drawn)).await }.boxed()
     });
     Ok(changed.await?.unwrap_or(Changed::GivenUp))
 }
@@ -326,7 +335,7 @@ async fn change_in(
     id: MemberId,
     change: &Change,
     by: Actor,
-    at: Timestamp,
+    (at, drawn): (Timestamp, AddressKey),
 ) -> Result<Changed, Fault> {
     let members = db.collection::<MemberDoc>("members");
     let found = members.find_one(doc! { "_id": member_oid(id) }).session(&mut *session).await?;
@@ -368,6 +377,9 @@ async fn change_in(
     }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
+    }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(db, session, email, drawn).await?;
     }
     invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
@@ -506,6 +518,11 @@ impl MemberStore for Mongo {
         self.write(Caller::System, async move |_, db| register(&db, member, way, from).await).await
     }
 
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let (email, caller) = (email.to_owned(), by.member.map_or(Caller::System, Caller::Member));
+        self.write(caller, async move |_, db| addresses::allow(&db, email, by, at).await).await
+    }
+
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {
         self.write(Caller::Member(id), async move |_, db| reject(&db, id, by, at).await).await
     }
@@ -551,7 +568,8 @@ impl MemberStore for Mongo {
         at: Timestamp,
         given_up: CancellationToken,
     ) -> Result<Changed, StoreError> {
-        let change = async move |_, db| change(&db, id, wanted, by, at, &given_up).await;
+        let change =
+            async move |core: Arc<Core>, db| change(&db, id, wanted, by, at, (&given_up, core.ids.secret())).await;
         let changed = self.write(Caller::Member(id), change).await;
         // The log remembers whether a member may be written to.
         self.core.members.remove(&id);

@@ -87,6 +87,7 @@ const ALL: &[&str] = &[
     "registration",
     "mail",
     "second factor",
+    "addresses",
 ];
 
 /// What is missing, in words.
@@ -105,6 +106,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
             // the second factor: it keeps versions away that would write a member without it.
             1..=10 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
@@ -134,13 +136,19 @@ const PLAIN: &[&str] = &["audit", "ai_budgets", "meta", "migrations"];
 const NAMESPACE_EXISTS: i32 = 48;
 
 async fn core(db: &Db) -> Result<(), Fault> {
-    for name in PLAIN {
+    create(db, PLAIN).await?;
+    make_indexes(db, 1).await
+}
+
+/// Creates collections that are not there yet.
+async fn create(db: &Db, names: &[&str]) -> Result<(), Fault> {
+    for name in names {
         match db.database.create_collection(*name).await {
             Err(error) if super::fault::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
             _ => {}
         }
     }
-    make_indexes(db, 1).await
+    Ok(())
 }
 
 /// Makes the indexes of a migration.

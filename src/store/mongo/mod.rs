@@ -23,6 +23,7 @@
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
 //! waits for it stops waiting after the timeout.
 
+mod addresses;
 mod ahead;
 mod append;
 mod archive;

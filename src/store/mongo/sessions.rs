@@ -55,7 +55,7 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 }
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
-    let NewSession { id, member, token, device, address, at, ends_at } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash } = session;
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -76,8 +76,9 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
         _ => {}
     }
     store_token(db, id, token).await?;
-    // Last: whoever deactivates the member writes the same document, and either finds the session or is found here.
-    if !record_login(db, member, at).await? {
+    // Last: whoever deactivates the member or changes the password writes the same document, and either finds the session or is found
+    // here.
+    if !record_login(db, member, &password_hash, at).await? {
         db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
         db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
         return Ok(None);
@@ -117,17 +118,23 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
     }
 }
 
-/// Records a login at its member, who may sign in; a suspension that is over leaves nothing. False: they may not.
-async fn record_login(db: &Db, member: ObjectId, at: Timestamp) -> Result<bool, Fault> {
+/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. False: they may
+/// not, or have another one.
+async fn record_login(db: &Db, member: ObjectId, password_hash: &str, at: Timestamp) -> Result<bool, Fault> {
     let members = db.collection::<Document>("members");
     for (until, more) in [
         (doc! { "suspended_until": null }, doc! {}),
         (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
     ] {
-        let (mut active, mut login) = (doc! { "_id": member, "is_active": true }, doc! { "last_login": date(at) });
+        let (mut active, mut login) = (
+            doc! { "_id": member, "is_active": true, "password_hash": password_hash },
+            doc! { "last_login": date(at) },
+        );
         active.extend(until);
         login.extend(more);
-        if members.update_one(active, doc! { "$set": login }).await?.matched_count > 0 {
+        // A login of the same millisecond as the one before would change nothing, and meet nobody.
+        let login = doc! { "$set": login, "$inc": { "met": 1_i64 } };
+        if members.update_one(active, login).await?.matched_count > 0 {
             return Ok(true);
         }
     }

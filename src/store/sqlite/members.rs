@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, invitations, jobs, mail,
+    Sqlite, addresses, audit, invitations, jobs, mail,
     memory::Tx,
     recommendations,
     row::{optional_time, time, word},
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::barred_by,
     changes::{Actor, Change, Changed, creation, rejection},
     invitations::use_of,
     jobs::of_change,
@@ -183,7 +184,9 @@ fn register(
     from: IpAddr,
 ) -> rusqlite::Result<Result<MemberRecord, NotRegistered>> {
     let (id, at) = (member.id, member.created_at);
-    if by_email(tx.connection, &email_key(&member.email))?.is_some() {
+    let is_taken = by_email(tx.connection, &email_key(&member.email))?.is_some();
+    // Looked at in any case: nobody can tell one from the other.
+    if addresses::is_barred(tx.connection, &member.email)? || is_taken {
         return Ok(Err(NotRegistered::EmailTaken));
     }
     let record = member.into_record();
@@ -272,6 +275,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
+    }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(tx.connection, email)?;
     }
     invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
@@ -449,6 +455,11 @@ impl MemberStore for Sqlite {
         from: IpAddr,
     ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
         self.write(move |tx| register(tx, member, way, from)).await
+    }
+
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let email = email.to_owned();
+        self.write(move |tx| addresses::allow(tx.connection, &email, by, at)).await
     }
 
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {

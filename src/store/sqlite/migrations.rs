@@ -27,6 +27,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0015_registration.sql")),
         M::up(include_str!("migrations/0016_mail.sql")),
         M::up(include_str!("migrations/0017_second_factor.sql")),
+        M::up(include_str!("migrations/0018_addresses.sql")),
     ]
 }
 

@@ -19,6 +19,7 @@
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
+mod addresses;
 mod archive;
 mod audit;
 mod candidates;

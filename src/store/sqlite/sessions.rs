@@ -30,17 +30,17 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash } = session;
     let active: Option<i64> = tx
         .connection
         // A suspension that is over leaves nothing.
         .prepare_cached(
             "UPDATE members SET last_login = ?1, suspended_until = NULL, suspension_reason = NULL
-             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 RETURNING key",
+             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND password_hash = ?3 RETURNING key",
         )?
-        .query_row(params![at.as_millis(), member.as_bytes()], |row| row.get(0))
+        .query_row(params![at.as_millis(), member.as_bytes(), password_hash], |row| row.get(0))
         .optional()?;
-    // Deactivated, or gone, since the password was looked at.
+    // Deactivated, or gone, or with another password, since the password was looked at.
     let Some(member) = active else { return Ok(None) };
     // Its first token has arrived, as far as that matters: there is none before it.
     let mut insert = tx.connection.prepare_cached(

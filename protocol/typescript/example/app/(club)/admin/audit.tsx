@@ -31,6 +31,10 @@ const ACTIONS: Record<AuditAction, string> = {
   second_factor_reset: "reset the second factor of",
   recovery_codes_replaced: "replaced the recovery codes of",
   recovery_code_used: "used a recovery code of",
+  login_failed: "failed to log in as",
+  member_read: "read what only administrators see of",
+  exported: "exported everything about",
+  address_allowed: "let somebody register with an address of before, as",
 };
 
 /** Who did what to whom. */
@@ -58,7 +62,7 @@ function Row({ entry }: { entry: AuditEntry }) {
   const details = Object.entries(entry.details).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ");
   return (
     <View style={styles.row}>
-      <Text>{entry.actor_id ? <Name of={entry.actor_id} /> : "The command line"} {ACTIONS[entry.action] ?? entry.action} <Name of={entry.target_id} /></Text>
+      <Text>{entry.actor_id ? <Name of={entry.actor_id} /> : entry.action === "login_failed" ? "Somebody" : "The command line"} {ACTIONS[entry.action] ?? entry.action} <Name of={entry.target_id} /></Text>
       {details === "" ? null : <Text kind="small" tone="muted">{details}</Text>}
       <Text kind="tiny" tone="muted">{dateTime(entry.at)}{entry.address ? ` · from ${entry.address}` : ""}</Text>
     </View>
