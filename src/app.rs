@@ -35,7 +35,7 @@ use crate::{
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
+    service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,

@@ -188,10 +188,16 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
         }
         let Registration { invitations, applications, .. } = &*accounts.registration;
+        invitations.attempts.tidy();
         match applications.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "registrations that nobody decided about were removed"),
             Err(error) => tracing::warn!(%error, "old registrations were not removed"),
+        }
+        match applications.purge_unverified(accounts.clock.now()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "registrations whose address was not verified in time were removed"),
+            Err(error) => tracing::warn!(%error, "registrations whose address was not verified were not removed"),
         }
         match invitations.purge().await {
             Ok(0) => {}

@@ -163,7 +163,7 @@ impl Accounts {
         if self.post.is_sent() {
             return self.register_by_mail(request, way, language, source).await.map(|()| Registered::ByMail);
         }
-        let member = self.enrolment.register(request, way, (language, false), source).await?;
+        let member = self.enrolment.register(request, way, (language, None), source).await?;
         self.metrics.registration(way.name());
         if member.profile.is_pending {
             tracing::info!(member = %member.profile.id, "somebody registered and waits for an administrator");
@@ -444,6 +444,7 @@ impl Accounts {
             Standing::Active => Ok(()),
             Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Standing::Pending => Err(self.denied(ErrorCode::ApprovalPending)),
+            Standing::Unverified => Err(self.denied(ErrorCode::EmailUnverified)),
             Standing::Suspended(until) => {
                 let Failure { code, .. } = self.denied(ErrorCode::MemberSuspended);
                 let message = format!("An administrator has suspended you until {until}.");

@@ -46,8 +46,7 @@ impl Directory {
     /// `member_not_found`, or the store.
     pub async fn profile(&self, who: &Authorized, from: IpAddr, id: MemberId) -> Result<(Profile, u64), Failure> {
         let record = self.members.by_id(Caller::Member(who.member), id).await?;
-        // Of who waits for an administrator only administrators know.
-        let record = record.filter(|record| !record.profile.is_pending || who.user_type == UserType::Admin);
+        let record = record.filter(|record| !record.profile.is_unknown() || who.user_type == UserType::Admin);
         let record = record.ok_or(ErrorCode::MemberNotFound)?;
         let profile = seen_by(who, &record);
         self.audited(who, from, "profile", std::slice::from_ref(&record)).await?;

@@ -18,7 +18,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::limiter::Parts;
-use crate::{auth::device::DeviceNumber, failure::Failure, store::members::email_key, telemetry::Metrics};
+use crate::{
+    auth::device::DeviceNumber,
+    failure::Failure,
+    store::{mail::LinkHash, members::email_key},
+    telemetry::Metrics,
+};
 
 /// Allowances that are remembered, about 60 bytes each; the oldest unused ones are forgotten.
 const REMEMBERED: usize = 100_000;
@@ -58,6 +63,12 @@ impl Allowance {
     #[must_use]
     pub fn of_codes(self) -> Self {
         Self::hash(&[b"codes", &self.0.to_be_bytes()])
+    }
+
+    /// Of who has a link from a mail.
+    #[must_use]
+    pub fn of_link(link: &LinkHash) -> Self {
+        Self::hash(&[b"link", link])
     }
 
     fn hash(parts: &[&[u8]]) -> Self {

@@ -196,14 +196,19 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many mails wait, or the store.
     pub async fn send_link(&self, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
-        let token = TokenId(self.ids.secret());
-        let hash = tokens::hash(&self.keys.token(token));
-        let link = NewLink { member, purpose, token, hash, at: self.clock.now() };
-        if !self.store.issue(link).await? {
+        if !self.store.issue(self.new_link(member, purpose)).await? {
             tracing::info!(%member, purpose = purpose.as_str(), "no link is sent: the member had too many lately");
         }
         self.wake();
         Ok(())
+    }
+
+    /// A link for a member that is to be stored, and is sent once it is.
+    #[must_use]
+    pub fn new_link(&self, member: MemberId, purpose: Purpose) -> NewLink {
+        let token = TokenId(self.ids.secret());
+        let hash = tokens::hash(&self.keys.token(token));
+        NewLink { member, purpose, token, hash, at: self.clock.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.
@@ -338,6 +343,11 @@ impl Post {
             }
             Mail::AddressTaken { email } => {
                 let member = self.who_has(email).await?;
+                // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
+                if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
+                    self.send_link(member.profile.id, Purpose::ResetPassword).await?;
+                    return Ok(Composed::Nothing("resolved"));
+                }
                 // One that is tried again has been let pass.
                 let is_new = taken.attempts <= 1;
                 let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
@@ -436,7 +446,7 @@ impl Post {
 
 /// Whether mail is for a member: they may sign in, or may be let in. Who is suspended for a while can still look after their account.
 pub(super) const fn may_be_written_to(member: &MemberRecord) -> bool {
-    (member.profile.is_active || member.profile.is_pending) && !member.is_erased
+    (member.profile.is_active || member.profile.is_unknown()) && !member.is_erased
 }
 
 /// A time for people, to the minute.

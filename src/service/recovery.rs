@@ -7,20 +7,21 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    ErrorCode, MemberId,
-    rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest},
+    ErrorCode,
+    rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest},
 };
 
 use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
+    guesses::Allowance,
     post::may_be_written_to,
     profiles::Profiles,
     sessions::stored_device,
 };
 use crate::{
-    auth::{Source, common::weakness},
+    auth::{Source, common::weakness, password::Verdict},
     failure::Failure,
     mail::tokens,
     sources::subscriber,
@@ -36,6 +37,10 @@ use crate::{
 /// How long after the answer of a login its link is sent again.
 const REMINDED_AFTER: Duration = Duration::from_millis(100);
 
+/// What a password is asked for that lacks or is wrong when an address is verified.
+const OF_REGISTRATION: &str = "the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
+    of a forgotten password, or leaves the account to be removed";
+
 /// What links in mails do.
 pub struct Recovery {
     /// Accounts.
@@ -45,7 +50,7 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Has a link that sets a new password sent to an address, if a member has it who may sign in.
+    /// Has a link that sets a new password sent to an address, if a member has it: one who may sign in, now or later.
     ///
     /// # Errors
     /// `mail_unavailable`, a rate limit, `overloaded` when too many mails wait, or the store.
@@ -72,23 +77,50 @@ impl Recovery {
         }
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let hash = accounts.enrolment.passwords.hash(new_password, Source { address, familiar: true }).await?;
-        self.apply(member, Change::ResetPassword { link, hash }, from).await?;
+        self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.post.wake();
         accounts.devices.end_revoked(member).await;
         Ok(())
     }
 
-    /// Shows that an address is its member's with a link, which is used up.
+    /// Shows that an address is its member's with a link, which is used up. Who has not signed in yet gives the password that they have
+    /// registered with as well: otherwise whoever reads the mail would approve of a stranger who knows it.
     ///
     /// # Errors
-    /// `link_invalid`, a rate limit, or the store.
-    pub async fn verify_email(&self, token: &str, from: IpAddr) -> Result<(), Failure> {
-        self.accounts.logins.check(&subscriber(from))?;
-        let (link, record) = self.owner(token, Purpose::VerifyEmail, subscriber(from)).await?;
-        self.apply(record.profile.id, Change::VerifyEmail { link }, from).await?;
+    /// `link_invalid`, `validation_failed` for a password that lacks or is wrong, which leaves the link good, a rate limit, `overloaded`,
+    /// or the store.
+    pub async fn verify_email(&self, request: VerifyEmailRequest, from: IpAddr) -> Result<(), Failure> {
+        let VerifyEmailRequest { token, password } = request;
+        let address = subscriber(from);
+        self.accounts.logins.check(&address)?;
+        let (link, record) = self.owner(&token, Purpose::VerifyEmail, address).await?;
+        if record.profile.must_verify {
+            self.check_registered(&record, password, (link, address)).await?;
+        }
+        self.use_link(&record, Change::VerifyEmail { link }, from).await?;
         tracing::info!(member = %record.profile.id, "e-mail address verified");
         Ok(())
+    }
+
+    /// Whether whoever has a link knows the password that its member has registered with. Tries are counted for each link: who reads the
+    /// mail is no stranger, and strangers do not keep them out.
+    async fn check_registered(
+        &self,
+        record: &MemberRecord,
+        password: Option<String>,
+        (link, address): (LinkHash, IpAddr),
+    ) -> Result<(), Failure> {
+        let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
+        let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
+        let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
+        accounts.guesses.take(allowance)?;
+        let source = Source { address, familiar: true };
+        let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
+        match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
+            Verdict::Wrong => Err(wrong()),
+            _ => Ok(()),
+        }
     }
 
     /// Has a link that shows that the address is theirs sent to a member who has not done so yet.
@@ -117,10 +149,17 @@ impl Recovery {
         Ok((link, record.ok_or_else(invalid)?))
     }
 
-    async fn apply(&self, member: MemberId, change: Change, from: IpAddr) -> Result<(), Failure> {
+    /// Makes a change with a link. Administrators are told of who waits for them from then on.
+    async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<(), Failure> {
+        let member = record.profile.id;
         let by = Actor { member: Some(member), address: Some(from) };
         match self.profiles.apply(member, change, by).await {
-            Ok(_) => Ok(()),
+            Ok(after) => {
+                if record.profile.must_verify && after.profile.is_pending {
+                    self.accounts.registration.applications.changed();
+                }
+                Ok(())
+            }
             // Used meanwhile, or replaced.
             Err(failure) if [ErrorCode::Stale, ErrorCode::MemberNotFound].contains(&failure.code) => {
                 Err(self.accounts.denied(ErrorCode::LinkInvalid))
@@ -132,7 +171,7 @@ impl Recovery {
 
 impl Accounts {
     /// Registers a member who has to show that the address is theirs. The same happens for an address that is taken, as far as anybody
-    /// can see who does not read its mail: it is looked up, the password is hashed, and two writes are committed.
+    /// can see who does not read its mail: the password is hashed, a use of the invitation is taken, and a mail is written.
     ///
     /// # Errors
     /// `invitation_invalid`, `applications_full`, `overloaded`, or the store.
@@ -143,29 +182,17 @@ impl Accounts {
         language: Option<Language>,
         from: Source,
     ) -> Result<(), Failure> {
-        let email = request.email.trim().to_owned();
-        let made = match self.members.by_email(Caller::Address(from.address), &email).await? {
-            None => self.enrolment.register(request, way, (language, true), from).await,
-            // Not even tried: that would be one write more.
-            Some(_) => self.enrolment.rehearse(request, from).await.and(Err(ErrorCode::EmailTaken.into())),
-        };
-        match made {
+        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail);
+        match self.enrolment.register(request, way, (language, Some(&first_link)), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());
-                if member.profile.is_pending {
-                    self.registration.applications.changed();
-                }
                 tracing::info!(member = %member.profile.id, "member registered; the address is to be verified");
-                self.post.send_link(member.profile.id, Purpose::VerifyEmail).await
             }
-            Err(failure) if failure.code == ErrorCode::EmailTaken => {
-                let notice = Mail::AddressTaken { email };
-                // In place of the member who is not stored; nobody is woken, so the second write takes its place and one mail is sent.
-                self.post.store.add(notice.clone(), self.clock.now()).await?;
-                self.post.send(notice).await
-            }
-            Err(failure) => Err(failure),
+            Err(failure) if failure.code == ErrorCode::EmailTaken => {}
+            Err(failure) => return Err(failure),
         }
+        self.post.wake();
+        Ok(())
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
@@ -199,7 +226,7 @@ impl Accounts {
 
     /// Whether a member may not sign in before they have shown that the address is theirs.
     pub(super) fn has_to_verify(&self, member: &MemberRecord) -> bool {
-        member.must_verify && self.post.is_sent()
+        member.profile.must_verify && self.post.is_sent()
     }
 
     /// What a login is answered that is not let in, whatever the reason. Were somebody told that only the link is missing, they could

@@ -110,6 +110,7 @@ pub const fn status(standing: Standing) -> MemberStatus {
         Standing::Suspended(_) => MemberStatus::Suspended,
         Standing::Deactivated => MemberStatus::Deactivated,
         Standing::Pending => MemberStatus::Pending,
+        Standing::Unverified => MemberStatus::Unverified,
     }
 }
 

@@ -304,8 +304,7 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased, must_verify, second_factor } =
-                    &row.record;
+                let MemberRecord { profile, password_hash, version, is_erased, second_factor } = &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
                 let Contact { phone, company, position } = contact;
@@ -317,7 +316,7 @@ impl Row {
                     [phone, company, position, visibility, profile_image_url],
                     [password_hash, version, is_erased, row.last_seen],
                     [profile.is_pending, suspension, invited],
-                    [language, profile.email_verified_at, must_verify],
+                    [language, profile.email_verified_at, profile.must_verify],
                     second_factor.as_ref().map(|StoredFactor { secret, enabled_at, last_step, recovery_codes }| {
                         (secret, enabled_at, last_step, recovery_codes)
                     }),

@@ -231,11 +231,13 @@ impl Change {
     }
 
     /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
-    /// late. Who waits can only be approved, and use the links of their mails.
+    /// late. Who waits can only be approved, and use the links of their mails; who has to verify the address can only do that.
     #[must_use]
     pub fn finds(&self, record: &MemberRecord) -> bool {
         (!record.is_erased || matches!(self, Self::Erase))
-            && (!record.profile.is_pending || self.link().is_some() || matches!(self, Self::Approve))
+            && (!record.profile.is_unknown()
+                || self.link().is_some()
+                || (matches!(self, Self::Approve) && !record.profile.must_verify))
     }
 
     /// The member after the change; `None` if it changes nothing.
@@ -359,10 +361,14 @@ pub fn creation(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
     AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
 }
 
-/// The address is the member's, from now on if not since before.
+/// The address is the member's, from now on if not since before. Who had to show it is in, or waits for an administrator from now on.
 fn verify(record: &mut MemberRecord, at: Timestamp) {
-    record.profile.email_verified_at.get_or_insert(at);
-    record.must_verify = false;
+    let profile = &mut record.profile;
+    profile.email_verified_at.get_or_insert(at);
+    if profile.must_verify {
+        profile.must_verify = false;
+        profile.is_active = !profile.is_pending;
+    }
 }
 
 /// Uses a code up that is good.
@@ -387,7 +393,7 @@ fn erase(record: &mut MemberRecord) {
     profile.invited = None;
     profile.language = None;
     profile.email_verified_at = None;
-    record.must_verify = false;
+    profile.must_verify = false;
     record.second_factor = None;
     record.password_hash = String::new();
     record.is_erased = true;

@@ -12,7 +12,7 @@ use super::{
     StoreError,
     audit::AuditRecord,
     changes::{Actor, Change},
-    members::{MemberRecord, StoredProfile},
+    members::{Invited, MemberRecord, StoredProfile},
     turns::Caller,
 };
 
@@ -114,6 +114,19 @@ pub fn use_of(record: &InvitationRecord, member: MemberId, by: Actor, at: Timest
         target: member,
         details: json!({ "invitation": record.id, "invited_by": record.created_by }),
         address: by.address,
+    }
+}
+
+/// What the audit log keeps of a use that is given back: whoever took it has not shown that the address is theirs.
+#[must_use]
+pub fn return_of(invited: &Invited, member: MemberId, at: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at,
+        actor: None,
+        action: AuditAction::InvitationReturned,
+        target: member,
+        details: json!({ "invitation": invited.invitation, "invited_by": invited.by }),
+        address: None,
     }
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     StoreError,
+    archive::LinkRow,
     changes::Change,
     members::{MemberRecord, email_key},
     second_factor::StoredFactor,
@@ -26,8 +27,13 @@ use super::{
 pub const WAITING_MAX: u64 = 10_000;
 /// Links for one member in [`LINKS_WITHIN`].
 pub const LINKS_MAX: u32 = 5;
-/// See [`LINKS_MAX`]. What is known of a link is forgotten after that.
+/// See [`LINKS_MAX`].
 pub const LINKS_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// Links for a member who has not shown that the address is theirs, in [`UNVERIFIED_LINKS_WITHIN`]: whoever registers somebody else's
+/// address must not fill their inbox.
+pub const UNVERIFIED_LINKS_MAX: u32 = 3;
+/// See [`UNVERIFIED_LINKS_MAX`]. What is known of a link is forgotten after that.
+pub const UNVERIFIED_LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a link is good, and how long its mail is tried to be sent.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// How long a mail that only tells something is tried to be sent.
@@ -324,6 +330,12 @@ impl NewLink {
     pub const fn mail(&self) -> Mail {
         self.purpose.mail(self.member, self.token)
     }
+
+    /// As it is stored. One that is over is good for nothing.
+    pub(super) fn row(&self, is_over: bool) -> LinkRow {
+        let Self { member, purpose, hash, at, .. } = *self;
+        LinkRow { hash, member, purpose, made_at: at, expires_at: at.after(LINK_LIFETIME), is_over }
+    }
 }
 
 /// A mail that a worker has taken.
@@ -386,7 +398,7 @@ pub trait MailStore: Send + Sync {
     async fn add(&self, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
 
     /// Writes a link and its mail, together. False, and nothing is written, if the member has had [`LINKS_MAX`] of them in
-    /// [`LINKS_WITHIN`].
+    /// [`LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in [`UNVERIFIED_LINKS_WITHIN`] without having shown that the address is theirs.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -434,18 +446,34 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn expire(&self, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Forgets links from before [`LINKS_WITHIN`]. Returns how many.
+    /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`]. Returns how many.
     ///
     /// # Errors
     /// The store.
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
-/// Links made at this time or before count no more.
+/// Links made at this time or before count for nobody any more.
 #[must_use]
 pub(super) fn forgotten_at(now: Timestamp) -> Timestamp {
-    let within = i64::try_from(LINKS_WITHIN.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.as_millis().saturating_sub(within))
+    now.before(UNVERIFIED_LINKS_WITHIN)
+}
+
+/// How many links a member may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinkAllowance {
+    /// So many.
+    pub(super) most: u32,
+    /// Of those that were made after this.
+    pub(super) since: Timestamp,
+}
+
+/// How many links may be made for a member.
+#[must_use]
+pub(super) fn allowance(must_verify: bool, now: Timestamp) -> LinkAllowance {
+    let (most, within) =
+        if must_verify { (UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN) } else { (LINKS_MAX, LINKS_WITHIN) };
+    LinkAllowance { most, since: now.before(within) }
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl SessionView {
     /// Whether the member may sign in at a time, and why not.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
-        Standing::at(now, self.is_active, false, self.suspended_until)
+        Standing::at(now, self.is_active, (false, false), self.suspended_until)
     }
 }
 

@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::photos::{own, status};
-use crate::harness::{Client, Member, Server, eventually};
+use crate::harness::{
+    Client, Member, Server, eventually,
+    smtp::{How, MailServer},
+};
 
 /// How long a call of the store may take here.
 const STORE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -234,4 +237,30 @@ async fn a_login_that_was_verified_before_the_password_changed_starts_no_session
     let (changed, login, ()) = tokio::join!(change, log_in, release);
     assert_eq!(changed.status(), 204);
     assert_eq!(super::code(login).await, ErrorCode::InvalidCredentials);
+}
+
+/// Found by reading: what followed the registration was lost, and a second try was told that the address is taken.
+#[tokio::test]
+async fn who_registers_is_in_takes_one_use_and_gets_one_mail() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = server().await;
+    let admin = server.admin().await;
+    let made = admin.request(Method::POST, "/api/invitations", json!({ "uses": 5 })).await;
+    let made: Value = made.json().await.unwrap();
+    let registration = |email: &str| json!({ "name": "Ana", "email": email, "password": "correct horse battery", "invitation": made["code"] });
+    let path = "/api/auth/register".to_owned();
+    let here = late(&server, &admin, Method::POST, path.clone(), registration("ana@example.com")).await;
+    assert_eq!(here.status(), 201);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    let told = [("ben@example.com", "Confirm your e-mail address"), ("ana@example.com", "You have an account already")];
+    for (number, told) in told.into_iter().enumerate() {
+        let answer = late(&server, &admin, Method::POST, path.clone(), registration(told.0)).await;
+        assert_eq!(answer.status(), 202);
+        let received = mail.mail(number).await;
+        assert_eq!((received.to.as_str(), received.subject.as_str()), told);
+    }
+    let listed: Value = admin.request(Method::GET, "/api/admin/invitations", Value::Null).await.json().await.unwrap();
+    assert_eq!(listed["invitations"][0]["used"], 3);
+    assert_eq!(mail.count(), 2);
 }

@@ -20,30 +20,30 @@ use crate::harness::{
     within,
 };
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
-async fn post(server: &Server, path: &str, body: Value) -> Response {
+pub(super) async fn post(server: &Server, path: &str, body: Value) -> Response {
     within(path, server.http().post(server.url(path)).json(&body).send()).await.unwrap()
 }
 
-async fn register(server: &Server, email: &str) -> Response {
+pub(super) async fn register(server: &Server, email: &str) -> Response {
     post(server, "/api/auth/register", json!({ "name": "Ana", "email": email, "password": PASSWORD })).await
 }
 
-async fn log_in(server: &Server, email: &str, password: &str) -> Response {
+pub(super) async fn log_in(server: &Server, email: &str, password: &str) -> Response {
     post(server, "/api/auth/login", json!({ "email": email, "password": password })).await
 }
 
-async fn forgot(server: &Server, email: &str) -> Response {
+pub(super) async fn forgot(server: &Server, email: &str) -> Response {
     post(server, "/api/auth/password/forgot", json!({ "email": email })).await
 }
 
-async fn reset(server: &Server, token: &str, password: &str) -> Response {
+pub(super) async fn reset(server: &Server, token: &str, password: &str) -> Response {
     post(server, "/api/auth/password/reset", json!({ "token": token, "new_password": password })).await
 }
 
-async fn verify(server: &Server, token: &str) -> Response {
-    post(server, "/api/auth/email/verify", json!({ "token": token })).await
+pub(super) async fn verify(server: &Server, token: &str) -> Response {
+    post(server, "/api/auth/email/verify", json!({ "token": token, "password": PASSWORD })).await
 }
 
 async fn own(server: &Server, auth: &AuthResponse) -> Value {
@@ -52,7 +52,7 @@ async fn own(server: &Server, auth: &AuthResponse) -> Value {
 }
 
 /// Registers, follows the link, and logs in.
-async fn join(server: &Server, mail: &MailServer, email: &str) -> AuthResponse {
+pub(super) async fn join(server: &Server, mail: &MailServer, email: &str) -> AuthResponse {
     let number = mail.count();
     assert_eq!(register(server, email).await.status(), 202);
     let received = mail.mail(number).await;
@@ -62,7 +62,7 @@ async fn join(server: &Server, mail: &MailServer, email: &str) -> AuthResponse {
 }
 
 /// Waits until something has become of so many mails.
-async fn outcome(server: &Server, kind: &str, outcome: &str, times: f64) {
+pub(super) async fn outcome(server: &Server, kind: &str, outcome: &str, times: f64) {
     let name = format!("mail_total{{mail=\"{kind}\",outcome=\"{outcome}\"}}");
     eventually(&name, async || (server.metric(&name).await >= times).then_some(())).await;
 }
@@ -170,11 +170,16 @@ async fn who_waits_for_an_administrator_verifies_the_address_too() {
     });
     let server = server.await;
     let admin = admin.at(server.addr());
+    let mut connected = admin.connect().await;
     assert_eq!(register(&server, "ana@example.com").await.json::<Value>().await.unwrap()["status"], "verify_email");
     // One that was not sent yet would be replaced.
     mail.mail(0).await;
     assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
+    let waiting = admin.request(Method::GET, "/api/admin/members?status=pending", Value::Null).await;
+    assert_eq!(waiting.json::<Value>().await.unwrap()["members"], json!([]), "nobody knows whose the application is");
+    connected.expect_no::<protocol::server::Applications>().await;
     assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204);
+    assert_eq!(connected.expect::<protocol::server::Applications>().await.waiting, 1);
     assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::ApprovalPending);
     let waiting = admin.request(Method::GET, "/api/admin/members?status=pending", Value::Null).await;
     let waiting: Value = waiting.json().await.unwrap();

@@ -24,6 +24,7 @@ mod second_factor;
 mod sessions;
 mod setup;
 mod step_up;
+mod unverified;
 
 use protocol::{ErrorCode, Problem};
 

@@ -225,6 +225,33 @@ async fn codes_are_tried_so_often_and_no_more() {
     assert_eq!(code(register(&server, "Ana", None).await).await, ErrorCode::RateLimited, "the same allowance");
 }
 
+/// Found by reading: sixty strangers with wrong codes kept everybody out who was invited.
+#[tokio::test]
+async fn wrong_codes_keep_nobody_out_who_has_a_good_one() {
+    let server = Server::with(|settings| {
+        settings.listen.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        (settings.rates.rate_registrations, settings.rates.rate_registrations_burst) = (100_000, 100_000);
+    })
+    .await;
+    let admin = server.admin().await;
+    let good = invite(&admin, json!({})).await["code"].as_str().unwrap().to_owned();
+    let check = async |from: &str, code: &str| {
+        let request = server.http().post(server.url("/api/invitations/check")).header("x-forwarded-for", from);
+        request.json(&json!({ "code": code })).send().await.unwrap()
+    };
+    let wrong = "0000-0000-0000-0000";
+    let mut refused = 0;
+    for number in 0..200 {
+        let answer = code(check(&format!("192.0.2.{}", number % 50), wrong).await).await;
+        refused += u32::from(answer == ErrorCode::RateLimited);
+    }
+    assert!((20..=80).contains(&refused), "{refused} of one network");
+    assert_eq!(code(check("198.51.100.1", wrong).await).await, ErrorCode::InvitationInvalid, "of another one");
+    for from in ["192.0.2.1", "198.51.100.1"] {
+        assert_eq!(check(from, &good).await.status(), 200);
+    }
+}
+
 #[tokio::test]
 async fn a_closed_club_takes_nobody() {
     let server = Server::with(policy(RegistrationPolicy::Closed)).await;

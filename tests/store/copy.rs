@@ -10,7 +10,7 @@ use members_book::{
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
         mail::{Mail, NewLink, Purpose, TokenId},
-        members::{NotRegistered, Suspension, Way},
+        members::{NewMember, NotRegistered, Registration, Suspension, Way},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
@@ -65,9 +65,12 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     let from = [192, 0, 2, 1].into();
-    for (name, way) in [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 })] {
+    let ways = [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 }), ("Una", Way::Free)];
+    for (name, way) in ways {
         let member = f.new_member(name, &format!("{name}@example.com"));
-        members.push(f.store.members.register(member, way, from).await.unwrap().unwrap().profile.id);
+        let member = NewMember { must_verify: name == "Una", ..member };
+        let new = Registration { member, way, from, link: None };
+        members.push(f.store.members.register(new).await.unwrap().unwrap().profile.id);
     }
     let until = f.now().after(std::time::Duration::from_secs(60));
     // Somebody who had shown that the address was theirs, and has left.

@@ -7,8 +7,10 @@ use members_book::store::{
     archive::{MailRow, Row},
     changes::{Actor, Change, Changed},
     mail::{
-        LINK_LIFETIME, LINKS_MAX, LINKS_WITHIN, Mail, NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail,
+        LINK_LIFETIME, LINKS_MAX, LINKS_WITHIN, Mail, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX,
+        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
     },
+    members::NewMember,
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -24,6 +26,7 @@ for_every_store![
     a_link_is_good_once_and_for_a_while,
     a_newer_link_takes_the_place_of_an_older_one_for_the_same_purpose,
     five_links_an_hour_are_made_for_a_member,
+    three_links_a_day_are_made_for_an_address_that_nobody_has_shown_to_be_theirs,
     a_link_is_used_up_once_by_however_many,
     a_changed_password_and_a_deactivation_end_links,
     a_change_of_the_password_is_told,
@@ -178,8 +181,26 @@ async fn five_links_an_hour_are_made_for_a_member(f: &Fixture) {
     f.wait(1);
     assert!(issue(f, ana, Purpose::VerifyEmail, 102).await);
     assert_eq!(f.store.mail.purge_links(start).await.unwrap(), 0);
-    assert!(f.store.mail.purge_links(f.now()).await.unwrap() > 0);
     assert_eq!(owner(f, Purpose::VerifyEmail, 102).await, Some(ana));
+    f.wait(UNVERIFIED_LINKS_WITHIN.as_secs());
+    assert!(f.store.mail.purge_links(f.now()).await.unwrap() > 0);
+}
+
+async fn three_links_a_day_are_made_for_an_address_that_nobody_has_shown_to_be_theirs(f: &Fixture) {
+    let ana = NewMember { must_verify: true, ..f.new_member("Ana", "ana@example.com") };
+    let ana = f.store.members.insert(ana, None).await.unwrap().unwrap().profile.id;
+    let many = (0..20).map(|byte| f.store.mail.issue(link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
+    let made = futures_util::future::join_all(many).await;
+    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_MAX as usize);
+    f.wait(LINKS_WITHIN.as_secs());
+    f.store.mail.purge_links(f.now()).await.unwrap();
+    assert!(!issue(f, ana, Purpose::ResetPassword, 100).await, "however often it is tidied up");
+    f.wait(UNVERIFIED_LINKS_WITHIN.as_secs() - LINKS_WITHIN.as_secs());
+    assert!(issue(f, ana, Purpose::ResetPassword, 101).await);
+    change(f, ana, Change::ResetPassword { link: [101; 32], hash: "new".to_owned() }).await;
+    for byte in 102..=105 {
+        assert!(issue(f, ana, Purpose::ResetPassword, byte).await, "like others from then on");
+    }
 }
 
 async fn a_link_is_used_up_once_by_however_many(f: &Fixture) {
@@ -242,24 +263,20 @@ async fn nothing_waits_for_who_has_left(f: &Fixture) {
 }
 
 async fn a_member_has_a_language_and_a_verified_address(f: &Fixture) {
-    let new = members_book::store::members::NewMember {
-        language: Some(Language::Pt),
-        must_verify: true,
-        ..f.new_member("Ana", "ana@example.com")
-    };
+    let new = NewMember { language: Some(Language::Pt), must_verify: true, ..f.new_member("Ana", "ana@example.com") };
     let id = new.id;
     f.store.members.insert(new, None).await.unwrap().unwrap();
     let read = async || f.store.members.by_id(Caller::System, id).await.unwrap().unwrap();
     let ana = read().await;
     assert_eq!(
-        (ana.profile.language, ana.profile.email_verified_at, ana.must_verify),
+        (ana.profile.language, ana.profile.email_verified_at, ana.profile.must_verify),
         (Some(Language::Pt), None, true)
     );
     f.wait(1);
     assert!(issue(f, id, Purpose::VerifyEmail, 1).await);
     change(f, id, Change::VerifyEmail { link: [1; 32] }).await;
     let verified = read().await;
-    assert_eq!((verified.profile.email_verified_at, verified.must_verify), (Some(f.now()), false));
+    assert_eq!((verified.profile.email_verified_at, verified.profile.must_verify), (Some(f.now()), false));
     assert!(verified.version > ana.version, "the member sees a difference");
     let edit = members_book::store::changes::ProfileEdit { language: Some(None), ..<_>::default() };
     change(f, id, Change::Profile { edit, expected: None }).await;

@@ -17,6 +17,7 @@ mod registration;
 mod second_factor;
 mod sessions;
 mod sqlite;
+mod unverified;
 
 /// Makes a test for each store out of functions that take one.
 macro_rules! for_every_store {

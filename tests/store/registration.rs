@@ -6,7 +6,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
-    members::{Filter, MemberRecord, NotRegistered, Rejected, Standing, Suspension, Way},
+    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -78,7 +78,7 @@ async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -
 
 async fn register(f: &Fixture, name: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
     let member = f.new_member(name, &format!("{name}@example.com"));
-    f.store.members.register(member, way, FROM).await.unwrap()
+    f.store.members.register(Registration { member, way, from: FROM, link: None }).await.unwrap()
 }
 
 async fn found(f: &Fixture, id: InvitationId) -> InvitationRecord {

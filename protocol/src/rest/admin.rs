@@ -27,7 +27,7 @@ pub struct AdminMembersQuery {
     #[serde(deserialize_with = "from_text")]
     #[cfg_attr(feature = "openapi", param(nullable = false))]
     pub is_active: Option<bool>,
-    /// Only members of this status. Without it there are all but those who are `pending`; with `is_active` those of whom both are true.
+    /// Only members of this status. Without it there are all but those who are `pending` or `unverified`; with `is_active` those of whom both are true.
     #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
     pub status: Option<MemberStatus>,
 }
@@ -46,6 +46,9 @@ pub enum MemberStatus {
     Deactivated,
     /// Not yet: they have registered, and wait for an administrator.
     Pending,
+    /// Not yet: they have registered, and have not shown that the e-mail address is theirs. Nobody else knows of them, and after 48 hours
+    /// they are removed.
+    Unverified,
 }
 
 /// A member, as administrators see them.
@@ -307,8 +310,10 @@ pub enum AuditAction {
     InvitationCreated,
     /// An invitation was revoked; the target is who made it. With `because`: those that a change of the target has revoked.
     InvitationRevoked,
-    /// Somebody registered by an invitation.
+    /// Somebody registered by an invitation. Without an actor: with the address of a member, who was told; the target is nobody then.
     InvitationUsed,
+    /// A use of an invitation was given back: the target registered by it and has not verified the address in time.
+    InvitationReturned,
     /// A member was suspended until a time, or a suspension was ended.
     SuspensionChanged,
     /// A member turned their second factor on.
@@ -350,6 +355,7 @@ impl AuditAction {
         Self::InvitationCreated,
         Self::InvitationRevoked,
         Self::InvitationUsed,
+        Self::InvitationReturned,
         Self::SuspensionChanged,
         Self::SecondFactorEnabled,
         Self::SecondFactorDisabled,
@@ -381,6 +387,7 @@ impl AuditAction {
             Self::InvitationCreated => "invitation_created",
             Self::InvitationRevoked => "invitation_revoked",
             Self::InvitationUsed => "invitation_used",
+            Self::InvitationReturned => "invitation_returned",
             Self::SuspensionChanged => "suspension_changed",
             Self::SecondFactorEnabled => "second_factor_enabled",
             Self::SecondFactorDisabled => "second_factor_disabled",

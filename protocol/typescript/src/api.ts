@@ -105,7 +105,9 @@ export class Api {
     return this.json("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
   }
   /** Shows that an address is its member's, with the token of a link. */
-  verifyEmail(token: string): Promise<void> { return this.json("/api/auth/email/verify", { method: "POST", body: { token }, anonymous: true }); }
+  verifyEmail(token: string, password?: string): Promise<void> {
+    return this.json("/api/auth/email/verify", { method: "POST", body: { token, password }, anonymous: true });
+  }
   /** Has the link that does that sent again, to the signed-in member. */
   sendVerification(): Promise<void> { return this.json("/api/members/me/email/verification", { method: "POST" }); }
   /** Chooses the language of mails; `null`: that of the server. */

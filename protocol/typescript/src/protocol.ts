@@ -1392,7 +1392,7 @@ profile_image_url: string | null, };
 /**
  * Whether a member may sign in, and why not.
  */
-export type MemberStatus = "active" | "suspended" | "deactivated" | "pending";
+export type MemberStatus = "active" | "suspended" | "deactivated" | "pending" | "unverified";
 
 /**
  * A message, as everybody in its conversation sees it. It never changes.
@@ -2502,13 +2502,18 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
- * `POST /api/auth/email/verify`.
+ * `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with.
  */
 export type VerifyEmailRequest = { 
 /**
  * What the link in the mail has as `token`. It is used up by this request.
  */
-token: string, };
+token: string, 
+/**
+ * The password that the account was registered with. Needed for one that was never signed in to: `validation_failed` for this field says
+ * so, and leaves the link good. Of no effect for who has signed in before.
+ */
+password?: string | null, };
 
 /**
  * Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.

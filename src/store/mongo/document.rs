@@ -62,7 +62,7 @@ pub(super) struct MemberDoc {
     version: i64,
     #[serde(default)]
     is_erased: bool,
-    /// Not active yet, and unknown to everybody but administrators.
+    /// Not active yet, and unknown to everybody but administrators, as with `must_verify`.
     #[serde(default)]
     is_pending: bool,
     #[serde(default)]
@@ -169,7 +169,7 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
-        let MemberRecord { profile, password_hash, version, is_erased, must_verify, second_factor } = record;
+        let MemberRecord { profile, password_hash, version, is_erased, second_factor } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
@@ -202,7 +202,7 @@ impl MemberDoc {
             invitation_id: profile.invited.map(|invited| invitation_oid(invited.invitation)),
             language: profile.language,
             email_verified_at: profile.email_verified_at.map(date),
-            must_verify,
+            must_verify: profile.must_verify,
             second_factor: second_factor.as_ref().map(FactorDoc::of),
         }
     }
@@ -225,6 +225,7 @@ impl MemberDoc {
                 last_login: self.last_login.map(time),
                 is_active: self.is_active,
                 is_pending: self.is_pending,
+                must_verify: self.must_verify,
                 suspension: self
                     .suspended_until
                     .map(|until| Suspension { until: time(until), reason: self.suspension_reason }),
@@ -238,7 +239,6 @@ impl MemberDoc {
             password_hash: self.password_hash,
             version: unsigned(self.version),
             is_erased: self.is_erased,
-            must_verify: self.must_verify,
             second_factor: self.second_factor.map(FactorDoc::into_factor),
         })
     }

@@ -22,7 +22,7 @@ use crate::store::{
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        LINK_LIFETIME, LINKS_MAX, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, ends_links,
+        LinkAllowance, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, allowance, ends_links,
         forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
@@ -53,7 +53,7 @@ fn attempts(document: &Document) -> u32 {
 }
 
 /// Whether there is room for a further mail. Several nodes that ask at the same moment may go a little beyond it.
-async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
+pub(super) async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
     let mail = db.collection::<Document>("mail");
     let waiting = mail.estimated_document_count().max_time(db.max_time).await?;
     if waiting < WAITING_MAX {
@@ -64,7 +64,12 @@ async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
 }
 
 /// Writes a mail that is due now, in a transaction if there is one.
-async fn write(db: &Db, mail: &Mail, at: Timestamp, session: Option<&mut ClientSession>) -> Result<(), Fault> {
+pub(super) async fn write(
+    db: &Db,
+    mail: &Mail,
+    at: Timestamp,
+    session: Option<&mut ClientSession>,
+) -> Result<(), Fault> {
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
     let document = document(&row)?;
     let collection = db.collection::<Document>("mail");
@@ -98,30 +103,51 @@ async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
 }
 
 async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Result<bool, Fault> {
-    let NewLink { member, purpose, hash, at, .. } = link;
+    let NewLink { member, purpose, at, .. } = link;
     let member = member_oid(*member);
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
     let members = db.collection::<Document>("members");
-    members.update_one(doc! { "_id": member }, meet).session(&mut *session).await?;
+    let found = members.find_one_and_update(doc! { "_id": member }, meet).session(&mut *session).await?;
+    let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
+    let LinkAllowance { most, since } = allowance(must_verify, *at);
     let links = db.collection::<Document>("links");
-    let since = doc! { "member_id": member, "made_at": { "$gt": date(forgotten_at(*at)) } };
-    if links.count_documents(since).session(&mut *session).await? >= u64::from(LINKS_MAX) {
+    let since = doc! { "member_id": member, "made_at": { "$gt": date(since) } };
+    if links.count_documents(since).session(&mut *session).await? >= u64::from(most) {
         return Ok(false);
     }
     let former = doc! { "member_id": member, "purpose": purpose.as_str() };
     links.update_many(former, doc! { "$set": { "is_over": true } }).session(&mut *session).await?;
-    let row = LinkRow {
-        hash: *hash,
-        member: link.member,
-        purpose: *purpose,
-        made_at: *at,
-        expires_at: at.after(LINK_LIFETIME),
-        is_over: false,
-    };
-    links.insert_one(link_document(&row)).session(&mut *session).await?;
+    write_link(db, session, link, false).await?;
     write(db, &link.mail(), *at, Some(session)).await?;
     Ok(true)
+}
+
+/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
+pub(super) async fn write_link(
+    db: &Db,
+    session: &mut ClientSession,
+    link: &NewLink,
+    is_over: bool,
+) -> Result<(), Fault> {
+    let links = db.collection::<Document>("links");
+    links.insert_one(link_document(&link.row(is_over))).session(session).await?;
+    Ok(())
+}
+
+/// Whether a link is known, good or not.
+pub(super) async fn is_link(db: &Db, hash: LinkHash) -> Result<bool, Fault> {
+    let found: Option<Document> = db.one("links", doc! { "_id": binary(&hash) }, FindOneOptions::default()).await?;
+    Ok(found.is_some())
+}
+
+/// Removes the links of a member, and what waits for them.
+pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
+    for name in ["links", "mail"] {
+        let own = doc! { "member_id": member_oid(member) };
+        db.collection::<Document>(name).delete_many(own).session(&mut *session).await?;
+    }
+    Ok(())
 }
 
 /// Which link is good.
@@ -163,8 +189,7 @@ pub(super) async fn follow(
     let own = doc! { "member_id": member_oid(member) };
     let (links, mail) = (db.collection::<Document>("links"), db.collection::<Document>("mail"));
     if after.is_erased {
-        links.delete_many(own.clone()).session(&mut *session).await?;
-        mail.delete_many(own).session(&mut *session).await?;
+        forget(db, session, member).await?;
         let keys = keys_of_address(&before.profile.email).to_vec();
         mail.delete_many(doc! { "_id": { "$in": keys } }).session(&mut *session).await?;
     } else if ends_links(before, after) {

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -24,17 +22,16 @@ use super::{
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    invitations, jobs, mail, receipts, recommendations, sessions,
+    invitations, jobs, mail, receipts, recommendations, registration, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
     addresses::{AddressKey, barred_by},
     changes::{Actor, Change, Changed, creation, rejection},
-    invitations::use_of,
     jobs::of_change,
     members::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
-        NotRegistered, Rejected, Way, email_key,
+        NotRegistered, Registration, Rejected, email_key,
     },
     turns::{Caller, Turn},
 };
@@ -148,78 +145,9 @@ pub(super) async fn meet(db: &Db, session: &mut ClientSession, id: MemberId) -> 
     Ok(())
 }
 
-async fn register(
-    db: &Db,
-    member: NewMember,
-    way: Way,
-    from: IpAddr,
-) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
-    let record = member.into_record();
-    let id = record.profile.id;
-    let own = db.clone();
-    let barred = CancellationToken::new();
-    let bar = barred.clone();
-    let made = transaction(db, &barred, move |session| {
-        let (db, record, barred) = (own.clone(), record.clone(), bar.clone());
-        async move { register_in(&db, session, record, way, from, &barred).await }.boxed()
-    });
-    match made.await {
-        Ok(Some(made)) => return Ok(made),
-        // Barred or taken: the same is asked after both.
-        Ok(None) => {}
-        Err(Fault::Driver(error)) if is_duplicate(&error) => {}
-        Err(fault) => return Err(fault),
-    }
-    // Unless it is ours, of an attempt whose answer was lost.
-    Ok(by_id(db, id).await?.ok_or(NotRegistered::EmailTaken))
-}
-
-/// What `register` does in its transaction. `barred` gives that up, as it ends when the address is taken: nobody registers with it.
-async fn register_in(
-    db: &Db,
-    session: &mut ClientSession,
-    record: MemberRecord,
-    way: Way,
-    from: IpAddr,
-    barred: &CancellationToken,
-) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
-    let (id, at) = (record.profile.id, record.profile.created_at);
-    let members = db.collection::<MemberDoc>("members");
-    let record = match way {
-        Way::Free => record,
-        Way::Application { most } => {
-            // Of those who find room for one more at the same moment, one is it.
-            let meta = db.collection::<Document>("meta");
-            let meet = doc! { "$inc": { "changes": 1_i64 } };
-            meta.update_one(doc! { "_id": "applications" }, meet).upsert(true).session(&mut *session).await?;
-            let limit = i64::try_from(most).unwrap_or(i64::MAX);
-            let waiting = doc! { "is_pending": true };
-            let ids = db.collection::<Document>("members");
-            let mut found = ids.find(waiting).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
-            let mut count = 0;
-            while found.next(&mut *session).await.transpose()?.is_some() {
-                count += 1;
-            }
-            if count >= most {
-                return Ok(Err(NotRegistered::TooManyWaiting));
-            }
-            record.waiting()
-        }
-        Way::Invitation(invitation) => {
-            let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
-                return Ok(Err(NotRegistered::InvitationInvalid));
-            };
-            let by = Actor { member: Some(id), address: Some(from) };
-            audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
-            record.invited(&invitation)
-        }
-    };
-    if addresses::is_barred(db, session, &record.profile.email).await? {
-        barred.cancel();
-    } else {
-        members.insert_one(MemberDoc::of(record.clone(), None)).session(session).await?;
-    }
-    Ok(Ok(record))
+/// Who waits for an administrator.
+pub(super) fn waiting() -> Document {
+    doc! { "is_pending": true, "must_verify": { "$ne": true } }
 }
 
 async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, Fault> {
@@ -229,13 +157,17 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
         let db = own.clone();
         async move {
             let members = db.collection::<Document>("members");
-            let waiting = doc! { "_id": member_oid(id), "is_pending": true };
-            if members.delete_one(waiting).session(&mut *session).await?.deleted_count > 0 {
+            let mut own = waiting();
+            own.insert("_id", member_oid(id));
+            if members.delete_one(own).session(&mut *session).await?.deleted_count > 0 {
                 audit::append(&db, &rejection(id, by, at), Some(session)).await?;
                 return Ok(Rejected::Done);
             }
             let found = members.find_one(doc! { "_id": member_oid(id) }).session(session).await?;
-            let is_there = found.is_some_and(|found| !found.get_bool("is_erased").unwrap_or(false));
+            // Nobody knows yet that it was they who applied, if they have to verify the address.
+            let is_one =
+                |found: &Document| !["is_erased", "must_verify"].iter().any(|is| found.get_bool(is).unwrap_or(false));
+            let is_there = found.as_ref().is_some_and(is_one);
             Ok(if is_there { Rejected::Decided } else { Rejected::NotFound })
         }
         .boxed()
@@ -244,14 +176,15 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
 }
 
 async fn purge_waiting(db: &Db, before: Timestamp) -> Result<usize, Fault> {
-    let old = doc! { "is_pending": true, "created_at": { "$lt": date(before) } };
+    let mut old = waiting();
+    old.insert("created_at", doc! { "$lt": date(before) });
     let purged = db.collection::<Document>("members").delete_many(old).await?;
     Ok(usize::try_from(purged.deleted_count).unwrap_or(usize::MAX))
 }
 
 async fn count_waiting(db: &Db) -> Result<u64, Fault> {
     let members = db.collection::<Document>("members");
-    Ok(members.count_documents(doc! { "is_pending": true }).max_time(db.max_time).await?)
+    Ok(members.count_documents(waiting()).max_time(db.max_time).await?)
 }
 
 async fn admins(db: &Db, limit: usize) -> Result<Vec<MemberId>, Fault> {
@@ -391,9 +324,12 @@ async fn change_in(
 /// says, in the words of the database.
 fn of_status(status: Option<(MemberStatus, Timestamp)>) -> (Document, Option<bool>) {
     match status {
-        None => (doc! { "is_pending": { "$ne": true } }, None),
-        Some((MemberStatus::Pending, _)) => (doc! { "is_pending": true }, Some(false)),
-        Some((MemberStatus::Deactivated, _)) => (doc! { "is_pending": { "$ne": true } }, Some(false)),
+        None => (doc! { "is_pending": { "$ne": true }, "must_verify": { "$ne": true } }, None),
+        Some((MemberStatus::Unverified, _)) => (doc! { "must_verify": true }, Some(false)),
+        Some((MemberStatus::Pending, _)) => (waiting(), Some(false)),
+        Some((MemberStatus::Deactivated, _)) => {
+            (doc! { "is_pending": { "$ne": true }, "must_verify": { "$ne": true } }, Some(false))
+        }
         Some((MemberStatus::Suspended, at)) => (doc! { "suspended_until": { "$gt": date(at) } }, Some(true)),
         Some((MemberStatus::Active, at)) => (doc! { "suspended_until": { "$not": { "$gt": date(at) } } }, Some(true)),
     }
@@ -471,7 +407,9 @@ async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberR
 async fn count(db: &Db) -> Result<MemberCounts, Fault> {
     let members = db.collection::<Document>("members");
     let waiting = count_waiting(db).await?;
-    let all = members.estimated_document_count().max_time(db.max_time).await?.saturating_sub(waiting);
+    let unverified = members.count_documents(doc! { "must_verify": true }).max_time(db.max_time).await?;
+    let all = members.estimated_document_count().max_time(db.max_time).await?;
+    let all = all.saturating_sub(waiting).saturating_sub(unverified);
     let active = doc! { "user_type": { "$in": ["member", "admin"] }, "is_active": true };
     Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await?, waiting })
 }
@@ -509,13 +447,14 @@ impl MemberStore for Mongo {
         self.write(Caller::System, async move |_, db| insert(&db, member, created_by).await).await
     }
 
-    async fn register(
-        &self,
-        member: NewMember,
-        way: Way,
-        from: IpAddr,
-    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
-        self.write(Caller::System, async move |_, db| register(&db, member, way, from).await).await
+    async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        let registered = async move |_, db: Db| registration::register(&db, new).await;
+        self.write(Caller::System, registered).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError> {
+        let purge = async move |_, db: Db| registration::purge_unverified(&db, before, at).await;
+        self.write(Caller::System, purge).await
     }
 
     async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {

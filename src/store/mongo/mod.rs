@@ -51,6 +51,7 @@ mod receipts;
 mod recommendations;
 mod record;
 mod recovery;
+mod registration;
 mod sessions;
 mod settle;
 mod turns;

@@ -13,7 +13,7 @@ use crate::store::{
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        LINK_LIFETIME, LINKS_MAX, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, ends_links,
+        LinkAllowance, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, allowance, ends_links,
         forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
@@ -38,7 +38,7 @@ fn body(mail: &Mail) -> rusqlite::Result<String> {
 }
 
 /// Whether there is room for a further mail.
-fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
     let waiting: u64 = connection.prepare_cached("SELECT count(*) FROM mail")?.query_row([], |row| row.get(0))?;
     Ok(waiting < WAITING_MAX)
 }
@@ -48,7 +48,7 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
 }
 
 /// Writes a mail that is due now. False, and nothing is written, if there is no room.
-fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<bool> {
     let key = mail.key();
     if !is_there(connection, &key)? && !has_room(connection)? {
         return Ok(false);
@@ -64,13 +64,15 @@ fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<
 
 /// Nothing if the queue is full, true if the link was written, false if the member had too many.
 fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<bool>> {
-    let NewLink { member, purpose, hash, at, .. } = link;
-    let since = forgotten_at(*at).as_millis();
+    let NewLink { member, purpose, at, .. } = link;
     let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
-    forget.execute(params![member.as_bytes(), since])?;
-    let mut count = connection.prepare_cached("SELECT count(*) FROM links WHERE member = ?")?;
-    let made: u32 = count.query_row([member.as_bytes()], |row| row.get(0))?;
-    if made >= LINKS_MAX {
+    forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
+    let mut must_verify = connection.prepare_cached("SELECT must_verify FROM members WHERE id = ?")?;
+    let must_verify = must_verify.query_row([member.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false);
+    let LinkAllowance { most, since } = allowance(must_verify, *at);
+    let mut count = connection.prepare_cached("SELECT count(*) FROM links WHERE member = ? AND made_at > ?")?;
+    let made: u32 = count.query_row(params![member.as_bytes(), since.as_millis()], |row| row.get(0))?;
+    if made >= most {
         return Ok(Some(false));
     }
     if !add(connection, &link.mail(), *at)? {
@@ -78,11 +80,25 @@ fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<boo
     }
     let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
     end.execute(params![member.as_bytes(), purpose.as_str()])?;
-    let mut insert = connection
-        .prepare_cached("INSERT INTO links (hash, member, purpose, made_at, expires_at) VALUES (?, ?, ?, ?, ?)")?;
-    let expires_at = at.after(LINK_LIFETIME).as_millis();
-    insert.execute(params![hash, member.as_bytes(), purpose.as_str(), at.as_millis(), expires_at])?;
+    write_link(connection, link, false)?;
     Ok(Some(true))
+}
+
+/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
+pub(super) fn write_link(connection: &Connection, link: &NewLink, is_over: bool) -> rusqlite::Result<()> {
+    restore_link(connection, &link.row(is_over))
+}
+
+/// Whether a link is known, good or not.
+pub(super) fn is_link(connection: &Connection, hash: LinkHash) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM links WHERE hash = ?")?.exists([hash])
+}
+
+/// Removes the links of a member, and what waits for them.
+pub(super) fn forget(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
+    connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
+    Ok(())
 }
 
 fn link(
@@ -122,8 +138,7 @@ pub(super) fn follow(
 ) -> rusqlite::Result<()> {
     let member = after.profile.id;
     if after.is_erased {
-        connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
-        connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
+        forget(connection, member)?;
         let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ?")?;
         for key in keys_of_address(&before.profile.email) {
             delete.execute([key])?;

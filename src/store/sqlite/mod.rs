@@ -41,6 +41,7 @@ mod migrations;
 mod readers;
 mod recent;
 mod recommendations;
+mod registration;
 mod row;
 mod search;
 mod sessions;

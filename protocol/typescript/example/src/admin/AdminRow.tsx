@@ -13,7 +13,7 @@ import { Proof, PROOF_TITLE, useProof } from "./Proof";
 import { Suspension } from "./Suspension";
 import { useAdmin } from "./useAdmin";
 
-const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in" };
+const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in", unverified: "has not verified the address" };
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {

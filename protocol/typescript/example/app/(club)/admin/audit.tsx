@@ -25,6 +25,7 @@ const ACTIONS: Record<AuditAction, string> = {
   invitation_created: "made an invitation, as",
   invitation_revoked: "revoked an invitation of",
   invitation_used: "came by an invitation:",
+  invitation_returned: "did not verify the address, so a use of an invitation is free again:",
   suspension_changed: "suspended, or ended the suspension of,",
   second_factor_enabled: "turned on the second factor of",
   second_factor_disabled: "turned off the second factor of",
