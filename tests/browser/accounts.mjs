@@ -255,7 +255,14 @@ async function newcomer(rita) {
   const { link: again } = await mail.next("finn@example.com", "Confirm your e-mail address");
   assert.notEqual(again, first.link);
   await finn.goto(again);
+  // Who reads the mail of an account to which nobody has signed in yet has to be who has registered it.
   await button(finn, "Confirm").click();
+  await secret(finn, "Password").fill("no horse at all");
+  await finn.keyboard.press("Enter");
+  await finn.getByText(/^This is not the password that you registered with/).waitFor();
+  await lookTwice(finn, "verify-password");
+  await secret(finn, "Password").fill("correct horse");
+  await finn.keyboard.press("Enter");
   await heading(finn, "Your address is confirmed").waitFor();
   await button(finn, "Go on").click();
   await enter(finn, "finn@example.com", "correct horse");
