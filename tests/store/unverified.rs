@@ -112,6 +112,7 @@ async fn mails(f: &Fixture) -> Vec<Mail> {
     all
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn who_has_to_verify_is_nowhere_until_they_have(f: &Fixture) {
     let ana = f.member("Ana").await;
     let eva = register(f, "Eva", Way::Free, 1).await.unwrap();
@@ -183,6 +184,7 @@ async fn who_applies_waits_for_an_administrator_once_the_address_is_verified(f: 
     assert_eq!(f.change(ana, Change::Approve).await.profile.standing(f.now()), Standing::Active);
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back(f: &Fixture) {
     let ana = f.member("Ana").await;
     let invitation = invite(f, ana, 2).await;
