@@ -35,7 +35,7 @@ use crate::{
     connection,
     http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
     photos::Objects,
-    service::{accounts::Accounts, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
+    service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
     telemetry::Quiet,
@@ -122,17 +122,17 @@ impl App {
     async fn start_on(base: Foundation, max_connections: usize) -> Result<Self, StartError> {
         let opened = base.store.backend.opened().await;
         opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
-        let (secret, generated_secret) = base.signing_secret()?;
-        let cursors = base.cursors(&secret);
+        let (ring, generated_secret) = base.key_ring()?;
+        let cursors = cursor::Keys::new(&ring);
         let secret_id = cursors.secret_id();
         let quiet = Arc::<Quiet>::default();
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
             .map_err(start_error)?;
         let photo_place = photos.describe();
         let effects = base.effects(photos);
-        let post = base.post(&secret)?;
-        let accounts = Arc::new(base.accounts(secret.clone(), &post, &effects)?);
-        let setup = base.setup(&accounts, &secret)?;
+        let post = base.post(&ring)?;
+        let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
+        let setup = base.setup(&accounts, &ring);
         let advice = base.advice()?;
         let listen = &base.settings.listen;
         let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;

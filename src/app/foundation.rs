@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -18,7 +17,7 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, DeviceProofs, Familiar, Passwords, access, refresh::Successors},
+    auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
@@ -182,15 +181,16 @@ impl Foundation {
         })
     }
 
-    /// The secret that signs access tokens, and its file if it was generated.
-    pub(super) fn signing_secret(&self) -> Result<(SecretString, Option<PathBuf>), StartError> {
+    /// The secrets that sign access tokens and give the keys of everything else, and the file of the one of now if it was generated.
+    pub(super) fn key_ring(&self) -> Result<(KeyRing, Option<PathBuf>), StartError> {
+        let former = self.settings.auth.jwt_secret_previous.clone();
         if let Some(secret) = &self.settings.auth.jwt_secret {
-            return Ok((secret.clone(), None));
+            return Ok((KeyRing::new(secret.clone(), former), None));
         }
         let kept = secret::load_or_generate(&self.settings.store.data_dir, &*self.world.entropy);
         let (secret, path) = kept.map_err(start_error)?;
         tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
-        Ok((secret, Some(path)))
+        Ok((KeyRing::new(secret, former), Some(path)))
     }
 
     /// What makes members.
@@ -254,15 +254,14 @@ impl Foundation {
 
     pub(super) fn accounts(
         &self,
-        secret: SecretString,
+        ring: &KeyRing,
         post: &Arc<Post>,
         effects: &Arc<Effects>,
     ) -> Result<Accounts, StartError> {
         let Settings { auth, .. } = &self.settings;
-        let Auth { jwt_secret_previous, jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
+        let Auth { jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
         let options = access::Options {
-            secret,
-            previous: jwt_secret_previous,
+            secrets: ring.secrets().clone(),
             issuer: jwt_issuer,
             audience: jwt_audience,
             lifetime: access_token_ttl,
@@ -279,8 +278,8 @@ impl Foundation {
             members: Arc::clone(&self.store.members),
             sessions: Arc::clone(&self.store.sessions),
             devices: Arc::new(devices),
-            successors: Successors::new(&options.secret, &options.previous),
-            proofs: DeviceProofs::new(&options.secret, &options.previous).map_err(start_error)?,
+            successors: Successors::new(ring),
+            proofs: DeviceProofs::new(ring),
             guesses: Arc::clone(&self.limits.guesses),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
@@ -324,9 +323,8 @@ impl Foundation {
     }
 
     /// Whether the club is set up, and how it gets so.
-    pub(super) fn setup(&self, accounts: &Arc<Accounts>, secret: &SecretString) -> Result<Arc<Setup>, StartError> {
-        let setup = Setup::new(Arc::clone(accounts), secret, Arc::clone(&self.metrics));
-        setup.map(Arc::new).map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))
+    pub(super) fn setup(&self, accounts: &Arc<Accounts>, ring: &KeyRing) -> Arc<Setup> {
+        Arc::new(Setup::new(Arc::clone(accounts), ring, Arc::clone(&self.metrics)))
     }
 
     /// Advice: from the AI service, if the settings name one, and from rules.
@@ -360,11 +358,6 @@ impl Foundation {
             service,
             clock: Arc::clone(&self.world.clock),
         })
-    }
-
-    /// The keys of cursors, which belong to the secret that signs access tokens.
-    pub(super) fn cursors(&self, secret: &SecretString) -> cursor::Keys {
-        cursor::Keys::new(secret, &self.settings.auth.jwt_secret_previous)
     }
 
     pub(super) fn connection(

@@ -7,16 +7,14 @@ use protocol::{ErrorCode, MemberId, SessionId, Timestamp};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::signing;
+use super::{keys::Keys, signing};
 use crate::{clock::Clock, ids::Ids};
 
 /// How access tokens are made.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The secret that signs.
-    pub secret: SecretString,
-    /// Former secrets, still accepted while their tokens run out.
-    pub previous: Vec<SecretString>,
+    /// The secret that signs, and former ones, still accepted while their tokens run out.
+    pub secrets: Keys<SecretString>,
     /// `iss`.
     pub issuer: String,
     /// `aud`.
@@ -101,10 +99,9 @@ impl AccessTokens {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // Compared with the injected clock below, and without leeway: one clock makes and checks them.
         validation.validate_exp = false;
-        let secrets = std::iter::once(&options.secret).chain(&options.previous);
         Self {
-            signing: EncodingKey::from_secret(options.secret.expose_secret().as_bytes()),
-            verifying: secrets.map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes())).collect(),
+            signing: EncodingKey::from_secret(options.secrets.present.expose_secret().as_bytes()),
+            verifying: options.secrets.all().map(verifying_key).collect(),
             validation,
             issuer: options.issuer.clone(),
             audience: options.audience.clone(),
@@ -163,6 +160,10 @@ impl AccessTokens {
     }
 }
 
+fn verifying_key(secret: &SecretString) -> DecodingKey {
+    DecodingKey::from_secret(secret.expose_secret().as_bytes())
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -170,12 +171,11 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::ManualClock, ids::SystemEntropy};
+    use crate::{auth::keys::ring, clock::ManualClock, ids::SystemEntropy};
 
     fn tokens(secret: &str, previous: &[&str], clock: &ManualClock, audience: &str) -> AccessTokens {
         let options = Options {
-            secret: secret.into(),
-            previous: previous.iter().map(|&secret| secret.into()).collect(),
+            secrets: ring(secret, previous).secrets().clone(),
             issuer: "members-book".to_owned(),
             audience: audience.to_owned(),
             lifetime: Duration::from_secs(900),

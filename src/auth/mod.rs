@@ -1,5 +1,5 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
+//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
@@ -7,6 +7,7 @@ pub mod access;
 pub mod common;
 pub mod device;
 pub mod familiar;
+pub mod keys;
 pub mod password;
 pub mod refresh;
 mod signing;
@@ -16,6 +17,7 @@ pub mod turns;
 pub use access::AccessTokens;
 pub use device::DeviceProofs;
 pub use familiar::Familiar;
+pub use keys::KeyRing;
 pub use password::Passwords;
 pub use stale::Stale;
 pub use turns::Source;

@@ -5,10 +5,10 @@
 //! a token to be able to give it twice.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use secrecy::{ExposeSecret as _, SecretString};
+use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 
+use super::keys::{KeyRing, Keyed, Keys};
 use crate::{ids::Ids, store::sessions::TokenHash};
 
 /// What the key of successors is derived with, so that it is good for nothing else.
@@ -44,52 +44,46 @@ pub fn hash(token: &str) -> TokenHash {
 
 /// Derives the token that follows a token.
 pub struct Successors {
-    /// Of the secret of now.
-    key: Hmac<Sha256>,
-    former: Vec<Hmac<Sha256>>,
+    keys: Keys<Keyed>,
 }
 
 impl Successors {
     /// Those that belong to the secrets of access tokens.
     #[must_use]
-    pub fn new(secret: &SecretString, former: &[SecretString]) -> Self {
-        Self { key: derive(secret), former: former.iter().map(derive).collect() }
+    pub fn new(ring: &KeyRing) -> Self {
+        Self { keys: ring.derive(LABEL) }
     }
 
     /// What follows a token.
     #[must_use]
     pub fn of(&self, token: &str) -> RefreshToken {
-        follow(&self.key, token)
+        follow(&self.keys.present, token)
     }
 
     /// What followed a token if it was exchanged under a former secret.
     #[must_use]
     pub fn former(&self, token: &str) -> Vec<RefreshToken> {
-        self.former.iter().map(|key| follow(key, token)).collect()
+        self.keys.former.iter().map(|key| follow(key, token)).collect()
     }
 }
 
-fn follow(key: &Hmac<Sha256>, token: &str) -> RefreshToken {
+fn follow(key: &Keyed, token: &str) -> RefreshToken {
     RefreshToken::of(&key.clone().chain_update(token.as_bytes()).finalize().into_bytes())
-}
-
-fn derive(secret: &SecretString) -> Hmac<Sha256> {
-    let key = keyed(secret.expose_secret().as_bytes()).chain_update(LABEL).finalize().into_bytes();
-    keyed(&key)
-}
-
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
-    Hmac::new_from_slice(key).expect("a key of any length")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::keys::ring;
 
     fn successors(secret: &str, former: &[&str]) -> Successors {
-        let former: Vec<SecretString> = former.iter().map(|&secret| secret.into()).collect();
-        Successors::new(&secret.into(), &former)
+        Successors::new(&ring(secret, former))
+    }
+
+    /// Tokens are in the hands of apps.
+    #[test]
+    fn a_token_is_followed_by_the_one_that_has_always_followed_it() {
+        assert_eq!(successors("one", &[]).of("token").token, "JKQe7BQm6VV2QAtlGg3OOoQiISDweNMZDmk_GUZ1sB0");
     }
 
     #[test]

@@ -2,13 +2,11 @@
 //! ids of mails that wait and the hashes of tokens, and can use neither.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use protocol::ErrorCode;
-use secrecy::{ExposeSecret as _, SecretString};
+use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    failure::Failure,
+    auth::keys::{KeyRing, Keyed, Keys},
     store::mail::{LinkHash, TokenId},
 };
 
@@ -17,35 +15,31 @@ const LABEL: &[u8] = b"members-book link 1";
 
 /// Derives tokens.
 pub struct TokenKeys {
-    /// That of the present secret first; those of former ones are for mails that waited while it was replaced.
-    keys: Vec<Hmac<Sha256>>,
+    /// Those of former secrets are for mails that waited while the secret was replaced.
+    keys: Keys<Keyed>,
 }
 
 impl TokenKeys {
-    /// Of a club whose nodes sign with `secret`, and have signed with `former` ones.
-    ///
-    /// # Errors
-    /// `internal`, of a secret that is no key; there is none.
-    pub fn new(secret: &SecretString, former: &[SecretString]) -> Result<Self, Failure> {
-        let key = |bytes: &[u8]| Hmac::<Sha256>::new_from_slice(bytes).map_err(|_| Failure::of(ErrorCode::Internal));
-        let derive = |secret: &SecretString| {
-            let derived = key(secret.expose_secret().as_bytes())?.chain_update(LABEL).finalize().into_bytes();
-            key(&derived)
-        };
-        let keys = std::iter::once(secret).chain(former).map(derive);
-        Ok(Self { keys: keys.collect::<Result<_, _>>()? })
+    /// Those that belong to the secrets of access tokens.
+    #[must_use]
+    pub fn new(ring: &KeyRing) -> Self {
+        Self { keys: ring.derive(LABEL) }
     }
 
     /// The token of a new link.
     #[must_use]
     pub fn token(&self, id: TokenId) -> String {
-        self.tokens(id).next().unwrap_or_default()
+        token(&self.keys.present, id)
     }
 
     /// The tokens that a link may have been made with, the likeliest first.
     pub fn tokens(&self, id: TokenId) -> impl Iterator<Item = String> + '_ {
-        self.keys.iter().map(move |key| URL_SAFE_NO_PAD.encode(key.clone().chain_update(id.0).finalize().into_bytes()))
+        self.keys.all().map(move |key| token(key, id))
     }
+}
+
+fn token(key: &Keyed, id: TokenId) -> String {
+    URL_SAFE_NO_PAD.encode(key.clone().chain_update(id.0).finalize().into_bytes())
 }
 
 /// How a token is recognised. A plain hash is enough: there is nothing to guess in 256 bits that nobody knows the key of.
@@ -57,12 +51,19 @@ pub fn hash(token: &str) -> LinkHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::keys::ring;
+
+    /// Links are in members' mailboxes.
+    #[test]
+    fn a_token_is_what_it_has_always_been() {
+        let token = TokenKeys::new(&ring("an old secret", &[])).token(TokenId([1; 16]));
+        assert_eq!(token, "8eQRtwzrr1DVp4wuh0Z8W0_NLLbq1EOtiSfQgc-JJ-w");
+    }
 
     #[test]
     fn a_token_is_that_of_its_id_and_secret() {
-        let (old, new): (SecretString, SecretString) = ("an old secret".into(), "a new secret".into());
-        let before = TokenKeys::new(&old, &[]).unwrap();
-        let after = TokenKeys::new(&new, &[old]).unwrap();
+        let before = TokenKeys::new(&ring("an old secret", &[]));
+        let after = TokenKeys::new(&ring("a new secret", &["an old secret"]));
         let (one, other) = (TokenId([1; 16]), TokenId([2; 16]));
         assert_eq!(before.token(one), before.token(one));
         assert_eq!(before.token(one).len(), 43);

@@ -191,7 +191,7 @@ impl Accounts {
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
         let answer = self.log_in_from(member, request.device, known.is_some(), from).await?;
         // A device stays the one that it is.
-        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, answer.member.id, known), ..answer })
+        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, answer.member.id, known)), ..answer })
     }
 
     /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
@@ -250,7 +250,7 @@ impl Accounts {
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(AuthResponse { device_proof: self.proofs.issue(&self.ids, id, None), ..answer })
+        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer })
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is

@@ -7,16 +7,13 @@
 //! former secret are read for as long as that is kept. What is not good in any way is as good as no cursor.
 
 use crate::{
+    auth::keys::{self, KeyRing, Keyed, first_bytes},
     position::{Epoch, Position, StreamPosition},
     store::fleet::SecretId,
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::Mac as _;
 use protocol::{Cursor, MemberId};
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
-
-type Hasher = Hmac<Sha256>;
 
 const VERSION: u8 = 2;
 /// What the key of cursors is derived with, so that it is good for nothing else.
@@ -79,25 +76,20 @@ const KIND_WITHIN: u8 = 2;
 
 /// The keys of cursors.
 pub struct Keys {
-    /// Of the secret of now.
-    signing: Hasher,
-    former: Vec<Hasher>,
+    keys: keys::Keys<Keyed>,
 }
 
 impl Keys {
     /// The keys that belong to the secrets of access tokens.
     #[must_use]
-    pub fn new(secret: &SecretString, former: &[SecretString]) -> Self {
-        Self { signing: derive(secret), former: former.iter().map(derive).collect() }
+    pub fn new(ring: &KeyRing) -> Self {
+        Self { keys: ring.derive(LABEL) }
     }
 
     /// Tells secrets of now apart.
     #[must_use]
     pub fn secret_id(&self) -> SecretId {
-        let hash = self.signing.clone().chain_update(SECRET_ID).finalize().into_bytes();
-        let mut id = [0; 8];
-        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        SecretId(id)
+        SecretId(first_bytes(self.keys.present.clone().chain_update(SECRET_ID)))
     }
 
     /// Writes a cursor for a member.
@@ -162,7 +154,7 @@ impl Keys {
         let mut bytes = [0; WHOLE];
         let (start, code) = bytes.split_at_mut(BYTES);
         start.copy_from_slice(body);
-        code.copy_from_slice(&finish(&self.signing, member, body));
+        code.copy_from_slice(&first_bytes::<CODE>(mac(&self.keys.present, member, body)));
         #[expect(clippy::expect_used, reason = "54 bytes at most are 72 characters, and a cursor may have 1 to 128")]
         URL_SAFE_NO_PAD.encode(bytes).parse().expect("a cursor of at most 72 characters")
     }
@@ -173,9 +165,8 @@ impl Keys {
         let (body, code) = bytes.split_first_chunk::<BYTES>()?;
         let [VERSION, its, ..] = body.as_slice() else { return None };
         // `verify_truncated_left` takes as long whatever differs.
-        let is_ours = |key: &Hasher| mac(key, member, body).verify_truncated_left(code).is_ok();
-        let ours =
-            code.len() == CODE && *its == kind && std::iter::once(&self.signing).chain(&self.former).any(is_ours);
+        let is_ours = |key: &Keyed| mac(key, member, body).verify_truncated_left(code).is_ok();
+        let ours = code.len() == CODE && *its == kind && self.keys.all().any(is_ours);
         ours.then_some(*body)
     }
 }
@@ -192,25 +183,8 @@ fn after_kind(body: &[u8]) -> Option<(Epoch, &[u8])> {
     Some((Epoch(*epoch), rest))
 }
 
-fn derive(secret: &SecretString) -> Hasher {
-    let key = new(secret.expose_secret().as_bytes()).chain_update(LABEL).finalize().into_bytes();
-    new(&key)
-}
-
-fn new(key: &[u8]) -> Hasher {
-    #[expect(clippy::expect_used, reason = "an HMAC takes a key of any length")]
-    Hasher::new_from_slice(key).expect("a key of any length")
-}
-
-fn mac(key: &Hasher, member: MemberId, body: &[u8]) -> Hasher {
+fn mac(key: &Keyed, member: MemberId, body: &[u8]) -> Keyed {
     key.clone().chain_update(body).chain_update(member.as_bytes())
-}
-
-fn finish(key: &Hasher, member: MemberId, body: &[u8]) -> [u8; CODE] {
-    let full: [u8; 32] = mac(key, member, body).finalize().into_bytes().into();
-    let mut code = [0; CODE];
-    code.iter_mut().zip(full).for_each(|(byte, computed)| *byte = computed);
-    code
 }
 
 #[cfg(test)]
@@ -218,14 +192,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auth::keys::ring;
 
     const ANA: MemberId = MemberId::from_bytes([1; 12]);
     const BEN: MemberId = MemberId::from_bytes([2; 12]);
     const PLACE: StreamPosition = StreamPosition { epoch: Epoch([7; 8]), position: Position(42) };
 
     fn keys(secret: &str, former: &[&str]) -> Keys {
-        let former: Vec<SecretString> = former.iter().map(|secret| (*secret).into()).collect();
-        Keys::new(&secret.into(), &former)
+        Keys::new(&ring(secret, former))
+    }
+
+    /// Cursors are in the hands of apps, and nodes of two versions run beside each other.
+    #[test]
+    fn a_cursor_is_what_it_has_always_been() {
+        let keys = keys("secret", &[]);
+        assert_eq!(keys.encode(ANA, Kind::Sync, PLACE).as_str(), "AgAHBwcHBwcHBwAAAAAAAAAqndAX4vecEOsqog");
+        assert_eq!(keys.secret_id().0, [18, 128, 254, 56, 4, 188, 112, 23]);
     }
 
     #[test]

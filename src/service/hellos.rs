@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        auth::access,
+        auth::{access, keys},
         clock::{Clock, SystemClock},
         ids::{Ids, SystemEntropy},
         position::StreamPosition,
@@ -180,8 +180,7 @@ mod tests {
         );
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let options = access::Options {
-            secret: "0123456789abcdef0123456789abcdef".into(),
-            previous: Vec::new(),
+            secrets: keys::ring("0123456789abcdef0123456789abcdef", &[]).secrets().clone(),
             issuer: "i".to_owned(),
             audience: "a".to_owned(),
             lifetime: Duration::from_secs(900),

@@ -9,13 +9,11 @@ use std::{
     time::Duration,
 };
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::Mac as _;
 use protocol::{
     ErrorCode,
     rest::{AuthResponse, SetupRequest},
 };
-use secrecy::{ExposeSecret as _, SecretString};
-use sha2::Sha256;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -26,7 +24,15 @@ use super::{
     base32,
     limiter::{Limiter, Rate},
 };
-use crate::{auth::Source, failure::Failure, sources::subscriber, telemetry::Metrics};
+use crate::{
+    auth::{
+        Source,
+        keys::{KeyRing, Keyed, first_bytes},
+    },
+    failure::Failure,
+    sources::subscriber,
+    telemetry::Metrics,
+};
 
 /// What the code is derived with, so that it is good for nothing else and says nothing about the secret.
 const LABEL: &[u8] = b"members-book setup code 1";
@@ -44,27 +50,26 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The code, and how it is recognised.
 struct Code {
     shown: String,
-    key: Hmac<Sha256>,
+    /// What codes are compared by, but for their digits.
+    key: Keyed,
     proof: [u8; 32],
 }
 
 impl Code {
     /// The code of all who have this secret.
-    fn derive(secret: &SecretString) -> Result<Self, Failure> {
-        let keyed = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes());
-        let key: Hmac<Sha256> = keyed.map_err(|_| Failure::of(ErrorCode::Internal))?;
-        let derived: [u8; 32] = key.clone().chain_update(LABEL).finalize().into_bytes().into();
-        let bits = derived.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    fn derive(ring: &KeyRing) -> Self {
+        let bits = u64::from_be_bytes(first_bytes(ring.labelled(LABEL).present));
         let digits = base32::digits(bits, LENGTH);
-        let proof = key.clone().chain_update(PROOF).chain_update(&digits).finalize().into_bytes().into();
+        let key = ring.labelled(PROOF).present;
+        let proof = first_bytes(key.clone().chain_update(&digits));
         let (one, other) = digits.split_at(digits.len() / 2);
-        Ok(Self { shown: format!("{one}-{other}"), key, proof })
+        Self { shown: format!("{one}-{other}"), key, proof }
     }
 
     /// Whether this is the code, in a time that does not depend on where it differs. Case, hyphens and spaces do not matter, nor do
     /// letters that look like digits.
     fn is(&self, given: &str) -> bool {
-        self.key.clone().chain_update(PROOF).chain_update(base32::typed(given)).verify_slice(&self.proof).is_ok()
+        self.key.clone().chain_update(base32::typed(given)).verify_slice(&self.proof).is_ok()
     }
 }
 
@@ -81,19 +86,17 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Of a club whose nodes sign with this secret.
-    ///
-    /// # Errors
-    /// `internal`, of a secret that is no key; there is none.
-    pub fn new(accounts: Arc<Accounts>, secret: &SecretString, metrics: Arc<Metrics>) -> Result<Self, Failure> {
-        Ok(Self {
+    /// Of a club whose nodes sign with the secret of now.
+    #[must_use]
+    pub fn new(accounts: Arc<Accounts>, ring: &KeyRing, metrics: Arc<Metrics>) -> Self {
+        Self {
             accounts,
-            code: Code::derive(secret)?,
+            code: Code::derive(ring),
             attempts: Limiter::new("setup", ATTEMPTS, metrics),
             is_done: AtomicBool::new(false),
             looked: Mutex::default(),
             looking: Semaphore::new(1),
-        })
+        }
     }
 
     /// The code, for whoever may read what the server prints. The same on all nodes and after every start, as long as the secret is.
@@ -194,9 +197,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::auth::keys::ring;
 
     fn code(secret: &str) -> Code {
-        Code::derive(&secret.into()).unwrap()
+        Code::derive(&ring(secret, &["a former one, which gives none"]))
+    }
+
+    /// Nodes of two versions run beside each other.
+    #[test]
+    fn a_code_is_what_it_has_always_been() {
+        assert_eq!(code("a secret of some length, and then some more").shown, "2MEF6-R7K4V");
     }
 
     #[test]

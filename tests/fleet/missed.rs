@@ -7,6 +7,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use members_book::{
+    auth::KeyRing,
     config::Settings,
     position::{Epoch, Position, StreamPosition},
     service::cursor::{Keys, Kind},
@@ -223,7 +224,7 @@ async fn a_cursor_of_an_epoch_that_another_node_has_begun_just_now_resets_nobody
     let (ana, ben) = fleet.nodes[0].two_members().await;
     ana.connect().await.say(ben.id, "1").await;
     let meta = fleet.database.open().await.collection::<Document>("meta");
-    let keys = Keys::new(&SECRET.into(), &[]);
+    let keys = Keys::new(&KeyRing::new(SECRET.into(), Vec::new()));
     for epoch in 1..=3 {
         let record = meta.find_one(doc! { "_id": "epochs" }).await.unwrap().unwrap();
         let beat = record.get_i64("beat").unwrap();

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
-
 use super::Foundation;
 use crate::{
     app::{StartError, start_error},
+    auth::KeyRing,
     mail::{Smtp, TokenKeys},
     service::post::{Parts, Post, Way},
 };
 
 impl Foundation {
     /// The one who sends mail: to the mail server of the settings; without one to the log, if nobody else can reach this server.
-    pub(in crate::app) fn post(&self, secret: &SecretString) -> Result<Arc<Post>, StartError> {
+    pub(in crate::app) fn post(&self, ring: &KeyRing) -> Result<Arc<Post>, StartError> {
         let mail = &self.settings.mail;
         let way = match (mail.relay().map_err(start_error)?, &mail.mail_from) {
             (Some(relay), Some(from)) => {
@@ -24,11 +23,10 @@ impl Foundation {
             _ if self.settings.listen.host.is_loopback() => Way::Log,
             _ => Way::Nowhere,
         };
-        let keys = TokenKeys::new(secret, &self.settings.auth.jwt_secret_previous);
         let parts = Parts {
             store: Arc::clone(&self.store.mail),
             members: Arc::clone(&self.store.members),
-            keys: keys.map_err(|failure| start_error(format!("JWT_SECRET: {}", failure.message)))?,
+            keys: TokenKeys::new(ring),
             language: mail.mail_language.into(),
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),

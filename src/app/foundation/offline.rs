@@ -13,7 +13,6 @@ use protocol::{
     model::{Presence, PresenceStatus},
     rest::{Audience, AuthResponse, RegisterRequest},
 };
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::{io::DuplexStream, task::JoinHandle};
 use tokio_tungstenite::{
@@ -23,6 +22,7 @@ use tokio_tungstenite::{
 
 use super::*;
 use crate::{
+    auth::keys::ring,
     clock::ManualClock,
     config::Cli,
     connection::task,
@@ -53,11 +53,10 @@ impl Bench {
         let flags = ["members-book", "--bcrypt-cost", "4", "--database-url", &url, "--data-dir", &data];
         let flags = flags.into_iter().chain(["--photo-dir", &photos]).map(String::from);
         let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
-        let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
-        let cursors = base.cursors(&secret);
+        let ring = ring("0123456789abcdef0123456789abcdef", &[]);
+        let cursors = cursor::Keys::new(&ring);
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
-        let accounts =
-            Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos)).unwrap());
+        let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos)).unwrap());
         let (context, lanes) = base.connection(&accounts, cursors);
         Self { base, accounts, context, _lanes: lanes, _folder: folder }
     }

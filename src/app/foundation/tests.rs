@@ -17,11 +17,11 @@ use protocol::{
     rest::RegisterRequest,
 };
 
-use secrecy::SecretString;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
+    auth::keys::ring,
     config::Cli,
     hub::{Close, Connection, Hub, Outbox},
     service::{accounts::Authorized, export::Part, messaging::direct_conversation},
@@ -62,10 +62,9 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
         Arc::new(Leaping { at: AtomicI64::new(1_795_370_633_000), step: AtomicI64::new(0), closing: OnceLock::new() });
     let world = World { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..World::default() };
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
-    let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
-    let cursors = base.cursors(&secret);
-    let accounts =
-        Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos(&base))).unwrap());
+    let ring = ring("0123456789abcdef0123456789abcdef", &[]);
+    let cursors = cursor::Keys::new(&ring);
+    let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -137,10 +136,9 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     for &to in &members {
         say(to).await;
     }
-    let secret: SecretString = "0123456789abcdef0123456789abcdef".into();
-    let cursors = base.cursors(&secret);
-    let accounts =
-        Arc::new(base.accounts(secret.clone(), &base.post(&secret).unwrap(), &base.effects(photos(&base))).unwrap());
+    let ring = ring("0123456789abcdef0123456789abcdef", &[]);
+    let cursors = cursor::Keys::new(&ring);
+    let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos(&base))).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),
