@@ -409,7 +409,7 @@ pub trait MemberStore: Send + Sync {
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
 
     /// Stores a member who registers from an address, in the way that they come in: with the use of the invitation and what the audit log
-    /// keeps of it in the same transaction.
+    /// keeps of it in the same transaction. Its turn is that of the address.
     ///
     /// # Errors
     /// Inner: why they are not stored. Outer: the store.
@@ -420,13 +420,14 @@ pub trait MemberStore: Send + Sync {
         from: IpAddr,
     ) -> Result<Result<MemberRecord, NotRegistered>, StoreError>;
 
-    /// Removes the record of somebody who waits for an administrator, with what the audit log keeps of that. Their address is free again.
+    /// Removes the record of somebody who waits for an administrator, their links and the mail to them, with what the audit log keeps of
+    /// that. Their address is free again.
     ///
     /// # Errors
     /// The store.
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError>;
 
-    /// Removes the records of those who have waited since before a time. Returns how many.
+    /// Removes the records of those who have waited since before a time, their links and the mail to them. Returns how many.
     ///
     /// # Errors
     /// The store.
@@ -436,7 +437,7 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn count_waiting(&self) -> Result<u64, StoreError>;
+    async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError>;
 
     /// Administrators who are active, so many at most.
     ///

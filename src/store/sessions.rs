@@ -14,6 +14,7 @@ use protocol::{
 
 use super::{
     StoreError,
+    mail::Mail,
     members::{MemberRecord, Standing},
     turns::Caller,
 };
@@ -95,6 +96,17 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
+    /// What to call the device in a mail to the member, who is told of it unless it is their first login of all. Nothing: they are not
+    /// told, because the device has a proof that it was there before, or because no mail is sent.
+    pub tell_of: Option<String>,
+}
+
+impl NewSession {
+    /// The mail that tells its member of it, if they are to be told.
+    pub(super) fn notice(&self) -> Option<Mail> {
+        let device = self.tell_of.clone()?;
+        Some(Mail::NewDevice { member: self.member, session: self.id, device, at: self.at, more: false })
+    }
 }
 
 /// A refresh token that is presented, and what may follow it.
@@ -261,7 +273,7 @@ pub struct Renewal {
 /// Sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
+    /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the valid sessions that were removed for it, because the
     /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
     /// any more, and there is no session.
     ///

@@ -83,7 +83,11 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let device = if number == 0 { SessionDevice::default() } else { device };
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
-        f.store.sessions.start(NewSession { id, member, token, device, address, at: f.now(), ends_at }).await.unwrap();
+        f.store
+            .sessions
+            .start(NewSession { id, member, token, device, address, at: f.now(), ends_at, tell_of: None })
+            .await
+            .unwrap();
         if number == 1 {
             // Exchanged, and not known to have arrived.
             f.wait(1);
@@ -117,11 +121,12 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.jobs.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     for (byte, purpose) in [(1, Purpose::ResetPassword), (2, Purpose::ResetPassword), (3, Purpose::VerifyEmail)] {
         let (member, token, hash, at) = (members[0], TokenId([byte; 16]), [byte; 32], f.now());
-        assert!(f.store.mail.issue(NewLink { member, purpose, token, hash, at }).await.unwrap());
+        assert!(f.store.mail.issue(Caller::System, NewLink { member, purpose, token, hash, at }).await.unwrap());
     }
     let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
-    f.store.mail.add(Mail::AddressTaken { email: "ana@example.com".to_owned() }, f.now()).await.unwrap();
+    let taken = Mail::AddressTaken { email: "ana@example.com".to_owned() };
+    f.store.mail.add(Caller::System, taken, f.now(), f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
     f.change(members[0], Change::Profile { edit: language, expected: None }).await;

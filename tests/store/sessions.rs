@@ -64,6 +64,7 @@ fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         address: None,
         at: f.now(),
         ends_at: f.now().after(SESSION),
+        tell_of: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0014_sessions.sql")),
         M::up(include_str!("migrations/0015_registration.sql")),
         M::up(include_str!("migrations/0016_mail.sql")),
+        M::up(include_str!("migrations/0019_links.sql")),
     ]
 }
 
