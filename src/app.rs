@@ -129,8 +129,8 @@ impl App {
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
             .map_err(start_error)?;
         let photo_place = photos.describe();
-        let effects = base.effects(photos);
         let post = base.post(&ring)?;
+        let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
         let advice = base.advice()?;

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     decisions::until_known,
-    effects::Effects,
+    effects::{Effect, Effects},
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
     limiter::Limiter,
@@ -214,20 +214,36 @@ impl Accounts {
         });
     }
 
-    /// Logs a member in who has shown that they are who they say.
+    /// Logs a member in who was made just now.
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
     pub(super) async fn log_in_as(
         &self,
+        member: MemberRecord,
+        device: Option<DeviceInfo>,
+        from: IpAddr,
+    ) -> Result<AuthResponse, Failure> {
+        self.start_session(member, device, None, from).await
+    }
+
+    /// Logs a member in who has shown that they are who they say. `tell_of` is what the device is called in the mail that tells them of
+    /// it, if they are to be told.
+    ///
+    /// # Errors
+    /// `member_deactivated`, or the store.
+    pub(super) async fn start_session(
+        &self,
         mut member: MemberRecord,
         device: Option<DeviceInfo>,
+        tell_of: Option<String>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
         let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
+        let is_told = tell_of.is_some();
         let new = NewSession {
             id: session,
             member: id,
@@ -236,6 +252,7 @@ impl Accounts {
             address: Some(from),
             at: now,
             ends_at,
+            tell_of,
         };
         let started = self.sessions.start(new).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
@@ -247,6 +264,7 @@ impl Accounts {
         for session in ended {
             self.devices.is_over(id, session);
         }
+        self.effects.apply(is_told.then_some(Effect::SendMail));
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;

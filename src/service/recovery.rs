@@ -27,7 +27,7 @@ use crate::{
         changes::{Actor, Change},
         mail::{LinkHash, Mail, Purpose},
         members::{MemberRecord, Way},
-        sessions::platform_word,
+        sessions::{SessionDevice, platform_word},
         turns::Caller,
     },
 };
@@ -50,8 +50,9 @@ impl Recovery {
     pub async fn forgot_password(&self, email: &str, from: IpAddr) -> Result<(), Failure> {
         let accounts = &self.accounts;
         accounts.post.available()?;
-        accounts.registrations.check(&subscriber(from))?;
-        accounts.post.send(Mail::ForgotPassword { email: email.trim().to_owned() }).await
+        let address = subscriber(from);
+        accounts.registrations.check(&address)?;
+        accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
     }
 
     /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close.
@@ -72,7 +73,6 @@ impl Recovery {
         let hash = accounts.enrolment.passwords.hash(new_password, Source { address, familiar: true }).await?;
         self.apply(member, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
-        accounts.post.wake();
         self.credentials.end_revoked(member).await;
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Recovery {
         if record.profile.email_verified_at.is_some() {
             return Ok(());
         }
-        accounts.post.send_link(who.member, Purpose::VerifyEmail).await
+        accounts.post.send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail).await
     }
 
     /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
@@ -109,8 +109,8 @@ impl Recovery {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
-        let member = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
-        let record = accounts.members.by_id(by, member).await?;
+        let good = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
+        let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
         Ok((link, record.ok_or_else(invalid)?))
     }
@@ -142,6 +142,7 @@ impl Accounts {
         from: Source,
     ) -> Result<(), Failure> {
         let email = request.email.trim().to_owned();
+        let by = Caller::Address(from.address);
         match self.enrolment.register(request, way, (language, true), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());
@@ -149,23 +150,23 @@ impl Accounts {
                     self.registration.applications.changed();
                 }
                 tracing::info!(member = %member.profile.id, "member registered; the address is to be verified");
-                self.post.send_link(member.profile.id, Purpose::VerifyEmail).await
+                self.post.send_link(by, member.profile.id, Purpose::VerifyEmail).await
             }
             Err(failure) if failure.code == ErrorCode::EmailTaken => {
                 let notice = Mail::AddressTaken { email };
-                // In place of the member who is not stored; nobody is woken, so the second write takes its place and one mail is sent.
-                self.post.store.add(notice.clone(), self.clock.now()).await?;
-                self.post.send(notice).await
+                // In place of the member who is not stored. The second write takes its place, and one mail is sent.
+                self.post.hold(by, notice.clone()).await?;
+                self.post.send(by, notice).await
             }
             Err(failure) => Err(failure),
         }
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all.
+    /// there before (`is_known`): what it says about itself, and where it is, proves nothing. Not of the first login of all.
     ///
     /// # Errors
-    /// Those of [`Self::log_in_as`].
+    /// Those of [`Self::start_session`].
     pub(super) async fn log_in_from(
         &self,
         member: MemberRecord,
@@ -173,20 +174,11 @@ impl Accounts {
         is_known: bool,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
-        let id = member.profile.id;
-        let new = stored_device(device.clone());
-        let known = if self.post.is_sent() && !is_known { self.sessions.of_member(id).await? } else { Vec::new() };
-        let is_new = !known.is_empty() && known.iter().all(|session| session.device != new);
-        let answer = self.log_in_as(member, device, from).await?;
-        if is_new {
-            let device = new.name.unwrap_or_else(|| new.platform.map_or("?", platform_word).to_owned());
-            let notice = Mail::NewDevice { member: id, device, at: self.clock.now() };
-            if let Err(failure) = self.post.send(notice).await {
-                // They are logged in all the same.
-                tracing::warn!(member = %id, problem = failure.message, "a member is not told of a new device");
-            }
-        }
-        Ok(answer)
+        let tell_of = (self.post.is_sent() && !is_known).then(|| {
+            let SessionDevice { name, platform } = stored_device(device.clone());
+            name.unwrap_or_else(|| platform.map_or("?", platform_word).to_owned())
+        });
+        self.start_session(member, device, tell_of, from).await
     }
 
     /// Refuses whoever has the right password and has not shown yet that the address is theirs, and sends them the link again.
@@ -197,7 +189,9 @@ impl Accounts {
         if !member.must_verify || !self.post.is_sent() {
             return Ok(());
         }
-        self.post.send_link(member.profile.id, Purpose::VerifyEmail).await?;
+        // Whoever knows the password is the member, as far as anybody can tell.
+        let member = member.profile.id;
+        self.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await?;
         Err(self.denied(ErrorCode::EmailUnverified))
     }
 }
