@@ -99,7 +99,7 @@ fn field(name: &str, language: Language, fields: &Fields) -> Option<String> {
         ("greeting", Language::Pt, None) => "Olá,".to_owned(),
         ("more", ..) if !fields.more => String::new(),
         ("more", Language::En, _) => {
-            "\n\nMore devices logged in after it. Look at where you are signed in, in the settings.".to_owned()
+            "\n\nMore devices logged in after it. Look in the settings where you are signed in.".to_owned()
         }
         ("more", Language::Pt, _) => {
             "\n\nDepois dele entraram mais dispositivos. Veja nas definições onde tem sessão.".to_owned()

@@ -205,8 +205,8 @@ async fn using_a_link_ends_all_of_its_purpose(f: &Fixture) {
 async fn however_often_strangers_ask_a_member_has_a_link_or_gets_one(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (mut asked, mut mailbox) = (Vec::new(), Vec::new());
-    for minute in 0_u8..180 {
-        for _ in 0..5 {
+    for minute in (0_u8..150).step_by(5) {
+        for _ in 0..3 {
             if issue(f, ana, Purpose::ResetPassword, minute).await {
                 asked.push(minute);
             }
@@ -219,7 +219,7 @@ async fn however_often_strangers_ask_a_member_has_a_link_or_gets_one(f: &Fixture
         assert_eq!(owner(f, Purpose::ResetPassword, newest).await, Some(ana), "minute {minute}: {mailbox:?}");
         let in_an_hour = asked.iter().filter(|at| **at + 60 > minute).count();
         assert!(in_an_hour <= 3 * LINK_SENDINGS as usize, "minute {minute}: {asked:?}");
-        f.wait(60);
+        f.wait(5 * 60);
     }
 }
 

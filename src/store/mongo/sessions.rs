@@ -131,6 +131,8 @@ async fn log_in(db: &Db, member: ObjectId, at: Timestamp, notice: Option<Mail>) 
     let logged_in = members::transaction(db, &never, move |session| {
         let (db, notice) = (own.clone(), notice.clone());
         async move {
+            // Two at the same moment must meet before either counts what waits.
+            members::meet(&db, session, MemberId::from_bytes(member.bytes())).await?;
             let login = record_login(&db, member, at, Some(&mut *session)).await?;
             if login == Some(Login::Further) {
                 mail::tell(&db, session, &notice, at).await?;
