@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote};
+pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{
@@ -133,8 +133,7 @@ impl App {
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
-        let advice = base.advice()?;
-        let listen = &base.settings.listen;
+        let (advice, listen) = (base.advice()?, &base.settings.listen);
         let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;
         post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
@@ -149,6 +148,7 @@ impl App {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
             credentials: Arc::clone(&services.credentials),
+            second_factors: Arc::clone(&services.second_factors),
             recovery: services.recovery,
             advice: services.advice,
             profiles: Arc::clone(&services.profiles),
@@ -166,6 +166,7 @@ impl App {
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
             public_url: listen.public_url.clone(),
+            security_txt: base.security_txt(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
             quiet: Arc::clone(&quiet),
@@ -181,6 +182,7 @@ impl App {
             accounts: Arc::clone(&accounts),
             profiles: services.profiles,
             credentials: services.credentials,
+            second_factors: services.second_factors,
             effects,
             limits,
             quiet,
@@ -284,6 +286,7 @@ impl App {
                 let _ = task.await;
             }
             self.connection.watching.finish().await;
+            self.accounts.audit.finish().await;
             if let Some(fleet) = self.fleet {
                 fleet.leave().await;
             }

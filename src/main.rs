@@ -67,6 +67,9 @@ fn run() -> Result<ExitCode, String> {
                 create_admin(settings, name, email).await
             }
             Some(Command::Admin { command: AdminCommand::Promote { email } }) => promote(settings, &email).await,
+            Some(Command::Admin { command: AdminCommand::ResetSecondFactor { email } }) => {
+                reset_second_factor(settings, &email).await
+            }
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
             Some(Command::Demo { members }) => demo(settings, members).await,
@@ -219,6 +222,12 @@ async fn promote(settings: Settings, email: &str) -> Result<ExitCode, String> {
     if !admin.profile.is_active {
         println!("They are deactivated, and cannot log in until another administrator activates them.");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reset_second_factor(settings: Settings, email: &str) -> Result<ExitCode, String> {
+    let (member, store) = app::reset_second_factor(settings, email).await.map_err(|error| error.to_string())?;
+    println!("{} has no second factor now: the password alone lets them in, in {store}.", member.profile.email);
     Ok(ExitCode::SUCCESS)
 }
 

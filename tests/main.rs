@@ -5,6 +5,7 @@
 //! | [`harness`] | servers and clients; test code reads like a sentence |
 //! | [`store`] | the conformance suite that every store passes, and what is SQLite's own |
 //! | [`rest`] | accounts over REST |
+//! | [`attack`] | what strangers and thieves try |
 //! | [`ws`] | the protocol over real sockets |
 //! | [`fleet`] | several nodes that serve one club |
 //! | [`process`] | the server as a process: crashes, a full disk, signals, the command line |
@@ -21,6 +22,7 @@
     reason = "a test fails by panicking, lives in real time, and is a binary of its own"
 )]
 
+mod attack;
 mod documents;
 mod fleet;
 mod harness;

@@ -131,6 +131,10 @@ error_codes! {
     SessionRevoked = "session_revoked", 401, "Session revoked", AfterLogin, closes Unauthorized;
     /// Unknown e-mail or wrong password; which of the two is not told.
     InvalidCredentials = "invalid_credentials", 401, "Invalid credentials", Never;
+    /// The password is right, and the member has a second factor: send the login again with `second_factor`.
+    SecondFactorRequired = "second_factor_required", 401, "Second factor required", Never;
+    /// The code of the second factor is wrong, was used before or has expired. Send the login again with another one.
+    SecondFactorInvalid = "second_factor_invalid", 401, "Second factor invalid", Never;
     /// The refresh token is unknown or has expired, or its session has ended. Log in again.
     RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid", AfterLogin;
     /// The refresh token was used before, and so was what it was exchanged for, so it may have been stolen: its whole session is
@@ -152,6 +156,10 @@ error_codes! {
     EmailUnverified = "email_unverified", 403, "E-mail unverified", Never;
     /// The signed-in member may not do this.
     Forbidden = "forbidden", 403, "Forbidden", Never;
+    /// The club demands a second factor of its administrators, and this one has none. Turn one on.
+    SecondFactorMissing = "second_factor_missing", 403, "Second factor missing", Never;
+    /// This needs a proof of the last 15 minutes of who is at the device: `POST /api/auth/step-up`, then send it again.
+    StepUpRequired = "step_up_required", 403, "Step-up required", Never;
     /// There is no such resource.
     NotFound = "not_found", 404, "Not found", Never;
     /// There is no such member.
@@ -174,6 +182,8 @@ error_codes! {
     AlreadySetUp = "already_set_up", 409, "Already set up", Never;
     /// The other member of the conversation was deactivated and can receive no messages.
     RecipientDeactivated = "recipient_deactivated", 409, "Recipient deactivated", Never;
+    /// The member has a second factor already. Turn it off first.
+    SecondFactorEnabled = "second_factor_enabled", 409, "Second factor enabled", Never;
     /// The last active administrator can be neither demoted nor deactivated, and cannot leave.
     LastAdmin = "last_admin", 409, "Last administrator", Never;
     /// The registration was approved already.

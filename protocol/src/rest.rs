@@ -8,6 +8,7 @@ pub mod export;
 pub mod invitations;
 pub mod members;
 pub mod messages;
+pub mod second_factor;
 pub mod sessions;
 pub mod setup;
 
@@ -18,15 +19,16 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 pub use self::{
     admin::{
-        ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats, SuspensionChange, TierChange,
+        ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
+        AuditEntry, AuditPage, Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
+        SuspensionChange, TierChange,
     },
     auth::{
         AuthResponse, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
     club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
-    export::{Export, ExportedConversation, ExportedSession},
+    export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},
     invitations::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,
         InvitationRequest, NamedMember, NewInvitation,
@@ -38,6 +40,10 @@ pub use self::{
     messages::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, SendRequest, Unread,
+    },
+    second_factor::{
+        RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
+        SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
     },
     sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},
@@ -103,6 +109,12 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 /// A field that may be absent but not `null`.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
+}
+
+/// A number of things that may be absent but not `null`.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    // A number that is too large is refused by the range of its field.
+    codec::integer(deserializer).map(|value| Some(u32::try_from(value).unwrap_or(u32::MAX)))
 }
 
 /// An object that may be absent but not `null`.

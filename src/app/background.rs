@@ -27,7 +27,8 @@ use crate::{
     hub::Hub,
     service::{
         accounts::Accounts, credentials::Credentials, effects::Effects, fleet::Fleet, messaging::Messaging,
-        profiles::Profiles, registration::Registration, session_check::SessionCheck, setup::Setup,
+        profiles::Profiles, registration::Registration, second_factor::SecondFactors, session_check::SessionCheck,
+        setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -55,6 +56,7 @@ pub(super) struct Beside {
     pub(super) accounts: Arc<Accounts>,
     pub(super) profiles: Arc<Profiles>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) second_factors: Arc<SecondFactors>,
     pub(super) effects: Arc<Effects>,
     pub(super) limits: Arc<RequestLimits>,
     pub(super) quiet: Arc<Quiet>,
@@ -73,7 +75,8 @@ impl Beside {
         let post = Arc::clone(&self.accounts.post);
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
-        let [one, two, three, four, five, six, seven, eight, nine] = [(); 9].map(|()| stop.clone());
+        let audit = Arc::clone(&self.accounts.audit);
+        let [one, two, three, four, five, six, seven, eight, nine, ten] = [(); 10].map(|()| stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -102,6 +105,10 @@ impl Beside {
             supervisor.restarting("mail", move || {
                 let (post, stop) = (Arc::clone(&post), nine.clone());
                 async move { post.run(stop).await }
+            }),
+            supervisor.restarting("audit", move || {
+                let (audit, stop) = (Arc::clone(&audit), ten.clone());
+                async move { audit.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
@@ -153,7 +160,7 @@ impl Joined {
 
 /// What has to be done now and then.
 async fn maintain(beside: Beside, stop: CancellationToken) {
-    let Beside { connection, accounts, profiles, credentials, limits, quiet, .. } = beside;
+    let Beside { connection, accounts, profiles, credentials, second_factors, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -163,7 +170,9 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         connection.messaging.tidy();
         profiles.limit.tidy();
         credentials.tidy();
+        second_factors.tidy();
         accounts.post.tidy();
+        accounts.audit.tidy();
         connection.hellos.tidy();
         accounts.registrations.tidy();
         accounts.logins.tidy();
@@ -177,10 +186,16 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
         }
         let Registration { invitations, applications, .. } = &*accounts.registration;
+        invitations.attempts.tidy();
         match applications.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "registrations that nobody decided about were removed"),
             Err(error) => tracing::warn!(%error, "old registrations were not removed"),
+        }
+        match applications.purge_unverified(accounts.clock.now()).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "registrations whose address was not verified in time were removed"),
+            Err(error) => tracing::warn!(%error, "registrations whose address was not verified were not removed"),
         }
         match invitations.purge().await {
             Ok(0) => {}

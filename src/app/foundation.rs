@@ -17,24 +17,31 @@ use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
     ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
-    auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, access, refresh::Successors},
+    auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, Vault, access, refresh::Successors},
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
-    config::{Settings, secret, settings::Auth, values::DatabaseUrl},
+    config::{
+        Settings, secret,
+        settings::{Auth, SecuritySettings},
+        values::{DatabaseUrl, SecondFactorPolicy},
+    },
     connection::{self, Timing},
+    http::security_txt::SecurityTxt,
     hub::{Hub, OutboxLimits},
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
     presence::Pace,
     service::{
-        accounts::{Accounts, REHASHED_AT_ONCE},
+        accounts::{Accounts, REHASHED_AT_ONCE, REMINDED_AT_ONCE},
         administration::{Administration, Counted},
         advice::{Advice, ClubBudget, Service},
         album::Album,
         announcements::Announcements,
         applications::Applications,
+        audit::AuditTrail,
         awaited::Awaited,
+        codes::Codes,
         connections::Connections,
         credentials::Credentials,
         cursor,
@@ -57,6 +64,7 @@ use crate::{
         profiles::Profiles,
         recovery::Recovery,
         registration::Registration,
+        second_factor::SecondFactors,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
         setup::Setup,
@@ -93,6 +101,7 @@ impl Default for World {
 pub(super) struct Services {
     pub(super) profiles: Arc<Profiles>,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) second_factors: Arc<SecondFactors>,
     pub(super) recovery: Arc<Recovery>,
     pub(super) photos: Arc<Photos>,
     pub(super) directory: Arc<Directory>,
@@ -114,6 +123,7 @@ pub(super) struct Foundation {
     pub(super) uplink: Uplink,
     limits: Arc<SharedLimits>,
     own: Arc<OwnNode>,
+    pub(super) audit: Arc<AuditTrail>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
     pub(super) delivered: Arc<Delivered>,
@@ -158,6 +168,7 @@ impl Foundation {
             clock: Arc::clone(&world.clock),
             metrics: Arc::clone(&metrics),
         });
+        let audit = AuditTrail::new(Arc::clone(&store.audit), Arc::clone(&world.clock), Arc::clone(&metrics));
         Ok(Self {
             settings,
             world,
@@ -169,6 +180,7 @@ impl Foundation {
             uplink,
             limits,
             own,
+            audit: Arc::new(audit),
             floor,
             told,
             delivered,
@@ -191,6 +203,12 @@ impl Foundation {
         let (secret, path) = kept.map_err(start_error)?;
         tracing::info!(file = %path.display(), "JWT_SECRET is not set: the generated one in this file is used");
         Ok((KeyRing::new(secret, former), Some(path)))
+    }
+
+    /// Where problems of security are reported.
+    pub(super) fn security_txt(&self) -> SecurityTxt {
+        let SecuritySettings { security_contact, security_policy } = self.settings.security.clone();
+        SecurityTxt { contacts: security_contact, policy: security_policy }
     }
 
     /// What makes members.
@@ -261,6 +279,7 @@ impl Foundation {
     ) -> Result<Accounts, StartError> {
         let Settings { auth, .. } = &self.settings;
         let Auth { jwt_issuer, jwt_audience, access_token_ttl, .. } = auth.clone();
+        let codes = self.codes(ring);
         let options = access::Options {
             secrets: ring.secrets().clone(),
             issuer: jwt_issuer,
@@ -282,12 +301,16 @@ impl Foundation {
             successors: Successors::new(ring),
             proofs: DeviceProofs::new(ring),
             guesses: Arc::clone(&self.limits.guesses),
+            codes,
+            demands_second_factor: auth.admin_second_factor == SecondFactorPolicy::Required,
+            audit: Arc::clone(&self.audit),
             tokens: AccessTokens::new(&options, Arc::clone(&clock), Arc::clone(&self.ids)),
             enrolment: self.enrolment()?,
             registration: self.registration(effects),
             familiar: Familiar::default(),
             stale: Arc::clone(&effects.stale),
             rehashing: Arc::new(Semaphore::new(REHASHED_AT_ONCE)),
+            reminding: Arc::new(Semaphore::new(REMINDED_AT_ONCE)),
             refresh_lifetime: auth.refresh_token_ttl,
             registrations: Arc::clone(&self.limits.registrations),
             logins: Arc::clone(&self.limits.logins),
@@ -298,6 +321,17 @@ impl Foundation {
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
         })
+    }
+
+    /// What checks codes of second factors.
+    fn codes(&self, ring: &KeyRing) -> Codes {
+        Codes {
+            members: Arc::clone(&self.store.members),
+            vault: Vault::new(ring),
+            clock: Arc::clone(&self.world.clock),
+            ids: Arc::clone(&self.ids),
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     /// Who may come in.
@@ -311,6 +345,7 @@ impl Foundation {
             public_url: listen.public_url.clone(),
             attempts: invitations::attempts(Arc::clone(&self.metrics)),
             registrations: Arc::clone(&self.limits.registrations),
+            audit: Arc::clone(&self.audit),
             changes: Arc::clone(&self.limits.profiles),
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -437,6 +472,7 @@ impl Foundation {
             album: Arc::clone(&effects.album),
             effects: Arc::clone(effects),
             limit: Arc::clone(&self.limits.profiles),
+            audit: Arc::clone(&self.audit),
             in_order: InOrder::default(),
             clock: Arc::clone(clock),
         });
@@ -448,19 +484,25 @@ impl Foundation {
         let accounts = &connection.connections.accounts;
         let credentials =
             Arc::new(Credentials::new(Arc::clone(accounts), Arc::clone(&profiles), Arc::clone(&self.metrics)));
-        let recovery = Recovery {
-            accounts: Arc::clone(accounts),
-            profiles: Arc::clone(&profiles),
-            credentials: Arc::clone(&credentials),
-        };
+        let second_factors = SecondFactors::new(
+            Arc::clone(accounts),
+            Arc::clone(&profiles),
+            self.settings.auth.jwt_issuer.clone(),
+            Arc::clone(&self.metrics),
+        );
+        let recovery = Recovery { accounts: Arc::clone(accounts), profiles: Arc::clone(&profiles) };
         let invitations = Arc::clone(&accounts.registration.invitations);
         let lifetime = self.settings.auth.session_lifetime;
-        let exports = Exports::new(&self.store, invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
+        let audit = || Arc::clone(&self.audit);
+        let exports =
+            Exports::new(&self.store, audit(), invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             sessions: devices,
             store: self.store.clone(),
+            audit: audit(),
             applications: Arc::clone(&connection.connections.applications),
+            post: Arc::clone(&accounts.post),
             hub: Arc::clone(&self.hub),
             fleet,
             own: Arc::clone(&self.own),
@@ -473,9 +515,10 @@ impl Foundation {
         Services {
             profiles,
             credentials,
+            second_factors: Arc::new(second_factors),
             recovery: Arc::new(recovery),
             photos: Arc::new(photos),
-            directory: Arc::new(Directory { members: Arc::clone(members) }),
+            directory: Arc::new(Directory { members: Arc::clone(members), audit: audit() }),
             documents,
             exports: Arc::new(exports),
             administration: Arc::new(administration),

@@ -18,6 +18,7 @@ use crate::{
     ids::Ids,
     service::{
         demo::{Demo, DemoClub},
+        enrolment::Enrolment,
         transfer::{self, Step, Verified},
     },
     store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, mongo::Nodes, sqlite},
@@ -52,14 +53,32 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
 /// # Errors
 /// When there is no store or it cannot be opened, or nobody has the address.
 pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
+    at_member(settings, email, async |enrolment| enrolment.promote(email).await).await
+}
+
+/// Removes the second factor of a member who has lost it, beside a server that may be running. Returns the member, and in which store, in
+/// words.
+///
+/// # Errors
+/// When there is no store or it cannot be opened, or nobody has the address.
+pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
+    at_member(settings, email, async |enrolment| enrolment.reset_second_factor(email).await).await
+}
+
+/// Does something about the member with an address, in a store that is there.
+async fn at_member(
+    settings: Settings,
+    email: &str,
+    act: impl AsyncFnOnce(Enrolment) -> Result<MemberRecord, Failure>,
+) -> Result<(MemberRecord, String), StartError> {
     let database = settings.store.database().map_err(start_error)?;
     has_store(&database).map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
     let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
     let store = base.store.backend.describe();
-    let promoted = base.enrolment()?.promote(email).await;
+    let done = act(base.enrolment()?).await;
     base.store.backend.close().await;
-    match promoted {
-        Ok(admin) => Ok((admin, store)),
+    match done {
+        Ok(member) => Ok((member, store)),
         Err(Failure { code: ErrorCode::MemberNotFound, .. }) => {
             Err(start_error(format!("nobody has the address {email} in {store}")))
         }

@@ -31,7 +31,8 @@ impl<K> Keys<K> {
         std::iter::once(&self.present).chain(&self.former)
     }
 
-    fn map<T>(&self, each: impl Fn(&K) -> T) -> Keys<T> {
+    /// The same with something made of each.
+    pub fn map<T>(&self, each: impl Fn(&K) -> T) -> Keys<T> {
         Keys { present: each(&self.present), former: self.former.iter().map(each).collect() }
     }
 }

@@ -1,5 +1,6 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]).
+//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]);
+//! codes of authenticator apps ([`totp`]), and what seals their secrets ([`vault`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
 
@@ -12,7 +13,9 @@ pub mod password;
 pub mod refresh;
 mod signing;
 pub mod stale;
+pub mod totp;
 pub mod turns;
+pub mod vault;
 
 pub use access::AccessTokens;
 pub use device::DeviceProofs;
@@ -21,3 +24,4 @@ pub use keys::KeyRing;
 pub use password::Passwords;
 pub use stale::Stale;
 pub use turns::Source;
+pub use vault::Vault;

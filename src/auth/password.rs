@@ -143,7 +143,30 @@ impl Passwords {
     ///
     /// # Errors
     /// When too many are waiting.
-    pub async fn verify(&self, mut password: String, hash: Option<String>, from: Source) -> Result<Verdict, NotHashed> {
+    pub async fn verify(&self, password: String, hash: Option<String>, from: Source) -> Result<Verdict, NotHashed> {
+        self.check(password, hash, from, false).await
+    }
+
+    /// The same; the right password takes as long as a wrong one, too.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_in_full(
+        &self,
+        password: String,
+        hash: Option<String>,
+        from: Source,
+    ) -> Result<Verdict, NotHashed> {
+        self.check(password, hash, from, true).await
+    }
+
+    async fn check(
+        &self,
+        mut password: String,
+        hash: Option<String>,
+        from: Source,
+        in_full: bool,
+    ) -> Result<Verdict, NotHashed> {
         let cost = hash.as_deref().and_then(cost_of).filter(|_| password.len() <= PASSWORD_MAX_BYTES);
         if cost.is_none() {
             // bcrypt would refuse a longer one at once, which would tell something.
@@ -154,18 +177,18 @@ impl Passwords {
         let work = move || {
             let of_hash = cost.unwrap_or(current);
             let highest = highest.fetch_max(of_hash, Ordering::Relaxed).max(of_hash);
-            match cost {
-                Some(cost) if bcrypt::non_truncating_verify(&password, &hash).unwrap_or(false) => {
-                    return if cost == current { Verdict::Right } else { Verdict::Outdated };
+            // Where there is no hash the result is known; the work has to be done.
+            let is_right = bcrypt::non_truncating_verify(&password, &hash).unwrap_or(false) && cost.is_some();
+            if !is_right || in_full {
+                for cost in padding(of_hash, highest) {
+                    drop(bcrypt::non_truncating_hash_with_salt("", cost, [0; 16]));
                 }
-                Some(_) => {}
-                // The result is known; the work has to be done.
-                None => drop(bcrypt::non_truncating_verify(&password, &hash)),
             }
-            for cost in padding(of_hash, highest) {
-                drop(bcrypt::non_truncating_hash_with_salt("", cost, [0; 16]));
+            match is_right {
+                false => Verdict::Wrong,
+                true if of_hash == current => Verdict::Right,
+                true => Verdict::Outdated,
             }
-            Verdict::Wrong
         };
         self.run(from, work).await
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod mail;
 mod photos;
 mod registration;
+mod security;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -20,10 +21,13 @@ pub use self::{
     mail::{MailSettings, Relay, Security},
     photos::{Bucket, PhotoSettings},
     registration::{Because, RegistrationSettings},
+    security::SecuritySettings,
 };
 use super::{
     InvalidSetting,
-    values::{DatabaseUrl, OptionalAddr, bytes, duration, host, network, origin, public_url, secret},
+    values::{
+        DatabaseUrl, OptionalAddr, SecondFactorPolicy, bytes, duration, host, network, origin, public_url, secret,
+    },
 };
 use crate::telemetry::logs::LogFormat;
 
@@ -93,6 +97,12 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// Remove the second factor of a member who has lost it, and end their sessions.
+    ResetSecondFactor {
+        /// The e-mail address that the member registered with.
+        #[arg(long)]
+        email: String,
+    },
     /// Make an existing member an administrator.
     Promote {
         /// The e-mail address that the member registered with.
@@ -125,6 +135,9 @@ pub struct Settings {
     /// Mail.
     #[command(flatten)]
     pub mail: MailSettings,
+    /// Where problems of security are reported.
+    #[command(flatten)]
+    pub security: SecuritySettings,
     /// The waits and bounds of connections.
     #[command(flatten)]
     pub connections: ConnectionSettings,
@@ -261,6 +274,9 @@ pub struct Auth {
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
     #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
     pub bcrypt_cost: u32,
+    /// Whether administrators need a second factor: optional, or required. Who has none then may do what a member may, until they have turned one on.
+    #[arg(long, env = "ADMIN_SECOND_FACTOR", value_enum, default_value_t = SecondFactorPolicy::Optional, global = true)]
+    pub admin_second_factor: SecondFactorPolicy,
 }
 
 /// The waits and bounds of connections.
@@ -434,6 +450,7 @@ impl Settings {
         self.store.database()?;
         self.photos.validate()?;
         self.mail.validate(&self.listen)?;
+        self.security.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, session_lifetime, .. } =
             &self.auth;

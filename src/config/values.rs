@@ -138,6 +138,15 @@ impl From<MailLanguage> for Language {
     }
 }
 
+/// Whether administrators need a second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SecondFactorPolicy {
+    /// They may have one.
+    Optional,
+    /// Without one they may do what a member may.
+    Required,
+}
+
 /// A secret; never printed.
 ///
 /// # Errors

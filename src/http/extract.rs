@@ -16,7 +16,10 @@ use serde_json::Value;
 use super::{AppState, address::ClientAddress};
 use crate::{
     failure::Failure,
-    service::{accounts::Authorized, administration::Admin},
+    service::{
+        accounts::Authorized,
+        administration::{Admin, ProvedAdmin},
+    },
 };
 
 /// Languages of `Accept-Language` that are looked at.
@@ -94,6 +97,19 @@ impl FromRequestParts<AppState> for SignedInAdmin {
         let SignedIn(who) = SignedIn::from_request_parts(parts, state).await?;
         let Peer(from) = Peer::from_request_parts(parts, state).await?;
         Ok(Self(Admin::new(&who, from)?))
+    }
+}
+
+/// An administrator who has proved within the last 15 minutes who they are.
+pub struct SignedInProvedAdmin(pub ProvedAdmin);
+
+impl FromRequestParts<AppState> for SignedInProvedAdmin {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let SignedIn(who) = SignedIn::from_request_parts(parts, state).await?;
+        let Peer(from) = Peer::from_request_parts(parts, state).await?;
+        Ok(Self(ProvedAdmin::new(&who, from, state.accounts.clock.now())?))
     }
 }
 

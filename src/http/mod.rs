@@ -8,6 +8,7 @@
 //! | [`versioned`] | answers with an `ETag` |
 //! | [`openapi`], [`tidy`] | the OpenAPI document |
 //! | [`documentation`] | the documents as served, and the pages that show them |
+//! | [`security_txt`] | where problems of security are reported |
 //! | [`web`] | the page that a browser begins with, and the club's app |
 //! | [`negotiate`] | bodies that are the same for everybody, compressed once |
 //! | [`upgrade`] | HTTP to WebSocket |
@@ -36,6 +37,7 @@ pub mod readiness;
 mod refusal;
 pub mod request_id;
 pub mod routes;
+pub mod security_txt;
 pub mod serve;
 mod tidy;
 pub mod upgrade;
@@ -61,7 +63,9 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use self::{detach::Detached, limits::RequestLimits, negotiate::Shared, readiness::Readiness};
+use self::{
+    detach::Detached, limits::RequestLimits, negotiate::Shared, readiness::Readiness, security_txt::SecurityTxt,
+};
 use crate::{
     budget::Budget,
     connection,
@@ -70,7 +74,7 @@ use crate::{
     service::{
         accounts::Accounts, administration::Administration, advice::Advice, credentials::Credentials,
         directory::Directory, documents::Documents, export::Exports, fleet::Fleet, photos::Photos, profiles::Profiles,
-        recovery::Recovery, setup::Setup,
+        recovery::Recovery, second_factor::SecondFactors, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet},
@@ -87,6 +91,8 @@ pub struct Context {
     pub setup: Arc<Setup>,
     /// What members prove who they are with.
     pub credentials: Arc<Credentials>,
+    /// Second factors.
+    pub second_factors: Arc<SecondFactors>,
     /// What links in mails do.
     pub recovery: Arc<Recovery>,
     /// Profiles.
@@ -119,6 +125,8 @@ pub struct Context {
     pub origins: Arc<[HeaderValue]>,
     /// Where clients reach the API, as an origin; empty if no setting says so.
     pub public_url: String,
+    /// Where problems of security are reported.
+    pub security_txt: SecurityTxt,
     /// Makes the ids of requests.
     pub ids: Arc<Ids>,
     /// Counts.
@@ -145,6 +153,7 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
     let router = router
         .merge(documentation::routes())
         .merge(web::routes())
+        .merge(security_txt::routes())
         .fallback(async || Failure::of(ErrorCode::NotFound))
         .method_not_allowed_fallback(async || Failure::of(ErrorCode::MethodNotAllowed))
         .layer((

@@ -96,8 +96,8 @@ pub(super) fn complete(document: &mut utoipa::openapi::OpenApi) {
 fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
     use ErrorCode::{
         Draining, Forbidden, Internal, Malformed, MemberDeactivated, MemberSuspended, Overloaded, PayloadTooLarge,
-        RateLimited, SessionRevoked, Timeout, TokenExpired, TokenInvalid, TokenMissing, Unavailable,
-        UnsupportedMediaType, ValidationFailed,
+        RateLimited, SecondFactorMissing, SessionRevoked, Timeout, TokenExpired, TokenInvalid, TokenMissing,
+        Unavailable, UnsupportedMediaType, ValidationFailed,
     };
     let mut codes = Vec::new();
     if path.starts_with("/api/") {
@@ -111,7 +111,7 @@ fn common_errors(path: &str, operation: &Operation) -> Vec<ErrorCode> {
         codes.extend([TokenMissing, TokenInvalid, TokenExpired, SessionRevoked, MemberDeactivated, MemberSuspended]);
     }
     if path.starts_with("/api/admin/") {
-        codes.push(Forbidden);
+        codes.extend([Forbidden, SecondFactorMissing]);
     }
     if operation.request_body.is_some() {
         codes.extend([Malformed, PayloadTooLarge, UnsupportedMediaType, ValidationFailed]);

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use protocol::Problem;
+use protocol::{Problem, error::Retry};
 
 use crate::failure::{Failure, Surface};
 
@@ -26,7 +26,9 @@ impl IntoResponse for Failure {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        let is_refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        // Unless coming back is of no use.
+        let is_refused = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            && code.retry() != Retry::Never;
         if let Some(wait) = retry_after.or(is_refused.then_some(COME_BACK)) {
             // Whole seconds (RFC 9110, section 10.2.3), rounded up.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));

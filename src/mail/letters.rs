@@ -19,6 +19,16 @@ pub enum Template {
     NewDevice,
     /// Whoever waited for an administrator may come in.
     Approved,
+    /// The second factor was turned on.
+    SecondFactorEnabled,
+    /// The second factor was turned off.
+    SecondFactorDisabled,
+    /// The second factor was removed by somebody else.
+    SecondFactorReset,
+    /// The recovery codes were replaced.
+    RecoveryCodesReplaced,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
 }
 
 /// What stands in for a placeholder `{{name}}`.
@@ -36,6 +46,8 @@ pub struct Fields {
     pub more: bool,
     /// When it happened.
     pub at: String,
+    /// How many recovery codes are left.
+    pub left: String,
 }
 
 /// A mail as people read it.
@@ -57,13 +69,24 @@ macro_rules! texts {
             Template::AddressTaken => include_str!(concat!("templates/", $language, "/address_taken.txt")),
             Template::NewDevice => include_str!(concat!("templates/", $language, "/new_device.txt")),
             Template::Approved => include_str!(concat!("templates/", $language, "/approved.txt")),
+            Template::SecondFactorEnabled => {
+                include_str!(concat!("templates/", $language, "/second_factor_enabled.txt"))
+            }
+            Template::SecondFactorDisabled => {
+                include_str!(concat!("templates/", $language, "/second_factor_disabled.txt"))
+            }
+            Template::SecondFactorReset => include_str!(concat!("templates/", $language, "/second_factor_reset.txt")),
+            Template::RecoveryCodesReplaced => {
+                include_str!(concat!("templates/", $language, "/recovery_codes_replaced.txt"))
+            }
+            Template::RecoveryCodeUsed => include_str!(concat!("templates/", $language, "/recovery_code_used.txt")),
         }
     };
 }
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::PasswordChanged,
@@ -71,6 +94,11 @@ impl Template {
         Self::AddressTaken,
         Self::NewDevice,
         Self::Approved,
+        Self::SecondFactorEnabled,
+        Self::SecondFactorDisabled,
+        Self::SecondFactorReset,
+        Self::RecoveryCodesReplaced,
+        Self::RecoveryCodeUsed,
     ];
 
     const fn text(self, language: Language) -> &'static str {
@@ -108,6 +136,7 @@ fn field(name: &str, language: Language, fields: &Fields) -> Option<String> {
         ("minutes", ..) => one_line(&fields.minutes),
         ("device", ..) => one_line(&fields.device),
         ("at", ..) => one_line(&fields.at),
+        ("left", ..) => one_line(&fields.left),
         _ => return None,
     })
 }
@@ -153,6 +182,7 @@ mod tests {
             device: text("Firefox on Linux"),
             more: true,
             at: text("2026-11-29 17:58 UTC"),
+            left: text("9"),
         }
     }
 
@@ -183,7 +213,7 @@ mod tests {
         let all: BTreeSet<_> = Template::ALL.iter().flat_map(|each| placeholders(each.text(Language::En))).collect();
         assert_eq!(
             all.into_iter().collect::<Vec<_>>(),
-            ["at", "device", "greeting", "link", "minutes", "more"],
+            ["at", "device", "greeting", "left", "link", "minutes", "more"],
             "every field is used"
         );
     }

@@ -11,6 +11,8 @@ use protocol::{
 use tokio::sync::Semaphore;
 
 use super::{
+    audit::{AuditTrail, WrongFactor},
+    codes::Codes,
     decisions::until_known,
     effects::{Effect, Effects},
     enrolment::Enrolment,
@@ -44,6 +46,11 @@ use crate::{
 
 /// Passwords that are hashed anew at the same time, after their logins.
 pub const REHASHED_AT_ONCE: usize = 4;
+/// Hashes with which the password of one login is compared at most: one that is replaced while a session is started is looked at again.
+const PASSWORDS_LOOKED_AT: u32 = 3;
+
+/// Links that are sent again at the same time, after their logins.
+pub const REMINDED_AT_ONCE: usize = 64;
 
 /// Who a request or a connection speaks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +61,10 @@ pub struct Authorized {
     pub session: SessionId,
     /// What the member may do.
     pub user_type: UserType,
+    /// Whether they are an administrator without the second factor that the club demands of one. They may do what a member may.
+    pub lacks_second_factor: bool,
+    /// When who is at the device has proved last that they are the member.
+    pub proved_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
 }
@@ -101,10 +112,18 @@ pub struct Accounts {
     pub proofs: DeviceProofs,
     /// How many passwords are tried at one account.
     pub guesses: Arc<Guesses>,
+    /// Writes failed logins of administrators to the audit log.
+    pub audit: Arc<AuditTrail>,
+    /// Codes of second factors.
+    pub codes: Codes,
+    /// Whether the club demands a second factor of its administrators.
+    pub demands_second_factor: bool,
     /// Sessions that are over although their tokens are not.
     pub stale: Arc<Stale>,
     /// Places for hashing passwords anew.
     pub rehashing: Arc<Semaphore>,
+    /// Places for sending links again to whoever logs in before they have used one.
+    pub reminding: Arc<Semaphore>,
     /// How long a refresh token lives.
     pub refresh_lifetime: Duration,
     /// Registrations from one address.
@@ -144,7 +163,7 @@ impl Accounts {
         if self.post.is_sent() {
             return self.register_by_mail(request, way, language, source).await.map(|()| Registered::ByMail);
         }
-        let member = self.enrolment.register(request, way, (language, false), source).await?;
+        let member = self.enrolment.register(request, way, (language, None), source).await?;
         self.metrics.registration(way.name());
         if member.profile.is_pending {
             tracing::info!(member = %member.profile.id, "somebody registered and waits for an administrator");
@@ -155,11 +174,12 @@ impl Accounts {
         self.log_in_as(member, device, from).await.map(|tokens| Registered::In(Box::new(tokens)))
     }
 
-    /// Logs a member in.
+    /// Logs a member in. A session is started only while the password is the one that was given.
     ///
     /// # Errors
-    /// `invalid_credentials` for an unknown address and for a wrong password alike, `member_deactivated`,
-    /// `member_suspended`, `approval_pending` and `email_unverified` only to whom knows the password, a rate limit, or the store.
+    /// `invalid_credentials` for an unknown address, a wrong password and an address that is not shown to be the member's alike;
+    /// `member_deactivated`, `member_suspended`, `approval_pending`, `second_factor_required` and `second_factor_invalid` only to whom
+    /// knows the password; a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         self.logins.check(&subscriber(from))?;
         let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
@@ -174,24 +194,57 @@ impl Accounts {
         self.guesses.take(allowance)?;
         let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let verified = self.enrolment.passwords.verify(request.password.clone(), hash, source).await;
-        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let Some(member) = member.filter(|_| verdict != Verdict::Wrong) else {
-            return Err(self.denied(ErrorCode::InvalidCredentials));
+        let (passwords, password) = (&self.enrolment.passwords, request.password.clone());
+        let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
+            // They are refused in any case, and it takes as long in any case.
+            passwords.verify_in_full(password, hash, source).await
+        } else {
+            passwords.verify(password, hash, source).await
         };
-        self.guesses.forgive(allowance);
-        let standing = member.profile.standing(self.clock.now());
-        if standing != Standing::Deactivated {
-            self.check_verified(&member).await?;
+        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let mut member = self.right(member, verdict, from)?;
+        if self.has_to_verify(&member) {
+            self.remind_to_verify(&member);
+            return Err(self.unknown());
         }
-        self.stands(standing)?;
+        match member.second_factor {
+            None => self.guesses.forgive(allowance),
+            // The password alone gives back what this try has cost, and nothing of those before.
+            Some(_) => self.guesses.give_back(allowance),
+        }
+        self.stands(member.profile.standing(self.clock.now()))?;
+        self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
+        let mut attempts = 0;
+        let answer = loop {
+            let started = self.log_in_from(member.clone(), request.device.clone(), known.is_some(), from).await?;
+            if let Some(answer) = started {
+                break answer;
+            }
+            // Hashed anew at another cost, or changed: only the new hash tells which.
+            attempts += 1;
+            let found = self.members.by_id(Caller::Member(member.profile.id), member.profile.id).await?;
+            let found = found.filter(|_| attempts < PASSWORDS_LOOKED_AT);
+            let hash = found.as_ref().map(|member| member.password_hash.clone());
+            verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
+            member = self.right(found, verdict, from)?;
+        };
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        let answer = self.log_in_from(member, request.device, known.is_some(), from).await?;
         // A device stays the one that it is.
         Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, answer.member.id, known)), ..answer })
+    }
+
+    /// The member whose password was given.
+    ///
+    /// # Errors
+    /// `invalid_credentials` if it was not, or there is nobody.
+    fn right(&self, member: Option<MemberRecord>, verdict: Verdict, from: IpAddr) -> Result<MemberRecord, Failure> {
+        if verdict == Verdict::Wrong {
+            self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
+        }
+        member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())
     }
 
     /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
@@ -224,11 +277,12 @@ impl Accounts {
         device: Option<DeviceInfo>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
-        self.start_session(member, device, None, from).await
+        let started = self.start_session(member, device, None, from).await?;
+        started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
     }
 
-    /// Logs a member in who has shown that they are who they say. `tell_of` is what the device is called in the mail that tells them of
-    /// it, if they are to be told.
+    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now. `tell_of` is what the device
+    /// is called in the mail that tells them of it, if they are to be told.
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
@@ -238,7 +292,7 @@ impl Accounts {
         device: Option<DeviceInfo>,
         tell_of: Option<String>,
         from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
+    ) -> Result<Option<AuthResponse>, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
@@ -253,6 +307,7 @@ impl Accounts {
             at: now,
             ends_at,
             tell_of,
+            password_hash: member.password_hash.clone(),
         };
         let started = self.sessions.start(new).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
@@ -260,7 +315,14 @@ impl Accounts {
                 self.effects.close(id, None, CloseCode::Disconnected);
             }
         });
-        let Some(ended) = started? else { return Err(self.kept_out(id).await) };
+        let Some(ended) = started? else {
+            let found = self.members.by_id(Caller::Member(id), id).await?;
+            let may_sign_in = found.filter(|found| found.profile.may_sign_in(now));
+            return match may_sign_in {
+                Some(found) if found.password_hash != member.password_hash => Ok(None),
+                _ => Err(self.kept_out(id).await),
+            };
+        };
         for session in ended {
             self.devices.is_over(id, session);
         }
@@ -268,7 +330,7 @@ impl Accounts {
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer })
+        Ok(Some(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer }))
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
@@ -347,10 +409,14 @@ impl Accounts {
         if verified.generation == Some(session.generation) && !session.confirmed {
             self.devices.confirm(verified.member, verified.session, session.generation).await;
         }
+        let lacks_second_factor =
+            self.demands_second_factor && session.user_type == UserType::Admin && !session.has_second_factor;
         Ok(Authorized {
             member: verified.member,
             session: verified.session,
-            user_type: session.user_type,
+            user_type: if lacks_second_factor { UserType::Member } else { session.user_type },
+            lacks_second_factor,
+            proved_at: session.proved_at,
             expires_at: verified.expires_at,
         })
     }
@@ -383,6 +449,7 @@ impl Accounts {
             Standing::Active => Ok(()),
             Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
             Standing::Pending => Err(self.denied(ErrorCode::ApprovalPending)),
+            Standing::Unverified => Err(self.denied(ErrorCode::EmailUnverified)),
             Standing::Suspended(until) => {
                 let Failure { code, .. } = self.denied(ErrorCode::MemberSuspended);
                 let message = format!("An administrator has suspended you until {until}.");

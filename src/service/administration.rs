@@ -3,35 +3,32 @@
 use std::{iter, net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, SessionId,
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
     rest::{
-        AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage, Disconnected, NodeStats,
-        PageQuery, ServerStats, SessionList, StoreStats, page_size,
+        AddressAllowed, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
+        Disconnected, NodeStats, PageQuery, ServerStats, SessionList, StoreStats, page_size,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    accounts::Authorized, applications::Applications, decisions::until_known, directory::page_of, fleet::Fleet,
-    own_node::OwnNode, pages, profiles::Profiles, sessions::Sessions, views,
+    accounts::Authorized, applications::Applications, audit::AuditTrail, decisions::until_known, directory::page_of,
+    fleet::Fleet, own_node::OwnNode, pages, post::Post, profiles::Profiles, sessions::Sessions, views,
 };
 use crate::{
     clock::Clock,
     failure::Failure,
     hub::Hub,
     store::{
-        Store, StoreError,
+        Store,
         audit::{AuditPlace, AuditRecord},
         changes::{Actor, Change},
         members::{Filter, MemberRecord, Rejected, Suspension},
         turns::Caller,
     },
 };
-
-/// Entries of the audit log among which one is looked for that may have been appended.
-const NEWEST: usize = 200;
 
 /// An administrator who asks. There is no way to get one but [`Admin::new`].
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +38,11 @@ impl Admin {
     /// Takes a signed-in member for an administrator.
     ///
     /// # Errors
-    /// `forbidden`.
+    /// `forbidden`, or `second_factor_missing` where the club demands one.
     pub fn new(who: &Authorized, from: IpAddr) -> Result<Self, Failure> {
         match who.user_type {
             UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) }, who.session)),
+            UserType::Member if who.lacks_second_factor => Err(ErrorCode::SecondFactorMissing.into()),
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }
     }
@@ -53,6 +51,31 @@ impl Admin {
     #[must_use]
     pub fn caller(self) -> Caller {
         self.0.member.map_or(Caller::System, Caller::Member)
+    }
+
+    /// Who they are to the audit log.
+    #[must_use]
+    pub const fn actor(self) -> Actor {
+        self.0
+    }
+}
+
+/// An administrator who has proved a short while ago that they are who they say, for what does much harm in the hands of somebody who has
+/// found a device unlocked. There is no way to get one but [`ProvedAdmin::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct ProvedAdmin(Admin);
+
+/// How long a proof is good.
+const PROOF: Duration = Duration::from_secs(15 * 60);
+
+impl ProvedAdmin {
+    /// Takes a signed-in member for an administrator who has proved who they are.
+    ///
+    /// # Errors
+    /// Those of [`Admin::new`], or `step_up_required`.
+    pub fn new(who: &Authorized, from: IpAddr, now: Timestamp) -> Result<Self, Failure> {
+        let admin = Admin::new(who, from)?;
+        if now < who.proved_at.after(PROOF) { Ok(Self(admin)) } else { Err(ErrorCode::StepUpRequired.into()) }
     }
 }
 
@@ -64,8 +87,12 @@ pub struct Administration {
     pub sessions: Arc<Sessions>,
     /// Everything that is stored.
     pub store: Store,
+    /// Writes to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// Those who wait to be let in.
     pub applications: Arc<Applications>,
+    /// Sends mail.
+    pub post: Arc<Post>,
     /// Live connections.
     pub hub: Arc<Hub>,
     /// The other nodes; nothing where the store is of one process alone.
@@ -109,10 +136,10 @@ impl<T: Clone> Counted<T> {
 }
 
 impl Administration {
-    /// A page of members by name, those who may not sign in included.
+    /// A page of members by name, those who may not sign in included. That it was read is in the audit log.
     ///
     /// # Errors
-    /// A bad cursor, or the store.
+    /// A bad cursor, or the store: what is not in the audit log is not given.
     pub async fn members(
         &self,
         Admin(by, _): Admin,
@@ -124,6 +151,8 @@ impl Administration {
         let (caller, filter) =
             (by.member.map_or(Caller::System, Caller::Member), Filter { tier, user_type, is_active, status });
         let (found, next) = page_of(&*self.store.members, caller, filter, page).await?;
+        let details = json!({ "read": "members", "filter": given(query), "count": found.len() });
+        self.audit.read(by, None, details).await?;
         Ok(AdminMemberPage { members: self.with_connections(found).await, next })
     }
 
@@ -139,7 +168,12 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, `last_admin`, or the store.
-    pub async fn set_active(&self, admin: Admin, member: MemberId, active: bool) -> Result<AdminMember, Failure> {
+    pub async fn set_active(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+        active: bool,
+    ) -> Result<AdminMember, Failure> {
         self.change(admin, member, Change::Active(active)).await
     }
 
@@ -149,7 +183,7 @@ impl Administration {
     /// `validation_failed` for a time that is past or too far away, `member_not_found`, `last_admin`, or the store.
     pub async fn suspend(
         &self,
-        admin: Admin,
+        ProvedAdmin(admin): ProvedAdmin,
         member: MemberId,
         suspension: Option<Suspension>,
     ) -> Result<AdminMember, Failure> {
@@ -177,7 +211,7 @@ impl Administration {
     ///
     /// # Errors
     /// `member_not_found`, `already_decided` for who was approved, or the store.
-    pub async fn reject(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+    pub async fn reject(&self, ProvedAdmin(Admin(by, _)): ProvedAdmin, member: MemberId) -> Result<(), Failure> {
         let at = self.clock.now();
         let known = until_known(|_| self.store.members.reject(member, by, at)).await?;
         match known.outcome {
@@ -191,12 +225,45 @@ impl Administration {
         Ok(())
     }
 
+    /// Lets somebody register again with the address of a member who has left and had shown that it was theirs.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn allow_address(&self, Admin(by, _): Admin, email: &str) -> Result<AddressAllowed, Failure> {
+        let at = self.clock.now();
+        let known = until_known(|_| self.store.members.allow_address(email, by, at)).await?;
+        // By an attempt whose answer was late, maybe.
+        Ok(AddressAllowed { was_barred: known.outcome || known.late })
+    }
+
     /// Changes what a member may do.
     ///
     /// # Errors
     /// `member_not_found`, `last_admin`, or the store.
-    pub async fn set_role(&self, admin: Admin, member: MemberId, role: UserType) -> Result<AdminMember, Failure> {
+    pub async fn set_role(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+        role: UserType,
+    ) -> Result<AdminMember, Failure> {
         self.change(admin, member, Change::Role(role)).await
+    }
+
+    /// Removes the second factor of a member who has lost it. Their sessions end, and their connections close with 4401; the password alone
+    /// lets them in again. Of who has none nothing changes.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn reset_second_factor(
+        &self,
+        ProvedAdmin(admin): ProvedAdmin,
+        member: MemberId,
+    ) -> Result<AdminMember, Failure> {
+        let after = self.change(admin, member, Change::ResetSecondFactor).await?;
+        // The member is told by mail.
+        self.post.wake();
+        self.sessions.end_revoked(member).await;
+        Ok(after)
     }
 
     /// Closes the connections of a member with 4410; they may come back.
@@ -216,25 +283,27 @@ impl Administration {
             details: json!({ "connections": connections }),
             address: by.address,
         };
-        self.record(&entry).await?;
+        self.audit.append(&entry).await?;
         let closed = self.profiles.effects.close(member, None, CloseCode::Disconnected);
         Ok(Disconnected { connections: elsewhere.saturating_add(count(closed)), connections_partial })
     }
 
-    /// The sessions of a member that are good, the one that was used last first.
+    /// The sessions of a member that are good, the one that was used last first. That they were read is in the audit log.
     ///
     /// # Errors
-    /// `member_not_found`, or the store.
+    /// `member_not_found`, or the store: what is not in the audit log is not given.
     pub async fn sessions(&self, Admin(by, current): Admin, member: MemberId) -> Result<SessionList, Failure> {
         self.present(by, member).await?;
-        self.sessions.list(member, current).await
+        let list = self.sessions.list(member, current).await?;
+        self.audit.read(by, Some(member), json!({ "read": "sessions", "count": list.sessions.len() })).await?;
+        Ok(list)
     }
 
     /// Ends all sessions of a member: their connections close with 4401, and they have to log in again.
     ///
     /// # Errors
     /// `member_not_found`, or the store: what is not in the audit log is not done.
-    pub async fn end_sessions(&self, Admin(by, _): Admin, member: MemberId) -> Result<(), Failure> {
+    pub async fn end_sessions(&self, ProvedAdmin(Admin(by, _)): ProvedAdmin, member: MemberId) -> Result<(), Failure> {
         self.present(by, member).await?;
         let entry = AuditRecord {
             at: self.clock.now(),
@@ -244,7 +313,7 @@ impl Administration {
             details: json!({ "sessions": self.sessions.count(member).await? }),
             address: by.address,
         };
-        self.record(&entry).await?;
+        self.audit.append(&entry).await?;
         self.sessions.end_all(member).await
     }
 
@@ -252,20 +321,6 @@ impl Administration {
     async fn present(&self, by: Actor, member: MemberId) -> Result<(), Failure> {
         let found = self.store.members.by_id(by.member.map_or(Caller::System, Caller::Member), member).await?;
         found.filter(|record| !record.is_erased).map(drop).ok_or_else(|| ErrorCode::MemberNotFound.into())
-    }
-
-    /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest
-    /// entries.
-    async fn record(&self, entry: &AuditRecord) -> Result<(), StoreError> {
-        let audit = &self.store.audit;
-        let attempt = async |late: bool| {
-            if !late {
-                return audit.append(entry.clone()).await;
-            }
-            let found = audit.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
-            if found { Ok(()) } else { Err(StoreError::Timeout) }
-        };
-        until_known(attempt).await.map(drop)
     }
 
     /// What the nodes and their store have at the moment, or had a second ago. Nodes that do not answer within half a second are missing
@@ -308,15 +363,16 @@ impl Administration {
         })
     }
 
-    /// A page of the audit log, the newest entries first.
+    /// A page of the audit log, the newest entries first. That it was read is in the log after it.
     ///
     /// # Errors
-    /// A bad cursor, or the store.
-    pub async fn audit(&self, _: Admin, page: &PageQuery) -> Result<AuditPage, Failure> {
+    /// A bad cursor, or the store: what is not in the audit log is not given.
+    pub async fn audit(&self, admin: Admin, page: &PageQuery) -> Result<AuditPage, Failure> {
         let limit = page_size(page.limit);
         let before: Option<u64> = pages::decode(page.cursor.as_deref())?;
         let mut entries = self.store.audit.entries(before.map(AuditPlace), limit + 1).await?;
         let next = pages::cut(&mut entries, limit, |(AuditPlace(place), _)| *place);
+        self.audit.read(admin.actor(), None, json!({ "read": "audit", "count": entries.len() })).await?;
         Ok(AuditPage { entries: entries.into_iter().map(|(_, record)| entry(record)).collect(), next })
     }
 
@@ -333,7 +389,7 @@ impl Administration {
         let now = self.clock.now();
         let with_connections = |(record, elsewhere): (MemberRecord, u32)| {
             let connections = elsewhere.saturating_add(self.here(record.profile.id));
-            views::administered(record.profile, now, connections, connections_partial)
+            views::administered(record, now, connections, connections_partial)
         };
         records.into_iter().zip(elsewhere).map(with_connections).collect()
     }
@@ -359,6 +415,15 @@ pub(super) fn entry(record: AuditRecord) -> AuditEntry {
     let AuditRecord { at, actor, action, target, details, address } = record;
     let address = address.map(|address| address.to_string());
     AuditEntry { at, actor_id: actor, action, target_id: target, details, address }
+}
+
+/// The filters that a list was asked for with.
+fn given(query: &AdminMembersQuery) -> Value {
+    let mut filter = json!(query);
+    if let Some(fields) = filter.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    filter
 }
 
 fn count(length: usize) -> u32 {

@@ -17,11 +17,13 @@ use super::events::Events;
 use crate::{
     failure::Failure,
     hub::Connection,
-    store::{MemberStore, StoreError, turns::Caller},
+    store::{MemberStore, StoreError, members::PURGED_AT_ONCE, turns::Caller},
 };
 
 /// How long somebody waits for an administrator before their record is removed.
 const WAITING_TIME: Duration = Duration::from_secs(90 * 86_400);
+/// How long somebody has to show that the address is theirs before their record is removed.
+pub const UNVERIFIED_TIME: Duration = Duration::from_secs(48 * 3_600);
 /// Administrators who are told.
 const TOLD_MAX: usize = 1_000;
 /// Connections that wait for the number; further ones are not told it.
@@ -61,7 +63,7 @@ impl Applications {
         Ok(self.members.count_waiting(by).await?)
     }
 
-    /// One came in, or was decided: every administrator is told, soon. Never waits.
+    /// One came in who has verified the address if they have to, or was decided: every administrator is told, soon. Never waits.
     pub fn changed(&self) {
         self.with(|wanted| wanted.everybody = true);
         self.notify.notify_one();
@@ -113,6 +115,21 @@ impl Applications {
             self.changed();
         }
         Ok(purged)
+    }
+
+    /// Removes those that have not shown in time that the address is theirs. Nobody knows of them who could be told.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn purge_unverified(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let mut purged = 0;
+        loop {
+            let some = self.members.purge_unverified(now.before(UNVERIFIED_TIME), now).await?;
+            purged += some;
+            if some < PURGED_AT_ONCE {
+                return Ok(purged);
+            }
+        }
     }
 
     /// Held for a few instructions, and nothing under it panics.

@@ -63,17 +63,8 @@ impl Credentials {
         let changed = self.profiles.apply(who.member, change, by).await;
         changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
-        self.end_revoked(who.member).await;
+        self.accounts.devices.end_revoked(who.member).await;
         Ok(())
-    }
-
-    /// Closes what is left of the sessions of a member that are revoked, on every node.
-    pub(super) async fn end_revoked(&self, member: MemberId) {
-        // If they cannot be read, the check of sessions closes the connections within half a minute.
-        let sessions = self.accounts.sessions.of_member(member).await.unwrap_or_default();
-        for session in sessions.into_iter().filter(|session| session.revoked_at.is_some()) {
-            self.accounts.devices.is_over(member, session.id);
-        }
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

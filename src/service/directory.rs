@@ -1,6 +1,6 @@
 //! Finding members and reading what they share.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
     ErrorCode, MemberId,
@@ -9,11 +9,14 @@ use protocol::{
     rest::{Directory as Page, PageQuery, Profile, page_size},
 };
 
-use super::{accounts::Authorized, pages, views};
+use serde_json::json;
+
+use super::{accounts::Authorized, audit::AuditTrail, pages, views};
 use crate::{
     failure::Failure,
     store::{
         MemberStore,
+        changes::Actor,
         members::{Contact, DirectoryPosition, Filter, MemberRecord},
         turns::Caller,
     },
@@ -24,6 +27,8 @@ use crate::{
 pub struct Directory {
     /// Members.
     pub members: Arc<dyn MemberStore>,
+    /// Writes to the audit log what only administrators see.
+    pub audit: Arc<AuditTrail>,
 }
 
 /// What `who` sees of a member: everything of themselves, and everything of everybody as an administrator.
@@ -39,21 +44,29 @@ impl Directory {
     ///
     /// # Errors
     /// `member_not_found`, or the store.
-    pub async fn profile(&self, who: &Authorized, id: MemberId) -> Result<(Profile, u64), Failure> {
+    pub async fn profile(&self, who: &Authorized, from: IpAddr, id: MemberId) -> Result<(Profile, u64), Failure> {
         let record = self.members.by_id(Caller::Member(who.member), id).await?;
-        // Of who waits for an administrator only administrators know.
-        let record = record.filter(|record| !record.profile.is_pending || who.user_type == UserType::Admin);
+        let record = record.filter(|record| !record.profile.is_unknown() || who.user_type == UserType::Admin);
         let record = record.ok_or(ErrorCode::MemberNotFound)?;
-        Ok((seen_by(who, &record), record.version))
+        let profile = seen_by(who, &record);
+        self.audited(who, from, "profile", std::slice::from_ref(&record)).await?;
+        Ok((profile, record.version))
     }
 
     /// A page of the active members, by name.
     ///
     /// # Errors
     /// A bad cursor, or the store.
-    pub async fn list(&self, who: &Authorized, tier: Option<Tier>, page: &PageQuery) -> Result<Page, Failure> {
+    pub async fn list(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        tier: Option<Tier>,
+        page: &PageQuery,
+    ) -> Result<Page, Failure> {
         let filter = Filter { tier, is_active: Some(true), ..Filter::default() };
         let (found, next) = page_of(&*self.members, Caller::Member(who.member), filter, page).await?;
+        self.audited(who, from, "directory", &found).await?;
         Ok(Page { members: found.iter().map(|record| seen_by(who, record)).collect(), next })
     }
 
@@ -61,7 +74,7 @@ impl Directory {
     ///
     /// # Errors
     /// A bad cursor, or the store.
-    pub async fn search(&self, who: &Authorized, q: &str, page: &PageQuery) -> Result<Page, Failure> {
+    pub async fn search(&self, who: &Authorized, from: IpAddr, q: &str, page: &PageQuery) -> Result<Page, Failure> {
         let limit = page_size(page.limit);
         let skip: usize = pages::decode(page.cursor.as_deref())?.unwrap_or(0);
         let mut words = text::words(q);
@@ -70,7 +83,30 @@ impl Directory {
         found.sort_by_cached_key(|record| (rank(record, &words), record.name_key(), record.profile.id));
         let mut found: Vec<_> = found.into_iter().skip(skip).take(limit.saturating_add(1)).collect();
         let next = pages::cut(&mut found, limit, |_| skip.saturating_add(limit));
+        self.audited(who, from, "search", &found).await?;
         Ok(Page { members: found.iter().map(|record| seen_by(who, record)).collect(), next })
+    }
+
+    /// Writes to the audit log that an administrator sees more of members than others would, if they do.
+    ///
+    /// # Errors
+    /// The store: what is not in the audit log is not given.
+    async fn audited(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        what: &'static str,
+        found: &[MemberRecord],
+    ) -> Result<(), Failure> {
+        let others = found.iter().filter(|record| record.profile.id != who.member);
+        let mut more =
+            others.filter(|record| record.profile.is_pending || seen_by(who, record) != views::shared(&record.profile));
+        let Some(first) = more.next() else { return Ok(()) };
+        // An entry about one member is found by them.
+        let of = (found.len() == 1).then_some(first.profile.id);
+        let by = Actor { member: Some(who.member), address: Some(from) };
+        self.audit.read(by, of, json!({ "read": what, "count": 1 + more.count() })).await?;
+        Ok(())
     }
 }
 

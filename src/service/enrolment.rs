@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use protocol::{
-    ErrorCode,
+    ErrorCode, MemberId,
     model::UserType,
     rest::{Language, RegisterRequest},
     shown,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::registration::refusal;
+use super::{decisions::until_known, registration::refusal};
 use crate::{
     auth::{Passwords, Source, common::weakness},
     clock::Clock,
@@ -19,7 +19,8 @@ use crate::{
     store::{
         MemberStore,
         changes::{Actor, Change, Changed},
-        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Way},
+        mail::NewLink,
+        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, Way},
         turns::Caller,
     },
 };
@@ -52,21 +53,24 @@ impl Enrolment {
         self.members.insert(member, created_by).await?.map_err(|EmailTaken| Failure::of(ErrorCode::EmailTaken))
     }
 
-    /// Creates a member who registers, in the way that they come in; with the language of their mails, if it is known, and whether they
-    /// have to show that the address is theirs before they sign in.
+    /// Creates a member who registers, in the way that they come in; with the language of their mails, if it is known. With a maker of
+    /// links they have to show that the address is theirs before they sign in, and the first link is stored with them; whoever has the
+    /// address already is told in its place. Tried again while the outcome is unknown, so that what follows is not lost.
     ///
     /// # Errors
-    /// `email_taken`, `invitation_invalid`, `applications_full`, `overloaded`, or the store.
+    /// `email_taken`, `invitation_invalid`, `applications_full`, `overloaded`, also when too many mails wait, or the store.
     pub async fn register(
         &self,
         request: RegisterRequest,
         way: Way,
-        (language, must_verify): (Option<Language>, bool),
+        (language, first_link): (Option<Language>, Option<&(dyn Fn(MemberId) -> NewLink + Sync)>),
         from: Source,
     ) -> Result<MemberRecord, Failure> {
         let member = self.prepare(request, UserType::Member, from).await?;
-        let member = NewMember { language, must_verify, ..member };
-        self.members.register(member, way, from.address).await?.map_err(refusal)
+        let link = first_link.map(|first_link| first_link(member.id));
+        let member = NewMember { language, must_verify: link.is_some(), ..member };
+        let new = Registration { member, way, from: from.address, link };
+        until_known(|_| self.members.register(new.clone())).await?.outcome.map_err(refusal)
     }
 
     /// Creates the first administrator, who is said to have done so themselves, from an address.
@@ -105,15 +109,31 @@ impl Enrolment {
     /// the member's next request on; nobody is told.
     ///
     /// # Errors
-    /// `member_not_found`, or the store.
+    /// `member_not_found`, `email_unverified` for who has to show first that the address is theirs, or the store.
     pub async fn promote(&self, email: &str) -> Result<MemberRecord, Failure> {
+        self.change(email, Change::Role(UserType::Admin)).await
+    }
+
+    /// Removes the second factor of the member with an address, in the name of nobody, and ends their sessions.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn reset_second_factor(&self, email: &str) -> Result<MemberRecord, Failure> {
+        self.change(email, Change::ResetSecondFactor).await
+    }
+
+    async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {
         let found = self.members.by_email(Caller::System, email.trim()).await?;
-        let member = found.ok_or(ErrorCode::MemberNotFound)?.profile.id;
-        let (change, by, at) = (Change::Role(UserType::Admin), Actor::default(), self.clock.now());
+        let profile = found.ok_or(ErrorCode::MemberNotFound)?.profile;
+        if profile.must_verify && matches!(change, Change::Role(_)) {
+            return Err(ErrorCode::EmailUnverified.into());
+        }
+        let member = profile.id;
+        let (by, at) = (Actor::default(), self.clock.now());
         match self.members.change(member, change, by, at, CancellationToken::new()).await? {
             Changed::Done { after, .. } => Ok(*after),
             Changed::NotFound => Err(ErrorCode::MemberNotFound.into()),
-            // A change of what somebody may do is neither, and it is not given up here.
+            // What is changed here is neither, and it is not given up.
             Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Err(ErrorCode::Internal.into()),
         }
     }

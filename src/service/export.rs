@@ -10,7 +10,7 @@ use std::{
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
-    rest::{ConversationSummary, ExportedSession, MessageDocument},
+    rest::{AuditAction, ConversationSummary, ExportedSecondFactor, ExportedSession, MessageDocument},
 };
 use serde_json::json;
 use tokio::{
@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     accounts::Authorized,
     administration::entry,
+    audit::AuditTrail,
     documents::{Documents, pair_of},
     invitations::Invitations,
     sessions::device_info,
@@ -32,8 +33,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
-        turns::Caller,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, changes::Actor, members::Standing,
+        sessions::SessionRecord, turns::Caller,
     },
 };
 
@@ -65,6 +66,7 @@ pub struct Exports {
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
     audit: Arc<dyn AuditStore>,
+    trail: Arc<AuditTrail>,
     invitations: Arc<Invitations>,
     documents: Arc<Documents>,
     session_lifetime: Duration,
@@ -122,6 +124,7 @@ impl Exports {
     #[must_use]
     pub fn new(
         store: &Store,
+        trail: Arc<AuditTrail>,
         invitations: Arc<Invitations>,
         documents: Arc<Documents>,
         session_lifetime: Duration,
@@ -134,6 +137,7 @@ impl Exports {
             sessions,
             recommendations,
             audit,
+            trail,
             invitations,
             documents,
             session_lifetime,
@@ -143,12 +147,15 @@ impl Exports {
         }
     }
 
-    /// Starts an export; its parts come as they are read. A part that is an error is the last one.
+    /// Starts an export, which is in the audit log then; its parts come as they are read. A part that is an error is the last one.
     ///
     /// # Errors
-    /// `overloaded` while the member exports already, or too many others do, of all or from that address.
-    pub fn start(self: &Arc<Self>, who: Authorized, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
+    /// `overloaded` while the member exports already, or too many others do, of all or from that address; or the store: what is not in
+    /// the audit log is not given.
+    pub async fn start(self: &Arc<Self>, who: Authorized, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
+        let by = Actor { member: Some(who.member), address: Some(to) };
+        self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
         tokio::spawn(async move {
@@ -181,12 +188,17 @@ impl Exports {
         let last_seen =
             self.members.last_seen(Caller::Member(member), vec![member]).await?.first().and_then(|seen| seen.at);
         let invited = record.profile.invited;
+        let factor = record.second_factor.as_ref().map(|factor| ExportedSecondFactor {
+            enabled_at: factor.enabled_at,
+            recovery_codes_left: factor.codes_left(),
+        });
         let head = json!({
             "exported_at": self.clock.now(),
             "member": views::member(record.profile),
             "invited_by": invited.map(|invited| invited.by),
             "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
+            "second_factor": factor,
             "sessions": sessions,
             "recommendations": recommendations,
         });

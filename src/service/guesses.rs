@@ -1,9 +1,10 @@
-//! Guessing passwords: how many tries at one account get as far as a hash, whatever addresses they come from.
+//! Guessing passwords, and codes of second factors: how many tries at one account get as far as a check, whatever addresses they come from.
 //!
 //! The first tries are free, and each further one has to wait longer than the one before. Who was there before has an allowance of
 //! their own: a device on which the member has logged in, and an address from which they have. So a stranger can use up what strangers
 //! have at an account, and keeps nobody out who has been in. A try is charged before it is made, so that many at once are no more. The
-//! right password gives its allowance back.
+//! right password gives its allowance back; that of a member with a second factor does so only together with a code, for which there are
+//! allowances of the same kinds: whoever knows the password can try no more codes than passwords.
 
 use std::{
     net::IpAddr,
@@ -17,7 +18,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::limiter::Parts;
-use crate::{auth::device::DeviceNumber, failure::Failure, store::members::email_key, telemetry::Metrics};
+use crate::{
+    auth::device::DeviceNumber,
+    failure::Failure,
+    store::{mail::LinkHash, members::email_key},
+    telemetry::Metrics,
+};
 
 /// Allowances that are remembered, about 60 bytes each; the oldest unused ones are forgotten.
 const REMEMBERED: usize = 100_000;
@@ -51,6 +57,18 @@ impl Allowance {
     #[must_use]
     pub fn of_device(device: DeviceNumber) -> Self {
         Self::hash(&[b"device", &device])
+    }
+
+    /// The allowance of codes beside this one of passwords: of the same strangers, address or device.
+    #[must_use]
+    pub fn of_codes(self) -> Self {
+        Self::hash(&[b"codes", &self.0.to_be_bytes()])
+    }
+
+    /// Of who has a link from a mail.
+    #[must_use]
+    pub fn of_link(link: &LinkHash) -> Self {
+        Self::hash(&[b"link", link])
     }
 
     fn hash(parts: &[&[u8]]) -> Self {
@@ -117,7 +135,7 @@ impl Guesses {
         let wait = self.charge(allowance, self.parts.cost(1), now);
         if let Some(wait) = wait {
             self.metrics.rate_limit_hit(Self::NAME);
-            let message = "Too many wrong passwords for this account. Wait, or log in on a device on which you have logged in before.";
+            let message = "Too many wrong passwords or codes for this account. Wait, or log in on a device on which you have logged in before.";
             return Err(Failure::new(ErrorCode::RateLimited, message).retry_after(wait));
         }
         (self.tell)(allowance);
@@ -208,6 +226,7 @@ mod tests {
             Allowance::of_device([7; 12]),
             Allowance::of_address("ana@example.com", [192, 0, 2, 1].into()),
             Allowance::of_strangers("ben@example.com"),
+            strangers.of_codes(),
         ];
         for own in others {
             assert_eq!(guesses.charge(own, 1, now), None);

@@ -11,11 +11,13 @@ use protocol::{
     },
     shown,
 };
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
     accounts::Authorized,
     administration::Admin,
+    audit::AuditTrail,
     base32,
     decisions::until_known,
     limiter::{Limiter, Rate},
@@ -25,7 +27,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     ids::Ids,
-    sources::subscriber,
+    sources::{network, subscriber},
     store::{
         InvitationStore, MemberStore, StoreError,
         changes::Actor,
@@ -41,9 +43,9 @@ const APP_REGISTER: &str = "/app/register";
 const HALF: u32 = 8;
 /// Digits of a group, as a code is written.
 const GROUP: usize = 4;
-/// Codes that are tried at this server, whoever tries them: a minute, and at once. Half of all codes would take more than a billion years
-/// of billion years; who floods a server with wrong ones from many addresses should not keep those out who were invited.
-const ATTEMPTS: Rate = Rate { per_period: 600, period: Duration::from_secs(60), burst: 1_200 };
+/// Codes that are not good and are tried from one network: a minute, and at once. A code has 80 random bits, so nobody finds one by trying
+/// from however many networks, and who tries keeps nobody out but their own network.
+const ATTEMPTS: Rate = Rate { per_period: 60, period: Duration::from_secs(60), burst: 120 };
 /// Open invitations of one member.
 const OPEN_OF_MEMBER: usize = 10;
 /// Open invitations of one administrator.
@@ -61,10 +63,12 @@ pub struct Invitations {
     pub policy: InvitationPolicy,
     /// What links begin with; empty for paths.
     pub public_url: String,
-    /// Codes that are tried.
-    pub attempts: Limiter<()>,
+    /// Codes that are not good, by network.
+    pub attempts: Limiter<IpAddr>,
     /// Registrations from one address, and checks of codes.
     pub registrations: Arc<Limiter<IpAddr>>,
+    /// Writes to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// What one member changes; administrators are exempt.
     pub changes: Arc<Limiter<MemberId>>,
     /// The wall clock.
@@ -77,7 +81,7 @@ pub struct Invitations {
 
 /// The limit of [`Invitations::attempts`].
 #[must_use]
-pub fn attempts(metrics: Arc<Metrics>) -> Limiter<()> {
+pub fn attempts(metrics: Arc<Metrics>) -> Limiter<IpAddr> {
     Limiter::new("invitations", ATTEMPTS, metrics)
 }
 
@@ -85,16 +89,17 @@ impl Invitations {
     /// The invitation with a code, if it is good at the moment.
     ///
     /// # Errors
-    /// `invitation_invalid`, whatever it is that makes it so; `rate_limited` when too many codes were tried, good ones included, or whoever is
-    /// refused would know that theirs is not; or the store.
+    /// `invitation_invalid`, whatever it is that makes it so; `rate_limited` in its place when too many such codes came from the network;
+    /// or the store.
     pub(super) async fn find(&self, code: &str, from: IpAddr) -> Result<InvitationRecord, Failure> {
-        self.attempts.check(&())?;
         let found = self.store.by_code(Caller::Address(subscriber(from)), hash(code)).await?;
         let now = self.clock.now();
-        found.filter(|found| found.is_open(now)).ok_or_else(|| {
-            self.metrics.auth_failure(ErrorCode::InvitationInvalid);
-            ErrorCode::InvitationInvalid.into()
-        })
+        if let Some(found) = found.filter(|found| found.is_open(now)) {
+            return Ok(found);
+        }
+        self.metrics.auth_failure(ErrorCode::InvitationInvalid);
+        self.attempts.check(&network(from))?;
+        Err(ErrorCode::InvitationInvalid.into())
     }
 
     /// What whoever has a code may know before they register. Charged as a registration.
@@ -192,10 +197,10 @@ impl Invitations {
         Ok(found.into_iter().map(|found| views::invitation(found, now)).collect())
     }
 
-    /// A page of all invitations, with who made them and who came by them.
+    /// A page of all invitations, with who made them and who came by them. That it was read is in the audit log.
     ///
     /// # Errors
-    /// A bad cursor, or the store.
+    /// A bad cursor, or the store: what is not in the audit log is not given.
     pub async fn all(&self, admin: Admin, page: &PageQuery) -> Result<AdminInvitationPage, Failure> {
         let by = admin.caller();
         let (found, next) = self.page(by, None, page).await?;
@@ -219,6 +224,7 @@ impl Invitations {
             let members = members.collect();
             invitations.push(AdminInvitation { invitation: views::invitation(found, now), created_by_name, members });
         }
+        self.audit.read(admin.actor(), None, json!({ "read": "invitations", "count": invitations.len() })).await?;
         Ok(AdminInvitationPage { invitations, next })
     }
 

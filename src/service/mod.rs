@@ -8,6 +8,7 @@
 //! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
+//! | [`second_factor`], [`codes`] | turning the second factor on and off, proving again who is at a device; its codes |
 //! | [`registration`], [`invitations`], [`applications`] | who may come in; who brings whom in; who waits for an administrator |
 //! | [`post`], [`recovery`] | sending mail; what the links in it do |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
@@ -18,10 +19,11 @@
 //! | [`photos`], [`album`] | a member's photo: uploading and removing it; which file is whose, and who can see it |
 //! | [`directory`] | finding members and reading what they share |
 //! | [`administration`], [`own_node`] | what administrators do; this node, as they see it |
+//! | [`audit`] | writing to the audit log what goes with no change |
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
-//! | [`guesses`] | how many passwords are tried at one account |
+//! | [`guesses`] | how many passwords and codes are tried at one account |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
 //! | [`delivered`], [`awaited`] | which entries were pushed here already, and which their authors have not told of yet, on a node among others |
@@ -50,11 +52,13 @@ pub mod album;
 pub mod announcements;
 pub mod applications;
 pub mod asker;
+pub mod audit;
 pub mod awaited;
 mod backlog;
 mod base32;
 mod beginnings;
 pub mod catch_up;
+pub mod codes;
 pub mod connections;
 pub mod credentials;
 pub mod cursor;
@@ -84,6 +88,7 @@ pub mod profiles;
 pub mod recovery;
 pub mod registration;
 pub mod room;
+pub mod second_factor;
 pub mod sequencer;
 pub mod session_check;
 pub mod sessions;

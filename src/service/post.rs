@@ -47,9 +47,6 @@ const REST: Duration = Duration::from_secs(1);
 /// The longest time of that.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// When a mail is due that another one is about to take the place of: longer than a call of the store may take.
-const HELD: Duration = Duration::from_secs(60);
-
 /// How often a member is told that somebody registers with their address, by one server: whoever does so again and again must not fill
 /// their inbox.
 const TAKEN_NOTICES: Rate = Rate { per_period: 3, period: Duration::from_secs(86_400), burst: 3 };
@@ -189,20 +186,9 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many wait, or the store.
     pub async fn send(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
-        let now = self.clock.now();
-        self.store.add(by, mail, now, now).await?;
+        self.store.add(by, mail, self.clock.now()).await?;
         self.wake();
         Ok(())
-    }
-
-    /// Writes a mail that another one with the same key is about to take the place of. Nobody sends it before that, unless the other one
-    /// is not written for [`HELD`].
-    ///
-    /// # Errors
-    /// As [`Self::send`].
-    pub async fn hold(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
-        let now = self.clock.now();
-        Ok(self.store.add(by, mail, now, now.after(HELD)).await?)
     }
 
     /// Has a link sent to a member, again if they have one that is good for a while yet, unless they had too many lately.
@@ -210,10 +196,7 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many mails wait, or the store.
     pub async fn send_link(&self, by: Caller, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
-        let token = TokenId(self.ids.secret());
-        let hash = tokens::hash(&self.keys.token(token));
-        let link = NewLink { member, purpose, token, hash, at: self.clock.now() };
-        if !self.store.issue(by, link).await? {
+        if !self.store.issue(by, self.new_link(member, purpose)).await? {
             tracing::info!(%member, purpose = purpose.as_str(), "no link is sent: the member had too many lately");
         }
         self.wake();
@@ -231,6 +214,14 @@ impl Post {
             Ok(removed) => tracing::warn!(removed, "mails of kinds that only a later version knows were given up"),
             Err(error) => tracing::warn!(%error, "mails of unknown kinds were not removed"),
         }
+    }
+
+    /// A link for a member that is to be stored, and is sent once it is.
+    #[must_use]
+    pub fn new_link(&self, member: MemberId, purpose: Purpose) -> NewLink {
+        let token = TokenId(self.ids.secret());
+        let hash = tokens::hash(&self.keys.token(token));
+        NewLink { member, purpose, token, hash, at: self.clock.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.
@@ -369,6 +360,11 @@ impl Post {
             }
             Mail::AddressTaken { email } => {
                 let member = self.who_has(email).await?;
+                // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
+                if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
+                    return Ok(Composed::Nothing("resolved"));
+                }
                 // One that is tried again has been let pass.
                 let is_new = taken.attempts <= 1;
                 let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
@@ -390,6 +386,22 @@ impl Post {
                 Ok(self.parcel(taken, member, Template::NewDevice, fields))
             }
             Mail::Approved { member, at } => self.notice(taken, *member, *at, Template::Approved).await,
+            Mail::SecondFactorEnabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorEnabled).await
+            }
+            Mail::SecondFactorDisabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorDisabled).await
+            }
+            Mail::SecondFactorReset { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorReset).await
+            }
+            Mail::RecoveryCodesReplaced { member, at } => {
+                self.notice(taken, *member, *at, Template::RecoveryCodesReplaced).await
+            }
+            Mail::RecoveryCodeUsed { member, at, left } => {
+                let (member, at, left) = (self.who_is(*member).await?, minute(*at), left.to_string());
+                Ok(self.parcel(taken, member, Template::RecoveryCodeUsed, Fields { at, left, ..Fields::default() }))
+            }
         }
     }
 
@@ -454,7 +466,7 @@ impl Post {
 
 /// Whether mail is for a member: they may sign in, or may be let in. Who is suspended for a while can still look after their account.
 pub(super) const fn may_be_written_to(member: &MemberRecord) -> bool {
-    (member.profile.is_active || member.profile.is_pending) && !member.is_erased
+    (member.profile.is_active || member.profile.is_unknown()) && !member.is_erased
 }
 
 /// A time for people, to the minute.

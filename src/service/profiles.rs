@@ -8,9 +8,12 @@ use protocol::{
     rest::{Member, MemberPatch},
 };
 
+use serde_json::json;
+
 use super::{
     accounts::Authorized,
     album::Album,
+    audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
     effects::{self, Effect, Effects},
     limiter::Limiter,
@@ -38,6 +41,8 @@ pub struct Profiles {
     pub effects: Arc<Effects>,
     /// Changes of profiles by one member; administrators are exempt.
     pub limit: Arc<Limiter<MemberId>>,
+    /// Writes to the audit log.
+    pub audit: Arc<AuditTrail>,
     /// The changes of each member.
     pub in_order: InOrder<MemberId>,
     /// The wall clock.
@@ -163,6 +168,11 @@ impl Profiles {
                 | Change::Suspended(_)
                 | Change::Approve
                 | Change::ResetPassword { .. }
+                | Change::EnableSecondFactor(_)
+                | Change::UseCode(_)
+                | Change::ReplaceRecoveryCodes { .. }
+                | Change::DisableSecondFactor(_)
+                | Change::ResetSecondFactor
                 | Change::VerifyEmail { .. } => None,
             };
             let attempt = async |late| {
@@ -187,6 +197,10 @@ impl Profiles {
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
         self.effects.apply(notice_of(&change, &after, at).map(|_| Effect::SendMail));
+        if by.member != Some(member) && before.version == after.version {
+            // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.
+            self.audit.read(by, Some(member), json!({ "read": "record", "count": 1 })).await?;
+        }
         Ok((if late { former.unwrap_or(before) } else { before }, after))
     }
 

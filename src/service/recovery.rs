@@ -4,22 +4,24 @@
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
 //! free and for one that is taken.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    ErrorCode, MemberId,
-    rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest},
+    ErrorCode,
+    rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest},
 };
+
+use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
-    credentials::Credentials,
+    guesses::Allowance,
     post::may_be_written_to,
     profiles::Profiles,
     sessions::stored_device,
 };
 use crate::{
-    auth::{Source, common::weakness},
+    auth::{Source, common::weakness, password::Verdict},
     failure::Failure,
     mail::tokens,
     sources::subscriber,
@@ -32,18 +34,23 @@ use crate::{
     },
 };
 
+/// How long after the answer of a login its link is sent again.
+const REMINDED_AFTER: Duration = Duration::from_millis(100);
+
+/// What a password is asked for that lacks or is wrong when an address is verified.
+const OF_REGISTRATION: &str = "the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
+    of a forgotten password, or leaves the account to be removed";
+
 /// What links in mails do.
 pub struct Recovery {
     /// Accounts.
     pub accounts: Arc<Accounts>,
     /// Members' records.
     pub profiles: Arc<Profiles>,
-    /// Passwords.
-    pub credentials: Arc<Credentials>,
 }
 
 impl Recovery {
-    /// Has a link that sets a new password sent to an address, if a member has it who may sign in.
+    /// Has a link that sets a new password sent to an address, if a member has it: one who may sign in, now or later.
     ///
     /// # Errors
     /// `mail_unavailable`, a rate limit, `overloaded` when too many mails wait, or the store.
@@ -71,22 +78,49 @@ impl Recovery {
         }
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let hash = accounts.enrolment.passwords.hash(new_password, Source { address, familiar: true }).await?;
-        self.apply(member, Change::ResetPassword { link, hash }, from).await?;
+        self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
-        self.credentials.end_revoked(member).await;
+        accounts.devices.end_revoked(member).await;
         Ok(())
     }
 
-    /// Shows that an address is its member's with a link, which is used up.
+    /// Shows that an address is its member's with a link, which is used up. Who has not signed in yet gives the password that they have
+    /// registered with as well: otherwise whoever reads the mail would approve of a stranger who knows it.
     ///
     /// # Errors
-    /// `link_invalid`, a rate limit, or the store.
-    pub async fn verify_email(&self, token: &str, from: IpAddr) -> Result<(), Failure> {
-        self.accounts.logins.check(&subscriber(from))?;
-        let (link, record) = self.owner(token, Purpose::VerifyEmail, subscriber(from)).await?;
-        self.apply(record.profile.id, Change::VerifyEmail { link }, from).await?;
+    /// `link_invalid`, `validation_failed` for a password that lacks or is wrong, which leaves the link good, a rate limit, `overloaded`,
+    /// or the store.
+    pub async fn verify_email(&self, request: VerifyEmailRequest, from: IpAddr) -> Result<(), Failure> {
+        let VerifyEmailRequest { token, password } = request;
+        let address = subscriber(from);
+        self.accounts.logins.check(&address)?;
+        let (link, record) = self.owner(&token, Purpose::VerifyEmail, address).await?;
+        if record.profile.must_verify {
+            self.check_registered(&record, password, (link, address)).await?;
+        }
+        self.use_link(&record, Change::VerifyEmail { link }, from).await?;
         tracing::info!(member = %record.profile.id, "e-mail address verified");
         Ok(())
+    }
+
+    /// Whether whoever has a link knows the password that its member has registered with. Tries are counted for each link: who reads the
+    /// mail is no stranger, and strangers do not keep them out.
+    async fn check_registered(
+        &self,
+        record: &MemberRecord,
+        password: Option<String>,
+        (link, address): (LinkHash, IpAddr),
+    ) -> Result<(), Failure> {
+        let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
+        let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
+        let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
+        accounts.guesses.take(allowance)?;
+        let source = Source { address, familiar: true };
+        let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
+        match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
+            Verdict::Wrong => Err(wrong()),
+            _ => Ok(()),
+        }
     }
 
     /// Has a link that shows that the address is theirs sent to a member who has not done so yet.
@@ -115,10 +149,17 @@ impl Recovery {
         Ok((link, record.ok_or_else(invalid)?))
     }
 
-    async fn apply(&self, member: MemberId, change: Change, from: IpAddr) -> Result<(), Failure> {
+    /// Makes a change with a link. Administrators are told of who waits for them from then on.
+    async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<(), Failure> {
+        let member = record.profile.id;
         let by = Actor { member: Some(member), address: Some(from) };
         match self.profiles.apply(member, change, by).await {
-            Ok(_) => Ok(()),
+            Ok(after) => {
+                if record.profile.must_verify && after.profile.is_pending {
+                    self.accounts.registration.applications.changed();
+                }
+                Ok(())
+            }
             // Used meanwhile, or replaced.
             Err(failure) if [ErrorCode::Stale, ErrorCode::MemberNotFound].contains(&failure.code) => {
                 Err(self.accounts.denied(ErrorCode::LinkInvalid))
@@ -130,7 +171,7 @@ impl Recovery {
 
 impl Accounts {
     /// Registers a member who has to show that the address is theirs. The same happens for an address that is taken, as far as anybody
-    /// can see who does not read its mail: the password is hashed, and two writes are committed.
+    /// can see who does not read its mail: the password is hashed, a use of the invitation is taken, and a mail is written.
     ///
     /// # Errors
     /// `invitation_invalid`, `applications_full`, `overloaded`, or the store.
@@ -141,29 +182,22 @@ impl Accounts {
         language: Option<Language>,
         from: Source,
     ) -> Result<(), Failure> {
-        let email = request.email.trim().to_owned();
-        let by = Caller::Address(from.address);
-        match self.enrolment.register(request, way, (language, true), from).await {
+        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail);
+        match self.enrolment.register(request, way, (language, Some(&first_link)), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());
-                if member.profile.is_pending {
-                    self.registration.applications.changed();
-                }
                 tracing::info!(member = %member.profile.id, "member registered; the address is to be verified");
-                self.post.send_link(by, member.profile.id, Purpose::VerifyEmail).await
             }
-            Err(failure) if failure.code == ErrorCode::EmailTaken => {
-                let notice = Mail::AddressTaken { email };
-                // In place of the member who is not stored. The second write takes its place, and one mail is sent.
-                self.post.hold(by, notice.clone()).await?;
-                self.post.send(by, notice).await
-            }
-            Err(failure) => Err(failure),
+            Err(failure) if failure.code == ErrorCode::EmailTaken => {}
+            Err(failure) => return Err(failure),
         }
+        self.post.wake();
+        Ok(())
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`): what it says about itself, and where it is, proves nothing. Not of the first login of all.
+    /// there before (`is_known`): what it says about itself, and where it is, proves nothing. Not of the first login of all. Nothing, if
+    /// the password is another one by now.
     ///
     /// # Errors
     /// Those of [`Self::start_session`].
@@ -173,7 +207,7 @@ impl Accounts {
         device: Option<DeviceInfo>,
         is_known: bool,
         from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
+    ) -> Result<Option<AuthResponse>, Failure> {
         let tell_of = (self.post.is_sent() && !is_known).then(|| {
             let SessionDevice { name, platform } = stored_device(device.clone());
             name.unwrap_or_else(|| platform.map_or("?", platform_word).to_owned())
@@ -181,17 +215,39 @@ impl Accounts {
         self.start_session(member, device, tell_of, from).await
     }
 
-    /// Refuses whoever has the right password and has not shown yet that the address is theirs, and sends them the link again.
-    ///
-    /// # Errors
-    /// `email_unverified`, `overloaded` when too many mails wait, or the store.
-    pub(super) async fn check_verified(&self, member: &MemberRecord) -> Result<(), Failure> {
-        if !member.must_verify || !self.post.is_sent() {
-            return Ok(());
+    /// Whether a member may not sign in before they have shown that the address is theirs.
+    pub(super) fn has_to_verify(&self, member: &MemberRecord) -> bool {
+        member.profile.must_verify && self.post.is_sent()
+    }
+
+    /// What a login is answered that is not let in, whatever the reason. Were somebody told that only the link is missing, they could
+    /// register with an address and log in with the password of that: it would say whether a member has the address already.
+    pub(super) fn unknown(&self) -> Failure {
+        let failure = self.denied(ErrorCode::InvalidCredentials);
+        if !self.post.is_sent() {
+            return failure;
         }
-        // Whoever knows the password is the member, as far as anybody can tell.
-        let member = member.profile.id;
-        self.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await?;
-        Err(self.denied(ErrorCode::EmailUnverified))
+        let message = "There is no member with this e-mail address and password, or the address is not confirmed yet. If you have \
+            registered, open the link in the mail that was sent to it; then log in. It was sent again if the password is right.";
+        Failure::new(failure.code, message)
+    }
+
+    /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
+    /// answer takes as long as with a wrong password.
+    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
+        if !may_be_written_to(member) {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
+        let (accounts, member) = (Arc::clone(self), member.profile.id);
+        tokio::spawn(async move {
+            let _place = place;
+            // The store, and the processor, have nothing of it to do before the answer is there.
+            sleep(REMINDED_AFTER).await;
+            // Whoever knows the password is the member, as far as anybody can tell.
+            if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
+                tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
+            }
+        });
     }
 }

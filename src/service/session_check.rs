@@ -261,7 +261,18 @@ mod tests {
             let member = MemberId::from_bytes([1; 12]);
             let user_type = UserType::Member;
             let (suspended_until, generation, confirmed) = (None, 0, true);
-            let view = SessionView { member, user_type, is_active, suspended_until, revoked, generation, confirmed };
+            let (proved_at, has_second_factor) = (Timestamp::from_millis(0), false);
+            let view = SessionView {
+                member,
+                user_type,
+                is_active,
+                suspended_until,
+                revoked,
+                generation,
+                confirmed,
+                proved_at,
+                has_second_factor,
+            };
             over(Some(view), Timestamp::from_millis(0))
         };
         let suspended = SessionView {
@@ -272,6 +283,8 @@ mod tests {
             revoked: true,
             generation: 0,
             confirmed: true,
+            proved_at: Timestamp::from_millis(0),
+            has_second_factor: false,
         };
         assert_eq!(over(Some(suspended), Timestamp::from_millis(999)), Some(Reason::Deactivated));
         assert_eq!(over(Some(suspended), Timestamp::from_millis(1_000)), Some(Reason::Revoked), "that has ended");

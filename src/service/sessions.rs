@@ -127,6 +127,15 @@ impl Sessions {
         self.effects.apply([Effect::EndSession(session), close]);
     }
 
+    /// Closes what is left of the sessions of a member that a change has revoked, on every node.
+    pub(super) async fn end_revoked(&self, member: MemberId) {
+        // If they cannot be read, the check of sessions closes the connections within half a minute.
+        let sessions = self.store.of_member(member).await.unwrap_or_default();
+        for session in sessions.into_iter().filter(|session| session.revoked_at.is_some()) {
+            self.is_over(member, session.id);
+        }
+    }
+
     async fn end_those(&self, member: MemberId, which: Which) -> Result<(), Failure> {
         let now = self.clock.now();
         // The same ones at each attempt, and none that is started while it is made.

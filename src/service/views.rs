@@ -85,7 +85,8 @@ pub fn member(profile: StoredProfile) -> Member {
 
 /// What administrators see of a member; nothing of a suspension that is over.
 #[must_use]
-pub fn administered(mut profile: StoredProfile, now: Timestamp, connections: u32, partial: bool) -> AdminMember {
+pub fn administered(record: MemberRecord, now: Timestamp, connections: u32, partial: bool) -> AdminMember {
+    let MemberRecord { mut profile, second_factor, .. } = record;
     let standing = profile.standing(now);
     let suspension = profile.suspension.take().filter(|suspension| now < suspension.until);
     profile.suspension.clone_from(&suspension);
@@ -94,6 +95,7 @@ pub fn administered(mut profile: StoredProfile, now: Timestamp, connections: u32
         suspension_reason: suspension.and_then(|suspension| suspension.reason),
         invited_by: profile.invited.map(|invited| invited.by),
         invitation_id: profile.invited.map(|invited| invited.invitation),
+        second_factor: second_factor.is_some(),
         connections,
         connections_partial: partial,
         member: member(profile),
@@ -108,6 +110,7 @@ pub const fn status(standing: Standing) -> MemberStatus {
         Standing::Suspended(_) => MemberStatus::Suspended,
         Standing::Deactivated => MemberStatus::Deactivated,
         Standing::Pending => MemberStatus::Pending,
+        Standing::Unverified => MemberStatus::Unverified,
     }
 }
 

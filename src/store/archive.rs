@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     StoreError,
+    addresses::AddressHash,
     audit::{AuditPlace, AuditRecord},
     conversations::StoreId,
     entries::StoredEntry,
@@ -19,6 +20,7 @@ use super::{
     mail::{LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
+    second_factor::StoredFactor,
     sessions::{SessionDevice, TokenHash},
 };
 
@@ -51,6 +53,10 @@ pub enum Part {
     Links,
     /// Mail that waits, by key.
     Mail,
+    /// Secrets, by name.
+    Secrets,
+    /// Addresses that nobody registers with, by hash.
+    BarredAddresses,
 }
 
 impl Part {
@@ -69,6 +75,8 @@ impl Part {
         Self::Jobs,
         Self::Links,
         Self::Mail,
+        Self::Secrets,
+        Self::BarredAddresses,
     ];
 
     /// Its name, for people.
@@ -88,6 +96,8 @@ impl Part {
             Self::Jobs => "jobs",
             Self::Links => "links in mails",
             Self::Mail => "mails that wait",
+            Self::Secrets => "secrets",
+            Self::BarredAddresses => "barred addresses",
         }
     }
 }
@@ -97,7 +107,7 @@ impl Part {
 pub enum Key {
     /// Of a member, an invitation, a session or a conversation.
     Id([u8; 12]),
-    /// Of a refresh token or a link.
+    /// Of a refresh token, a link or a barred address.
     Hash(TokenHash),
     /// Of a message.
     Message(ConversationId, u64),
@@ -105,7 +115,7 @@ pub enum Key {
     Receipt(ConversationId, MemberId, u8, u64),
     /// Of an entry of the audit log.
     Place(u64),
-    /// Of a job or a mail.
+    /// Of a job, a mail or a secret.
     Job(String),
 }
 
@@ -138,6 +148,10 @@ pub enum Row {
     Link(LinkRow),
     /// A mail that waits.
     Mail(MailRow),
+    /// A secret: its name, and what it is.
+    Secret(String, Vec<u8>),
+    /// An address that nobody registers with.
+    BarredAddress(AddressHash),
 }
 
 /// A member.
@@ -174,6 +188,8 @@ pub struct SessionRow {
     pub newest: Option<TokenHash>,
     /// When that was confirmed.
     pub confirmed_at: Option<Timestamp>,
+    /// When who is at the device proved again that they are the member; nothing if they have not since the login.
+    pub proved_at: Option<Timestamp>,
 }
 
 /// A refresh token.
@@ -282,6 +298,8 @@ impl Row {
             Self::Job(row) => Key::Job(row.job.key()),
             Self::Link(row) => Key::Hash(row.hash),
             Self::Mail(row) => Key::Job(row.mail.key()),
+            Self::Secret(name, _) => Key::Job(name.clone()),
+            Self::BarredAddress(hash) => Key::Hash(*hash),
         }
     }
 
@@ -290,7 +308,7 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased, must_verify } = &row.record;
+                let MemberRecord { profile, password_hash, version, is_erased, second_factor } = &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
                 let Contact { phone, company, position } = contact;
@@ -302,7 +320,10 @@ impl Row {
                     [phone, company, position, visibility, profile_image_url],
                     [password_hash, version, is_erased, row.last_seen],
                     [profile.is_pending, suspension, invited],
-                    [language, profile.email_verified_at, must_verify],
+                    [language, profile.email_verified_at, profile.must_verify],
+                    second_factor.as_ref().map(|StoredFactor { secret, enabled_at, last_step, recovery_codes }| {
+                        (secret, enabled_at, last_step, recovery_codes)
+                    }),
                 ])
             }
             Self::Invitation(record) => {
@@ -313,7 +334,7 @@ impl Row {
             Self::Session(row) => json!([
                 [row.id, row.member, row.created_at, row.revoked_at],
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
-                [row.generation, row.newest, row.confirmed_at],
+                [row.generation, row.newest, row.confirmed_at, row.proved_at],
             ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
             Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
@@ -334,6 +355,8 @@ impl Row {
                 json!([hash, member, purpose, made_at, expires_at, is_over, token, sent])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
+            Self::Secret(name, value) => json!([name, value]),
+            Self::BarredAddress(hash) => json!([hash]),
         }
     }
 }

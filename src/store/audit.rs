@@ -14,7 +14,7 @@ use super::StoreError;
 pub struct AuditRecord {
     /// When.
     pub at: Timestamp,
-    /// Who; nobody for the command line.
+    /// Who; nobody for the command line, and for a login that failed.
     pub actor: Option<MemberId>,
     /// What.
     pub action: AuditAction,

@@ -14,6 +14,7 @@ use super::{
     audit::AuditRecord,
     mail::{LinkHash, Purpose},
     members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
+    second_factor::{CodeUse, RecoveryHash, StoredFactor},
 };
 
 /// A change to a member.
@@ -58,6 +59,22 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
+    /// The second factor is turned on; refused if there is another one.
+    EnableSecondFactor(StoredFactor),
+    /// A code of the second factor is used up; refused if it is not good, or good no more. Tried once: a second attempt would find the
+    /// code used.
+    UseCode(CodeUse),
+    /// The recovery codes, with a code, which is used up; refused as that.
+    ReplaceRecoveryCodes {
+        /// The code.
+        used: CodeUse,
+        /// The new ones.
+        codes: Vec<RecoveryHash>,
+    },
+    /// The second factor is turned off, with a code; refused as that.
+    DisableSecondFactor(CodeUse),
+    /// The second factor of a member who has lost it is removed. Revokes all of their sessions.
+    ResetSecondFactor,
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
 }
@@ -155,7 +172,11 @@ impl Change {
     #[must_use]
     pub fn revokes(&self) -> Revoked {
         match self {
-            Self::Active(false) | Self::Suspended(Some(_)) | Self::ResetPassword { .. } | Self::Erase => Revoked::All,
+            Self::Active(false)
+            | Self::Suspended(Some(_))
+            | Self::ResetPassword { .. }
+            | Self::ResetSecondFactor
+            | Self::Erase => Revoked::All,
             Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
             Self::Profile { .. }
             | Self::Tier(_)
@@ -163,6 +184,10 @@ impl Change {
             | Self::Active(true)
             | Self::Suspended(None)
             | Self::VerifyEmail { .. }
+            | Self::EnableSecondFactor(_)
+            | Self::UseCode(_)
+            | Self::ReplaceRecoveryCodes { .. }
+            | Self::DisableSecondFactor(_)
             | Self::Approve => Revoked::None,
         }
     }
@@ -190,6 +215,10 @@ impl Change {
             Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
             // What is the new one already was changed by an attempt before.
             Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
+            Self::EnableSecondFactor(factor) => before.second_factor.as_ref().is_some_and(|known| known != factor),
+            Self::UseCode(used) | Self::DisableSecondFactor(used) | Self::ReplaceRecoveryCodes { used, .. } => {
+                before.second_factor.as_ref().is_none_or(|factor| used.of(factor).is_none())
+            }
             _ => false,
         }
     }
@@ -202,11 +231,13 @@ impl Change {
     }
 
     /// Whether there is such a member for this change. Who has left can leave again: the first time may have been confirmed too
-    /// late. Who waits can only be approved, and use the links of their mails.
+    /// late. Who waits can only be approved, and use the links of their mails; who has to verify the address can only do that.
     #[must_use]
     pub fn finds(&self, record: &MemberRecord) -> bool {
         (!record.is_erased || matches!(self, Self::Erase))
-            && (!record.profile.is_pending || self.link().is_some() || matches!(self, Self::Approve))
+            && (!record.profile.is_unknown()
+                || self.link().is_some()
+                || (matches!(self, Self::Approve) && !record.profile.must_verify))
     }
 
     /// The member after the change; `None` if it changes nothing.
@@ -231,11 +262,21 @@ impl Change {
                 verify(&mut after, at);
             }
             Self::VerifyEmail { .. } => verify(&mut after, at),
+            Self::EnableSecondFactor(factor) => after.second_factor = Some(factor.clone()),
+            Self::UseCode(used) => use_code(&mut after, used),
+            Self::ReplaceRecoveryCodes { used, codes } => {
+                use_code(&mut after, used);
+                if let Some(factor) = &mut after.second_factor {
+                    factor.recovery_codes.clone_from(codes);
+                }
+            }
+            Self::DisableSecondFactor(_) | Self::ResetSecondFactor => after.second_factor = None,
             Self::Erase => erase(&mut after),
         }
         if after.profile == before.profile && after.is_erased == before.is_erased {
-            // A password is nothing that anybody sees.
-            return (after.password_hash != before.password_hash).then_some(after);
+            // What a member proves who they are with is nothing that anybody sees.
+            let is_same = after.password_hash == before.password_hash && after.second_factor == before.second_factor;
+            return (!is_same).then_some(after);
         }
         // Strictly later: by it the newer of two profiles is known.
         after.profile.updated_at = at.max(before.profile.updated_at.after(Duration::from_millis(1)));
@@ -258,7 +299,20 @@ impl Change {
             Self::Suspended(_) => from_to(until(old), until(new)),
             // As with a profile: of the member alone.
             Self::VerifyEmail { .. } => return None,
-            Self::Approve | Self::Password { .. } | Self::ResetPassword { .. } | Self::Erase => json!({}),
+            // No more than any login.
+            Self::UseCode(used) if !used.is_recovery() => return None,
+            Self::ReplaceRecoveryCodes { used, .. } | Self::DisableSecondFactor(used) if used.is_recovery() => {
+                json!({ "recovery_code": true })
+            }
+            Self::Approve
+            | Self::Password { .. }
+            | Self::ResetPassword { .. }
+            | Self::EnableSecondFactor(_)
+            | Self::UseCode(_)
+            | Self::ReplaceRecoveryCodes { .. }
+            | Self::DisableSecondFactor(_)
+            | Self::ResetSecondFactor
+            | Self::Erase => json!({}),
         };
         let action = self.action();
         // Nor does the address of who leaves outlive them.
@@ -283,6 +337,11 @@ impl Change {
             Self::ResetPassword { .. } => AuditAction::PasswordReset,
             // Never written: see `audit`.
             Self::VerifyEmail { .. } => AuditAction::ProfileChanged,
+            Self::EnableSecondFactor(_) => AuditAction::SecondFactorEnabled,
+            Self::UseCode(_) => AuditAction::RecoveryCodeUsed,
+            Self::ReplaceRecoveryCodes { .. } => AuditAction::RecoveryCodesReplaced,
+            Self::DisableSecondFactor(_) => AuditAction::SecondFactorDisabled,
+            Self::ResetSecondFactor => AuditAction::SecondFactorReset,
             Self::Erase => AuditAction::Erased,
         }
     }
@@ -302,10 +361,21 @@ pub fn creation(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
     AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
 }
 
-/// The address is the member's, from now on if not since before.
+/// The address is the member's, from now on if not since before. Who had to show it is in, or waits for an administrator from now on.
 fn verify(record: &mut MemberRecord, at: Timestamp) {
-    record.profile.email_verified_at.get_or_insert(at);
-    record.must_verify = false;
+    let profile = &mut record.profile;
+    profile.email_verified_at.get_or_insert(at);
+    if profile.must_verify {
+        profile.must_verify = false;
+        profile.is_active = !profile.is_pending;
+    }
+}
+
+/// Uses a code up that is good.
+fn use_code(record: &mut MemberRecord, used: &CodeUse) {
+    if let Some(after) = record.second_factor.as_ref().and_then(|factor| used.of(factor)) {
+        record.second_factor = Some(after);
+    }
 }
 
 fn erase(record: &mut MemberRecord) {
@@ -323,7 +393,8 @@ fn erase(record: &mut MemberRecord) {
     profile.invited = None;
     profile.language = None;
     profile.email_verified_at = None;
-    record.must_verify = false;
+    profile.must_verify = false;
+    record.second_factor = None;
     record.password_hash = String::new();
     record.is_erased = true;
 }

@@ -12,7 +12,7 @@ use super::{
     StoreError,
     audit::AuditRecord,
     changes::{Actor, Change},
-    members::{MemberRecord, StoredProfile},
+    members::{Invited, MemberRecord, StoredProfile},
     turns::Caller,
 };
 
@@ -117,6 +117,19 @@ pub fn use_of(record: &InvitationRecord, member: MemberId, by: Actor, at: Timest
     }
 }
 
+/// What the audit log keeps of a use that is given back: whoever took it has not shown that the address is theirs.
+#[must_use]
+pub fn return_of(invited: &Invited, member: MemberId, at: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at,
+        actor: None,
+        action: AuditAction::InvitationReturned,
+        target: member,
+        details: json!({ "invitation": invited.invitation, "invited_by": invited.by }),
+        address: None,
+    }
+}
+
 /// Which open invitations end with a change of a member.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Revocations {
@@ -147,6 +160,11 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
         | Change::Password { .. }
         | Change::ResetPassword { .. }
         | Change::VerifyEmail { .. }
+        | Change::EnableSecondFactor(_)
+        | Change::UseCode(_)
+        | Change::ReplaceRecoveryCodes { .. }
+        | Change::DisableSecondFactor(_)
+        | Change::ResetSecondFactor
         | Change::Approve => Revocations::default(),
     }
 }

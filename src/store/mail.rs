@@ -18,15 +18,17 @@ use super::{
     StoreError,
     changes::Change,
     members::{MemberRecord, email_key},
+    second_factor::StoredFactor,
     turns::Caller,
 };
 
 mod links;
 
-pub(super) use links::forgotten_at;
 pub use links::{
     GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId,
+    UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN,
 };
+pub(super) use links::{Issue, forgotten_at};
 
 /// Mails that wait at a time, over all nodes. With more nothing is taken in.
 pub const WAITING_MAX: u64 = 10_000;
@@ -137,6 +139,43 @@ kinds! {
         /// When.
         at: Timestamp,
     }
+    /// The second factor was turned on.
+    SecondFactorEnabled = "second_factor_enabled" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
+    /// The second factor was turned off.
+    SecondFactorDisabled = "second_factor_disabled" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
+    /// The second factor was removed by somebody else.
+    SecondFactorReset = "second_factor_reset" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
+    /// The recovery codes were replaced.
+    RecoveryCodesReplaced = "recovery_codes_replaced" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
+    /// A recovery code was used.
+    RecoveryCodeUsed = "recovery_code_used" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+        /// How many are left.
+        left: u32,
+    }
 }
 
 impl Kind {
@@ -163,7 +202,12 @@ impl Mail {
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::NewDevice { member, .. }
-            | Self::Approved { member, .. } => Some(*member),
+            | Self::Approved { member, .. }
+            | Self::SecondFactorEnabled { member, .. }
+            | Self::SecondFactorDisabled { member, .. }
+            | Self::SecondFactorReset { member, .. }
+            | Self::RecoveryCodesReplaced { member, .. }
+            | Self::RecoveryCodeUsed { member, .. } => Some(*member),
         }
     }
 
@@ -176,7 +220,12 @@ impl Mail {
             | Self::PasswordChanged { .. }
             | Self::PasswordReset { .. }
             | Self::NewDevice { .. }
-            | Self::Approved { .. } => NOTICE_LIFETIME,
+            | Self::Approved { .. }
+            | Self::SecondFactorEnabled { .. }
+            | Self::SecondFactorDisabled { .. }
+            | Self::SecondFactorReset { .. }
+            | Self::RecoveryCodesReplaced { .. }
+            | Self::RecoveryCodeUsed { .. } => NOTICE_LIFETIME,
         }
     }
 
@@ -191,7 +240,12 @@ impl Mail {
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
-            | Self::Approved { member, .. } => format!("{name}/{member}"),
+            | Self::Approved { member, .. }
+            | Self::SecondFactorEnabled { member, .. }
+            | Self::SecondFactorDisabled { member, .. }
+            | Self::SecondFactorReset { member, .. }
+            | Self::RecoveryCodesReplaced { member, .. }
+            | Self::RecoveryCodeUsed { member, .. } => format!("{name}/{member}"),
             // None takes the place of another one: each device is one that its member has to know of.
             Self::NewDevice { member, session, .. } => format!("{name}/{member}/{session}"),
         }
@@ -260,6 +314,14 @@ pub(crate) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) ->
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
         Change::Approve => Some(Mail::Approved { member, at }),
+        Change::EnableSecondFactor(_) => Some(Mail::SecondFactorEnabled { member, at }),
+        Change::DisableSecondFactor(_) => Some(Mail::SecondFactorDisabled { member, at }),
+        Change::ResetSecondFactor => Some(Mail::SecondFactorReset { member, at }),
+        Change::ReplaceRecoveryCodes { .. } => Some(Mail::RecoveryCodesReplaced { member, at }),
+        Change::UseCode(used) if used.is_recovery() => {
+            let left = after.second_factor.as_ref().map_or(0, StoredFactor::codes_left);
+            Some(Mail::RecoveryCodeUsed { member, at, left })
+        }
         _ => None,
     }
 }
@@ -286,16 +348,16 @@ pub enum Expired {
 /// Mail to be sent, and the links in it.
 #[async_trait]
 pub trait MailStore: Send + Sync {
-    /// Writes a mail, in place of one with the same [`Mail::key`]: asked for at `at`, and not taken before `due`. Here and below, `by` is
-    /// who asks for it.
+    /// Writes a mail, in place of one with the same [`Mail::key`], due now. Here and below, `by` is who asks for it.
     ///
     /// # Errors
     /// [`StoreError::Overloaded`] when [`WAITING_MAX`] wait, or the store.
-    async fn add(&self, by: Caller, mail: Mail, at: Timestamp, due: Timestamp) -> Result<(), StoreError>;
+    async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than
-    /// [`LINK_AGAIN`]. False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had [`LINKS_MAX`] for
-    /// this purpose in [`LINKS_WITHIN`]. No link of before ends.
+    /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
+    /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
+    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_MAX`] mails with a link in
+    /// [`UNVERIFIED_LINKS_WITHIN`]. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -344,7 +406,7 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError>;
 
-    /// Forgets links from before [`LINKS_WITHIN`]. Returns how many.
+    /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`]. Returns how many.
     ///
     /// # Errors
     /// The store.
@@ -370,6 +432,11 @@ mod tests {
             Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
             Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },
             Kind::Approved => Mail::Approved { member: MEMBER, at },
+            Kind::SecondFactorEnabled => Mail::SecondFactorEnabled { member: MEMBER, at },
+            Kind::SecondFactorDisabled => Mail::SecondFactorDisabled { member: MEMBER, at },
+            Kind::SecondFactorReset => Mail::SecondFactorReset { member: MEMBER, at },
+            Kind::RecoveryCodesReplaced => Mail::RecoveryCodesReplaced { member: MEMBER, at },
+            Kind::RecoveryCodeUsed => Mail::RecoveryCodeUsed { member: MEMBER, at, left: 9 },
         }
     }
 

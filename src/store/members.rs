@@ -15,6 +15,8 @@ use super::{
     StoreError,
     changes::{Actor, Change, Changed},
     invitations::InvitationRecord,
+    mail::NewLink,
+    second_factor::StoredFactor,
     turns::{Caller, Turn, Weight},
 };
 use crate::text;
@@ -30,8 +32,8 @@ pub struct MemberRecord {
     pub version: u64,
     /// Whether the member has left for ever; only the record that messages refer to remains.
     pub is_erased: bool,
-    /// Whether they have to show that the address is theirs before they sign in: they registered while mail was sent.
-    pub must_verify: bool,
+    /// Their second factor, if they have one.
+    pub second_factor: Option<StoredFactor>,
 }
 
 /// Who a member is.
@@ -63,6 +65,8 @@ pub struct StoredProfile {
     pub is_active: bool,
     /// Whether they have registered and wait for an administrator; such a one is not active.
     pub is_pending: bool,
+    /// Whether they have registered while mail was sent, and have not shown yet that the address is theirs; such a one is not active.
+    pub must_verify: bool,
     /// Until when they may not sign in all the same.
     pub suspension: Option<Suspension>,
     /// Who brought them in, if somebody did.
@@ -103,13 +107,21 @@ pub enum Standing {
     Deactivated,
     /// Not yet: they wait for an administrator.
     Pending,
+    /// Not before they have shown that the address is theirs. Nobody knows yet that it was they who registered.
+    Unverified,
 }
 
 impl Standing {
     /// That of a member at a time.
     #[must_use]
-    pub fn at(now: Timestamp, is_active: bool, is_pending: bool, suspended_until: Option<Timestamp>) -> Self {
+    pub fn at(
+        now: Timestamp,
+        is_active: bool,
+        (is_pending, must_verify): (bool, bool),
+        suspended_until: Option<Timestamp>,
+    ) -> Self {
         match suspended_until.filter(|until| now < *until) {
+            _ if must_verify => Self::Unverified,
             _ if is_pending => Self::Pending,
             _ if !is_active => Self::Deactivated,
             Some(until) => Self::Suspended(until),
@@ -123,7 +135,13 @@ impl StoredProfile {
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
         let until = self.suspension.as_ref().map(|suspension| suspension.until);
-        Standing::at(now, self.is_active, self.is_pending, until)
+        Standing::at(now, self.is_active, (self.is_pending, self.must_verify), until)
+    }
+
+    /// Whether only administrators know of them: nobody has let them in yet, or nobody knows that it was they who registered.
+    #[must_use]
+    pub const fn is_unknown(&self) -> bool {
+        self.is_pending || self.must_verify
     }
 
     /// Whether they may sign in at a time.
@@ -222,7 +240,7 @@ pub struct NewMember {
 }
 
 impl NewMember {
-    /// The record that this becomes: lowest tier, active, nothing else known.
+    /// The record that this becomes: lowest tier, active unless the address is to be verified, nothing else known.
     #[must_use]
     pub fn into_record(self) -> MemberRecord {
         MemberRecord {
@@ -238,8 +256,9 @@ impl NewMember {
                 created_at: self.created_at,
                 updated_at: self.created_at,
                 last_login: None,
-                is_active: true,
+                is_active: !self.must_verify,
                 is_pending: false,
+                must_verify: self.must_verify,
                 suspension: None,
                 invited: None,
                 language: self.language,
@@ -248,7 +267,7 @@ impl NewMember {
             password_hash: self.password_hash,
             version: 1,
             is_erased: false,
-            must_verify: self.must_verify,
+            second_factor: None,
         }
     }
 }
@@ -297,10 +316,27 @@ impl Way {
     }
 }
 
+/// Somebody who registers.
+#[derive(Clone)]
+pub struct Registration {
+    /// Who.
+    pub member: NewMember,
+    /// How they come in.
+    pub way: Way,
+    /// Where the request came from.
+    pub from: IpAddr,
+    /// The first link by which they verify the address, if they have to. Whose address is taken gets none: in its place the member who
+    /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free.
+    pub link: Option<NewLink>,
+}
+
+/// Records that one call of [`MemberStore::purge_unverified`] removes at most.
+pub const PURGED_AT_ONCE: usize = 500;
+
 /// Why somebody who registers was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotRegistered {
-    /// Another member has the e-mail address.
+    /// Another member has the e-mail address, or had it and had shown that it was theirs when they left.
     EmailTaken,
     /// There is no such invitation that is good at the moment.
     InvitationInvalid,
@@ -351,7 +387,8 @@ pub struct LastSeen {
     pub version: u64,
 }
 
-/// Which members a list has. A member who has left is in none, and one who waits for an administrator only where it is asked for them.
+/// Which members a list has. A member who has left is in none, and one of whom only administrators know
+/// ([`StoredProfile::is_unknown`]) only where it is asked for them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only those of this tier.
@@ -391,7 +428,7 @@ pub struct MemberCounts {
     pub all: u64,
     /// Those who are active.
     pub active: u64,
-    /// Those who wait for an administrator; not among all.
+    /// Those who wait for an administrator; not among all. Who has not verified the address is among none of these.
     pub waiting: u64,
 }
 
@@ -408,17 +445,27 @@ pub trait MemberStore: Send + Sync {
         created_by: Option<Actor>,
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
 
-    /// Stores a member who registers from an address, in the way that they come in: with the use of the invitation and what the audit log
-    /// keeps of it in the same transaction. Its turn is that of the address.
+    /// Stores a member who registers, in the way that they come in: with the use of the invitation, what the audit log keeps of it, and
+    /// the first link, in the same transaction. Its turn is that of the address. May be repeated while the outcome is unknown, and then has the same one.
     ///
     /// # Errors
-    /// Inner: why they are not stored. Outer: the store.
-    async fn register(
-        &self,
-        member: NewMember,
-        way: Way,
-        from: IpAddr,
-    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError>;
+    /// Inner: why they are not stored. Outer: [`StoreError::Overloaded`] when a link is to be sent and too many mails wait, or the store.
+    async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError>;
+
+    /// Removes the records of those who registered before a time and have not verified the address since, with their links and mails.
+    /// The use of an invitation is given back, and the audit log keeps that. Whom somebody has written to, in a version that let them,
+    /// stays. Returns how many, [`PURGED_AT_ONCE`] at most.
+    ///
+    /// # Errors
+    /// The store.
+    async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError>;
+
+    /// Lets somebody register again with an address that nobody could register with, because a member who had shown that it was theirs has
+    /// left; with what the audit log keeps of that. False: nobody was kept out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
 
     /// Removes the record of somebody who waits for an administrator, their links and the mail to them, with what the audit log keeps of
     /// that. Their address is free again.
@@ -427,13 +474,14 @@ pub trait MemberStore: Send + Sync {
     /// The store.
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError>;
 
-    /// Removes the records of those who have waited since before a time, their links and the mail to them. Returns how many.
+    /// Removes the records of those who have waited for an administrator since before a time, their links and the mail to them. Returns how
+    /// many.
     ///
     /// # Errors
     /// The store.
     async fn purge_waiting(&self, before: Timestamp) -> Result<usize, StoreError>;
 
-    /// How many wait for an administrator.
+    /// How many wait for an administrator, and have verified the address if they have to.
     ///
     /// # Errors
     /// The store.

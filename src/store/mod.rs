@@ -10,14 +10,17 @@
 //! | [`epochs`] | which positions, and so which cursors, are still good |
 //! | [`entries`] | entries of a log as they are stored, and the versions of that form |
 //! | [`changes`] | what can be changed of a member, the same for every store |
+//! | [`second_factor`] | the second factor of a member, and what becomes of it when a code is used |
 //! | [`rules`] | the rules of a conversation, decided from facts, the same for every store |
 //! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
+//! | [`addresses`] | addresses that nobody registers with |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
 
+pub mod addresses;
 pub mod archive;
 pub mod audit;
 pub mod changes;
@@ -34,6 +37,7 @@ mod pages;
 mod queue;
 pub mod recommendations;
 mod rules;
+pub mod second_factor;
 pub mod sessions;
 pub mod sqlite;
 pub mod sync;

@@ -28,7 +28,7 @@ pub(super) struct MemberFacts {
 
 impl MemberFacts {
     fn may_write(self, now: Timestamp) -> bool {
-        Standing::at(now, self.is_active, false, self.suspended_until) == Standing::Active
+        Standing::at(now, self.is_active, (false, false), self.suspended_until) == Standing::Active
     }
 }
 

@@ -96,6 +96,8 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
+    /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
+    pub password_hash: String,
     /// What to call the device in a mail to the member, who is told of it unless it is their first login of all. Nothing: they are not
     /// told, because the device has a proof that it was there before, or because no mail is sent.
     pub tell_of: Option<String>,
@@ -190,13 +192,17 @@ pub struct SessionView {
     pub generation: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
+    /// When who is at the device has proved last that they are the member: at the login, or since.
+    pub proved_at: Timestamp,
+    /// Whether the member has a second factor.
+    pub has_second_factor: bool,
 }
 
 impl SessionView {
     /// Whether the member may sign in at a time, and why not.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {
-        Standing::at(now, self.is_active, false, self.suspended_until)
+        Standing::at(now, self.is_active, (false, false), self.suspended_until)
     }
 }
 
@@ -273,9 +279,9 @@ pub struct Renewal {
 /// Sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the valid sessions that were removed for it, because the
-    /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
-    /// any more, and there is no session.
+    /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the
+    /// valid sessions that were removed for it, because the member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
+    /// any more, or the hash of their password is another one than that of the session, and there is no session.
     ///
     /// # Errors
     /// The store.
@@ -310,6 +316,12 @@ pub trait SessionStore: Send + Sync {
         generation: u64,
         at: Timestamp,
     ) -> Result<(), StoreError>;
+
+    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked.
+    ///
+    /// # Errors
+    /// The store.
+    async fn prove(&self, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), StoreError>;
 
     /// Names the device of a session of a member, and says whether there is such a session that was not revoked.
     ///

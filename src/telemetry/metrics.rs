@@ -110,12 +110,18 @@ metrics! {
     Refreshes = "refreshes", Counter, ["result"];
     /// Members who registered, by the way that they came in: `free`, `invitation`, or `application` for those who wait for an administrator.
     Registrations = "registrations", Counter, ["way"];
+    /// Codes of second factors that were given, by what became of them: `app` and `recovery` were used up, `refused` was not good.
+    SecondFactorCodes = "second_factor_codes", Counter, ["result"];
+    /// Failed logins of administrators that are not in the audit log: too many waited to be written, or the server stopped.
+    AuditDropped = "audit_dropped", Counter, [];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
     PasswordSeconds = "password_seconds", Histogram, [];
     /// Seconds that reads of the store took, waiting included.
     StoreReadSeconds = "store_read_seconds", Histogram, [];
+    /// Seconds that writes of the store took, but those of messages and receipts (`commit_seconds`), waiting included.
+    StoreWriteSeconds = "store_write_seconds", Histogram, [];
     /// Pages of 4 KiB in the log of the file after the newest commit (SQLite); from 16,000 on a checkpoint moves them.
     StoreLogPages = "store_log_pages", Gauge, [];
     /// Seconds that checkpoints took, beside the commits (SQLite).
@@ -335,11 +341,16 @@ pub struct Metrics {
     auth_failures: Family<CodeLabels, Counter>,
     refreshes: Family<ResultLabels, Counter>,
     registrations: Family<WayLabels, Counter>,
+    second_factor_codes: Family<ResultLabels, Counter>,
+    /// [`Metric::AuditDropped`]
+    pub audit_dropped: Counter,
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
     /// [`Metric::StoreReadSeconds`]
     pub store_read_seconds: Histogram,
+    /// See [`Metric::StoreWriteSeconds`].
+    pub store_write_seconds: Histogram,
     /// [`Metric::StoreLogPages`]
     pub store_log_pages: Gauge,
     /// [`Metric::StoreCheckpointSeconds`]
@@ -461,9 +472,12 @@ impl Metrics {
             auth_failures: register(r, Metric::AuthFailures, Family::default()),
             refreshes: register(r, Metric::Refreshes, Family::default()),
             registrations: register(r, Metric::Registrations, Family::default()),
+            second_factor_codes: register(r, Metric::SecondFactorCodes, Family::default()),
+            audit_dropped: register(r, Metric::AuditDropped, Counter::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
+            store_write_seconds: register(r, Metric::StoreWriteSeconds, seconds()),
             store_log_pages: register(r, Metric::StoreLogPages, Gauge::default()),
             store_checkpoint_seconds: register(r, Metric::StoreCheckpointSeconds, seconds()),
             store_rows_behind: register(r, Metric::StoreRowsBehind, Gauge::default()),
@@ -536,6 +550,11 @@ impl Metrics {
     /// Somebody has registered.
     pub fn registration(&self, way: &'static str) {
         self.registrations.get_or_create(&WayLabels { way }).inc();
+    }
+
+    /// Counts a code of a second factor.
+    pub fn second_factor_code(&self, result: &'static str) {
+        self.second_factor_codes.get_or_create(&ResultLabels { result }).inc();
     }
 
     /// Counts a failed authentication.

@@ -3,39 +3,12 @@
 // With SCREENSHOTS=FOLDER pictures of the screens go there.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { createRequire } from "node:module";
-import { base, call, kill, patience, person, problems, serve, tidy } from "./club.mjs";
+import { base, button, call, field, kill, patience, person, problems, serve, setupCode, tidy } from "./club.mjs";
+import { look, looks } from "./look.mjs";
 
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 let running = await serve();
-let looks = 0;
+const started = Date.now();
 
-/** No finding of axe that is serious, nothing that overflows sideways; a picture, if pictures are wanted. */
-async function look(page, screen) {
-  const findings = await page.evaluate(async (source) => {
-    if (!window.axe) new Function(source)();
-    return null;
-  }, axe).catch(() => "refused");
-  // The policy forbids to make code of text: axe comes in by the debugger then.
-  if (findings === "refused") {
-    const session = await page.context().newCDPSession(page);
-    await session.send("Page.setBypassCSP", { enabled: true });
-    await session.send("Runtime.evaluate", { expression: axe });
-    await session.detach();
-  }
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  looks += 1;
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  assert.deepEqual(serious.map(({ id, nodes }) => [id, nodes[0]?.html]), [], `${screen}: axe`);
-  const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  assert.ok(over <= 0, `${screen}: ${over} px are beyond the side`);
-  if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `app-${screen}.png`) });
-}
-
-const button = (page, name) => page.getByRole("button", { name, exact: true }).first();
-const field = (page, name) => page.getByRole("textbox", { name, exact: true }).first();
 const password = (page) => page.locator("input[type=password]").first();
 const shown = (page) => page.getByRole("list", { name: "Messages" }).getByText(/^m\d+$/).allTextContents();
 
@@ -56,10 +29,8 @@ async function reads(page, expected, who) {
   assert.deepEqual(seen, expected, who);
 }
 
-const started = Date.now();
 try {
-  const code = /\b([0-9A-Z]{5}-[0-9A-Z]{5})\b/.exec(running.printed())?.[1];
-  assert.ok(code, `the server prints the setup code: ${running.printed()}`);
+  const code = setupCode(running);
 
   const ana = await person("Ana", { viewport: { width: 1440, height: 900 } });
   await ana.goto(base);

@@ -2,44 +2,11 @@
 // seen, and has a name.
 
 import assert from "node:assert/strict";
-import { base, call, kill, person, problems, serve, tidy } from "./club.mjs";
+import { base, call, kill, person, problems, serve, setupCode, tidy } from "./club.mjs";
+import { focused, go, stops } from "./focus.mjs";
 
 const running = await serve();
 const started = Date.now();
-let stops = 0;
-
-/** What has the focus: its role, its name, and whether it shows. */
-const focused = (page) => page.evaluate(() => {
-  const element = document.activeElement;
-  if (!element || element === document.body) return undefined;
-  const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(element);
-  const { width, height, bottom, right } = element.getBoundingClientRect();
-  const role = element.getAttribute("role") ?? { A: "link", BUTTON: "button", INPUT: "textbox", TEXTAREA: "textbox" }[element.tagName] ?? element.tagName;
-  const label = element.getAttribute("aria-label") ?? document.getElementById(element.getAttribute("aria-labelledby") ?? "")?.textContent ?? element.labels?.[0]?.textContent;
-  return {
-    role, name: (label ?? element.textContent ?? "").replace(/\s+/g, " ").trim(),
-    outlined: (outlineStyle !== "none" && parseFloat(outlineWidth) > 0) || boxShadow !== "none",
-    onScreen: width > 0 && height > 0 && bottom > 0 && right > 0,
-    html: element.outerHTML.slice(0, 200),
-  };
-});
-
-/** Presses a key until what has the focus fits; each stop on the way can be seen, and has a name. */
-async function go(page, role, name, key = "Tab") {
-  const passed = [];
-  for (let step = 0; step < 80; step++) {
-    await page.keyboard.press(key);
-    const stop = await focused(page);
-    if (!stop) continue;
-    stops += 1;
-    passed.push(`${stop.role} ${stop.name}`);
-    assert.ok(stop.name !== "", `a stop without a name: ${stop.html}`);
-    assert.ok(stop.outlined, `the focus does not show: ${stop.html}`);
-    assert.ok(stop.onScreen, `the focus is out of sight: ${stop.html}`);
-    if (stop.role === role && (name instanceof RegExp ? name.test(stop.name) : stop.name === name)) return;
-  }
-  assert.fail(`${role} ${name} cannot be reached; passed: ${passed.join(" | ")}`);
-}
 
 try {
   const sign = (name, email) => call("POST", "auth/register", { name, email, password: "correct horse" });
@@ -51,7 +18,7 @@ try {
   // Until the club has an administrator it asks for its setup: a link leads a member past that.
   await page.getByRole("textbox").first().waitFor();
   if (await page.getByRole("textbox", { name: "Setup code" }).count()) {
-    await call("POST", "setup", { code: /\b([0-9A-Z]{5}-[0-9A-Z]{5})\b/.exec(running.printed())[1], name: "Rita Reis", email: "rita@example.com", password: "correct horse" });
+    await call("POST", "setup", { code: setupCode(running), name: "Rita Reis", email: "rita@example.com", password: "correct horse" });
     await page.goto(`${base}/app/sign-in`);
   }
   await go(page, "textbox", "E-mail");

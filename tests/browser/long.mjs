@@ -2,7 +2,7 @@
 // draws one row.
 
 import assert from "node:assert/strict";
-import { base, call, kill, patience, person, problems, serve, tidy } from "./club.mjs";
+import { base, call, kill, patience, person, problems, serve, setupCode, tidy } from "./club.mjs";
 
 const MESSAGES = Number(process.env.MESSAGES ?? 10_000);
 const SLOWDOWN = Number(process.env.SLOWDOWN ?? 4);
@@ -38,7 +38,7 @@ try {
   const sign = (name, email) => call("POST", "auth/register", { name, email, password: "correct horse" });
   const ana = await sign("Ana Lima", "ana@example.com");
   const ben = await sign("Ben Okafor", "ben@example.com");
-  await call("POST", "setup", { code: /\b([0-9A-Z]{5}-[0-9A-Z]{5})\b/.exec(running.printed())[1], name: "Rita Reis", email: "rita@example.com", password: "correct horse" });
+  await call("POST", "setup", { code: setupCode(running), name: "Rita Reis", email: "rita@example.com", password: "correct horse" });
   const words = "Dinner at eight on the terrace, or the tasting downstairs? I can bring the map, the tickets and my sister as well.".split(" ");
   const post = (from, to, content) => call("POST", "messages", { receiver_id: to.member._id, client_id: crypto.randomUUID(), content }, from.access_token);
   let next = 0;

@@ -1,12 +1,10 @@
 // What two people from outside have found in the app: what stays on a shared computer, what a newcomer stumbles over.
 
 import assert from "node:assert/strict";
-import { base, call, kill, patience, person, problems, serve, tidy } from "./club.mjs";
+import { base, button, call, field, kill, patience, person, problems, serve, setupCode, tidy } from "./club.mjs";
 
 let running = await serve();
 const started = Date.now();
-const button = (page, name) => page.getByRole("button", { name, exact: true }).first();
-const field = (page, name) => page.getByRole("textbox", { name, exact: true }).first();
 const password = (page) => page.locator("input[type=password]").first();
 
 /** Everything that the browser keeps of the club. */
@@ -49,7 +47,7 @@ async function signIn(page, email) {
 }
 
 try {
-  const code = /\b([0-9A-Z]{5}-[0-9A-Z]{5})\b/.exec(running.printed())[1];
+  const code = setupCode(running);
 
   // A form by the Enter key alone; the first one in an empty house is told how others come in.
   const rita = await person("Rita", { viewport: { width: 1280, height: 800 } });

@@ -24,5 +24,7 @@ CHROMIUM=$(browser)
 timeout 180 bash ../with-server.sh node pages.mjs
 timeout 300 node app.mjs
 timeout 120 node keyboard.mjs
+timeout 300 node accounts.mjs
+timeout 300 node second-factor.mjs
 timeout 300 node mends.mjs
 timeout 300 node long.mjs

@@ -7,5 +7,6 @@ mod missed;
 mod presence;
 mod redis;
 mod schedule;
+mod second_factor;
 mod strangers;
 mod without_bus;

@@ -1,6 +1,7 @@
 //! Servers and clients for tests.
 
 pub mod ai;
+pub mod authenticator;
 pub mod bus;
 pub mod client;
 pub mod database;

@@ -94,10 +94,19 @@ impl Server {
 
     /// Stops this server and starts another one on the same data, with some settings changed.
     pub async fn restart_with(self, change: impl FnOnce(&mut Settings)) -> Self {
+        self.relaunch(change, World::default()).await
+    }
+
+    /// The same, of one that takes its wall clock from the test.
+    pub async fn restart_at(self, clock: &ManualClock, change: impl FnOnce(&mut Settings)) -> Self {
+        self.relaunch(change, World { clock: Arc::new(clock.clone()), ..World::default() }).await
+    }
+
+    async fn relaunch(self, change: impl FnOnce(&mut Settings), world: World) -> Self {
         let Self { app, folder, mut settings, http } = self;
         assert!(app.stop().await, "everything was finished in time");
         change(&mut settings);
-        let app = App::start(settings.clone(), World::default()).await.unwrap();
+        let app = App::start(settings.clone(), world).await.unwrap();
         Self { app, folder, settings, http }
     }
 

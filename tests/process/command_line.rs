@@ -7,6 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use members_book::clock::SystemClock;
 use protocol::{
     model::UserType,
     rest::{self, AuditAction, AuditPage, AuthResponse},
@@ -14,7 +15,9 @@ use protocol::{
 use serde_json::json;
 
 use crate::harness::{
-    Member, client_id, eventually,
+    Member,
+    authenticator::turn_on,
+    client_id, eventually,
     process::{Process, command},
     server::http,
 };
@@ -237,6 +240,29 @@ async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_runnin
     assert_eq!((newest.action, newest.target_id, newest.actor_id), (AuditAction::RoleChanged, ana.id, None));
 
     let nobody = run(folder.path(), &["admin", "promote", "--email", "nobody@example.com"], "");
+    assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
+}
+
+/// For the last administrator, who has lost theirs.
+#[tokio::test]
+async fn a_second_factor_is_reset_from_the_command_line_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, http) = (Process::start(folder.path()), http());
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    turn_on(&ana, &SystemClock).await;
+    let login = json!({ "email": ana.auth.member.email, "password": ana.password });
+    let log_in = async || {
+        let url = format!("http://{}/api/auth/login", server.addr);
+        http.post(url).json(&login).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(log_in().await, 401);
+    let reset = |email: &str| run(folder.path(), &["admin", "reset-second-factor", "--email", email], "");
+    let output = reset(&ana.auth.member.email.to_uppercase());
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("has no second factor now"));
+    let own = ana.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
+    assert_eq!((log_in().await, own.status().as_u16()), (200, 401));
+    let nobody = reset("nobody@example.com");
     assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
 }
 

@@ -40,7 +40,10 @@ async fn a_mail_survives_a_kill() {
     let mut to = Vec::new();
     for number in 0..emails.len() {
         let received = mail.mail(number).await;
-        let verified = http().post(url(&server, "email/verify")).json(&json!({ "token": received.token() })).send();
+        let verified = http()
+            .post(url(&server, "email/verify"))
+            .json(&json!({ "token": received.token(), "password": "correct horse battery" }))
+            .send();
         assert_eq!(verified.await.unwrap().status(), 204);
         to.push(received.to);
     }

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use members_book::config::values::DatabaseUrl;
-use protocol::server::MemberPush;
+use protocol::{ErrorCode, server::MemberPush};
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::photos::{own, status};
-use crate::harness::{Client, Member, Server, eventually};
+use crate::harness::{
+    Client, Member, Server, eventually,
+    smtp::{How, MailServer},
+};
 
 /// How long a call of the store may take here.
 const STORE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -21,7 +24,7 @@ async fn server() -> Server {
 }
 
 /// Holds the write lock of the database.
-fn locked(server: &Server) -> Connection {
+pub(super) fn locked(server: &Server) -> Connection {
     let DatabaseUrl::Sqlite(file) = server.settings().store.database().unwrap() else { panic!() };
     let other = Connection::open(file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -206,4 +209,58 @@ async fn who_is_disconnected_is_so_and_it_is_in_the_audit_log_once() {
     let log: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let entries = log["entries"].as_array().unwrap();
     assert_eq!(entries.iter().filter(|entry| entry["action"] == "disconnected").count(), 1, "{log}");
+}
+
+/// Found by reading: a login that had verified the former password when it was changed still started a session.
+#[tokio::test]
+async fn a_login_that_was_verified_before_the_password_changed_starts_no_session() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let hashed = async || server.metric("password_seconds_count").await;
+    let before = hashed().await;
+    let until = async |count: f64| {
+        eventually("passwords to be hashed", async || (hashed().await >= before + count).then_some(())).await;
+    };
+    let other = locked(&server);
+    let body = json!({ "current_password": ana.password, "new_password": "battery staple" });
+    let change = ana.request(Method::PUT, "/api/members/me/password", body);
+    let log_in = async {
+        // The present one was verified and the new one hashed: the change waits to be written.
+        until(2.0).await;
+        let body = json!({ "email": ana.auth.member.email, "password": ana.password });
+        server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap()
+    };
+    let release = async {
+        until(3.0).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    let (changed, login, ()) = tokio::join!(change, log_in, release);
+    assert_eq!(changed.status(), 204);
+    assert_eq!(super::code(login).await, ErrorCode::InvalidCredentials);
+}
+
+/// Found by reading: what followed the registration was lost, and a second try was told that the address is taken.
+#[tokio::test]
+async fn who_registers_is_in_takes_one_use_and_gets_one_mail() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = server().await;
+    let admin = server.admin().await;
+    let made = admin.request(Method::POST, "/api/invitations", json!({ "uses": 5 })).await;
+    let made: Value = made.json().await.unwrap();
+    let registration = |email: &str| json!({ "name": "Ana", "email": email, "password": "correct horse battery", "invitation": made["code"] });
+    let path = "/api/auth/register".to_owned();
+    let here = late(&server, &admin, Method::POST, path.clone(), registration("ana@example.com")).await;
+    assert_eq!(here.status(), 201);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    let told = [("ben@example.com", "Confirm your e-mail address"), ("ana@example.com", "You have an account already")];
+    for (number, told) in told.into_iter().enumerate() {
+        let answer = late(&server, &admin, Method::POST, path.clone(), registration(told.0)).await;
+        assert_eq!(answer.status(), 202);
+        let received = mail.mail(number).await;
+        assert_eq!((received.to.as_str(), received.subject.as_str()), told);
+    }
+    let listed: Value = admin.request(Method::GET, "/api/admin/invitations", Value::Null).await.json().await.unwrap();
+    assert_eq!(listed["invitations"][0]["used"], 3);
+    assert_eq!(mail.count(), 2);
 }

@@ -173,6 +173,9 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (put, "/api/admin/members/{id}/role", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/role", json!({ "user_type": "admin" }))
         }),
+        (post.clone(), "/api/admin/addresses/allow", admin(200), |cast| {
+            ("/api/admin/addresses/allow".into(), json!({ "email": cast.owner.auth.member.email }))
+        }),
         (post, "/api/admin/members/{id}/disconnect", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/disconnect", Value::Null)
         }),
@@ -208,8 +211,36 @@ fn registration() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
     ]
 }
 
+/// The same of the second factor.
+fn second_factor() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
+    let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+    let path = "/api/members/me/second-factor";
+    vec![
+        (get, path, member(200), |_| plain("/api/members/me/second-factor")),
+        (post.clone(), path, member(422), |_| {
+            ("/api/members/me/second-factor".into(), json!({ "password": "not this one" }))
+        }),
+        (post.clone(), "/api/members/me/second-factor/confirm", member(422), |_| {
+            ("/api/members/me/second-factor/confirm".into(), json!({ "enrolment": "made up", "code": "492039" }))
+        }),
+        (post.clone(), "/api/members/me/second-factor/recovery-codes", member(422), |_| {
+            ("/api/members/me/second-factor/recovery-codes".into(), json!({ "code": "492039" }))
+        }),
+        (post.clone(), "/api/members/me/second-factor/disable", member(422), |_| {
+            let body = json!({ "code": "492039", "password": "not this one" });
+            ("/api/members/me/second-factor/disable".into(), body)
+        }),
+        (post, "/api/auth/step-up", member(422), |_| {
+            ("/api/auth/step-up".into(), json!({ "password": "not this one" }))
+        }),
+        (delete, "/api/admin/members/{id}/second-factor", admin(200), |cast| {
+            of_owner(cast, "/api/admin/members/{id}/second-factor", Value::Null)
+        }),
+    ]
+}
+
 fn everything() -> impl Iterator<Item = (Method, &'static str, [u16; 6], Ask)> {
-    table().into_iter().chain(registration())
+    table().into_iter().chain(registration()).chain(second_factor())
 }
 
 /// Found by schemathesis: three routes for everybody were said to want a token.

@@ -4,11 +4,12 @@ mod accounts;
 mod admin;
 mod ai;
 mod ai_service;
+mod audit;
 mod directory;
 mod edge;
-mod guessing;
 mod hang_up;
 mod late;
+mod leaving;
 mod mail;
 mod matrix;
 mod members;
@@ -19,8 +20,11 @@ mod photo_storage;
 mod photos;
 mod problems;
 mod registration;
+mod second_factor;
 mod sessions;
 mod setup;
+mod step_up;
+mod unverified;
 
 use protocol::{ErrorCode, Problem};
 

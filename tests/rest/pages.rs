@@ -131,3 +131,26 @@ async fn what_has_a_version_in_its_path_is_kept_for_ever_and_compressed_for_who_
         assert_eq!(code(response).await, ErrorCode::NotFound);
     }
 }
+
+#[tokio::test]
+async fn whoever_finds_a_problem_of_security_is_told_where_to_report_it() {
+    let path = "/.well-known/security.txt";
+    let server = Server::start().await;
+    assert_eq!(code(get(&server, path, "identity").await).await, ErrorCode::NotFound, "not set");
+    let server = Server::with(|settings| {
+        settings.security.security_contact = vec!["mailto:security@example.com".to_owned()];
+        settings.listen.public_url = "https://club.example.com".to_owned();
+    })
+    .await;
+    let response = get(&server, path, "identity").await;
+    assert_eq!((response.status().as_u16(), header(&response, "content-type")), (200, "text/plain; charset=utf-8"));
+    let text = response.text().await.unwrap();
+    let lines: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").unwrap()).collect();
+    assert_eq!(lines.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["Contact", "Expires", "Canonical"]);
+    assert_eq!(lines[0].1, "mailto:security@example.com");
+    assert_eq!(lines[2].1, "https://club.example.com/.well-known/security.txt");
+    let expires: protocol::Timestamp = lines[1].1.parse().unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    let now = members_book::clock::Clock::now(&members_book::clock::SystemClock);
+    assert!(expires > now.after(day * 170) && expires < now.after(day * 365), "{text}");
+}

@@ -84,3 +84,15 @@ async fn of_two_changes_at_once_one_is_made() {
     assert_eq!(log_in(&server, &ana, new).await.status(), 200);
     assert_eq!(log_in(&server, &ana, refused).await.status(), 401);
 }
+
+/// Each of them hashes the password anew, and a hash that is replaced meanwhile is of the same password.
+#[tokio::test]
+async fn many_log_in_at_once_while_their_password_is_hashed_at_another_cost() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let server = server.restart_with(|settings| settings.auth.bcrypt_cost = 5).await;
+    let logins = (0..8).map(|_| log_in(&server, &ana, &ana.password));
+    for login in futures_util::future::join_all(logins).await {
+        assert_eq!(login.status(), 200);
+    }
+}

@@ -106,17 +106,29 @@ async fn a_server_that_others_reach_takes_nobody_without_an_invitation() {
     let members = get(&admin, "/api/admin/members?user_type=member").await;
     assert_eq!(members["members"][0]["invited_by"], json!(admin.id));
     let audit = get(&admin, "/api/admin/audit").await;
-    assert_eq!(
-        (&audit["entries"][0]["action"], &audit["entries"][0]["actor_id"]),
-        (&json!("invitation_used"), &ana["member"]["_id"])
-    );
-    assert_eq!(audit["entries"][1]["action"], "invitation_created");
+    let action = |place: usize| audit["entries"][place]["action"].as_str().unwrap();
+    assert_eq!([0, 1, 2, 3].map(action), ["member_read", "member_read", "invitation_used", "invitation_created"]);
+    assert_eq!(audit["entries"][2]["actor_id"], ana["member"]["_id"]);
+    assert_eq!(audit["entries"][1]["details"], json!({ "read": "invitations", "count": 1 }));
     let export = server.http().get(server.url("/api/members/me/export"));
     let export = export.bearer_auth(ana["access_token"].as_str().unwrap()).send().await.unwrap();
     let export: Value = export.json().await.unwrap();
     assert_eq!((&export["invited_by"], &export["invitations"]), (&json!(admin.id), &json!([])));
     assert_eq!(get(&admin, "/api/members/me/export").await["invitations"][0]["note"], "for Ana");
     assert_eq!(server.metric(r#"registrations_total{way="invitation"}"#).await, 1.0);
+}
+
+/// Found from outside: `2.0` is the integer 2, on the socket and here.
+#[tokio::test]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let made = invite(&admin, json!({ "uses": 2.0, "expires_in": 3_600.0 })).await;
+    assert_eq!(made["invitation"]["uses"], 2);
+    for wrong in [json!({ "uses": 2.5 }), json!({ "uses": null }), json!({ "uses": -1 }), json!({ "uses": 1e10 })] {
+        let answer = admin.request(Method::POST, "/api/invitations", wrong.clone()).await;
+        assert_eq!(fields(answer).await, ["uses"], "{wrong}");
+    }
 }
 
 #[tokio::test]
@@ -211,6 +223,33 @@ async fn codes_are_tried_so_often_and_no_more() {
     }
     assert_eq!(code(check().await).await, ErrorCode::RateLimited);
     assert_eq!(code(register(&server, "Ana", None).await).await, ErrorCode::RateLimited, "the same allowance");
+}
+
+/// Found by reading: sixty strangers with wrong codes kept everybody out who was invited.
+#[tokio::test]
+async fn wrong_codes_keep_nobody_out_who_has_a_good_one() {
+    let server = Server::with(|settings| {
+        settings.listen.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        (settings.rates.rate_registrations, settings.rates.rate_registrations_burst) = (100_000, 100_000);
+    })
+    .await;
+    let admin = server.admin().await;
+    let good = invite(&admin, json!({})).await["code"].as_str().unwrap().to_owned();
+    let check = async |from: &str, code: &str| {
+        let request = server.http().post(server.url("/api/invitations/check")).header("x-forwarded-for", from);
+        request.json(&json!({ "code": code })).send().await.unwrap()
+    };
+    let wrong = "0000-0000-0000-0000";
+    let mut refused = 0;
+    for number in 0..200 {
+        let answer = code(check(&format!("192.0.2.{}", number % 50), wrong).await).await;
+        refused += u32::from(answer == ErrorCode::RateLimited);
+    }
+    assert!((20..=80).contains(&refused), "{refused} of one network");
+    assert_eq!(code(check("198.51.100.1", wrong).await).await, ErrorCode::InvitationInvalid, "of another one");
+    for from in ["192.0.2.1", "198.51.100.1"] {
+        assert_eq!(check(from, &good).await.status(), 200);
+    }
 }
 
 #[tokio::test]

@@ -19,12 +19,15 @@ import schemathesis
 
 BASE = os.environ["BASE_URL"]
 ROLE = os.environ["ROLE"]
-# What ends the session that it is asked with, or changes what the attacker logs in with.
-WANTS_A_FRESH_ACCOUNT = {"log_out", "erase_own_record", "change_password"}
+# What ends the session that it is asked with, changes what the attacker logs in with, or is tried ten times an hour by a member.
+WANTS_A_FRESH_ACCOUNT = {"log_out", "erase_own_record", "change_password", "begin_second_factor", "step_up"}
 
-# What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, nobody waits, and nobody
-# reads the mails that links are in.
-NEVER_WORKS = {"open_socket", "set_up", "admin_reject_member", "reset_password", "verify_email"}
+# What is not meant to work: a member is no administrator, a plain request is no upgrade, the club is set up already, nobody waits, nobody
+# reads the mails that links are in, and nobody has an authenticator app.
+NEVER_WORKS = {
+    "open_socket", "set_up", "admin_reject_member", "reset_password", "verify_email",
+    "confirm_second_factor", "replace_recovery_codes", "disable_second_factor",
+}
 PREFIX_FOR_ADMINS = "admin_"
 
 statuses = defaultdict(Counter)

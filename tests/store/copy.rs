@@ -10,8 +10,9 @@ use members_book::{
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
         mail::{Mail, NewLink, Purpose, TokenId},
-        members::{Suspension, Way},
+        members::{NewMember, NotRegistered, Registration, Suspension, Way},
         recommendations::{Decision, Draft},
+        second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, NewSession, NewToken, Rotation, SessionDevice},
         turns::Caller,
     },
@@ -25,6 +26,9 @@ use protocol::{
 };
 
 use super::fixture::Fixture;
+
+/// The address of the one who has left.
+const LEFT: &str = "uma@example.com";
 
 fn deletion(member: MemberId, byte: u8) -> Job {
     Job::DeletePhoto { member, photo: PhotoName::from_bytes([byte; 32]) }
@@ -61,12 +65,33 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     let from = [192, 0, 2, 1].into();
-    for (name, way) in [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 })] {
+    let ways = [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 }), ("Una", Way::Free)];
+    for (name, way) in ways {
         let member = f.new_member(name, &format!("{name}@example.com"));
-        members.push(f.store.members.register(member, way, from).await.unwrap().unwrap().profile.id);
+        let member = NewMember { must_verify: name == "Una", ..member };
+        let new = Registration { member, way, from, link: None };
+        members.push(f.store.members.register(new).await.unwrap().unwrap().profile.id);
     }
     let until = f.now().after(std::time::Duration::from_secs(60));
+    // Somebody who had shown that the address was theirs, and has left.
+    let left = f.member_with_email("Uma", LEFT).await.profile.id;
+    let link =
+        NewLink { member: left, purpose: Purpose::VerifyEmail, token: TokenId([9; 16]), hash: [9; 32], at: f.now() };
+    assert!(f.store.mail.issue(Caller::System, link).await.unwrap());
+    f.change(left, Change::VerifyEmail { link: [9; 32] }).await;
+    f.change(left, Change::Erase).await;
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
+}
+
+/// A second factor of which codes were used, and a session that was proved again.
+async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
+    let enabled_at = f.now();
+    let recovery_codes = vec![[1; 32], [2; 32], [3; 32]];
+    let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
+    f.change(member, Change::EnableSecondFactor(factor)).await;
+    f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
+    let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
+    f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }
 
 #[expect(clippy::cognitive_complexity, reason = "something of everything, one after the other")]
@@ -83,11 +108,10 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let device = if number == 0 { SessionDevice::default() } else { device };
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
-        f.store
-            .sessions
-            .start(NewSession { id, member, token, device, address, at: f.now(), ends_at, tell_of: None })
-            .await
-            .unwrap();
+        let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+        let (at, tell_of) = (f.now(), None);
+        let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
+        assert!(f.store.sessions.start(new).await.unwrap().is_some());
         if number == 1 {
             // Exchanged, and not known to have arrived.
             f.wait(1);
@@ -126,8 +150,9 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
     let taken = Mail::AddressTaken { email: "ana@example.com".to_owned() };
-    f.store.mail.add(Caller::System, taken, f.now(), f.now()).await.unwrap();
+    f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
+    fill_with_a_second_factor(f, members[1]).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
     f.change(members[0], Change::Profile { edit: language, expected: None }).await;
     members
@@ -154,9 +179,14 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             other.store.members.by_id(Caller::System, member).await.unwrap().unwrap(),
         );
         assert_eq!(
-            (here.profile, here.password_hash, here.version),
-            (there.profile, there.password_hash, there.version)
+            (here.profile, here.password_hash, here.version, here.second_factor),
+            (there.profile, there.password_hash, there.version, there.second_factor)
         );
+        let proved = async |f: &Fixture| {
+            let ids = f.store.sessions.of_member(member).await.unwrap().into_iter().map(|session| session.id).collect();
+            f.store.sessions.views(ids).await.unwrap()
+        };
+        assert_eq!(proved(one).await, proved(other).await);
         assert_eq!(
             one.store.sessions.of_member(member).await.unwrap(),
             other.store.sessions.of_member(member).await.unwrap()
@@ -208,7 +238,13 @@ async fn everything_arrives_and_goes_on_from_there() {
     assert_eq!(next.seq, before.iter().find(|each| each.id == next.conversation).unwrap().last_seq + 1);
     database.change(members[1], Change::Tier(Tier::Infinity)).await;
 
+    // Who has left stays out everywhere.
+    let from = [192, 0, 2, 1].into();
+    let returns = database.store.members.register(database.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     transfer::copy(&database.store, &back.store, |_, _, _| ()).await.unwrap();
+    let returns = back.store.members.register(back.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     same(&database, &back, &members).await;
     back.clock.set(file.now());
     assert_eq!(back.say(members[1], members[0], "in a file again").await.seq, next.seq + 1);

@@ -143,10 +143,22 @@ async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
     let before = f.store.audit.of_member(ana, None, 10).await.unwrap();
     assert_eq!(before.len(), 2, "by the member, and about them");
     assert_eq!(f.store.audit.of_member(ana, Some(before[0].0), 10).await.unwrap(), before[1..]);
+    // Whoever failed to log in as them may have been they.
+    for target in [root, ana] {
+        let (action, details, address) = (AuditAction::LoginFailed, json!({}), at(ana, 3).address);
+        let entry = AuditRecord { at: f.now(), actor: None, action, target, details, address };
+        f.store.audit.append(entry).await.unwrap();
+    }
     change(ana, Change::Erase, at(ana, 1)).await.unwrap();
     let addresses: Vec<_> = log(f).await.into_iter().map(|entry| (entry.action, entry.address)).collect();
     let of_root = at(root, 2).address;
-    let expected = [(AuditAction::Erased, None), (AuditAction::TierChanged, of_root), (AuditAction::TierChanged, None)];
+    let expected = [
+        (AuditAction::Erased, None),
+        (AuditAction::LoginFailed, None),
+        (AuditAction::LoginFailed, at(ana, 3).address),
+        (AuditAction::TierChanged, of_root),
+        (AuditAction::TierChanged, None),
+    ];
     assert_eq!(addresses, expected, "the facts stay, and so does where others were");
     // Their connections end a little later.
     f.store.members.record_last_seen(vec![(ana, f.now()), (root, f.now())]).await.unwrap();

@@ -1,5 +1,6 @@
 //! The conformance suite: every store passes every test of it.
 
+mod addresses;
 mod clocks;
 mod conversations;
 mod copy;
@@ -13,8 +14,10 @@ mod mongodb;
 mod nodes;
 mod recommendations;
 mod registration;
+mod second_factor;
 mod sessions;
 mod sqlite;
+mod unverified;
 
 /// Makes a test for each store out of functions that take one.
 macro_rules! for_every_store {

@@ -797,10 +797,10 @@ async fn bursts_of_one_stranger_are_refused_to_them_alone() {
     let f = Fixture::mongodb().await;
     let stranger = |number: u8| Caller::Address([192, 0, 2, number].into());
     let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com") };
-    let burst = (0..400).map(|number| f.store.mail.add(stranger(1), forgot(number), f.now(), f.now()));
+    let burst = (0..400).map(|number| f.store.mail.add(stranger(1), forgot(number), f.now()));
     let (burst, other, own) = tokio::join!(
         futures_util::future::join_all(burst),
-        f.store.mail.add(stranger(2), forgot(1_000), f.now(), f.now()),
+        f.store.mail.add(stranger(2), forgot(1_000), f.now()),
         f.store.mail.take(f.now(), f.now().after(Duration::from_secs(60))),
     );
     assert!(burst.contains(&Err(StoreError::Overloaded)), "more than one caller may have");

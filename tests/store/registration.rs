@@ -6,7 +6,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
-    members::{Filter, MemberRecord, NotRegistered, Rejected, Standing, Suspension, Way},
+    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -78,7 +78,7 @@ async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -
 
 async fn register(f: &Fixture, name: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
     let member = f.new_member(name, &format!("{name}@example.com"));
-    f.store.members.register(member, way, FROM).await.unwrap()
+    f.store.members.register(Registration { member, way, from: FROM, link: None }).await.unwrap()
 }
 
 async fn found(f: &Fixture, id: InvitationId) -> InvitationRecord {
@@ -244,7 +244,8 @@ async fn who_waits_is_nowhere_until_they_are_approved(f: &Fixture) {
     assert!(f.store.members.last_seen(Caller::System, vec![eva]).await.unwrap().is_empty());
 }
 
-fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+async fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+    let found = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap();
     let ends_at = f.now().after(hours(9));
     NewSession {
         id: f.ids.session(),
@@ -254,6 +255,7 @@ fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         address: None,
         at: f.now(),
         ends_at,
+        password_hash: found.password_hash,
         tell_of: None,
     }
 }
@@ -266,7 +268,7 @@ async fn who_waits_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fixture) {
     assert_eq!(f.store.members.count_waiting(Caller::System).await.unwrap(), 1);
     let write = append(ana, eva, crate::harness::client_id(), "hello");
     assert!(matches!(f.apply(write).await, Err(Refusal::MemberNotFound)));
-    assert!(f.store.sessions.start(new_session(f, eva, 1)).await.unwrap().is_none());
+    assert!(f.store.sessions.start(new_session(f, eva, 1).await).await.unwrap().is_none());
     // Nothing else can be changed of them.
     for change in [Change::Active(true), Change::Tier(Tier::Socio), Change::Role(UserType::Admin), Change::Erase] {
         let by = Actor::default();
@@ -318,7 +320,7 @@ async fn so_many_wait_and_no_more_and_not_for_ever(f: &Fixture) {
 async fn a_suspension_ends_by_itself(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let start = async |byte: u8| {
-        let new = new_session(f, ana, byte);
+        let new = new_session(f, ana, byte).await;
         let session = new.id;
         f.store.sessions.start(new).await.unwrap().map(|_| session)
     };

@@ -68,6 +68,14 @@ pub(super) fn module() -> String {
     declarations.add::<rest::Export>();
     declarations.add::<rest::SessionList>();
     declarations.add::<rest::SessionRename>();
+    declarations.add::<rest::SecondFactor>();
+    declarations.add::<rest::SecondFactorRequest>();
+    declarations.add::<rest::SecondFactorEnrolment>();
+    declarations.add::<rest::SecondFactorConfirmation>();
+    declarations.add::<rest::RecoveryCodes>();
+    declarations.add::<rest::RecoveryCodesRequest>();
+    declarations.add::<rest::SecondFactorDisabling>();
+    declarations.add::<rest::StepUpRequest>();
     declarations.add::<rest::MemberReplacement>();
     declarations.add::<rest::Directory>();
     declarations.add::<rest::SendRequest>();
@@ -80,6 +88,8 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SuspensionChange>();
     declarations.add::<rest::RoleChange>();
     declarations.add::<rest::Disconnected>();
+    declarations.add::<rest::AddressRequest>();
+    declarations.add::<rest::AddressAllowed>();
     declarations.add::<rest::NodeStats>();
     declarations.add::<rest::ServerStats>();
     declarations.add::<rest::AuditPage>();

@@ -27,7 +27,7 @@ pub struct AdminMembersQuery {
     #[serde(deserialize_with = "from_text")]
     #[cfg_attr(feature = "openapi", param(nullable = false))]
     pub is_active: Option<bool>,
-    /// Only members of this status. Without it there are all but those who are `pending`; with `is_active` those of whom both are true.
+    /// Only members of this status. Without it there are all but those who are `pending` or `unverified`; with `is_active` those of whom both are true.
     #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
     pub status: Option<MemberStatus>,
 }
@@ -46,6 +46,9 @@ pub enum MemberStatus {
     Deactivated,
     /// Not yet: they have registered, and wait for an administrator.
     Pending,
+    /// Not yet: they have registered, and have not shown that the e-mail address is theirs. Nobody else knows of them, and after 48 hours
+    /// they are removed.
+    Unverified,
 }
 
 /// A member, as administrators see them.
@@ -73,6 +76,8 @@ pub struct AdminMember {
     #[cfg_attr(feature = "codegen", ts(optional))]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub invitation_id: Option<InvitationId>,
+    /// Whether they have a second factor.
+    pub second_factor: bool,
     /// How many devices are connected now, to all nodes.
     pub connections: u32,
     /// Whether a node did not say in time how many are connected to it: there may be more.
@@ -149,6 +154,27 @@ pub struct RoleChange {
     #[cfg_attr(feature = "openapi", schema(required = true, nullable = false))]
     #[cfg_attr(feature = "codegen", ts(as = "UserType"))]
     pub user_type: Option<UserType>,
+}
+
+/// `POST /api/admin/addresses/allow`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct AddressRequest {
+    /// The e-mail address, in any case.
+    #[garde(custom(rules::given), custom(rules::email))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.com"))]
+    pub email: String,
+}
+
+/// The answer to `POST /api/admin/addresses/allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddressAllowed {
+    /// Whether nobody could register with it until now.
+    pub was_barred: bool,
 }
 
 /// The answer to `POST /api/admin/members/{id}/disconnect`.
@@ -284,10 +310,31 @@ pub enum AuditAction {
     InvitationCreated,
     /// An invitation was revoked; the target is who made it. With `because`: those that a change of the target has revoked.
     InvitationRevoked,
-    /// Somebody registered by an invitation.
+    /// Somebody registered by an invitation. Without an actor: with the address of a member, who was told; the target is nobody then.
     InvitationUsed,
+    /// A use of an invitation was given back: the target registered by it and has not verified the address in time.
+    InvitationReturned,
     /// A member was suspended until a time, or a suspension was ended.
     SuspensionChanged,
+    /// A member turned their second factor on.
+    SecondFactorEnabled,
+    /// A member turned their second factor off.
+    SecondFactorDisabled,
+    /// The second factor of a member who had lost it was removed, by an administrator or on the command line.
+    SecondFactorReset,
+    /// A member replaced their recovery codes.
+    RecoveryCodesReplaced,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
+    /// Somebody failed to log in as an administrator, who is the target; `wrong` says what was wrong.
+    LoginFailed,
+    /// An administrator has read what other members cannot see; `read` says what. The target is the member, and the administrator when
+    /// it was of several.
+    MemberRead,
+    /// A member has exported everything about them.
+    Exported,
+    /// An administrator let somebody register again with the address of a member who had left; the target is the administrator.
+    AddressAllowed,
 }
 
 impl AuditAction {
@@ -308,7 +355,17 @@ impl AuditAction {
         Self::InvitationCreated,
         Self::InvitationRevoked,
         Self::InvitationUsed,
+        Self::InvitationReturned,
         Self::SuspensionChanged,
+        Self::SecondFactorEnabled,
+        Self::SecondFactorDisabled,
+        Self::SecondFactorReset,
+        Self::RecoveryCodesReplaced,
+        Self::RecoveryCodeUsed,
+        Self::LoginFailed,
+        Self::MemberRead,
+        Self::Exported,
+        Self::AddressAllowed,
     ];
 
     /// The name on the wire and in the database.
@@ -330,7 +387,17 @@ impl AuditAction {
             Self::InvitationCreated => "invitation_created",
             Self::InvitationRevoked => "invitation_revoked",
             Self::InvitationUsed => "invitation_used",
+            Self::InvitationReturned => "invitation_returned",
             Self::SuspensionChanged => "suspension_changed",
+            Self::SecondFactorEnabled => "second_factor_enabled",
+            Self::SecondFactorDisabled => "second_factor_disabled",
+            Self::SecondFactorReset => "second_factor_reset",
+            Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::LoginFailed => "login_failed",
+            Self::MemberRead => "member_read",
+            Self::Exported => "exported",
+            Self::AddressAllowed => "address_allowed",
         }
     }
 }
@@ -342,7 +409,7 @@ impl AuditAction {
 pub struct AuditEntry {
     /// When.
     pub at: Timestamp,
-    /// Who; nobody for the command line.
+    /// Who; nobody for the command line, and for a login that failed.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub actor_id: Option<MemberId>,
     /// What.

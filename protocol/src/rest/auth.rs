@@ -86,6 +86,13 @@ pub struct LoginRequest {
     #[cfg_attr(feature = "codegen", ts(optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(max_length = 128))]
     pub device_proof: Option<String>,
+    /// For a member with a second factor: the six digits of their authenticator app, or a recovery code, in any case and with or
+    /// without its hyphens. Without it they are answered `second_factor_required`, and the login is sent again with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, super::second_factor::CODE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64))]
+    pub second_factor: Option<String>,
     /// The device that the session is started on, for the list of sessions.
     #[serde(deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -141,7 +148,7 @@ pub struct ResetPasswordRequest {
     pub new_password: String,
 }
 
-/// `POST /api/auth/email/verify`.
+/// `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -154,6 +161,13 @@ pub struct VerifyEmailRequest {
         schema(required = true, min_length = 1, max_length = 128, example = "p43dTn0d2mVqS1rXq0C9yQ")
     )]
     pub token: String,
+    /// The password that the account was registered with. Needed for one that was never signed in to: `validation_failed` for this field says
+    /// so, and leaves the link good. Of no effect for who has signed in before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = Password, example = "correct horse"))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[garde(skip)]
+    pub password: Option<String>,
 }
 
 /// `POST /api/auth/refresh`.

@@ -33,6 +33,9 @@ pub struct Export {
     /// When the last device of the member left; unknown until the first did.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_seen: Option<Timestamp>,
+    /// The second factor of the member, if there is one; its secrets are not told.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub second_factor: Option<ExportedSecondFactor>,
     /// Every session that is still known.
     pub sessions: Vec<ExportedSession>,
     /// What was recommended to the member, and what became of it.
@@ -42,6 +45,17 @@ pub struct Export {
     pub audit: Vec<AuditEntry>,
     /// Every conversation.
     pub conversations: Vec<ExportedConversation>,
+}
+
+/// A second factor, as the export has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExportedSecondFactor {
+    /// When it was turned on.
+    pub enabled_at: Timestamp,
+    /// How many recovery codes are not used yet.
+    pub recovery_codes_left: u32,
 }
 
 /// A session, as the export has it.

@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::not_null;
+use super::{count, not_null};
 use crate::{InvitationId, MemberId, Timestamp, model::Tier, rules};
 
 /// The longest code that is looked at, in characters: there may be spaces in it.
@@ -29,12 +29,12 @@ pub struct InvitationRequest {
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub tier: Option<Tier>,
     /// How many may come by it: 1 to 1,000, 1 if it is left out.
-    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "count", skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::whole(1, USES_MAX))))]
     #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 1, maximum = 1000, example = 1))]
     pub uses: Option<u32>,
     /// For how long it is good, in seconds: a minute to 90 days, 14 days if it is left out.
-    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "count", skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::whole(60, EXPIRES_IN_MAX))))]
     #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 60, maximum = 7_776_000, example = 1_209_600))]
     pub expires_in: Option<u32>,

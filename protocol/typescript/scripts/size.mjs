@@ -3,12 +3,13 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 /** Core with outbox, REST and a store, in bytes: what it has, and a little. */
-const BUDGET = 20.25 * 1024;
+const BUDGET = 20 * 1024;
 
 const entries = [
   ["core, outbox and IndexedDB", `export { Client } from "./src/client.ts"; export { IndexedDbStorage } from "./src/storage/indexeddb.ts";`, BUDGET],
   ["core, outbox and expo-sqlite", `export { Client } from "./src/client.ts"; export { ExpoSqliteStorage } from "./src/storage/expo-sqlite.ts";`, BUDGET],
   ["web: the same with tabs", `export { createWebClient } from "./src/web.ts";`],
+  ["administration", `export { Administration } from "./src/admin.ts";`],
   ["react hooks", `export * from "./src/react.ts";`],
 ];
 

@@ -2,9 +2,9 @@ import type { Environment } from "./environment.js";
 import { MembersBookError, refusal } from "./errors.js";
 import { objectIn } from "./json.js";
 import type {
-  ActiveChange, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, AuthResponse, CheckedInvitation, ClubInfo, Directory, Disconnected, Export, InvitationId,
-  InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch, MemberStatus, NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile,
-  Recommendation, RecommendationId, RecommendationsResponse, RegisterRequest, RegistrationPending, ServerStats, Session, SessionId, SessionList, SuspensionChange, Tier, UserType,
+  AuthResponse, CheckedInvitation, ClubInfo, Directory, Export, InvitationId, InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch,
+  NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RecoveryCodes, RegisterRequest,
+  RegistrationPending, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, Session, SessionId, SessionList, Tier,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -42,12 +42,13 @@ export interface Tokens {
   renew(refused: string): Promise<string>;
 }
 
-interface Page {
+/** A page of a list: which, and how long. */
+export interface Page {
   cursor?: string | undefined;
   limit?: number | undefined;
 }
 
-/** The REST API, typed. Every method throws `MembersBookError`. */
+/** The REST API, typed, but for what only administrators need (`Administration`). Every method throws `MembersBookError`. */
 export class Api {
   constructor(
     /** Where the server is: `https://club.example`. */
@@ -104,7 +105,9 @@ export class Api {
     return this.json("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
   }
   /** Shows that an address is its member's, with the token of a link. */
-  verifyEmail(token: string): Promise<void> { return this.json("/api/auth/email/verify", { method: "POST", body: { token }, anonymous: true }); }
+  verifyEmail(token: string, password?: string): Promise<void> {
+    return this.json("/api/auth/email/verify", { method: "POST", body: { token, password }, anonymous: true });
+  }
   /** Has the link that does that sent again, to the signed-in member. */
   sendVerification(): Promise<void> { return this.json("/api/members/me/email/verification", { method: "POST" }); }
   /** Chooses the language of mails; `null`: that of the server. */
@@ -121,36 +124,23 @@ export class Api {
   /** Ends every session but this one. */
   endOtherSessions(): Promise<void> { return this.json("/api/members/me/sessions", { method: "DELETE" }); }
 
+  // The second factor.
+  secondFactor(): Promise<SecondFactor> { return this.json("/api/members/me/second-factor"); }
+  /** What an authenticator app is to be given. Nothing is on before `confirmSecondFactor`, for which there are ten minutes. */
+  beginSecondFactor(password: string): Promise<SecondFactorEnrolment> { return this.json("/api/members/me/second-factor", { method: "POST", body: { password } }); }
+  /** Turns it on, with a code that the app shows. The recovery codes are in the answer and nowhere else. */
+  confirmSecondFactor(enrolment: string, code: string): Promise<RecoveryCodes> {
+    return this.json("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } });
+  }
+  /** New recovery codes; those of before are good no more. */
+  replaceRecoveryCodes(code: string): Promise<RecoveryCodes> { return this.json("/api/members/me/second-factor/recovery-codes", { method: "POST", body: { code } }); }
+  disableSecondFactor(body: SecondFactorDisabling): Promise<void> { return this.json("/api/members/me/second-factor/disable", { method: "POST", body }); }
+
   // Advice.
   recommendations(): Promise<RecommendationsResponse> { return this.json("/api/ai/recommendations"); }
   applyRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${path(id)}/apply`, { method: "POST" }); }
   dismissRecommendation(id: RecommendationId): Promise<Recommendation> { return this.json(`/api/ai/recommendations/${path(id)}/dismiss`, { method: "POST" }); }
   optimizeProfile(): Promise<OptimizeResponse> { return this.json("/api/ai/profile/optimize", { method: "POST" }); }
-
-  // Administration.
-  /** Those who wait for an administrator only with `status: "pending"`. */
-  adminMembers(
-    options: Page & { tier?: Tier | undefined; user_type?: UserType | undefined; is_active?: boolean | undefined; status?: MemberStatus | undefined } = {},
-  ): Promise<AdminMemberPage> {
-    return this.json("/api/admin/members", { query: { ...options } });
-  }
-  /** Lets somebody in who waits. */
-  approve(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/approve`, { method: "POST" }); }
-  /** Removes the registration of somebody who waits. */
-  reject(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${path(id)}/reject`, { method: "POST" }); }
-  /** Keeps a member out until a time. */
-  suspend(id: MemberId, body: SuspensionChange): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/suspension`, { method: "PUT", body }); }
-  endSuspension(id: MemberId): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/suspension`, { method: "DELETE" }); }
-  /** All invitations, with who made them and who came by them. */
-  adminInvitations(options: Page = {}): Promise<AdminInvitationPage> { return this.json("/api/admin/invitations", { query: { ...options } }); }
-  setTier(id: MemberId, tier: Tier): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/tier`, { method: "PUT", body: { tier } }); }
-  setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/active`, { method: "PUT", body: { is_active } }); }
-  setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.json(`/api/admin/members/${path(id)}/role`, { method: "PUT", body: { user_type } }); }
-  disconnect(id: MemberId): Promise<Disconnected> { return this.json(`/api/admin/members/${path(id)}/disconnect`, { method: "POST" }); }
-  adminSessions(id: MemberId): Promise<SessionList> { return this.json(`/api/admin/members/${path(id)}/sessions`); }
-  adminEndSessions(id: MemberId): Promise<void> { return this.json(`/api/admin/members/${path(id)}/sessions`, { method: "DELETE" }); }
-  stats(): Promise<ServerStats> { return this.json("/api/admin/stats"); }
-  audit(options: Page = {}): Promise<AuditPage> { return this.json("/api/admin/audit", { query: { ...options } }); }
 
   /** Any endpoint. The answer is taken to have the form that the caller says. */
   async json<T>(path: string, request: ApiRequest = {}): Promise<T> {
@@ -204,7 +194,7 @@ interface Answer {
 }
 
 /** An id as a part of a path: one that is none leads nowhere else. */
-function path(id: string): string {
+export function path(id: string): string {
   return encodeURIComponent(id);
 }
 

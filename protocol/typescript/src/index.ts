@@ -1,5 +1,5 @@
 export { Api } from "./api.js";
-export type { ApiRequest, Versioned } from "./api.js";
+export type { ApiRequest, Page, Versioned } from "./api.js";
 export { Client } from "./client.js";
 export { platformEnvironment } from "./environment.js";
 export type { Clock, Environment, Observable, Socket } from "./environment.js";
@@ -14,6 +14,6 @@ export type {
   NewInvitation, RegistrationPending, RegistrationPolicy, SuspensionChange,
   ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Language, Limits, LoginRequest, Member, MemberCard,
   MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
-  RecommendationsResponse, RegisterRequest, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, Tier, Timestamp, UserType, Visibility,
+  RecommendationsResponse, RecoveryCodes, RegisterRequest, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, StepUpRequest, Tier, Timestamp, UserType, Visibility,
   VisibilityPatch, Watermarks,
 } from "./protocol.js";

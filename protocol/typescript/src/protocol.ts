@@ -57,6 +57,8 @@ export const ERROR_STATUS = {
   token_expired: 401,
   session_revoked: 401,
   invalid_credentials: 401,
+  second_factor_required: 401,
+  second_factor_invalid: 401,
   refresh_token_invalid: 401,
   refresh_token_reused: 401,
   member_deactivated: 403,
@@ -67,6 +69,8 @@ export const ERROR_STATUS = {
   registration_closed: 403,
   email_unverified: 403,
   forbidden: 403,
+  second_factor_missing: 403,
+  step_up_required: 403,
   not_found: 404,
   member_not_found: 404,
   message_not_found: 404,
@@ -78,6 +82,7 @@ export const ERROR_STATUS = {
   email_taken: 409,
   already_set_up: 409,
   recipient_deactivated: 409,
+  second_factor_enabled: 409,
   last_admin: 409,
   already_decided: 409,
   too_many_invitations: 409,
@@ -127,6 +132,24 @@ export type ActiveChange = {
  * Whether the member may sign in.
  */
 is_active: boolean, };
+
+/**
+ * The answer to `POST /api/admin/addresses/allow`.
+ */
+export type AddressAllowed = { 
+/**
+ * Whether nobody could register with it until now.
+ */
+was_barred: boolean, };
+
+/**
+ * `POST /api/admin/addresses/allow`.
+ */
+export type AddressRequest = { 
+/**
+ * The e-mail address, in any case.
+ */
+email: string, };
 
 /**
  * An invitation, as administrators see it.
@@ -214,6 +237,10 @@ invited_by?: MemberId,
  * The invitation that they came by, if there was one.
  */
 invitation_id?: InvitationId, 
+/**
+ * Whether they have a second factor.
+ */
+second_factor: boolean, 
 /**
  * How many devices are connected now, to all nodes.
  */
@@ -323,7 +350,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -334,7 +361,7 @@ export type AuditEntry = {
  */
 at: Timestamp, 
 /**
- * Who; nobody for the command line.
+ * Who; nobody for the command line, and for a login that failed.
  */
 actor_id: MemberId | null, 
 /**
@@ -776,7 +803,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -806,6 +833,10 @@ invitations: Array<Invitation>,
  * When the last device of the member left; unknown until the first did.
  */
 last_seen: Timestamp | null, 
+/**
+ * The second factor of the member, if there is one; its secrets are not told.
+ */
+second_factor: ExportedSecondFactor | null, 
 /**
  * Every session that is still known.
  */
@@ -844,6 +875,19 @@ members: Array<Watermarks>,
  * All its messages, the oldest first.
  */
 messages: Array<MessageDocument>, };
+
+/**
+ * A second factor, as the export has it.
+ */
+export type ExportedSecondFactor = { 
+/**
+ * When it was turned on.
+ */
+enabled_at: Timestamp, 
+/**
+ * How many recovery codes are not used yet.
+ */
+recovery_codes_left: number, };
 
 /**
  * A session, as the export has it.
@@ -1166,6 +1210,11 @@ password: string,
  */
 device_proof?: string | null, 
 /**
+ * For a member with a second factor: the six digits of their authenticator app, or a recovery code, in any case and with or
+ * without its hyphens. Without it they are answered `second_factor_required`, and the login is sent again with it.
+ */
+second_factor?: string | null, 
+/**
  * The device that the session is started on, for the list of sessions.
  */
 device?: DeviceInfo, };
@@ -1343,7 +1392,7 @@ profile_image_url: string | null, };
 /**
  * Whether a member may sign in, and why not.
  */
-export type MemberStatus = "active" | "suspended" | "deactivated" | "pending";
+export type MemberStatus = "active" | "suspended" | "deactivated" | "pending" | "unverified";
 
 /**
  * A message, as everybody in its conversation sees it. It never changes.
@@ -1941,6 +1990,24 @@ source: AdviceSource,
 fallback?: AdviceFallback, };
 
 /**
+ * Codes for who has lost the authenticator app. They are shown this once.
+ */
+export type RecoveryCodes = { 
+/**
+ * Ten codes, each good once.
+ */
+recovery_codes: Array<string>, };
+
+/**
+ * `POST /api/members/me/second-factor/recovery-codes`: ten new ones; those of before are good no more.
+ */
+export type RecoveryCodesRequest = { 
+/**
+ * The six digits of the authenticator app, or a recovery code.
+ */
+code: string, };
+
+/**
  * `POST /api/auth/refresh`.
  */
 export type RefreshRequest = { 
@@ -2016,6 +2083,87 @@ export type RoleChange = {
  * What the member may do.
  */
 user_type: UserType, };
+
+/**
+ * `GET /api/members/me/second-factor`.
+ */
+export type SecondFactor = { 
+/**
+ * Whether the member has one.
+ */
+enabled: boolean, 
+/**
+ * Since when.
+ */
+enabled_at: Timestamp | null, 
+/**
+ * How many recovery codes are not used yet.
+ */
+recovery_codes_left: number, 
+/**
+ * Whether the club demands one of this member: of administrators, if it does.
+ */
+required: boolean, };
+
+/**
+ * `POST /api/members/me/second-factor/confirm`: turns it on.
+ */
+export type SecondFactorConfirmation = { 
+/**
+ * `enrolment` of the answer that the app was given the secret of.
+ */
+enrolment: string, 
+/**
+ * The six digits that the app shows.
+ */
+code: string, };
+
+/**
+ * `POST /api/members/me/second-factor/disable`.
+ */
+export type SecondFactorDisabling = { 
+/**
+ * The six digits of the authenticator app, or a recovery code.
+ */
+code: string, 
+/**
+ * The present password.
+ */
+password: string, };
+
+/**
+ * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.
+ */
+export type SecondFactorEnrolment = { 
+/**
+ * The secret, in base32, to be typed into the app.
+ */
+secret: string, 
+/**
+ * The same as a link, which opens the app where there is one on the device.
+ */
+uri: string, 
+/**
+ * The link as a picture (QR code) to be scanned: a `data:` URL of a PNG.
+ */
+qr: string, 
+/**
+ * For `enrolment` of the confirmation. Opaque to clients.
+ */
+enrolment: string, 
+/**
+ * Until when it can be confirmed.
+ */
+expires_at: Timestamp, };
+
+/**
+ * `POST /api/members/me/second-factor`: begins to turn one on.
+ */
+export type SecondFactorRequest = { 
+/**
+ * The present password.
+ */
+password: string, };
 
 /**
  * `POST /api/messages`. Either `receiver_id` or `conversation_id`.
@@ -2176,6 +2324,19 @@ needed: boolean, };
  * Who may see a contact detail.
  */
 export type SharedWith = "members" | "nobody";
+
+/**
+ * `POST /api/auth/step-up`: proves again who is at the device. Who has a second factor gives `code`, who has none `password`.
+ */
+export type StepUpRequest = { 
+/**
+ * The present password.
+ */
+password?: string | null, 
+/**
+ * The six digits of the authenticator app, or a recovery code.
+ */
+code?: string | null, };
 
 /**
  * What is in the store.
@@ -2341,13 +2502,18 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
- * `POST /api/auth/email/verify`.
+ * `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with.
  */
 export type VerifyEmailRequest = { 
 /**
  * What the link in the mail has as `token`. It is used up by this request.
  */
-token: string, };
+token: string, 
+/**
+ * The password that the account was registered with. Needed for one that was never signed in to: `validation_failed` for this field says
+ * so, and leaves the link good. Of no effect for who has signed in before.
+ */
+password?: string | null, };
 
 /**
  * Which contact details a member shares, and with whom the presence. A detail that is not shared is not found by search either.

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { Administration } from "../src/admin.js";
 import { MembersBookError } from "../src/errors.js";
 import { until } from "./support/until.js";
 import { World } from "./support/world.js";
@@ -26,7 +27,7 @@ async function administrator() {
   const code = await until("the setup code is printed", () => /"code":"([0-9A-Z-]+)"/.exec(world.server.log)?.[1]);
   await client.setup({ code, name: "Root", email: address("root"), password: PASSWORD });
   await device.online();
-  return client;
+  return { root: client, admin: new Administration(client.api) };
 }
 
 /** The error that something ends with. */
@@ -42,7 +43,7 @@ async function refusal(work: Promise<unknown>): Promise<MembersBookError> {
 
 describe("who comes in", () => {
   test("somebody without an invitation waits, an administrator is told and lets them in", async () => {
-    const root = await administrator();
+    const { root, admin } = await administrator();
     const client = await (await world.device("of Ana")).launch();
     expect(await client.api.club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false });
     const email = address("ana");
@@ -50,30 +51,30 @@ describe("who comes in", () => {
     expect(client.session.getSnapshot().status).toBe("signed_out");
     expect((await refusal(client.login({ email, password: PASSWORD }))).code).toBe("approval_pending");
     await until("the administrator is told", () => root.applications.getSnapshot() === 1);
-    const [ana] = (await root.api.adminMembers({ status: "pending" })).members;
+    const [ana] = (await admin.members({ status: "pending" })).members;
     if (!ana) throw new Error("nobody waits");
-    expect((await root.api.approve(ana._id)).status).toBe("active");
+    expect((await admin.approve(ana._id)).status).toBe("active");
     await until("nobody waits any more", () => root.applications.getSnapshot() === 0);
     expect((await client.login({ email, password: PASSWORD })).name).toBe("Ana");
-    expect((await refusal(root.api.reject(ana._id))).code).toBe("already_decided");
+    expect((await refusal(admin.reject(ana._id))).code).toBe("already_decided");
   });
 
   test("an invitation brings somebody in at once, and nobody after it was revoked", async () => {
-    const root = await administrator();
+    const { root, admin } = await administrator();
     const { code, invitation, link } = await root.api.invite({ tier: "Infinity", uses: 2, note: "for Ben" });
     expect(link).toBe(`/app/register?invitation=${code}`);
     const client = await (await world.device("of Ben")).launch();
     expect(await client.api.checkInvitation(code.toLowerCase())).toMatchObject({ invited_by: "Root", tier: "Infinity" });
     const registered = await client.register({ name: "Ben", email: address("ben"), password: PASSWORD, invitation: code });
     expect(registered).toMatchObject({ status: "signed_in", member: { name: "Ben", tier: "Infinity" } });
-    expect((await root.api.adminInvitations()).invitations[0]).toMatchObject({ used: 1, created_by_name: "Root", members: [{ name: "Ben" }] });
+    expect((await admin.invitations()).invitations[0]).toMatchObject({ used: 1, created_by_name: "Root", members: [{ name: "Ben" }] });
     await root.api.revokeInvitation(invitation._id);
     expect((await refusal(client.api.checkInvitation(code))).code).toBe("invitation_invalid");
     expect((await root.api.invitations()).invitations[0]).toMatchObject({ is_open: false, note: "for Ben" });
   });
 
   test("who is suspended is signed out, told until when, and may come back", async () => {
-    const root = await administrator();
+    const { root, admin } = await administrator();
     const { code } = await root.api.invite();
     const device = await world.device("of Eva");
     const client = await device.launch();
@@ -82,13 +83,13 @@ describe("who comes in", () => {
     if (registered.status !== "signed_in") throw new Error("an invitation is enough");
     await device.online();
     const end = new Date(Date.now() + 3_600_000).toISOString();
-    const suspended = await root.api.suspend(registered.member._id, { until: end, reason: "shouted" });
+    const suspended = await admin.suspend(registered.member._id, { until: end, reason: "shouted" });
     expect(suspended).toMatchObject({ status: "suspended", suspended_until: end, suspension_reason: "shouted" });
     await until("they are signed out", () => client.session.getSnapshot().status === "signed_out");
     expect(client.session.getSnapshot()).toMatchObject({ reason: "deactivated" });
     const refused = await refusal(client.login({ email, password: PASSWORD }));
     expect([refused.code, refused.details.until, refused.verdict]).toEqual(["member_suspended", end, "fix"]);
-    expect((await root.api.endSuspension(registered.member._id)).status).toBe("active");
+    expect((await admin.endSuspension(registered.member._id)).status).toBe("active");
     expect((await client.login({ email, password: PASSWORD })).name).toBe("Eva");
   });
 });

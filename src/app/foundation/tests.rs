@@ -149,19 +149,28 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     });
     let invitations = Arc::clone(&accounts.registration.invitations);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let exports = Arc::new(Exports::new(&base.store, invitations, documents, Duration::from_secs(86_400), clock));
+    let exports = Arc::new(Exports::new(
+        &base.store,
+        Arc::clone(&base.audit),
+        invitations,
+        documents,
+        Duration::from_secs(86_400),
+        clock,
+    ));
 
     let signed_in = async |member| {
         let (session, at) = (base.ids.session(), Timestamp::from_millis(1));
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
         let (device, address) = (SessionDevice::default(), None);
-        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, tell_of: None };
+        let (password_hash, tell_of) = (String::new(), None);
+        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, password_hash, tell_of };
         base.store.sessions.start(new).await.unwrap();
-        Authorized { member, session, user_type: UserType::Member, expires_at: at }
+        let (user_type, lacks_second_factor) = (UserType::Member, false);
+        Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }
     };
     let who = signed_in(me).await;
-    let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into()).unwrap();
+    let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into()).await.unwrap();
     let mut export = Vec::new();
     while !String::from_utf8_lossy(&export).contains("hello") {
         export.extend(parts.recv().await.unwrap().unwrap());
@@ -194,16 +203,16 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
     let [first, second, third] =
         [signed_in(members[1]).await, signed_in(members[2]).await, signed_in(members[3]).await];
-    let _held = [first, second].map(|who| exports.start(who, from(1)).unwrap());
-    let refused = exports.start(third, from(1)).err().map(|failure| failure.code);
+    let _held = [exports.start(first, from(1)).await.unwrap(), exports.start(second, from(1)).await.unwrap()];
+    let refused = exports.start(third, from(1)).await.err().map(|failure| failure.code);
     assert_eq!(refused, Some(ErrorCode::Overloaded));
-    assert!(exports.start(third, from(2)).is_ok());
+    assert!(exports.start(third, from(2)).await.is_ok());
 }
 
 /// The place of the member's former export is given back a moment after its last part.
 async fn eventually_started(exports: &Arc<Exports>, who: Authorized) -> mpsc::Receiver<Part> {
     loop {
-        match exports.start(who, Ipv4Addr::LOCALHOST.into()) {
+        match exports.start(who, Ipv4Addr::LOCALHOST.into()).await {
             Ok(parts) => return parts,
             Err(failure) => assert_eq!(failure.code, ErrorCode::Overloaded),
         }

@@ -4,8 +4,8 @@ use axum::{Json, extract::State, http::StatusCode};
 use protocol::{
     ErrorCode, MemberId,
     rest::{
-        ActiveChange, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage, Disconnected, PageQuery, RoleChange,
-        ServerStats, SessionList, SuspensionChange, TierChange,
+        ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage,
+        Disconnected, PageQuery, RoleChange, ServerStats, SessionList, SuspensionChange, TierChange,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -14,7 +14,7 @@ use crate::{
     failure::Failure,
     http::{
         AppState,
-        extract::{Body, Params, PathId, SignedInAdmin},
+        extract::{Body, Params, PathId, SignedInAdmin, SignedInProvedAdmin},
     },
     store::members::Suspension,
 };
@@ -29,8 +29,10 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(approve))
         .routes(routes!(reject))
         .routes(routes!(set_role))
+        .routes(routes!(allow_address))
         .routes(routes!(disconnect))
         .routes(routes!(sessions, end_sessions))
+        .routes(routes!(reset_second_factor))
         .routes(routes!(stats))
         .routes(routes!(audit))
 }
@@ -99,11 +101,12 @@ async fn set_tier(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn set_active(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<ActiveChange>,
 ) -> Result<Json<AdminMember>, Failure> {
@@ -125,11 +128,12 @@ async fn set_active(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn suspend(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<SuspensionChange>,
 ) -> Result<Json<AdminMember>, Failure> {
@@ -148,11 +152,12 @@ async fn suspend(
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn end_suspension(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<Json<AdminMember>, Failure> {
     state.administration.suspend(admin, id, None).await.map(Json)
@@ -191,11 +196,12 @@ async fn approve(
         (status = 204, description = "The record is gone."),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "already_decided"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn reject(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<StatusCode, Failure> {
     state.administration.reject(admin, id).await?;
@@ -216,15 +222,37 @@ async fn reject(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn set_role(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
     Body(change): Body<RoleChange>,
 ) -> Result<Json<AdminMember>, Failure> {
     state.administration.set_role(admin, id, given(change.user_type)?).await.map(Json)
+}
+
+/// Lets somebody register again with the address of a member who has left.
+///
+/// A member who leaves and had shown that the address was theirs does not come back with it by themselves.
+#[utoipa::path(
+    post,
+    path = "/api/admin/addresses/allow",
+    tag = "admin",
+    operation_id = "admin_allow_address",
+    request_body = AddressRequest,
+    responses(
+        (status = 200, description = "Whether nobody could register with it until now.", body = AddressAllowed),
+    )
+)]
+async fn allow_address(
+    State(state): State<AppState>,
+    SignedInAdmin(admin): SignedInAdmin,
+    Body(request): Body<AddressRequest>,
+) -> Result<Json<AddressAllowed>, Failure> {
+    state.administration.allow_address(admin, &request.email).await.map(Json)
 }
 
 /// Closes the connections of a member with 4410; they may come back.
@@ -279,15 +307,39 @@ async fn sessions(
     responses(
         (status = 204, description = "None is good any more."),
         (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn end_sessions(
     State(state): State<AppState>,
-    SignedInAdmin(admin): SignedInAdmin,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
     PathId(id): PathId<MemberId>,
 ) -> Result<StatusCode, Failure> {
     state.administration.end_sessions(admin, id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes the second factor of a member who has lost it.
+///
+/// Their sessions end, their connections are closed with 4401, and the password alone lets them in again. Of who has none nothing changes.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/members/{id}/second-factor",
+    tag = "admin",
+    operation_id = "admin_reset_second_factor",
+    params(("id" = MemberId, Path, description = "The member.")),
+    responses(
+        (status = 200, description = "The member now.", body = AdminMember),
+        (status = 404, description = "member_not_found"),
+        (status = 403, description = "step_up_required"),
+    )
+)]
+async fn reset_second_factor(
+    State(state): State<AppState>,
+    SignedInProvedAdmin(admin): SignedInProvedAdmin,
+    PathId(id): PathId<MemberId>,
+) -> Result<Json<AdminMember>, Failure> {
+    state.administration.reset_second_factor(admin, id).await.map(Json)
 }
 
 /// What the server and its store have at the moment.

@@ -73,8 +73,8 @@ async fn register(
     request_body = LoginRequest,
     responses(
         (status = 200, description = "The member, with the tokens of a new session.", body = AuthResponse),
-        (status = 401, description = "invalid_credentials"),
-        (status = 403, description = "member_deactivated, member_suspended, approval_pending, email_unverified"),
+        (status = 401, description = "invalid_credentials, second_factor_required, second_factor_invalid"),
+        (status = 403, description = "member_deactivated, member_suspended, approval_pending"),
     )
 )]
 async fn log_in(

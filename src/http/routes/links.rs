@@ -24,6 +24,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// Has a link that sets a new password sent to an address.
 ///
 /// The answer is the same whether a member has the address or not. While a link is good for ten minutes yet, the same one is sent again, once.
+/// Three a day are sent to an address that nobody has shown to be theirs.
 #[utoipa::path(
     post,
     path = "/api/auth/password/forgot",
@@ -68,6 +69,9 @@ async fn reset_password(
 }
 
 /// Shows that an e-mail address is its member's with the token of a link, which is used up.
+///
+/// Of an account that nobody has signed in to, `password` has to be the one that it was registered with: the link alone would let whoever
+/// registered somebody else's address in. A password that lacks or is wrong is `validation_failed`, and leaves the link good.
 #[utoipa::path(
     post,
     path = "/api/auth/email/verify",
@@ -84,7 +88,7 @@ async fn verify_email(
     Peer(from): Peer,
     Body(request): Body<VerifyEmailRequest>,
 ) -> Result<StatusCode, Failure> {
-    state.recovery.verify_email(&request.token, from).await?;
+    state.recovery.verify_email(request, from).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

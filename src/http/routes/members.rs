@@ -52,10 +52,11 @@ pub fn routes() -> OpenApiRouter<AppState> {
 async fn list(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
+    Peer(from): Peer,
     Params(query): Params<DirectoryQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<Directory>, Failure> {
-    state.directory.list(&who, query.tier, &page).await.map(Json)
+    state.directory.list(&who, from, query.tier, &page).await.map(Json)
 }
 
 /// Active members who are found by name, company or position, the best first.
@@ -72,11 +73,12 @@ async fn list(
 async fn search(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
+    Peer(from): Peer,
     Params(query): Params<SearchQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<Directory>, Failure> {
     state.limits.further(&who.member, SEARCH_COST)?;
-    state.directory.search(&who, &query.q, &page).await.map(Json)
+    state.directory.search(&who, from, &query.q, &page).await.map(Json)
 }
 
 /// The own record.
@@ -178,7 +180,7 @@ async fn change_password(
     responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(from): Peer) -> Result<Response, Failure> {
-    let parts = state.exports.start(who, from)?;
+    let parts = state.exports.start(who, from).await?;
     let parts = stream::unfold(parts, async |mut parts| {
         let part = parts.recv().await?;
         Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))
@@ -210,9 +212,10 @@ async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(fro
 async fn profile(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
+    Peer(from): Peer,
     PathId(id): PathId<MemberId>,
 ) -> Result<Versioned<Profile>, Failure> {
-    state.directory.profile(&who, id).await.map(Into::into)
+    state.directory.profile(&who, from, id).await.map(Into::into)
 }
 
 /// Replaces a profile: one's own, or anybody's as an administrator.

@@ -10,10 +10,11 @@ use protocol::{MemberId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::Mail;
+use crate::store::archive::LinkRow;
 
 /// Links for one member and one purpose that are made in [`LINKS_WITHIN`].
 pub const LINKS_MAX: u32 = 5;
-/// See [`LINKS_MAX`]. What is known of a link is forgotten after that.
+/// See [`LINKS_MAX`].
 pub const LINKS_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// How long a link is good, and how long its mail is tried to be sent.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -21,6 +22,11 @@ pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
 pub const LINK_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// How often one link is sent.
 pub const LINK_SENDINGS: u32 = 2;
+/// Mails with a link to a member who has not shown that the address is theirs, in [`UNVERIFIED_LINKS_WITHIN`]: whoever registers somebody
+/// else's address must not fill their inbox.
+pub const UNVERIFIED_LINKS_MAX: u32 = 3;
+/// See [`UNVERIFIED_LINKS_MAX`]. What is known of a link is forgotten after that.
+pub const UNVERIFIED_LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The hash of the token of a link.
 pub type LinkHash = [u8; 32];
@@ -116,11 +122,40 @@ impl NewLink {
         self.purpose.mail(self.member, self.token)
     }
 
-    /// A link that is good for longer than this is sent again instead.
-    #[must_use]
-    pub(in crate::store) fn again_after(&self) -> Timestamp {
-        self.at.after(LINK_AGAIN)
+    /// As it is stored when it was sent once. One that is over is good for nothing.
+    pub(in crate::store) fn row(&self, is_over: bool) -> LinkRow {
+        let Self { member, purpose, token, hash, at } = *self;
+        let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
+        LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent: 1 }
     }
+
+    /// What comes of asking for it, of a member with these links of the time that is not forgotten.
+    pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
+        let sent: u32 = theirs.iter().map(|link| link.sent).sum();
+        if must_verify && sent >= UNVERIFIED_LINKS_MAX {
+            return Issue::Nothing;
+        }
+        let same = || theirs.iter().filter(|link| link.purpose == self.purpose);
+        let is_good = |link: &&LinkRow| !link.is_over && link.expires_at > self.at.after(LINK_AGAIN);
+        let former = same().filter(is_good).max_by_key(|link| link.made_at);
+        if let Some((former, token)) = former.and_then(|former| Some((former, former.token?))) {
+            return if former.sent < LINK_SENDINGS { Issue::Again(former.hash, token) } else { Issue::Nothing };
+        }
+        let since = self.at.before(LINKS_WITHIN);
+        let made = same().filter(|link| link.made_at > since).count();
+        if u32::try_from(made).is_ok_and(|made| made < LINKS_MAX) { Issue::New } else { Issue::Nothing }
+    }
+}
+
+/// What comes of asking for a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Issue {
+    /// It is made.
+    New,
+    /// One of before is sent again: it is recognised by this, and its token is derived from this.
+    Again(LinkHash, TokenId),
+    /// Nothing: there were too many.
+    Nothing,
 }
 
 /// A link that is good.
@@ -132,9 +167,8 @@ pub struct GoodLink {
     pub until: Timestamp,
 }
 
-/// Links made at this time or before count no more.
+/// Links made at this time or before count for nobody any more.
 #[must_use]
 pub(in crate::store) fn forgotten_at(now: Timestamp) -> Timestamp {
-    let within = i64::try_from(LINKS_WITHIN.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(now.as_millis().saturating_sub(within))
+    now.before(UNVERIFIED_LINKS_WITHIN)
 }

@@ -13,8 +13,8 @@ use super::{
     Mongo, audit,
     db::Db,
     document::{
-        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, client_uuid, conversation_oid, date, member_oid, signed,
-        time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, bytes_of, client_uuid, conversation_oid, date, member_oid,
+        signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
     invitations, jobs, mail, receipts,
@@ -43,6 +43,8 @@ const fn collection(part: Part) -> &'static str {
         Part::Jobs => "jobs",
         Part::Links => "links",
         Part::Mail => "mail",
+        Part::Secrets => "secrets",
+        Part::BarredAddresses => "barred_addresses",
     }
 }
 
@@ -69,6 +71,7 @@ fn session(document: &Document) -> Option<Row> {
         generation: document.get_i64("generation").map_or(0, unsigned),
         newest: sessions::token_hash(document, "newest"),
         confirmed_at: sessions::confirmed_at(document, created_at),
+        proved_at: at("proved_at"),
     }))
 }
 
@@ -84,6 +87,11 @@ fn token(document: &Document) -> Option<Row> {
 fn budget(document: &Document) -> Option<Row> {
     let member = MemberId::from_bytes(document.get_object_id("_id").ok()?.bytes());
     Some(Row::Budget(member, document.get_i64("day").ok()?, document.get_i64("spent").ok()?.try_into().ok()?))
+}
+
+fn secret(document: &Document) -> Option<Row> {
+    let value = document.get_binary_generic("value").ok()?.clone();
+    Some(Row::Secret(document.get_str("_id").ok()?.to_owned(), value))
 }
 
 fn conversation(document: &ConversationDoc) -> Result<Row, Fault> {
@@ -151,6 +159,8 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
                 Part::Jobs => jobs::record(document).map(Row::Job),
                 Part::Links => mail::link_record(document).map(Row::Link),
                 Part::Mail => mail::record(document).map(Row::Mail),
+                Part::Secrets => secret(document),
+                Part::BarredAddresses => bytes_of(document, "_id").map(Row::BarredAddress),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -222,7 +232,8 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
         Part::RefreshTokens => token(&last).map(|row| row.key()),
         Part::Links => mail::link_record(&last).map(|row| Key::Hash(row.hash)),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
-        Part::Jobs | Part::Mail => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
+        Part::BarredAddresses => bytes_of(&last, "_id").map(Key::Hash),
+        Part::Jobs | Part::Mail | Part::Secrets => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
         _ => last.get_object_id("_id").ok().map(|id| Key::Id(id.bytes())),
     })
 }
@@ -283,6 +294,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             };
             // The larger of a time and nothing is nothing, where that is written down.
             session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
+            session.extend(row.proved_at.map(|at| ("proved_at".to_owned(), date(at).into())));
             (Part::Sessions, session)
         }
         Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
@@ -358,6 +370,8 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Job(row) => (Part::Jobs, jobs::document(&row)?),
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
         Row::Mail(row) => (Part::Mail, mail::document(&row)?),
+        Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
+        Row::BarredAddress(hash) => (Part::BarredAddresses, doc! { "_id": binary(&hash) }),
     })
 }
 

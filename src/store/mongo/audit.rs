@@ -119,11 +119,14 @@ async fn of_member(
     Ok(found.into_iter().rev().take(limit).collect())
 }
 
-/// Removes the addresses that a member has acted from.
+/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
 pub(super) async fn forget_addresses(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
     let acted = doc! { "actor_id": member_oid(member) };
-    let forget = doc! { "$set": { "address": null } };
-    db.collection::<Document>("audit").update_many(acted, forget).session(session).await?;
+    let failed = doc! { "target_id": member_oid(member), "action": AuditAction::LoginFailed.as_str() };
+    for theirs in [acted, failed] {
+        let forget = doc! { "$set": { "address": null } };
+        db.collection::<Document>("audit").update_many(theirs, forget).session(&mut *session).await?;
+    }
     Ok(())
 }
 

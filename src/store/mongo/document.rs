@@ -17,6 +17,7 @@ use crate::{
         entries::{EntryBody, Format, StoredEntry},
         members::{Contact, Invited, MemberRecord, StoredProfile, StoredVisibility, Suspension, email_key},
         rules,
+        second_factor::StoredFactor,
     },
     text,
 };
@@ -61,7 +62,7 @@ pub(super) struct MemberDoc {
     version: i64,
     #[serde(default)]
     is_erased: bool,
-    /// Not active yet, and unknown to everybody but administrators.
+    /// Not active yet, and unknown to everybody but administrators, as with `must_verify`.
     #[serde(default)]
     is_pending: bool,
     #[serde(default)]
@@ -79,6 +80,44 @@ pub(super) struct MemberDoc {
     email_verified_at: Option<DateTime>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     must_verify: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    second_factor: Option<FactorDoc>,
+}
+
+/// The second factor of a member.
+#[derive(Clone, Serialize, Deserialize)]
+struct FactorDoc {
+    /// The secret of the authenticator app, sealed.
+    secret: Binary,
+    enabled_at: DateTime,
+    /// The time step of the code that was used last.
+    last_step: i64,
+    /// The SHA-256 hashes of the recovery codes that are not used yet.
+    recovery_codes: Vec<Binary>,
+}
+
+impl FactorDoc {
+    fn of(factor: &StoredFactor) -> Self {
+        Self {
+            secret: binary(&factor.secret),
+            enabled_at: date(factor.enabled_at),
+            last_step: signed(factor.last_step),
+            recovery_codes: factor.recovery_codes.iter().map(|code| binary(code)).collect(),
+        }
+    }
+
+    fn into_factor(self) -> StoredFactor {
+        StoredFactor {
+            secret: self.secret.bytes,
+            enabled_at: time(self.enabled_at),
+            last_step: unsigned(self.last_step),
+            recovery_codes: self
+                .recovery_codes
+                .iter()
+                .filter_map(|code| code.bytes.as_slice().try_into().ok())
+                .collect(),
+        }
+    }
 }
 
 /// Of a document of `members`, what a watcher needs.
@@ -130,7 +169,7 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
-        let MemberRecord { profile, password_hash, version, is_erased, must_verify } = record;
+        let MemberRecord { profile, password_hash, version, is_erased, second_factor } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
@@ -163,7 +202,8 @@ impl MemberDoc {
             invitation_id: profile.invited.map(|invited| invitation_oid(invited.invitation)),
             language: profile.language,
             email_verified_at: profile.email_verified_at.map(date),
-            must_verify,
+            must_verify: profile.must_verify,
+            second_factor: second_factor.as_ref().map(FactorDoc::of),
         }
     }
 
@@ -185,6 +225,7 @@ impl MemberDoc {
                 last_login: self.last_login.map(time),
                 is_active: self.is_active,
                 is_pending: self.is_pending,
+                must_verify: self.must_verify,
                 suspension: self
                     .suspended_until
                     .map(|until| Suspension { until: time(until), reason: self.suspension_reason }),
@@ -198,7 +239,7 @@ impl MemberDoc {
             password_hash: self.password_hash,
             version: unsigned(self.version),
             is_erased: self.is_erased,
-            must_verify: self.must_verify,
+            second_factor: self.second_factor.map(FactorDoc::into_factor),
         })
     }
 }

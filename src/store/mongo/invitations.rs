@@ -204,7 +204,8 @@ async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord
     for id in &ids {
         let limit = i64::try_from(CAME_BY_MAX).unwrap_or(i64::MAX);
         let options = FindOptions::builder().sort(doc! { "_id": -1 }).limit(limit).build();
-        let members: Vec<MemberDoc> = db.all("members", doc! { "invitation_id": invitation_oid(*id) }, options).await?;
+        let came = doc! { "invitation_id": invitation_oid(*id), "must_verify": { "$ne": true } };
+        let members: Vec<MemberDoc> = db.all("members", came, options).await?;
         let members: Vec<MemberRecord> = members.into_iter().map(MemberDoc::into_record).collect::<Result<_, _>>()?;
         found.insert(*id, members);
     }

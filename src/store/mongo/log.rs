@@ -327,13 +327,15 @@ async fn load_members(core: &Core, db: &Db, batch: &[Command], working: &Working
     if !unknown.is_empty() {
         let asked = Instant::now();
         let fields = FindOptions::builder()
-            .projection(doc! { "is_active": 1, "is_pending": 1, "suspended_until": 1, "user_type": 1 })
+            .projection(
+                doc! { "is_active": 1, "is_pending": 1, "must_verify": 1, "suspended_until": 1, "user_type": 1 },
+            )
             .build();
         let found: Vec<Document> = db.all("members", among(unknown.into_iter().map(member_oid)), fields).await?;
         for member in found {
             let (Ok(id), Ok(is_active)) = (member.get_object_id("_id"), member.get_bool("is_active")) else { continue };
             // Nobody knows of them yet.
-            if member.get_bool("is_pending").unwrap_or(false) {
+            if ["is_pending", "must_verify"].iter().any(|field| member.get_bool(field).unwrap_or(false)) {
                 continue;
             }
             let suspended_until = member.get_datetime("suspended_until").ok().map(|until| time(*until));

@@ -15,15 +15,15 @@ use super::{
     db::Db,
     document::{binary, bytes_of, date, member_oid, time, word},
     fault::Fault,
-    members::{meet, transaction},
+    members::transaction,
 };
 use crate::store::{
     MailStore, StoreError,
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        Expired, GoodLink, Kind, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LinkHash, Mail, NEW_DEVICES_MAX, NewLink,
-        Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
+        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -53,7 +53,7 @@ fn attempts(document: &Document) -> u32 {
 }
 
 /// Whether there is room for a further mail. Several nodes that ask at the same moment may go a little beyond it.
-async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
+pub(super) async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
     let mail = db.collection::<Document>("mail");
     let waiting = mail.estimated_document_count().max_time(db.max_time).await?;
     if waiting < WAITING_MAX {
@@ -63,14 +63,14 @@ async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
     Ok(there.is_some())
 }
 
-/// Writes a mail, in a transaction if there is one.
-async fn write(
+/// Writes a mail that is due now, in a transaction if there is one.
+pub(super) async fn write(
     db: &Db,
     mail: &Mail,
-    (at, due): (Timestamp, Timestamp),
+    at: Timestamp,
     session: Option<&mut ClientSession>,
 ) -> Result<(), Fault> {
-    let row = MailRow { mail: mail.clone(), due, until: at.after(mail.lifetime()), attempts: 0 };
+    let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
     let document = document(&row)?;
     let collection = db.collection::<Document>("mail");
     let replace = collection.replace_one(doc! { "_id": mail.key() }, document).upsert(true);
@@ -81,11 +81,11 @@ async fn write(
     Ok(())
 }
 
-async fn add(db: &Db, mail: &Mail, at: Timestamp, due: Timestamp) -> Result<bool, Fault> {
+async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
     if !has_room(db, &mail.key()).await? {
         return Ok(false);
     }
-    write(db, mail, (at, due), None).await.map(|()| true)
+    write(db, mail, at, None).await.map(|()| true)
 }
 
 /// Writes what something that happens tells its member, in the transaction of that: it happens, whether there is room for it or not.
@@ -105,13 +105,13 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
         if waiting >= NEW_DEVICES_MAX {
             let last = last.as_ref().and_then(self::mail).and_then(Mail::and_more);
             return match last {
-                Some(last) => write(db, &last, (at, at), Some(session)).await,
+                Some(last) => write(db, &last, at, Some(session)).await,
                 None => Ok(()),
             };
         }
     }
     if has_room(db, &notice.key()).await? {
-        write(db, notice, (at, at), Some(session)).await?;
+        write(db, notice, at, Some(session)).await?;
     }
     Ok(())
 }
@@ -131,37 +131,49 @@ async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
 }
 
 async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Result<bool, Fault> {
-    let NewLink { member, purpose, token, hash, at } = *link;
+    let NewLink { member, purpose, at, .. } = *link;
     // Two at the same moment must meet, and so must a change that ends links.
-    meet(db, session, member).await?;
+    let meet = doc! { "$inc": { "met": 1_i64 } };
+    let members = db.collection::<Document>("members");
+    let found = members.find_one_and_update(doc! { "_id": member_oid(member) }, meet).session(&mut *session).await?;
+    let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
     let links = db.collection::<Document>("links");
-    let theirs = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
-    let mut former = theirs.clone();
-    former.extend(doc! {
-        "expires_at": { "$gt": date(link.again_after()) }, "is_over": false, "token": { "$ne": null },
-    });
-    let former = links.find_one(former).sort(doc! { "made_at": -1 }).session(&mut *session).await?;
-    if let Some(former) = former.as_ref().and_then(link_record)
-        && let Some(token) = former.token
-    {
-        if former.sent >= LINK_SENDINGS {
-            return Ok(false);
+    let since = doc! { "member_id": member_oid(member), "made_at": { "$gt": date(forgotten_at(at)) } };
+    let mut found = links.find(since).session(&mut *session).await?;
+    let mut theirs = Vec::new();
+    while let Some(found) = found.next(&mut *session).await.transpose()? {
+        theirs.extend(link_record(&found));
+    }
+    match link.issue(must_verify, &theirs) {
+        Issue::Nothing => Ok(false),
+        Issue::New => {
+            write_link(db, session, link, false).await?;
+            write(db, &link.mail(), at, Some(session)).await.map(|()| true)
         }
-        let (own, once_more) = (doc! { "_id": binary(&former.hash) }, doc! { "$inc": { "sent": 1_i64 } });
-        links.update_one(own, once_more).session(&mut *session).await?;
-        write(db, &purpose.mail(member, token), (at, at), Some(session)).await?;
-        return Ok(true);
+        Issue::Again(hash, token) => {
+            let (own, once_more) = (doc! { "_id": binary(&hash) }, doc! { "$inc": { "sent": 1_i64 } });
+            links.update_one(own, once_more).session(&mut *session).await?;
+            write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
+        }
     }
-    let mut since = theirs;
-    since.insert("made_at", doc! { "$gt": date(forgotten_at(at)) });
-    if links.count_documents(since).session(&mut *session).await? >= u64::from(LINKS_MAX) {
-        return Ok(false);
-    }
-    let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
-    let row = LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1 };
-    links.insert_one(link_document(&row)).session(&mut *session).await?;
-    write(db, &link.mail(), (at, at), Some(session)).await?;
-    Ok(true)
+}
+
+/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
+pub(super) async fn write_link(
+    db: &Db,
+    session: &mut ClientSession,
+    link: &NewLink,
+    is_over: bool,
+) -> Result<(), Fault> {
+    let links = db.collection::<Document>("links");
+    links.insert_one(link_document(&link.row(is_over))).session(session).await?;
+    Ok(())
+}
+
+/// Whether a link is known, good or not.
+pub(super) async fn is_link(db: &Db, hash: LinkHash) -> Result<bool, Fault> {
+    let found: Option<Document> = db.one("links", doc! { "_id": binary(&hash) }, FindOneOptions::default()).await?;
+    Ok(found.is_some())
 }
 
 /// Which link is good.
@@ -318,8 +330,8 @@ fn still(taken: &TakenMail) -> Document {
 
 #[async_trait]
 impl MailStore for Mongo {
-    async fn add(&self, by: Caller, mail: Mail, at: Timestamp, due: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(by, async move |_, db| add(&db, &mail, at, due).await).await?;
+    async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
+        let added = self.write(by, async move |_, db| add(&db, &mail, at).await).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,20 +19,20 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Core, Mongo, addresses, audit,
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    invitations, jobs, mail, receipts, recommendations, sessions,
+    invitations, jobs, mail, receipts, recommendations, registration, sessions,
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::{AddressKey, barred_by},
     changes::{Actor, Change, Changed, creation, rejection},
-    invitations::use_of,
     jobs::of_change,
     members::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
-        NotRegistered, Rejected, Way, email_key,
+        NotRegistered, Registration, Rejected, email_key,
     },
     turns::{Caller, Turn},
 };
@@ -146,71 +146,9 @@ pub(super) async fn meet(db: &Db, session: &mut ClientSession, id: MemberId) -> 
     Ok(())
 }
 
-async fn register(
-    db: &Db,
-    member: NewMember,
-    way: Way,
-    from: IpAddr,
-) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
-    if way == Way::Free {
-        return Ok(insert(db, member, None).await?.map_err(|EmailTaken| NotRegistered::EmailTaken));
-    }
-    let record = member.into_record();
-    let id = record.profile.id;
-    let own = db.clone();
-    let never = CancellationToken::new();
-    let made = transaction(db, &never, move |session| {
-        let (db, record) = (own.clone(), record.clone());
-        async move { register_in(&db, session, record, way, from).await }.boxed()
-    });
-    match made.await {
-        Ok(made) => Ok(made.unwrap_or(Err(NotRegistered::InvitationInvalid))),
-        // Unless it is ours, of an attempt whose answer was lost.
-        Err(Fault::Driver(error)) if is_duplicate(&error) => Ok(by_id(db, id).await?.ok_or(NotRegistered::EmailTaken)),
-        Err(fault) => Err(fault),
-    }
-}
-
-async fn register_in(
-    db: &Db,
-    session: &mut ClientSession,
-    record: MemberRecord,
-    way: Way,
-    from: IpAddr,
-) -> Result<Result<MemberRecord, NotRegistered>, Fault> {
-    let (id, at) = (record.profile.id, record.profile.created_at);
-    let members = db.collection::<MemberDoc>("members");
-    let record = match way {
-        Way::Free => record,
-        Way::Application { most } => {
-            // Of those who find room for one more at the same moment, one is it.
-            let meta = db.collection::<Document>("meta");
-            let meet = doc! { "$inc": { "changes": 1_i64 } };
-            meta.update_one(doc! { "_id": "applications" }, meet).upsert(true).session(&mut *session).await?;
-            let limit = i64::try_from(most).unwrap_or(i64::MAX);
-            let waiting = doc! { "is_pending": true };
-            let ids = db.collection::<Document>("members");
-            let mut found = ids.find(waiting).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
-            let mut count = 0;
-            while found.next(&mut *session).await.transpose()?.is_some() {
-                count += 1;
-            }
-            if count >= most {
-                return Ok(Err(NotRegistered::TooManyWaiting));
-            }
-            record.waiting()
-        }
-        Way::Invitation(invitation) => {
-            let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
-                return Ok(Err(NotRegistered::InvitationInvalid));
-            };
-            let by = Actor { member: Some(id), address: Some(from) };
-            audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
-            record.invited(&invitation)
-        }
-    };
-    members.insert_one(MemberDoc::of(record.clone(), None)).session(session).await?;
-    Ok(Ok(record))
+/// Who waits for an administrator.
+pub(super) fn waiting() -> Document {
+    doc! { "is_pending": true, "must_verify": { "$ne": true } }
 }
 
 async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, Fault> {
@@ -225,7 +163,10 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
             }
             let members = db.collection::<Document>("members");
             let found = members.find_one(doc! { "_id": member_oid(id) }).session(session).await?;
-            let is_there = found.is_some_and(|found| !found.get_bool("is_erased").unwrap_or(false));
+            // Nobody knows yet that it was they who applied, if they have to verify the address.
+            let is_one =
+                |found: &Document| !["is_erased", "must_verify"].iter().any(|is| found.get_bool(is).unwrap_or(false));
+            let is_there = found.as_ref().is_some_and(is_one);
             Ok(if is_there { Rejected::Decided } else { Rejected::NotFound })
         }
         .boxed()
@@ -235,16 +176,18 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
 
 /// Removes the record of somebody who waits, their links and the mail to them. False: they do not.
 async fn remove_waiting(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<bool, Fault> {
-    let waiting = doc! { "_id": member_oid(id), "is_pending": true };
+    let mut own = waiting();
+    own.insert("_id", member_oid(id));
     let members = db.collection::<Document>("members");
-    let Some(removed) = members.find_one_and_delete(waiting).session(&mut *session).await? else { return Ok(false) };
+    let Some(removed) = members.find_one_and_delete(own).session(&mut *session).await? else { return Ok(false) };
     mail::forget(db, session, id, removed.get_str("email").unwrap_or_default()).await?;
     Ok(true)
 }
 
 /// One after the other: each goes with what is left of them, and none who is approved meanwhile.
 async fn purge_waiting(db: &Db, before: Timestamp) -> Result<usize, Fault> {
-    let old = doc! { "is_pending": true, "created_at": { "$lt": date(before) } };
+    let mut old = waiting();
+    old.insert("created_at", doc! { "$lt": date(before) });
     let options = FindOptions::builder().projection(doc! { "_id": 1 }).build();
     let old: Vec<Document> = db.all("members", old, options).await?;
     let never = CancellationToken::new();
@@ -263,7 +206,7 @@ async fn purge_waiting(db: &Db, before: Timestamp) -> Result<usize, Fault> {
 
 async fn count_waiting(db: &Db) -> Result<u64, Fault> {
     let members = db.collection::<Document>("members");
-    Ok(members.count_documents(doc! { "is_pending": true }).max_time(db.max_time).await?)
+    Ok(members.count_documents(waiting()).max_time(db.max_time).await?)
 }
 
 async fn admins(db: &Db, limit: usize) -> Result<Vec<MemberId>, Fault> {
@@ -331,12 +274,12 @@ async fn change(
     wanted: Change,
     by: Actor,
     at: Timestamp,
-    given_up: &CancellationToken,
+    (given_up, drawn): (&CancellationToken, AddressKey),
 ) -> Result<Changed, Fault> {
     let own = db.clone();
     let changed = transaction(db, given_up, move |session| {
         let (db, wanted) = (own.clone(), wanted.clone());
-        async move { change_in(&db, session, id, &wanted, by, at).await }.boxed()
+        async move { change_in(&db, session, id, &wanted, by, (at, drawn)).await }.boxed()
     });
     Ok(changed.await?.unwrap_or(Changed::GivenUp))
 }
@@ -347,7 +290,7 @@ async fn change_in(
     id: MemberId,
     change: &Change,
     by: Actor,
-    at: Timestamp,
+    (at, drawn): (Timestamp, AddressKey),
 ) -> Result<Changed, Fault> {
     let members = db.collection::<MemberDoc>("members");
     let found = members.find_one(doc! { "_id": member_oid(id) }).session(&mut *session).await?;
@@ -390,6 +333,9 @@ async fn change_in(
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
     }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(db, session, email, drawn).await?;
+    }
     invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
     mail::follow(db, session, change, &before, &after, at).await?;
@@ -400,9 +346,12 @@ async fn change_in(
 /// says, in the words of the database.
 fn of_status(status: Option<(MemberStatus, Timestamp)>) -> (Document, Option<bool>) {
     match status {
-        None => (doc! { "is_pending": { "$ne": true } }, None),
-        Some((MemberStatus::Pending, _)) => (doc! { "is_pending": true }, Some(false)),
-        Some((MemberStatus::Deactivated, _)) => (doc! { "is_pending": { "$ne": true } }, Some(false)),
+        None => (doc! { "is_pending": { "$ne": true }, "must_verify": { "$ne": true } }, None),
+        Some((MemberStatus::Unverified, _)) => (doc! { "must_verify": true }, Some(false)),
+        Some((MemberStatus::Pending, _)) => (waiting(), Some(false)),
+        Some((MemberStatus::Deactivated, _)) => {
+            (doc! { "is_pending": { "$ne": true }, "must_verify": { "$ne": true } }, Some(false))
+        }
         Some((MemberStatus::Suspended, at)) => (doc! { "suspended_until": { "$gt": date(at) } }, Some(true)),
         Some((MemberStatus::Active, at)) => (doc! { "suspended_until": { "$not": { "$gt": date(at) } } }, Some(true)),
     }
@@ -480,7 +429,9 @@ async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberR
 async fn count(db: &Db) -> Result<MemberCounts, Fault> {
     let members = db.collection::<Document>("members");
     let waiting = count_waiting(db).await?;
-    let all = members.estimated_document_count().max_time(db.max_time).await?.saturating_sub(waiting);
+    let unverified = members.count_documents(doc! { "must_verify": true }).max_time(db.max_time).await?;
+    let all = members.estimated_document_count().max_time(db.max_time).await?;
+    let all = all.saturating_sub(waiting).saturating_sub(unverified);
     let active = doc! { "user_type": { "$in": ["member", "admin"] }, "is_active": true };
     Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await?, waiting })
 }
@@ -518,13 +469,20 @@ impl MemberStore for Mongo {
         self.write(Caller::System, async move |_, db| insert(&db, member, created_by).await).await
     }
 
-    async fn register(
-        &self,
-        member: NewMember,
-        way: Way,
-        from: IpAddr,
-    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
-        self.write(Caller::Address(from), async move |_, db| register(&db, member, way, from).await).await
+    async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        let by = Caller::Address(new.from);
+        let registered = async move |_, db: Db| registration::register(&db, new).await;
+        self.write(by, registered).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError> {
+        let purge = async move |_, db: Db| registration::purge_unverified(&db, before, at).await;
+        self.write(Caller::System, purge).await
+    }
+
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let (email, caller) = (email.to_owned(), by.member.map_or(Caller::System, Caller::Member));
+        self.write(caller, async move |_, db| addresses::allow(&db, email, by, at).await).await
     }
 
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {
@@ -572,7 +530,8 @@ impl MemberStore for Mongo {
         at: Timestamp,
         given_up: CancellationToken,
     ) -> Result<Changed, StoreError> {
-        let change = async move |_, db| change(&db, id, wanted, by, at, &given_up).await;
+        let change =
+            async move |core: Arc<Core>, db| change(&db, id, wanted, by, at, (&given_up, core.ids.secret())).await;
         let changed = self.write(Caller::Member(id), change).await;
         // The log remembers whether a member may be written to.
         self.core.members.remove(&id);

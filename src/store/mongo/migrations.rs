@@ -3,13 +3,17 @@
 //! Each is idempotent, so that several nodes may start at once, and none is recorded before it is done. MongoDB builds
 //! an index that is there already in no time.
 
+use std::time::Duration;
+
 use mongodb::{
     IndexModel,
-    bson::{Binary, Document, doc, spec::BinarySubtype},
+    bson::{Binary, DateTime, Document, doc, spec::BinarySubtype},
     options::{FindOneOptions, IndexOptions},
 };
 
-use super::{StoreError, db::Db, fault::Fault, unavailable};
+use protocol::Timestamp;
+
+use super::{StoreError, db::Db, document::date, fault::Fault, unavailable};
 use crate::store::conversations::StoreId;
 
 /// An index that the server needs.
@@ -72,11 +76,25 @@ pub const INDEXES: &[Index] = &[
     later(10, "mail", &["member_id"]),
     later(10, "links", &["member_id", "made_at"]),
     later(10, "links", &["made_at"]),
+    later(13, "members", &["must_verify", "name_key", "_id"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
-const ALL: &[&str] =
-    &["core", "reads", "directory", "colleagues", "jobs", "fleet", "profiles", "sessions", "registration", "mail"];
+const ALL: &[&str] = &[
+    "core",
+    "reads",
+    "directory",
+    "colleagues",
+    "jobs",
+    "fleet",
+    "profiles",
+    "sessions",
+    "registration",
+    "mail",
+    "second factor",
+    "addresses",
+    "unverified",
+];
 
 /// What is missing, in words.
 pub(super) async fn pending(db: &Db) -> Result<Vec<&'static str>, StoreError> {
@@ -91,8 +109,14 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
         match number {
             0 => core(db).await.map_err(StoreError::from)?,
             // Built beside the writes; until they are there a start waits.
-            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it.
-            1..=9 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
+            // the second factor: it keeps versions away that would write a member without it.
+            1..=10 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
+            12 => {
+                make_indexes(db, number + 1).await.map_err(StoreError::from)?;
+                hide_unverified(db).await.map_err(StoreError::from)?;
+            }
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);
@@ -116,19 +140,28 @@ async fn applied(db: &Db) -> Result<usize, StoreError> {
     Ok(number)
 }
 
+/// How long ago somebody has registered of whom no node of this version can have known.
+const SETTLED: Duration = Duration::from_secs(60 * 60);
+
 /// Collections without an index beside `_id`. Made before they are needed: a transaction should not have to.
 const PLAIN: &[&str] = &["audit", "ai_budgets", "meta", "migrations"];
 /// The code of a server that has a collection already.
 const NAMESPACE_EXISTS: i32 = 48;
 
 async fn core(db: &Db) -> Result<(), Fault> {
-    for name in PLAIN {
+    create(db, PLAIN).await?;
+    make_indexes(db, 1).await
+}
+
+/// Creates collections that are not there yet.
+async fn create(db: &Db, names: &[&str]) -> Result<(), Fault> {
+    for name in names {
         match db.database.create_collection(*name).await {
             Err(error) if super::fault::code(&error) != Some(NAMESPACE_EXISTS) => return Err(error.into()),
             _ => {}
         }
     }
-    make_indexes(db, 1).await
+    Ok(())
 }
 
 /// Makes the indexes of a migration.
@@ -140,6 +173,30 @@ async fn make_indexes(db: &Db, migration: usize) -> Result<(), Fault> {
             .build();
         db.collection::<Document>(collection).create_index(model).await?;
     }
+    Ok(())
+}
+
+/// Who has to verify the address is no member until they have done so. Who was deactivated stays that: those are told from who has
+/// registered while another node did this by the time.
+async fn hide_unverified(db: &Db) -> Result<(), Fault> {
+    let members = db.collection::<Document>("members");
+    let an_hour_ago = date(Timestamp::from_millis(DateTime::now().timestamp_millis()).before(SETTLED));
+    // Who has signed in all the same, while no mail was sent, stays a member; so does who was made an administrator.
+    let stay = doc! {
+        "must_verify": true,
+        "is_pending": { "$ne": true },
+        "$or": [
+            { "last_login": { "$ne": null } },
+            { "user_type": "admin" },
+            { "is_active": false, "created_at": { "$lt": an_hour_ago }, "awaits": { "$ne": true } },
+        ],
+    };
+    members.update_many(stay, doc! { "$unset": { "must_verify": "" } }).await?;
+    let hidden = doc! {
+        // So that this is not taken for a deactivation when it is done again.
+        "$set": { "is_active": false, "awaits": true, "words": [], "company_words": [], "position_words": [] },
+    };
+    members.update_many(doc! { "must_verify": true, "is_active": true }, hidden).await?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
 //! waits for it stops waiting after the timeout.
 
+mod addresses;
 mod ahead;
 mod append;
 mod archive;
@@ -50,6 +51,7 @@ mod receipts;
 mod recommendations;
 mod record;
 mod recovery;
+mod registration;
 mod sessions;
 mod settle;
 mod turns;
@@ -248,12 +250,17 @@ impl Mongo {
         F: Future<Output = Result<T, Fault>> + Send + 'static,
         W: FnOnce(Arc<Core>, Db) -> F,
     {
-        let place = self.turn(&self.writes, Turn::of(caller), StoreError::Overloaded).await?;
+        let started = tokio::time::Instant::now();
         let work = |core, db| {
             let work = work(core, db);
             async move { work.await.map_err(Fault::of_write) }
         };
-        self.holding(place, work).await
+        let answer = match self.turn(&self.writes, Turn::of(caller), StoreError::Overloaded).await {
+            Ok(place) => self.holding(place, work).await,
+            Err(error) => Err(error),
+        };
+        self.core.metrics.store_write_seconds.observe(started.elapsed().as_secs_f64());
+        answer
     }
 
     async fn turn(&self, turns: &CallGate, turn: Turn, late: StoreError) -> Result<Permit, StoreError> {

@@ -60,7 +60,7 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let notice = session.notice();
-    let NewSession { id, member, token, device, address, at, ends_at, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -81,8 +81,9 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
         _ => {}
     }
     store_token(db, id, token).await?;
-    // Last: whoever deactivates the member writes the same document, and either finds the session or is found here.
-    if !log_in(db, member, at, notice).await? {
+    // Last: whoever deactivates the member or changes the password writes the same document, and either finds the session or is found
+    // here.
+    if !log_in(db, member, &password_hash, at, notice).await? {
         db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
         db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
         return Ok(None);
@@ -123,17 +124,24 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
 }
 
 /// Records a login at its member, and in one transaction writes the mail that tells of it, unless it is their first. False: they may
-/// not sign in.
-async fn log_in(db: &Db, member: ObjectId, at: Timestamp, notice: Option<Mail>) -> Result<bool, Fault> {
-    let Some(notice) = notice else { return Ok(record_login(db, member, at, None).await?.is_some()) };
+/// not sign in, or have another password.
+async fn log_in(
+    db: &Db,
+    member: ObjectId,
+    password_hash: &str,
+    at: Timestamp,
+    notice: Option<Mail>,
+) -> Result<bool, Fault> {
+    let Some(notice) = notice else {
+        return Ok(record_login(db, member, password_hash, at, None).await?.is_some());
+    };
+    let password_hash = password_hash.to_owned();
     let own = db.clone();
     let never = CancellationToken::new();
     let logged_in = members::transaction(db, &never, move |session| {
-        let (db, notice) = (own.clone(), notice.clone());
+        let (db, notice, password_hash) = (own.clone(), notice.clone(), password_hash.clone());
         async move {
-            // Two at the same moment must meet before either counts what waits.
-            members::meet(&db, session, MemberId::from_bytes(member.bytes())).await?;
-            let login = record_login(&db, member, at, Some(&mut *session)).await?;
+            let login = record_login(&db, member, &password_hash, at, Some(&mut *session)).await?;
             if login == Some(Login::Further) {
                 mail::tell(&db, session, &notice, at).await?;
             }
@@ -153,10 +161,12 @@ enum Login {
     Further,
 }
 
-/// Records a login at its member, who may sign in; a suspension that is over leaves nothing. Nothing: they may not.
+/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. Nothing: they may
+/// not, or have another one.
 async fn record_login(
     db: &Db,
     member: ObjectId,
+    password_hash: &str,
     at: Timestamp,
     mut session: Option<&mut ClientSession>,
 ) -> Result<Option<Login>, Fault> {
@@ -165,10 +175,15 @@ async fn record_login(
         (doc! { "suspended_until": null }, doc! {}),
         (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
     ] {
-        let (mut active, mut login) = (doc! { "_id": member, "is_active": true }, doc! { "last_login": date(at) });
+        let (mut active, mut login) = (
+            doc! { "_id": member, "is_active": true, "password_hash": password_hash },
+            doc! { "last_login": date(at) },
+        );
         active.extend(until);
         login.extend(more);
-        let record = members.find_one_and_update(active, doc! { "$set": login }).projection(doc! { "last_login": 1 });
+        // A login of the same millisecond as the one before would change nothing, and meet nobody.
+        let login = doc! { "$set": login, "$inc": { "met": 1_i64 } };
+        let record = members.find_one_and_update(active, login).projection(doc! { "last_login": 1 });
         let before = match session.as_deref_mut() {
             Some(session) => record.session(session).await?,
             None => record.await?,
@@ -212,6 +227,7 @@ struct Stored {
     generation: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
+    proved_at: Timestamp,
 }
 
 async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
@@ -348,6 +364,13 @@ async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) ->
     Ok(())
 }
 
+async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+    let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
+    let proved = doc! { "$max": { "proved_at": date(at) } };
+    db.collection::<Document>("sessions").update_one(valid, proved).await?;
+    Ok(())
+}
+
 async fn rename(db: &Db, member: MemberId, session: SessionId, name: String) -> Result<bool, Fault> {
     let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
     let sessions = db.collection::<Document>("sessions");
@@ -390,6 +413,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
         generation: found.get_i64("generation").map_or(0, unsigned),
         newest: token_hash(found, "newest"),
         confirmed_at: confirmed_at(found, created_at),
+        proved_at: at("proved_at").unwrap_or(created_at),
     })
 }
 
@@ -397,15 +421,26 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
 fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    let Stored { member, revoked_at, generation, confirmed_at, .. } = *stored;
+    let Stored { member, revoked_at, generation, confirmed_at, proved_at, .. } = *stored;
     let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
     let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
-    Ok(SessionView { member, user_type, is_active, suspended_until, revoked, generation, confirmed })
+    let has_second_factor = found.get_document("second_factor").is_ok();
+    Ok(SessionView {
+        member,
+        user_type,
+        is_active,
+        suspended_until,
+        revoked,
+        generation,
+        confirmed,
+        proved_at,
+        has_second_factor,
+    })
 }
 
 /// What [`view_of`] needs of a member.
 fn member_fields() -> Document {
-    doc! { "user_type": 1, "is_active": 1, "suspended_until": 1 }
+    doc! { "user_type": 1, "is_active": 1, "suspended_until": 1, "second_factor.enabled_at": 1 }
 }
 
 async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault> {
@@ -421,7 +456,9 @@ async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView
         found.into_iter().filter_map(|found| Some((found.get_object_id("_id").ok()?, found))).collect()
     };
     let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
-    let fields = doc! { "member_id": 1, "revoked_at": 1, "generation": 1, "confirmed_at": 1 };
+    let fields = doc! {
+        "member_id": 1, "created_at": 1, "revoked_at": 1, "generation": 1, "confirmed_at": 1, "proved_at": 1,
+    };
     let fields = FindOptions::builder().projection(fields).build();
     let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
     let mut members: Vec<ObjectId> =
@@ -557,6 +594,10 @@ impl SessionStore for Mongo {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(Caller::Member(member), async move |_, db| confirm(&db, session, generation, at).await).await
+    }
+
+    async fn prove(&self, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| prove(&db, member, session, at).await).await
     }
 
     async fn rename(&self, member: MemberId, session: SessionId, name: String) -> Result<bool, StoreError> {

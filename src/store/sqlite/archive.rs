@@ -5,7 +5,7 @@ use protocol::{ConversationId, MemberId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 
 use super::{
-    Sqlite, audit, history, invitations, jobs, log, mail, members,
+    Sqlite, addresses, audit, history, invitations, jobs, log, mail, members,
     memory::Tx,
     recommendations,
     row::{kind, optional_time, time},
@@ -35,6 +35,8 @@ const fn table(part: Part) -> &'static str {
         Part::Jobs => "jobs",
         Part::Links => "links",
         Part::Mail => "mail",
+        Part::Secrets => "secrets",
+        Part::BarredAddresses => "barred_addresses",
     }
 }
 
@@ -54,6 +56,8 @@ const BUDGETS: &str = "SELECT m.id, b.day, b.spent FROM members m CROSS JOIN ai_
 const AUDIT: &str = "SELECT * FROM audit WHERE place > ? ORDER BY place LIMIT ?";
 const LINKS: &str = "SELECT * FROM links WHERE hash > ? ORDER BY hash LIMIT ?";
 const MAIL: &str = "SELECT * FROM mail WHERE key > ? ORDER BY key LIMIT ?";
+const SECRETS: &str = "SELECT * FROM secrets WHERE name > ? ORDER BY name LIMIT ?";
+const BARRED_ADDRESSES: &str = "SELECT * FROM barred_addresses WHERE hash > ? ORDER BY hash LIMIT ?";
 const JOBS: &str = "SELECT * FROM jobs WHERE key > ? ORDER BY key LIMIT ?";
 
 fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
@@ -73,6 +77,7 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         generation: row.get("generation")?,
         newest: row.get("newest")?,
         confirmed_at: optional_time(row, "confirmed_at")?,
+        proved_at: optional_time(row, "proved_at")?,
     }))
 }
 
@@ -202,6 +207,14 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
             let key = if let Some(Key::Job(key)) = after { key.as_str() } else { "" };
             collect(connection, MAIL, params![key, limit], |row| mail::record(row).map(Row::Mail))
         }
+        Part::Secrets => {
+            let name = if let Some(Key::Job(name)) = after { name.as_str() } else { "" };
+            let secret = |row: &SqlRow<'_>| Ok(Row::Secret(row.get("name")?, row.get("value")?));
+            collect(connection, SECRETS, params![name, limit], secret)
+        }
+        Part::BarredAddresses => {
+            collect(connection, BARRED_ADDRESSES, one, |row| row.get("hash").map(Row::BarredAddress))
+        }
     }
 }
 
@@ -217,7 +230,7 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
         Part::Conversations => id("SELECT max(id) FROM conversations"),
         Part::Recommendations => id("SELECT max(id) FROM recommendations"),
         Part::Budgets => id("SELECT max(m.id) FROM ai_budgets b JOIN members m ON m.key = b.member"),
-        Part::RefreshTokens | Part::Links => {
+        Part::RefreshTokens | Part::Links | Part::BarredAddresses => {
             let sql = format!("SELECT max(hash) FROM {}", table(part));
             let found: Option<[u8; 32]> = connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(found.map(Key::Hash))
@@ -236,8 +249,9 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
             let found: Option<u64> = connection.query_row("SELECT max(place) FROM audit", [], |row| row.get(0))?;
             Ok(found.map(Key::Place))
         }
-        Part::Jobs | Part::Mail => {
-            let sql = format!("SELECT max(key) FROM {}", table(part));
+        Part::Jobs | Part::Mail | Part::Secrets => {
+            let name = if part == Part::Secrets { "name" } else { "key" };
+            let sql = format!("SELECT max({name}) FROM {}", table(part));
             let found: Option<String> = connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(found.map(Key::Job))
         }
@@ -253,8 +267,8 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
             "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_used_at,
-                 ends_at, generation, newest, confirmed_at)
-             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+                 ends_at, generation, newest, confirmed_at, proved_at)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
                 row.id.as_bytes(),
                 row.created_at.as_millis(),
@@ -267,6 +281,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.generation,
                 row.newest,
                 row.confirmed_at.map(Timestamp::as_millis),
+                row.proved_at.map(Timestamp::as_millis),
                 row.member.as_bytes(),
             ],
         )?,
@@ -308,6 +323,10 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Job(row) => return jobs::restore(tx.connection, &row),
         Row::Link(row) => return mail::restore_link(tx.connection, &row),
         Row::Mail(row) => return mail::restore(tx.connection, &row),
+        Row::Secret(name, value) => return addresses::restore_secret(tx.connection, &name, &value),
+        Row::BarredAddress(hash) => {
+            execute("INSERT INTO barred_addresses (hash) VALUES (?) ON CONFLICT DO NOTHING", params![hash])?
+        }
     };
     Ok(())
 }

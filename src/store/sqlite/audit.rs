@@ -85,11 +85,13 @@ fn entries(
     query.query_map(params![before, limit], record)?.collect()
 }
 
-/// Removes the addresses that a member has acted from.
+/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
 pub(super) fn forget_addresses(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
-    let mut update =
-        connection.prepare_cached("UPDATE audit SET address = NULL WHERE actor = ? AND address IS NOT NULL")?;
-    update.execute([member.as_bytes()]).map(drop)
+    for theirs in ["actor = ?", "target = ? AND action = 'login_failed'"] {
+        let sql = format!("UPDATE audit SET address = NULL WHERE {theirs} AND address IS NOT NULL");
+        connection.prepare_cached(&sql)?.execute([member.as_bytes()])?;
+    }
+    Ok(())
 }
 
 #[async_trait]

@@ -151,7 +151,8 @@ fn list(
 
 fn came_by(connection: &Connection, invitations: &[InvitationId]) -> rusqlite::Result<Vec<Vec<MemberRecord>>> {
     let mut query = connection.prepare_cached(
-        "SELECT * FROM members INDEXED BY members_by_invitation WHERE invitation = ? ORDER BY key DESC LIMIT ?",
+        "SELECT * FROM members INDEXED BY members_by_invitation
+         WHERE invitation = ? AND must_verify = 0 ORDER BY key DESC LIMIT ?",
     )?;
     let mut members = Vec::with_capacity(invitations.len());
     for invitation in invitations {

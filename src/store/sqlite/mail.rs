@@ -15,8 +15,8 @@ use crate::store::{
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        Expired, GoodLink, Kind, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LinkHash, Mail, NEW_DEVICES_MAX, NewLink,
-        Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
+        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -42,7 +42,7 @@ fn body(mail: &Mail) -> rusqlite::Result<String> {
 }
 
 /// Whether there is room for a further mail.
-fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
     let waiting: u64 = connection.prepare_cached("SELECT count(*) FROM mail")?.query_row([], |row| row.get(0))?;
     Ok(waiting < WAITING_MAX)
 }
@@ -51,8 +51,8 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM mail WHERE key = ?")?.exists([key])
 }
 
-/// Writes a mail. False, and nothing is written, if there is no room.
-fn add(connection: &Connection, mail: &Mail, at: Timestamp, due: Timestamp) -> rusqlite::Result<bool> {
+/// Writes a mail that is due now. False, and nothing is written, if there is no room.
+pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<bool> {
     let key = mail.key();
     if !is_there(connection, &key)? && !has_room(connection)? {
         return Ok(false);
@@ -62,7 +62,7 @@ fn add(connection: &Connection, mail: &Mail, at: Timestamp, due: Timestamp) -> r
     )?;
     let (member, until) = (mail.member(), at.after(mail.lifetime()));
     let member = member.as_ref().map(MemberId::as_bytes);
-    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, due.as_millis(), until.as_millis()])?;
+    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, at.as_millis(), until.as_millis()])?;
     Ok(true)
 }
 
@@ -77,52 +77,42 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
                 "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
             )?;
             let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
-            return last.and_then(Mail::and_more).map_or(Ok(()), |last| add(connection, &last, at, at).map(drop));
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| add(connection, &last, at).map(drop));
         }
     }
-    add(connection, notice, at, at).map(drop)
+    add(connection, notice, at).map(drop)
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
 fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<bool>> {
-    let NewLink { member, purpose, token, hash, at } = link;
-    let since = forgotten_at(*at).as_millis();
+    let NewLink { member, purpose, at, .. } = link;
     let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
-    forget.execute(params![member.as_bytes(), since])?;
-    let mut former = connection.prepare_cached(
-        "SELECT hash, token, sent FROM links
-         WHERE member = ? AND purpose = ? AND expires_at > ? AND is_over = 0 AND token IS NOT NULL
-         ORDER BY made_at DESC LIMIT 1",
-    )?;
-    let former = former
-        .query_row(params![member.as_bytes(), purpose.as_str(), link.again_after().as_millis()], |row| {
-            Ok((row.get::<_, LinkHash>("hash")?, TokenId(row.get("token")?), row.get::<_, u32>("sent")?))
-        })
-        .optional()?;
-    if let Some((hash, token, sent)) = former {
-        if sent >= LINK_SENDINGS {
-            return Ok(Some(false));
-        }
-        if !add(connection, &purpose.mail(*member, token), *at, *at)? {
-            return Ok(None);
-        }
-        connection.prepare_cached("UPDATE links SET sent = sent + 1 WHERE hash = ?")?.execute([hash])?;
-        return Ok(Some(true));
-    }
-    let mut count = connection.prepare_cached("SELECT count(*) FROM links WHERE member = ? AND purpose = ?")?;
-    let made: u32 = count.query_row(params![member.as_bytes(), purpose.as_str()], |row| row.get(0))?;
-    if made >= LINKS_MAX {
-        return Ok(Some(false));
-    }
-    if !add(connection, &link.mail(), *at, *at)? {
+    forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
+    let mut must_verify = connection.prepare_cached("SELECT must_verify FROM members WHERE id = ?")?;
+    let must_verify = must_verify.query_row([member.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false);
+    let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
+    let theirs = theirs.query_map([member.as_bytes()], link_record)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let (mail, again) = match link.issue(must_verify, &theirs) {
+        Issue::Nothing => return Ok(Some(false)),
+        Issue::New => (link.mail(), None),
+        Issue::Again(hash, token) => (purpose.mail(*member, token), Some(hash)),
+    };
+    if !add(connection, &mail, *at)? {
         return Ok(None);
     }
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, token) VALUES (?, ?, ?, ?, ?, ?)",
-    )?;
-    let expires_at = at.after(LINK_LIFETIME).as_millis();
-    insert.execute(params![hash, member.as_bytes(), purpose.as_str(), at.as_millis(), expires_at, token.0])?;
+    let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
+    connection.prepare_cached("UPDATE links SET sent = sent + 1 WHERE hash = ?")?.execute([hash])?;
     Ok(Some(true))
+}
+
+/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
+pub(super) fn write_link(connection: &Connection, link: &NewLink, is_over: bool) -> rusqlite::Result<()> {
+    restore_link(connection, &link.row(is_over))
+}
+
+/// Whether a link is known, good or not.
+pub(super) fn is_link(connection: &Connection, hash: LinkHash) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM links WHERE hash = ?")?.exists([hash])
 }
 
 fn link(
@@ -245,8 +235,8 @@ fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::
 
 #[async_trait]
 impl MailStore for Sqlite {
-    async fn add(&self, _: Caller, mail: Mail, at: Timestamp, due: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(move |tx| add(tx.connection, &mail, at, due)).await?;
+    async fn add(&self, _: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
+        let added = self.write(move |tx| add(tx.connection, &mail, at)).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 

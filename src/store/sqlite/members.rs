@@ -1,7 +1,5 @@
 //! Members.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
 use protocol::{
     InvitationId, MemberId, Timestamp,
@@ -12,21 +10,22 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Sqlite, audit, invitations, jobs, mail,
+    Sqlite, addresses, audit, invitations, jobs, mail,
     memory::Tx,
-    recommendations,
+    recommendations, registration,
     row::{optional_time, time, word},
     search,
 };
 use crate::store::{
     MemberStore, StoreError,
+    addresses::barred_by,
     changes::{Actor, Change, Changed, creation, rejection},
-    invitations::use_of,
     jobs::of_change,
     members::{
         Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
-        NotFirst, NotRegistered, Rejected, StoredProfile, StoredVisibility, Suspension, Way, email_key,
+        NotFirst, NotRegistered, Registration, Rejected, StoredProfile, StoredVisibility, Suspension, email_key,
     },
+    second_factor::{RecoveryHash, StoredFactor},
     turns::{Caller, Turn},
 };
 
@@ -78,6 +77,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
             last_login: optional_time(row, "last_login")?,
             is_active: row.get("is_active")?,
             is_pending: row.get("is_pending")?,
+            must_verify: row.get("must_verify")?,
             suspension: suspension(row)?,
             invited: invited(row)?,
             language: language(row)?,
@@ -86,13 +86,25 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
         password_hash: row.get("password_hash")?,
         version: row.get("version")?,
         is_erased: row.get("is_erased")?,
-        must_verify: row.get("must_verify")?,
+        second_factor: second_factor(row)?,
     })
 }
 
 fn suspension(row: &Row<'_>) -> rusqlite::Result<Option<Suspension>> {
     let Some(until) = optional_time(row, "suspended_until")? else { return Ok(None) };
     Ok(Some(Suspension { until, reason: row.get("suspension_reason")? }))
+}
+
+fn second_factor(row: &Row<'_>) -> rusqlite::Result<Option<StoredFactor>> {
+    let Some(enabled_at) = optional_time(row, "second_factor_at")? else { return Ok(None) };
+    let codes: Vec<u8> = row.get("recovery_codes")?;
+    let (codes, _): (&[RecoveryHash], _) = codes.as_chunks();
+    Ok(Some(StoredFactor {
+        secret: row.get("second_factor_secret")?,
+        enabled_at,
+        last_step: row.get("second_factor_step")?,
+        recovery_codes: codes.to_vec(),
+    }))
 }
 
 fn invited(row: &Row<'_>) -> rusqlite::Result<Option<Invited>> {
@@ -109,7 +121,7 @@ pub(super) fn by_id(connection: &Connection, id: MemberId) -> rusqlite::Result<O
     query.query_row([id.as_bytes()], record).optional()
 }
 
-fn by_email(connection: &Connection, key: &str) -> rusqlite::Result<Option<MemberRecord>> {
+pub(super) fn by_email(connection: &Connection, key: &str) -> rusqlite::Result<Option<MemberRecord>> {
     let mut query = connection.prepare_cached("SELECT * FROM members WHERE email_key = ?")?;
     query.query_row([key], record).optional()
 }
@@ -128,7 +140,7 @@ fn insert(
 }
 
 /// Stores a record that is new.
-fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<(), EmailTaken>> {
+pub(super) fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<(), EmailTaken>> {
     let key = email_key(&record.profile.email);
     if by_email(tx.connection, &key)?.is_some() {
         return Ok(Err(EmailTaken));
@@ -157,43 +169,16 @@ fn insert_record(tx: &Tx<'_>, record: &MemberRecord) -> rusqlite::Result<Result<
         invited.map(|invited| *invited.by.as_bytes()),
         invited.map(|invited| *invited.invitation.as_bytes()),
         language.map(Language::as_str),
-        record.must_verify,
+        record.profile.must_verify,
     ])?;
     search::index(tx.connection, row, record).map(Ok)
 }
 
-fn register(
-    tx: &Tx<'_>,
-    member: NewMember,
-    way: Way,
-    from: IpAddr,
-) -> rusqlite::Result<Result<MemberRecord, NotRegistered>> {
-    let (id, at) = (member.id, member.created_at);
-    if by_email(tx.connection, &email_key(&member.email))?.is_some() {
-        return Ok(Err(NotRegistered::EmailTaken));
-    }
-    let record = member.into_record();
-    let record = match way {
-        Way::Free => record,
-        Way::Application { most } if count_waiting(tx.connection)? >= most => {
-            return Ok(Err(NotRegistered::TooManyWaiting));
-        }
-        Way::Application { .. } => record.waiting(),
-        Way::Invitation(invitation) => {
-            let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
-                return Ok(Err(NotRegistered::InvitationInvalid));
-            };
-            let by = Actor { member: Some(id), address: Some(from) };
-            audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
-            record.invited(&invitation)
-        }
-    };
-    Ok(insert_record(tx, &record)?.map(|()| record).map_err(|EmailTaken| NotRegistered::EmailTaken))
-}
-
-fn count_waiting(connection: &Connection) -> rusqlite::Result<u64> {
-    let mut query =
-        connection.prepare_cached("SELECT count(*) FROM members INDEXED BY members_pending WHERE is_pending = 1")?;
+pub(super) fn count_waiting(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut query = connection.prepare_cached(
+        "SELECT count(*) FROM members INDEXED BY members_pending
+             WHERE is_pending = 1 AND must_verify = 0",
+    )?;
     query.query_row([], |row| row.get(0))
 }
 
@@ -201,6 +186,10 @@ fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::
     let Some(record) = by_id(tx.connection, id)?.filter(|record| !record.is_erased) else {
         return Ok(Rejected::NotFound);
     };
+    if record.profile.must_verify {
+        // Nobody knows yet that it was they who applied.
+        return Ok(Rejected::NotFound);
+    }
     if !record.profile.is_pending {
         return Ok(Rejected::Decided);
     }
@@ -215,7 +204,8 @@ fn purge_waiting(connection: &Connection, before: Timestamp) -> rusqlite::Result
     // Nobody has written to them, and they are not in the search index.
     let mut purge = connection.prepare_cached(
         "DELETE FROM members WHERE key IN (
-            SELECT key FROM members INDEXED BY members_pending WHERE is_pending = 1 AND created_at < ?)
+            SELECT key FROM members INDEXED BY members_pending
+            WHERE is_pending = 1 AND must_verify = 0 AND created_at < ?)
          RETURNING id, email",
     )?;
     let purged = purge.query_map([before.as_millis()], |row| {
@@ -268,6 +258,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }
+    if let Some(email) = barred_by(change, &before) {
+        addresses::bar(tx.connection, email)?;
+    }
     invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     mail::follow(tx.connection, change, &before, &after, at)?;
@@ -292,13 +285,14 @@ fn has_other_admin(connection: &Connection, id: MemberId, at: Timestamp) -> rusq
 /// Writes everything of a member that can change, except for times of logins and visits.
 fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()> {
     let StoredProfile { contact, visibility, .. } = &record.profile;
-    let profile = &record.profile;
+    let (profile, factor) = (&record.profile, record.second_factor.as_ref());
     let mut update = connection.prepare_cached(
         "UPDATE members SET name = ?, name_key = ?, email = ?, email_key = ?, password_hash = ?, tier = ?, phone = ?,
              company = ?, position = ?, email_to = ?, phone_to = ?, company_to = ?, position_to = ?, presence_to = ?,
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
              is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?,
-             language = ?, email_verified_at = ?, must_verify = ?
+             language = ?, email_verified_at = ?, must_verify = ?, second_factor_secret = ?, second_factor_at = ?,
+             second_factor_step = ?, recovery_codes = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -329,7 +323,11 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         profile.invited.map(|invited| *invited.invitation.as_bytes()),
         profile.language.map(Language::as_str),
         profile.email_verified_at.map(Timestamp::as_millis),
-        record.must_verify,
+        profile.must_verify,
+        factor.map(|factor| &factor.secret),
+        factor.map(|factor| factor.enabled_at.as_millis()),
+        factor.map(|factor| factor.last_step),
+        factor.map(|factor| factor.recovery_codes.concat()),
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;
@@ -372,16 +370,19 @@ fn list(
     after: Option<&DirectoryPosition>,
     limit: usize,
 ) -> rusqlite::Result<Vec<MemberRecord>> {
-    let is_waiting = matches!(filter.status, Some((MemberStatus::Pending, _)));
-    let (index, of_tier) = match filter.tier {
-        Some(_) if !is_waiting => ("members_by_tier_and_name", "tier = ?3"),
-        None if !is_waiting => ("members_by_name", "?3 IS NULL"),
-        _ => ("members_pending", "(?3 IS NULL OR tier = ?3)"),
+    let (index, of_tier) = match (filter.status, filter.tier) {
+        (Some((MemberStatus::Pending, _)), _) => ("members_pending", "(?3 IS NULL OR tier = ?3)"),
+        (Some((MemberStatus::Unverified, _)), _) => ("members_unverified", "(?3 IS NULL OR tier = ?3)"),
+        (_, Some(_)) => ("members_by_tier_and_name", "tier = ?3"),
+        (_, None) => ("members_by_name", "?3 IS NULL"),
     };
     let (of_status, at) = match filter.status {
-        None => ("is_pending = 0 AND ?7 IS NULL", None),
-        Some((MemberStatus::Pending, _)) => ("is_pending = 1 AND ?7 IS NULL", None),
-        Some((MemberStatus::Deactivated, _)) => ("is_pending = 0 AND is_active = 0 AND ?7 IS NULL", None),
+        None => ("is_pending = 0 AND must_verify = 0 AND ?7 IS NULL", None),
+        Some((MemberStatus::Unverified, _)) => ("must_verify = 1 AND ?7 IS NULL", None),
+        Some((MemberStatus::Pending, _)) => ("is_pending = 1 AND must_verify = 0 AND ?7 IS NULL", None),
+        Some((MemberStatus::Deactivated, _)) => {
+            ("is_pending = 0 AND must_verify = 0 AND is_active = 0 AND ?7 IS NULL", None)
+        }
         Some((MemberStatus::Suspended, at)) => ("is_active = 1 AND suspended_until > ?7", Some(at.as_millis())),
         Some((MemberStatus::Active, at)) => {
             ("is_active = 1 AND ifnull(suspended_until, 0) <= ?7", Some(at.as_millis()))
@@ -403,7 +404,8 @@ fn list(
 
 fn count(connection: &Connection) -> rusqlite::Result<MemberCounts> {
     let mut query = connection.prepare_cached(
-        "SELECT count(*) - ifnull(sum(is_pending), 0), ifnull(sum(is_active), 0), ifnull(sum(is_pending), 0) FROM members",
+        "SELECT count(*) - ifnull(sum(is_pending OR must_verify), 0), ifnull(sum(is_active), 0),
+             ifnull(sum(is_pending AND NOT must_verify), 0) FROM members",
     )?;
     query.query_row([], |row| Ok(MemberCounts { all: row.get(0)?, active: row.get(1)?, waiting: row.get(2)? }))
 }
@@ -432,13 +434,17 @@ impl MemberStore for Sqlite {
         self.write(move |tx| insert(tx, member, created_by)).await
     }
 
-    async fn register(
-        &self,
-        member: NewMember,
-        way: Way,
-        from: IpAddr,
-    ) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
-        self.write(move |tx| register(tx, member, way, from)).await
+    async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        self.write(move |tx| registration::register(tx, new)).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError> {
+        self.write(move |tx| registration::purge_unverified(tx, before, at)).await
+    }
+
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+        let email = email.to_owned();
+        self.write(move |tx| addresses::allow(tx.connection, &email, by, at)).await
     }
 
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError> {

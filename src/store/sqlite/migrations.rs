@@ -26,7 +26,10 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0014_sessions.sql")),
         M::up(include_str!("migrations/0015_registration.sql")),
         M::up(include_str!("migrations/0016_mail.sql")),
-        M::up(include_str!("migrations/0019_links.sql")),
+        M::up(include_str!("migrations/0017_second_factor.sql")),
+        M::up(include_str!("migrations/0018_addresses.sql")),
+        M::up(include_str!("migrations/0019_unverified.sql")),
+        M::up(include_str!("migrations/0020_links.sql")),
     ]
 }
 
@@ -35,7 +38,8 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
     // With a value for every column that came later.
     let mut query = tx.prepare(
         "SELECT *, 'partners' AS presence_to, 0 AS is_pending, NULL AS suspended_until, NULL AS suspension_reason,
-             NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify
+             NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify,
+             NULL AS second_factor_secret, NULL AS second_factor_at, NULL AS second_factor_step, NULL AS recovery_codes
          FROM members",
     )?;
     let mut rows = query.query([])?;
@@ -165,7 +169,7 @@ pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::members::MemberRecord;
+    use crate::store::members::{MemberRecord, Standing};
     use crate::store::sqlite::{conversations, sessions};
 
     #[test]
@@ -190,6 +194,36 @@ mod tests {
         run(&mut connection).unwrap();
         let found = search::find(&connection, &["ange".to_owned(), "sa".to_owned()], 10).unwrap();
         assert_eq!(found.first().map(MemberRecord::name_key).as_deref(), Some("angela sa"));
+    }
+
+    #[test]
+    fn who_has_not_verified_the_address_in_an_older_file_is_hidden_and_who_has_signed_in_stays() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run_to(&mut connection, 16).unwrap();
+        let columns = "(id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active,
+            is_pending, must_verify, last_login)";
+        for (name, user_type, is_active, is_pending, last_login) in [
+            ("stranger", "member", 1, 0, None),
+            ("applicant", "member", 0, 1, None),
+            ("member", "member", 1, 0, Some(1)),
+            ("admin", "admin", 1, 0, None),
+            ("deactivated", "member", 0, 0, None),
+        ] {
+            let sql = format!(
+                "INSERT INTO members {columns} VALUES (randomblob(12), ?1, ?1, ?1, '', 'Infinity', ?2, 1, 1, ?3, ?4, 1, ?5)"
+            );
+            connection.execute(&sql, (name, user_type, is_active, is_pending, last_login)).unwrap();
+        }
+        connection.execute("INSERT INTO member_search (rowid, name) SELECT key, name FROM members", ()).unwrap();
+        run(&mut connection).unwrap();
+        let mut query = connection.prepare("SELECT * FROM members ORDER BY key").unwrap();
+        let now = protocol::Timestamp::from_millis(2);
+        let standings = query.query_map([], |row| Ok(members::record(row)?.profile.standing(now))).unwrap();
+        let standings = standings.collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        let (hidden, active) = (Standing::Unverified, Standing::Active);
+        assert_eq!(standings, [hidden, hidden, active, active, Standing::Deactivated]);
+        assert!(search::find(&connection, &["stranger".to_owned()], 10).unwrap().is_empty());
+        assert_eq!(search::find(&connection, &["member".to_owned()], 10).unwrap().len(), 1);
     }
 
     #[test]

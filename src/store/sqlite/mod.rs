@@ -19,6 +19,7 @@
 //! | [`archive`] | everything as rows |
 //! | [`row`] | columns to types and back |
 
+mod addresses;
 mod archive;
 mod audit;
 mod candidates;
@@ -40,6 +41,7 @@ mod migrations;
 mod readers;
 mod recent;
 mod recommendations;
+mod registration;
 mod row;
 mod search;
 mod sessions;
@@ -201,8 +203,11 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
+        let started = tokio::time::Instant::now();
         let answer = self.writer.submit(work);
-        self.count_error(self.wait_for(answer).await)
+        let answer = self.count_error(self.wait_for(answer).await);
+        self.metrics.store_write_seconds.observe(started.elapsed().as_secs_f64());
+        answer
     }
 
     /// Runs `work` on a reading connection when it is its turn.

@@ -30,7 +30,7 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
     let notice = match session.notice() {
         Some(notice) if has_logged_in(tx.connection, *member)? => Some(notice),
         _ => None,
@@ -40,11 +40,11 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
         // A suspension that is over leaves nothing.
         .prepare_cached(
             "UPDATE members SET last_login = ?1, suspended_until = NULL, suspension_reason = NULL
-             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 RETURNING key",
+             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND password_hash = ?3 RETURNING key",
         )?
-        .query_row(params![at.as_millis(), member.as_bytes()], |row| row.get(0))
+        .query_row(params![at.as_millis(), member.as_bytes(), password_hash], |row| row.get(0))
         .optional()?;
-    // Deactivated, or gone, since the password was looked at.
+    // Deactivated, or gone, or with another password, since the password was looked at.
     let Some(member) = active else { return Ok(None) };
     // Its first token has arrived, as far as that matters: there is none before it.
     let mut insert = tx.connection.prepare_cached(
@@ -188,6 +188,14 @@ fn confirm(connection: &Connection, session: SessionId, generation: u64, at: Tim
     update.execute(params![at.as_millis(), session.as_bytes(), generation]).map(drop)
 }
 
+fn prove(connection: &Connection, member: MemberId, session: SessionId, at: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE sessions SET proved_at = max(ifnull(proved_at, created_at), ?)
+         WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+    )?;
+    update.execute(params![at.as_millis(), session.as_bytes(), member.as_bytes()]).map(drop)
+}
+
 fn rename(connection: &Connection, member: MemberId, session: SessionId, name: &str) -> rusqlite::Result<bool> {
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET device_name = ?
@@ -215,7 +223,8 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
 
 fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at
+        "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at,
+             ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -227,6 +236,8 @@ fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<
             revoked: optional_time(row, "revoked_at")?.is_some(),
             generation: row.get("generation")?,
             confirmed: optional_time(row, "confirmed_at")?.is_some(),
+            proved_at: time(row, "proved_at")?,
+            has_second_factor: row.get("has_second_factor")?,
         })
     });
     view.optional()
@@ -342,6 +353,10 @@ impl SessionStore for Sqlite {
 
     async fn confirm(&self, _: MemberId, session: SessionId, generation: u64, at: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| confirm(tx.connection, session, generation, at)).await
+    }
+
+    async fn prove(&self, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| prove(tx.connection, member, session, at)).await
     }
 
     async fn rename(&self, member: MemberId, session: SessionId, name: String) -> Result<bool, StoreError> {

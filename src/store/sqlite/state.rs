@@ -255,9 +255,10 @@ pub(super) fn member_ref(tx: &mut Tx<'_>, id: MemberId) -> rusqlite::Result<Opti
     if let Some(known) = tx.memory.members.get(&id) {
         return Ok(Some(*known));
     }
-    // Nobody knows yet of who waits for an administrator.
+    // Nobody knows yet of who waits for an administrator, or has to verify the address.
     let mut query = tx.connection.prepare_cached(
-        "SELECT key, is_active, suspended_until, user_type FROM members WHERE id = ? AND is_pending = 0",
+        "SELECT key, is_active, suspended_until, user_type FROM members
+         WHERE id = ? AND is_pending = 0 AND must_verify = 0",
     )?;
     let found = query.query_row([id.as_bytes()], |row| {
         let user_type = word(row, "user_type", USER_TYPES)?;

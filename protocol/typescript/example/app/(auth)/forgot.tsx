@@ -4,6 +4,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
 import { fieldError, useAction } from "@/lib/query";
+import { useSendsMail } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
 import { Button, Field, Notice, Text } from "@/ui";
@@ -12,6 +13,7 @@ import { Button, Field, Notice, Text } from "@/ui";
 export default function Forgot() {
   const client = useClient();
   const router = useRouter();
+  const sendsMail = useSendsMail();
   const [email, setEmail] = useState("");
   const [sent, setSent] = useState<string>();
   const { busy, failure, run } = useAction();
@@ -24,6 +26,21 @@ export default function Forgot() {
       setSent(address);
     });
   };
+  if (failure?.code === "mail_unavailable") {
+    return (
+      <AuthFrame title="The club sends no mail" text="So there is no link that could be sent to you. Ask an administrator of the club: they have to set up mail first.">
+        <Button label="Back to sign in" onPress={back} />
+      </AuthFrame>
+    );
+  }
+  // A server for development takes the request, and has nobody to send it with.
+  if (sent !== undefined && !sendsMail) {
+    return (
+      <AuthFrame title="The link is in the server's log" text={`This server sends no mail. If ${sent} belongs to a member, whoever runs the server finds the link in its log. It is good for 30 minutes.`}>
+        <Button label="Back to sign in" onPress={back} />
+      </AuthFrame>
+    );
+  }
   if (sent !== undefined) {
     return (
       <AuthFrame title="Look into your mail" text={`If ${sent} belongs to a member, a link is on its way there. It is good for 30 minutes.`}>

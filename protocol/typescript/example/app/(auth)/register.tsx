@@ -23,10 +23,12 @@ const TEXTS: Record<RegistrationPolicy, string> = {
 export default function Register() {
   const club = useClub();
   const [waits, setWaits] = useState(false);
+  const [sent, setSent] = useState<string>();
   if (!club) return <Loading />;
   if (waits) return <Waits />;
+  if (sent !== undefined) return <Sent to={sent} approval={club.registration === "approval"} />;
   if (club.registration === "closed" && !club.setup_needed) return <Closed />;
-  return <Account setup={club.setup_needed} policy={club.registration} onWaits={() => setWaits(true)} />;
+  return <Account setup={club.setup_needed} policy={club.registration} onWaits={() => setWaits(true)} onSent={setSent} />;
 }
 
 function ToSignIn({ label }: { label: string }) {
@@ -52,7 +54,26 @@ function Waits() {
   );
 }
 
-function Account({ setup, policy, onWaits }: { setup: boolean; policy: RegistrationPolicy; onWaits: () => void }) {
+/** Nobody is signed in before they have followed the link. */
+function Sent({ to, approval }: { to: string; approval: boolean }) {
+  const then = approval ? "After that you can sign in; without an invitation, once an administrator of the club has let you in." : "After that you can sign in.";
+  return (
+    <AuthFrame title="Look into your mail" text={`We have sent a mail to ${to}. Open the link in it within 30 minutes. ${then}`}>
+      <Text kind="small" tone="muted">Nothing there? Look into the folder for spam, or sign in: that sends the link again.</Text>
+      <ToSignIn label="Go to sign in" />
+    </AuthFrame>
+  );
+}
+
+interface AccountProps {
+  setup: boolean;
+  policy: RegistrationPolicy;
+  onWaits: () => void;
+  /** With the address that the link was sent to. */
+  onSent: (email: string) => void;
+}
+
+function Account({ setup, policy, onWaits, onSent }: AccountProps) {
   const client = useClient();
   const link = useLocalSearchParams<{ invitation?: string }>().invitation ?? "";
   const [code, setCode] = useState("");
@@ -60,10 +81,8 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
   const [name, setName] = useState("");
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
-  const [sent, setSent] = useState<string>();
   const { busy, failure, run } = useAction();
   const checked = useInvitation(setup ? "" : invitation);
-
   const needed = setup ? code.trim() !== "" : policy !== "invite" || isWhole(invitation);
   const complete = name.trim() !== "" && email.trim() !== "" && password !== "" && needed;
   const submit = () => {
@@ -73,18 +92,10 @@ function Account({ setup, policy, onWaits }: { setup: boolean; policy: Registrat
       if (setup) return client.setup({ code: code.trim(), ...account });
       const registered = await client.register({ ...account, ...(invitation.trim() === "" ? {} : { invitation: invitation.trim() }) });
       if (registered.status === "pending") onWaits();
-      if (registered.status === "verify_email") setSent(account.email);
+      if (registered.status === "verify_email") onSent(account.email);
       return registered;
     });
   };
-  if (sent !== undefined) {
-    return (
-      <AuthFrame title="Look into your mail" text={`We have sent a mail to ${sent}. Open the link in it within 30 minutes, then sign in.`}>
-        <Text kind="small" tone="muted">Nothing there? Look into the folder for spam, or sign in: that sends the link again.</Text>
-        <ToSignIn label="Go to sign in" />
-      </AuthFrame>
-    );
-  }
   const shown = !setup && (policy !== "open" || link !== "");
   const welcome = checked.good && `${checked.good.invited_by} has invited you. You come in as ${checked.good.tier}.`;
   const enter = useEnter(complete, submit);

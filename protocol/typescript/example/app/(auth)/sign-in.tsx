@@ -4,8 +4,9 @@ import { Redirect, useRouter } from "expo-router";
 import { useClient, useSession } from "@members-book/client/react";
 import type { SignedOutReason } from "@members-book/client";
 
+import { SecondStep } from "@/account/SecondStep";
 import { useEnter } from "@/lib/form";
-import { fieldError, useAction } from "@/lib/query";
+import { failureOf, fieldError, useAction } from "@/lib/query";
 import { useClub } from "@/lib/setup";
 import { dateTime } from "@/lib/time";
 import { AuthFrame } from "@/shell/AuthFrame";
@@ -28,14 +29,30 @@ export default function SignIn() {
   const club = useClub();
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
-  const { busy, failure, run } = useAction();
+  /** The password was right, and a code of the second factor is wanted. */
+  const [asked, setAsked] = useState(false);
+  const { busy, failure, run, clear } = useAction();
 
   const reason = session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
   const unverified = failure?.code === "email_unverified";
   const complete = email.trim() !== "" && password !== "";
-  const submit = () => void run(() => client.login({ email: email.trim(), password }));
+  const login = (code?: string) => void run(async () => {
+    try {
+      await client.login({ email: email.trim(), password, ...(code === undefined ? {} : { second_factor: code }) });
+    } catch (cause) {
+      const why = failureOf(cause).code;
+      setAsked(why === "second_factor_required" || (code !== undefined && why !== "invalid_credentials"));
+      if (why !== "second_factor_required") throw cause;
+    }
+  });
+  const submit = () => login();
+  const back = () => {
+    clear();
+    setAsked(false);
+  };
   const enter = useEnter(complete, submit);
   if (club?.setup_needed) return <Redirect href="/register" />;
+  if (asked) return <SecondStep busy={busy} failure={failure} onCode={login} onBack={back} />;
   return (
     <AuthFrame title="Sign in" text="To the club, with your e-mail and password.">
       {reason ? <Notice tone="warn" text={reason} /> : null}

@@ -5,6 +5,7 @@ import { useClient } from "@members-book/client/react";
 import { LeaveSection } from "@/account/LeaveSection";
 import { MailSection } from "@/account/MailSection";
 import { PasswordSection } from "@/account/PasswordSection";
+import { SecondFactorSection } from "@/account/SecondFactorSection";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
@@ -53,6 +54,7 @@ export default function Settings() {
         </View>
       </Section>
       <PasswordSection />
+      <SecondFactorSection />
       <Devices />
       <MailSection />
       {me.user_type === "admin" || club?.invitations === "members" ? (

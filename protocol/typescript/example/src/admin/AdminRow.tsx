@@ -1,6 +1,5 @@
 import { useState } from "react";
 import { Pressable, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { AdminMember, MemberStatus, Tier } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
@@ -8,11 +7,13 @@ import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { TierBadge, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
-import { Suspension } from "./Suspension";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
+import { Proof, PROOF_TITLE, useProof } from "./Proof";
+import { Suspension } from "./Suspension";
+import { useAdmin } from "./useAdmin";
 
-const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in" };
+const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in", unverified: "has not verified the address" };
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {
@@ -44,46 +45,53 @@ export function AdminRow({ member, onChanged }: { member: AdminMember; onChanged
 
 function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember; open: boolean; onClose: () => void; onChanged: (member: AdminMember) => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const admin = useAdmin();
   const me = useMe();
   /** What is asked before it is done. */
   const [asked, setAsked] = useState<Question & { then: () => void }>();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
+  const { proved, wanted } = useProof();
   const { _id, name, is_active, user_type } = member;
-  const admin = user_type === "admin";
+  const isAdmin = user_type === "admin";
   const change = (work: () => Promise<AdminMember>, said: string) => void run(async () => {
-    onChanged(await work());
+    onChanged(await proved(work));
     toast(said);
   });
   const setRole = () => {
-    const next = admin ? "member" : "admin";
-    const text = admin ? `${name} stays a member, and can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
+    const next = isAdmin ? "member" : "admin";
+    const text = isAdmin ? `${name} stays a member, and can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
     setAsked({
-      title: admin ? `Remove ${name} as administrator?` : `Make ${name} an administrator?`, text, confirm: admin ? "Remove as administrator" : "Make an administrator", danger: _id === me._id,
-      then: () => change(() => api.setRole(_id, next), "Role changed"),
+      title: isAdmin ? `Remove ${name} as administrator?` : `Make ${name} an administrator?`, text, confirm: isAdmin ? "Remove as administrator" : "Make an administrator", danger: _id === me._id,
+      then: () => change(() => admin.setRole(_id, next), "Role changed"),
     });
   };
   const setActive = () => {
-    if (!is_active) return change(() => api.setActive(_id, true), "Activated");
+    if (!is_active) return change(() => admin.setActive(_id, true), "Activated");
     setAsked({
       title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true,
-      then: () => change(() => api.setActive(_id, false), "Deactivated"),
+      then: () => change(() => admin.setActive(_id, false), "Deactivated"),
     });
   };
   const disconnect = () => void run(async () => {
-    const { connections, connections_partial } = await api.disconnect(_id);
+    const { connections, connections_partial } = await admin.disconnect(_id);
     onChanged({ ...member, connections: 0 });
     toast(`${connections}${connections_partial ? " or more" : ""} ${connections === 1 ? "connection" : "connections"} closed`);
   });
   const endSessions = () => setAsked({
     title: `Sign ${name} out everywhere?`, text: "All their devices and browsers are signed out at once. They can sign in again.", confirm: "Sign out everywhere",
     then: () => void run(async () => {
-      await api.adminEndSessions(_id);
+      await proved(() => admin.endSessions(_id));
       onChanged({ ...member, connections: 0 });
       toast("Signed out everywhere");
     }),
   });
+  const resetFactor = () => setAsked({
+    title: `Reset the second factor of ${name}?`, confirm: "Reset", danger: true,
+    text: "For who has lost the authenticator app and the recovery codes. They are signed out everywhere, and their password alone lets them in again. Be sure that it is they who ask, and not somebody who knows their password.",
+    then: () => change(() => admin.resetSecondFactor(_id), "The second factor is off"),
+  });
+  if (wanted) return <Sheet open={open} title={PROOF_TITLE} onClose={() => wanted.answer(false)}><Proof wanted={wanted} /></Sheet>;
   if (asked) {
     const answer = (yes: boolean) => {
       setAsked(undefined);
@@ -97,15 +105,17 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
         <Text kind="small" tone="muted" selectable>{member.email}</Text>
         <Text kind="small" tone="muted">Joined {dateTime(member.created_at)}</Text>
         <Text kind="small" tone="muted">{member.last_login ? `Signed in last ${dateTime(member.last_login)}` : "Never signed in"}</Text>
+        <Text kind="small" tone="muted">{member.second_factor ? "Has a second factor" : "No second factor"}</Text>
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
-      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => api.setTier(_id, tier), "Tier changed")} />
+      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => admin.setTier(_id, tier), "Tier changed")} />
       <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
-        <Button label={admin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
+        <Button label={isAdmin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
         <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
         <Button label="Sign out everywhere" icon="logout" kind="secondary" disabled={busy || !is_active} onPress={endSessions} />
+        {member.second_factor ? <Button label="Reset the second factor" icon="shield" kind="secondary" disabled={busy} onPress={resetFactor} /> : null}
         <Button label="Close" kind="plain" onPress={onClose} />
       </View>
     </Sheet>

@@ -1,18 +1,18 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
 import { dateTime } from "@/lib/time";
 import { space } from "@/theme";
 import { Button, Choice, Field, Text } from "@/ui";
+import { useAdmin } from "./useAdmin";
 
 const DAY_MS = 86_400_000;
 const LASTING = [{ value: "1", label: "A day" }, { value: "7", label: "A week" }, { value: "30", label: "30 days" }] as const;
 
 /** Keeps a member out until a time, or lets them in before it. */
 export function Suspension({ member, busy, change }: { member: AdminMember; busy: boolean; change: (work: () => Promise<AdminMember>, said: string) => void }) {
-  const { api } = useClient();
+  const admin = useAdmin();
   const [asking, setAsking] = useState(false);
   const [days, setDays] = useState<(typeof LASTING)[number]["value"]>("7");
   const [reason, setReason] = useState("");
@@ -21,7 +21,7 @@ export function Suspension({ member, busy, change }: { member: AdminMember; busy
     return (
       <View style={{ gap: space.s }}>
         <Text kind="small" tone="danger">{`Suspended until ${dateTime(suspended_until)}${suspension_reason ? `: ${suspension_reason}` : ""}`}</Text>
-        <Button label="End the suspension" kind="secondary" disabled={busy} onPress={() => change(() => api.endSuspension(_id), "Suspension ended")} />
+        <Button label="End the suspension" kind="secondary" disabled={busy} onPress={() => change(() => admin.endSuspension(_id), "Suspension ended")} />
       </View>
     );
   }
@@ -29,7 +29,7 @@ export function Suspension({ member, busy, change }: { member: AdminMember; busy
   if (!asking) return <Button label="Suspend" icon="clock" kind="secondary" disabled={busy} onPress={() => setAsking(true)} />;
   const suspend = () => {
     const until = new Date(Date.now() + Number(days) * DAY_MS).toISOString();
-    change(() => api.suspend(_id, { until, ...(reason.trim() === "" ? {} : { reason: reason.trim() }) }), "Suspended");
+    change(() => admin.suspend(_id, { until, ...(reason.trim() === "" ? {} : { reason: reason.trim() }) }), "Suspended");
     setAsking(false);
   };
   return (

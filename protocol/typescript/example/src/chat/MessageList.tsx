@@ -34,7 +34,7 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
       maintainVisibleContentPosition={{ minIndexForVisible: 1, autoscrollToTopThreshold: NEAR }}
       initialNumToRender={24} maxToRenderPerBatch={24} windowSize={15} keyboardDismissMode="interactive" keyboardShouldPersistTaps="handled"
       contentContainerStyle={{ paddingVertical: space.m }}
-      ListFooterComponent={loadingOlder ? <ActivityIndicator color={colors.primary} style={{ padding: space.m }} /> : null}
+      ListFooterComponent={loadingOlder ? <ActivityIndicator color={colors.primary} style={{ padding: space.m }} aria-label="Loading older messages" /> : null}
     />
   );
 });

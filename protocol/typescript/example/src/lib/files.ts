@@ -15,11 +15,11 @@ export async function pickPicture(): Promise<Picture | undefined> {
 }
 
 /** Gives a text to the member as a file: they choose where it goes. */
-export async function saveText(name: string, text: string): Promise<void> {
+export async function saveText(name: string, text: string, type = "application/json"): Promise<void> {
   const file = new File(Paths.cache, name);
   if (file.exists) file.delete();
   file.create();
   file.write(text);
-  await Sharing.shareAsync(file.uri, { mimeType: "application/json" });
+  await Sharing.shareAsync(file.uri, { mimeType: type });
   file.delete();
 }

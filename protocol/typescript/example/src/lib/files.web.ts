@@ -45,8 +45,8 @@ async function shrunk(picture: Picture & { content: File }): Promise<Picture> {
 }
 
 /** Gives a text to the member as a file. */
-export function saveText(name: string, text: string): Promise<void> {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+export function saveText(name: string, text: string, type = "application/json"): Promise<void> {
+  const url = URL.createObjectURL(new Blob([text], { type }));
   const link = document.createElement("a");
   link.href = url;
   link.download = name;

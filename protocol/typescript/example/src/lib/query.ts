@@ -15,6 +15,8 @@ const TROUBLE = "The club's server has a problem. Your change was not saved; try
 /** Where the words of the server are for its operator, or there are none. */
 const WORDS: Partial<Record<string, string>> = {
   network: "The server was not reached. Check your connection and try again.", unavailable: TROUBLE, overloaded: TROUBLE,
+  approval_pending: "Your registration waits for an administrator of the club. Come back and sign in once they have let you in.",
+  step_up_required: "Nothing was changed: it was not confirmed that it is you.",
 };
 
 /** Whether the server itself is in trouble: it is not what was asked. */

@@ -54,7 +54,7 @@ export function Directory() {
         <FlatList
           data={shown as Profile[]} keyExtractor={keyOf} renderItem={render} aria-label="Members" style={styles.list} contentContainerStyle={styles.content}
           onEndReached={pages.more} onEndReachedThreshold={1} initialNumToRender={16} windowSize={11} keyboardShouldPersistTaps="handled"
-          ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} /> : pages.loading ? <ActivityIndicator color={colors.primary} style={styles.more} /> : null}
+          ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} /> : pages.loading ? <ActivityIndicator color={colors.primary} style={styles.more} aria-label="Loading more" /> : null}
         />
       )}
     </View>

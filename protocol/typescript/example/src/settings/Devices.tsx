@@ -70,9 +70,8 @@ function Device({ session, busy, onRename, onEnd }: { session: Session; busy: bo
         <Text kind="small" tone={session.is_current ? "primary" : "muted"}>{session.is_current ? "This device" : `Used last ${dateTime(session.last_used_at)}`}</Text>
         <Text kind="tiny" tone="muted">{facts.filter(Boolean).join(" · ")}</Text>
         <View style={styles.buttons}>
-          {session.is_current
-            ? <Button compact label="Rename" name={`Rename ${name}`} kind="secondary" icon="pencil" disabled={busy} onPress={onRename} />
-            : <Button compact label="Sign out" name={`Sign out ${name}`} kind="secondary" icon="logout" disabled={busy} onPress={onEnd} />}
+          <Button compact label="Rename" name={`Rename ${name}`} kind="secondary" icon="pencil" disabled={busy} onPress={onRename} />
+          {session.is_current ? null : <Button compact label="Sign out" name={`Sign out ${name}`} kind="secondary" icon="logout" disabled={busy} onPress={onEnd} />}
         </View>
       </View>
     </View>
@@ -90,7 +89,7 @@ function Rename({ session, onClose, onRenamed }: { session: Session; onClose: ()
   });
   const error = fieldError(failure, "name");
   return (
-    <Sheet open title="Rename this device" onClose={onClose}>
+    <Sheet open title={session.is_current ? "Rename this device" : "Rename a device"} onClose={onClose}>
       {failure && error === undefined ? <Notice tone="danger" text={failure.message} /> : null}
       <Field label="Name" value={name} onChangeText={setName} error={error} autoFocus maxLength={100} returnKeyType="done" onSubmitEditing={save} />
       <View style={styles.answers}>

@@ -31,7 +31,7 @@ export function Button({ label, onPress, kind = "primary", icon, name, disabled 
       role="button" aria-label={name ?? label} aria-disabled={off} aria-busy={busy} disabled={off} onPress={onPress}
       style={({ pressed }) => [styles.base, styles[kind], compact && styles.compact, pressed && styles.pressed, off && styles.off, style]}
     >
-      {busy ? <ActivityIndicator size="small" color={color} /> : icon ? <Icon name={icon} color={color} size={18} /> : null}
+      {busy ? <ActivityIndicator size="small" color={color} aria-hidden /> : icon ? <Icon name={icon} color={color} size={18} /> : null}
       <Text kind="label" style={{ color }} numberOfLines={2}>{label}</Text>
     </Pressable>
   );

@@ -1,7 +1,8 @@
-import { createContext, useCallback, useContext, useRef, useState } from "react";
+import { createContext, useCallback, useContext, useEffect, useRef, useState } from "react";
 import type { ReactNode } from "react";
 import { Modal, Pressable, ScrollView, View } from "react-native";
 
+import { isWeb, webOnly } from "@/lib/platform";
 import { makeStyles, radius, space, useWide } from "@/theme";
 import { Button } from "./Button";
 import { Text } from "./Text";
@@ -10,14 +11,22 @@ import { Text } from "./Text";
 export function Sheet({ open, title, onClose, children }: { open: boolean; title: string; onClose: () => void; children: ReactNode }) {
   const styles = useStyles();
   const wide = useWide();
+  const head = useRef<View>(null);
+  const shown = useRef(title);
+  // What had the focus goes with what was in the sheet before: it would be nowhere.
+  useEffect(() => {
+    if (isWeb && open && shown.current !== title) head.current?.focus();
+    shown.current = title;
+  }, [open, title]);
   if (!open) return null;
   return (
     <Modal visible transparent animationType="fade" onRequestClose={onClose} aria-label={title}>
       <View style={[styles.scrim, wide ? styles.middle : styles.below]}>
-        <Pressable style={styles.beside} onPress={onClose} tabIndex={-1} aria-hidden accessible={false} />
+        {/* No Pressable on the web: the focus would come to it when it goes around. */}
+        {isWeb ? <View style={styles.beside} {...webOnly({ onClick: onClose })} aria-hidden /> : <Pressable style={styles.beside} onPress={onClose} accessible={false} />}
         <View style={[styles.sheet, wide ? styles.card : styles.drawer]}>
           <ScrollView contentContainerStyle={styles.content}>
-            <Text kind="heading" level={2}>{title}</Text>
+            <View ref={head} {...webOnly({ tabIndex: -1 })}><Text kind="heading" level={2}>{title}</Text></View>
             {children}
           </ScrollView>
         </View>

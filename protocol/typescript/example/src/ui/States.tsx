@@ -43,7 +43,7 @@ export function Loading({ label = "Loading" }: { label?: string }) {
   const { colors } = useTheme();
   return (
     <View style={styles.center} role="progressbar" aria-label={label} aria-busy>
-      <ActivityIndicator color={colors.primary} size="large" />
+      <ActivityIndicator color={colors.primary} size="large" aria-hidden />
     </View>
   );
 }

@@ -1,5 +1,6 @@
 export { Avatar, PresenceDot } from "./Avatar";
 export { Button, IconButton } from "./Button";
+export { Checkbox } from "./Checkbox";
 export { Choice } from "./Choice";
 export { Field } from "./Field";
 export { Icon } from "./Icon";

@@ -1,11 +1,13 @@
+import { useCallback } from "react";
 import { Pressable, View } from "react-native";
-import { Link, Redirect, Slot, usePathname } from "expo-router";
-import { useApplications } from "@members-book/client/react";
+import { Link, Redirect, Slot, useFocusEffect, usePathname, useRouter } from "expo-router";
+import { useApplications, useClient } from "@members-book/client/react";
 
 import { useMe } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
+import { useQuery } from "@/lib/query";
 import { makeStyles, space, TARGET } from "@/theme";
-import { Header, Text } from "@/ui";
+import { Empty, Header, Loading, Text } from "@/ui";
 
 const PARTS = [
   { href: "/admin", label: "Members" }, { href: "/admin/applications", label: "Applications" }, { href: "/admin/invitations", label: "Invitations" },
@@ -34,8 +36,25 @@ export default function AdminLayout() {
           );
         })}
       </View>
-      <Slot />
+      <Guarded />
     </View>
+  );
+}
+
+/** What is administered; where the club demands a second factor and there is none, the way to it. */
+function Guarded() {
+  const router = useRouter();
+  const { api } = useClient();
+  const { data, failure, reload } = useQuery("second factor", () => api.secondFactor());
+  // It may have been turned on since.
+  useFocusEffect(useCallback(() => reload(), [reload]));
+  if (!data && !failure) return <Loading />;
+  if (!data?.required || data.enabled) return <Slot />;
+  return (
+    <Empty
+      icon="shield" title="A second factor is needed" text="The club demands one of its administrators. It takes a minute, and an authenticator app on your phone."
+      action={{ label: "Turn it on", onPress: () => router.push("/second-factor") }}
+    />
   );
 }
 

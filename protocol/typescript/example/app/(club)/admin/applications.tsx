@@ -1,7 +1,9 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
-import { useApplications, useClient } from "@members-book/client/react";
+import { useApplications } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
+import { ProofSheet, useProof } from "@/admin/Proof";
+import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
 import { makeStyles, radius, space, useTheme } from "@/theme";
@@ -11,11 +13,11 @@ import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } fr
 export default function Applications() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const admin = useAdmin();
   // Another one, or another administrator has decided: the list is read anew.
   const waiting = useApplications();
   const pages = usePages(`applications ${waiting}`, async (cursor) => {
-    const page = await api.adminMembers({ cursor, status: "pending" });
+    const page = await admin.members({ cursor, status: "pending" });
     return { items: page.members, next: page.next };
   });
   return (
@@ -23,7 +25,7 @@ export default function Applications() {
       data={[...pages.items]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Applications"
       renderItem={({ item }) => <Row member={item} onDecided={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
     />
   );
@@ -31,20 +33,23 @@ export default function Applications() {
 
 function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const admin = useAdmin();
   const confirm = useConfirm();
   const { toast } = useToast();
-  const { busy, failure, run } = useAction();
+  const approval = useAction();
+  const rejection = useAction();
+  const { proved, wanted } = useProof();
   const { _id, name, email, created_at } = member;
-  const approve = () => void run(async () => {
-    await api.approve(_id);
+  const failure = approval.failure ?? rejection.failure;
+  const approve = () => void approval.run(async () => {
+    await admin.approve(_id);
     toast(`${name} is a member now`);
     onDecided();
   });
   const reject = async () => {
     if (!(await confirm({ title: `Reject ${name}?`, text: "What they have entered is deleted. They are not told, and may register again.", confirm: "Reject", danger: true }))) return;
-    await run(async () => {
-      await api.reject(_id);
+    await rejection.run(async () => {
+      await proved(() => admin.reject(_id));
       toast("Rejected");
       onDecided();
     });
@@ -58,9 +63,10 @@ function Row({ member, onDecided }: { member: AdminMember; onDecided: () => void
         {failure ? <Notice tone="danger" text={failure.message} /> : null}
       </View>
       <View style={styles.buttons}>
-        <Button label="Approve" name={`Approve ${name}`} busy={busy} onPress={approve} />
-        <Button label="Reject" name={`Reject ${name}`} kind="secondary" disabled={busy} onPress={() => void reject()} />
+        <Button label="Approve" name={`Approve ${name}`} busy={approval.busy} disabled={rejection.busy} onPress={approve} />
+        <Button label="Reject" name={`Reject ${name}`} kind="secondary" busy={rejection.busy} disabled={approval.busy} onPress={() => void reject()} />
       </View>
+      <ProofSheet wanted={wanted} />
     </View>
   );
 }

@@ -1,7 +1,7 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { AuditAction, AuditEntry, MemberId } from "@members-book/client";
 
+import { useAdmin } from "@/admin/useAdmin";
 import { useName } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
@@ -25,16 +25,26 @@ const ACTIONS: Record<AuditAction, string> = {
   invitation_created: "made an invitation, as",
   invitation_revoked: "revoked an invitation of",
   invitation_used: "came by an invitation:",
+  invitation_returned: "did not verify the address, so a use of an invitation is free again:",
   suspension_changed: "suspended, or ended the suspension of,",
+  second_factor_enabled: "turned on the second factor of",
+  second_factor_disabled: "turned off the second factor of",
+  second_factor_reset: "reset the second factor of",
+  recovery_codes_replaced: "replaced the recovery codes of",
+  recovery_code_used: "used a recovery code of",
+  login_failed: "failed to log in as",
+  member_read: "read what only administrators see of",
+  exported: "exported everything about",
+  address_allowed: "let somebody register with an address of before, as",
 };
 
 /** Who did what to whom. */
 export default function Audit() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const admin = useAdmin();
   const pages = usePages("audit", async (cursor) => {
-    const page = await api.audit({ cursor });
+    const page = await admin.audit({ cursor });
     return { items: page.entries, next: page.next };
   });
   return (
@@ -42,7 +52,7 @@ export default function Audit() {
       data={[...pages.items]} keyExtractor={(entry, index) => `${entry.at} ${index}`} style={styles.list} contentContainerStyle={styles.content} aria-label="Audit log" {...webOnly({ tabIndex: 0 })}
       renderItem={({ item }) => <Row entry={item} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="shield" title="Nothing yet" text="What administrators do to members is written down here." /> : null}
     />
   );
@@ -53,7 +63,7 @@ function Row({ entry }: { entry: AuditEntry }) {
   const details = Object.entries(entry.details).map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ");
   return (
     <View style={styles.row}>
-      <Text>{entry.actor_id ? <Name of={entry.actor_id} /> : "The command line"} {ACTIONS[entry.action] ?? entry.action} <Name of={entry.target_id} /></Text>
+      <Text>{entry.actor_id ? <Name of={entry.actor_id} /> : entry.action === "login_failed" ? "Somebody" : "The command line"} {ACTIONS[entry.action] ?? entry.action} <Name of={entry.target_id} /></Text>
       {details === "" ? null : <Text kind="small" tone="muted">{details}</Text>}
       <Text kind="tiny" tone="muted">{dateTime(entry.at)}{entry.address ? ` · from ${entry.address}` : ""}</Text>
     </View>

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "react";
 import { ActivityIndicator, FlatList, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { Tier, UserType } from "@members-book/client";
 
 import { AdminRow } from "@/admin/AdminRow";
+import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
 import { TIERS } from "@/members/Tier";
@@ -22,13 +22,13 @@ const SEARCHED_MAX = 2_000;
 export default function AdminMembers() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const admin = useAdmin();
   const [text, setText] = useState("");
   const [tier, setTier] = useState<Tier | "all">("all");
   const [role, setRole] = useState<UserType | "all">("all");
   const [active, setActive] = useState<"all" | "yes" | "no">("all");
   const pages = usePages(`${tier} ${role} ${active}`, async (cursor) => {
-    const page = await api.adminMembers({
+    const page = await admin.members({
       cursor, tier: tier === "all" ? undefined : tier, user_type: role === "all" ? undefined : role, is_active: active === "all" ? undefined : active === "yes",
     });
     return { items: page.members, next: page.next };
@@ -56,7 +56,7 @@ export default function AdminMembers() {
       renderItem={({ item }) => <AdminRow member={item} onChanged={(next) => pages.replace((old) => (old._id === next._id ? next : old))} />}
       onEndReached={pages.more} onEndReachedThreshold={1} ListHeaderComponent={filters}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading members" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading members" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : shown.length === 0 ? <Empty icon="people" title="Nobody" text="No member is like that. Choose other filters, or search for something else." /> : null}
     />
   );

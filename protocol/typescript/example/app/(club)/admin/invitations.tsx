@@ -3,6 +3,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 import type { AdminInvitation } from "@members-book/client";
 
+import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages, useAction } from "@/lib/query";
 import { standing } from "@/members/invitation";
@@ -14,9 +15,9 @@ export default function Invitations() {
   const styles = useStyles();
   const { colors } = useTheme();
   const router = useRouter();
-  const { api } = useClient();
+  const admin = useAdmin();
   const pages = usePages("all invitations", async (cursor) => {
-    const page = await api.adminInvitations({ cursor });
+    const page = await admin.invitations({ cursor });
     return { items: page.invitations, next: page.next };
   });
   return (
@@ -25,7 +26,7 @@ export default function Invitations() {
       ListHeaderComponent={<Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
       renderItem={({ item }) => <Row invitation={item} onRevoked={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
-        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} />)
+        : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : pages.items.length === 0 ? <Empty icon="mail" title="No invitations" text="Nobody has invited anybody yet." /> : null}
     />
   );

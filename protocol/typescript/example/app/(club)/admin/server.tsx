@@ -1,6 +1,6 @@
 import { ScrollView, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 
+import { useAdmin } from "@/admin/useAdmin";
 import { useQuery } from "@/lib/query";
 import { duration } from "@/lib/time";
 import { makeStyles, space } from "@/theme";
@@ -14,8 +14,8 @@ function bytes(count: number): string {
 /** What the servers do. */
 export default function Server() {
   const styles = useStyles();
-  const { api } = useClient();
-  const { data, failure, loading, reload } = useQuery("stats", () => api.stats());
+  const admin = useAdmin();
+  const { data, failure, loading, reload } = useQuery("stats", () => admin.stats());
   if (!data) return failure ? <Failed failure={failure} onRetry={reload} /> : <Loading />;
   const { store, nodes } = data;
   return (

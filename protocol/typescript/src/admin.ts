@@ -1,0 +1,55 @@
+import { path } from "./api.js";
+import type { Api, Page } from "./api.js";
+import type {
+  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, StepUpRequest, SuspensionChange,
+  Tier, UserType,
+} from "./protocol.js";
+
+/**
+ * What administrators may do, over the REST API of a client: `new Administration(client.api)`. Every method throws `MembersBookError`: `forbidden` for everybody else,
+ * and `second_factor_missing` where the club demands a second factor and the administrator has none. Those that say so may throw `step_up_required`: `stepUp`, then the
+ * same again.
+ */
+export class Administration {
+  constructor(private readonly api: Api) {}
+
+  /** Proves again who is at the device, for 15 minutes: with a code of the second factor by who has one, with the password by who has none. */
+  stepUp(proof: StepUpRequest): Promise<void> { return this.api.json("/api/auth/step-up", { method: "POST", body: proof }); }
+
+  /** Those who wait for an administrator only with `status: "pending"`. */
+  members(
+    options: Page & { tier?: Tier | undefined; user_type?: UserType | undefined; is_active?: boolean | undefined; status?: MemberStatus | undefined } = {},
+  ): Promise<AdminMemberPage> {
+    return this.api.json("/api/admin/members", { query: { ...options } });
+  }
+  /** Lets somebody in who waits. */
+  approve(id: MemberId): Promise<AdminMember> { return this.of(id, "approve", "POST"); }
+  /** Removes the registration of somebody who waits. May want a step-up. */
+  reject(id: MemberId): Promise<void> { return this.of(id, "reject", "POST"); }
+  /** Keeps a member out until a time. May want a step-up. */
+  suspend(id: MemberId, body: SuspensionChange): Promise<AdminMember> { return this.of(id, "suspension", "PUT", body); }
+  /** May want a step-up. */
+  endSuspension(id: MemberId): Promise<AdminMember> { return this.of(id, "suspension", "DELETE"); }
+  setTier(id: MemberId, tier: Tier): Promise<AdminMember> { return this.of(id, "tier", "PUT", { tier }); }
+  /** May want a step-up. */
+  setActive(id: MemberId, is_active: ActiveChange["is_active"]): Promise<AdminMember> { return this.of(id, "active", "PUT", { is_active }); }
+  /** May want a step-up. */
+  setRole(id: MemberId, user_type: UserType): Promise<AdminMember> { return this.of(id, "role", "PUT", { user_type }); }
+  disconnect(id: MemberId): Promise<Disconnected> { return this.of(id, "disconnect", "POST"); }
+  /** Lets somebody register again with the address of a member who has left. */
+  allowAddress(email: string): Promise<AddressAllowed> { return this.api.json("/api/admin/addresses/allow", { method: "POST", body: { email } }); }
+  sessions(id: MemberId): Promise<SessionList> { return this.of(id, "sessions", "GET"); }
+  /** Ends all sessions of a member. May want a step-up. */
+  endSessions(id: MemberId): Promise<void> { return this.of(id, "sessions", "DELETE"); }
+  /** Removes the second factor of a member who has lost it, and ends their sessions: the password alone lets them in again. May want a step-up. */
+  resetSecondFactor(id: MemberId): Promise<AdminMember> { return this.of(id, "second-factor", "DELETE"); }
+
+  /** All invitations, with who made them and who came by them. */
+  invitations(options: Page = {}): Promise<AdminInvitationPage> { return this.api.json("/api/admin/invitations", { query: { ...options } }); }
+  stats(): Promise<ServerStats> { return this.api.json("/api/admin/stats"); }
+  audit(options: Page = {}): Promise<AuditPage> { return this.api.json("/api/admin/audit", { query: { ...options } }); }
+
+  private of<T>(id: MemberId, what: string, method: "GET" | "POST" | "PUT" | "DELETE", body?: unknown): Promise<T> {
+    return this.api.json(`/api/admin/members/${path(id)}/${what}`, { method, body });
+  }
+}

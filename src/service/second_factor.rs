@@ -1,0 +1,285 @@
+//! The second factor of a member: turning it on and off, recovery codes, and proving again who is at a device.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use protocol::{
+    ErrorCode, MemberId, Timestamp,
+    model::UserType,
+    rest::{
+        RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling, SecondFactorEnrolment,
+        StepUpRequest,
+    },
+};
+
+use super::{
+    accounts::{Accounts, Authorized},
+    audit::WrongFactor,
+    codes::Codes,
+    decisions::until_known,
+    guesses::Allowance,
+    limiter::{Limiter, Rate},
+    profiles::Profiles,
+};
+use crate::{
+    auth::{Source, password::Verdict, totp, vault::Purpose},
+    failure::Failure,
+    sources::subscriber,
+    store::{
+        changes::{Actor, Change},
+        members::MemberRecord,
+        second_factor::{CodeUse, StoredFactor},
+    },
+    telemetry::Metrics,
+};
+
+/// Passwords and codes that one member may try here, on each node: whoever has taken a session over must not find either out by it.
+const ATTEMPTS: Rate = Rate { per_period: 10, period: Duration::from_secs(3_600), burst: 10 };
+/// How long turning it on may be confirmed.
+const ENROLMENT: Duration = Duration::from_secs(10 * 60);
+
+/// Second factors.
+pub struct SecondFactors {
+    accounts: Arc<Accounts>,
+    profiles: Arc<Profiles>,
+    /// What authenticator apps call the club.
+    issuer: String,
+    attempts: Limiter<MemberId>,
+}
+
+impl SecondFactors {
+    /// With these.
+    #[must_use]
+    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, issuer: String, metrics: Arc<Metrics>) -> Self {
+        Self { accounts, profiles, issuer, attempts: Limiter::new("second_factor", ATTEMPTS, metrics) }
+    }
+
+    /// Whether the member has one.
+    ///
+    /// # Errors
+    /// `member_not_found`, or the store.
+    pub async fn state(&self, who: &Authorized) -> Result<SecondFactor, Failure> {
+        let record = self.profiles.present(who.member).await?;
+        let factor = record.second_factor.as_ref();
+        Ok(SecondFactor {
+            enabled: factor.is_some(),
+            enabled_at: factor.map(|factor| factor.enabled_at),
+            recovery_codes_left: factor.map_or(0, StoredFactor::codes_left),
+            required: self.accounts.demands_second_factor && record.profile.user_type == UserType::Admin,
+        })
+    }
+
+    /// Begins to turn one on, for whoever knows the password. Nothing is stored: the secret is given to the client, sealed.
+    ///
+    /// # Errors
+    /// `second_factor_enabled`, `validation_failed` for a wrong password, `rate_limited`, `overloaded`, or the store.
+    pub async fn begin(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        password: String,
+    ) -> Result<SecondFactorEnrolment, Failure> {
+        let record = self.profiles.present(who.member).await?;
+        if record.second_factor.is_some() {
+            return Err(ErrorCode::SecondFactorEnabled.into());
+        }
+        self.attempts.check(&who.member)?;
+        self.check_password(&record, from, password).await?;
+        let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
+        let expires_at = self.accounts.clock.now().after(ENROLMENT);
+        let totp::Setup { secret: shown, uri, qr } = totp::setup(&secret, &self.issuer, &record.profile.email)?;
+        let plain = [&expires_at.as_millis().to_be_bytes()[..], &secret].concat();
+        let Codes { vault, ids, .. } = &self.accounts.codes;
+        let sealed = vault.seal(ids, Purpose::Enrolment, who.member, &plain)?;
+        Ok(SecondFactorEnrolment {
+            secret: shown,
+            uri,
+            qr: format!("data:image/png;base64,{qr}"),
+            enrolment: URL_SAFE_NO_PAD.encode(sealed),
+            expires_at,
+        })
+    }
+
+    /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are.
+    ///
+    /// # Errors
+    /// `second_factor_enabled`, `validation_failed` for a code that is wrong or an enrolment that is not good or has expired,
+    /// `rate_limited`, or the store.
+    pub async fn confirm(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        request: SecondFactorConfirmation,
+    ) -> Result<RecoveryCodes, Failure> {
+        let SecondFactorConfirmation { enrolment, code } = request;
+        let record = self.profiles.present(who.member).await?;
+        if record.second_factor.is_some() {
+            return Err(ErrorCode::SecondFactorEnabled.into());
+        }
+        let now = self.accounts.clock.now();
+        let secret = self.enrolled(who.member, &enrolment, now).ok_or_else(|| {
+            Failure::field(ErrorCode::ValidationFailed, "enrolment", "one that was begun in the last 10 minutes")
+        })?;
+        self.attempts.check(&who.member)?;
+        let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
+        let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
+        let changed = self.profiles.apply(who.member, Change::EnableSecondFactor(factor), actor(who, from)).await;
+        changed.map_err(|failure| match failure.code {
+            // Another request was faster.
+            ErrorCode::Stale => ErrorCode::SecondFactorEnabled.into(),
+            _ => failure,
+        })?;
+        tracing::info!(member = %who.member, "second factor turned on");
+        self.accounts.post.wake();
+        self.prove(who).await?;
+        Ok(RecoveryCodes { recovery_codes })
+    }
+
+    /// Replaces the recovery codes.
+    ///
+    /// # Errors
+    /// `validation_failed` for a code that is not good, `rate_limited`, or the store.
+    pub async fn replace_recovery_codes(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        code: &str,
+    ) -> Result<RecoveryCodes, Failure> {
+        let record = self.profiles.present(who.member).await?;
+        self.attempts.check(&who.member)?;
+        let used = self.accounts.codes.look_up(&record, code).ok_or_else(wrong_code)?;
+        let (recovery_codes, codes) = self.accounts.codes.recovery_codes();
+        let change = Change::ReplaceRecoveryCodes { used: used.clone(), codes };
+        self.change(who, from, &used, change).await?;
+        tracing::info!(member = %who.member, "recovery codes replaced");
+        Ok(RecoveryCodes { recovery_codes })
+    }
+
+    /// Turns it off, for whoever knows the password and has a code.
+    ///
+    /// # Errors
+    /// `validation_failed` for a wrong password or a code that is not good, `rate_limited`, `overloaded`, or the store.
+    pub async fn disable(&self, who: &Authorized, from: IpAddr, request: SecondFactorDisabling) -> Result<(), Failure> {
+        let SecondFactorDisabling { code, password } = request;
+        let record = self.profiles.present(who.member).await?;
+        self.attempts.check(&who.member)?;
+        self.check_password(&record, from, password).await?;
+        let used = self.accounts.codes.look_up(&record, &code).ok_or_else(wrong_code)?;
+        self.change(who, from, &used, Change::DisableSecondFactor(used.clone())).await?;
+        tracing::info!(member = %who.member, "second factor turned off");
+        Ok(())
+    }
+
+    /// Proves again who is at the device: with a code by who has a second factor, with the password by who has none.
+    ///
+    /// # Errors
+    /// `validation_failed` for the field that is needed or wrong, `rate_limited`, `overloaded`, or the store.
+    pub async fn step_up(&self, who: &Authorized, from: IpAddr, request: StepUpRequest) -> Result<(), Failure> {
+        let StepUpRequest { password, code } = request;
+        let record = self.profiles.present(who.member).await?;
+        let given = |field: &'static str, value: Option<String>| {
+            let value = value.filter(|value| !value.is_empty());
+            value.ok_or_else(|| Failure::field(ErrorCode::ValidationFailed, field, "required"))
+        };
+        if record.second_factor.is_some() {
+            let code = given("code", code)?;
+            self.attempts.check(&who.member)?;
+            if !self.accounts.codes.use_up(&record, &code, actor(who, from)).await? {
+                return Err(wrong_code());
+            }
+            self.accounts.post.wake();
+        } else {
+            let password = given("password", password)?;
+            self.attempts.check(&who.member)?;
+            self.check_password(&record, from, password).await?;
+        }
+        self.prove(who).await
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.attempts.tidy();
+    }
+
+    /// Applies a change that uses a code up.
+    async fn change(&self, who: &Authorized, from: IpAddr, used: &CodeUse, change: Change) -> Result<(), Failure> {
+        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
+        // Another request has used it meanwhile.
+        let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong_code() } else { failure });
+        self.accounts.codes.count(changed.is_ok().then_some(used.is_recovery()));
+        changed?;
+        // The member is told by mail.
+        self.accounts.post.wake();
+        Ok(())
+    }
+
+    async fn prove(&self, who: &Authorized) -> Result<(), Failure> {
+        let (sessions, now) = (&self.accounts.sessions, self.accounts.clock.now());
+        until_known(|_| sessions.prove(who.member, who.session, now)).await?;
+        Ok(())
+    }
+
+    async fn check_password(&self, record: &MemberRecord, from: IpAddr, password: String) -> Result<(), Failure> {
+        let source = Source { address: subscriber(from), familiar: true };
+        let hash = Some(record.password_hash.clone());
+        match self.accounts.enrolment.passwords.verify(password, hash, source).await? {
+            Verdict::Wrong => Err(Failure::field(ErrorCode::ValidationFailed, "password", "the present password")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The secret that was sealed for a member, if it may still be confirmed.
+    fn enrolled(&self, member: MemberId, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
+        let sealed = URL_SAFE_NO_PAD.decode(enrolment.trim()).ok()?;
+        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, member, &sealed)?.plain;
+        let (expires_at, secret) = plain.split_first_chunk::<8>()?;
+        (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
+    }
+}
+
+impl Accounts {
+    /// Asks a member who has a second factor for a code of it, at the login, once the password was right. Tries are counted as those of
+    /// passwords are, and of whom they are is the same: a stranger who knows the password keeps no device out that was there before.
+    ///
+    /// # Errors
+    /// `second_factor_required`, `second_factor_invalid`, `rate_limited`, or the store.
+    pub(super) async fn check_second_factor(
+        &self,
+        member: &MemberRecord,
+        code: Option<&str>,
+        passwords: Allowance,
+        from: IpAddr,
+    ) -> Result<(), Failure> {
+        if member.second_factor.is_none() {
+            return Ok(());
+        }
+        let code = code.filter(|code| !code.trim().is_empty());
+        let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
+        let codes = passwords.of_codes();
+        self.guesses.take(codes)?;
+        let by = Actor { member: Some(member.profile.id), address: Some(from) };
+        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
+        if !was_good {
+            self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
+            return Err(self.denied(ErrorCode::SecondFactorInvalid));
+        }
+        for allowance in [passwords, codes] {
+            self.guesses.forgive(allowance);
+        }
+        // Of a recovery code the member is told by mail.
+        self.post.wake();
+        Ok(())
+    }
+}
+
+fn actor(who: &Authorized, from: IpAddr) -> Actor {
+    Actor { member: Some(who.member), address: Some(from) }
+}
+
+fn wrong_code() -> Failure {
+    Failure::field(
+        ErrorCode::ValidationFailed,
+        "code",
+        "a code of the authenticator app that was not used yet, or a recovery code",
+    )
+}

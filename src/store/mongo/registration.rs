@@ -1,0 +1,163 @@
+//! Who comes in, and who is removed because they have not shown that the address is theirs.
+
+use futures_util::FutureExt as _;
+use mongodb::{
+    ClientSession,
+    bson::{Document, doc},
+    options::{FindOneOptions, FindOptions},
+};
+use protocol::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    addresses, audit,
+    db::Db,
+    document::{MemberDoc, date, invitation_oid},
+    fault::{Fault, is_duplicate},
+    invitations, mail,
+    members::{by_id, transaction, waiting},
+};
+use crate::store::{
+    changes::Actor,
+    invitations::{return_of, use_of},
+    mail::Mail,
+    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+};
+
+/// What became of somebody who registers.
+type Registered = Result<MemberRecord, NotRegistered>;
+
+/// How often it is tried with an address that another one has taken at the same moment.
+const ATTEMPTS: u32 = 3;
+
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Registered>, Fault> {
+    let (id, link) = (new.member.id, new.link);
+    for _ in 0..ATTEMPTS {
+        // Both by an attempt whose answer was lost.
+        if let Some(done) = by_id(db, id).await? {
+            return Ok(Some(Ok(done)));
+        }
+        if let Some(link) = &link {
+            if mail::is_link(db, link.hash).await? {
+                break;
+            }
+            if !mail::has_room(db, &link.mail().key()).await? {
+                return Ok(None);
+            }
+        }
+        let own = db.clone();
+        let never = CancellationToken::new();
+        let wanted = new.clone();
+        let made = transaction(db, &never, move |session| {
+            let (db, new) = (own.clone(), wanted.clone());
+            async move { register_in(&db, session, new).await }.boxed()
+        });
+        match made.await {
+            Ok(made) => return Ok(Some(made.unwrap_or(Err(NotRegistered::InvitationInvalid)))),
+            // Taken meanwhile, or ours: it is looked at once more.
+            Err(Fault::Driver(error)) if is_duplicate(&error) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(Some(Err(NotRegistered::EmailTaken)))
+}
+
+async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
+    let Registration { member, way, from, link } = new;
+    let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    let members = db.collection::<MemberDoc>("members");
+    let same = doc! { "email_key": email_key(&email) };
+    // Both are looked at in any case: nobody can tell one from the other.
+    let is_barred = addresses::is_barred(db, session, &email).await?;
+    let is_taken = members.find_one(same).session(&mut *session).await?.is_some() || is_barred;
+    if is_taken && link.is_none() {
+        return Ok(Err(NotRegistered::EmailTaken));
+    }
+    let record = member.into_record();
+    let record = match way {
+        Way::Free => record,
+        Way::Application { most } => {
+            if !has_room(db, session, most).await? {
+                return Ok(Err(NotRegistered::TooManyWaiting));
+            }
+            record.waiting()
+        }
+        Way::Invitation(invitation) => {
+            let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
+                return Ok(Err(NotRegistered::InvitationInvalid));
+            };
+            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
+            record.invited(&invitation)
+        }
+    };
+    if !is_taken {
+        members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
+    }
+    if let Some(link) = &link {
+        let first = if is_taken { Mail::AddressTaken { email } } else { link.mail() };
+        // Where the address is taken it is nobody's: what is known of this attempt.
+        mail::write_link(db, session, link, is_taken).await?;
+        mail::write(db, &first, at, Some(session)).await?;
+    }
+    Ok(if is_taken { Err(NotRegistered::EmailTaken) } else { Ok(record) })
+}
+
+/// Whether one more may wait for an administrator. Of those who find room for one more at the same moment, one is it.
+async fn has_room(db: &Db, session: &mut ClientSession, most: u64) -> Result<bool, Fault> {
+    let meta = db.collection::<Document>("meta");
+    let meet = doc! { "$inc": { "changes": 1_i64 } };
+    meta.update_one(doc! { "_id": "applications" }, meet).upsert(true).session(&mut *session).await?;
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let ids = db.collection::<Document>("members");
+    let mut found = ids.find(waiting()).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
+    let mut count = 0;
+    while found.next(&mut *session).await.transpose()?.is_some() {
+        count += 1;
+    }
+    Ok(count < most)
+}
+
+pub(super) async fn purge_unverified(db: &Db, before: Timestamp, at: Timestamp) -> Result<usize, Fault> {
+    let old = doc! { "must_verify": true, "created_at": { "$lt": date(before) } };
+    let oldest_first = FindOptions::builder().sort(doc! { "created_at": 1 }).projection(doc! { "_id": 1 }).build();
+    let old: Vec<Document> = db.all("members", old, oldest_first).await?;
+    let mut removed = 0;
+    for id in old.iter().filter_map(|old| old.get_object_id("_id").ok()) {
+        if removed >= PURGED_AT_ONCE {
+            break;
+        }
+        let talked = doc! { "participants.member_id": id };
+        let talked: Option<Document> = db.one("conversations", talked, FindOneOptions::default()).await?;
+        if talked.is_some() {
+            continue;
+        }
+        let own = db.clone();
+        let never = CancellationToken::new();
+        let done = transaction(db, &never, move |session| {
+            let db = own.clone();
+            async move { remove(&db, session, doc! { "_id": id, "must_verify": true }, at).await }.boxed()
+        });
+        removed += usize::from(done.await? == Some(true));
+    }
+    Ok(removed)
+}
+
+/// Removes a record; false if they have verified the address meanwhile.
+async fn remove(db: &Db, session: &mut ClientSession, unverified: Document, at: Timestamp) -> Result<bool, Fault> {
+    let members = db.collection::<MemberDoc>("members");
+    let Some(found) = members.find_one_and_delete(unverified).session(&mut *session).await? else { return Ok(false) };
+    let record = found.into_record()?;
+    let id = record.profile.id;
+    mail::forget(db, session, id, &record.profile.email).await?;
+    if let Some(invited) = record.profile.invited {
+        let taken = doc! { "_id": invitation_oid(invited.invitation), "used": { "$gt": 0_i64 } };
+        let give_back = doc! { "$inc": { "used": -1_i64, "left": 1_i64 } };
+        let invitations = db.collection::<Document>("invitations");
+        if invitations.update_one(taken, give_back).session(&mut *session).await?.matched_count > 0 {
+            audit::append(db, &return_of(&invited, id, at), Some(session)).await?;
+        }
+    }
+    Ok(true)
+}

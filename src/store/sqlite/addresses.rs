@@ -1,0 +1,52 @@
+//! Addresses that nobody registers with.
+
+use protocol::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::audit;
+use crate::store::{
+    addresses::{AddressKey, KEY, allowed, hash},
+    changes::Actor,
+};
+
+fn key(connection: &Connection) -> rusqlite::Result<Option<AddressKey>> {
+    let mut query = connection.prepare_cached("SELECT value FROM secrets WHERE name = ?")?;
+    query.query_row([KEY], |row| row.get(0)).optional()
+}
+
+/// Keeps whoever wants to register with an address out from now on.
+pub(super) fn bar(connection: &Connection, email: &str) -> rusqlite::Result<()> {
+    let mut draw = connection
+        .prepare_cached("INSERT INTO secrets (name, value) VALUES (?, randomblob(32)) ON CONFLICT DO NOTHING")?;
+    draw.execute([KEY])?;
+    let hash = hash(key(connection)?, email);
+    let mut insert =
+        connection.prepare_cached("INSERT INTO barred_addresses (hash) VALUES (?) ON CONFLICT DO NOTHING")?;
+    insert.execute([hash]).map(drop)
+}
+
+/// Whether nobody registers with an address.
+pub(super) fn is_barred(connection: &Connection, email: &str) -> rusqlite::Result<bool> {
+    let hash = hash(key(connection)?, email);
+    connection.prepare_cached("SELECT 1 FROM barred_addresses WHERE hash = ?")?.exists([hash])
+}
+
+/// Lets somebody register with an address again. False if nobody was kept out.
+pub(super) fn allow(connection: &Connection, email: &str, by: Actor, at: Timestamp) -> rusqlite::Result<bool> {
+    let hash = hash(key(connection)?, email);
+    let mut delete = connection.prepare_cached("DELETE FROM barred_addresses WHERE hash = ?")?;
+    if delete.execute([hash])? == 0 {
+        return Ok(false);
+    }
+    if let Some(member) = by.member {
+        audit::append(connection, &allowed(by, member, at))?;
+    }
+    Ok(true)
+}
+
+/// Stores a secret of another store, unless there is one of that name.
+pub(super) fn restore_secret(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")?;
+    insert.execute(params![name, value]).map(drop)
+}

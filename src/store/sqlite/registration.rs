@@ -1,0 +1,107 @@
+//! Who comes in, and who is removed because they have not shown that the address is theirs.
+
+use protocol::{MemberId, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::{
+    addresses, audit, invitations, mail,
+    members::{by_email, count_waiting, insert_record, record},
+    memory::Tx,
+};
+use crate::store::{
+    changes::Actor,
+    invitations::{return_of, use_of},
+    mail::Mail,
+    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+};
+
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+pub(super) fn register(
+    tx: &Tx<'_>,
+    new: Registration,
+) -> rusqlite::Result<Option<Result<MemberRecord, NotRegistered>>> {
+    let Registration { member, way, from, link } = new;
+    let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    // Both by an attempt whose answer was late.
+    if let Some(done) = super::members::by_id(tx.connection, id)? {
+        return Ok(Some(Ok(done)));
+    }
+    if let Some(link) = &link {
+        if mail::is_link(tx.connection, link.hash)? {
+            return Ok(Some(Err(NotRegistered::EmailTaken)));
+        }
+        if !mail::has_room(tx.connection)? {
+            return Ok(None);
+        }
+    }
+    // Both are looked at in any case: nobody can tell one from the other.
+    let is_barred = addresses::is_barred(tx.connection, &email)?;
+    let is_taken = by_email(tx.connection, &email_key(&email))?.is_some() || is_barred;
+    if is_taken && link.is_none() {
+        return Ok(Some(Err(NotRegistered::EmailTaken)));
+    }
+    let record = member.into_record();
+    let record = match way {
+        Way::Free => record,
+        Way::Application { most } if count_waiting(tx.connection)? >= most => {
+            return Ok(Some(Err(NotRegistered::TooManyWaiting)));
+        }
+        Way::Application { .. } => record.waiting(),
+        Way::Invitation(invitation) => {
+            let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
+                return Ok(Some(Err(NotRegistered::InvitationInvalid)));
+            };
+            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
+            record.invited(&invitation)
+        }
+    };
+    if is_taken {
+        if let Some(link) = &link {
+            mail::add(tx.connection, &Mail::AddressTaken { email }, at)?;
+            // Nobody's: what is known of this attempt.
+            mail::write_link(tx.connection, link, true)?;
+        }
+        return Ok(Some(Err(NotRegistered::EmailTaken)));
+    }
+    if insert_record(tx, &record)? == Err(EmailTaken) {
+        return Ok(Some(Err(NotRegistered::EmailTaken)));
+    }
+    if let Some(link) = &link {
+        mail::add(tx.connection, &link.mail(), at)?;
+        mail::write_link(tx.connection, link, false)?;
+    }
+    Ok(Some(Ok(record)))
+}
+
+/// Those of before a time whom nobody has written to.
+const OLD: &str = "SELECT * FROM members INDEXED BY members_unverified_by_age
+    WHERE must_verify = 1 AND created_at < ?1
+        AND NOT EXISTS (SELECT 1 FROM participants WHERE participants.member = members.key)
+    ORDER BY created_at LIMIT ?2";
+
+pub(super) fn purge_unverified(tx: &mut Tx<'_>, before: Timestamp, at: Timestamp) -> rusqlite::Result<usize> {
+    let mut old = tx.connection.prepare_cached(OLD)?;
+    let old: Vec<MemberRecord> =
+        old.query_map(params![before.as_millis(), PURGED_AT_ONCE], record)?.collect::<rusqlite::Result<_>>()?;
+    for record in &old {
+        remove(tx.connection, record, at)?;
+        tx.memory.members.remove(&record.profile.id);
+    }
+    tx.memory.erased |= !old.is_empty();
+    Ok(old.len())
+}
+
+fn remove(connection: &Connection, record: &MemberRecord, at: Timestamp) -> rusqlite::Result<()> {
+    let id: MemberId = record.profile.id;
+    mail::forget(connection, id, &record.profile.email)?;
+    connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
+    if let Some(invited) = record.profile.invited {
+        let mut give_back =
+            connection.prepare_cached("UPDATE invitations SET used = used - 1 WHERE id = ? AND used > 0")?;
+        if give_back.execute([invited.invitation.as_bytes()])? > 0 {
+            audit::append(connection, &return_of(&invited, id, at))?;
+        }
+    }
+    Ok(())
+}

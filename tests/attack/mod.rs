@@ -1,0 +1,29 @@
+//! Attacks, from outside and over real sockets: by strangers, and by who has got somebody's token.
+//!
+//! | module | what is tried |
+//! | --- | --- |
+//! | [`guesses`] | passwords, from a thousand addresses |
+//! | [`enumeration`] | who is a member, by what the server answers |
+//! | [`effort`] | the same, by how long it takes: what it does for each answer |
+//! | [`inbox`] | to have the club fill somebody's inbox |
+//! | [`tokens`] | a stolen refresh token, beside what only looks like one |
+//!
+//! Here nothing is asserted of milliseconds, in which other programs on the machine take part. `timing.py` measures them, against a server
+//! that it starts (docs/performance.md has the figures).
+
+mod club;
+mod effort;
+mod enumeration;
+mod guesses;
+mod inbox;
+mod tokens;
+
+use reqwest::Response;
+use serde_json::Value;
+
+use crate::harness::{Server, within};
+
+/// Sends a request that needs no account.
+async fn post(server: &Server, path: &str, body: Value) -> Response {
+    within(path, server.http().post(server.url(path)).json(&body).send()).await.unwrap()
+}

@@ -1,0 +1,163 @@
+//! What the audit log has that changes nothing: failed logins of administrators, what they read, exports.
+
+use std::time::Duration;
+
+use protocol::{
+    ErrorCode,
+    rest::{AuditAction, AuditEntry, AuditPage},
+};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{code, late::locked};
+use crate::harness::{Member, Server, eventually};
+
+async fn log_in(server: &Server, email: &str, password: &str) -> Response {
+    let body = json!({ "email": email, "password": password });
+    server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap()
+}
+
+async fn get(member: &Member, path: &str) -> Value {
+    let response = member.request(Method::GET, path, Value::Null).await;
+    assert_eq!(response.status(), 200, "{path}");
+    response.json().await.unwrap()
+}
+
+/// The newest entries of an action.
+async fn entries(admin: &Member, action: AuditAction) -> Vec<AuditEntry> {
+    let page: AuditPage = serde_json::from_value(get(admin, "/api/admin/audit?limit=100").await).unwrap();
+    page.entries.into_iter().filter(|entry| entry.action == action).collect()
+}
+
+#[tokio::test]
+async fn failed_logins_of_administrators_are_in_the_log_and_nobody_can_tell() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let mut answers = Vec::new();
+    for email in ["nobody@example.com", &ana.auth.member.email, &admin.auth.member.email] {
+        let answer = log_in(&server, email, "not this one").await;
+        let headers: Vec<String> = answer.headers().keys().map(ToString::to_string).collect();
+        answers.push((answer.status(), headers, code(answer).await));
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    let failed = async || {
+        let failed = entries(&admin, AuditAction::LoginFailed).await;
+        (!failed.is_empty()).then_some(failed)
+    };
+    let failed = eventually("the entry", failed).await;
+    assert_eq!(failed.len(), 1, "nothing of others");
+    assert_eq!((failed[0].actor_id, failed[0].target_id), (None, admin.id));
+    assert_eq!(failed[0].details, json!({ "wrong": "password" }));
+    assert_eq!(failed[0].address.as_deref(), Some("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn failed_logins_arrive_though_the_server_stops_and_the_store_is_slow() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let other = locked(&server);
+    assert_eq!(log_in(&server, &admin.auth.member.email, "not this one").await.status(), 401, "without waiting for it");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(log_in(&server, &admin.auth.member.email, "nor this one").await.status(), 401);
+    let server = server.restart().await;
+    assert_eq!(entries(&admin.at(server.addr()), AuditAction::LoginFailed).await.len(), 2);
+}
+
+/// Who knows the right password gets their tries back with it.
+#[tokio::test]
+async fn one_account_has_so_many_failed_logins_in_the_log_and_no_more() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let email = &admin.auth.member.email;
+    for _ in 0..4 {
+        for _ in 0..9 {
+            assert_eq!(log_in(&server, email, "not this one").await.status(), 401);
+        }
+        assert_eq!(log_in(&server, email, &admin.password).await.status(), 200);
+    }
+    let refused = || server.metric("rate_limited_total{limit=\"failed_logins_audited\"}");
+    eventually("those beyond", async || (refused().await >= 6.0).then_some(())).await;
+    assert_eq!(entries(&admin, AuditAction::LoginFailed).await.len(), 30);
+    assert_eq!(server.metric("audit_dropped_total").await, 0.0);
+}
+
+#[tokio::test]
+async fn what_administrators_read_of_members_is_in_the_log() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let ben = server.member("Ben").await;
+    let shared = json!({ "visibility": { "email": "members", "phone": "members", "company": "members", "position": "members" } });
+    assert_eq!(ben.request(Method::PATCH, "/api/members/me", shared).await.status(), 200);
+    // What everybody sees is read by nobody in particular, and one's own record neither.
+    for path in [format!("/api/members/{}", ben.id), format!("/api/members/{}", admin.id)] {
+        get(&admin, &path).await;
+    }
+    get(&ben, &format!("/api/members/{}", ana.id)).await;
+    get(&admin, "/api/admin/stats").await;
+    assert_eq!(entries(&admin, AuditAction::MemberRead).await.len(), 0);
+    // The log itself was read just now.
+    let reads = [
+        (format!("/api/members/{}", ana.id), Some(ana.id), json!({ "read": "profile", "count": 1 })),
+        ("/api/members/search?q=ana".to_owned(), Some(ana.id), json!({ "read": "search", "count": 1 })),
+        ("/api/members".to_owned(), None, json!({ "read": "directory", "count": 1 })),
+        (
+            "/api/admin/members?user_type=member&status=active".to_owned(),
+            None,
+            json!({ "read": "members", "filter": { "user_type": "member", "status": "active" }, "count": 2 }),
+        ),
+        (format!("/api/admin/members/{}/sessions", ana.id), Some(ana.id), json!({ "read": "sessions", "count": 1 })),
+        ("/api/admin/invitations".to_owned(), None, json!({ "read": "invitations", "count": 0 })),
+        ("/api/admin/audit?limit=2".to_owned(), None, json!({ "read": "audit", "count": 2 })),
+    ];
+    for (path, of, details) in reads {
+        get(&admin, &path).await;
+        let newest = entries(&admin, AuditAction::MemberRead).await.remove(0);
+        assert_eq!((newest.details, newest.target_id), (details, of.unwrap_or(admin.id)), "{path}");
+        assert_eq!((newest.actor_id, newest.address.as_deref()), (Some(admin.id), Some("127.0.0.1")), "{path}");
+    }
+    // A change that changes nothing shows the record all the same.
+    let tier = json!({ "tier": ana.auth.member.tier });
+    let path = format!("/api/admin/members/{}/tier", ana.id);
+    assert_eq!(admin.request(Method::PUT, &path, tier).await.status(), 200);
+    let newest = entries(&admin, AuditAction::MemberRead).await.remove(0);
+    assert_eq!((newest.details, newest.target_id), (json!({ "read": "record", "count": 1 }), ana.id));
+    // Who is read is told so in their export.
+    let export = get(&ana, "/api/members/me/export").await;
+    let read = export["audit"].as_array().unwrap().iter().filter(|entry| entry["action"] == "member_read");
+    assert_eq!(read.count(), 4);
+}
+
+#[tokio::test]
+async fn what_cannot_be_in_the_log_is_not_given() {
+    let server = Server::with(|settings| {
+        settings.store.store_timeout = Duration::from_millis(100);
+        settings.listen.request_timeout = Duration::from_millis(500);
+        settings.ai.ai_timeout = Duration::from_millis(400);
+    })
+    .await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let other = locked(&server);
+    let sessions = format!("/api/admin/members/{}/sessions", ana.id);
+    for path in ["/api/admin/members", "/api/admin/audit", "/api/members", &sessions] {
+        let refused = admin.request(Method::GET, path, Value::Null).await;
+        assert!(refused.status().is_server_error(), "{path}");
+        assert!([ErrorCode::Timeout, ErrorCode::Unavailable].contains(&code(refused).await), "{path}");
+    }
+    assert_eq!(ana.request(Method::GET, "/api/members", Value::Null).await.status(), 200, "nothing is hidden there");
+    other.execute_batch("ROLLBACK").unwrap();
+    get(&admin, "/api/admin/members").await;
+}
+
+#[tokio::test]
+async fn an_export_is_in_the_log_and_in_itself() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.member("Ana").await);
+    let export = get(&ana, "/api/members/me/export").await;
+    assert_eq!(export["audit"][0]["action"], "exported");
+    let exported = entries(&admin, AuditAction::Exported).await;
+    assert_eq!((exported[0].actor_id, exported[0].target_id), (Some(ana.id), ana.id));
+    assert_eq!((&exported[0].details, exported[0].address.as_deref()), (&json!({}), Some("127.0.0.1")));
+    // The address goes with the member.
+    assert_eq!(ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
+    assert_eq!(entries(&admin, AuditAction::Exported).await[0].address, None);
+}

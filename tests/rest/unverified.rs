@@ -1,0 +1,147 @@
+//! Who has registered and has not shown yet that the address is theirs.
+
+use protocol::{ErrorCode, rest::AuthResponse};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use super::{
+    code, fields,
+    mail::{PASSWORD, forgot, log_in, outcome, post, register, reset, verify},
+};
+use crate::harness::{
+    Member, Server,
+    smtp::{How, MailServer},
+};
+
+/// Follows a link without the password of the registration.
+async fn follow(server: &Server, token: &str) -> Response {
+    post(server, "/api/auth/email/verify", json!({ "token": token })).await
+}
+
+/// Found by reading: whoever registered somebody else's address had five links an hour sent there, for ever.
+#[tokio::test]
+async fn an_address_that_nobody_has_shown_to_be_theirs_gets_three_mails_a_day() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    mail.mail(0).await;
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    mail.mail(1).await;
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    assert_eq!(mail.mail(2).await.subject, "Choose a new password", "there is nobody yet who could log in");
+    for number in 1..4 {
+        assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+        assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+        outcome(&server, "address_taken", "resolved", f64::from(number + 1)).await;
+        assert_eq!(forgot(&server, "ana@example.com").await.status(), 202);
+        outcome(&server, "forgot_password", "resolved", f64::from(number)).await;
+    }
+    assert_eq!(mail.count(), 3);
+    assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204, "the newest that was sent is good");
+}
+
+/// Found by reading: whoever confirmed their address, because the club asked for it, let in who had registered with it.
+#[tokio::test]
+async fn who_reads_the_mail_does_not_approve_of_who_has_registered_with_their_address() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    // By somebody who knows the address, with a password of their own.
+    assert_eq!(register(&server, "ben@example.com").await.status(), 202);
+    let first = mail.mail(0).await;
+    assert!(first.body.contains("If you did not register, do nothing"), "{}", first.body);
+    for refused in [
+        follow(&server, &first.token()).await,
+        post(&server, "/api/auth/email/verify", json!({ "token": first.token(), "password": null })).await,
+        post(&server, "/api/auth/email/verify", json!({ "token": first.token(), "password": "" })).await,
+        post(&server, "/api/auth/email/verify", json!({ "token": first.token(), "password": "mine" })).await,
+    ] {
+        assert_eq!(fields(refused).await, ["password"]);
+    }
+    assert_eq!(code(log_in(&server, "ben@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    mail.mail(1).await;
+    // The one whose address it is takes the account over.
+    assert_eq!(forgot(&server, "ben@example.com").await.status(), 202);
+    let token = mail.mail(2).await.token();
+    assert_eq!(reset(&server, &token, "battery staple").await.status(), 204);
+    assert_eq!(code(log_in(&server, "ben@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
+    let ben = log_in(&server, "ben@example.com", "battery staple").await;
+    assert_eq!(ben.status(), 200);
+    let ben: AuthResponse = ben.json().await.unwrap();
+    assert!(ben.member.email_verified_at.is_some());
+}
+
+#[tokio::test]
+async fn who_has_a_link_guesses_so_often_and_no_more_and_the_link_stays_good() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    let token = mail.mail(0).await.token();
+    let guess = async |password: &str| {
+        post(&server, "/api/auth/email/verify", json!({ "token": token, "password": password })).await
+    };
+    for number in 0..10 {
+        assert_eq!(fields(guess(&format!("guess {number}")).await).await, ["password"]);
+    }
+    let refused = guess("one more").await;
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(code(refused).await, ErrorCode::RateLimited);
+    // Neither an attempt to log in nor another link is in the way of it.
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204);
+    assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200);
+}
+
+/// Found by reading: a stranger put a name of their choice into everybody's directory without having read a mail.
+#[tokio::test]
+async fn who_has_not_verified_the_address_is_nowhere_but_where_administrators_ask_for_them() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let (admin, ben) = (server.admin().await, server.member("Ben").await);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let (admin, ben) = (admin.at(server.addr()), ben.at(server.addr()));
+    let get = async |who: &Member, path: &str| -> Value {
+        who.request(Method::GET, path, Value::Null).await.json().await.unwrap()
+    };
+    let names = |page: &Value| -> Vec<String> {
+        let members = page["members"].as_array().unwrap().iter();
+        members.map(|member| member["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    let token = mail.mail(0).await.token();
+    let unverified = get(&admin, "/api/admin/members?status=unverified").await;
+    assert_eq!(
+        (names(&unverified), &unverified["members"][0]["status"]),
+        (vec!["Ana".to_owned()], &json!("unverified"))
+    );
+    let ana = unverified["members"][0]["_id"].as_str().unwrap().to_owned();
+    assert!(!names(&get(&ben, "/api/members").await).contains(&"Ana".to_owned()));
+    assert!(!names(&get(&admin, "/api/admin/members").await).contains(&"Ana".to_owned()));
+    assert_eq!(get(&ben, "/api/members/search?q=ana").await["members"], json!([]));
+    let profile = ben.request(Method::GET, &format!("/api/members/{ana}"), Value::Null).await;
+    assert_eq!(code(profile).await, ErrorCode::MemberNotFound);
+    let message = json!({ "receiver_id": ana, "content": "hello", "client_id": crate::harness::client_id() });
+    assert_eq!(code(ben.request(Method::POST, "/api/messages", message).await).await, ErrorCode::MemberNotFound);
+    let path = format!("/api/admin/members/{ana}/active");
+    let changed = admin.request(Method::PUT, &path, json!({ "is_active": true })).await;
+    assert_eq!(code(changed).await, ErrorCode::MemberNotFound, "nobody vouches for an address but who reads its mail");
+    assert_eq!(get(&admin, "/api/admin/stats").await["store"]["members"], 2);
+    assert_eq!(verify(&server, &token).await.status(), 204);
+    assert!(names(&get(&ben, "/api/members").await).contains(&"Ana".to_owned()));
+    assert_eq!(names(&get(&ben, "/api/members/search?q=ana").await), ["Ana"]);
+}
+
+#[tokio::test]
+async fn whether_an_address_was_taken_is_not_told_by_the_uses_of_an_invitation() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let (admin, ben) = (server.admin().await, server.member("Ben").await);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    for email in [ben.auth.member.email.as_str(), "ana@example.com"] {
+        let made: Value = admin.request(Method::POST, "/api/invitations", json!({})).await.json().await.unwrap();
+        let body = json!({ "name": "Ana", "email": email, "password": PASSWORD, "invitation": made["code"] });
+        assert_eq!(post(&server, "/api/auth/register", body).await.status(), 202);
+        let checked = post(&server, "/api/invitations/check", json!({ "code": made["code"] })).await;
+        assert_eq!(code(checked).await, ErrorCode::InvitationInvalid, "{email}");
+    }
+}

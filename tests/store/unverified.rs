@@ -1,0 +1,257 @@
+//! Who has registered and has not shown yet that the address is theirs: no member, until they have.
+
+use std::{net::IpAddr, time::Duration};
+
+use members_book::store::{
+    audit::AuditRecord,
+    changes::{Actor, Change, Changed},
+    conversations::Refusal,
+    invitations::{Created, InvitationRecord, NewInvitation},
+    mail::{Mail, NewLink, Purpose, TokenId},
+    members::{Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, Way},
+    sessions::{NewSession, NewToken, SessionDevice},
+    turns::Caller,
+};
+use protocol::{
+    MemberId,
+    model::{Tier, UserType},
+    rest::{AuditAction, MemberStatus},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    fixture::{Fixture, append},
+    for_every_store,
+};
+
+for_every_store![
+    who_has_to_verify_is_nowhere_until_they_have,
+    who_has_to_verify_can_do_nothing_and_nothing_can_be_done_to_them,
+    who_applies_waits_for_an_administrator_once_the_address_is_verified,
+    who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back,
+    a_registration_that_is_made_again_is_the_first_one,
+    a_taken_address_takes_a_use_and_its_owner_is_told,
+];
+
+const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
+    let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
+    let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
+    let link = NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, at: f.now() };
+    Registration { member, way, from: FROM, link: Some(link) }
+}
+
+async fn register(f: &Fixture, name: &str, way: Way, byte: u8) -> Result<MemberRecord, NotRegistered> {
+    f.store.members.register(registration(f, name, way, byte)).await.unwrap()
+}
+
+async fn change(f: &Fixture, member: MemberId, change: Change) -> Changed {
+    f.store.members.change(member, change, Actor::default(), f.now(), CancellationToken::new()).await.unwrap()
+}
+
+async fn verify(f: &Fixture, member: MemberId, byte: u8) -> MemberRecord {
+    let Changed::Done { after, .. } = change(f, member, Change::VerifyEmail { link: [byte; 32] }).await else {
+        panic!("the link is good")
+    };
+    *after
+}
+
+async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
+    let found = f.store.members.list(Caller::System, filter, None, 10).await.unwrap();
+    found.into_iter().map(|found| found.profile.name).collect()
+}
+
+async fn of_status(f: &Fixture, status: MemberStatus) -> Vec<String> {
+    names(f, Filter { status: Some((status, f.now())), ..Filter::default() }).await
+}
+
+async fn counts(f: &Fixture) -> (u64, u64, u64) {
+    let MemberCounts { all, active, waiting } = f.store.members.count().await.unwrap();
+    (all, active, waiting)
+}
+
+async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
+    let id = f.ids.invitation();
+    let mut code = [0; 32];
+    code[..12].copy_from_slice(id.as_bytes());
+    let record = InvitationRecord {
+        id,
+        code,
+        tier: Tier::Infinity,
+        uses,
+        used: 0,
+        created_by: maker,
+        created_at: f.now(),
+        expires_at: f.now().after(Duration::from_secs(90 * 86_400)),
+        revoked_at: None,
+        note: None,
+    };
+    let by = Actor { member: Some(maker), address: Some(FROM) };
+    let new = NewInvitation { record: record.clone(), most_open: 9, needs_admin: false, by };
+    assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
+    record
+}
+
+async fn used(f: &Fixture, invitation: &InvitationRecord) -> u32 {
+    f.store.invitations.by_id(Caller::System, invitation.id).await.unwrap().unwrap().used
+}
+
+/// The entries of the audit log, the newest first.
+async fn audit(f: &Fixture) -> Vec<AuditRecord> {
+    f.store.audit.entries(None, 100).await.unwrap().into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// Every mail that waits, removed.
+async fn mails(f: &Fixture) -> Vec<Mail> {
+    let mut all = Vec::new();
+    while let Some(taken) = f.store.mail.take(f.now(), f.now().after(Duration::from_secs(60))).await.unwrap() {
+        all.push(taken.mail.clone());
+        f.store.mail.finish(taken).await.unwrap();
+    }
+    all
+}
+
+async fn who_has_to_verify_is_nowhere_until_they_have(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let eva = register(f, "Eva", Way::Free, 1).await.unwrap();
+    assert_eq!(eva.profile.standing(f.now()), Standing::Unverified);
+    let eva = eva.profile.id;
+    assert_eq!(names(f, Filter::default()).await, ["Ana"]);
+    assert_eq!(names(f, Filter { is_active: Some(false), ..Filter::default() }).await, [""; 0]);
+    assert_eq!(names(f, Filter { tier: Some(Tier::Disruption), ..Filter::default() }).await.len(), 1);
+    assert_eq!(of_status(f, MemberStatus::Deactivated).await, [""; 0]);
+    assert_eq!(of_status(f, MemberStatus::Pending).await, [""; 0]);
+    assert_eq!(of_status(f, MemberStatus::Unverified).await, ["Eva"]);
+    assert!(f.store.members.search(ana, vec!["eva".to_owned()], 10).await.unwrap().is_empty());
+    assert!(f.store.members.last_seen(Caller::System, vec![eva]).await.unwrap().is_empty());
+    assert_eq!(counts(f).await, (1, 1, 0));
+    assert_eq!(verify(f, eva, 1).await.profile.standing(f.now()), Standing::Active);
+    assert_eq!(names(f, Filter::default()).await, ["Ana", "Eva"]);
+    assert_eq!(of_status(f, MemberStatus::Unverified).await, [""; 0]);
+    assert_eq!(f.store.members.search(ana, vec!["eva".to_owned()], 10).await.unwrap().len(), 1);
+    assert_eq!(counts(f).await, (2, 2, 0));
+    f.say(ana, eva, "welcome").await;
+}
+
+async fn who_has_to_verify_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let eva = register(f, "Eva", Way::Free, 1).await.unwrap().profile.id;
+    let write = append(ana, eva, crate::harness::client_id(), "hello");
+    assert!(matches!(f.apply(write).await, Err(Refusal::MemberNotFound)));
+    let ends_at = f.now().after(Duration::from_secs(60));
+    let session = NewSession {
+        id: f.ids.session(),
+        member: eva,
+        token: NewToken { hash: [1; 32], expires_at: ends_at },
+        device: SessionDevice::default(),
+        address: None,
+        at: f.now(),
+        ends_at,
+        tell_of: None,
+    };
+    assert!(f.store.sessions.start(session.clone()).await.unwrap().is_none());
+    let changes = [
+        Change::Active(true),
+        Change::Active(false),
+        Change::Tier(Tier::Socio),
+        Change::Role(UserType::Admin),
+        Change::Approve,
+        Change::Erase,
+    ];
+    for wanted in changes {
+        assert!(matches!(change(f, eva, wanted).await, Changed::NotFound));
+    }
+    assert_eq!(f.store.members.reject(eva, Actor::default(), f.now()).await.unwrap(), Rejected::NotFound);
+    verify(f, eva, 1).await;
+    assert!(f.store.sessions.start(session).await.unwrap().is_some());
+}
+
+async fn who_applies_waits_for_an_administrator_once_the_address_is_verified(f: &Fixture) {
+    for (name, byte) in [("Ana", 1), ("Ben", 2), ("Eva", 3)] {
+        // However many: who has not verified the address takes nobody's place.
+        let applied = register(f, name, Way::Application { most: 1 }, byte).await.unwrap();
+        assert_eq!(applied.profile.standing(f.now()), Standing::Unverified);
+    }
+    assert_eq!((f.store.members.count_waiting().await.unwrap(), counts(f).await), (0, (0, 0, 0)));
+    let ana = f.store.members.by_email(Caller::System, "ana@example.com").await.unwrap().unwrap().profile.id;
+    assert!(matches!(change(f, ana, Change::Approve).await, Changed::NotFound));
+    assert_eq!(verify(f, ana, 1).await.profile.standing(f.now()), Standing::Pending);
+    assert_eq!((f.store.members.count_waiting().await.unwrap(), counts(f).await), (1, (0, 0, 1)));
+    assert_eq!(of_status(f, MemberStatus::Pending).await, ["Ana"]);
+    let refused = register(f, "Dot", Way::Application { most: 1 }, 4).await;
+    assert_eq!(refused.err(), Some(NotRegistered::TooManyWaiting));
+    assert_eq!(f.change(ana, Change::Approve).await.profile.standing(f.now()), Standing::Active);
+}
+
+async fn who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let invitation = invite(f, ana, 2).await;
+    let way = Way::Invitation(invitation.id);
+    let (ben, eva) = (register(f, "Ben", way, 1).await.unwrap(), register(f, "Eva", way, 2).await.unwrap());
+    let (ben, eva) = (ben.profile.id, eva.profile.id);
+    assert_eq!(register(f, "Dot", way, 3).await.err(), Some(NotRegistered::InvitationInvalid));
+    verify(f, ben, 1).await;
+    let came = f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0);
+    assert_eq!(came.iter().map(|came| came.profile.id).collect::<Vec<_>>(), [ben]);
+    f.wait(10);
+    let purge = async |seconds| {
+        f.store.members.purge_unverified(f.now().before(Duration::from_secs(seconds)), f.now()).await.unwrap()
+    };
+    assert_eq!(purge(10).await, 0, "not yet");
+    mails(f).await;
+    assert_eq!(purge(9).await, 1);
+    assert!(f.store.members.by_id(Caller::System, eva).await.unwrap().is_none());
+    assert!(f.store.members.by_id(Caller::System, ben).await.unwrap().is_some());
+    assert_eq!(f.store.mail.link(Caller::System, [2; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);
+    assert_eq!((used(f, &invitation).await, purge(9).await), (1, 0));
+    let newest = audit(f).await.remove(0);
+    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationReturned, None, eva));
+    assert_eq!(newest.details["invitation"], serde_json::json!(invitation.id));
+    assert!(register(f, "Eva", way, 4).await.is_ok(), "the address is free, and so is the use");
+    assert_eq!(used(f, &invitation).await, 2);
+}
+
+/// As after an answer that was late: nobody is registered twice, no use is taken twice, and one mail is sent.
+async fn a_registration_that_is_made_again_is_the_first_one(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let invitation = invite(f, ana, 5).await;
+    let way = Way::Invitation(invitation.id);
+    let free = registration(f, "Ben", way, 1);
+    let taken = registration(f, "Ana", way, 2);
+    let without_mail = Registration { link: None, ..registration(f, "Eva", way, 3) };
+    for _ in 0..2 {
+        let made = f.store.members.register(free.clone()).await.unwrap().unwrap();
+        assert_eq!(made.profile.id, free.member.id);
+        assert_eq!(f.store.members.register(taken.clone()).await.unwrap().err(), Some(NotRegistered::EmailTaken));
+        let made = f.store.members.register(without_mail.clone()).await.unwrap().unwrap();
+        assert_eq!(made.profile.id, without_mail.member.id);
+    }
+    assert_eq!(used(f, &invitation).await, 3);
+    let uses = audit(f).await.into_iter().filter(|entry| entry.action == AuditAction::InvitationUsed).count();
+    assert_eq!(uses, 3);
+    let mut sent = mails(f).await;
+    sent.sort_by_key(Mail::key);
+    let (member, token) = (free.member.id, TokenId([1; 16]));
+    assert_eq!(sent, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }, Mail::VerifyEmail { member, token }]);
+    // Of many at once with one address, one has it.
+    let all = (10..20).map(|byte| registration(f, "Dot", Way::Free, byte));
+    let all = all.map(async |each| f.store.members.register(each).await.unwrap());
+    let all = futures_util::future::join_all(all).await;
+    assert_eq!(all.iter().filter(|made| made.is_ok()).count(), 1);
+}
+
+async fn a_taken_address_takes_a_use_and_its_owner_is_told(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let invitation = invite(f, ana, 1).await;
+    let taken = registration(f, "Ana", Way::Invitation(invitation.id), 1);
+    let nobody = taken.member.id;
+    assert_eq!(f.store.members.register(taken).await.unwrap().err(), Some(NotRegistered::EmailTaken));
+    assert_eq!(used(f, &invitation).await, 1, "as with a free one");
+    assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }]);
+    let newest = audit(f).await.remove(0);
+    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationUsed, None, nobody));
+    assert_eq!(f.store.mail.link(Caller::System, [1; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);
+    let again = register(f, "Ana", Way::Invitation(invitation.id), 2).await;
+    assert_eq!(again.err(), Some(NotRegistered::InvitationInvalid));
+}
