@@ -120,20 +120,18 @@ impl App {
     /// Starts a server on its foundation. What can fail comes first: the tasks of one that does not start would say that
     /// they have ended.
     async fn start_on(base: Foundation, max_connections: usize) -> Result<Self, StartError> {
-        let opened = base.store.backend.opened().await;
-        opened.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
+        base.store.backend.opened().await.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (ring, generated_secret) = base.key_ring()?;
         let cursors = cursor::Keys::new(&ring);
         let secret_id = cursors.secret_id();
         let quiet = Arc::<Quiet>::default();
-        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet))
-            .map_err(start_error)?;
+        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet));
+        let photos = photos.map_err(start_error)?;
         let photo_place = photos.describe();
-        let post = base.post(&ring)?;
+        let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
-        let (advice, listen) = (base.advice()?, &base.settings.listen);
         let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;
         post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;

@@ -11,6 +11,7 @@ use members_book::{
     auth::{
         AccessTokens, Passwords, Source,
         access::{Grant, Options},
+        keys::Keys,
         refresh,
     },
     clock::{Clock, SystemClock},
@@ -131,7 +132,8 @@ impl Seed {
             let refresh = refresh::issue(&self.ids);
             let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };
             let (device, ends_at) = (SessionDevice::default(), at.after(DAY));
-            let new = NewSession { id: session, member: id, token, device, address: None, at, ends_at };
+            let password_hash = password_hash.clone();
+            let new = NewSession { id: session, member: id, token, device, address: None, at, ends_at, password_hash };
             let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
             writing.spawn(async move {
                 let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;
@@ -242,8 +244,7 @@ fn address(id: MemberId) -> String {
 /// Makes the tokens that a server with this secret takes, with the defaults of its other settings.
 pub(crate) fn access_tokens(secret: &str, clock: &Arc<dyn Clock>, ids: &Arc<Ids>) -> AccessTokens {
     let options = Options {
-        secret: secret.into(),
-        previous: Vec::new(),
+        secrets: Keys { present: secret.into(), former: Vec::new() },
         issuer: "members-book".to_owned(),
         audience: "members-book-app".to_owned(),
         lifetime: DAY / 2,

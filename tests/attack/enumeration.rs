@@ -89,7 +89,6 @@ async fn the_right_password_is_told_why_it_does_not_do_once_the_address_is_its_m
         (Kind::Erased, Some(ErrorCode::InvalidCredentials)),
         (Kind::Pending, Some(ErrorCode::ApprovalPending)),
         (Kind::Unverified, Some(ErrorCode::InvalidCredentials)),
-        (Kind::Unwanted, Some(ErrorCode::InvalidCredentials)),
     ] {
         let answer = seen(club.log_in(&address(kind, 0), PASSWORD).await).await;
         assert_eq!((answer.status != 200).then(|| code(&answer)), expected, "{kind:?}");
@@ -104,7 +103,7 @@ async fn registering_and_logging_in_after_it_tells_nothing() {
     let answer = same(&Kind::ALL, async |email| club.register(email).await).await;
     assert_eq!((answer.status, answer.body.as_str()), (202, r#"{"status":"verify_email"}"#));
     // Those who have this password are left out: they are somebody who knows it.
-    let kinds = [Kind::Unknown, Kind::Erased, Kind::Unverified, Kind::Unwanted];
+    let kinds = [Kind::Unknown, Kind::Erased, Kind::Unverified];
     let answer = same(&kinds, async |email| club.log_in(email, "another password").await).await;
     for _ in 1..10 {
         assert_eq!(same(&kinds, async |email| club.log_in(email, PASSWORD).await).await, answer);
@@ -139,8 +138,8 @@ async fn asking_for_a_link_and_using_one_that_is_none_tell_nothing() {
     assert_eq!(reset(&second.token()).await, replaced);
     assert_eq!(reset(&"A".repeat(43)).await, replaced);
     // Only who may be written to has got one.
-    club.has_sent("forgot_password", "resolved", 10.0).await;
-    for kind in [Kind::Unknown, Kind::Deactivated, Kind::Erased, Kind::Unwanted] {
+    club.has_sent("forgot_password", "resolved", 9.0).await;
+    for kind in [Kind::Unknown, Kind::Deactivated, Kind::Erased] {
         let links = club.mails_to(kind).into_iter().filter(|mail| mail.subject == "Choose a new password").count();
         assert_eq!(links, 0, "{kind:?}");
     }

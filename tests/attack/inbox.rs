@@ -2,6 +2,7 @@
 
 use members_book::config::Settings;
 use protocol::{ErrorCode, Problem};
+use reqwest::Response;
 use serde_json::json;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::harness::{
     Server, eventually,
-    smtp::{How, MailServer},
+    smtp::{How, MailServer, Received},
 };
 
 /// Found by reading: every registration with somebody's address sent them a mail.
@@ -29,21 +30,46 @@ async fn whoever_registers_with_an_address_again_and_again_does_not_fill_its_inb
 }
 
 #[tokio::test]
-async fn an_address_gets_five_links_an_hour_and_the_same_answer_after_that() {
+async fn a_member_gets_five_links_an_hour_and_the_same_answer_after_that() {
     let club = Club::gather().await;
-    let email = address(Kind::Unverified, 0);
-    for number in 1..8 {
-        assert_eq!(club.log_in(&email, PASSWORD).await.status(), 401);
-        if number < 5 {
-            club.mail_to(Kind::Unverified, number).await;
+    let email = address(Kind::Member, 0);
+    for number in 1..8_u8 {
+        assert_eq!(club.forgot(&email).await.status(), 202);
+        club.has_sent("forgot_password", "resolved", f64::from(number)).await;
+        if number <= 5 {
+            club.mail_to(Kind::Member, usize::from(number) - 1).await;
         }
     }
-    assert_eq!(club.forgot(&email).await.status(), 202);
-    club.has_sent("forgot_password", "resolved", 1.0).await;
-    assert_eq!(club.mails_to(Kind::Unverified).len(), 5);
-    let newest = club.mail_to(Kind::Unverified, 4).await;
-    let verified = post(&club.server, "/api/auth/email/verify", json!({ "token": newest.token() })).await;
-    assert_eq!(verified.status(), 204, "the newest that was sent is good");
+    assert_eq!(club.mails_to(Kind::Member).len(), 5);
+    let newest = club.mail_to(Kind::Member, 4).await;
+    let body = json!({ "token": newest.token(), "new_password": "battery staple" });
+    let reset = post(&club.server, "/api/auth/password/reset", body).await;
+    assert_eq!(reset.status(), 204, "the newest that was sent is good");
+}
+
+/// Found by reading: whoever registered somebody else's address had five links an hour sent there, for ever.
+#[tokio::test]
+async fn an_address_that_nobody_has_shown_to_be_theirs_gets_three_mails_a_day() {
+    let club = Club::gather().await;
+    let email = address(Kind::Unverified, 0);
+    for number in 1..3 {
+        assert_eq!(club.log_in(&email, PASSWORD).await.status(), 401);
+        club.mail_to(Kind::Unverified, number).await;
+    }
+    for number in 1..4_u8 {
+        assert_eq!(club.log_in(&email, PASSWORD).await.status(), 401);
+        assert_eq!(club.register(&email).await.status(), 202);
+        club.has_sent("address_taken", "resolved", f64::from(number)).await;
+        assert_eq!(club.forgot(&email).await.status(), 202);
+        club.has_sent("forgot_password", "resolved", f64::from(number)).await;
+    }
+    assert_eq!(club.mails_to(Kind::Unverified).len(), 3);
+    assert_eq!(verify(&club, &club.mail_to(Kind::Unverified, 2).await).await.status(), 204, "the newest is good");
+}
+
+async fn verify(club: &Club, mail: &Received) -> Response {
+    let body = json!({ "token": mail.token(), "password": PASSWORD });
+    post(&club.server, "/api/auth/email/verify", body).await
 }
 
 /// Nobody but who has the password makes a link of before worthless.
@@ -54,8 +80,7 @@ async fn a_wrong_password_sends_no_link() {
     for _ in 0..5 {
         assert_eq!(club.log_in(&address(Kind::Unverified, 0), "not this one").await.status(), 401);
     }
-    let verified = post(&club.server, "/api/auth/email/verify", json!({ "token": link.token() })).await;
-    assert_eq!(verified.status(), 204);
+    assert_eq!(verify(&club, &link).await.status(), 204);
     assert_eq!(club.mails_to(Kind::Unverified).len(), 1);
     assert_eq!(club.log_in(&address(Kind::Unverified, 0), PASSWORD).await.status(), 200);
 }

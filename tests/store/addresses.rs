@@ -7,7 +7,7 @@ use members_book::store::{
     changes::{Actor, Change},
     invitations::{Created, InvitationRecord, NewInvitation},
     mail::{NewLink, Purpose, TokenId},
-    members::{MemberRecord, NotRegistered, Way},
+    members::{MemberRecord, NotRegistered, Registration, Way},
     turns::Caller,
 };
 use protocol::{MemberId, model::Tier, rest::AuditAction};
@@ -25,7 +25,8 @@ for_every_store![
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 
 async fn register(f: &Fixture, name: &str, email: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
-    f.store.members.register(f.new_member(name, email), way, FROM).await.unwrap()
+    let new = Registration { member: f.new_member(name, email), way, from: FROM, link: None };
+    f.store.members.register(new).await.unwrap()
 }
 
 async fn verify(f: &Fixture, member: MemberId, byte: u8) {

@@ -240,10 +240,11 @@ async fn everything_arrives_and_goes_on_from_there() {
 
     // Who has left stays out everywhere.
     let from = [192, 0, 2, 1].into();
-    let returns = database.store.members.register(database.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    let uma = |f: &Fixture| Registration { member: f.new_member("Uma", LEFT), way: Way::Free, from, link: None };
+    let returns = database.store.members.register(uma(&database)).await.unwrap();
     assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     transfer::copy(&database.store, &back.store, |_, _, _| ()).await.unwrap();
-    let returns = back.store.members.register(back.new_member("Uma", LEFT), Way::Free, from).await.unwrap();
+    let returns = back.store.members.register(uma(&back)).await.unwrap();
     assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     same(&database, &back, &members).await;
     back.clock.set(file.now());

@@ -75,7 +75,7 @@ async fn actions(f: &Fixture) -> Vec<AuditAction> {
 async fn mails(f: &Fixture) -> Vec<Mail> {
     let mut mails = Vec::new();
     while let Some(taken) = f.store.mail.take(f.now(), f.now()).await.unwrap() {
-        mails.push(taken.mail.clone());
+        mails.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
     mails

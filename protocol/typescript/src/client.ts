@@ -250,13 +250,17 @@ export class Client implements MembersBook {
     await this.started;
     if (this.changing > 0) return;
     await this.tokens.check();
-    const gone = await this.options.vault.exclusive(() => this.erase());
-    const state = this.sessionState.getSnapshot();
-    // Known before as over, and logged out in truth.
-    if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
+    await this.eraseNoted();
     if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
     const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
     if (member !== undefined) await this.resume(member);
+  }
+
+  /** Removes what any tab has noted to be removed. Whose session was known as over, and who has logged out in truth, is told so. */
+  private async eraseNoted(): Promise<void> {
+    const gone = await this.options.vault.exclusive(() => this.erase());
+    const state = this.sessionState.getSnapshot();
+    if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
   }
 
   /**
@@ -446,7 +450,7 @@ export class Client implements MembersBook {
     this.part();
     if (member) for (const range of rangesOf(reason === "logged_out" ? member : member + KEEP_UNSENT)) this.journal.clear(...range);
     // When it is noted for all tabs, it is done in this one: before anybody signs in.
-    void this.options.vault.exclusive(() => this.erase()).catch(() => undefined);
+    void this.eraseNoted().catch(() => undefined);
   }
 
   private part(): void {

@@ -1,12 +1,13 @@
+import { useState } from "react";
+import { View } from "react-native";
 import { useRouter } from "expo-router";
 import { useClient, useSession } from "@members-book/client/react";
 
-import { useState } from "react";
-
 import { useLinkToken } from "@/lib/link";
-import { useAction } from "@/lib/query";
+import { fieldError, useAction } from "@/lib/query";
 import { AuthFrame } from "@/shell/AuthFrame";
-import { Button, Notice } from "@/ui";
+import { space } from "@/theme";
+import { Button, Field, Notice } from "@/ui";
 
 /** Where the link of a mail leads that confirms the address. Confirmed by a button, because programs that look through mail open links too. */
 export default function Verify() {
@@ -14,6 +15,9 @@ export default function Verify() {
   const router = useRouter();
   const { status } = useSession();
   const token = useLinkToken();
+  const [password, setPassword] = useState("");
+  /** Nobody has signed in to the account yet: who reads the mail has to be who has registered. */
+  const [asked, setAsked] = useState(false);
   const [done, setDone] = useState(false);
   const { busy, failure, run } = useAction();
   const home = () => router.replace("/");
@@ -31,15 +35,28 @@ export default function Verify() {
       </AuthFrame>
     );
   }
-  const confirm = () => void run(async () => {
-    await client.api.verifyEmail(token);
-    if (status === "signed_in") await client.refreshMember().catch(() => undefined);
-    setDone(true);
-  });
+  const refused = fieldError(failure, "password") !== undefined;
+  if (refused && !asked) setAsked(true);
+  const confirm = () => {
+    if (asked && password === "") return;
+    void run(async () => {
+      await client.api.verifyEmail(token, asked ? password : undefined);
+      if (status === "signed_in") await client.refreshMember().catch(() => undefined);
+      setDone(true);
+    });
+  };
   return (
     <AuthFrame title="Confirm your e-mail address" text="So that the club knows that it is yours, and you can get back in if you forget your password.">
-      {failure ? <Notice tone="danger" text={failure.message} /> : null}
-      <Button label="Confirm" busy={busy} onPress={confirm} />
+      {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
+      <View style={{ gap: space.l }} role="form" aria-label="Confirm your e-mail address">
+        {asked ? (
+          <Field
+            label="Password" hint="The one that you have registered with. If it was not you who registered, close this page: nothing happens." value={password} onChangeText={setPassword} secureTextEntry
+            autoComplete="current-password" autoFocus onSubmitEditing={confirm} error={refused && password !== "" ? "This is not the password that you registered with. If you have forgotten it, ask for a new one where you sign in." : undefined}
+          />
+        ) : null}
+        <Button label="Confirm" busy={busy} disabled={asked && password === ""} onPress={confirm} />
+      </View>
     </AuthFrame>
   );
 }

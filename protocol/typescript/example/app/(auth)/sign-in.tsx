@@ -7,6 +7,7 @@ import type { SignedOutReason } from "@members-book/client";
 import { SecondStep } from "@/account/SecondStep";
 import { useEnter } from "@/lib/form";
 import { failureOf, fieldError, useAction } from "@/lib/query";
+import type { Failure } from "@/lib/query";
 import { useClub } from "@/lib/setup";
 import { dateTime } from "@/lib/time";
 import { AuthFrame } from "@/shell/AuthFrame";
@@ -20,7 +21,14 @@ const REASONS: Record<SignedOutReason, string | undefined> = {
   deactivated: "This account may not sign in at the moment. Sign in to see why, or ask an administrator of the club.",
 };
 
-const UNVERIFIED = "Your e-mail address is not confirmed yet. We have sent you the link again: open it, then sign in.";
+/** Whether it is the password or the link that is missing, the server tells nobody. */
+const OR_UNVERIFIED = "The e-mail address or the password is wrong, or the address is not confirmed yet. If you have registered, open the link in the mail that we sent you, then sign in. If the password is right, we have sent it again.";
+
+/** Why signing in failed, in words. */
+function wordsFor(failure: Failure, sendsMail: boolean): string {
+  if (failure.until) return `An administrator has suspended you until ${dateTime(failure.until)}.`;
+  return failure.code === "invalid_credentials" && sendsMail ? OR_UNVERIFIED : failure.message;
+}
 
 export default function SignIn() {
   const client = useClient();
@@ -34,7 +42,6 @@ export default function SignIn() {
   const { busy, failure, run, clear } = useAction();
 
   const reason = session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
-  const unverified = failure?.code === "email_unverified";
   const complete = email.trim() !== "" && password !== "";
   const login = (code?: string) => void run(async () => {
     try {
@@ -56,8 +63,7 @@ export default function SignIn() {
   return (
     <AuthFrame title="Sign in" text="To the club, with your e-mail and password.">
       {reason ? <Notice tone="warn" text={reason} /> : null}
-      {unverified ? <Notice tone="warn" text={UNVERIFIED} /> : null}
-      {failure && !unverified && failure.fields.length === 0 ? <Notice tone="danger" text={failure.until ? `An administrator has suspended you until ${dateTime(failure.until)}.` : failure.message} /> : null}
+      {failure && failure.fields.length === 0 ? <Notice tone="danger" text={wordsFor(failure, club?.sends_mail ?? false)} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label="Sign in">
         <Field
           label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false}
