@@ -128,8 +128,8 @@ impl App {
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet));
         let photos = photos.map_err(start_error)?;
         let photo_place = photos.describe();
-        let effects = base.effects(photos);
         let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
+        let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
         let (listener, addr) = listen_at(SocketAddr::new(listen.host, listen.port)).await?;

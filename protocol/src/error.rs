@@ -118,7 +118,8 @@ error_codes! {
     MessageToSelf = "message_to_self", 422, "Message to oneself", Never;
     /// The picture cannot be used: it is no JPEG, PNG or WebP, is damaged or cut short, or has too many pixels.
     ImageInvalid = "image_invalid", 422, "Image invalid", Never;
-    /// The link from a mail is not good: it was used, is too old, or a newer one was sent. Ask for another one.
+    /// The link from a mail is not good: it or another one for the same was used, it is too old, or the password has changed since. Ask for
+    /// another one.
     LinkInvalid = "link_invalid", 422, "Link invalid", Never;
     /// The request carries no access token.
     TokenMissing = "token_missing", 401, "Access token missing", AfterRefresh, closes Unauthorized;

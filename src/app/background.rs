@@ -179,9 +179,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         accounts.refreshes.tidy();
         limits.tidy();
         quiet.tell();
-        if let Err(error) = accounts.post.store.purge_links(accounts.clock.now()).await {
-            tracing::warn!(%error, "old links were not removed");
-        }
+        accounts.post.purge().await;
         match accounts.sessions.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),

@@ -226,7 +226,7 @@ impl Foundation {
     }
 
     /// What follows from changes, and what that takes.
-    pub(super) fn effects(&self, photos: Objects) -> Arc<Effects> {
+    pub(super) fn effects(&self, photos: Objects, post: &Arc<Post>) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
         let Store { members, conversations, jobs, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
@@ -264,6 +264,7 @@ impl Foundation {
             announcements: Arc::new(announcements),
             album,
             jobs: Arc::new(jobs),
+            post: Arc::clone(post),
             kicks: Kicks::new(Arc::clone(&self.world.clock)),
             uplink: self.uplink.clone(),
             metrics: Arc::clone(&self.metrics),

@@ -1,7 +1,8 @@
 //! Device proofs: what a device shows at its next login, to be known as one on which the member has logged in before.
 //!
 //! One is a random number with a code that binds it to its member, with a key that belongs to the secret that signs access tokens: every
-//! node knows it, and nothing has to be stored. It lets nobody in; it only says whose allowance of wrong passwords a login spends.
+//! node knows it, and nothing has to be stored. It lets nobody in; it says whose allowance of wrong passwords a login spends, and that
+//! its member need not be told of a new device.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::Mac as _;

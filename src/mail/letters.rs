@@ -17,6 +17,8 @@ pub enum Template {
     AddressTaken,
     /// A device signed in that had not before.
     NewDevice,
+    /// Whoever waited for an administrator may come in.
+    Approved,
     /// The second factor was turned on.
     SecondFactorEnabled,
     /// The second factor was turned off.
@@ -36,8 +38,12 @@ pub struct Fields {
     pub name: Option<String>,
     /// Where a link leads.
     pub link: String,
+    /// For how many minutes it is good.
+    pub minutes: String,
     /// The device.
     pub device: String,
+    /// Whether further devices signed in that no mail tells of.
+    pub more: bool,
     /// When it happened.
     pub at: String,
     /// How many recovery codes are left.
@@ -62,6 +68,7 @@ macro_rules! texts {
             Template::PasswordReset => include_str!(concat!("templates/", $language, "/password_reset.txt")),
             Template::AddressTaken => include_str!(concat!("templates/", $language, "/address_taken.txt")),
             Template::NewDevice => include_str!(concat!("templates/", $language, "/new_device.txt")),
+            Template::Approved => include_str!(concat!("templates/", $language, "/approved.txt")),
             Template::SecondFactorEnabled => {
                 include_str!(concat!("templates/", $language, "/second_factor_enabled.txt"))
             }
@@ -79,13 +86,14 @@ macro_rules! texts {
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::PasswordChanged,
         Self::PasswordReset,
         Self::AddressTaken,
         Self::NewDevice,
+        Self::Approved,
         Self::SecondFactorEnabled,
         Self::SecondFactorDisabled,
         Self::SecondFactorReset,
@@ -117,7 +125,15 @@ fn field(name: &str, language: Language, fields: &Fields) -> Option<String> {
         ("greeting", Language::En, None) => "Hello,".to_owned(),
         ("greeting", Language::Pt, Some(name)) => format!("Olá {},", one_line(name)),
         ("greeting", Language::Pt, None) => "Olá,".to_owned(),
+        ("more", ..) if !fields.more => String::new(),
+        ("more", Language::En, _) => {
+            "\n\nMore devices logged in after it. Look in the settings where you are signed in.".to_owned()
+        }
+        ("more", Language::Pt, _) => {
+            "\n\nDepois dele entraram mais dispositivos. Veja nas definições onde tem sessão.".to_owned()
+        }
         ("link", ..) => one_line(&fields.link),
+        ("minutes", ..) => one_line(&fields.minutes),
         ("device", ..) => one_line(&fields.device),
         ("at", ..) => one_line(&fields.at),
         ("left", ..) => one_line(&fields.left),
@@ -162,7 +178,9 @@ mod tests {
         Fields {
             name: Some(text("Ana Lima")),
             link: text("https://club.example.com/app/reset?token=x"),
+            minutes: text("30"),
             device: text("Firefox on Linux"),
+            more: true,
             at: text("2026-11-29 17:58 UTC"),
             left: text("9"),
         }
@@ -195,7 +213,7 @@ mod tests {
         let all: BTreeSet<_> = Template::ALL.iter().flat_map(|each| placeholders(each.text(Language::En))).collect();
         assert_eq!(
             all.into_iter().collect::<Vec<_>>(),
-            ["at", "device", "greeting", "left", "link"],
+            ["at", "device", "greeting", "left", "link", "minutes", "more"],
             "every field is used"
         );
     }

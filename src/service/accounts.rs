@@ -14,7 +14,7 @@ use super::{
     audit::{AuditTrail, WrongFactor},
     codes::Codes,
     decisions::until_known,
-    effects::Effects,
+    effects::{Effect, Effects},
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
     limiter::Limiter,
@@ -277,11 +277,12 @@ impl Accounts {
         device: Option<DeviceInfo>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
-        let started = self.start_session(member, device, from).await?;
+        let started = self.start_session(member, device, None, from).await?;
         started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
     }
 
-    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now.
+    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now. `tell_of` is what the device
+    /// is called in the mail that tells them of it, if they are to be told.
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
@@ -289,12 +290,14 @@ impl Accounts {
         &self,
         mut member: MemberRecord,
         device: Option<DeviceInfo>,
+        tell_of: Option<String>,
         from: IpAddr,
     ) -> Result<Option<AuthResponse>, Failure> {
         let (session, now) = (self.ids.session(), self.clock.now());
         let token = refresh::issue(&self.ids);
         let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
         let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
+        let is_told = tell_of.is_some();
         let new = NewSession {
             id: session,
             member: id,
@@ -303,6 +306,7 @@ impl Accounts {
             address: Some(from),
             at: now,
             ends_at,
+            tell_of,
             password_hash: member.password_hash.clone(),
         };
         let started = self.sessions.start(new).await.inspect_err(|error| {
@@ -322,6 +326,7 @@ impl Accounts {
         for session in ended {
             self.devices.is_over(id, session);
         }
+        self.effects.apply(is_told.then_some(Effect::SendMail));
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;

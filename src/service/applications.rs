@@ -17,7 +17,7 @@ use super::events::Events;
 use crate::{
     failure::Failure,
     hub::Connection,
-    store::{MemberStore, StoreError, members::PURGED_AT_ONCE},
+    store::{MemberStore, StoreError, members::PURGED_AT_ONCE, turns::Caller},
 };
 
 /// How long somebody waits for an administrator before their record is removed.
@@ -55,12 +55,12 @@ impl Applications {
         Self { members, events, wanted: Mutex::default(), notify: Notify::new() }
     }
 
-    /// How many wait.
+    /// How many wait. `by` is who asks.
     ///
     /// # Errors
     /// The store.
-    pub async fn waiting(&self) -> Result<u64, Failure> {
-        Ok(self.members.count_waiting().await?)
+    pub async fn waiting(&self, by: Caller) -> Result<u64, Failure> {
+        Ok(self.members.count_waiting(by).await?)
     }
 
     /// One came in who has verified the address if they have to, or was decided: every administrator is told, soon. Never waits.
@@ -93,7 +93,7 @@ impl Applications {
     }
 
     async fn tell(&self, everybody: bool, arrived: &[Weak<Connection>]) -> Result<(), StoreError> {
-        let waiting = u32::try_from(self.members.count_waiting().await?).unwrap_or(u32::MAX);
+        let waiting = u32::try_from(self.members.count_waiting(Caller::System).await?).unwrap_or(u32::MAX);
         let frame = ServerFrame::Applications(server::Applications { waiting });
         if everybody {
             let admins: Vec<MemberId> = self.members.admins(TOLD_MAX).await?;

@@ -63,8 +63,6 @@ impl Credentials {
         let changed = self.profiles.apply(who.member, change, by).await;
         changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
-        // The member is told by mail.
-        self.accounts.post.wake();
         self.accounts.devices.end_revoked(who.member).await;
         Ok(())
     }

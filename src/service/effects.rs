@@ -1,7 +1,8 @@
 //! What follows from a change besides what is stored: connections close, others are told, a photo cannot be seen any more.
 //!
 //! All of it happens here, one [`Effect`] after the other, none of which waits for anything. What a crash may not lose is not an
-//! effect but a job, which is stored with the change ([`crate::store::jobs`]); [`Effect::DoJobs`] only makes it happen soon. The
+//! effect but a job or a mail, which is stored with the change ([`crate::store::jobs`], [`crate::store::mail`]); [`Effect::DoJobs`] and
+//! [`Effect::SendMail`] only make it happen soon. The
 //! events of a conversation are not here: they follow from entries, in their order (`service::sequencer`).
 
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use protocol::{
 };
 
 use super::{
-    album::Album, announcements::Announcements, events::Events, jobs::Jobs, kicks::Kicks, views, watching::Watching,
+    album::Album, announcements::Announcements, events::Events, jobs::Jobs, kicks::Kicks, post::Post, views,
+    watching::Watching,
 };
 use crate::{
     auth::Stale,
@@ -54,6 +56,8 @@ pub enum Effect {
     ShowPhoto(MemberId, PhotoName),
     /// There is a job to be done.
     DoJobs,
+    /// There is a mail to be sent.
+    SendMail,
 }
 
 impl Effect {
@@ -69,6 +73,7 @@ impl Effect {
             Self::HidePhoto(..) => "hide_photo",
             Self::ShowPhoto(..) => "show_photo",
             Self::DoJobs => "do_jobs",
+            Self::SendMail => "send_mail",
         }
     }
 }
@@ -122,6 +127,8 @@ pub struct Effects {
     pub album: Arc<Album>,
     /// What is to be done though the process ends.
     pub jobs: Arc<Jobs>,
+    /// Sends mail.
+    pub post: Arc<Post>,
     /// Which orders to disconnect were heard of.
     pub kicks: Kicks,
     /// The way to other nodes.
@@ -154,6 +161,7 @@ impl Effects {
                 Effect::HidePhoto(member, photo) => self.album.hide(member, photo),
                 Effect::ShowPhoto(member, photo) => self.album.show(member, photo),
                 Effect::DoJobs => self.jobs.wake(),
+                Effect::SendMail => self.post.wake(),
             }
         }
     }

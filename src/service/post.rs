@@ -25,7 +25,7 @@ use crate::{
     mail::{Letter, Smtp, Template, TokenKeys, Undelivered, letters::Fields, smtp::Parcel, tokens},
     store::{
         MailStore, MemberStore,
-        mail::{Mail, NewLink, Purpose, TakenMail, TokenId},
+        mail::{Expired, Mail, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -181,26 +181,39 @@ impl Post {
         self.wanted.notify_one();
     }
 
-    /// Has a mail sent.
+    /// Has a mail sent. Here and below, `by` is who asks for it.
     ///
     /// # Errors
     /// `overloaded` when too many wait, or the store.
-    pub async fn send(&self, mail: Mail) -> Result<(), Failure> {
-        self.store.add(mail, self.clock.now()).await?;
+    pub async fn send(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
+        self.store.add(by, mail, self.clock.now()).await?;
         self.wake();
         Ok(())
     }
 
-    /// Has a link sent to a member, unless they had too many lately. One of before for the same purpose is good no more.
+    /// Has a link sent to a member, again if they have one that is good for a while yet, unless they had too many lately.
     ///
     /// # Errors
     /// `overloaded` when too many mails wait, or the store.
-    pub async fn send_link(&self, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
-        if !self.store.issue(self.new_link(member, purpose)).await? {
+    pub async fn send_link(&self, by: Caller, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
+        if !self.store.issue(by, self.new_link(member, purpose)).await? {
             tracing::info!(%member, purpose = purpose.as_str(), "no link is sent: the member had too many lately");
         }
         self.wake();
         Ok(())
+    }
+
+    /// Removes links that are forgotten, and mails that no server of this version will ever take. To be called now and then.
+    pub async fn purge(&self) {
+        let now = self.clock.now();
+        if let Err(error) = self.store.purge_links(now).await {
+            tracing::warn!(%error, "old links were not removed");
+        }
+        match self.store.expire(now, Expired::Unknown).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::warn!(removed, "mails of kinds that only a later version knows were given up"),
+            Err(error) => tracing::warn!(%error, "mails of unknown kinds were not removed"),
+        }
     }
 
     /// A link for a member that is to be stored, and is sent once it is.
@@ -249,7 +262,7 @@ impl Post {
         let now = self.clock.now();
         // Whatever fails was logged and counted where it arose, and is found again.
         if self.is_off {
-            let _ = self.store.expire(now).await;
+            let _ = self.store.expire(now, Expired::All).await;
         }
         let Ok(waiting) = self.store.waiting().await else { return LOOK };
         self.metrics.mail_waiting.set(i64::try_from(waiting.count).unwrap_or(i64::MAX));
@@ -276,18 +289,22 @@ impl Post {
 
     /// Tries a mail; it is tried again later if it fails.
     async fn attempt(&self, taken: TakenMail) -> Result<(), String> {
-        let (kind, attempts, until) = (taken.mail.kind(), taken.attempts, taken.until);
-        let now = self.clock.now();
-        if until <= now {
+        let (kind, attempts, until) = (taken.kind.as_str(), taken.attempts, taken.until);
+        let Some(mail) = taken.mail.clone() else {
+            tracing::warn!(mail = kind, key = taken.key, "a mail is given up: what is stored of it cannot be read");
+            self.finish(taken, "unreadable").await;
+            return Ok(());
+        };
+        if until <= self.clock.now() {
             tracing::warn!(mail = kind, attempts, "a mail is given up: it could not be sent in time");
             self.finish(taken, "expired").await;
             return Ok(());
         }
-        let composed = match timeout(COMPOSING, self.compose(&taken)).await {
+        let composed = match timeout(COMPOSING, self.compose(&taken, &mail)).await {
             Ok(Ok(composed)) => composed,
             // The store: nothing can be sent while it does not answer.
-            Ok(Err(failure)) => return self.postpone(taken, now, Err(failure.message)).await,
-            Err(_) => return self.postpone(taken, now, Err("the store did not answer in time".to_owned())).await,
+            Ok(Err(failure)) => return self.postpone(taken, Err(failure.message)).await,
+            Err(_) => return self.postpone(taken, Err("the store did not answer in time".to_owned())).await,
         };
         let parcel = match composed {
             Composed::Parcel(parcel) => parcel,
@@ -299,45 +316,45 @@ impl Post {
         match self.way.lock().await.take(&parcel).await {
             Ok(outcome) => self.finish(taken, outcome).await,
             Err(Undelivered::Refused(why)) => {
-                tracing::warn!(mail = kind, member = ?taken.mail.member(), why, "a mail is given up: it is refused");
+                tracing::warn!(mail = kind, member = ?mail.member(), why, "a mail is given up: it is refused");
                 self.finish(taken, "refused").await;
             }
             Err(Undelivered::Later(why)) => {
                 tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
-                return self.postpone(taken, now, Ok(())).await;
+                return self.postpone(taken, Ok(())).await;
             }
-            Err(Undelivered::Unreachable(why)) => return self.postpone(taken, now, Err(why)).await,
+            Err(Undelivered::Unreachable(why)) => return self.postpone(taken, Err(why)).await,
         }
         Ok(())
     }
 
     async fn finish(&self, taken: TakenMail, outcome: &'static str) {
-        self.metrics.mail(taken.mail.kind(), outcome);
+        self.metrics.mail(taken.kind.as_str(), outcome);
         if let Err(error) = self.store.finish(taken).await {
             // It is due again when its lease ends.
             tracing::debug!(%error, "what became of a mail was not stored");
         }
     }
 
-    /// Has a mail tried again; `outcome` is whether others can be sent.
-    async fn postpone(&self, taken: TakenMail, now: Timestamp, outcome: Result<(), String>) -> Result<(), String> {
-        self.metrics.mail(taken.mail.kind(), "failed");
+    /// Has a mail tried again; `outcome` is whether others can be sent. The pause begins now: a server that hangs has one, too.
+    async fn postpone(&self, taken: TakenMail, outcome: Result<(), String>) -> Result<(), String> {
+        self.metrics.mail(taken.kind.as_str(), "failed");
         // What all mails fail of passes for all at once. Each is put off all the same: one alone may be the reason.
         let doubled = taken.attempts.min(16).saturating_sub(1);
         let longest = if outcome.is_ok() { PAUSE_MAX } else { REST_MAX };
         let pause = PAUSE.saturating_mul(1 << doubled).min(longest);
-        if let Err(error) = self.store.postpone(taken, now.after(pause)).await {
+        if let Err(error) = self.store.postpone(taken, self.clock.now().after(pause)).await {
             tracing::debug!(%error, "when a mail is tried again was not stored");
         }
         outcome
     }
 
     /// What a mail says, and to whom.
-    async fn compose(&self, taken: &TakenMail) -> Result<Composed, Failure> {
-        match &taken.mail {
+    async fn compose(&self, taken: &TakenMail, mail: &Mail) -> Result<Composed, Failure> {
+        match mail {
             Mail::ForgotPassword { email } => {
                 if let Some(member) = self.who_has(email).await? {
-                    self.send_link(member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
                 }
                 Ok(Composed::Nothing("resolved"))
             }
@@ -345,7 +362,7 @@ impl Post {
                 let member = self.who_has(email).await?;
                 // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
                 if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
-                    self.send_link(member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
                     return Ok(Composed::Nothing("resolved"));
                 }
                 // One that is tried again has been let pass.
@@ -363,10 +380,12 @@ impl Post {
             }
             Mail::PasswordChanged { member, at } => self.notice(taken, *member, *at, Template::PasswordChanged).await,
             Mail::PasswordReset { member, at } => self.notice(taken, *member, *at, Template::PasswordReset).await,
-            Mail::NewDevice { member, device, at, .. } => {
+            Mail::NewDevice { member, device, at, more, .. } => {
                 let (member, at, device) = (self.who_is(*member).await?, minute(*at), device.clone());
-                Ok(self.parcel(taken, member, Template::NewDevice, Fields { at, device, ..Fields::default() }))
+                let fields = Fields { at, device, more: *more, ..Fields::default() };
+                Ok(self.parcel(taken, member, Template::NewDevice, fields))
             }
+            Mail::Approved { member, at } => self.notice(taken, *member, *at, Template::Approved).await,
             Mail::SecondFactorEnabled { member, at } => {
                 self.notice(taken, *member, *at, Template::SecondFactorEnabled).await
             }
@@ -408,11 +427,12 @@ impl Post {
     ) -> Result<Composed, Failure> {
         let now = self.clock.now();
         for token in self.keys.tokens(token) {
-            let owner = self.store.link(Caller::System, tokens::hash(&token), purpose, now).await?;
-            if owner == Some(member) {
+            let good = self.store.link(Caller::System, tokens::hash(&token), purpose, now).await?;
+            if let Some(good) = good.filter(|good| good.member == member) {
                 let link = format!("{}/app/{page}?token={token}", self.base());
+                let minutes = good.until.since(now).as_secs().div_ceil(60).to_string();
                 let record = self.who_is(member).await?;
-                return Ok(self.parcel(taken, record, template, Fields { link, ..Fields::default() }));
+                return Ok(self.parcel(taken, record, template, Fields { link, minutes, ..Fields::default() }));
             }
         }
         Ok(Composed::Nothing("dropped"))
@@ -427,7 +447,7 @@ impl Post {
         let name = profile.email_verified_at.map(|_| profile.name);
         let language = profile.language.unwrap_or(self.language);
         let letter: Letter = template.render(language, &Fields { name, link, ..fields });
-        let id = format!("{}.{:016x}", taken.mail.kind(), taken.revision);
+        let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
         Composed::Parcel(Box::new(Parcel { to: profile.email, letter, id }))
     }
 

@@ -15,7 +15,7 @@ use super::{
     album::Album,
     audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
-    effects::{self, Effects},
+    effects::{self, Effect, Effects},
     limiter::Limiter,
     views,
 };
@@ -25,6 +25,7 @@ use crate::{
     store::{
         MemberStore, StoreError,
         changes::{Actor, Change, Changed, Revoked},
+        mail::notice_of,
         members::MemberRecord,
         turns::Caller,
     },
@@ -136,7 +137,7 @@ impl Profiles {
         self.commit(member, change, by).await.map(|(_, after)| after)
     }
 
-    /// Applies a change, with what follows from it ([`effects::of_change`]); the connections of who may no longer sign in are
+    /// Applies a change, with what follows from it ([`effects::of_change`], and the mail that tells of it, [`notice_of`]); the connections of who may no longer sign in are
     /// closed. Returns the member before and after it. Whoever changes a photo has its turn.
     ///
     /// # Errors
@@ -195,6 +196,7 @@ impl Profiles {
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
+        self.effects.apply(notice_of(&change, &after, at).map(|_| Effect::SendMail));
         if by.member != Some(member) && before.version == after.version {
             // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.
             self.audit.read(by, Some(member), json!({ "read": "record", "count": 1 })).await?;

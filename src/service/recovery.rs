@@ -29,7 +29,7 @@ use crate::{
         changes::{Actor, Change},
         mail::{LinkHash, Mail, Purpose},
         members::{MemberRecord, Way},
-        sessions::platform_word,
+        sessions::{SessionDevice, platform_word},
         turns::Caller,
     },
 };
@@ -57,8 +57,9 @@ impl Recovery {
     pub async fn forgot_password(&self, email: &str, from: IpAddr) -> Result<(), Failure> {
         let accounts = &self.accounts;
         accounts.post.available()?;
-        accounts.registrations.check(&subscriber(from))?;
-        accounts.post.send(Mail::ForgotPassword { email: email.trim().to_owned() }).await
+        let address = subscriber(from);
+        accounts.registrations.check(&address)?;
+        accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
     }
 
     /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close.
@@ -79,7 +80,6 @@ impl Recovery {
         let hash = accounts.enrolment.passwords.hash(new_password, Source { address, familiar: true }).await?;
         self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
-        accounts.post.wake();
         accounts.devices.end_revoked(member).await;
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Recovery {
         if record.profile.email_verified_at.is_some() {
             return Ok(());
         }
-        accounts.post.send_link(who.member, Purpose::VerifyEmail).await
+        accounts.post.send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail).await
     }
 
     /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
@@ -143,8 +143,8 @@ impl Recovery {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
-        let member = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
-        let record = accounts.members.by_id(by, member).await?;
+        let good = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
+        let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
         Ok((link, record.ok_or_else(invalid)?))
     }
@@ -196,7 +196,7 @@ impl Accounts {
     }
 
     /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`), and that none of their sessions that are still known was on. Not of the first one of all. Nothing, if
+    /// there before (`is_known`): what it says about itself, and where it is, proves nothing. Not of the first login of all. Nothing, if
     /// the password is another one by now.
     ///
     /// # Errors
@@ -208,20 +208,11 @@ impl Accounts {
         is_known: bool,
         from: IpAddr,
     ) -> Result<Option<AuthResponse>, Failure> {
-        let id = member.profile.id;
-        let new = stored_device(device.clone());
-        let known = if self.post.is_sent() && !is_known { self.sessions.of_member(id).await? } else { Vec::new() };
-        let is_new = !known.is_empty() && known.iter().all(|session| session.device != new);
-        let Some(answer) = self.start_session(member, device, from).await? else { return Ok(None) };
-        if is_new {
-            let device = new.name.unwrap_or_else(|| new.platform.map_or("?", platform_word).to_owned());
-            let notice = Mail::NewDevice { member: id, device, at: self.clock.now() };
-            if let Err(failure) = self.post.send(notice).await {
-                // They are logged in all the same.
-                tracing::warn!(member = %id, problem = failure.message, "a member is not told of a new device");
-            }
-        }
-        Ok(Some(answer))
+        let tell_of = (self.post.is_sent() && !is_known).then(|| {
+            let SessionDevice { name, platform } = stored_device(device.clone());
+            name.unwrap_or_else(|| platform.map_or("?", platform_word).to_owned())
+        });
+        self.start_session(member, device, tell_of, from).await
     }
 
     /// Whether a member may not sign in before they have shown that the address is theirs.
@@ -253,7 +244,8 @@ impl Accounts {
             let _place = place;
             // The store, and the processor, have nothing of it to do before the answer is there.
             sleep(REMINDED_AFTER).await;
-            if let Err(failure) = accounts.post.send_link(member, Purpose::VerifyEmail).await {
+            // Whoever knows the password is the member, as far as anybody can tell.
+            if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }
         });

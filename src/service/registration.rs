@@ -7,7 +7,11 @@ use protocol::{ErrorCode, rest::RegistrationPolicy};
 use super::{applications::Applications, invitations::Invitations};
 use crate::{
     failure::Failure,
-    store::members::{NotRegistered, Way},
+    sources::subscriber,
+    store::{
+        members::{NotRegistered, Way},
+        turns::Caller,
+    },
 };
 
 /// Registrations that wait for an administrator at the same time: as many as somebody may want to read through.
@@ -41,7 +45,9 @@ impl Registration {
             RegistrationPolicy::Invite => Err(ErrorCode::InvitationRequired.into()),
             RegistrationPolicy::Closed => Err(ErrorCode::RegistrationClosed.into()),
             // Before a password is hashed for nothing; the store decides once more.
-            RegistrationPolicy::Approval if self.applications.waiting().await? >= WAITING_MAX => {
+            RegistrationPolicy::Approval
+                if self.applications.waiting(Caller::Address(subscriber(from))).await? >= WAITING_MAX =>
+            {
                 Err(refusal(NotRegistered::TooManyWaiting))
             }
             RegistrationPolicy::Approval => Ok(Way::Application { most: WAITING_MAX }),

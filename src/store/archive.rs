@@ -17,7 +17,7 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
-    mail::{LinkHash, Mail, Purpose},
+    mail::{LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
@@ -261,6 +261,10 @@ pub struct LinkRow {
     pub expires_at: Timestamp,
     /// Whether it is good no more.
     pub is_over: bool,
+    /// What its token is derived from, so that it can be sent again; nothing of one of before that was stored.
+    pub token: Option<TokenId>,
+    /// How often it was sent.
+    pub sent: u32,
 }
 
 /// A mail that waits.
@@ -347,8 +351,8 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over } = row;
-                json!([hash, member, purpose, made_at, expires_at, is_over])
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

@@ -10,233 +10,188 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use protocol::{MemberId, Timestamp};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use protocol::{MemberId, SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     StoreError,
-    archive::LinkRow,
     changes::Change,
     members::{MemberRecord, email_key},
     second_factor::StoredFactor,
     turns::Caller,
 };
 
+mod links;
+
+pub use links::{
+    GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId,
+    UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN,
+};
+pub(super) use links::{Issue, forgotten_at};
+
 /// Mails that wait at a time, over all nodes. With more nothing is taken in.
 pub const WAITING_MAX: u64 = 10_000;
-/// Links for one member in [`LINKS_WITHIN`].
-pub const LINKS_MAX: u32 = 5;
-/// See [`LINKS_MAX`].
-pub const LINKS_WITHIN: Duration = Duration::from_secs(60 * 60);
-/// Links for a member who has not shown that the address is theirs, in [`UNVERIFIED_LINKS_WITHIN`]: whoever registers somebody else's
-/// address must not fill their inbox.
-pub const UNVERIFIED_LINKS_MAX: u32 = 3;
-/// See [`UNVERIFIED_LINKS_MAX`]. What is known of a link is forgotten after that.
-pub const UNVERIFIED_LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a link is good, and how long its mail is tried to be sent.
-pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.
+pub const NEW_DEVICES_MAX: u64 = 5;
 /// How long a mail that only tells something is tried to be sent.
 pub const NOTICE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The hash of the token of a link.
-pub type LinkHash = [u8; 32];
-
-/// What a token is derived from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenId(pub [u8; 16]);
-
-impl fmt::Display for TokenId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for TokenId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "TokenId({self})")
-    }
-}
-
-impl Serialize for TokenId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let byte = |pair: &[u8]| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        };
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| D::Error::custom("32 hexadecimal digits"))
-    }
-}
-
-/// What a link does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Purpose {
-    /// Shows that the address is its member's.
-    VerifyEmail,
-    /// Sets the password.
-    ResetPassword,
-}
-
-impl Purpose {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::VerifyEmail, Self::ResetPassword];
-
-    /// The name in the database.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::VerifyEmail => "verify_email",
-            Self::ResetPassword => "reset_password",
+/// Declares the kinds of mail, each in one place: the name of a kind is what stores, logs and metrics call it. What else there is to say
+/// of each the compiler asks for.
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])+ $kind:ident = $name:literal { $($(#[$meta:meta])+ $field:ident: $type:ty,)+ })+) => {
+        /// A mail, or something that may become one. The form in which it is stored: a kind is never changed, only added.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Mail {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $kind { $($(#[$meta])+ $field: $type,)+ },)+
         }
-    }
 
-    /// The mail that brings it.
-    #[must_use]
-    pub const fn mail(self, member: MemberId, token: TokenId) -> Mail {
-        match self {
-            Self::VerifyEmail => Mail::VerifyEmail { member, token },
-            Self::ResetPassword => Mail::ResetPassword { member, token },
+        /// What a mail is about.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[doc = $doc])+ $kind,)+
         }
-    }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            /// Its name, in the database, for logs and for metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+
+        impl Mail {
+            /// Its kind.
+            #[must_use]
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind { .. } => Kind::$kind,)+
+                }
+            }
+        }
+    };
 }
 
-/// A mail, or something that may become one. The form in which it is stored: a kind is never changed, only added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Mail {
+kinds! {
     /// Somebody says that they have forgotten the password of this address. Whether anybody has it is looked up when it is taken.
-    ForgotPassword {
+    ForgotPassword = "forgot_password" {
         /// The address, as it was given.
         email: String,
-    },
+    }
     /// Somebody has registered with an address that a member has already.
-    AddressTaken {
+    AddressTaken = "address_taken" {
         /// The address, as it was given.
         email: String,
-    },
+    }
     /// A link that shows that the address is the member's.
-    VerifyEmail {
+    VerifyEmail = "verify_email" {
         /// The member.
         member: MemberId,
         /// What the token is derived from.
         token: TokenId,
-    },
+    }
     /// A link that sets the password.
-    ResetPassword {
+    ResetPassword = "reset_password" {
         /// The member.
         member: MemberId,
         /// What the token is derived from.
         token: TokenId,
-    },
+    }
     /// The password was changed by a member who was signed in.
-    PasswordChanged {
+    PasswordChanged = "password_changed" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
+    }
     /// The password was set with a link.
-    PasswordReset {
+    PasswordReset = "password_reset" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
-    /// A device signed in that had not before.
-    NewDevice {
+    }
+    /// A device signed in that has no proof that it had before. No more than [`NEW_DEVICES_MAX`] of one member wait.
+    NewDevice = "new_device" {
         /// The member.
         member: MemberId,
+        /// The session that it started.
+        session: SessionId,
         /// The name of the device, as it gave it.
         device: String,
         /// When.
         at: Timestamp,
-    },
+        /// Whether further ones signed in after it that no mail tells of.
+        #[serde(default)]
+        more: bool,
+    }
+    /// An administrator has let in who waited for that.
+    Approved = "approved" {
+        /// The member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
     /// The second factor was turned on.
-    SecondFactorEnabled {
+    SecondFactorEnabled = "second_factor_enabled" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
+    }
     /// The second factor was turned off.
-    SecondFactorDisabled {
+    SecondFactorDisabled = "second_factor_disabled" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
+    }
     /// The second factor was removed by somebody else.
-    SecondFactorReset {
+    SecondFactorReset = "second_factor_reset" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
+    }
     /// The recovery codes were replaced.
-    RecoveryCodesReplaced {
+    RecoveryCodesReplaced = "recovery_codes_replaced" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
-    },
+    }
     /// A recovery code was used.
-    RecoveryCodeUsed {
+    RecoveryCodeUsed = "recovery_code_used" {
         /// The member.
         member: MemberId,
         /// When.
         at: Timestamp,
         /// How many are left.
         left: u32,
-    },
+    }
+}
+
+impl Kind {
+    /// The kind with a name, if there is one.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
+    }
+
+    /// The names of all.
+    pub(super) fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|kind| kind.as_str())
+    }
 }
 
 impl Mail {
-    /// All kinds.
-    pub(super) const KINDS: [&str; 12] = [
-        "forgot_password",
-        "address_taken",
-        "verify_email",
-        "reset_password",
-        "password_changed",
-        "password_reset",
-        "new_device",
-        "second_factor_enabled",
-        "second_factor_disabled",
-        "second_factor_reset",
-        "recovery_codes_replaced",
-        "recovery_code_used",
-    ];
-
-    /// Its kind, for logs and metrics.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::ForgotPassword { .. } => "forgot_password",
-            Self::AddressTaken { .. } => "address_taken",
-            Self::VerifyEmail { .. } => "verify_email",
-            Self::ResetPassword { .. } => "reset_password",
-            Self::PasswordChanged { .. } => "password_changed",
-            Self::PasswordReset { .. } => "password_reset",
-            Self::NewDevice { .. } => "new_device",
-            Self::SecondFactorEnabled { .. } => "second_factor_enabled",
-            Self::SecondFactorDisabled { .. } => "second_factor_disabled",
-            Self::SecondFactorReset { .. } => "second_factor_reset",
-            Self::RecoveryCodesReplaced { .. } => "recovery_codes_replaced",
-            Self::RecoveryCodeUsed { .. } => "recovery_code_used",
-        }
-    }
-
     /// Whom it is for, as far as that is known.
     #[must_use]
     pub const fn member(&self) -> Option<MemberId> {
@@ -247,6 +202,7 @@ impl Mail {
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::NewDevice { member, .. }
+            | Self::Approved { member, .. }
             | Self::SecondFactorEnabled { member, .. }
             | Self::SecondFactorDisabled { member, .. }
             | Self::SecondFactorReset { member, .. }
@@ -264,6 +220,7 @@ impl Mail {
             | Self::PasswordChanged { .. }
             | Self::PasswordReset { .. }
             | Self::NewDevice { .. }
+            | Self::Approved { .. }
             | Self::SecondFactorEnabled { .. }
             | Self::SecondFactorDisabled { .. }
             | Self::SecondFactorReset { .. }
@@ -276,26 +233,40 @@ impl Mail {
     #[must_use]
     pub fn key(&self) -> String {
         let kind = self.kind();
+        let name = kind.as_str();
         match self {
             Self::ForgotPassword { email } | Self::AddressTaken { email } => of_address(kind, email),
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
-            | Self::NewDevice { member, .. }
+            | Self::Approved { member, .. }
             | Self::SecondFactorEnabled { member, .. }
             | Self::SecondFactorDisabled { member, .. }
             | Self::SecondFactorReset { member, .. }
             | Self::RecoveryCodesReplaced { member, .. }
-            | Self::RecoveryCodeUsed { member, .. } => format!("{kind}/{member}"),
+            | Self::RecoveryCodeUsed { member, .. } => format!("{name}/{member}"),
+            // None takes the place of another one: each device is one that its member has to know of.
+            Self::NewDevice { member, session, .. } => format!("{name}/{member}/{session}"),
+        }
+    }
+
+    /// The last notice of a new device when there is no room for another one: it says that there were more. Nothing if it does already.
+    #[must_use]
+    pub(super) fn and_more(self) -> Option<Self> {
+        match self {
+            Self::NewDevice { member, session, device, at, more: false } => {
+                Some(Self::NewDevice { member, session, device, at, more: true })
+            }
+            _ => None,
         }
     }
 }
 
 /// The key of what is about an address. A hash: keys are shown where bodies are not.
-fn of_address(kind: &str, email: &str) -> String {
+fn of_address(kind: Kind, email: &str) -> String {
     use fmt::Write as _;
-    let mut key = format!("{kind}/");
+    let mut key = format!("{}/", kind.as_str());
     for byte in Sha256::digest(email_key(email).as_bytes()).iter().take(16) {
         // Writing to a string does not fail.
         let _ = write!(key, "{byte:02x}");
@@ -306,43 +277,18 @@ fn of_address(kind: &str, email: &str) -> String {
 /// The keys of what waits about the address of a member who leaves; what is about the member has their id.
 #[must_use]
 pub(super) fn keys_of_address(email: &str) -> [String; 2] {
-    ["forgot_password", "address_taken"].map(|kind| of_address(kind, email))
-}
-
-/// A link to be written, with its mail. One of before for the same purpose is good no more.
-#[derive(Debug, Clone, Copy)]
-pub struct NewLink {
-    /// For whom.
-    pub member: MemberId,
-    /// What it does.
-    pub purpose: Purpose,
-    /// What its token is derived from.
-    pub token: TokenId,
-    /// How its token is recognised.
-    pub hash: LinkHash,
-    /// Now.
-    pub at: Timestamp,
-}
-
-impl NewLink {
-    /// The mail that brings it.
-    #[must_use]
-    pub const fn mail(&self) -> Mail {
-        self.purpose.mail(self.member, self.token)
-    }
-
-    /// As it is stored. One that is over is good for nothing.
-    pub(super) fn row(&self, is_over: bool) -> LinkRow {
-        let Self { member, purpose, hash, at, .. } = *self;
-        LinkRow { hash, member, purpose, made_at: at, expires_at: at.after(LINK_LIFETIME), is_over }
-    }
+    [Kind::ForgotPassword, Kind::AddressTaken].map(|kind| of_address(kind, email))
 }
 
 /// A mail that a worker has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenMail {
-    /// The mail.
-    pub mail: Mail,
+    /// What it is stored under.
+    pub key: String,
+    /// What it is about.
+    pub kind: Kind,
+    /// The mail. Nothing if what is stored cannot be read: it can only be finished with.
+    pub mail: Option<Mail>,
     /// How often it was taken, this time included.
     pub attempts: u32,
     /// Until when it is tried.
@@ -362,11 +308,12 @@ pub struct WaitingMail {
 
 /// What a change tells its member by mail, who is `after` now.
 #[must_use]
-pub(super) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
+pub(crate) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
     let member = after.profile.id;
     match change {
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
+        Change::Approve => Some(Mail::Approved { member, at }),
         Change::EnableSecondFactor(_) => Some(Mail::SecondFactorEnabled { member, at }),
         Change::DisableSecondFactor(_) => Some(Mail::SecondFactorDisabled { member, at }),
         Change::ResetSecondFactor => Some(Mail::SecondFactorReset { member, at }),
@@ -388,23 +335,36 @@ pub(super) fn ends_links(before: &MemberRecord, after: &MemberRecord) -> bool {
         || (before.profile.is_active && !after.profile.is_active)
 }
 
+/// Which mails are removed when their time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// All: for a server that sends nothing.
+    All,
+    /// Those of kinds that this server does not know, of a later version: nobody takes them here. Who takes one of the others finds out
+    /// that its time is over, and says so.
+    Unknown,
+}
+
 /// Mail to be sent, and the links in it.
 #[async_trait]
 pub trait MailStore: Send + Sync {
-    /// Writes a mail, in place of one with the same [`Mail::key`], due now.
+    /// Writes a mail, in place of one with the same [`Mail::key`], due now. Here and below, `by` is who asks for it.
     ///
     /// # Errors
     /// [`StoreError::Overloaded`] when [`WAITING_MAX`] wait, or the store.
-    async fn add(&self, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
+    async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Writes a link and its mail, together. False, and nothing is written, if the member has had [`LINKS_MAX`] of them in
-    /// [`LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in [`UNVERIFIED_LINKS_WITHIN`] without having shown that the address is theirs.
+    /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
+    /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
+    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_MAX`] mails with a link in
+    /// [`UNVERIFIED_LINKS_WITHIN`]. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
-    async fn issue(&self, link: NewLink) -> Result<bool, StoreError>;
+    async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError>;
 
-    /// Whose link this is, if it is still good. It is used up by [`Change::ResetPassword`] and [`Change::VerifyEmail`].
+    /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`] and
+    /// [`Change::VerifyEmail`], and with it all others of its member and purpose.
     ///
     /// # Errors
     /// The store.
@@ -414,7 +374,7 @@ pub trait MailStore: Send + Sync {
         hash: LinkHash,
         purpose: Purpose,
         at: Timestamp,
-    ) -> Result<Option<MemberId>, StoreError>;
+    ) -> Result<Option<GoodLink>, StoreError>;
 
     /// Takes the mail that has been due for longest, which is due again at `until`.
     ///
@@ -440,11 +400,11 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn waiting(&self) -> Result<WaitingMail, StoreError>;
 
-    /// Removes what is tried no more. For a server that sends nothing: who sends finds that out when they take it. Returns how many.
+    /// Removes mails whose time is over. Returns how many.
     ///
     /// # Errors
     /// The store.
-    async fn expire(&self, now: Timestamp) -> Result<u64, StoreError>;
+    async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError>;
 
     /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`]. Returns how many.
     ///
@@ -453,62 +413,42 @@ pub trait MailStore: Send + Sync {
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError>;
 }
 
-/// Links made at this time or before count for nobody any more.
-#[must_use]
-pub(super) fn forgotten_at(now: Timestamp) -> Timestamp {
-    now.before(UNVERIFIED_LINKS_WITHIN)
-}
-
-/// How many links a member may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LinkAllowance {
-    /// So many.
-    pub(super) most: u32,
-    /// Of those that were made after this.
-    pub(super) since: Timestamp,
-}
-
-/// How many links may be made for a member.
-#[must_use]
-pub(super) fn allowance(must_verify: bool, now: Timestamp) -> LinkAllowance {
-    let (most, within) =
-        if must_verify { (UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN) } else { (LINKS_MAX, LINKS_WITHIN) };
-    LinkAllowance { most, since: now.before(within) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MEMBER: MemberId = MemberId::from_bytes([1; 12]);
 
-    fn every_kind() -> Vec<Mail> {
+    fn example(kind: Kind) -> Mail {
         let (token, at) = (TokenId([0xab; 16]), Timestamp::from_millis(1_000));
         let email = "Ana@Example.com".to_owned();
-        let device = "Firefox".to_owned();
-        vec![
-            Mail::ForgotPassword { email: email.clone() },
-            Mail::AddressTaken { email },
-            Mail::VerifyEmail { member: MEMBER, token },
-            Mail::ResetPassword { member: MEMBER, token },
-            Mail::PasswordChanged { member: MEMBER, at },
-            Mail::PasswordReset { member: MEMBER, at },
-            Mail::NewDevice { member: MEMBER, device, at },
-            Mail::SecondFactorEnabled { member: MEMBER, at },
-            Mail::SecondFactorDisabled { member: MEMBER, at },
-            Mail::SecondFactorReset { member: MEMBER, at },
-            Mail::RecoveryCodesReplaced { member: MEMBER, at },
-            Mail::RecoveryCodeUsed { member: MEMBER, at, left: 9 },
-        ]
+        let (session, device) = (SessionId::from_bytes([2; 12]), "Firefox".to_owned());
+        match kind {
+            Kind::ForgotPassword => Mail::ForgotPassword { email },
+            Kind::AddressTaken => Mail::AddressTaken { email },
+            Kind::VerifyEmail => Mail::VerifyEmail { member: MEMBER, token },
+            Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
+            Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
+            Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
+            Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },
+            Kind::Approved => Mail::Approved { member: MEMBER, at },
+            Kind::SecondFactorEnabled => Mail::SecondFactorEnabled { member: MEMBER, at },
+            Kind::SecondFactorDisabled => Mail::SecondFactorDisabled { member: MEMBER, at },
+            Kind::SecondFactorReset => Mail::SecondFactorReset { member: MEMBER, at },
+            Kind::RecoveryCodesReplaced => Mail::RecoveryCodesReplaced { member: MEMBER, at },
+            Kind::RecoveryCodeUsed => Mail::RecoveryCodeUsed { member: MEMBER, at, left: 9 },
+        }
     }
 
     #[test]
     fn a_mail_is_stored_as_it_ever_was() {
-        for (mail, kind) in every_kind().into_iter().zip(Mail::KINDS) {
-            assert_eq!(mail.kind(), kind);
+        for kind in Kind::ALL.iter().copied() {
+            let (mail, name) = (example(kind), kind.as_str());
+            assert_eq!((mail.kind(), Kind::of(name)), (kind, Some(kind)));
             let stored = serde_json::to_string(&mail).unwrap();
-            assert!(stored.starts_with(&format!(r#"{{"kind":"{kind}","#)), "{stored}");
+            assert!(stored.starts_with(&format!(r#"{{"kind":"{name}","#)), "{stored}");
             assert_eq!(serde_json::from_str::<Mail>(&stored).unwrap(), mail);
+            assert!(mail.key().starts_with(&format!("{name}/")), "{}", mail.key());
         }
         let stored =
             format!(r#"{{"kind":"reset_password","member":"{}","token":"{}"}}"#, "01".repeat(12), "ab".repeat(16));

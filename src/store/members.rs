@@ -446,7 +446,7 @@ pub trait MemberStore: Send + Sync {
     ) -> Result<Result<MemberRecord, EmailTaken>, StoreError>;
 
     /// Stores a member who registers, in the way that they come in: with the use of the invitation, what the audit log keeps of it, and
-    /// the first link, in the same transaction. May be repeated while the outcome is unknown, and then has the same one.
+    /// the first link, in the same transaction. Its turn is that of the address. May be repeated while the outcome is unknown, and then has the same one.
     ///
     /// # Errors
     /// Inner: why they are not stored. Outer: [`StoreError::Overloaded`] when a link is to be sent and too many mails wait, or the store.
@@ -467,13 +467,15 @@ pub trait MemberStore: Send + Sync {
     /// The store.
     async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
 
-    /// Removes the record of somebody who waits for an administrator, with what the audit log keeps of that. Their address is free again.
+    /// Removes the record of somebody who waits for an administrator, their links and the mail to them, with what the audit log keeps of
+    /// that. Their address is free again.
     ///
     /// # Errors
     /// The store.
     async fn reject(&self, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, StoreError>;
 
-    /// Removes the records of those who have waited for an administrator since before a time. Returns how many.
+    /// Removes the records of those who have waited for an administrator since before a time, their links and the mail to them. Returns how
+    /// many.
     ///
     /// # Errors
     /// The store.
@@ -483,7 +485,7 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn count_waiting(&self) -> Result<u64, StoreError>;
+    async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError>;
 
     /// Administrators who are active, so many at most.
     ///

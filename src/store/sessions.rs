@@ -14,6 +14,7 @@ use protocol::{
 
 use super::{
     StoreError,
+    mail::Mail,
     members::{MemberRecord, Standing},
     turns::Caller,
 };
@@ -97,6 +98,17 @@ pub struct NewSession {
     pub ends_at: Timestamp,
     /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
     pub password_hash: String,
+    /// What to call the device in a mail to the member, who is told of it unless it is their first login of all. Nothing: they are not
+    /// told, because the device has a proof that it was there before, or because no mail is sent.
+    pub tell_of: Option<String>,
+}
+
+impl NewSession {
+    /// The mail that tells its member of it, if they are to be told.
+    pub(super) fn notice(&self) -> Option<Mail> {
+        let device = self.tell_of.clone()?;
+        Some(Mail::NewDevice { member: self.member, session: self.id, device, at: self.at, more: false })
+    }
 }
 
 /// A refresh token that is presented, and what may follow it.
@@ -267,8 +279,8 @@ pub struct Renewal {
 /// Sessions.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Starts a session and records the login at its member. Returns the valid sessions that were removed for it, because the
-    /// member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
+    /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the
+    /// valid sessions that were removed for it, because the member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
     /// any more, or the hash of their password is another one than that of the session, and there is no session.
     ///
     /// # Errors

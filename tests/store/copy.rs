@@ -77,7 +77,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     let left = f.member_with_email("Uma", LEFT).await.profile.id;
     let link =
         NewLink { member: left, purpose: Purpose::VerifyEmail, token: TokenId([9; 16]), hash: [9; 32], at: f.now() };
-    assert!(f.store.mail.issue(link).await.unwrap());
+    assert!(f.store.mail.issue(Caller::System, link).await.unwrap());
     f.change(left, Change::VerifyEmail { link: [9; 32] }).await;
     f.change(left, Change::Erase).await;
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
@@ -109,7 +109,8 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
         let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
-        let new = NewSession { id, member, token, device, address, at: f.now(), ends_at, password_hash };
+        let (at, tell_of) = (f.now(), None);
+        let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
         assert!(f.store.sessions.start(new).await.unwrap().is_some());
         if number == 1 {
             // Exchanged, and not known to have arrived.
@@ -144,11 +145,12 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.jobs.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     for (byte, purpose) in [(1, Purpose::ResetPassword), (2, Purpose::ResetPassword), (3, Purpose::VerifyEmail)] {
         let (member, token, hash, at) = (members[0], TokenId([byte; 16]), [byte; 32], f.now());
-        assert!(f.store.mail.issue(NewLink { member, purpose, token, hash, at }).await.unwrap());
+        assert!(f.store.mail.issue(Caller::System, NewLink { member, purpose, token, hash, at }).await.unwrap());
     }
     let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
-    f.store.mail.add(Mail::AddressTaken { email: "ana@example.com".to_owned() }, f.now()).await.unwrap();
+    let taken = Mail::AddressTaken { email: "ana@example.com".to_owned() };
+    f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     fill_with_a_second_factor(f, members[1]).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };

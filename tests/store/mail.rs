@@ -7,14 +7,15 @@ use members_book::store::{
     archive::{MailRow, Row},
     changes::{Actor, Change, Changed},
     mail::{
-        LINK_LIFETIME, LINKS_MAX, LINKS_WITHIN, Mail, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX,
-        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
+        Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX,
+        NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
     },
-    members::NewMember,
+    members::{NewMember, Registration, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
-use protocol::{MemberId, rest::Language};
+use mongodb::bson::{Document, doc};
+use protocol::{MemberId, SessionId, rest::Language};
 use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
@@ -24,12 +25,19 @@ for_every_store![
     one_that_takes_the_place_of_another_is_not_finished_with_it,
     no_more_wait_than_there_is_room_for,
     a_link_is_good_once_and_for_a_while,
-    a_newer_link_takes_the_place_of_an_older_one_for_the_same_purpose,
-    five_links_an_hour_are_made_for_a_member,
-    three_links_a_day_are_made_for_an_address_that_nobody_has_shown_to_be_theirs,
+    a_link_that_is_good_for_a_while_is_sent_again_and_a_newer_one_ends_none,
+    using_a_link_ends_all_of_its_purpose,
+    however_often_strangers_ask_a_member_has_a_link_or_gets_one,
+    links_are_counted_for_each_purpose,
+    three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
+    each_of_several_new_devices_is_told_of_and_the_last_says_that_there_were_more,
+    of_new_devices_at_once_no_more_than_five_wait,
+    a_login_tells_of_its_device_with_its_commit_and_the_first_of_all_does_not,
+    nothing_waits_for_who_is_rejected_or_waited_too_long,
+    what_cannot_be_read_keeps_nothing_back_and_what_is_unknown_goes_with_its_time,
     a_link_is_used_up_once_by_however_many,
     a_changed_password_and_a_deactivation_end_links,
-    a_change_of_the_password_is_told,
+    a_changed_password_and_an_approval_are_told,
     nothing_waits_for_who_has_left,
     a_member_has_a_language_and_a_verified_address,
 ];
@@ -43,11 +51,16 @@ fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {
-    f.store.mail.issue(link(f, member, purpose, byte)).await.unwrap()
+    f.store.mail.issue(Caller::System, link(f, member, purpose, byte)).await.unwrap()
 }
 
 async fn owner(f: &Fixture, purpose: Purpose, byte: u8) -> Option<MemberId> {
-    f.store.mail.link(Caller::System, [byte; 32], purpose, f.now()).await.unwrap()
+    let found = f.store.mail.link(Caller::System, [byte; 32], purpose, f.now()).await.unwrap();
+    found.map(|found: GoodLink| found.member)
+}
+
+async fn add(f: &Fixture, mail: Mail) {
+    f.store.mail.add(Caller::System, mail, f.now()).await.unwrap();
 }
 
 async fn take(f: &Fixture) -> Option<TakenMail> {
@@ -59,7 +72,7 @@ async fn take(f: &Fixture) -> Option<TakenMail> {
 async fn drain(f: &Fixture) -> Vec<Mail> {
     let mut all = Vec::new();
     while let Some(taken) = take(f).await {
-        all.push(taken.mail.clone());
+        all.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
     all
@@ -71,10 +84,10 @@ async fn change(f: &Fixture, member: MemberId, change: Change) -> Changed {
 
 async fn a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished(f: &Fixture) {
     assert_eq!(f.store.mail.waiting().await.unwrap(), WaitingMail::default());
-    f.store.mail.add(forgot("ana@example.com"), f.now()).await.unwrap();
+    add(f, forgot("ana@example.com")).await;
     assert_eq!(f.store.mail.waiting().await.unwrap(), WaitingMail { count: 1, next: Some(f.now()) });
     let first = take(f).await.unwrap();
-    assert_eq!((&first.mail, first.attempts), (&forgot("ana@example.com"), 1));
+    assert_eq!((first.mail.as_ref(), first.attempts), (Some(&forgot("ana@example.com")), 1));
     assert_eq!(first.until, f.now().after(LINK_LIFETIME));
     assert_eq!(take(f).await, None, "it is being sent");
     f.wait(60);
@@ -87,18 +100,19 @@ async fn a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished(f: &Fixt
     f.store.mail.finish(third).await.unwrap();
     f.wait(1000);
     assert_eq!(take(f).await, None);
-    f.store.mail.add(forgot("ana@example.com"), f.now()).await.unwrap();
-    assert_eq!(f.store.mail.expire(f.now()).await.unwrap(), 0);
+    add(f, forgot("ana@example.com")).await;
+    assert_eq!(f.store.mail.expire(f.now(), Expired::All).await.unwrap(), 0);
     f.wait(30 * 60);
-    assert_eq!(f.store.mail.expire(f.now()).await.unwrap(), 1);
+    assert_eq!(f.store.mail.expire(f.now(), Expired::Unknown).await.unwrap(), 0, "who takes it says so");
+    assert_eq!(f.store.mail.expire(f.now(), Expired::All).await.unwrap(), 1);
 }
 
 async fn one_that_takes_the_place_of_another_is_not_finished_with_it(f: &Fixture) {
-    f.store.mail.add(forgot("ana@example.com"), f.now()).await.unwrap();
-    f.store.mail.add(forgot("ANA@example.com"), f.now()).await.unwrap();
+    add(f, forgot("ana@example.com")).await;
+    add(f, forgot("ANA@example.com")).await;
     assert_eq!(f.store.mail.waiting().await.unwrap().count, 1);
     let first = take(f).await.unwrap();
-    f.store.mail.add(forgot("ana@example.com"), f.now()).await.unwrap();
+    add(f, forgot("ana@example.com")).await;
     f.store.mail.finish(first.clone()).await.unwrap();
     f.store.mail.postpone(first, f.now().after(Duration::from_secs(1000))).await.unwrap();
     assert_eq!(drain(f).await, [forgot("ana@example.com")]);
@@ -112,10 +126,11 @@ async fn no_more_wait_than_there_is_room_for(f: &Fixture) {
     for first in (0..WAITING_MAX).step_by(1_000) {
         f.store.archive.insert_rows((first..first + 1_000).map(row).collect()).await.unwrap();
     }
-    assert_eq!(f.store.mail.add(forgot("one@more.example"), f.now()).await, Err(StoreError::Overloaded));
-    f.store.mail.add(forgot("7@example.com"), f.now()).await.unwrap();
+    let refused = f.store.mail.add(Caller::System, forgot("one@more.example"), f.now()).await;
+    assert_eq!(refused, Err(StoreError::Overloaded));
+    add(f, forgot("7@example.com")).await;
     let ana = f.member("Ana").await;
-    let refused = f.store.mail.issue(link(f, ana, Purpose::VerifyEmail, 1)).await;
+    let refused = f.store.mail.issue(Caller::System, link(f, ana, Purpose::VerifyEmail, 1)).await;
     assert_eq!(refused, Err(StoreError::Overloaded));
     assert_eq!(owner(f, Purpose::VerifyEmail, 1).await, None);
     // A change is made, whether its notice has room or not.
@@ -140,7 +155,8 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     let token = NewToken { hash: [9; 32], expires_at: f.now().after(LINKS_WITHIN) };
     let (device, at, ends_at) = (SessionDevice::default(), f.now(), token.expires_at);
     let password_hash = "hash of Ana".to_owned();
-    let new = NewSession { id: session, member: ana, token, device, address: None, at, ends_at, password_hash };
+    let (id, member, address, tell_of) = (session, ana, None, None);
+    let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     let Changed::Done { after, .. } = change(f, ana, reset(1)).await else { panic!("it is good") };
     assert_eq!((after.password_hash.as_str(), after.profile.email_verified_at), ("new", Some(f.now())));
@@ -153,43 +169,96 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [3; 32] }).await, Changed::Stale));
 }
 
-#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
-async fn a_newer_link_takes_the_place_of_an_older_one_for_the_same_purpose(f: &Fixture) {
+async fn a_link_that_is_good_for_a_while_is_sent_again_and_a_newer_one_ends_none(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let token = TokenId([1; 16]);
+    assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
+    assert_eq!(drain(f).await, [Mail::ResetPassword { member: ana, token }]);
+    f.wait((LINK_LIFETIME - LINK_AGAIN).as_secs() - 1);
+    assert!(issue(f, ana, Purpose::ResetPassword, 2).await);
+    assert_eq!(drain(f).await, [Mail::ResetPassword { member: ana, token }], "the same link");
+    assert_eq!(owner(f, Purpose::ResetPassword, 2).await, None);
+    f.wait(1);
+    assert!(issue(f, ana, Purpose::ResetPassword, 3).await);
+    assert_eq!(drain(f).await, [Mail::ResetPassword { member: ana, token: TokenId([3; 16]) }]);
+    for byte in [1, 3] {
+        assert_eq!(owner(f, Purpose::ResetPassword, byte).await, Some(ana), "somebody may be about to click it");
+    }
+    f.wait(LINK_AGAIN.as_secs());
+    assert_eq!(owner(f, Purpose::ResetPassword, 1).await, None);
+    assert_eq!(owner(f, Purpose::ResetPassword, 3).await, Some(ana));
+}
+
+async fn using_a_link_ends_all_of_its_purpose(f: &Fixture) {
     let ana = f.member("Ana").await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await && issue(f, ana, Purpose::VerifyEmail, 2).await);
-    assert!(issue(f, ana, Purpose::ResetPassword, 3).await);
-    assert_eq!(owner(f, Purpose::ResetPassword, 1).await, None);
-    assert_eq!(owner(f, Purpose::VerifyEmail, 2).await, Some(ana));
-    assert_eq!(owner(f, Purpose::ResetPassword, 3).await, Some(ana));
-    assert_eq!(f.store.mail.waiting().await.unwrap().count, 2);
-    // Used up although the address was verified before.
+    f.wait((LINK_LIFETIME - LINK_AGAIN).as_secs());
+    assert!(issue(f, ana, Purpose::VerifyEmail, 3).await);
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [2; 32] }).await, Changed::Done { .. }));
+    assert_eq!((owner(f, Purpose::VerifyEmail, 2).await, owner(f, Purpose::VerifyEmail, 3).await), (None, None));
+    assert_eq!(owner(f, Purpose::ResetPassword, 1).await, Some(ana));
+    // A link is used up although the address was verified before, and what is over is not sent again.
     assert!(issue(f, ana, Purpose::VerifyEmail, 4).await);
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [4; 32] }).await, Changed::Done { .. }));
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [4; 32] }).await, Changed::Stale));
 }
 
-async fn five_links_an_hour_are_made_for_a_member(f: &Fixture) {
+/// Found by reading: five requests of a stranger, and for half of each hour nobody could set a new password.
+async fn however_often_strangers_ask_a_member_has_a_link_or_gets_one(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let (mut asked, mut mailbox) = (Vec::new(), Vec::new());
+    for minute in (0_u8..150).step_by(5) {
+        for _ in 0..3 {
+            if issue(f, ana, Purpose::ResetPassword, minute).await {
+                asked.push(minute);
+            }
+        }
+        for mail in drain(f).await {
+            let Mail::ResetPassword { token, .. } = mail else { panic!("{mail:?}") };
+            mailbox.push(token.0[0]);
+        }
+        let newest = *mailbox.last().unwrap();
+        assert_eq!(owner(f, Purpose::ResetPassword, newest).await, Some(ana), "minute {minute}: {mailbox:?}");
+        let in_an_hour = asked.iter().filter(|at| **at + 60 > minute).count();
+        assert!(in_an_hour <= 3 * LINK_SENDINGS as usize, "minute {minute}: {asked:?}");
+        f.wait(5 * 60);
+    }
+}
+
+async fn links_are_counted_for_each_purpose(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
-    let start = f.now();
-    let many = (0..20).map(|byte| f.store.mail.issue(link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
+    let many =
+        (0..20).map(|byte| f.store.mail.issue(Caller::System, link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
     let made = futures_util::future::join_all(many).await;
-    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), LINKS_MAX as usize, "however many at once");
+    let made = made.into_iter().filter(|made| *made == Ok(true)).count();
+    assert_eq!(made, 2 * LINK_SENDINGS as usize, "however many at once");
     assert!(issue(f, ben, Purpose::VerifyEmail, 100).await);
-    f.wait(LINKS_WITHIN.as_secs() - 1);
-    assert!(!issue(f, ana, Purpose::VerifyEmail, 101).await);
-    f.wait(1);
-    assert!(issue(f, ana, Purpose::VerifyEmail, 102).await);
+    let start = f.now();
+    for number in 1..u8::try_from(LINKS_MAX).unwrap() {
+        // Whatever ends a link has another one made.
+        f.change(ana, Change::Active(false)).await;
+        f.change(ana, Change::Active(true)).await;
+        f.wait(1);
+        assert!(issue(f, ana, Purpose::VerifyEmail, 100 + number).await);
+    }
+    f.change(ana, Change::Active(false)).await;
+    f.change(ana, Change::Active(true)).await;
+    assert!(!issue(f, ana, Purpose::VerifyEmail, 120).await);
+    assert!(issue(f, ana, Purpose::ResetPassword, 121).await, "for each purpose");
+    f.wait(LINKS_WITHIN.as_secs() - u64::from(LINKS_MAX - 1));
+    assert!(issue(f, ana, Purpose::VerifyEmail, 122).await, "the first is forgotten");
     assert_eq!(f.store.mail.purge_links(start).await.unwrap(), 0);
-    assert_eq!(owner(f, Purpose::VerifyEmail, 102).await, Some(ana));
+    assert_eq!(owner(f, Purpose::VerifyEmail, 122).await, Some(ana));
     f.wait(UNVERIFIED_LINKS_WITHIN.as_secs());
     assert!(f.store.mail.purge_links(f.now()).await.unwrap() > 0);
 }
 
-async fn three_links_a_day_are_made_for_an_address_that_nobody_has_shown_to_be_theirs(f: &Fixture) {
+/// What is sent again counts as well.
+async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs(f: &Fixture) {
     let ana = NewMember { must_verify: true, ..f.new_member("Ana", "ana@example.com") };
     let ana = f.store.members.insert(ana, None).await.unwrap().unwrap().profile.id;
-    let many = (0..20).map(|byte| f.store.mail.issue(link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
+    let many =
+        (0..20).map(|byte| f.store.mail.issue(Caller::System, link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
     let made = futures_util::future::join_all(many).await;
     assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_MAX as usize);
     f.wait(LINKS_WITHIN.as_secs());
@@ -199,8 +268,160 @@ async fn three_links_a_day_are_made_for_an_address_that_nobody_has_shown_to_be_t
     assert!(issue(f, ana, Purpose::ResetPassword, 101).await);
     change(f, ana, Change::ResetPassword { link: [101; 32], hash: "new".to_owned() }).await;
     for byte in 102..=105 {
-        assert!(issue(f, ana, Purpose::ResetPassword, byte).await, "like others from then on");
+        assert!(issue(f, ana, Purpose::ALL[usize::from(byte % 2)], byte).await, "like others from then on");
     }
+}
+
+async fn new_session(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> NewSession {
+    let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+    let id = f.ids.session();
+    let mut hash = [0; 32];
+    hash[..12].copy_from_slice(id.as_bytes());
+    let (at, ends_at) = (f.now(), f.now().after(LINKS_WITHIN));
+    let (token, device) = (NewToken { hash, expires_at: ends_at }, SessionDevice::default());
+    let (address, tell_of) = (None, tell_of.map(str::to_owned));
+    NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of }
+}
+
+async fn log_in(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> SessionId {
+    let new = new_session(f, member, tell_of).await;
+    let id = new.id;
+    f.store.sessions.start(new).await.unwrap().expect("they may");
+    id
+}
+
+/// The devices that mails tell of, and which of them say that there were more.
+fn devices(mails: &[Mail]) -> Vec<(&str, bool)> {
+    let device = |mail| match mail {
+        &Mail::NewDevice { ref device, more, .. } => (device.as_str(), more),
+        other => panic!("{other:?}"),
+    };
+    mails.iter().map(device).collect()
+}
+
+/// Found by reading: the notice of a second device took the place of that of the first, so one could hide behind the other.
+async fn each_of_several_new_devices_is_told_of_and_the_last_says_that_there_were_more(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for member in [ana, ben] {
+        log_in(f, member, None).await;
+    }
+    let names: Vec<String> = (1..=NEW_DEVICES_MAX + 2).map(|number| format!("device {number}")).collect();
+    for name in &names {
+        f.wait(1);
+        log_in(f, ana, Some(name)).await;
+    }
+    log_in(f, ben, Some("of Ben")).await;
+    let mut told = drain(f).await;
+    told.sort_unstable_by_key(|mail| match mail {
+        Mail::NewDevice { device, .. } => device.clone(),
+        other => panic!("{other:?}"),
+    });
+    let told = devices(&told);
+    assert_eq!(
+        told,
+        [
+            ("device 1", false),
+            ("device 2", false),
+            ("device 3", false),
+            ("device 4", false),
+            ("device 5", true),
+            ("of Ben", false)
+        ]
+    );
+    log_in(f, ana, Some("later")).await;
+    assert_eq!(devices(&drain(f).await), [("later", false)]);
+}
+
+async fn of_new_devices_at_once_no_more_than_five_wait(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    log_in(f, ana, None).await;
+    let all = (0..12).map(|_| log_in(f, ana, Some("one of many")));
+    futures_util::future::join_all(all).await;
+    let told = drain(f).await;
+    let told = devices(&told);
+    assert_eq!((told.len() as u64, told.iter().filter(|(_, more)| *more).count()), (NEW_DEVICES_MAX, 1));
+}
+
+async fn a_login_tells_of_its_device_with_its_commit_and_the_first_of_all_does_not(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    log_in(f, ana, Some("first")).await;
+    assert_eq!(drain(f).await, []);
+    let session = log_in(f, ana, Some("second")).await;
+    let told = Mail::NewDevice { member: ana, session, device: "second".to_owned(), at: f.now(), more: false };
+    assert_eq!(drain(f).await, [told]);
+    log_in(f, ana, None).await;
+    change(f, ana, Change::Active(false)).await;
+    assert!(f.store.sessions.start(new_session(f, ana, Some("third")).await).await.unwrap().is_none());
+    assert_eq!(drain(f).await, [], "nobody has logged in");
+}
+
+async fn nothing_waits_for_who_is_rejected_or_waited_too_long(f: &Fixture) {
+    let from = std::net::IpAddr::from([192, 0, 2, 1]);
+    let way = Way::Application { most: 5 };
+    let mut waiting = Vec::new();
+    for (number, name) in ["eva", "max", "ivo"].into_iter().enumerate() {
+        let new = f.new_member(name, &format!("{name}@example.com"));
+        let id = f
+            .store
+            .members
+            .register(Registration { member: new, way, from, link: None })
+            .await
+            .unwrap()
+            .unwrap()
+            .profile
+            .id;
+        assert!(issue(f, id, Purpose::VerifyEmail, u8::try_from(number).unwrap()).await);
+        add(f, forgot(&format!("{}@EXAMPLE.com", name.to_uppercase()))).await;
+        add(f, Mail::AddressTaken { email: format!("{name}@example.com") }).await;
+        waiting.push(id);
+    }
+    assert_eq!(f.store.mail.waiting().await.unwrap().count, 9);
+    f.store.members.reject(waiting[0], Actor::default(), f.now()).await.unwrap();
+    assert_eq!(f.store.mail.waiting().await.unwrap().count, 6);
+    change(f, waiting[1], Change::Approve).await;
+    f.wait(1);
+    assert_eq!(f.store.members.purge_waiting(f.now()).await.unwrap(), 1);
+    let left = drain(f).await;
+    assert_eq!(left.len(), 4, "of who was approved, and that they were: {left:?}");
+    let mut owners = Vec::new();
+    for byte in 0..3 {
+        owners.push(owner(f, Purpose::VerifyEmail, byte).await);
+    }
+    assert_eq!(owners, [None, Some(waiting[1]), None]);
+}
+
+/// Writes a text into a field of a mail, past the store.
+async fn overwrite(f: &Fixture, mail: &Mail, field: &str, value: &str) {
+    if let Some(database) = &f.database {
+        let mails = database.open().await.collection::<Document>("mail");
+        let set = doc! { "$set": { field: value } };
+        assert_eq!(mails.update_one(doc! { "_id": mail.key() }, set).await.unwrap().matched_count, 1);
+    } else {
+        let file = rusqlite::Connection::open(f.folder.path().join("store.db")).unwrap();
+        file.busy_timeout(Duration::from_secs(10)).unwrap();
+        let sql = format!("UPDATE mail SET {field} = ? WHERE key = ?");
+        assert_eq!(file.execute(&sql, [value, &mail.key()]).unwrap(), 1);
+    }
+}
+
+/// Found by reading: one body that could not be read was the first that was due for ever, and no mail was sent any more.
+async fn what_cannot_be_read_keeps_nothing_back_and_what_is_unknown_goes_with_its_time(f: &Fixture) {
+    let (unreadable, unknown) = (forgot("eva@example.com"), forgot("max@example.com"));
+    for mail in [&unreadable, &unknown] {
+        add(f, mail.clone()).await;
+    }
+    overwrite(f, &unreadable, "body", "{}").await;
+    overwrite(f, &unknown, "kind", "of_a_later_version").await;
+    f.wait(1);
+    add(f, forgot("ana@example.com")).await;
+    let first = take(f).await.unwrap();
+    assert_eq!((&first.key, first.kind, &first.mail), (&unreadable.key(), unreadable.kind(), &None));
+    f.store.mail.finish(first).await.unwrap();
+    assert_eq!(drain(f).await, [forgot("ana@example.com")]);
+    assert_eq!(f.store.mail.expire(f.now(), Expired::Unknown).await.unwrap(), 0);
+    f.wait(LINK_LIFETIME.as_secs());
+    assert_eq!(f.store.mail.expire(f.now(), Expired::Unknown).await.unwrap(), 1);
+    assert_eq!(f.store.mail.waiting().await.unwrap(), WaitingMail::default());
 }
 
 async fn a_link_is_used_up_once_by_however_many(f: &Fixture) {
@@ -233,7 +454,7 @@ async fn a_changed_password_and_a_deactivation_end_links(f: &Fixture) {
     assert_eq!(owner(f, Purpose::ResetPassword, 5).await, Some(ana));
 }
 
-async fn a_change_of_the_password_is_told(f: &Fixture) {
+async fn a_changed_password_and_an_approval_are_told(f: &Fixture) {
     let ana = f.member("Ana").await;
     let at = f.now();
     let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
@@ -244,17 +465,26 @@ async fn a_change_of_the_password_is_told(f: &Fixture) {
     change(f, ana, Change::ResetPassword { link: [1; 32], hash: "newer".to_owned() }).await;
     assert_eq!(drain(f).await, [Mail::PasswordReset { member: ana, at }]);
     change(f, ana, Change::Active(false)).await;
+    change(f, ana, Change::Approve).await;
     assert_eq!(drain(f).await, []);
+    let from = std::net::IpAddr::from([192, 0, 2, 1]);
+    let (member, way) = (f.new_member("Eva", "eva@example.com"), Way::Application { most: 5 });
+    let new = Registration { member, way, from, link: None };
+    let eva = f.store.members.register(new).await.unwrap().unwrap().profile.id;
+    change(f, eva, Change::Approve).await;
+    change(f, eva, Change::Approve).await;
+    assert_eq!(drain(f).await, [Mail::Approved { member: eva, at }]);
 }
 
 async fn nothing_waits_for_who_has_left(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let at = f.now();
     for member in [ana, ben] {
-        f.store.mail.add(Mail::NewDevice { member, device: "Phone".to_owned(), at }, at).await.unwrap();
+        let (session, device) = (f.ids.session(), "Phone".to_owned());
+        add(f, Mail::NewDevice { member, session, device, at, more: false }).await;
     }
-    f.store.mail.add(forgot("ANA@example.com"), at).await.unwrap();
-    f.store.mail.add(Mail::AddressTaken { email: "Ana@example.com".to_owned() }, at).await.unwrap();
+    add(f, forgot("ANA@example.com")).await;
+    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned() }).await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     change(f, ana, Change::Erase).await;
     let left = drain(f).await;

@@ -25,6 +25,7 @@ use members_book::{
         changes::{Actor, Change},
         conversations::{Appended, Applied, Command, Mark, MarkKind, Marked, Outcome, Range, Refusal},
         entries::StoredEntry,
+        mail::Mail,
         mongo::migrations::INDEXES,
         turns::Caller,
     },
@@ -788,4 +789,21 @@ async fn a_batch_of_what_was_stored_before_is_found_at_once() {
     again.push(client_id());
     let again = seqs(f.apply_all(batch(&again)).await);
     assert_eq!(again, (1..=300).map(|seq| (seq, true)).chain([(301, false)]).collect::<Vec<_>>());
+}
+
+/// Found by reading: what strangers ask for was written in the turn of the server itself, which was refused its own calls then.
+#[tokio::test]
+async fn bursts_of_one_stranger_are_refused_to_them_alone() {
+    let f = Fixture::mongodb().await;
+    let stranger = |number: u8| Caller::Address([192, 0, 2, number].into());
+    let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com") };
+    let burst = (0..400).map(|number| f.store.mail.add(stranger(1), forgot(number), f.now()));
+    let (burst, other, own) = tokio::join!(
+        futures_util::future::join_all(burst),
+        f.store.mail.add(stranger(2), forgot(1_000), f.now()),
+        f.store.mail.take(f.now(), f.now().after(Duration::from_secs(60))),
+    );
+    assert!(burst.contains(&Err(StoreError::Overloaded)), "more than one caller may have");
+    assert_eq!(other, Ok(()));
+    assert!(own.is_ok(), "{own:?}");
 }

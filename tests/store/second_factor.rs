@@ -75,7 +75,7 @@ async fn actions(f: &Fixture) -> Vec<AuditAction> {
 async fn mails(f: &Fixture) -> Vec<Mail> {
     let mut mails = Vec::new();
     while let Some(taken) = f.store.mail.take(f.now(), f.now()).await.unwrap() {
-        mails.push(taken.mail.clone());
+        mails.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
     mails
@@ -152,7 +152,8 @@ async fn session(f: &Fixture, member: MemberId) -> SessionId {
     let token = NewToken { hash, expires_at: ends_at };
     let (device, address) = (SessionDevice::default(), None);
     let password_hash = stored(f, member).await.password_hash;
-    let new = NewSession { id, member, password_hash, token, device, address, at: f.now(), ends_at };
+    let (at, tell_of) = (f.now(), None);
+    let new = NewSession { id, member, password_hash, token, device, address, at, ends_at, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
 }

@@ -68,6 +68,7 @@ async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         at: f.now(),
         ends_at: f.now().after(SESSION),
         password_hash: found.password_hash,
+        tell_of: None,
     }
 }
 

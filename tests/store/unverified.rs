@@ -106,7 +106,7 @@ async fn audit(f: &Fixture) -> Vec<AuditRecord> {
 async fn mails(f: &Fixture) -> Vec<Mail> {
     let mut all = Vec::new();
     while let Some(taken) = f.store.mail.take(f.now(), f.now().after(Duration::from_secs(60))).await.unwrap() {
-        all.push(taken.mail.clone());
+        all.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
     all
@@ -151,6 +151,7 @@ async fn who_has_to_verify_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fi
         address: None,
         at: f.now(),
         ends_at,
+        tell_of: None,
     };
     assert!(f.store.sessions.start(session.clone()).await.unwrap().is_none());
     let changes = [
@@ -175,11 +176,11 @@ async fn who_applies_waits_for_an_administrator_once_the_address_is_verified(f: 
         let applied = register(f, name, Way::Application { most: 1 }, byte).await.unwrap();
         assert_eq!(applied.profile.standing(f.now()), Standing::Unverified);
     }
-    assert_eq!((f.store.members.count_waiting().await.unwrap(), counts(f).await), (0, (0, 0, 0)));
+    assert_eq!((f.store.members.count_waiting(Caller::System).await.unwrap(), counts(f).await), (0, (0, 0, 0)));
     let ana = f.store.members.by_email(Caller::System, "ana@example.com").await.unwrap().unwrap().profile.id;
     assert!(matches!(change(f, ana, Change::Approve).await, Changed::NotFound));
     assert_eq!(verify(f, ana, 1).await.profile.standing(f.now()), Standing::Pending);
-    assert_eq!((f.store.members.count_waiting().await.unwrap(), counts(f).await), (1, (0, 0, 1)));
+    assert_eq!((f.store.members.count_waiting(Caller::System).await.unwrap(), counts(f).await), (1, (0, 0, 1)));
     assert_eq!(of_status(f, MemberStatus::Pending).await, ["Ana"]);
     let refused = register(f, "Dot", Way::Application { most: 1 }, 4).await;
     assert_eq!(refused.err(), Some(NotRegistered::TooManyWaiting));

@@ -79,8 +79,8 @@ pub struct LoginRequest {
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
     pub password: String,
-    /// The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out. One that is not
-    /// good has no effect.
+    /// The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out, and
+    /// the member is not told of a new device. One that is not good has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::chars(0, DEVICE_PROOF_MAX_CHARS))))]
     #[cfg_attr(feature = "codegen", ts(optional = nullable))]

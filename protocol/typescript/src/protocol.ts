@@ -1205,8 +1205,8 @@ email: string,
  */
 password: string, 
 /**
- * The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out. One that is not
- * good has no effect.
+ * The `device_proof` of an earlier login of the member on this device: wrong passwords of others do not keep it out, and
+ * the member is not told of a new device. One that is not good has no effect.
  */
 device_proof?: string | null, 
 /**

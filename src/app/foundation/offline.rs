@@ -56,7 +56,8 @@ impl Bench {
         let ring = ring("0123456789abcdef0123456789abcdef", &[]);
         let cursors = cursor::Keys::new(&ring);
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
-        let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos)).unwrap());
+        let post = base.post(&ring).unwrap();
+        let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos, &post)).unwrap());
         let (context, lanes) = base.connection(&accounts, cursors);
         Self { base, accounts, context, _lanes: lanes, _folder: folder }
     }

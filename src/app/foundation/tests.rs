@@ -64,7 +64,8 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let base = Foundation::lay(Cli::parse_from(flags).settings, world, Nodes::Serving).unwrap();
     let ring = ring("0123456789abcdef0123456789abcdef", &[]);
     let cursors = cursor::Keys::new(&ring);
-    let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos(&base))).unwrap());
+    let post = base.post(&ring).unwrap();
+    let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos(&base), &post)).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -138,7 +139,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     }
     let ring = ring("0123456789abcdef0123456789abcdef", &[]);
     let cursors = cursor::Keys::new(&ring);
-    let accounts = Arc::new(base.accounts(&ring, &base.post(&ring).unwrap(), &base.effects(photos(&base))).unwrap());
+    let post = base.post(&ring).unwrap();
+    let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos(&base), &post)).unwrap());
     let (context, _lanes) = base.connection(&accounts, cursors);
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),
@@ -161,8 +163,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
         let (device, address) = (SessionDevice::default(), None);
-        let new =
-            NewSession { id: session, member, token, device, address, at, ends_at: at, password_hash: String::new() };
+        let (password_hash, tell_of) = (String::new(), None);
+        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, password_hash, tell_of };
         base.store.sessions.start(new).await.unwrap();
         let (user_type, lacks_second_factor) = (UserType::Member, false);
         Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }

@@ -23,8 +23,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// Has a link that sets a new password sent to an address.
 ///
-/// The answer is the same whether a member has the address or not. At most five links an hour are sent to one address, and three a day to one
-/// that nobody has shown to be theirs.
+/// The answer is the same whether a member has the address or not. While a link is good for ten minutes yet, the same one is sent again, once.
+/// Three a day are sent to an address that nobody has shown to be theirs.
 #[utoipa::path(
     post,
     path = "/api/auth/password/forgot",
@@ -94,7 +94,7 @@ async fn verify_email(
 
 /// Has a link that verifies the own e-mail address sent again.
 ///
-/// Nothing is sent to an address that is verified already. At most five links an hour are sent to one address.
+/// Nothing is sent to an address that is verified already. While a link is good for ten minutes yet, the same one is sent again, once.
 #[utoipa::path(
     post,
     path = "/api/members/me/email/verification",

@@ -22,8 +22,8 @@ use crate::store::{
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        LinkAllowance, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, allowance, ends_links,
-        forgotten_at, keys_of_address, notice_of,
+        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
+        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -39,7 +39,7 @@ fn body(mail: &Mail) -> Result<String, Fault> {
 
 /// Of a kind that this server knows.
 fn known() -> Document {
-    doc! { "kind": { "$in": Mail::KINDS.to_vec() } }
+    doc! { "kind": { "$in": Kind::names().collect::<Vec<_>>() } }
 }
 
 /// A revision: an id that is used once, shortened.
@@ -88,7 +88,35 @@ async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
     write(db, mail, at, None).await.map(|()| true)
 }
 
-/// Nothing if the queue is full, true if the link was written, false if the member had too many.
+/// Writes what something that happens tells its member, in the transaction of that: it happens, whether there is room for it or not.
+/// Whoever calls this has written the member's document, so that two of one member meet.
+pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at: Timestamp) -> Result<(), Fault> {
+    if let Mail::NewDevice { member, .. } = notice {
+        let mail = db.collection::<Document>("mail");
+        let theirs = doc! { "member_id": member_oid(*member), "kind": notice.kind().as_str() };
+        let limit = i64::try_from(NEW_DEVICES_MAX).unwrap_or(i64::MAX);
+        let newest = mail.find(theirs).sort(doc! { "until": -1, "_id": -1 }).limit(limit);
+        let mut newest = newest.session(&mut *session).await?;
+        let (mut waiting, mut last) = (0, None);
+        while let Some(found) = newest.next(&mut *session).await.transpose()? {
+            waiting += 1;
+            last = last.or(Some(found));
+        }
+        if waiting >= NEW_DEVICES_MAX {
+            let last = last.as_ref().and_then(self::mail).and_then(Mail::and_more);
+            return match last {
+                Some(last) => write(db, &last, at, Some(session)).await,
+                None => Ok(()),
+            };
+        }
+    }
+    if has_room(db, &notice.key()).await? {
+        write(db, notice, at, Some(session)).await?;
+    }
+    Ok(())
+}
+
+/// Nothing if the queue is full, true if a mail was written, false if there were too many.
 async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
     if !has_room(db, &link.mail().key()).await? {
         return Ok(None);
@@ -103,24 +131,31 @@ async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
 }
 
 async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Result<bool, Fault> {
-    let NewLink { member, purpose, at, .. } = link;
-    let member = member_oid(*member);
+    let NewLink { member, purpose, at, .. } = *link;
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
     let members = db.collection::<Document>("members");
-    let found = members.find_one_and_update(doc! { "_id": member }, meet).session(&mut *session).await?;
+    let found = members.find_one_and_update(doc! { "_id": member_oid(member) }, meet).session(&mut *session).await?;
     let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
-    let LinkAllowance { most, since } = allowance(must_verify, *at);
     let links = db.collection::<Document>("links");
-    let since = doc! { "member_id": member, "made_at": { "$gt": date(since) } };
-    if links.count_documents(since).session(&mut *session).await? >= u64::from(most) {
-        return Ok(false);
+    let since = doc! { "member_id": member_oid(member), "made_at": { "$gt": date(forgotten_at(at)) } };
+    let mut found = links.find(since).session(&mut *session).await?;
+    let mut theirs = Vec::new();
+    while let Some(found) = found.next(&mut *session).await.transpose()? {
+        theirs.extend(link_record(&found));
     }
-    let former = doc! { "member_id": member, "purpose": purpose.as_str() };
-    links.update_many(former, doc! { "$set": { "is_over": true } }).session(&mut *session).await?;
-    write_link(db, session, link, false).await?;
-    write(db, &link.mail(), *at, Some(session)).await?;
-    Ok(true)
+    match link.issue(must_verify, &theirs) {
+        Issue::Nothing => Ok(false),
+        Issue::New => {
+            write_link(db, session, link, false).await?;
+            write(db, &link.mail(), at, Some(session)).await.map(|()| true)
+        }
+        Issue::Again(hash, token) => {
+            let (own, once_more) = (doc! { "_id": binary(&hash) }, doc! { "$inc": { "sent": 1_i64 } });
+            links.update_one(own, once_more).session(&mut *session).await?;
+            write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
+        }
+    }
 }
 
 /// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
@@ -141,26 +176,17 @@ pub(super) async fn is_link(db: &Db, hash: LinkHash) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
-/// Removes the links of a member, and what waits for them.
-pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
-    for name in ["links", "mail"] {
-        let own = doc! { "member_id": member_oid(member) };
-        db.collection::<Document>(name).delete_many(own).session(&mut *session).await?;
-    }
-    Ok(())
-}
-
 /// Which link is good.
 fn good(hash: LinkHash, purpose: Purpose, at: Timestamp) -> Document {
     doc! { "_id": binary(&hash), "purpose": purpose.as_str(), "expires_at": { "$gt": date(at) }, "is_over": false }
 }
 
-async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<MemberId>, Fault> {
+async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<GoodLink>, Fault> {
     let found: Option<Document> = db.one("links", good(hash, purpose, at), FindOneOptions::default()).await?;
-    Ok(found.as_ref().and_then(link_record).map(|row| row.member))
+    Ok(found.as_ref().and_then(link_record).map(|row| GoodLink { member: row.member, until: row.expires_at }))
 }
 
-/// Uses up the link that a change takes, if it takes one. False if that is not good, or another member's.
+/// Uses up the link that a change takes, if it takes one, and all others of its purpose. False if that is not good, or another member's.
 pub(super) async fn use_up(
     db: &Db,
     session: &mut ClientSession,
@@ -172,8 +198,13 @@ pub(super) async fn use_up(
     let mut own = good(hash, purpose, at);
     own.insert("member_id", member_oid(member));
     let links = db.collection::<Document>("links");
-    let used = links.update_one(own, doc! { "$set": { "is_over": true } }).session(session).await?;
-    Ok(used.matched_count == 1)
+    let over = doc! { "$set": { "is_over": true } };
+    if links.update_one(own, over.clone()).session(&mut *session).await?.matched_count == 0 {
+        return Ok(false);
+    }
+    let others = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
+    links.update_many(others, over).session(session).await?;
+    Ok(true)
 }
 
 /// What a change of a member does to their links and their mail.
@@ -186,21 +217,26 @@ pub(super) async fn follow(
     at: Timestamp,
 ) -> Result<(), Fault> {
     let member = after.profile.id;
-    let own = doc! { "member_id": member_oid(member) };
-    let (links, mail) = (db.collection::<Document>("links"), db.collection::<Document>("mail"));
     if after.is_erased {
-        forget(db, session, member).await?;
-        let keys = keys_of_address(&before.profile.email).to_vec();
-        mail.delete_many(doc! { "_id": { "$in": keys } }).session(&mut *session).await?;
+        forget(db, session, member, &before.profile.email).await?;
     } else if ends_links(before, after) {
-        links.update_many(own, doc! { "$set": { "is_over": true } }).session(&mut *session).await?;
+        let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
+        db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
     }
-    if let Some(notice) = notice_of(change, after, at)
-        // Whether there is room for it or not, the change is made.
-        && has_room(db, &notice.key()).await?
-    {
-        write(db, &notice, at, Some(session)).await?;
+    match notice_of(change, after, at) {
+        Some(notice) => tell(db, session, &notice, at).await,
+        None => Ok(()),
     }
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address.
+pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberId, email: &str) -> Result<(), Fault> {
+    let own = doc! { "member_id": member_oid(member) };
+    db.collection::<Document>("links").delete_many(own.clone()).session(&mut *session).await?;
+    let mail = db.collection::<Document>("mail");
+    mail.delete_many(own).session(&mut *session).await?;
+    let keys = keys_of_address(email).to_vec();
+    mail.delete_many(doc! { "_id": { "$in": keys } }).session(session).await?;
     Ok(())
 }
 
@@ -213,7 +249,7 @@ pub(super) fn document(row: &MailRow) -> Result<Document, Fault> {
     let MailRow { mail, due, until, attempts } = row;
     let mut document = doc! {
         "_id": mail.key(),
-        "kind": mail.kind(),
+        "kind": mail.kind().as_str(),
         "body": body(mail)?,
         "due": date(*due),
         "until": date(*until),
@@ -234,11 +270,17 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
         made_at: at("made_at")?,
         expires_at: at("expires_at")?,
         is_over: document.get_bool("is_over").ok()?,
+        token: document
+            .get_binary_generic("token")
+            .ok()
+            .and_then(|token| token.as_slice().try_into().ok())
+            .map(TokenId),
+        sent: document.get_i64("sent").map_or(1, |sent| u32::try_from(sent).unwrap_or(u32::MAX)),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
     doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
@@ -246,6 +288,8 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "made_at": date(*made_at),
         "expires_at": date(*expires_at),
         "is_over": is_over,
+        "token": token.map(|token| binary(&token.0)),
+        "sent": i64::from(*sent),
     }
 }
 
@@ -261,10 +305,14 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
         .max_time(db.max_time)
         .await?;
     let Some(taken) = taken else { return Ok(None) };
-    let revision = taken.get_i64("revision").map_err(|error| Fault::Data(error.to_string()))?;
-    let row = record(&taken).ok_or_else(|| Fault::Data("a document of mail lacks a field".to_owned()))?;
-    let MailRow { mail, until, attempts, .. } = row;
-    Ok(Some(TakenMail { mail, attempts, until, revision }))
+    let lacks = |field: &str| Fault::Data(format!("a document of mail lacks {field}"));
+    let kind = taken.get_str("kind").ok().and_then(Kind::of).ok_or_else(|| lacks("its kind"))?;
+    let key = taken.get_str("_id").map_err(|_| lacks("its key"))?.to_owned();
+    let revision = taken.get_i64("revision").map_err(|_| lacks("its revision"))?;
+    // What cannot be read must not stay the first that is due: it is taken like others.
+    let row = record(&taken);
+    let until = row.as_ref().map_or(now, |row| row.until);
+    Ok(Some(TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision }))
 }
 
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
@@ -277,18 +325,18 @@ async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
 
 /// The same mail, unless another one has taken its place since it was taken.
 fn still(taken: &TakenMail) -> Document {
-    doc! { "_id": taken.mail.key(), "revision": taken.revision }
+    doc! { "_id": &taken.key, "revision": taken.revision }
 }
 
 #[async_trait]
 impl MailStore for Mongo {
-    async fn add(&self, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(Caller::System, async move |_, db| add(&db, &mail, at).await).await?;
+    async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
+        let added = self.write(by, async move |_, db| add(&db, &mail, at).await).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
-    async fn issue(&self, link: NewLink) -> Result<bool, StoreError> {
-        let issued = self.write(Caller::System, async move |_, db| issue(&db, link).await).await?;
+    async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
+        let issued = self.write(by, async move |_, db| issue(&db, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
     }
 
@@ -298,7 +346,7 @@ impl MailStore for Mongo {
         hash: LinkHash,
         purpose: Purpose,
         at: Timestamp,
-    ) -> Result<Option<MemberId>, StoreError> {
+    ) -> Result<Option<GoodLink>, StoreError> {
         self.read(Turn::of(by), async move |_, db| link(&db, hash, purpose, at).await).await
     }
 
@@ -327,9 +375,12 @@ impl MailStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| waiting(&db).await).await
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let over = doc! { "until": { "$lte": date(now) } };
+            let mut over = doc! { "until": { "$lte": date(now) } };
+            if which == Expired::Unknown {
+                over.insert("$nor", vec![known()]);
+            }
             Ok(db.collection::<Document>("mail").delete_many(over).await?.deleted_count)
         })
         .await

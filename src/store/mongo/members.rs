@@ -157,13 +157,11 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
     let rejected = transaction(db, &never, move |session| {
         let db = own.clone();
         async move {
-            let members = db.collection::<Document>("members");
-            let mut own = waiting();
-            own.insert("_id", member_oid(id));
-            if members.delete_one(own).session(&mut *session).await?.deleted_count > 0 {
+            if remove_waiting(&db, session, id).await? {
                 audit::append(&db, &rejection(id, by, at), Some(session)).await?;
                 return Ok(Rejected::Done);
             }
+            let members = db.collection::<Document>("members");
             let found = members.find_one(doc! { "_id": member_oid(id) }).session(session).await?;
             // Nobody knows yet that it was they who applied, if they have to verify the address.
             let is_one =
@@ -176,11 +174,34 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
     Ok(rejected.await?.unwrap_or(Rejected::NotFound))
 }
 
+/// Removes the record of somebody who waits, their links and the mail to them. False: they do not.
+async fn remove_waiting(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<bool, Fault> {
+    let mut own = waiting();
+    own.insert("_id", member_oid(id));
+    let members = db.collection::<Document>("members");
+    let Some(removed) = members.find_one_and_delete(own).session(&mut *session).await? else { return Ok(false) };
+    mail::forget(db, session, id, removed.get_str("email").unwrap_or_default()).await?;
+    Ok(true)
+}
+
+/// One after the other: each goes with what is left of them, and none who is approved meanwhile.
 async fn purge_waiting(db: &Db, before: Timestamp) -> Result<usize, Fault> {
     let mut old = waiting();
     old.insert("created_at", doc! { "$lt": date(before) });
-    let purged = db.collection::<Document>("members").delete_many(old).await?;
-    Ok(usize::try_from(purged.deleted_count).unwrap_or(usize::MAX))
+    let options = FindOptions::builder().projection(doc! { "_id": 1 }).build();
+    let old: Vec<Document> = db.all("members", old, options).await?;
+    let never = CancellationToken::new();
+    let mut purged = 0;
+    for found in old {
+        let Ok(id) = found.get_object_id("_id") else { continue };
+        let (own, id) = (db.clone(), MemberId::from_bytes(id.bytes()));
+        let removed = transaction(db, &never, move |session| {
+            let db = own.clone();
+            async move { remove_waiting(&db, session, id).await }.boxed()
+        });
+        purged += usize::from(removed.await?.unwrap_or(false));
+    }
+    Ok(purged)
 }
 
 async fn count_waiting(db: &Db) -> Result<u64, Fault> {
@@ -449,8 +470,9 @@ impl MemberStore for Mongo {
     }
 
     async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
+        let by = Caller::Address(new.from);
         let registered = async move |_, db: Db| registration::register(&db, new).await;
-        self.write(Caller::System, registered).await?.ok_or(StoreError::Overloaded)
+        self.write(by, registered).await?.ok_or(StoreError::Overloaded)
     }
 
     async fn purge_unverified(&self, before: Timestamp, at: Timestamp) -> Result<usize, StoreError> {
@@ -471,8 +493,8 @@ impl MemberStore for Mongo {
         self.write(Caller::System, async move |_, db| purge_waiting(&db, before).await).await
     }
 
-    async fn count_waiting(&self) -> Result<u64, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| count_waiting(&db).await).await
+    async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError> {
+        self.read(Turn::of(by), async move |_, db| count_waiting(&db).await).await
     }
 
     async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {

@@ -150,7 +150,7 @@ async fn remove(db: &Db, session: &mut ClientSession, unverified: Document, at: 
     let Some(found) = members.find_one_and_delete(unverified).session(&mut *session).await? else { return Ok(false) };
     let record = found.into_record()?;
     let id = record.profile.id;
-    mail::forget(db, session, id).await?;
+    mail::forget(db, session, id, &record.profile.email).await?;
     if let Some(invited) = record.profile.invited {
         let taken = doc! { "_id": invitation_oid(invited.invitation), "used": { "$gt": 0_i64 } };
         let give_back = doc! { "$inc": { "used": -1_i64, "left": 1_i64 } };

@@ -1,28 +1,32 @@
 //! Sessions and their refresh tokens.
 //!
-//! No step needs a transaction: each leaves something that is safe if the next one does not happen. A token's successor
+//! No step needs a transaction, but for a login and the mail that tells of it: each leaves something that is safe if the next one does not happen. A token's successor
 //! is stored before its session names it as the newest one, in one step that only one exchange of a token can make, and nobody
 //! knows it before that. That the token was used is marked last: the session says so already.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use mongodb::{
+    ClientSession,
     bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{MemberId, SessionId, Timestamp};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Mongo,
     db::Db,
     document::{date, member_oid, signed, time, unsigned, user_type},
     fault::{Fault, is_duplicate},
-    members,
+    mail, members,
 };
 use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
+    mail::Mail,
     sessions::{
         Exchange, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
         SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
@@ -55,7 +59,8 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 }
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash } = session;
+    let notice = session.notice();
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -78,7 +83,7 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
     store_token(db, id, token).await?;
     // Last: whoever deactivates the member or changes the password writes the same document, and either finds the session or is found
     // here.
-    if !record_login(db, member, &password_hash, at).await? {
+    if !log_in(db, member, &password_hash, at, notice).await? {
         db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
         db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
         return Ok(None);
@@ -118,9 +123,53 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
     }
 }
 
-/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. False: they may
+/// Records a login at its member, and in one transaction writes the mail that tells of it, unless it is their first. False: they may
+/// not sign in, or have another password.
+async fn log_in(
+    db: &Db,
+    member: ObjectId,
+    password_hash: &str,
+    at: Timestamp,
+    notice: Option<Mail>,
+) -> Result<bool, Fault> {
+    let Some(notice) = notice else {
+        return Ok(record_login(db, member, password_hash, at, None).await?.is_some());
+    };
+    let password_hash = password_hash.to_owned();
+    let own = db.clone();
+    let never = CancellationToken::new();
+    let logged_in = members::transaction(db, &never, move |session| {
+        let (db, notice, password_hash) = (own.clone(), notice.clone(), password_hash.clone());
+        async move {
+            let login = record_login(&db, member, &password_hash, at, Some(&mut *session)).await?;
+            if login == Some(Login::Further) {
+                mail::tell(&db, session, &notice, at).await?;
+            }
+            Ok(login.is_some())
+        }
+        .boxed()
+    });
+    Ok(logged_in.await?.unwrap_or(false))
+}
+
+/// Which login of a member it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Login {
+    /// The first one of all.
+    First,
+    /// Another one.
+    Further,
+}
+
+/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. Nothing: they may
 /// not, or have another one.
-async fn record_login(db: &Db, member: ObjectId, password_hash: &str, at: Timestamp) -> Result<bool, Fault> {
+async fn record_login(
+    db: &Db,
+    member: ObjectId,
+    password_hash: &str,
+    at: Timestamp,
+    mut session: Option<&mut ClientSession>,
+) -> Result<Option<Login>, Fault> {
     let members = db.collection::<Document>("members");
     for (until, more) in [
         (doc! { "suspended_until": null }, doc! {}),
@@ -134,11 +183,17 @@ async fn record_login(db: &Db, member: ObjectId, password_hash: &str, at: Timest
         login.extend(more);
         // A login of the same millisecond as the one before would change nothing, and meet nobody.
         let login = doc! { "$set": login, "$inc": { "met": 1_i64 } };
-        if members.update_one(active, login).await?.matched_count > 0 {
-            return Ok(true);
+        let record = members.find_one_and_update(active, login).projection(doc! { "last_login": 1 });
+        let before = match session.as_deref_mut() {
+            Some(session) => record.session(session).await?,
+            None => record.await?,
+        };
+        if let Some(before) = before {
+            let has_before = before.get_datetime("last_login").is_ok();
+            return Ok(Some(if has_before { Login::Further } else { Login::First }));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens, and never the `newest`. Returns those that were

@@ -1,5 +1,7 @@
 //! Mail that is to be sent, and the links in it.
 
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
 use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -13,17 +15,19 @@ use crate::store::{
     archive::{LinkRow, MailRow},
     changes::Change,
     mail::{
-        LinkAllowance, LinkHash, Mail, NewLink, Purpose, TakenMail, WAITING_MAX, WaitingMail, allowance, ends_links,
-        forgotten_at, keys_of_address, notice_of,
+        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
+        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
 };
 
 /// Of a kind that this server knows.
-const KNOWN: &str = "kind IN ('forgot_password', 'address_taken', 'verify_email', 'reset_password', \
-    'password_changed', 'password_reset', 'new_device', 'second_factor_enabled', 'second_factor_disabled', \
-    'second_factor_reset', 'recovery_codes_replaced', 'recovery_code_used')";
+static KNOWN: LazyLock<String> = LazyLock::new(|| {
+    // Names are words: nothing in them has to be quoted.
+    let names: Vec<String> = Kind::names().map(|name| format!("'{name}'")).collect();
+    format!("kind IN ({})", names.join(", "))
+});
 
 const PURPOSES: &[(&str, Purpose)] =
     &[(Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail), (Purpose::ResetPassword.as_str(), Purpose::ResetPassword)];
@@ -58,29 +62,46 @@ pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqli
     )?;
     let (member, until) = (mail.member(), at.after(mail.lifetime()));
     let member = member.as_ref().map(MemberId::as_bytes);
-    insert.execute(params![key, mail.kind(), member, body(mail)?, at.as_millis(), until.as_millis()])?;
+    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, at.as_millis(), until.as_millis()])?;
     Ok(true)
 }
 
-/// Nothing if the queue is full, true if the link was written, false if the member had too many.
+/// Writes what something that happens tells its member, in the transaction of that: it happens, whether there is room for it or not.
+pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rusqlite::Result<()> {
+    if let Mail::NewDevice { member, .. } = notice {
+        let mut waiting = connection.prepare_cached("SELECT count(*) FROM mail WHERE member = ? AND kind = ?")?;
+        let name = notice.kind().as_str();
+        let waiting: u64 = waiting.query_row(params![member.as_bytes(), name], |row| row.get(0))?;
+        if waiting >= NEW_DEVICES_MAX {
+            let mut last = connection.prepare_cached(
+                "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
+            )?;
+            let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| add(connection, &last, at).map(drop));
+        }
+    }
+    add(connection, notice, at).map(drop)
+}
+
+/// Nothing if the queue is full, true if a mail was written, false if there were too many.
 fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<bool>> {
     let NewLink { member, purpose, at, .. } = link;
     let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
     forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
     let mut must_verify = connection.prepare_cached("SELECT must_verify FROM members WHERE id = ?")?;
     let must_verify = must_verify.query_row([member.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false);
-    let LinkAllowance { most, since } = allowance(must_verify, *at);
-    let mut count = connection.prepare_cached("SELECT count(*) FROM links WHERE member = ? AND made_at > ?")?;
-    let made: u32 = count.query_row(params![member.as_bytes(), since.as_millis()], |row| row.get(0))?;
-    if made >= most {
-        return Ok(Some(false));
-    }
-    if !add(connection, &link.mail(), *at)? {
+    let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
+    let theirs = theirs.query_map([member.as_bytes()], link_record)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let (mail, again) = match link.issue(must_verify, &theirs) {
+        Issue::Nothing => return Ok(Some(false)),
+        Issue::New => (link.mail(), None),
+        Issue::Again(hash, token) => (purpose.mail(*member, token), Some(hash)),
+    };
+    if !add(connection, &mail, *at)? {
         return Ok(None);
     }
-    let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
-    end.execute(params![member.as_bytes(), purpose.as_str()])?;
-    write_link(connection, link, false)?;
+    let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
+    connection.prepare_cached("UPDATE links SET sent = sent + 1 WHERE hash = ?")?.execute([hash])?;
     Ok(Some(true))
 }
 
@@ -94,26 +115,22 @@ pub(super) fn is_link(connection: &Connection, hash: LinkHash) -> rusqlite::Resu
     connection.prepare_cached("SELECT 1 FROM links WHERE hash = ?")?.exists([hash])
 }
 
-/// Removes the links of a member, and what waits for them.
-pub(super) fn forget(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
-    connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
-    Ok(())
-}
-
 fn link(
     connection: &Connection,
     hash: LinkHash,
     purpose: Purpose,
     at: Timestamp,
-) -> rusqlite::Result<Option<MemberId>> {
-    let mut query = connection
-        .prepare_cached("SELECT member FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0")?;
-    let found = query.query_row(params![hash, purpose.as_str(), at.as_millis()], |row| row.get(0));
-    Ok(found.optional()?.map(MemberId::from_bytes))
+) -> rusqlite::Result<Option<GoodLink>> {
+    let mut query = connection.prepare_cached(
+        "SELECT member, expires_at FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
+    )?;
+    let found = query.query_row(params![hash, purpose.as_str(), at.as_millis()], |row| {
+        Ok(GoodLink { member: MemberId::from_bytes(row.get("member")?), until: time(row, "expires_at")? })
+    });
+    found.optional()
 }
 
-/// Uses up the link that a change takes, if it takes one. False if that is not good, or another member's.
+/// Uses up the link that a change takes, if it takes one, and all others of its purpose. False if that is not good, or another member's.
 pub(super) fn use_up(
     connection: &Connection,
     change: &Change,
@@ -121,10 +138,11 @@ pub(super) fn use_up(
     at: Timestamp,
 ) -> rusqlite::Result<bool> {
     let Some((hash, purpose)) = change.link() else { return Ok(true) };
-    if link(connection, hash, purpose, at)? != Some(member) {
+    if link(connection, hash, purpose, at)?.map(|link| link.member) != Some(member) {
         return Ok(false);
     }
-    connection.prepare_cached("UPDATE links SET is_over = 1 WHERE hash = ?")?.execute([hash])?;
+    let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
+    end.execute(params![member.as_bytes(), purpose.as_str()])?;
     Ok(true)
 }
 
@@ -138,18 +156,21 @@ pub(super) fn follow(
 ) -> rusqlite::Result<()> {
     let member = after.profile.id;
     if after.is_erased {
-        forget(connection, member)?;
-        let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ?")?;
-        for key in keys_of_address(&before.profile.email) {
-            delete.execute([key])?;
-        }
+        forget(connection, member, &before.profile.email)?;
     } else if ends_links(before, after) {
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
     }
-    if let Some(notice) = notice_of(change, after, at) {
-        // Whether there is room for it or not, the change is made.
-        add(connection, &notice, at)?;
+    notice_of(change, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address.
+pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
+    connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ?")?;
+    for key in keys_of_address(email) {
+        delete.execute([key])?;
     }
     Ok(())
 }
@@ -168,7 +189,7 @@ pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Resul
     )?;
     let member = member.as_ref().map(MemberId::as_bytes);
     let (due, until) = (due.as_millis(), until.as_millis());
-    insert.execute(params![mail.key(), mail.kind(), member, body(mail)?, due, until, attempts]).map(drop)
+    insert.execute(params![mail.key(), mail.kind().as_str(), member, body(mail)?, due, until, attempts]).map(drop)
 }
 
 pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
@@ -179,41 +200,47 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         made_at: time(row, "made_at")?,
         expires_at: time(row, "expires_at")?,
         is_over: row.get("is_over")?,
+        token: row.get::<_, Option<[u8; 16]>>("token")?.map(TokenId),
+        sent: row.get("sent")?,
     })
 }
 
 /// Stores a link of another store, unless it is there.
 pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over) VALUES (?, ?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
-    let (made_at, expires_at) = (made_at.as_millis(), expires_at.as_millis());
-    insert.execute(params![hash, member.as_bytes(), purpose.as_str(), made_at, expires_at, is_over]).map(drop)
+    let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
+    let (member, purpose) = (member.as_bytes(), purpose.as_str());
+    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent]).map(drop)
 }
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenMail>> {
+    let known = &*KNOWN;
     let mut take = connection.prepare_cached(&format!(
         "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM mail WHERE due <= ?1 AND {KNOWN} ORDER BY due LIMIT 1)
-         RETURNING body, attempts, until, revision",
+         WHERE key = (SELECT key FROM mail WHERE due <= ?1 AND {known} ORDER BY due LIMIT 1)
+         RETURNING key, kind, body, attempts, until, revision",
     ))?;
     let taken = take.query_row([now.as_millis(), until.as_millis()], |row| {
-        let (attempts, revision) = (row.get("attempts")?, row.get("revision")?);
-        Ok(TakenMail { mail: mail(row)?, attempts, until: time(row, "until")?, revision })
+        let kind = Kind::of(row.get_ref("kind")?.as_str()?).ok_or_else(|| inconsistent("the kind of a mail"))?;
+        let (key, attempts, revision) = (row.get("key")?, row.get("attempts")?, row.get("revision")?);
+        // What cannot be read must not stay the first that is due: it is taken like others.
+        Ok(TakenMail { key, kind, mail: mail(row).ok(), attempts, until: time(row, "until")?, revision })
     });
     taken.optional()
 }
 
 #[async_trait]
 impl MailStore for Sqlite {
-    async fn add(&self, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
+    async fn add(&self, _: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
         let added = self.write(move |tx| add(tx.connection, &mail, at)).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
-    async fn issue(&self, link: NewLink) -> Result<bool, StoreError> {
+    async fn issue(&self, _: Caller, link: NewLink) -> Result<bool, StoreError> {
         self.write(move |tx| issue(tx.connection, &link)).await?.ok_or(StoreError::Overloaded)
     }
 
@@ -223,7 +250,7 @@ impl MailStore for Sqlite {
         hash: LinkHash,
         purpose: Purpose,
         at: Timestamp,
-    ) -> Result<Option<MemberId>, StoreError> {
+    ) -> Result<Option<GoodLink>, StoreError> {
         self.read(Turn::of(by), move |connection| link(connection, hash, purpose, at)).await
     }
 
@@ -234,7 +261,7 @@ impl MailStore for Sqlite {
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
-            delete.execute(params![taken.mail.key(), taken.revision]).map(drop)
+            delete.execute(params![taken.key, taken.revision]).map(drop)
         })
         .await
     }
@@ -242,14 +269,14 @@ impl MailStore for Sqlite {
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut update = tx.connection.prepare_cached("UPDATE mail SET due = ? WHERE key = ? AND revision = ?")?;
-            update.execute(params![due.as_millis(), taken.mail.key(), taken.revision]).map(drop)
+            update.execute(params![due.as_millis(), taken.key, taken.revision]).map(drop)
         })
         .await
     }
 
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, move |connection| {
-            let sql = format!("SELECT count(*) AS waiting, min(due) AS due FROM mail WHERE {KNOWN}");
+            let sql = format!("SELECT count(*) AS waiting, min(due) AS due FROM mail WHERE {}", *KNOWN);
             connection
                 .prepare_cached(&sql)?
                 .query_row([], |row| Ok(WaitingMail { count: row.get("waiting")?, next: optional_time(row, "due")? }))
@@ -257,9 +284,14 @@ impl MailStore for Sqlite {
         .await
     }
 
-    async fn expire(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE until <= ?")?;
+            let of_kind = match which {
+                Expired::All => "TRUE".to_owned(),
+                Expired::Unknown => format!("NOT {}", *KNOWN),
+            };
+            let mut delete =
+                tx.connection.prepare_cached(&format!("DELETE FROM mail WHERE until <= ? AND {of_kind}"))?;
             delete.execute([now.as_millis()]).map(|rows| u64::try_from(rows).unwrap_or(0))
         })
         .await
@@ -279,9 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_and_purpose_is_known() {
-        assert!(Mail::KINDS.iter().all(|kind| KNOWN.contains(&format!("'{kind}'"))));
-        assert_eq!(KNOWN.matches('\'').count(), 2 * Mail::KINDS.len());
+    fn every_purpose_is_known() {
         assert_eq!(PURPOSES.len(), Purpose::ALL.len());
     }
 }

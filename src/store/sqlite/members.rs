@@ -194,6 +194,7 @@ fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::
         return Ok(Rejected::Decided);
     }
     tx.connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
+    mail::forget(tx.connection, id, &record.profile.email)?;
     tx.memory.erased = true;
     audit::append(tx.connection, &rejection(id, by, at))?;
     Ok(Rejected::Done)
@@ -204,9 +205,17 @@ fn purge_waiting(connection: &Connection, before: Timestamp) -> rusqlite::Result
     let mut purge = connection.prepare_cached(
         "DELETE FROM members WHERE key IN (
             SELECT key FROM members INDEXED BY members_pending
-            WHERE is_pending = 1 AND must_verify = 0 AND created_at < ?)",
+            WHERE is_pending = 1 AND must_verify = 0 AND created_at < ?)
+         RETURNING id, email",
     )?;
-    purge.execute([before.as_millis()])
+    let purged = purge.query_map([before.as_millis()], |row| {
+        Ok((MemberId::from_bytes(row.get("id")?), row.get::<_, String>("email")?))
+    })?;
+    let purged = purged.collect::<rusqlite::Result<Vec<_>>>()?;
+    for (member, email) in &purged {
+        mail::forget(connection, *member, email)?;
+    }
+    Ok(purged.len())
 }
 
 fn admins(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<MemberId>> {
@@ -455,8 +464,8 @@ impl MemberStore for Sqlite {
         .await
     }
 
-    async fn count_waiting(&self) -> Result<u64, StoreError> {
-        self.read(Turn::SYSTEM, count_waiting).await
+    async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError> {
+        self.read(Turn::of(by), count_waiting).await
     }
 
     async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {

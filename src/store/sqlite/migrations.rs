@@ -29,6 +29,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0017_second_factor.sql")),
         M::up(include_str!("migrations/0018_addresses.sql")),
         M::up(include_str!("migrations/0019_unverified.sql")),
+        M::up(include_str!("migrations/0020_links.sql")),
     ]
 }
 

@@ -94,7 +94,7 @@ pub(super) fn purge_unverified(tx: &mut Tx<'_>, before: Timestamp, at: Timestamp
 
 fn remove(connection: &Connection, record: &MemberRecord, at: Timestamp) -> rusqlite::Result<()> {
     let id: MemberId = record.profile.id;
-    mail::forget(connection, id)?;
+    mail::forget(connection, id, &record.profile.email)?;
     connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
     if let Some(invited) = record.profile.invited {
         let mut give_back =

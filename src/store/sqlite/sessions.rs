@@ -7,7 +7,7 @@ use protocol::{MemberId, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite,
+    Sqlite, mail,
     members::{USER_TYPES, record},
     memory::Tx,
     row::{inconsistent, optional_time, time, word},
@@ -30,7 +30,11 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
+    let notice = match session.notice() {
+        Some(notice) if has_logged_in(tx.connection, *member)? => Some(notice),
+        _ => None,
+    };
     let active: Option<i64> = tx
         .connection
         // A suspension that is over leaves nothing.
@@ -59,7 +63,16 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
         token.hash,
     ])?;
     store_token(tx.connection, key, *token)?;
+    if let Some(notice) = notice {
+        mail::tell(tx.connection, &notice, *at)?;
+    }
     remove_oldest(tx.connection, member).map(Some)
+}
+
+/// Whether a member has ever logged in.
+fn has_logged_in(connection: &Connection, member: MemberId) -> rusqlite::Result<bool> {
+    let mut query = connection.prepare_cached("SELECT 1 FROM members WHERE id = ? AND last_login IS NOT NULL")?;
+    query.exists([member.as_bytes()])
 }
 
 /// Removes a member's sessions beyond those that are kept, with their tokens. Returns those that were valid.
