@@ -670,6 +670,7 @@ mod tests {
         metrics.auth_failure(ErrorCode::TokenExpired);
         metrics.refresh("again");
         metrics.registration("free");
+        metrics.second_factor_code("app");
         metrics.rate_limit_hit("login");
         metrics.clock_step("back");
         metrics.fleet_doubt("no_bus");

@@ -87,7 +87,7 @@ async fn every_answer_takes_the_same(club: Club) {
     let forgotten = same(&club, "a forgotten password", async |email| club.forgot(email).await).await;
     assert_eq!((forgotten.hashes, forgotten.reads, forgotten.writes), (0.0, 0.0, 1.0));
     let registered = same(&club, "a registration", async |email| club.register(email).await).await;
-    assert_eq!((registered.hashes, registered.reads, registered.writes), (1.0, 1.0, 2.0));
+    assert_eq!((registered.hashes, registered.reads, registered.writes), (1.0, 0.0, 1.0));
 }
 
 #[tokio::test]
