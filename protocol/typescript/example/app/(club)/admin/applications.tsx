@@ -2,6 +2,7 @@ import { ActivityIndicator, FlatList, View } from "react-native";
 import { useApplications } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
+import { AllowAddress } from "@/admin/AllowAddress";
 import { ProofSheet, useProof } from "@/admin/Proof";
 import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
@@ -26,7 +27,12 @@ export default function Applications() {
       renderItem={({ item }) => <Row member={item} onDecided={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
-        : pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
+        : (
+          <>
+            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
+            <AllowAddress />
+          </>
+        )}
     />
   );
 }

@@ -14,7 +14,9 @@ const TIER_FILTER: readonly { value: Tier | "all"; label: string }[] = [{ value:
 const ROLE_FILTER: readonly { value: UserType | "all"; label: string }[] = [
   { value: "all", label: "Everybody" }, { value: "member", label: "Members" }, { value: "admin", label: "Administrators" },
 ];
-const ACTIVE_FILTER: readonly { value: "all" | "yes" | "no"; label: string }[] = [{ value: "all", label: "Any" }, { value: "yes", label: "Active" }, { value: "no", label: "Not active" }];
+const STATE_FILTER: readonly { value: "all" | "yes" | "no" | "unverified"; label: string }[] = [
+  { value: "all", label: "Any" }, { value: "yes", label: "Active" }, { value: "no", label: "Not active" }, { value: "unverified", label: "Address not verified" },
+];
 
 /** So many members are searched at most. */
 const SEARCHED_MAX = 2_000;
@@ -26,10 +28,10 @@ export default function AdminMembers() {
   const [text, setText] = useState("");
   const [tier, setTier] = useState<Tier | "all">("all");
   const [role, setRole] = useState<UserType | "all">("all");
-  const [active, setActive] = useState<"all" | "yes" | "no">("all");
-  const pages = usePages(`${tier} ${role} ${active}`, async (cursor) => {
+  const [state, setState] = useState<(typeof STATE_FILTER)[number]["value"]>("all");
+  const pages = usePages(`${tier} ${role} ${state}`, async (cursor) => {
     const page = await admin.members({
-      cursor, tier: tier === "all" ? undefined : tier, user_type: role === "all" ? undefined : role, is_active: active === "all" ? undefined : active === "yes",
+      cursor, tier: tier === "all" ? undefined : tier, user_type: role === "all" ? undefined : role, is_active: state === "yes" ? true : state === "no" ? false : undefined, status: state === "unverified" ? state : undefined,
     });
     return { items: page.members, next: page.next };
   });
@@ -47,7 +49,7 @@ export default function AdminMembers() {
       {words !== "" && !pages.complete && !looking && !pages.failure ? <Notice tone="warn" text={`Only the first ${pages.items.length} members were searched: choose filters as well.`} /> : null}
       <Choice label="Tier" options={TIER_FILTER} value={tier} onChange={setTier} />
       <Choice label="Role" options={ROLE_FILTER} value={role} onChange={setRole} />
-      <Choice label="State" options={ACTIVE_FILTER} value={active} onChange={setActive} />
+      <Choice label="State" options={STATE_FILTER} value={state} onChange={setState} />
     </View>
   );
   return (
