@@ -25,12 +25,12 @@ async fn an_address_that_nobody_has_shown_to_be_theirs_gets_three_mails_a_day() 
     let server = Server::with(|settings| mail.set(settings)).await;
     assert_eq!(register(&server, "ana@example.com").await.status(), 202);
     mail.mail(0).await;
-    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
     mail.mail(1).await;
     assert_eq!(register(&server, "ana@example.com").await.status(), 202);
     assert_eq!(mail.mail(2).await.subject, "Choose a new password", "there is nobody yet who could log in");
     for number in 1..4 {
-        assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+        assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
         assert_eq!(register(&server, "ana@example.com").await.status(), 202);
         outcome(&server, "address_taken", "resolved", f64::from(number + 1)).await;
         assert_eq!(forgot(&server, "ana@example.com").await.status(), 202);
@@ -57,7 +57,7 @@ async fn who_reads_the_mail_does_not_approve_of_who_has_registered_with_their_ad
     ] {
         assert_eq!(fields(refused).await, ["password"]);
     }
-    assert_eq!(code(log_in(&server, "ben@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    assert_eq!(code(log_in(&server, "ben@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
     mail.mail(1).await;
     // The one whose address it is takes the account over.
     assert_eq!(forgot(&server, "ben@example.com").await.status(), 202);
@@ -86,7 +86,7 @@ async fn who_has_a_link_guesses_so_often_and_no_more_and_the_link_stays_good() {
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(code(refused).await, ErrorCode::RateLimited);
     // Neither an attempt to log in nor another link is in the way of it.
-    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::EmailUnverified);
+    assert_eq!(code(log_in(&server, "ana@example.com", PASSWORD).await).await, ErrorCode::InvalidCredentials);
     assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204);
     assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200);
 }
