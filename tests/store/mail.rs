@@ -82,6 +82,7 @@ async fn change(f: &Fixture, member: MemberId, change: Change) -> Changed {
     f.store.members.change(member, change, Actor::default(), f.now(), CancellationToken::new()).await.unwrap()
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished(f: &Fixture) {
     assert_eq!(f.store.mail.waiting().await.unwrap(), WaitingMail::default());
     add(f, forgot("ana@example.com")).await;
@@ -225,6 +226,7 @@ async fn however_often_strangers_ask_a_member_has_a_link_or_gets_one(f: &Fixture
     }
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn links_are_counted_for_each_purpose(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let many =
