@@ -24,7 +24,7 @@ pub use self::{
         SuspensionChange, TierChange,
     },
     auth::{
-        AuthResponse, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
+        AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
     club::{ClubInfo, InvitationPolicy, RegistrationPolicy},

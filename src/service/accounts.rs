@@ -27,7 +27,7 @@ use crate::{
     auth::{
         AccessTokens, DeviceProofs, Familiar, Source, Stale,
         access::{Grant, Verified},
-        device::DeviceNumber,
+        device::{DeviceNumber, Holder},
         password::Verdict,
         refresh::{self, Successors},
     },
@@ -233,7 +233,8 @@ impl Accounts {
         }
         self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
         // A device stays the one that it is.
-        Ok(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, answer.member.id, known)), ..answer })
+        let number = known.unwrap_or_else(|| self.ids.secret());
+        Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
     }
 
     /// The member whose password was given.
@@ -249,8 +250,16 @@ impl Accounts {
 
     /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
     fn known_device(&self, member: Option<&MemberRecord>, proof: Option<&str>) -> Option<DeviceNumber> {
-        let id = member.map_or(MemberId::from_bytes([0; 12]), |member| member.profile.id);
-        proof.and_then(|proof| self.proofs.device(id, proof)).filter(|_| member.is_some())
+        let holder = member.map_or(Holder::NOBODY, Holder::from);
+        proof.and_then(|proof| self.proofs.device(holder, proof)).filter(|_| member.is_some())
+    }
+
+    /// What the device from which a password was just replaced proves itself with from now on. Wrong passwords that its number has tried
+    /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often the password
+    /// is replaced.
+    pub(super) fn proof_with_new_password(&self, member: &MemberRecord, number: DeviceNumber) -> String {
+        self.guesses.forgive(Allowance::of_device(number));
+        self.proofs.issue(Holder::from(member), number)
     }
 
     /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
@@ -327,10 +336,11 @@ impl Accounts {
             self.devices.is_over(id, session);
         }
         self.effects.apply(is_told.then_some(Effect::SendMail));
+        let proof = self.proofs.issue(Holder::from(&member), self.ids.secret());
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(Some(AuthResponse { device_proof: Some(self.proofs.issue(&self.ids, id, None)), ..answer }))
+        Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is

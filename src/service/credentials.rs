@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use protocol::{ErrorCode, MemberId, rest::PasswordChange};
+use protocol::{
+    ErrorCode, MemberId,
+    rest::{DeviceProof, PasswordChange},
+};
 
 use super::{
     accounts::{Accounts, Authorized},
@@ -34,7 +37,8 @@ impl Credentials {
         Self { accounts, profiles, attempts: Limiter::new("password_changes", ATTEMPTS, metrics) }
     }
 
-    /// Changes the member's password. Every other session of theirs ends, and its connections close.
+    /// Changes the member's password. Every other session of theirs ends, and its connections close; the proofs of their devices are good no
+    /// more, and this device gets another one.
     ///
     /// # Errors
     /// `validation_failed` for a present password that is wrong or a new one that is weak, `rate_limited`, `overloaded`, or the store.
@@ -43,7 +47,7 @@ impl Credentials {
         who: &Authorized,
         from: IpAddr,
         request: PasswordChange,
-    ) -> Result<(), Failure> {
+    ) -> Result<DeviceProof, Failure> {
         let PasswordChange { current_password, new_password } = request;
         let record = self.profiles.present(who.member).await?;
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
@@ -61,10 +65,12 @@ impl Credentials {
         let change = Change::Password { former, hash, keep: Some(who.session) };
         // Another request has changed it meanwhile: what was given is the present one no more.
         let changed = self.profiles.apply(who.member, change, by).await;
-        changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
+        let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
+        // One for each session, however often it does so.
+        let device_proof = self.accounts.proof_with_new_password(&changed, *who.session.as_bytes());
         self.accounts.devices.end_revoked(who.member).await;
-        Ok(())
+        Ok(DeviceProof { device_proof })
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

@@ -308,7 +308,8 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased, second_factor } = &row.record;
+                let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials } =
+                    &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
                 let Contact { phone, company, position } = contact;
@@ -318,7 +319,7 @@ impl Row {
                 json!([
                     [id, name, email, tier, user_type, created_at, updated_at, last_login, is_active],
                     [phone, company, position, visibility, profile_image_url],
-                    [password_hash, version, is_erased, row.last_seen],
+                    [password_hash, version, is_erased, row.last_seen, credentials],
                     [profile.is_pending, suspension, invited],
                     [language, profile.email_verified_at, profile.must_verify],
                     second_factor.as_ref().map(|StoredFactor { secret, enabled_at, last_step, recovery_codes }| {

@@ -273,6 +273,7 @@ impl Change {
             Self::DisableSecondFactor(_) | Self::ResetSecondFactor => after.second_factor = None,
             Self::Erase => erase(&mut after),
         }
+        after.credentials += u64::from(self.replaces_credentials(before, &after));
         if after.profile == before.profile && after.is_erased == before.is_erased {
             // What a member proves who they are with is nothing that anybody sees.
             let is_same = after.password_hash == before.password_hash && after.second_factor == before.second_factor;
@@ -282,6 +283,12 @@ impl Change {
         after.profile.updated_at = at.max(before.profile.updated_at.after(Duration::from_millis(1)));
         after.version = before.version + 1;
         Some(after)
+    }
+
+    /// Whether what the member proves who they are with is another thing after it: what others have learnt of it is worth nothing then.
+    fn replaces_credentials(&self, before: &MemberRecord, after: &MemberRecord) -> bool {
+        let is_reset = matches!(self, Self::ResetSecondFactor) && before.second_factor.is_some();
+        is_reset || before.password_hash != after.password_hash
     }
 
     /// What the audit log keeps of it. A member's change of their own profile is nobody's business.

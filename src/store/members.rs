@@ -34,6 +34,9 @@ pub struct MemberRecord {
     pub is_erased: bool,
     /// Their second factor, if they have one.
     pub second_factor: Option<StoredFactor>,
+    /// Grows when the password becomes another one, or the second factor is reset: device proofs of before are good no more. Not when the
+    /// same password is hashed anew.
+    pub credentials: u64,
 }
 
 /// Who a member is.
@@ -268,6 +271,7 @@ impl NewMember {
             version: 1,
             is_erased: false,
             second_factor: None,
+            credentials: 0,
         }
     }
 }

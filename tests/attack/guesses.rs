@@ -7,8 +7,8 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::join_all, stream};
-use protocol::rest::AuthResponse;
-use reqwest::Response;
+use protocol::rest::{AuthResponse, DeviceProof};
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::harness::{Member, Server, within};
@@ -171,4 +171,53 @@ async fn a_device_has_so_many_wrong_passwords_as_well_and_the_right_one_gives_th
     assert_eq!(too_long.status(), 422);
     let problem: protocol::Problem = too_long.json().await.unwrap();
     assert_eq!(problem.errors[0].field, "device_proof");
+}
+
+/// Tries a wrong password with each of these proofs, twice as often as a stranger may. Returns how many were looked at.
+async fn guesses_with(server: &Server, member: &Member, proofs: &[String]) -> usize {
+    let mut looked_at = 0;
+    for (number, proof) in proofs.iter().cycle().take(20).enumerate() {
+        let body = json!({ "email": member.auth.member.email, "password": "guess", "device_proof": proof });
+        let status = log_in(server, &address(number), body).await.status();
+        assert!(matches!(status.as_u16(), 401 | 429), "{status}");
+        looked_at += usize::from(status == 401);
+    }
+    looked_at
+}
+
+/// Found by reading: whoever knew the password once kept as many proofs as they liked, each with an allowance of its own.
+#[tokio::test]
+async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers() {
+    let server = behind_a_proxy(4).await;
+    let ana = server.member("Ana").await;
+    let mut collected = Vec::new();
+    for number in 0..10 {
+        let in_time: AuthResponse = with_proof(&server, &address(number), &ana, None).await.json().await.unwrap();
+        collected.extend(in_time.device_proof);
+    }
+    let change = async |current: &str, new: &str| -> DeviceProof {
+        let body = json!({ "current_password": current, "new_password": new });
+        let changed = ana.request(Method::PUT, "/api/members/me/password", body).await;
+        assert_eq!(changed.status(), 200);
+        changed.json().await.unwrap()
+    };
+    let first = change(&ana.password, "battery staple").await.device_proof;
+    assert_eq!(guesses_with(&server, &ana, &collected).await, 10);
+    // The device that has changed it is known, and the one of before, without its new proof, is not.
+    let own = async |proof: &str, password: &str| {
+        let body = json!({ "email": ana.auth.member.email, "password": password, "device_proof": proof });
+        log_in(&server, "192.0.2.1", body).await
+    };
+    let former = ana.auth.device_proof.as_deref().unwrap();
+    assert_eq!(own(former, "battery staple").await.status(), 429);
+    let known: AuthResponse = own(&first, "battery staple").await.json().await.unwrap();
+    assert_eq!(known.device_proof.as_ref(), Some(&first), "a device stays the same");
+    // Wrong passwords with it are over with the next change, and so is it.
+    for _ in 0..10 {
+        assert_eq!(own(&first, "guess").await.status(), 401);
+    }
+    assert_eq!(own(&first, "battery staple").await.status(), 429);
+    let second = change("battery staple", "staple battery").await.device_proof;
+    assert_eq!(own(&first, "staple battery").await.status(), 429);
+    assert_eq!(own(&second, "staple battery").await.status(), 200);
 }

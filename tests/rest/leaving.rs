@@ -26,7 +26,7 @@ async fn join(server: &Server, mail: &MailServer, email: &str) -> Member {
     let number = mail.count();
     assert_eq!(register(server, email).await.status(), 202);
     let token = mail.mail(number).await.token();
-    assert_eq!(post(server, "/api/auth/email/verify", json!({ "token": token })).await.status(), 204);
+    assert_eq!(post(server, "/api/auth/email/verify", json!({ "token": token, "password": PASSWORD })).await.status(), 204);
     let login = post(server, "/api/auth/login", json!({ "email": email, "password": PASSWORD })).await;
     let auth: AuthResponse = login.json().await.unwrap();
     Member::of(server, auth, PASSWORD)
@@ -75,8 +75,8 @@ async fn who_has_left_does_not_register_again_and_a_stranger_cannot_tell() {
     assert_eq!(mail.count(), before + 2);
     assert_eq!(
         server.metric("password_seconds_count").await,
-        7.0,
-        "two who joined and logged in, and all of the three"
+        9.0,
+        "two who joined, verified and logged in, and all of the three"
     );
 
     assert_eq!(allow(&admin, ANA).await, json!({ "was_barred": true }));

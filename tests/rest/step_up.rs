@@ -160,7 +160,10 @@ async fn an_administrator_resets_that_of_a_member_who_has_lost_it() {
     let again = ana.log_in().await;
     assert_eq!(admin.request(Method::DELETE, &path, Value::Null).await.status(), 200);
     assert_eq!(again.request(Method::GET, "/api/members/me", Value::Null).await.status(), 200);
-    assert_eq!(actions(&admin).await[..2], ["second_factor_reset", "second_factor_enabled"]);
+    let mut changes = actions(&admin).await;
+    // Beside what the administrator has read.
+    changes.retain(|action| action != "member_read");
+    assert_eq!(changes[..2], ["second_factor_reset", "second_factor_enabled"]);
     // What was turned on before there was a mail server may have gone to the log, or waits as well.
     let told = eventually("the mail", async || {
         mail.all().into_iter().find(|received| received.subject == "Your second factor was reset")

@@ -153,6 +153,8 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     fill_with_a_second_factor(f, members[1]).await;
+    let password = f.store.members.by_id(Caller::System, members[0]).await.unwrap().unwrap().password_hash;
+    f.change(members[0], Change::Password { former: password, hash: "another".to_owned(), keep: None }).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
     f.change(members[0], Change::Profile { edit: language, expected: None }).await;
     members
@@ -179,8 +181,8 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
             other.store.members.by_id(Caller::System, member).await.unwrap().unwrap(),
         );
         assert_eq!(
-            (here.profile, here.password_hash, here.version, here.second_factor),
-            (there.profile, there.password_hash, there.version, there.second_factor)
+            (here.profile, here.password_hash, here.version, here.second_factor, here.credentials),
+            (there.profile, there.password_hash, there.version, there.second_factor, there.credentials)
         );
         let proved = async |f: &Fixture| {
             let ids = f.store.sessions.of_member(member).await.unwrap().into_iter().map(|session| session.id).collect();

@@ -4,7 +4,9 @@ use members_book::{
     service::views,
     store::{
         changes::{Actor, Change, Changed},
+        mail::{NewLink, Purpose, TokenId},
         members::{EmailTaken, LastSeen, MemberCounts, NewMember, NotFirst},
+        second_factor::StoredFactor,
         turns::Caller,
     },
 };
@@ -21,6 +23,7 @@ for_every_store![
     a_member_is_found_by_id_and_by_address_in_any_case,
     an_address_is_taken_once_whatever_its_case,
     a_hash_is_replaced_if_it_is_still_the_one,
+    it_is_counted_how_often_credentials_are_replaced,
     a_patch_changes_what_it_names,
     last_seen_only_moves_forward,
     who_may_see_a_presence_is_kept,
@@ -55,6 +58,33 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
         f.store.members.insert(f.new_member("Ben", "Ben@example.com"), None),
     );
     assert!(one.unwrap().is_ok() != other.unwrap().is_ok());
+}
+
+/// By the count it is known which proofs of devices are from before.
+async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let stored = async || f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
+    let password =
+        |former: &str, hash: &str| Change::Password { former: former.to_owned(), hash: hash.to_owned(), keep: None };
+    f.change(ana, password("hash of Ana", "second")).await;
+    // An attempt that is repeated, as its outcome was not known.
+    f.change(ana, password("hash of Ana", "second")).await;
+    assert_eq!((stored().await.credentials, stored().await.version), (1, 1));
+    assert!(f.store.members.replace_hash(ana, "second".to_owned(), "at another cost".to_owned()).await.unwrap());
+    f.change(ana, Change::Tier(Tier::Socio)).await;
+    let reset =
+        NewLink { member: ana, purpose: Purpose::ResetPassword, token: TokenId([1; 16]), hash: [1; 32], at: f.now() };
+    assert_eq!(stored().await.credentials, 1);
+    assert!(f.store.mail.issue(reset).await.unwrap());
+    f.change(ana, Change::ResetPassword { link: [1; 32], hash: "third".to_owned() }).await;
+    assert_eq!(stored().await.credentials, 2);
+    // A second factor that its member turns off with a code tells nobody anything, and one that is reset may have been somebody's.
+    f.change(ana, Change::ResetSecondFactor).await;
+    assert_eq!(stored().await.credentials, 2, "there was none");
+    let factor = StoredFactor { secret: vec![1], enabled_at: f.now(), last_step: 1, recovery_codes: Vec::new() };
+    f.change(ana, Change::EnableSecondFactor(factor)).await;
+    f.change(ana, Change::ResetSecondFactor).await;
+    assert_eq!(stored().await.credentials, 3);
 }
 
 async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {

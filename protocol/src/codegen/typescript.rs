@@ -49,6 +49,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
     declarations.add::<rest::PasswordChange>();
+    declarations.add::<rest::DeviceProof>();
     declarations.add::<rest::ForgotPasswordRequest>();
     declarations.add::<rest::ResetPasswordRequest>();
     declarations.add::<rest::VerifyEmailRequest>();

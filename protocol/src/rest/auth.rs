@@ -214,11 +214,22 @@ pub struct AuthResponse {
     pub refresh_token: String,
     /// When the refresh token expires: not later than its session ends.
     pub refresh_expires_at: Timestamp,
-    /// For `device_proof` of the next login on this device, also after a log-out. Not in the answer to a refresh.
+    /// For `device_proof` of the next login on this device, also after a log-out and until the password is replaced. Not in the
+    /// answer to a refresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "codegen", ts(optional))]
     #[cfg_attr(feature = "openapi", schema(nullable = false, example = "q83vASNFZ4kBI0VniQBAm83vASNFZ4mrze8BIw"))]
     pub device_proof: Option<String>,
+}
+
+/// The answer to a new password, which ends what proved every device of before.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeviceProof {
+    /// For `device_proof` of the next login on this device; keep it in the place of the one before.
+    #[cfg_attr(feature = "openapi", schema(example = "q83vASNFZ4kBI0VniQBAm83vASNFZ4mrze8BIw"))]
+    pub device_proof: String,
 }
 
 /// The only type of access token (RFC 6750).

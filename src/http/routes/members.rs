@@ -11,8 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
-        Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery, PasswordChange, Profile,
-        SearchQuery,
+        DeviceProof, Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery,
+        PasswordChange, Profile, SearchQuery,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -146,7 +146,7 @@ async fn erase(
 /// Changes the password. Every other session of the member ends.
 ///
 /// Their live connections are closed with 4401; this session stays. A present password that is wrong is a `validation_failed` of
-/// `current_password`; ten attempts an hour.
+/// `current_password`; ten attempts an hour. The `device_proof` of every device is good no more; this one's is in the answer.
 #[utoipa::path(
     put,
     path = "/api/members/me/password",
@@ -154,7 +154,7 @@ async fn erase(
     operation_id = "change_password",
     request_body = PasswordChange,
     responses(
-        (status = 204, description = "The password is changed."),
+        (status = 200, description = "The password is changed.", body = DeviceProof),
         (status = 404, description = "member_not_found"),
     )
 )]
@@ -163,9 +163,8 @@ async fn change_password(
     SignedIn(who): SignedIn,
     Peer(from): Peer,
     Body(change): Body<PasswordChange>,
-) -> Result<StatusCode, Failure> {
-    state.credentials.change_password(&who, from, change).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<DeviceProof>, Failure> {
+    state.credentials.change_password(&who, from, change).await.map(Json)
 }
 
 /// Everything that is stored about the member, as one JSON document to download.

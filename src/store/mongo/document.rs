@@ -82,6 +82,14 @@ pub(super) struct MemberDoc {
     must_verify: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     second_factor: Option<FactorDoc>,
+    /// How often the password was replaced, or the second factor reset.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    credentials: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "made for serde")]
+const fn is_none_yet(count: &i64) -> bool {
+    *count == 0
 }
 
 /// The second factor of a member.
@@ -169,7 +177,7 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
-        let MemberRecord { profile, password_hash, version, is_erased, second_factor } = record;
+        let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
@@ -204,6 +212,7 @@ impl MemberDoc {
             email_verified_at: profile.email_verified_at.map(date),
             must_verify: profile.must_verify,
             second_factor: second_factor.as_ref().map(FactorDoc::of),
+            credentials: signed(credentials),
         }
     }
 
@@ -240,6 +249,7 @@ impl MemberDoc {
             version: unsigned(self.version),
             is_erased: self.is_erased,
             second_factor: self.second_factor.map(FactorDoc::into_factor),
+            credentials: unsigned(self.credentials),
         })
     }
 }

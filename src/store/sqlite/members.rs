@@ -87,6 +87,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
         version: row.get("version")?,
         is_erased: row.get("is_erased")?,
         second_factor: second_factor(row)?,
+        credentials: row.get("credentials")?,
     })
 }
 
@@ -292,7 +293,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
              is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?,
              language = ?, email_verified_at = ?, must_verify = ?, second_factor_secret = ?, second_factor_at = ?,
-             second_factor_step = ?, recovery_codes = ?
+             second_factor_step = ?, recovery_codes = ?, credentials = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -328,6 +329,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         factor.map(|factor| factor.enabled_at.as_millis()),
         factor.map(|factor| factor.last_step),
         factor.map(|factor| factor.recovery_codes.concat()),
+        record.credentials,
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;
