@@ -26,7 +26,10 @@ async fn join(server: &Server, mail: &MailServer, email: &str) -> Member {
     let number = mail.count();
     assert_eq!(register(server, email).await.status(), 202);
     let token = mail.mail(number).await.token();
-    assert_eq!(post(server, "/api/auth/email/verify", json!({ "token": token, "password": PASSWORD })).await.status(), 204);
+    assert_eq!(
+        post(server, "/api/auth/email/verify", json!({ "token": token, "password": PASSWORD })).await.status(),
+        204
+    );
     let login = post(server, "/api/auth/login", json!({ "email": email, "password": PASSWORD })).await;
     let auth: AuthResponse = login.json().await.unwrap();
     Member::of(server, auth, PASSWORD)
