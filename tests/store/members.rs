@@ -75,7 +75,7 @@ async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     let reset =
         NewLink { member: ana, purpose: Purpose::ResetPassword, token: TokenId([1; 16]), hash: [1; 32], at: f.now() };
     assert_eq!(stored().await.credentials, 1);
-    assert!(f.store.mail.issue(reset).await.unwrap());
+    assert!(f.store.mail.issue(Caller::System, reset).await.unwrap());
     f.change(ana, Change::ResetPassword { link: [1; 32], hash: "third".to_owned() }).await;
     assert_eq!(stored().await.credentials, 2);
     // A second factor that its member turns off with a code tells nobody anything, and one that is reset may have been somebody's.
