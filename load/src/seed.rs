@@ -134,7 +134,8 @@ impl Seed {
             let (device, ends_at) = (SessionDevice::default(), at.after(DAY));
             let password_hash = password_hash.clone();
             let (address, tell_of) = (None, None);
-            let new = NewSession { id: session, member: id, token, device, address, at, ends_at, password_hash, tell_of };
+            let new =
+                NewSession { id: session, member: id, token, device, address, at, ends_at, password_hash, tell_of };
             let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
             writing.spawn(async move {
                 let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;

@@ -26,9 +26,9 @@ use crate::{
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
     service::{
-        accounts::Accounts, credentials::Credentials, effects::Effects, fleet::Fleet, messaging::Messaging,
-        profiles::Profiles, registration::Registration, second_factor::SecondFactors, session_check::SessionCheck,
-        setup::Setup,
+        accounts::Accounts, credentials::Credentials, effects::Effects, export::Exports, fleet::Fleet,
+        messaging::Messaging, profiles::Profiles, registration::Registration, second_factor::SecondFactors,
+        session_check::SessionCheck, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -57,6 +57,7 @@ pub(super) struct Beside {
     pub(super) profiles: Arc<Profiles>,
     pub(super) credentials: Arc<Credentials>,
     pub(super) second_factors: Arc<SecondFactors>,
+    pub(super) exports: Arc<Exports>,
     pub(super) effects: Arc<Effects>,
     pub(super) limits: Arc<RequestLimits>,
     pub(super) quiet: Arc<Quiet>,
@@ -160,7 +161,7 @@ impl Joined {
 
 /// What has to be done now and then.
 async fn maintain(beside: Beside, stop: CancellationToken) {
-    let Beside { connection, accounts, profiles, credentials, second_factors, limits, quiet, .. } = beside;
+    let Beside { connection, accounts, profiles, credentials, second_factors, exports, limits, quiet, .. } = beside;
     let mut interval = tokio::time::interval(MAINTENANCE);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(interval.tick()).await.is_some() {
@@ -171,6 +172,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         profiles.limit.tidy();
         credentials.tidy();
         second_factors.tidy();
+        exports.tidy();
         accounts.post.tidy();
         accounts.audit.tidy();
         connection.hellos.tidy();

@@ -494,15 +494,22 @@ impl Foundation {
         let invitations = Arc::clone(&accounts.registration.invitations);
         let lifetime = self.settings.auth.session_lifetime;
         let audit = || Arc::clone(&self.audit);
-        let exports =
-            Exports::new(&self.store, audit(), invitations, Arc::clone(&documents), lifetime, Arc::clone(clock));
+        let (clock_of_exports, metrics) = (Arc::clone(clock), Arc::clone(&self.metrics));
+        let exports = Exports::new(
+            &self.store,
+            audit(),
+            invitations,
+            Arc::clone(&documents),
+            lifetime,
+            clock_of_exports,
+            metrics,
+        );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
             sessions: devices,
             store: self.store.clone(),
             audit: audit(),
             applications: Arc::clone(&connection.connections.applications),
-            post: Arc::clone(&accounts.post),
             hub: Arc::clone(&self.hub),
             fleet,
             own: Arc::clone(&self.own),

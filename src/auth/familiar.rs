@@ -30,9 +30,15 @@ impl Default for Familiar {
 }
 
 impl Familiar {
+    /// Whether an account is old enough for its member to go first: nobody makes accounts for that.
+    #[must_use]
+    pub fn is_old_enough(created_at: Timestamp, now: Timestamp) -> bool {
+        created_at.after(OLD_ENOUGH) <= now
+    }
+
     /// Remembers that the member with this e-mail address has logged in from `address`, if the account is not a new one.
     pub fn remember(&self, email: &str, address: IpAddr, created_at: Timestamp, now: Timestamp) {
-        if created_at.after(OLD_ENOUGH) <= now {
+        if Self::is_old_enough(created_at, now) {
             self.logins.insert(self.key(email, address), ());
         }
     }

@@ -237,6 +237,12 @@ impl Accounts {
         Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
     }
 
+    /// Where a password of a member comes from who is known by something else than it, such as their session.
+    pub(super) fn source_of(&self, member: &MemberRecord, from: IpAddr) -> Source {
+        let familiar = Familiar::is_old_enough(member.profile.created_at, self.clock.now());
+        Source { address: subscriber(from), familiar }
+    }
+
     /// The member whose password was given.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     accounts::Authorized, applications::Applications, audit::AuditTrail, decisions::until_known, directory::page_of,
-    fleet::Fleet, own_node::OwnNode, pages, post::Post, profiles::Profiles, sessions::Sessions, views,
+    fleet::Fleet, own_node::OwnNode, pages, profiles::Profiles, sessions::Sessions, views,
 };
 use crate::{
     clock::Clock,
@@ -91,8 +91,6 @@ pub struct Administration {
     pub audit: Arc<AuditTrail>,
     /// Those who wait to be let in.
     pub applications: Arc<Applications>,
-    /// Sends mail.
-    pub post: Arc<Post>,
     /// Live connections.
     pub hub: Arc<Hub>,
     /// The other nodes; nothing where the store is of one process alone.
@@ -233,7 +231,12 @@ impl Administration {
         let at = self.clock.now();
         let known = until_known(|_| self.store.members.allow_address(email, by, at)).await?;
         // By an attempt whose answer was late, maybe.
-        Ok(AddressAllowed { was_barred: known.outcome || known.late })
+        let was_barred = known.outcome || known.late;
+        if !known.outcome {
+            // Whoever tries addresses learns which were members'.
+            self.audit.read(by, None, json!({ "read": "address", "count": 1 })).await?;
+        }
+        Ok(AddressAllowed { was_barred })
     }
 
     /// Changes what a member may do.
@@ -253,15 +256,17 @@ impl Administration {
     /// lets them in again. Of who has none nothing changes.
     ///
     /// # Errors
-    /// `member_not_found`, or the store.
+    /// `forbidden` for the administrator's own, `member_not_found`, or the store.
     pub async fn reset_second_factor(
         &self,
         ProvedAdmin(admin): ProvedAdmin,
         member: MemberId,
     ) -> Result<AdminMember, Failure> {
+        if admin.0.member == Some(member) {
+            let message = "Your own second factor is turned off in your settings, with a code and the password.";
+            return Err(Failure::new(ErrorCode::Forbidden, message));
+        }
         let after = self.change(admin, member, Change::ResetSecondFactor).await?;
-        // The member is told by mail.
-        self.post.wake();
         self.sessions.end_revoked(member).await;
         Ok(after)
     }

@@ -13,9 +13,8 @@ use super::{
     profiles::Profiles,
 };
 use crate::{
-    auth::{Source, common::weakness, password::Verdict},
+    auth::{common::weakness, password::Verdict},
     failure::Failure,
-    sources::subscriber,
     store::changes::{Actor, Change},
     telemetry::Metrics,
 };
@@ -54,7 +53,7 @@ impl Credentials {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
         }
         self.attempts.check(&who.member)?;
-        let source = Source { address: subscriber(from), familiar: true };
+        let source = self.accounts.source_of(&record, from);
         let passwords = &self.accounts.enrolment.passwords;
         let former = record.password_hash;
         if passwords.verify(current_password, Some(former.clone()), source).await? == Verdict::Wrong {

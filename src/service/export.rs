@@ -24,6 +24,7 @@ use super::{
     audit::AuditTrail,
     documents::{Documents, pair_of},
     invitations::Invitations,
+    limiter::{Limiter, Rate},
     sessions::device_info,
     slots::Slots,
     views,
@@ -36,8 +37,11 @@ use crate::{
         AuditStore, MemberStore, RecommendationStore, SessionStore, Store, changes::Actor, members::Standing,
         sessions::SessionRecord, turns::Caller,
     },
+    telemetry::Metrics,
 };
 
+/// Exports of one member, on each node: each is in the audit log for good, and the next one has all of them.
+const EXPORTS: Rate = Rate { per_period: 10, period: Duration::from_secs(3_600), burst: 10 };
 /// Exports that are written at the same time; more are refused.
 const AT_ONCE: usize = 8;
 /// Of these, exports of one member.
@@ -73,6 +77,7 @@ pub struct Exports {
     clock: Arc<dyn Clock>,
     slots: Slots<MemberId>,
     addresses: Slots<IpAddr>,
+    limit: Limiter<MemberId>,
 }
 
 fn exported(session: SessionRecord, lifetime: Duration) -> ExportedSession {
@@ -129,6 +134,7 @@ impl Exports {
         documents: Arc<Documents>,
         session_lifetime: Duration,
         clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let Store { members, sessions, recommendations, audit, .. } = store.clone();
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
@@ -144,16 +150,23 @@ impl Exports {
             clock,
             slots,
             addresses,
+            limit: Limiter::new("exports", EXPORTS, metrics),
         }
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.limit.tidy();
     }
 
     /// Starts an export, which is in the audit log then; its parts come as they are read. A part that is an error is the last one.
     ///
     /// # Errors
-    /// `overloaded` while the member exports already, or too many others do, of all or from that address; or the store: what is not in
+    /// `rate_limited` for who had many lately, `overloaded` while the member exports already, or too many others do, of all or from that address; or the store: what is not in
     /// the audit log is not given.
     pub async fn start(self: &Arc<Self>, who: Authorized, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
+        self.limit.check(&who.member)?;
         let by = Actor { member: Some(who.member), address: Some(to) };
         self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);

@@ -168,7 +168,7 @@ impl Profiles {
                 | Change::Suspended(_)
                 | Change::Approve
                 | Change::ResetPassword { .. }
-                | Change::EnableSecondFactor(_)
+                | Change::EnableSecondFactor { .. }
                 | Change::UseCode(_)
                 | Change::ReplaceRecoveryCodes { .. }
                 | Change::DisableSecondFactor(_)

@@ -77,7 +77,8 @@ impl Recovery {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
         }
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
-        let hash = accounts.enrolment.passwords.hash(new_password, Source { address, familiar: true }).await?;
+        let source = accounts.source_of(&record, from);
+        let hash = accounts.enrolment.passwords.hash(new_password, source).await?;
         self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.devices.end_revoked(member).await;
@@ -115,7 +116,7 @@ impl Recovery {
         let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
         let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
         accounts.guesses.take(allowance)?;
-        let source = Source { address, familiar: true };
+        let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
         match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
             Verdict::Wrong => Err(wrong()),

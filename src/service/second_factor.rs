@@ -22,9 +22,8 @@ use super::{
     profiles::Profiles,
 };
 use crate::{
-    auth::{Source, password::Verdict, totp, vault::Purpose},
+    auth::{password::Verdict, totp, vault::Purpose},
     failure::Failure,
-    sources::subscriber,
     store::{
         changes::{Actor, Change},
         members::MemberRecord,
@@ -100,7 +99,8 @@ impl SecondFactors {
         })
     }
 
-    /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are.
+    /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are; every other session of the
+    /// member ends: somebody who knew the password alone may have it.
     ///
     /// # Errors
     /// `second_factor_enabled`, `validation_failed` for a code that is wrong or an enrolment that is not good or has expired,
@@ -123,14 +123,15 @@ impl SecondFactors {
         self.attempts.check(&who.member)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
-        let changed = self.profiles.apply(who.member, Change::EnableSecondFactor(factor), actor(who, from)).await;
+        let change = Change::EnableSecondFactor { factor, keep: who.session };
+        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
         changed.map_err(|failure| match failure.code {
             // Another request was faster.
             ErrorCode::Stale => ErrorCode::SecondFactorEnabled.into(),
             _ => failure,
         })?;
         tracing::info!(member = %who.member, "second factor turned on");
-        self.accounts.post.wake();
+        self.accounts.devices.end_revoked(who.member).await;
         self.prove(who).await?;
         Ok(RecoveryCodes { recovery_codes })
     }
@@ -207,10 +208,7 @@ impl SecondFactors {
         // Another request has used it meanwhile.
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong_code() } else { failure });
         self.accounts.codes.count(changed.is_ok().then_some(used.is_recovery()));
-        changed?;
-        // The member is told by mail.
-        self.accounts.post.wake();
-        Ok(())
+        changed.map(drop)
     }
 
     async fn prove(&self, who: &Authorized) -> Result<(), Failure> {
@@ -220,7 +218,7 @@ impl SecondFactors {
     }
 
     async fn check_password(&self, record: &MemberRecord, from: IpAddr, password: String) -> Result<(), Failure> {
-        let source = Source { address: subscriber(from), familiar: true };
+        let source = self.accounts.source_of(record, from);
         let hash = Some(record.password_hash.clone());
         match self.accounts.enrolment.passwords.verify(password, hash, source).await? {
             Verdict::Wrong => Err(Failure::field(ErrorCode::ValidationFailed, "password", "the present password")),

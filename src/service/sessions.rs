@@ -129,8 +129,11 @@ impl Sessions {
 
     /// Closes what is left of the sessions of a member that a change has revoked, on every node.
     pub(super) async fn end_revoked(&self, member: MemberId) {
-        // If they cannot be read, the check of sessions closes the connections within half a minute.
-        let sessions = self.store.of_member(member).await.unwrap_or_default();
+        let Ok(sessions) = self.store.of_member(member).await else {
+            // Whose it is cannot be told: all are closed, and those that are good still come back.
+            self.effects.close(member, None, CloseCode::Disconnected);
+            return;
+        };
         for session in sessions.into_iter().filter(|session| session.revoked_at.is_some()) {
             self.is_over(member, session.id);
         }

@@ -60,7 +60,12 @@ pub enum Change {
         link: LinkHash,
     },
     /// The second factor is turned on; refused if there is another one.
-    EnableSecondFactor(StoredFactor),
+    EnableSecondFactor {
+        /// It.
+        factor: StoredFactor,
+        /// The session that stays: all others were started with a password alone.
+        keep: SessionId,
+    },
     /// A code of the second factor is used up; refused if it is not good, or good no more. Tried once: a second attempt would find the
     /// code used.
     UseCode(CodeUse),
@@ -178,13 +183,13 @@ impl Change {
             | Self::ResetSecondFactor
             | Self::Erase => Revoked::All,
             Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
+            Self::EnableSecondFactor { keep, .. } => Revoked::AllBut(*keep),
             Self::Profile { .. }
             | Self::Tier(_)
             | Self::Role(_)
             | Self::Active(true)
             | Self::Suspended(None)
             | Self::VerifyEmail { .. }
-            | Self::EnableSecondFactor(_)
             | Self::UseCode(_)
             | Self::ReplaceRecoveryCodes { .. }
             | Self::DisableSecondFactor(_)
@@ -215,7 +220,9 @@ impl Change {
             Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
             // What is the new one already was changed by an attempt before.
             Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
-            Self::EnableSecondFactor(factor) => before.second_factor.as_ref().is_some_and(|known| known != factor),
+            Self::EnableSecondFactor { factor, .. } => {
+                before.second_factor.as_ref().is_some_and(|known| known != factor)
+            }
             Self::UseCode(used) | Self::DisableSecondFactor(used) | Self::ReplaceRecoveryCodes { used, .. } => {
                 before.second_factor.as_ref().is_none_or(|factor| used.of(factor).is_none())
             }
@@ -262,7 +269,7 @@ impl Change {
                 verify(&mut after, at);
             }
             Self::VerifyEmail { .. } => verify(&mut after, at),
-            Self::EnableSecondFactor(factor) => after.second_factor = Some(factor.clone()),
+            Self::EnableSecondFactor { factor, .. } => after.second_factor = Some(factor.clone()),
             Self::UseCode(used) => use_code(&mut after, used),
             Self::ReplaceRecoveryCodes { used, codes } => {
                 use_code(&mut after, used);
@@ -314,7 +321,7 @@ impl Change {
             Self::Approve
             | Self::Password { .. }
             | Self::ResetPassword { .. }
-            | Self::EnableSecondFactor(_)
+            | Self::EnableSecondFactor { .. }
             | Self::UseCode(_)
             | Self::ReplaceRecoveryCodes { .. }
             | Self::DisableSecondFactor(_)
@@ -344,7 +351,7 @@ impl Change {
             Self::ResetPassword { .. } => AuditAction::PasswordReset,
             // Never written: see `audit`.
             Self::VerifyEmail { .. } => AuditAction::ProfileChanged,
-            Self::EnableSecondFactor(_) => AuditAction::SecondFactorEnabled,
+            Self::EnableSecondFactor { .. } => AuditAction::SecondFactorEnabled,
             Self::UseCode(_) => AuditAction::RecoveryCodeUsed,
             Self::ReplaceRecoveryCodes { .. } => AuditAction::RecoveryCodesReplaced,
             Self::DisableSecondFactor(_) => AuditAction::SecondFactorDisabled,

@@ -160,7 +160,7 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
         | Change::Password { .. }
         | Change::ResetPassword { .. }
         | Change::VerifyEmail { .. }
-        | Change::EnableSecondFactor(_)
+        | Change::EnableSecondFactor { .. }
         | Change::UseCode(_)
         | Change::ReplaceRecoveryCodes { .. }
         | Change::DisableSecondFactor(_)

@@ -314,7 +314,7 @@ pub(crate) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) ->
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
         Change::Approve => Some(Mail::Approved { member, at }),
-        Change::EnableSecondFactor(_) => Some(Mail::SecondFactorEnabled { member, at }),
+        Change::EnableSecondFactor { .. } => Some(Mail::SecondFactorEnabled { member, at }),
         Change::DisableSecondFactor(_) => Some(Mail::SecondFactorDisabled { member, at }),
         Change::ResetSecondFactor => Some(Mail::SecondFactorReset { member, at }),
         Change::ReplaceRecoveryCodes { .. } => Some(Mail::RecoveryCodesReplaced { member, at }),

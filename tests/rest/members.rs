@@ -124,3 +124,22 @@ async fn detail_and_field_have_the_name_that_the_surface_uses() {
     let empty = json!({ "receiver_id": ana.id, "content": "", "client_id": crate::harness::client_id() });
     assert_eq!(code(ana.request(Method::POST, "/api/messages", empty).await).await, ErrorCode::ContentEmpty);
 }
+
+/// Found by an attacker: each export is in the audit log for good, and the next one read all of them.
+#[tokio::test]
+async fn a_member_exports_ten_times_an_hour_and_others_are_not_concerned() {
+    let server = Server::start().await;
+    let (ana, ben) = (server.member("Ana").await, server.member("Ben").await);
+    let export = async |member: &Member| {
+        let answer = member.request(Method::GET, "/api/members/me/export", Value::Null).await;
+        let status = answer.status().as_u16();
+        // One at a time: the next one is asked for when all of this has come.
+        answer.bytes().await.unwrap();
+        status
+    };
+    for _ in 0..10 {
+        eventually("an export", async || (export(&ana).await == 200).then_some(())).await;
+    }
+    eventually("the limit", async || (export(&ana).await == 429).then_some(())).await;
+    assert_eq!(export(&ben).await, 200);
+}

@@ -170,3 +170,25 @@ async fn an_administrator_resets_that_of_a_member_who_has_lost_it() {
     });
     assert_eq!(told.await.to, ana.auth.member.email);
 }
+
+/// Found by an attacker: who knew an administrator's password alone was an administrator as soon as the owner had turned it on.
+#[tokio::test]
+async fn who_logged_in_with_the_password_alone_is_out_once_it_is_turned_on() {
+    let clock = ManualClock::at(START);
+    let demanded = |settings: &mut Settings| settings.auth.admin_second_factor = SecondFactorPolicy::Required;
+    let server = server(&clock, |_| ()).await;
+    let admin = server.admin().await;
+    let server = server.restart_at(&clock, demanded).await;
+    let admin = admin.at(server.addr());
+    let thief = admin.log_in().await;
+    let mut socket = thief.connect().await;
+    turn_on(&admin, &clock).await;
+    assert_eq!(socket.expect_close().await.code, CloseCode::Unauthorized);
+    assert_eq!(thief.request(Method::GET, "/api/admin/members", Value::Null).await.status(), 401);
+    assert_eq!(thief.refresh().await.status(), 401);
+    assert_eq!(admin.request(Method::GET, "/api/admin/members", Value::Null).await.status(), 200, "this one stays");
+    // Nor does a session of theirs take it off without the code and the password.
+    let own = format!("/api/admin/members/{}/second-factor", admin.id);
+    assert_eq!(code(admin.request(Method::DELETE, &own, Value::Null).await).await, ErrorCode::Forbidden);
+    assert!(state(&admin).await.enabled);
+}

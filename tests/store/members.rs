@@ -82,7 +82,7 @@ async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     f.change(ana, Change::ResetSecondFactor).await;
     assert_eq!(stored().await.credentials, 2, "there was none");
     let factor = StoredFactor { secret: vec![1], enabled_at: f.now(), last_step: 1, recovery_codes: Vec::new() };
-    f.change(ana, Change::EnableSecondFactor(factor)).await;
+    f.change(ana, Change::EnableSecondFactor { factor, keep: f.ids.session() }).await;
     f.change(ana, Change::ResetSecondFactor).await;
     assert_eq!(stored().await.credentials, 3);
 }

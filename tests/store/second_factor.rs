@@ -35,7 +35,7 @@ fn factor(f: &Fixture) -> StoredFactor {
 
 async fn with_factor(f: &Fixture) -> (MemberId, StoredFactor) {
     let (ana, factor) = (f.member("Ana").await, factor(f));
-    f.change(ana, Change::EnableSecondFactor(factor.clone())).await;
+    f.change(ana, enable(factor.clone())).await;
     (ana, factor)
 }
 
@@ -129,21 +129,25 @@ async fn recovery_codes_are_replaced_with_a_code_that_is_good(f: &Fixture) {
 async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
     let (ana, first) = with_factor(f).await;
     let other = StoredFactor { secret: vec![4], ..factor(f) };
-    assert!(!changes(f, ana, Change::EnableSecondFactor(other.clone())).await);
-    assert!(changes(f, ana, Change::EnableSecondFactor(first.clone())).await, "as after a lost answer");
+    assert!(!changes(f, ana, enable(other.clone())).await);
+    assert!(changes(f, ana, enable(first.clone())).await, "as after a lost answer");
     assert!(!changes(f, ana, Change::DisableSecondFactor(app(&first, 100))).await);
     assert!(changes(f, ana, Change::DisableSecondFactor(app(&first, 101))).await);
     assert_eq!(stored(f, ana).await.second_factor, None);
     assert!(!changes(f, ana, Change::UseCode(recovery(&first, 1))).await, "there is none");
     f.wait(1);
     let second = StoredFactor { enabled_at: f.now(), ..other };
-    assert!(changes(f, ana, Change::EnableSecondFactor(second.clone())).await);
+    assert!(changes(f, ana, enable(second.clone())).await);
     assert!(!changes(f, ana, Change::UseCode(app(&first, 102))).await, "a code of the one before");
     assert_eq!(stored(f, ana).await.second_factor, Some(second));
     let expected =
         [AuditAction::SecondFactorEnabled, AuditAction::SecondFactorDisabled, AuditAction::SecondFactorEnabled];
     assert_eq!(actions(f).await, expected);
     assert_eq!(mails(f).await.len(), 2);
+}
+
+fn enable(factor: StoredFactor) -> Change {
+    Change::EnableSecondFactor { factor, keep: SessionId::from_bytes([0; 12]) }
 }
 
 async fn session(f: &Fixture, member: MemberId) -> SessionId {
@@ -200,6 +204,6 @@ async fn a_session_knows_when_it_was_proved_and_whether_there_is_one(f: &Fixture
     assert_eq!(proved().await[0].0, started, "it is not that member's");
     f.store.sessions.prove(ana, one, f.now()).await.unwrap();
     f.store.sessions.prove(ana, one, started).await.unwrap();
-    f.change(ana, Change::EnableSecondFactor(factor(f))).await;
+    f.change(ana, enable(factor(f))).await;
     assert_eq!(proved().await, [(f.now(), true), (started, true)]);
 }

@@ -156,6 +156,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         documents,
         Duration::from_secs(86_400),
         clock,
+        Arc::clone(&base.metrics),
     ));
 
     let signed_in = async |member| {

@@ -88,7 +88,8 @@ async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
     write(db, mail, at, None).await.map(|()| true)
 }
 
-/// Writes what something that happens tells its member, in the transaction of that: it happens, whether there is room for it or not.
+/// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
+/// stranger has filled must not hide it. A member has one of each kind, and so many of new devices.
 /// Whoever calls this has written the member's document, so that two of one member meet.
 pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at: Timestamp) -> Result<(), Fault> {
     if let Mail::NewDevice { member, .. } = notice {
@@ -110,10 +111,7 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
             };
         }
     }
-    if has_room(db, &notice.key()).await? {
-        write(db, notice, at, Some(session)).await?;
-    }
-    Ok(())
+    write(db, notice, at, Some(session)).await
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.

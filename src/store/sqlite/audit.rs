@@ -77,7 +77,12 @@ fn entries(
     let before = AuditPlace::bound(before);
     if let Some(member) = member {
         let mut query = connection.prepare_cached(
-            "SELECT * FROM audit WHERE place < ?1 AND (actor = ?2 OR target = ?2) ORDER BY place DESC LIMIT ?3",
+            // Each half by its index, in the order of places: a page costs the same, however many there are.
+            "SELECT * FROM (SELECT * FROM audit INDEXED BY audit_by_actor
+                    WHERE actor = ?2 AND place < ?1 ORDER BY place DESC LIMIT ?3)
+                UNION SELECT * FROM (SELECT * FROM audit INDEXED BY audit_by_target
+                    WHERE target = ?2 AND place < ?1 ORDER BY place DESC LIMIT ?3)
+                ORDER BY place DESC LIMIT ?3",
         )?;
         return query.query_map(params![before, member.as_bytes(), limit], record)?.collect();
     }
@@ -122,6 +127,6 @@ impl AuditStore for Sqlite {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(Turn::light(member), move |connection| entries(connection, Some(member), before, limit)).await
+        self.read(Turn::heavy(member), move |connection| entries(connection, Some(member), before, limit)).await
     }
 }

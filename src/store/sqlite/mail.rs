@@ -57,16 +57,23 @@ pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqli
     if !is_there(connection, &key)? && !has_room(connection)? {
         return Ok(false);
     }
+    write(connection, mail, at)?;
+    Ok(true)
+}
+
+/// Writes a mail that is due now, whether there is room or not.
+fn write(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<()> {
+    let key = mail.key();
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, revision) VALUES (?, ?, ?, ?, ?, ?, random())",
     )?;
     let (member, until) = (mail.member(), at.after(mail.lifetime()));
     let member = member.as_ref().map(MemberId::as_bytes);
-    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, at.as_millis(), until.as_millis()])?;
-    Ok(true)
+    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, at.as_millis(), until.as_millis()]).map(drop)
 }
 
-/// Writes what something that happens tells its member, in the transaction of that: it happens, whether there is room for it or not.
+/// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
+/// stranger has filled must not hide it. A member has one of each kind, and so many of new devices.
 pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rusqlite::Result<()> {
     if let Mail::NewDevice { member, .. } = notice {
         let mut waiting = connection.prepare_cached("SELECT count(*) FROM mail WHERE member = ? AND kind = ?")?;
@@ -77,10 +84,10 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
                 "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
             )?;
             let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
-            return last.and_then(Mail::and_more).map_or(Ok(()), |last| add(connection, &last, at).map(drop));
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, at));
         }
     }
-    add(connection, notice, at).map(drop)
+    write(connection, notice, at)
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
