@@ -170,6 +170,11 @@ pub enum Note {
         /// What, and by whom.
         by: Spent,
     },
+    /// The right password was given, or another one set: wrong ones of before do not count any more.
+    Forgiven {
+        /// The hash of whose allowance that is.
+        allowance: u64,
+    },
 }
 
 /// What is limited for all nodes together, and who did it.
@@ -188,7 +193,7 @@ pub enum Spent {
     Login(IpAddr),
     /// Somebody registered from an address.
     Registration(IpAddr),
-    /// Somebody tried a password, by the hash of whose allowance that is.
+    /// Somebody tried a password or a code that was wrong, by the hash of whose allowance that is.
     Guess(u64),
 }
 
@@ -240,6 +245,7 @@ impl Event {
                 Note::ProfileChanged { .. } => "profile_changed",
                 Note::KeptOut { .. } => "kept_out",
                 Note::Spent { .. } => "spent",
+                Note::Forgiven { .. } => "forgiven",
             },
         }
     }
@@ -373,6 +379,7 @@ mod tests {
             Note::Ask { number: 1, question: Question::Connections { members: vec![ANA] } }.into(),
             Note::Spent { by: Spent::Refresh(ANA) }.into(),
             Note::Spent { by: Spent::Login([127, 0, 0, 1].into()) }.into(),
+            Note::Forgiven { allowance: u64::MAX }.into(),
         ];
         let mut encoded = BytesMut::new();
         events.iter().for_each(|event| event.encode(&mut encoded));

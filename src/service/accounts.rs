@@ -202,8 +202,10 @@ impl Accounts {
             passwords.verify(password, hash, source).await
         };
         let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let mut member = self.right(member, verdict, from)?;
+        let mut member = self.right(member, verdict, from).inspect_err(|_| self.guesses.was_wrong(allowance))?;
         if self.has_to_verify(&member) {
+            // As with a wrong one, in everything.
+            self.guesses.was_wrong(allowance);
             self.remind_to_verify(&member);
             return Err(self.unknown());
         }

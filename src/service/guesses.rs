@@ -2,9 +2,10 @@
 //!
 //! The first tries are free, and each further one has to wait longer than the one before. Who was there before has an allowance of
 //! their own: a device on which the member has logged in, and an address from which they have. So a stranger can use up what strangers
-//! have at an account, and keeps nobody out who has been in. A try is charged before it is made, so that many at once are no more. The
-//! right password gives its allowance back; that of a member with a second factor does so only together with a code, for which there are
-//! allowances of the same kinds: whoever knows the password can try no more codes than passwords.
+//! have at an account, and keeps nobody out who has been in. A try is charged before it is made, so that many at once are no more; other
+//! nodes hear of it when it was wrong. The right password gives its allowance back, at every node; that of a member with a second factor
+//! does so only together with a code, for which there are allowances of the same kinds: whoever knows the password can try no more codes
+//! than passwords.
 
 use std::{
     net::IpAddr,
@@ -104,13 +105,22 @@ fn wait_after(count: u32) -> Duration {
     }
 }
 
-/// Tells other nodes of a try.
-pub type Tell = dyn Fn(Allowance) + Send + Sync;
+/// What other nodes are told of an allowance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// A try was wrong.
+    Wrong,
+    /// It is given back whole.
+    Forgiven,
+}
+
+/// Tells other nodes.
+pub type Tell = dyn Fn(Allowance, News) + Send + Sync;
 
 /// Tries at accounts.
 pub struct Guesses {
     tries: Mutex<Cache<Allowance, Tries>>,
-    /// How many nodes there are that do not hear of each other's tries.
+    /// How many nodes there are that do not hear of each other's wrong tries.
     parts: Parts,
     tell: Box<Tell>,
     metrics: Arc<Metrics>,
@@ -126,7 +136,8 @@ impl Guesses {
         Self { tries: Mutex::new(Cache::new(REMEMBERED)), parts, tell, metrics }
     }
 
-    /// Charges a try.
+    /// Charges a try, at this node. What becomes of it is to be said: [`Self::was_wrong`], [`Self::give_back`] or [`Self::forgive`].
+    /// Of whom nothing is said, because they have hung up, it stays charged here.
     ///
     /// # Errors
     /// `rate_limited`, with the time to wait.
@@ -138,19 +149,24 @@ impl Guesses {
             let message = "Too many wrong passwords or codes for this account. Wait, or log in on a device on which you have logged in before.";
             return Err(Failure::new(ErrorCode::RateLimited, message).retry_after(wait));
         }
-        (self.tell)(allowance);
         Ok(())
     }
 
-    /// Another node has let a try pass.
-    pub fn taken_elsewhere(&self, allowance: Allowance) {
+    /// A try that was charged was wrong: other nodes charge it as well.
+    pub fn was_wrong(&self, allowance: Allowance) {
+        (self.tell)(allowance, News::Wrong);
+    }
+
+    /// A try was wrong at another node.
+    pub fn wrong_elsewhere(&self, allowance: Allowance) {
         let mut tries = self.lock();
         let now = Instant::now();
         let known = tries.get(&allowance).copied().filter(|known| known.last + FORGOTTEN_AFTER > now);
         tries.insert(allowance, Tries { count: known.map_or(0, |known| known.count).saturating_add(1), last: now });
     }
 
-    /// A try was charged and could not be made: too many passwords wait. Who floods the server with others must not use it up.
+    /// A try was charged that does not count. It could not be made, because too many passwords wait: who floods the server with others must
+    /// not use it up. Or the password was right, and the code is still to come.
     pub fn give_back(&self, allowance: Allowance) {
         let mut tries = self.lock();
         let Some(known) = tries.get(&allowance).copied() else { return };
@@ -160,8 +176,14 @@ impl Guesses {
         }
     }
 
-    /// The password was right.
+    /// The password was right. Other nodes forgive it as well: they may know of tries that this one has not heard of.
     pub fn forgive(&self, allowance: Allowance) {
+        self.forgiven_elsewhere(allowance);
+        (self.tell)(allowance, News::Forgiven);
+    }
+
+    /// The password was right at another node.
+    pub fn forgiven_elsewhere(&self, allowance: Allowance) {
         self.lock().remove(&allowance);
     }
 
@@ -191,7 +213,7 @@ mod tests {
     fn guesses(parts: u32) -> Guesses {
         let shared = Parts::default();
         shared.set(parts);
-        Guesses::new(shared, Box::new(|_| {}), Arc::new(Metrics::new()))
+        Guesses::new(shared, Box::new(|_, _| {}), Arc::new(Metrics::new()))
     }
 
     /// How many tries an attacker has who makes one whenever they may.
@@ -251,7 +273,27 @@ mod tests {
         let ana = Allowance::of_strangers("ana@example.com");
         assert_eq!(tries_within(&guesses(3), ana, now, Duration::from_secs(1)), 4);
         let here = guesses(1);
-        (0..FREE).for_each(|_| here.taken_elsewhere(ana));
+        (0..FREE).for_each(|_| here.wrong_elsewhere(ana));
         assert!(here.take(ana).is_err_and(|failure| failure.retry_after > Some(Duration::from_secs(25))));
+        here.forgiven_elsewhere(ana);
+        assert!(here.take(ana).is_ok());
+    }
+
+    #[test]
+    fn others_hear_of_what_was_wrong_and_of_what_is_forgiven_and_of_nothing_else() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = {
+            let told = Arc::clone(&told);
+            Box::new(move |allowance, news| told.lock().unwrap().push((allowance, news)))
+        };
+        let (guesses, ana) = (Guesses::new(Parts::default(), tell, Arc::new(Metrics::new())), Allowance(7));
+        for _ in 0..3 {
+            guesses.take(ana).unwrap();
+        }
+        guesses.give_back(ana);
+        assert_eq!(*told.lock().unwrap(), [], "two are under way");
+        guesses.was_wrong(ana);
+        guesses.forgive(ana);
+        assert_eq!(*told.lock().unwrap(), [(ana, News::Wrong), (ana, News::Forgiven)]);
     }
 }

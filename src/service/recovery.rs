@@ -8,7 +8,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode,
-    rest::{AuthResponse, DeviceInfo, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest},
+    rest::{
+        AuthResponse, DeviceInfo, DeviceProof, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest,
+    },
 };
 
 use tokio::time::sleep;
@@ -62,11 +64,12 @@ impl Recovery {
         accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
     }
 
-    /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close.
+    /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close. Wrong passwords of
+    /// strangers are forgiven, and the device gets a proof, so that whoever has set the password logs in with it, whatever strangers try.
     ///
     /// # Errors
     /// `link_invalid`, `validation_failed` for a weak password, which leaves the link good, a rate limit, `overloaded`, or the store.
-    pub async fn reset_password(&self, request: ResetPasswordRequest, from: IpAddr) -> Result<(), Failure> {
+    pub async fn reset_password(&self, request: ResetPasswordRequest, from: IpAddr) -> Result<DeviceProof, Failure> {
         let ResetPasswordRequest { token, new_password } = request;
         let accounts = &self.accounts;
         let address = subscriber(from);
@@ -79,10 +82,13 @@ impl Recovery {
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let source = accounts.source_of(&record, from);
         let hash = accounts.enrolment.passwords.hash(new_password, source).await?;
-        self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
+        let changed = self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
         tracing::info!(%member, "password reset");
+        accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
+        // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
+        let device_proof = accounts.proof_with_new_password(&changed, *member.as_bytes());
         accounts.devices.end_revoked(member).await;
-        Ok(())
+        Ok(DeviceProof { device_proof })
     }
 
     /// Shows that an address is its member's with a link, which is used up. Who has not signed in yet gives the password that they have
@@ -119,7 +125,10 @@ impl Recovery {
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
         match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
-            Verdict::Wrong => Err(wrong()),
+            Verdict::Wrong => {
+                accounts.guesses.was_wrong(allowance);
+                Err(wrong())
+            }
             _ => Ok(()),
         }
     }
@@ -150,8 +159,8 @@ impl Recovery {
         Ok((link, record.ok_or_else(invalid)?))
     }
 
-    /// Makes a change with a link. Administrators are told of who waits for them from then on.
-    async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<(), Failure> {
+    /// Makes a change with a link. Administrators are told of who waits for them from then on. Returns the member after it.
+    async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<MemberRecord, Failure> {
         let member = record.profile.id;
         let by = Actor { member: Some(member), address: Some(from) };
         match self.profiles.apply(member, change, by).await {
@@ -159,7 +168,7 @@ impl Recovery {
                 if record.profile.must_verify && after.profile.is_pending {
                     self.accounts.registration.applications.changed();
                 }
-                Ok(())
+                Ok(after)
             }
             // Used meanwhile, or replaced.
             Err(failure) if [ErrorCode::Stale, ErrorCode::MemberNotFound].contains(&failure.code) => {

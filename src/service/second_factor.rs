@@ -258,6 +258,7 @@ impl Accounts {
         let by = Actor { member: Some(member.profile.id), address: Some(from) };
         let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
         if !was_good {
+            self.guesses.was_wrong(codes);
             self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
             return Err(self.denied(ErrorCode::SecondFactorInvalid));
         }

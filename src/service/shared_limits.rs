@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 use protocol::MemberId;
 
 use super::{
-    guesses::{self, Allowance, Guesses},
+    guesses::{self, Allowance, Guesses, News},
     limiter::{Limiter, Parts, Rate, Tell},
 };
 use crate::{
@@ -102,8 +102,13 @@ impl SharedLimits {
             Spent::Refresh(member) => self.refreshes.taken_elsewhere(&member),
             Spent::Login(address) => self.logins.taken_elsewhere(&address),
             Spent::Registration(address) => self.registrations.taken_elsewhere(&address),
-            Spent::Guess(allowance) => self.guesses.taken_elsewhere(Allowance(allowance)),
+            Spent::Guess(allowance) => self.guesses.wrong_elsewhere(Allowance(allowance)),
         }
+    }
+
+    /// At another node the right password was given, by the hash of whose allowance that is.
+    pub fn forgiven(&self, allowance: u64) {
+        self.guesses.forgiven_elsewhere(Allowance(allowance));
     }
 
     /// How many nodes there are, this one included, that do not hear of what the others allow; one, while all do.
@@ -119,5 +124,11 @@ fn tell<K: Copy + 'static>(uplink: &Uplink, spent: fn(K) -> Spent) -> Box<Tell<K
 
 fn tell_guess(uplink: &Uplink) -> Box<guesses::Tell> {
     let uplink = uplink.clone();
-    Box::new(move |Allowance(of)| uplink.publish(Channel::Everybody, || Note::Spent { by: Spent::Guess(of) }.into()))
+    Box::new(move |Allowance(of), news| {
+        let note = match news {
+            News::Wrong => Note::Spent { by: Spent::Guess(of) },
+            News::Forgiven => Note::Forgiven { allowance: of },
+        };
+        uplink.publish(Channel::Everybody, || note.into());
+    })
 }

@@ -6,6 +6,7 @@
 //! | [`enumeration`] | who is a member, by what the server answers |
 //! | [`effort`] | the same, by how long it takes: what it does for each answer |
 //! | [`inbox`] | to have the club fill somebody's inbox |
+//! | [`resets`] | to keep out who has forgotten their password, and what links give |
 //! | [`tokens`] | a stolen refresh token, beside what only looks like one |
 //!
 //! Here nothing is asserted of milliseconds, in which other programs on the machine take part. `timing.py` measures them, against a server
@@ -16,6 +17,7 @@ mod effort;
 mod enumeration;
 mod guesses;
 mod inbox;
+mod resets;
 mod tokens;
 
 use reqwest::Response;

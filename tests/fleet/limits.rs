@@ -1,11 +1,19 @@
 //! Limits are of the whole club: another node gives nobody a second allowance.
 
+use std::cell::Cell;
+
 use members_book::config::Settings;
 use protocol::{CloseCode, ErrorCode, ServerFrame};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Client, Member, client::message_to, eventually, fleet::Fleet};
+use crate::harness::{
+    Client, Member,
+    client::message_to,
+    eventually,
+    fleet::Fleet,
+    smtp::{How, MailServer},
+};
 
 /// A limit that gives nothing back during a test.
 fn few_messages(settings: &mut Settings) {
@@ -99,6 +107,61 @@ async fn logins_of_one_address_count_at_all_nodes() {
         let refused = async || (try_to_log_in(&fleet, node, &ana).await == 429).then_some(());
         eventually("the login to be refused", refused).await;
     }
+}
+
+/// Found by reading: a node charged what another had found right, and whoever came to it had to wait without a wrong password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_password_costs_nothing_at_another_node_and_gives_back_what_wrong_ones_have() {
+    let fleet = Fleet::on_a_bus(2, |_| ()).await;
+    let ana = fleet.nodes[0].member("Ana").await;
+    let right = async |node: usize| log_in(&fleet, node, &ana.auth.member.email, &ana.password).await;
+    for _ in 0..12 {
+        assert_eq!(right(0).await, 200);
+    }
+    assert_eq!(right(1).await, 200);
+    // What was right there is forgiven here, too, and what was wrong here counts there.
+    for _ in 0..9 {
+        assert_eq!(try_to_log_in(&fleet, 0, &ana).await, 401);
+    }
+    assert_eq!(right(1).await, 200);
+    let looked_at = Cell::new(0);
+    let guess = async || {
+        looked_at.set(looked_at.get() + u32::from(try_to_log_in(&fleet, 0, &ana).await == 401));
+        (looked_at.get() == 10).then_some(())
+    };
+    eventually("ten more to be looked at", guess).await;
+    let refused = async || (try_to_log_in(&fleet, 1, &ana).await == 429).then_some(());
+    eventually("the other node to know of them", refused).await;
+}
+
+async fn log_in(fleet: &Fleet, node: usize, email: &str, password: &str) -> StatusCode {
+    let node = &fleet.nodes[node];
+    let login = json!({ "email": email, "password": password });
+    node.http().post(node.url("/api/auth/login")).json(&login).send().await.unwrap().status()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sets_a_forgotten_password_at_one_node_is_in_at_the_others() {
+    let mail = MailServer::start(How::Plain).await;
+    let fleet = Fleet::on_a_bus(2, |settings| mail.set(settings)).await;
+    let email = "ana@example.com";
+    let post = async |path: &str, body: Value| {
+        let node = &fleet.nodes[1];
+        node.http().post(node.url(path)).json(&body).send().await.unwrap().status()
+    };
+    let account = json!({ "name": "Ana", "email": email, "password": "correct horse" });
+    assert_eq!(post("/api/auth/register", account).await, 202);
+    let verify = json!({ "token": mail.mail(0).await.token(), "password": "correct horse" });
+    assert_eq!(post("/api/auth/email/verify", verify).await, 204);
+    for _ in 0..10 {
+        assert_eq!(log_in(&fleet, 0, email, "guess").await, 401);
+    }
+    assert_eq!(log_in(&fleet, 0, email, "correct horse").await, 429);
+    assert_eq!(post("/api/auth/password/forgot", json!({ "email": email })).await, 202);
+    let reset = json!({ "token": mail.mail(1).await.token(), "new_password": "battery staple" });
+    assert_eq!(post("/api/auth/password/reset", reset).await, 200);
+    let is_in = async || (log_in(&fleet, 0, email, "battery staple").await == 200).then_some(());
+    eventually("the login to be let through", is_in).await;
 }
 
 async fn connected(fleet: &Fleet) -> f64 {

@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{PICTURE, code, fields, problem};
-use crate::harness::{Member as Registered, Server};
+use crate::harness::{Member as Registered, Server, eventually};
 
 async fn own(member: &Registered) -> Value {
     member.request(Method::GET, "/api/members/me", Value::Null).await.json().await.unwrap()
@@ -130,7 +130,7 @@ async fn detail_and_field_have_the_name_that_the_surface_uses() {
 async fn a_member_exports_ten_times_an_hour_and_others_are_not_concerned() {
     let server = Server::start().await;
     let (ana, ben) = (server.member("Ana").await, server.member("Ben").await);
-    let export = async |member: &Member| {
+    let export = async |member: &Registered| {
         let answer = member.request(Method::GET, "/api/members/me/export", Value::Null).await;
         let status = answer.status().as_u16();
         // One at a time: the next one is asked for when all of this has come.

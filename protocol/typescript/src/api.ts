@@ -2,7 +2,7 @@ import type { Environment } from "./environment.js";
 import { MembersBookError, refusal } from "./errors.js";
 import { objectIn } from "./json.js";
 import type {
-  AuthResponse, CheckedInvitation, ClubInfo, Directory, Export, InvitationId, InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch,
+  AuthResponse, CheckedInvitation, ClubInfo, DeviceProof, Directory, Export, InvitationId, InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch,
   NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RecoveryCodes, RegisterRequest,
   RegistrationPending, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, Session, SessionId, SessionList, Tier,
 } from "./protocol.js";
@@ -55,6 +55,8 @@ export class Api {
     readonly url: string,
     private readonly environment: Environment,
     private readonly tokens: Tokens,
+    /** Keeps the proof of this device, which a new password replaces. */
+    private readonly keepProof: (proof: string) => void = () => undefined,
   ) {}
 
   /** The whole address of a picture. */
@@ -97,12 +99,12 @@ export class Api {
   }
   removePhoto(id: MemberId): Promise<void> { return this.json(`/api/members/${path(id)}/photo`, { method: "DELETE" }); }
   /** Changes the password. This session stays, every other one of the member ends. */
-  changePassword(change: PasswordChange): Promise<void> { return this.json("/api/members/me/password", { method: "PUT", body: change }); }
+  changePassword(change: PasswordChange): Promise<void> { return this.proved("/api/members/me/password", { method: "PUT", body: change }); }
   /** Has a link that sets a new password sent, if a member has the address; the answer does not tell. */
   forgotPassword(email: string): Promise<void> { return this.json("/api/auth/password/forgot", { method: "POST", body: { email }, anonymous: true }); }
   /** Sets a new password with the token of a link. Every session of the member ends. */
   resetPassword(token: string, new_password: string): Promise<void> {
-    return this.json("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
+    return this.proved("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
   }
   /** Shows that an address is its member's, with the token of a link. */
   verifyEmail(token: string, password?: string): Promise<void> {
@@ -158,6 +160,12 @@ export class Api {
     if (response.status >= 400) throw problemOf(response);
     const value = (response.text === "" ? undefined : JSON.parse(response.text)) as T;
     return { value, version: response.headers.get("etag") ?? undefined };
+  }
+
+  /** A request that sets a password. Servers of before answer without a proof. */
+  private async proved(path: string, request: ApiRequest): Promise<void> {
+    const answer = await this.json<Partial<DeviceProof> | undefined>(path, request);
+    if (answer?.device_proof) this.keepProof(answer.device_proof);
   }
 
   private async ask(path: string, request: ApiRequest, token: string | undefined): Promise<Answer> {

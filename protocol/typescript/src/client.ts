@@ -75,7 +75,7 @@ export class Client implements MembersBook {
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
     this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
-    this.api = new Api(url, this.environment, this.tokens);
+    this.api = new Api(url, this.environment, this.tokens, (proof) => this.journal.put(PROOF_KEY, proof));
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });

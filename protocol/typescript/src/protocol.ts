@@ -441,7 +441,8 @@ refresh_token: string,
  */
 refresh_expires_at: Timestamp, 
 /**
- * For `device_proof` of the next login on this device, also after a log-out. Not in the answer to a refresh.
+ * For `device_proof` of the next login on this device, also after a log-out and until the password is replaced. Not in the
+ * answer to a refresh.
  */
 device_proof?: string, };
 
@@ -740,6 +741,15 @@ name?: string | null,
  * What it is.
  */
 platform?: Platform | null, };
+
+/**
+ * The answer to a new password, which ends what proved every device of before.
+ */
+export type DeviceProof = { 
+/**
+ * For `device_proof` of the next login on this device; keep it in the place of the one before.
+ */
+device_proof: string, };
 
 /**
  * The part of [`PresenceStatus`] that a device can choose.

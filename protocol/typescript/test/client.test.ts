@@ -59,6 +59,11 @@ describe("accounts", () => {
     await client.api.resetPassword(reset, "battery staple");
     await until("the session is over", () => client.session.getSnapshot().status === "signed_out");
     expect(client.session.getSnapshot()).toMatchObject({ reason: "session_over" });
+    // Others use up what strangers may try, and the device is none.
+    const stranger = await (await world.device("stranger")).launch();
+    const guess = (): Promise<string> => codeOf(stranger.api.login({ email: ana.person.email, password: "a wrong one" }));
+    for (let number = 0; number < 10; number++) expect(await guess()).toBe("invalid_credentials");
+    expect(await guess()).toBe("rate_limited");
     await client.login({ email: ana.person.email, password: "battery staple" });
     expect(client.session.getSnapshot().status).toBe("signed_in");
   });

@@ -1,7 +1,7 @@
 //! `/api/auth/password`, `/api/auth/email`: what links in mails do, and asking for one.
 
-use axum::{extract::State, http::StatusCode};
-use protocol::rest::{ForgotPasswordRequest, ResetPasswordRequest, VerifyEmailRequest};
+use axum::{Json, extract::State, http::StatusCode};
+use protocol::rest::{DeviceProof, ForgotPasswordRequest, ResetPasswordRequest, VerifyEmailRequest};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -47,7 +47,8 @@ async fn forgot_password(
 
 /// Sets a new password with the token of a link, which is used up.
 ///
-/// Every session of the member ends, and their live connections are closed with 4401. The address counts as verified.
+/// Every session of the member ends, and their live connections are closed with 4401. The address counts as verified. With the
+/// `device_proof` of the answer the next login on this device is let through, whatever wrong passwords others try.
 #[utoipa::path(
     post,
     path = "/api/auth/password/reset",
@@ -55,7 +56,7 @@ async fn forgot_password(
     operation_id = "reset_password",
     request_body = ResetPasswordRequest,
     responses(
-        (status = 204, description = "The new password is good from now on."),
+        (status = 200, description = "The new password is good from now on.", body = DeviceProof),
         (status = 422, description = "link_invalid"),
     )
 )]
@@ -63,9 +64,8 @@ async fn reset_password(
     State(state): State<AppState>,
     Peer(from): Peer,
     Body(request): Body<ResetPasswordRequest>,
-) -> Result<StatusCode, Failure> {
-    state.recovery.reset_password(request, from).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Json<DeviceProof>, Failure> {
+    state.recovery.reset_password(request, from).await.map(Json)
 }
 
 /// Shows that an e-mail address is its member's with the token of a link, which is used up.
