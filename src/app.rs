@@ -124,7 +124,7 @@ impl App {
         let (ring, generated_secret) = base.key_ring()?;
         let cursors = cursor::Keys::new(&ring);
         let secret_id = cursors.secret_id();
-        let quiet = Arc::<Quiet>::default();
+        let (quiet, limits) = (Arc::<Quiet>::default(), Arc::new(base.request_limits()));
         let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet));
         let photos = photos.map_err(start_error)?;
         let photo_place = photos.describe();
@@ -138,7 +138,6 @@ impl App {
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
         let (connection, lanes) = base.connection(&accounts, cursors);
-        let limits = Arc::new(base.request_limits());
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, (&effects, Arc::clone(&accounts.devices)), fleet.clone(), advice);
