@@ -331,7 +331,7 @@ async fn end_sessions(
     responses(
         (status = 200, description = "The member now.", body = AdminMember),
         (status = 404, description = "member_not_found"),
-        (status = 403, description = "step_up_required; forbidden for the own one"),
+        (status = 403, description = "step_up_required"),
     )
 )]
 async fn reset_second_factor(
