@@ -85,7 +85,12 @@ async fn who_has_left_does_not_register_again_and_a_stranger_cannot_tell() {
     assert_eq!(allow(&admin, ANA).await, json!({ "was_barred": true }));
     assert_eq!(allow(&admin, ANA).await, json!({ "was_barred": false }));
     let audit: Value = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
-    let newest = &audit["entries"][0];
+    // A try that let nobody in has told who is no former member.
+    assert_eq!(
+        (&audit["entries"][0]["action"], &audit["entries"][0]["details"]["read"]),
+        (&json!("member_read"), &json!("address"))
+    );
+    let newest = &audit["entries"][1];
     assert_eq!((&newest["action"], &newest["actor_id"]), (&json!("address_allowed"), &json!(admin.id)));
     join(&server, &mail, ANA).await;
 }

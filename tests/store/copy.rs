@@ -88,9 +88,9 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
     let enabled_at = f.now();
     let recovery_codes = vec![[1; 32], [2; 32], [3; 32]];
     let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
-    f.change(member, Change::EnableSecondFactor { factor, keep: f.ids.session() }).await;
-    f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
     let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
+    f.change(member, Change::EnableSecondFactor { factor, keep: session }).await;
+    f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
     f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }
 
