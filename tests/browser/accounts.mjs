@@ -229,7 +229,7 @@ async function forgotten(carla, phone) {
   await enter(other, "carla@example.com", "stable battery");
   await isIn(other);
   await mail.next("carla@example.com", "A sua palavra-passe foi reposta");
-  await mail.next("carla@example.com", "Um novo dispositivo entrou na sua conta");
+  // That is the notice: whoever has set the password is no new device.
   await carla.goto(link);
   await button(carla, "Set the password").waitFor();
   await secret(carla, "New password").fill("another battery");
@@ -253,7 +253,7 @@ async function newcomer(rita) {
   await enter(finn, "finn@example.com", "correct horse");
   await finn.getByText(/or the address is not confirmed yet. If you have registered, open the link in the mail/).waitFor();
   const { link: again } = await mail.next("finn@example.com", "Confirm your e-mail address");
-  assert.notEqual(again, first.link);
+  assert.equal(again, first.link, "the one that was sent first is as good");
   await finn.goto(again);
   // Who reads the mail of an account to which nobody has signed in yet has to be who has registered it.
   await button(finn, "Confirm").click();
