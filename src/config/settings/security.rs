@@ -9,8 +9,8 @@ use crate::config::InvalidSetting;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Reporting problems of security")]
 pub struct SecuritySettings {
-    /// Where whoever finds a problem of security reports it, by commas, the preferred one first: mailto:security@example.com, or
-    /// https://example.com/report. With it there is /.well-known/security.txt.
+    /// Where whoever finds a problem of security reports it, by commas, the preferred one first: `mailto:security@example.com`, or
+    /// `https://example.com/report`. With it there is /.well-known/security.txt.
     #[arg(long, env = "SECURITY_CONTACT", value_delimiter = ',', global = true)]
     pub security_contact: Vec<String>,
     /// A page that says how reports are handled, beginning with https://, for security.txt.
