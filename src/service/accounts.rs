@@ -230,6 +230,7 @@ impl Accounts {
             verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
             member = self.right(found, verdict, from)?;
         };
+        self.check_factor_is_the_same(&member, &answer).await?;
         if verdict == Verdict::Outdated {
             self.rehash(&member, request.password, source);
         }
@@ -237,6 +238,23 @@ impl Accounts {
         // A device stays the one that it is.
         let number = known.unwrap_or_else(|| self.ids.secret());
         Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
+    }
+
+    /// A second factor that was turned on after the member was read ends the sessions that are there, and whoever has not shown a code of it
+    /// gets nothing of one that was started after that: it ends here.
+    ///
+    /// # Errors
+    /// `second_factor_required`, or the store: nobody has the tokens of that session.
+    async fn check_factor_is_the_same(&self, member: &MemberRecord, started: &AuthResponse) -> Result<(), Failure> {
+        let id = member.profile.id;
+        let now = self.members.by_id(Caller::Member(id), id).await?;
+        let since = |member: &MemberRecord| member.second_factor.as_ref().map(|factor| factor.enabled_at);
+        let Some(now) = now.filter(|now| since(now).is_some() && since(now) != since(member)) else { return Ok(()) };
+        tracing::info!(member = %now.profile.id, "a login is overtaken by a second factor that was turned on");
+        let session = self.tokens.verify(&started.access_token)?.session;
+        self.sessions.revoke_many(id, vec![session], self.clock.now()).await?;
+        self.devices.is_over(id, session);
+        Err(self.denied(ErrorCode::SecondFactorRequired))
     }
 
     /// Where a password of a member comes from who is known by something else than it, such as their session.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::photos::{own, status};
 use crate::harness::{
-    Client, Member, Server, eventually,
+    Client, Member, Server, authenticator, eventually,
     smtp::{How, MailServer},
 };
 
@@ -237,6 +237,42 @@ async fn a_login_that_was_verified_before_the_password_changed_starts_no_session
     let (changed, login, ()) = tokio::join!(change, log_in, release);
     assert_eq!(changed.status(), 200);
     assert_eq!(super::code(login).await, ErrorCode::InvalidCredentials);
+}
+
+/// Found by reading: a login that had read its member before the second factor was turned on, and waited for its hash meanwhile, needed no
+/// code.
+#[tokio::test]
+async fn a_login_that_began_before_the_second_factor_was_turned_on_needs_a_code() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let clock = members_book::clock::SystemClock;
+    let enrolment = authenticator::begin(&ana).await;
+    let app = authenticator::Authenticator::scan(&enrolment, &clock);
+    let hashed = async || server.metric("password_seconds_count").await;
+    let before = hashed().await;
+    let other = locked(&server);
+    let body = json!({ "enrolment": enrolment.enrolment, "code": app.code() });
+    let confirm = ana.request(Method::POST, "/api/members/me/second-factor/confirm", body);
+    let log_in = async {
+        let body = json!({ "email": ana.auth.member.email, "password": ana.password });
+        server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap()
+    };
+    let release = async {
+        eventually("the password to be hashed", async || (hashed().await > before).then_some(())).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    let (confirmed, login, ()) = tokio::join!(confirm, log_in, release);
+    assert_eq!(confirmed.status(), 200);
+    // Whichever was written first: nobody is in with the password alone.
+    if login.status() == StatusCode::OK {
+        let auth: protocol::rest::AuthResponse = login.json().await.unwrap();
+        let thief = Member::of(&server, auth, &ana.password);
+        assert_eq!(thief.request(Method::GET, "/api/members/me", Value::Null).await.status(), 401);
+    } else {
+        assert_eq!(super::code(login).await, ErrorCode::SecondFactorRequired);
+    }
+    let sessions: Value = ana.request(Method::GET, "/api/members/me/sessions", Value::Null).await.json().await.unwrap();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "{sessions}");
 }
 
 /// Found by reading: what followed the registration was lost, and a second try was told that the address is taken.
