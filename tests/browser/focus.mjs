@@ -21,8 +21,9 @@ export const focused = (page) => page.evaluate(() => {
   };
 });
 
-/** Presses a key until what has the focus fits; each stop on the way can be seen, and has a name. */
+/** Presses a key until what has the focus fits; each stop on the way can be seen, and has a name. What is gone to is waited for first. */
 export async function go(page, role, name, key = "Tab") {
+  await page.getByRole(role, { name, exact: typeof name === "string" }).first().waitFor();
   const passed = [];
   for (let step = 0; step < 80; step++) {
     await page.keyboard.press(key);
