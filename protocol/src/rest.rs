@@ -43,7 +43,7 @@ pub use self::{
     },
     second_factor::{
         RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
-        SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
+        SecondFactorEnabled, SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
     },
     sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},

@@ -1,26 +1,26 @@
-//! Accounts: register, log in, refresh; who a token speaks for.
+//! Accounts: register, refresh; who a token speaks for. Logging in is beside it ([`super::login`]).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
+    ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, DeviceInfo, Language, LoginRequest, RegisterRequest, TokenType},
+    rest::{AuthResponse, Language, RegisterRequest, TokenType},
 };
 
 use tokio::sync::Semaphore;
 
 use super::{
-    audit::{AuditTrail, WrongFactor},
+    audit::AuditTrail,
     codes::Codes,
     decisions::until_known,
-    effects::{Effect, Effects},
+    effects::Effects,
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
     limiter::Limiter,
     post::Post,
     registration::Registration,
-    sessions::{Sessions, stored_device},
+    sessions::Sessions,
     views,
 };
 use crate::{
@@ -28,7 +28,6 @@ use crate::{
         AccessTokens, DeviceProofs, Familiar, Source, Stale,
         access::{Grant, Verified},
         device::{DeviceNumber, Holder},
-        password::Verdict,
         refresh::{self, Successors},
     },
     clock::Clock,
@@ -36,9 +35,9 @@ use crate::{
     ids::Ids,
     sources::subscriber,
     store::{
-        MemberStore, SessionStore, StoreError,
+        MemberStore, SessionStore,
         members::{MemberRecord, Standing},
-        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, TokenOwner},
+        sessions::{Exchange, Renewal, Rotation, TokenOwner},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -46,8 +45,6 @@ use crate::{
 
 /// Passwords that are hashed anew at the same time, after their logins.
 pub const REHASHED_AT_ONCE: usize = 4;
-/// Hashes with which the password of one login is compared at most: one that is replaced while a session is started is looked at again.
-const PASSWORDS_LOOKED_AT: u32 = 3;
 
 /// Links that are sent again at the same time, after their logins.
 pub const REMINDED_AT_ONCE: usize = 64;
@@ -174,199 +171,18 @@ impl Accounts {
         self.log_in_as(member, device, from).await.map(|tokens| Registered::In(Box::new(tokens)))
     }
 
-    /// Logs a member in. A session is started only while the password is the one that was given.
-    ///
-    /// # Errors
-    /// `invalid_credentials` for an unknown address, a wrong password and an address that is not shown to be the member's alike;
-    /// `member_deactivated`, `member_suspended`, `approval_pending`, `second_factor_required` and `second_factor_invalid` only to whom
-    /// knows the password; a rate limit, or the store.
-    pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.logins.check(&subscriber(from))?;
-        let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
-        let address = subscriber(from);
-        let known = self.known_device(member.as_ref(), request.device_proof.as_deref());
-        let is_familiar = self.familiar.knows(&request.email, address);
-        let allowance = match known {
-            Some(device) => Allowance::of_device(device),
-            None if is_familiar => Allowance::of_address(&request.email, address),
-            None => Allowance::of_strangers(&request.email),
-        };
-        self.guesses.take(allowance)?;
-        let source = Source { address, familiar: is_familiar || known.is_some() };
-        let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let (passwords, password) = (&self.enrolment.passwords, request.password.clone());
-        let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
-            // They are refused in any case, and it takes as long in any case.
-            passwords.verify_in_full(password, hash, source).await
-        } else {
-            passwords.verify(password, hash, source).await
-        };
-        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let mut member = self.right(member, verdict, from).inspect_err(|_| self.guesses.was_wrong(allowance))?;
-        if self.has_to_verify(&member) {
-            // As with a wrong one, in everything.
-            self.guesses.was_wrong(allowance);
-            self.remind_to_verify(&member);
-            return Err(self.unknown());
-        }
-        match member.second_factor {
-            None => self.guesses.forgive(allowance),
-            // The password alone gives back what this try has cost, and nothing of those before.
-            Some(_) => self.guesses.give_back(allowance),
-        }
-        self.stands(member.profile.standing(self.clock.now()))?;
-        self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
-        let mut attempts = 0;
-        let answer = loop {
-            let started = self.log_in_from(member.clone(), request.device.clone(), known.is_some(), from).await?;
-            if let Some(answer) = started {
-                break answer;
-            }
-            // Hashed anew at another cost, or changed: only the new hash tells which.
-            attempts += 1;
-            let found = self.members.by_id(Caller::Member(member.profile.id), member.profile.id).await?;
-            let found = found.filter(|_| attempts < PASSWORDS_LOOKED_AT);
-            let hash = found.as_ref().map(|member| member.password_hash.clone());
-            verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
-            member = self.right(found, verdict, from)?;
-        };
-        self.check_factor_is_the_same(&member, &answer).await?;
-        if verdict == Verdict::Outdated {
-            self.rehash(&member, request.password, source);
-        }
-        self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        // A device stays the one that it is.
-        let number = known.unwrap_or_else(|| self.ids.secret());
-        Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
-    }
-
-    /// A second factor that was turned on after the member was read ends the sessions that are there, and whoever has not shown a code of it
-    /// gets nothing of one that was started after that: it ends here.
-    ///
-    /// # Errors
-    /// `second_factor_required`, or the store: nobody has the tokens of that session.
-    async fn check_factor_is_the_same(&self, member: &MemberRecord, started: &AuthResponse) -> Result<(), Failure> {
-        let id = member.profile.id;
-        let now = self.members.by_id(Caller::Member(id), id).await?;
-        let since = |member: &MemberRecord| member.second_factor.as_ref().map(|factor| factor.enabled_at);
-        let Some(now) = now.filter(|now| since(now).is_some() && since(now) != since(member)) else { return Ok(()) };
-        tracing::info!(member = %now.profile.id, "a login is overtaken by a second factor that was turned on");
-        let session = self.tokens.verify(&started.access_token)?.session;
-        self.sessions.revoke_many(id, vec![session], self.clock.now()).await?;
-        self.devices.is_over(id, session);
-        Err(self.denied(ErrorCode::SecondFactorRequired))
-    }
-
     /// Where a password of a member comes from who is known by something else than it, such as their session.
     pub(super) fn source_of(&self, member: &MemberRecord, from: IpAddr) -> Source {
         let familiar = Familiar::is_old_enough(member.profile.created_at, self.clock.now());
         Source { address: subscriber(from), familiar }
     }
 
-    /// The member whose password was given.
-    ///
-    /// # Errors
-    /// `invalid_credentials` if it was not, or there is nobody.
-    fn right(&self, member: Option<MemberRecord>, verdict: Verdict, from: IpAddr) -> Result<MemberRecord, Failure> {
-        if verdict == Verdict::Wrong {
-            self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
-        }
-        member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())
-    }
-
-    /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
-    fn known_device(&self, member: Option<&MemberRecord>, proof: Option<&str>) -> Option<DeviceNumber> {
-        let holder = member.map_or(Holder::NOBODY, Holder::from);
-        proof.and_then(|proof| self.proofs.device(holder, proof)).filter(|_| member.is_some())
-    }
-
-    /// What the device from which a password was just replaced proves itself with from now on. Wrong passwords that its number has tried
-    /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often the password
-    /// is replaced.
-    pub(super) fn proof_with_new_password(&self, member: &MemberRecord, number: DeviceNumber) -> String {
+    /// What the device at which credentials were just replaced proves itself with from now on. Wrong passwords that its number has tried
+    /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often
+    /// credentials are replaced.
+    pub(super) fn new_proof(&self, member: &MemberRecord, number: DeviceNumber) -> String {
         self.guesses.forgive(Allowance::of_device(number));
         self.proofs.issue(Holder::from(member), number)
-    }
-
-    /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
-    /// cannot be done now.
-    fn rehash(self: &Arc<Self>, member: &MemberRecord, password: String, source: Source) {
-        let Ok(place) = Arc::clone(&self.rehashing).try_acquire_owned() else { return };
-        let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let Ok(hash) = accounts.enrolment.passwords.hash(password, source).await else { return };
-            if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
-                tracing::warn!(member = %id, %error, "a password keeps its former hash");
-            }
-        });
-    }
-
-    /// Logs a member in who was made just now.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    pub(super) async fn log_in_as(
-        &self,
-        member: MemberRecord,
-        device: Option<DeviceInfo>,
-        from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
-        let started = self.start_session(member, device, None, from).await?;
-        started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
-    }
-
-    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now. `tell_of` is what the device
-    /// is called in the mail that tells them of it, if they are to be told.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    pub(super) async fn start_session(
-        &self,
-        mut member: MemberRecord,
-        device: Option<DeviceInfo>,
-        tell_of: Option<String>,
-        from: IpAddr,
-    ) -> Result<Option<AuthResponse>, Failure> {
-        let (session, now) = (self.ids.session(), self.clock.now());
-        let token = refresh::issue(&self.ids);
-        let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
-        let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
-        let is_told = tell_of.is_some();
-        let new = NewSession {
-            id: session,
-            member: id,
-            token: first,
-            device: stored_device(device),
-            address: Some(from),
-            at: now,
-            ends_at,
-            tell_of,
-            password_hash: member.password_hash.clone(),
-        };
-        let started = self.sessions.start(new).await.inspect_err(|error| {
-            if *error == StoreError::Timeout {
-                // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
-                self.effects.close(id, None, CloseCode::Disconnected);
-            }
-        });
-        let Some(ended) = started? else {
-            let found = self.members.by_id(Caller::Member(id), id).await?;
-            let may_sign_in = found.filter(|found| found.profile.may_sign_in(now));
-            return match may_sign_in {
-                Some(found) if found.password_hash != member.password_hash => Ok(None),
-                _ => Err(self.kept_out(id).await),
-            };
-        };
-        for session in ended {
-            self.devices.is_over(id, session);
-        }
-        self.effects.apply(is_told.then_some(Effect::SendMail));
-        let proof = self.proofs.issue(Holder::from(&member), self.ids.secret());
-        member.profile.last_login = Some(now);
-        let grant = Grant { member: id, session, generation: 0, until: ends_at };
-        let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
     }
 
     /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
@@ -457,7 +273,7 @@ impl Accounts {
         })
     }
 
-    fn auth_response(
+    pub(super) fn auth_response(
         &self,
         member: MemberRecord,
         grant: Grant,
@@ -480,7 +296,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Why not.
-    fn stands(&self, standing: Standing) -> Result<(), Failure> {
+    pub(super) fn stands(&self, standing: Standing) -> Result<(), Failure> {
         match standing {
             Standing::Active => Ok(()),
             Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),
@@ -495,7 +311,7 @@ impl Accounts {
     }
 
     /// Why a member may not sign in who could a moment ago.
-    async fn kept_out(&self, id: MemberId) -> Failure {
+    pub(super) async fn kept_out(&self, id: MemberId) -> Failure {
         let record = match self.members.by_id(Caller::Member(id), id).await {
             Ok(record) => record,
             Err(error) => return error.into(),

@@ -5,7 +5,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
+//! | [`accounts`], [`enrolment`] | register, refresh, who a token speaks for; making a member |
+//! | [`login`] | what somebody shows who logs in, and the session that follows |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
 //! | [`second_factor`], [`codes`] | turning the second factor on and off, proving again who is at a device; its codes |
@@ -79,6 +80,7 @@ pub mod jobs;
 pub mod kicks;
 pub mod leaving;
 pub mod limiter;
+mod login;
 pub mod messaging;
 pub mod own_node;
 pub mod pages;

@@ -7,17 +7,15 @@ use protocol::{
     ErrorCode, MemberId, Timestamp,
     model::UserType,
     rest::{
-        RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling, SecondFactorEnrolment,
-        StepUpRequest,
+        RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling, SecondFactorEnabled,
+        SecondFactorEnrolment, StepUpRequest,
     },
 };
 
 use super::{
     accounts::{Accounts, Authorized},
-    audit::WrongFactor,
     codes::Codes,
     decisions::until_known,
-    guesses::Allowance,
     limiter::{Limiter, Rate},
     profiles::Profiles,
 };
@@ -100,7 +98,8 @@ impl SecondFactors {
     }
 
     /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are; every other session of the
-    /// member ends: somebody who knew the password alone may have it.
+    /// member ends, and the proofs of their devices are good no more: somebody who knew the password alone may have them. This device gets
+    /// another proof.
     ///
     /// # Errors
     /// `second_factor_enabled`, `validation_failed` for a code that is wrong or an enrolment that is not good or has expired,
@@ -110,7 +109,7 @@ impl SecondFactors {
         who: &Authorized,
         from: IpAddr,
         request: SecondFactorConfirmation,
-    ) -> Result<RecoveryCodes, Failure> {
+    ) -> Result<SecondFactorEnabled, Failure> {
         let SecondFactorConfirmation { enrolment, code } = request;
         let record = self.profiles.present(who.member).await?;
         if record.second_factor.is_some() {
@@ -123,17 +122,23 @@ impl SecondFactors {
         self.attempts.check(&who.member)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
-        let change = Change::EnableSecondFactor { factor, keep: who.session };
-        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
-        changed.map_err(|failure| match failure.code {
-            // Another request was faster.
-            ErrorCode::Stale => ErrorCode::SecondFactorEnabled.into(),
-            _ => failure,
-        })?;
+        let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: who.session };
+        let changed = match self.profiles.apply(who.member, change, actor(who, from)).await {
+            Err(failure) if failure.code == ErrorCode::Stale => return Err(self.overtaken(who.member).await?),
+            changed => changed?,
+        };
         tracing::info!(member = %who.member, "second factor turned on");
-        self.accounts.devices.end_revoked(who.member).await;
-        self.prove(who).await?;
-        Ok(RecoveryCodes { recovery_codes })
+        let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
+        Ok(SecondFactorEnabled { recovery_codes, device_proof })
+    }
+
+    /// Why a second factor was not turned on: another request was faster, or has ended this session with another password.
+    async fn overtaken(&self, member: MemberId) -> Result<Failure, Failure> {
+        let record = self.profiles.present(member).await?;
+        Ok(match record.second_factor {
+            Some(_) => ErrorCode::SecondFactorEnabled.into(),
+            None => self.accounts.denied(ErrorCode::SessionRevoked),
+        })
     }
 
     /// Replaces the recovery codes.
@@ -232,42 +237,6 @@ impl SecondFactors {
         let plain = self.accounts.codes.vault.open(Purpose::Enrolment, member, &sealed)?.plain;
         let (expires_at, secret) = plain.split_first_chunk::<8>()?;
         (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
-    }
-}
-
-impl Accounts {
-    /// Asks a member who has a second factor for a code of it, at the login, once the password was right. Tries are counted as those of
-    /// passwords are, and of whom they are is the same: a stranger who knows the password keeps no device out that was there before.
-    ///
-    /// # Errors
-    /// `second_factor_required`, `second_factor_invalid`, `rate_limited`, or the store.
-    pub(super) async fn check_second_factor(
-        &self,
-        member: &MemberRecord,
-        code: Option<&str>,
-        passwords: Allowance,
-        from: IpAddr,
-    ) -> Result<(), Failure> {
-        if member.second_factor.is_none() {
-            return Ok(());
-        }
-        let code = code.filter(|code| !code.trim().is_empty());
-        let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
-        let codes = passwords.of_codes();
-        self.guesses.take(codes)?;
-        let by = Actor { member: Some(member.profile.id), address: Some(from) };
-        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
-        if !was_good {
-            self.guesses.was_wrong(codes);
-            self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
-            return Err(self.denied(ErrorCode::SecondFactorInvalid));
-        }
-        for allowance in [passwords, codes] {
-            self.guesses.forgive(allowance);
-        }
-        // Of a recovery code the member is told by mail.
-        self.post.wake();
-        Ok(())
     }
 }
 

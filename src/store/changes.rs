@@ -39,8 +39,8 @@ pub enum Change {
     Approve,
     /// The password. Revokes the sessions that were started with the former one, but for one. The profile stays as it is.
     Password {
-        /// The hash of the former password; refused if it is another one by now.
-        former: String,
+        /// The [`MemberRecord::credentials`] of the record whose password was verified; refused if they are others by now.
+        credentials: u64,
         /// The hash of the new one.
         hash: String,
         /// The session that stays.
@@ -59,8 +59,10 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
-    /// The second factor is turned on; refused if there is another one.
+    /// The second factor is turned on; refused if there is another one. Whoever does so has proved who they are.
     EnableSecondFactor {
+        /// The [`MemberRecord::credentials`] of the record that was looked at; refused if they are others by now.
+        credentials: u64,
         /// It.
         factor: StoredFactor,
         /// The session that stays: all others were started with a password alone.
@@ -219,10 +221,13 @@ impl Change {
         match self {
             Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
             // What is the new one already was changed by an attempt before.
-            Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
-            Self::EnableSecondFactor { factor, .. } => {
-                before.second_factor.as_ref().is_some_and(|known| known != factor)
+            Self::Password { credentials, hash, .. } => {
+                before.credentials != *credentials && before.password_hash != *hash
             }
+            Self::EnableSecondFactor { credentials, factor, .. } => match &before.second_factor {
+                Some(known) => known != factor,
+                None => before.credentials != *credentials,
+            },
             Self::UseCode(used) | Self::DisableSecondFactor(used) | Self::ReplaceRecoveryCodes { used, .. } => {
                 before.second_factor.as_ref().is_none_or(|factor| used.of(factor).is_none())
             }
@@ -292,10 +297,21 @@ impl Change {
         Some(after)
     }
 
-    /// Whether what the member proves who they are with is another thing after it: what others have learnt of it is worth nothing then.
+    /// Whether what the member proves who they are with is another thing after it: what others have learnt of it, and have by it, is worth
+    /// nothing then. Turning a second factor off takes the password and a code, and leaves nobody in who was not.
     fn replaces_credentials(&self, before: &MemberRecord, after: &MemberRecord) -> bool {
-        let is_reset = matches!(self, Self::ResetSecondFactor) && before.second_factor.is_some();
-        is_reset || before.password_hash != after.password_hash
+        let replaces_factor = matches!(self, Self::EnableSecondFactor { .. } | Self::ResetSecondFactor)
+            && before.second_factor != after.second_factor;
+        replaces_factor || before.password_hash != after.password_hash
+    }
+
+    /// The session at whose device somebody proves by it who they are.
+    #[must_use]
+    pub const fn proves(&self) -> Option<SessionId> {
+        match self {
+            Self::EnableSecondFactor { keep, .. } => Some(*keep),
+            _ => None,
+        }
     }
 
     /// What the audit log keeps of it. A member's change of their own profile is nobody's business.

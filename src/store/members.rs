@@ -34,8 +34,8 @@ pub struct MemberRecord {
     pub is_erased: bool,
     /// Their second factor, if they have one.
     pub second_factor: Option<StoredFactor>,
-    /// Grows when the password becomes another one, or the second factor is reset: device proofs of before are good no more. Not when the
-    /// same password is hashed anew.
+    /// Grows when the password becomes another one, and when the second factor is turned on or reset: device proofs of before are good no more,
+    /// and a login that has looked at those of before starts no session. Not when the same password is hashed anew.
     pub credentials: u64,
 }
 

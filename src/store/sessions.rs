@@ -96,8 +96,8 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
-    /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
-    pub password_hash: String,
+    /// The [`MemberRecord::credentials`] of the record that was checked: whoever replaces what is proved with has ended this session too.
+    pub credentials: u64,
     /// What to call the device in a mail to the member, who is told of it unless it is their first login of all. Nothing: they are not
     /// told, because the device has a proof that it was there before, or because no mail is sent.
     pub tell_of: Option<String>,
@@ -281,7 +281,7 @@ pub struct Renewal {
 pub trait SessionStore: Send + Sync {
     /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the
     /// valid sessions that were removed for it, because the member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
-    /// any more, or the hash of their password is another one than that of the session, and there is no session.
+    /// any more, or has other credentials than those of the session, and there is no session.
     ///
     /// # Errors
     /// The store.

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use members_book::{clock::ManualClock, config::Settings};
 use protocol::{
     ErrorCode, Timestamp,
-    rest::{AuditPage, AuthResponse, SecondFactor},
+    rest::{AuditPage, AuthResponse, SecondFactor, SecondFactorEnabled},
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{code, fields};
 use crate::harness::{
     Member, Server,
-    authenticator::{Authenticator, begin, turn_on},
+    authenticator::{Authenticator, begin, enable, turn_on},
     eventually,
     smtp::{How, MailServer},
     within,
@@ -176,7 +176,7 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
     let ana = server.member("Ana").await;
-    let (app, _) = turn_on(&ana, &clock).await;
+    let (app, SecondFactorEnabled { device_proof, .. }) = enable(&ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     // The right password alone spends nothing, and gives nothing back.
     let mut wrong_password = login(&ana, None);
@@ -200,13 +200,13 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
     assert_eq!(code(log_in_from(&server, "198.51.100.98", &wrong_password).await).await, ErrorCode::InvalidCredentials);
     assert_eq!(log_in_from(&server, "198.51.100.98", &wrong_password).await.status(), 429, "of passwords as ever");
     let mut own = right;
-    own["device_proof"] = json!(ana.auth.device_proof);
+    own["device_proof"] = json!(device_proof);
     let own: AuthResponse = log_in_from(&server, "198.51.100.97", &own).await.json().await.unwrap();
     assert_eq!(own.member.id, ana.id);
     // That device has as many, and a code that is good gives them back.
     let with_proof = |typed: &str| {
         let mut body = login(&ana, Some(typed));
-        body["device_proof"] = json!(ana.auth.device_proof);
+        body["device_proof"] = json!(device_proof);
         body
     };
     for _ in 0..2 {

@@ -89,7 +89,8 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
     let recovery_codes = vec![[1; 32], [2; 32], [3; 32]];
     let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
     let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
-    f.change(member, Change::EnableSecondFactor { factor, keep: session }).await;
+    let credentials = f.credentials(member).await;
+    f.change(member, Change::EnableSecondFactor { credentials, factor, keep: session }).await;
     f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
     f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }
@@ -108,9 +109,9 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let device = if number == 0 { SessionDevice::default() } else { device };
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
-        let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+        let credentials = f.credentials(member).await;
         let (at, tell_of) = (f.now(), None);
-        let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
+        let new = NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of };
         assert!(f.store.sessions.start(new).await.unwrap().is_some());
         if number == 1 {
             // Exchanged, and not known to have arrived.
@@ -153,8 +154,8 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     fill_with_a_second_factor(f, members[1]).await;
-    let password = f.store.members.by_id(Caller::System, members[0]).await.unwrap().unwrap().password_hash;
-    f.change(members[0], Change::Password { former: password, hash: "another".to_owned(), keep: None }).await;
+    let credentials = f.credentials(members[0]).await;
+    f.change(members[0], Change::Password { credentials, hash: "another".to_owned(), keep: None }).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
     f.change(members[0], Change::Profile { edit: language, expected: None }).await;
     members

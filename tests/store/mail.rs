@@ -135,8 +135,8 @@ async fn no_more_wait_than_there_is_room_for(f: &Fixture) {
     assert_eq!(refused, Err(StoreError::Overloaded));
     assert_eq!(owner(f, Purpose::VerifyEmail, 1).await, None);
     // What a change tells its member is written whether there is room or not: a stranger must not hide it.
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    assert!(matches!(change(f, ana, Change::Password { former, hash, keep: None }).await, Changed::Done { .. }));
+    let (credentials, hash) = (0, "new".to_owned());
+    assert!(matches!(change(f, ana, Change::Password { credentials, hash, keep: None }).await, Changed::Done { .. }));
     assert_eq!(f.store.mail.waiting().await.unwrap().count, WAITING_MAX + 1);
 }
 
@@ -155,9 +155,9 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     let session = f.ids.session();
     let token = NewToken { hash: [9; 32], expires_at: f.now().after(LINKS_WITHIN) };
     let (device, at, ends_at) = (SessionDevice::default(), f.now(), token.expires_at);
-    let password_hash = "hash of Ana".to_owned();
+    let credentials = 0;
     let (id, member, address, tell_of) = (session, ana, None, None);
-    let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
+    let new = NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     let Changed::Done { after, .. } = change(f, ana, reset(1)).await else { panic!("it is good") };
     assert_eq!((after.password_hash.as_str(), after.profile.email_verified_at), ("new", Some(f.now())));
@@ -275,14 +275,14 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
 }
 
 async fn new_session(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> NewSession {
-    let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+    let credentials = f.credentials(member).await;
     let id = f.ids.session();
     let mut hash = [0; 32];
     hash[..12].copy_from_slice(id.as_bytes());
     let (at, ends_at) = (f.now(), f.now().after(LINKS_WITHIN));
     let (token, device) = (NewToken { hash, expires_at: ends_at }, SessionDevice::default());
     let (address, tell_of) = (None, tell_of.map(str::to_owned));
-    NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of }
+    NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of }
 }
 
 async fn log_in(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> SessionId {
@@ -442,8 +442,8 @@ async fn a_changed_password_and_a_deactivation_end_links(f: &Fixture) {
         assert!(issue(f, member, Purpose::ResetPassword, 1 + byte).await);
         assert!(issue(f, member, Purpose::VerifyEmail, 3 + byte).await);
     }
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    change(f, ana, Change::Password { former, hash, keep: None }).await;
+    let (credentials, hash) = (0, "new".to_owned());
+    change(f, ana, Change::Password { credentials, hash, keep: None }).await;
     change(f, ben, Change::Active(false)).await;
     change(f, ben, Change::Active(true)).await;
     for byte in [1, 2] {
@@ -459,8 +459,8 @@ async fn a_changed_password_and_a_deactivation_end_links(f: &Fixture) {
 async fn a_changed_password_and_an_approval_are_told(f: &Fixture) {
     let ana = f.member("Ana").await;
     let at = f.now();
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    change(f, ana, Change::Password { former, hash, keep: None }).await;
+    let (credentials, hash) = (0, "new".to_owned());
+    change(f, ana, Change::Password { credentials, hash, keep: None }).await;
     assert_eq!(drain(f).await, [Mail::PasswordChanged { member: ana, at }]);
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     drain(f).await;

@@ -255,7 +255,7 @@ async fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSessi
         address: None,
         at: f.now(),
         ends_at,
-        password_hash: found.password_hash,
+        credentials: found.credentials,
         tell_of: None,
     }
 }

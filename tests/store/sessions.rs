@@ -5,6 +5,7 @@ use std::time::Duration;
 use members_book::store::{
     archive::Part,
     changes::{Actor, Change, Changed},
+    second_factor::StoredFactor,
     sessions::{
         Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
         SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
@@ -36,7 +37,7 @@ for_every_store![
     only_the_sessions_that_are_meant_are_revoked,
     a_changed_password_ends_the_sessions_but_one,
     a_login_that_a_deactivation_overtook_starts_no_session,
-    a_login_that_another_password_overtook_starts_no_session,
+    a_login_that_other_credentials_overtook_starts_no_session,
     a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one,
     a_token_has_an_owner,
     the_session_of_a_login_is_kept_however_the_clock_goes,
@@ -67,7 +68,7 @@ async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         address: None,
         at: f.now(),
         ends_at: f.now().after(SESSION),
-        password_hash: found.password_hash,
+        credentials: found.credentials,
         tell_of: None,
     }
 }
@@ -376,21 +377,21 @@ async fn only_the_sessions_that_are_meant_are_revoked(f: &Fixture) {
 async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (kept, ended) = (session(f, ana, 1).await, session(f, ana, 2).await);
-    let change = |former: &str, hash: &str, keep| {
-        let change = Change::Password { former: former.to_owned(), hash: hash.to_owned(), keep };
+    let change = |credentials: u64, hash: &str, keep| {
+        let change = Change::Password { credentials, hash: hash.to_owned(), keep };
         f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new())
     };
     let version = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().version;
-    assert!(matches!(change("another hash", "new", Some(kept)).await.unwrap(), Changed::Stale));
+    assert!(matches!(change(1, "new", Some(kept)).await.unwrap(), Changed::Stale));
     assert!(!revoked(f, ended).await);
     // An attempt may be repeated, while nobody knows what became of it.
     for _ in 0..2 {
-        assert!(matches!(change("hash of Ana", "new", Some(kept)).await.unwrap(), Changed::Done { .. }));
+        assert!(matches!(change(0, "new", Some(kept)).await.unwrap(), Changed::Done { .. }));
     }
     assert_eq!((revoked(f, kept).await, revoked(f, ended).await), (false, true));
     let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
     assert_eq!((record.password_hash.as_str(), record.version), ("new", version), "the profile is the same");
-    assert!(matches!(change("new", "newer", None).await.unwrap(), Changed::Done { .. }));
+    assert!(matches!(change(1, "newer", None).await.unwrap(), Changed::Done { .. }));
     assert!(revoked(f, kept).await);
 }
 
@@ -406,35 +407,41 @@ async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
     assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 0);
 }
 
-async fn a_login_that_another_password_overtook_starts_no_session(f: &Fixture) {
+async fn a_login_that_other_credentials_overtook_starts_no_session(f: &Fixture) {
     let ana = f.member("Ana").await;
-    let [changed, rehashed, after] = [new(f, ana, 1).await, new(f, ana, 2).await, new(f, ana, 3).await];
-    f.change(ana, Change::Password { former: "hash of Ana".to_owned(), hash: "new".to_owned(), keep: None }).await;
-    let id = changed.id;
-    assert_eq!(f.store.sessions.start(changed).await.unwrap(), None);
-    assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
-    // That it is the same password at another cost, the store cannot tell.
+    let refused = async |new: NewSession| {
+        let id = new.id;
+        assert_eq!(f.store.sessions.start(new).await.unwrap(), None);
+        assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
+    };
+    let changed = new(f, ana, 1).await;
+    f.change(ana, Change::Password { credentials: 0, hash: "new".to_owned(), keep: None }).await;
+    refused(changed).await;
+    // The same password, hashed at another cost, is the same.
+    let rehashed = new(f, ana, 2).await;
     assert!(f.store.members.replace_hash(ana, "new".to_owned(), "dearer".to_owned()).await.unwrap());
-    let rehashed = NewSession { password_hash: "new".to_owned(), ..rehashed };
-    assert_eq!(f.store.sessions.start(rehashed).await.unwrap(), None);
-    let after = NewSession { password_hash: "dearer".to_owned(), ..after };
-    assert_eq!(f.store.sessions.start(after).await.unwrap(), Some(Vec::new()));
-    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 1);
+    let keep = rehashed.id;
+    assert_eq!(f.store.sessions.start(rehashed).await.unwrap(), Some(Vec::new()));
+    // Found by a reviewer: who had shown the password alone before a second factor was turned on got a session after it.
+    let without = new(f, ana, 3).await;
+    let factor = StoredFactor { secret: vec![1], enabled_at: f.now(), last_step: 1, recovery_codes: Vec::new() };
+    f.change(ana, Change::EnableSecondFactor { credentials: 1, factor, keep }).await;
+    refused(without).await;
+    assert_eq!(f.store.sessions.start(new(f, ana, 4).await).await.unwrap(), Some(Vec::new()));
+    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 2);
 }
 
 async fn a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one(f: &Fixture) {
     let ana = f.member("Ana").await;
     for round in 0..5_u8 {
-        let former = format!("hash {round}");
-        let found = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().password_hash;
-        f.change(ana, Change::Password { former: found, hash: former.clone(), keep: None }).await;
+        let credentials = f.credentials(ana).await;
         let mut logins = Vec::new();
         for token in 0..8 {
             logins.push(new(f, ana, round * 8 + token).await);
         }
         let ids: Vec<SessionId> = logins.iter().map(|login| login.id).collect();
         let logins = futures_util::future::join_all(logins.into_iter().map(|login| f.store.sessions.start(login)));
-        let change = f.change(ana, Change::Password { former, hash: format!("after {round}"), keep: None });
+        let change = f.change(ana, Change::Password { credentials, hash: format!("after {round}"), keep: None });
         let (started, _) = tokio::join!(logins, change);
         assert!(started.iter().all(Result::is_ok));
         for view in f.store.sessions.views(ids).await.unwrap() {

@@ -330,6 +330,9 @@ async fn change_in(
     if let Some((valid, revoked)) = sessions::revocation_by_change(id, change.revokes(), at) {
         db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
     }
+    if let Some((valid, proved)) = change.proves().map(|proving| sessions::proof(id, proving, at)) {
+        db.collection::<Document>("sessions").update_one(valid, proved).session(&mut *session).await?;
+    }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
     }

@@ -256,6 +256,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     write(tx.connection, &after)?;
     tx.memory.erased |= after.is_erased;
     super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
+    if let Some(session) = change.proves() {
+        super::sessions::prove(tx.connection, id, session, at)?;
+    }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(tx.connection, &entry)?;
     }

@@ -30,7 +30,7 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
     let notice = match session.notice() {
         Some(notice) if has_logged_in(tx.connection, *member)? => Some(notice),
         _ => None,
@@ -40,11 +40,11 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
         // A suspension that is over leaves nothing.
         .prepare_cached(
             "UPDATE members SET last_login = ?1, suspended_until = NULL, suspension_reason = NULL
-             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND password_hash = ?3 RETURNING key",
+             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND credentials = ?3 RETURNING key",
         )?
-        .query_row(params![at.as_millis(), member.as_bytes(), password_hash], |row| row.get(0))
+        .query_row(params![at.as_millis(), member.as_bytes(), credentials], |row| row.get(0))
         .optional()?;
-    // Deactivated, or gone, or with another password, since the password was looked at.
+    // Deactivated, or gone, or with other credentials, since these were looked at.
     let Some(member) = active else { return Ok(None) };
     // Its first token has arrived, as far as that matters: there is none before it.
     let mut insert = tx.connection.prepare_cached(
@@ -188,7 +188,13 @@ fn confirm(connection: &Connection, session: SessionId, generation: u64, at: Tim
     update.execute(params![at.as_millis(), session.as_bytes(), generation]).map(drop)
 }
 
-fn prove(connection: &Connection, member: MemberId, session: SessionId, at: Timestamp) -> rusqlite::Result<()> {
+/// Who is at the device of a session has proved who they are.
+pub(super) fn prove(
+    connection: &Connection,
+    member: MemberId,
+    session: SessionId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET proved_at = max(ifnull(proved_at, created_at), ?)
          WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
