@@ -153,7 +153,7 @@ impl Recovery {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
-        let good = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
+        let good = accounts.post.link(by, link, purpose).await?.ok_or_else(invalid)?;
         let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
         Ok((link, record.ok_or_else(invalid)?))
