@@ -148,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_value_is_said_in_the_words_of_json() {
+        assert_eq!(problem::<MemberPatch>(json!({ "name": 5 })), "must be a string, not a number");
+        assert_eq!(problem::<MemberPatch>(json!({ "name": null })), "must be a string, not null");
+        assert_eq!(problem::<MemberPatch>(json!({ "name": "" })), "1 to 100 characters");
+        assert_eq!(
+            problem::<RegisterRequest>(json!({ "name": "", "email": "a@b.example", "password": "correct" })),
+            "required"
+        );
+        assert_eq!(problem::<TierChange>(json!({ "tier": "Gold" })), "must be one of Disruption, Infinity, Sócio");
+        assert_eq!(problem::<ActiveChange>(json!({ "is_active": "yes" })), "must be true or false, not a string");
+        assert_eq!(problem::<MemberPatch>(json!({ "contact_info": [] })), "must be an object, not an array");
+    }
+
+    #[test]
     fn a_number_in_a_url_is_told_its_bounds() {
         for wrong in ["abc", "", "-1", "1.5", "0", "101", "99999999999999999999"] {
             let said = "must be a whole number from 1 to 100";

@@ -27,6 +27,7 @@ use super::{
     InvalidSetting,
     values::{
         DatabaseUrl, OptionalAddr, SecondFactorPolicy, bytes, duration, host, network, origin, public_url, secret,
+        whole, whole_between,
     },
 };
 use crate::telemetry::logs::LogFormat;
@@ -80,7 +81,7 @@ pub enum Command {
     /// its server first. Run again, it adds what is missing and prints new passwords.
     Demo {
         /// How many members the club has, 3 to 500.
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(3..=500))]
+        #[arg(long, default_value_t = 24, value_parser = whole_between(3_u16, 500))]
         members: u16,
     },
 }
@@ -160,7 +161,7 @@ pub struct Listen {
     #[arg(long, env = "HOST", value_parser = host, default_value = "127.0.0.1", global = true)]
     pub host: IpAddr,
     /// The port to listen on; 0 for any free one.
-    #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
+    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = whole::<u16>, global = true)]
     pub port: u16,
     /// Where clients reach the API, such as `https://api.example.com`: what the addresses of photos begin with (without
     /// it, they are paths), and an origin whose pages may open the socket.
@@ -217,7 +218,7 @@ pub struct StoreSettings {
     #[arg(long, env = "STORE_TIMEOUT", value_parser = duration, default_value = "5s", global = true)]
     pub store_timeout: Duration,
     /// Threads that read the SQLite file.
-    #[arg(long, env = "SQLITE_READERS", default_value_t = 4, global = true)]
+    #[arg(long, env = "SQLITE_READERS", default_value_t = 4, value_parser = whole::<usize>, global = true)]
     pub sqlite_readers: usize,
 }
 
@@ -272,7 +273,7 @@ pub struct Auth {
     #[arg(long, env = "SESSION_LIFETIME", value_parser = duration, default_value = "180d", global = true)]
     pub session_lifetime: Duration,
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
-    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
+    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = whole_between(4_u32, 16), global = true)]
     pub bcrypt_cost: u32,
     /// Whether administrators need a second factor: optional, or required. Who has none then may do what a member may, until they have turned one on.
     #[arg(long, env = "ADMIN_SECOND_FACTOR", value_enum, default_value_t = SecondFactorPolicy::Optional, global = true)]
@@ -284,16 +285,16 @@ pub struct Auth {
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionSettings {
     /// Most connections at a time; more are answered 503. 0: as many as the process may have files, less a reserve.
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, value_parser = whole::<usize>, global = true)]
     pub max_connections: usize,
     /// Most connections from one address (a /64 of IPv6) that nobody has signed in on: HTTP, and WebSockets before hello. Reverse proxies in TRUSTED_PROXIES are not limited, the sockets of each client behind them are. 0: no limit.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_address: usize,
     /// The same for one network: a /24 of IPv4, a /48 of IPv6. 0: no limit.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", default_value_t = 2048, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", default_value_t = 2048, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_network: usize,
     /// Most WebSocket connections of one member, each on a device of its own.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_member: usize,
     /// How long a new connection may take to say hello.
     #[arg(long, env = "HELLO_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
@@ -317,10 +318,10 @@ pub struct ConnectionSettings {
     #[arg(long, env = "PROFILE_INTERVAL", value_parser = duration, default_value = "5s", global = true)]
     pub profile_interval: Duration,
     /// Frames that wait for one connection before it is cut as too slow.
-    #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, global = true)]
+    #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, value_parser = whole::<usize>, global = true)]
     pub outbox_max_frames: usize,
     /// Bytes that wait for one connection before it is cut as too slow.
-    #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, global = true)]
+    #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, value_parser = whole::<usize>, global = true)]
     pub outbox_max_bytes: usize,
     /// Memory for what waits for clients (outboxes, syncs, answers) and for uploads, in bytes or as 512MiB, 1GiB. Above three quarters of it those that hold most are cut, and large answers and uploads are refused. What the process needs anyway is not in it.
     #[arg(long, env = "MEMORY_MAX", value_parser = bytes, default_value = "1GiB", global = true)]
@@ -332,88 +333,88 @@ pub struct ConnectionSettings {
 #[command(next_help_heading = "Rate limits (0: none)")]
 pub struct Rates {
     /// Messages of one member a second, over all their devices.
-    #[arg(long, env = "RATE_MESSAGES", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_MESSAGES", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_messages: u32,
     /// Messages of one member at once, after a pause.
-    #[arg(long, env = "RATE_MESSAGES_BURST", default_value_t = 100, global = true)]
+    #[arg(long, env = "RATE_MESSAGES_BURST", default_value_t = 100, value_parser = whole::<u32>, global = true)]
     pub rate_messages_burst: u32,
     /// Frames of one member a second, over all their devices; message.delivered, and message.read without an id, cost a quarter of one.
-    #[arg(long, env = "RATE_FRAMES", default_value_t = 100, global = true)]
+    #[arg(long, env = "RATE_FRAMES", default_value_t = 100, value_parser = whole::<u32>, global = true)]
     pub rate_frames: u32,
     /// Frames of one member at once, after a pause.
-    #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
+    #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, value_parser = whole::<u32>, global = true)]
     pub rate_frames_burst: u32,
     /// `typing` of one member a second, over all their devices.
-    #[arg(long, env = "RATE_TYPING", default_value_t = 5, global = true)]
+    #[arg(long, env = "RATE_TYPING", default_value_t = 5, value_parser = whole::<u32>, global = true)]
     pub rate_typing: u32,
     /// `typing` of one member at once, after a pause.
-    #[arg(long, env = "RATE_TYPING_BURST", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_TYPING_BURST", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_typing_burst: u32,
     /// `presence.set` of one member a minute, over all their devices.
-    #[arg(long, env = "RATE_STATUSES", default_value_t = 60, global = true)]
+    #[arg(long, env = "RATE_STATUSES", default_value_t = 60, value_parser = whole::<u32>, global = true)]
     pub rate_statuses: u32,
     /// `presence.set` of one member at once, after a pause.
-    #[arg(long, env = "RATE_STATUSES_BURST", default_value_t = 30, global = true)]
+    #[arg(long, env = "RATE_STATUSES_BURST", default_value_t = 30, value_parser = whole::<u32>, global = true)]
     pub rate_statuses_burst: u32,
     /// Conversations that one member begins an hour. Administrators have no limit.
-    #[arg(long, env = "RATE_NEW_CONVERSATIONS", default_value_t = 30, global = true)]
+    #[arg(long, env = "RATE_NEW_CONVERSATIONS", default_value_t = 30, value_parser = whole::<u32>, global = true)]
     pub rate_new_conversations: u32,
     /// Conversations that one member begins at once, after a pause.
-    #[arg(long, env = "RATE_NEW_CONVERSATIONS_BURST", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_NEW_CONVERSATIONS_BURST", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_new_conversations_burst: u32,
     /// Changes of profiles by one member a minute. Administrators have no limit.
-    #[arg(long, env = "RATE_PROFILES", default_value_t = 10, global = true)]
+    #[arg(long, env = "RATE_PROFILES", default_value_t = 10, value_parser = whole::<u32>, global = true)]
     pub rate_profiles: u32,
     /// Changes of profiles by one member at once, after a pause.
-    #[arg(long, env = "RATE_PROFILES_BURST", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_PROFILES_BURST", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_profiles_burst: u32,
     /// Hellos of one session a minute; one without a cursor that is good counts as three.
-    #[arg(long, env = "RATE_HELLOS", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_HELLOS", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_hellos: u32,
     /// Hellos of one session at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_BURST", default_value_t = 12, global = true)]
+    #[arg(long, env = "RATE_HELLOS_BURST", default_value_t = 12, value_parser = whole::<u32>, global = true)]
     pub rate_hellos_burst: u32,
     /// Hellos of one member a minute, over all their sessions; one without a cursor that is good counts as three.
-    #[arg(long, env = "RATE_HELLOS_MEMBER", default_value_t = 60, global = true)]
+    #[arg(long, env = "RATE_HELLOS_MEMBER", default_value_t = 60, value_parser = whole::<u32>, global = true)]
     pub rate_hellos_member: u32,
     /// Hellos of one member at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_MEMBER_BURST", default_value_t = 40, global = true)]
+    #[arg(long, env = "RATE_HELLOS_MEMBER_BURST", default_value_t = 40, value_parser = whole::<u32>, global = true)]
     pub rate_hellos_member_burst: u32,
     /// Hellos from one address a second; many members may share one.
-    #[arg(long, env = "RATE_HELLOS_ADDRESS", default_value_t = 500, global = true)]
+    #[arg(long, env = "RATE_HELLOS_ADDRESS", default_value_t = 500, value_parser = whole::<u32>, global = true)]
     pub rate_hellos_address: u32,
     /// Hellos from one address at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_ADDRESS_BURST", default_value_t = 20_000, global = true)]
+    #[arg(long, env = "RATE_HELLOS_ADDRESS_BURST", default_value_t = 20_000, value_parser = whole::<u32>, global = true)]
     pub rate_hellos_address_burst: u32,
     /// REST requests of one member a second.
-    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
+    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub rate_requests: u32,
     /// REST requests of one member at once, after a pause.
-    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, global = true)]
+    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, value_parser = whole::<u32>, global = true)]
     pub rate_requests_burst: u32,
     /// REST requests from one address a second.
-    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, global = true)]
+    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, value_parser = whole::<u32>, global = true)]
     pub rate_address: u32,
     /// REST requests from one address at once, after a pause.
-    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, global = true)]
+    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, value_parser = whole::<u32>, global = true)]
     pub rate_address_burst: u32,
     /// Logins from one address a minute.
-    #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
+    #[arg(long, env = "RATE_LOGINS", default_value_t = 30, value_parser = whole::<u32>, global = true)]
     pub rate_logins: u32,
     /// Logins from one address at once, after a pause.
-    #[arg(long, env = "RATE_LOGINS_BURST", default_value_t = 60, global = true)]
+    #[arg(long, env = "RATE_LOGINS_BURST", default_value_t = 60, value_parser = whole::<u32>, global = true)]
     pub rate_logins_burst: u32,
     /// Exchanges of refresh tokens by one member a minute, over all their sessions.
-    #[arg(long, env = "RATE_REFRESHES", default_value_t = 30, global = true)]
+    #[arg(long, env = "RATE_REFRESHES", default_value_t = 30, value_parser = whole::<u32>, global = true)]
     pub rate_refreshes: u32,
     /// Exchanges of refresh tokens by one member at once, after a pause.
-    #[arg(long, env = "RATE_REFRESHES_BURST", default_value_t = 30, global = true)]
+    #[arg(long, env = "RATE_REFRESHES_BURST", default_value_t = 30, value_parser = whole::<u32>, global = true)]
     pub rate_refreshes_burst: u32,
     /// Registrations from one address a minute.
-    #[arg(long, env = "RATE_REGISTRATIONS", default_value_t = 10, global = true)]
+    #[arg(long, env = "RATE_REGISTRATIONS", default_value_t = 10, value_parser = whole::<u32>, global = true)]
     pub rate_registrations: u32,
     /// Registrations from one address at once, after a pause.
-    #[arg(long, env = "RATE_REGISTRATIONS_BURST", default_value_t = 60, global = true)]
+    #[arg(long, env = "RATE_REGISTRATIONS_BURST", default_value_t = 60, value_parser = whole::<u32>, global = true)]
     pub rate_registrations_burst: u32,
 }
 
@@ -539,7 +540,13 @@ mod tests {
         assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
         assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
         assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
-        assert!(problem(&["--port", "80000"]).contains("--port"));
+        assert!(problem(&["--port", "80000"]).contains("--port <PORT>': a whole number from 0 to 65535"));
+        let said = problem(&["--port", "abc"]);
+        assert!(said.contains("'abc' for '--port <PORT>': a whole number from 0 to 65535"), "{said}");
+        let said = problem(&["--rate-logins=-1"]);
+        assert!(said.contains("'-1' for '--rate-logins <RATE_LOGINS>': a whole number from 0 to 4294967295"), "{said}");
+        assert!(problem(&["--bcrypt-cost", "x"]).contains("a whole number from 4 to 16"));
+        assert!(problem(&["--memory-max", "much"]).contains("an amount of memory such as"));
         assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
         assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
     }

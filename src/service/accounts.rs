@@ -1,11 +1,11 @@
-//! Accounts: register, log in, refresh; who a token speaks for.
+//! Accounts: register, log in; who a token speaks for.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
+    ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, DeviceInfo, Language, LoginRequest, RegisterRequest, TokenType},
+    rest::{AuthResponse, Language, LoginRequest, RegisterRequest},
 };
 
 use tokio::sync::Semaphore;
@@ -13,34 +13,32 @@ use tokio::sync::Semaphore;
 use super::{
     audit::{AuditTrail, WrongFactor},
     codes::Codes,
-    decisions::until_known,
-    effects::{Effect, Effects},
+    effects::Effects,
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
     limiter::Limiter,
     post::Post,
     registration::Registration,
-    sessions::{Sessions, stored_device},
-    views,
+    sessions::Sessions,
 };
 use crate::{
     auth::{
         AccessTokens, DeviceProofs, Familiar, Source, Stale,
-        access::{Grant, Verified},
+        access::Verified,
         device::{DeviceNumber, Holder},
         password::Verdict,
-        refresh::{self, Successors},
+        refresh::Successors,
     },
     clock::Clock,
     failure::Failure,
     ids::Ids,
     sources::subscriber,
     store::{
-        MemberStore, SessionStore, StoreError,
+        MemberStore,
         members::{MemberRecord, Standing},
-        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, TokenOwner},
         turns::Caller,
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -95,9 +93,7 @@ pub struct Accounts {
     /// Members.
     pub members: Arc<dyn MemberStore>,
     /// Sessions.
-    pub sessions: Arc<dyn SessionStore>,
-    /// What members see and do of them.
-    pub devices: Arc<Sessions>,
+    pub sessions: Arc<Sessions>,
     /// Access tokens.
     pub tokens: AccessTokens,
     /// Refresh tokens.
@@ -142,6 +138,8 @@ pub struct Accounts {
     pub ids: Arc<Ids>,
     /// Counts failures.
     pub metrics: Arc<Metrics>,
+    /// Runs what goes on after an answer.
+    pub supervisor: Supervisor,
 }
 
 impl Accounts {
@@ -240,23 +238,6 @@ impl Accounts {
         Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
     }
 
-    /// A second factor that was turned on after the member was read ends the sessions that are there, and whoever has not shown a code of it
-    /// gets nothing of one that was started after that: it ends here.
-    ///
-    /// # Errors
-    /// `second_factor_required`, or the store: nobody has the tokens of that session.
-    async fn check_factor_is_the_same(&self, member: &MemberRecord, started: &AuthResponse) -> Result<(), Failure> {
-        let id = member.profile.id;
-        let now = self.members.by_id(Caller::Member(id), id).await?;
-        let since = |member: &MemberRecord| member.second_factor.as_ref().map(|factor| factor.enabled_at);
-        let Some(now) = now.filter(|now| since(now).is_some() && since(now) != since(member)) else { return Ok(()) };
-        tracing::info!(member = %now.profile.id, "a login is overtaken by a second factor that was turned on");
-        let session = self.tokens.verify(&started.access_token)?.session;
-        self.sessions.revoke_many(id, vec![session], self.clock.now()).await?;
-        self.devices.is_over(id, session);
-        Err(self.denied(ErrorCode::SecondFactorRequired))
-    }
-
     /// Where a password of a member comes from who is known by something else than it, such as their session.
     pub(super) fn source_of(&self, member: &MemberRecord, from: IpAddr) -> Source {
         let familiar = Familiar::is_old_enough(member.profile.created_at, self.clock.now());
@@ -293,126 +274,13 @@ impl Accounts {
     fn rehash(self: &Arc<Self>, member: &MemberRecord, password: String, source: Source) {
         let Ok(place) = Arc::clone(&self.rehashing).try_acquire_owned() else { return };
         let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
-        tokio::spawn(async move {
+        drop(self.supervisor.once("rehash", async move {
             let _place = place;
             let Ok(hash) = accounts.enrolment.passwords.hash(password, source).await else { return };
             if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
                 tracing::warn!(member = %id, %error, "a password keeps its former hash");
             }
-        });
-    }
-
-    /// Logs a member in who was made just now.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    pub(super) async fn log_in_as(
-        &self,
-        member: MemberRecord,
-        device: Option<DeviceInfo>,
-        from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
-        let started = self.start_session(member, device, None, from).await?;
-        started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
-    }
-
-    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now. `tell_of` is what the device
-    /// is called in the mail that tells them of it, if they are to be told.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    pub(super) async fn start_session(
-        &self,
-        mut member: MemberRecord,
-        device: Option<DeviceInfo>,
-        tell_of: Option<String>,
-        from: IpAddr,
-    ) -> Result<Option<AuthResponse>, Failure> {
-        let (session, now) = (self.ids.session(), self.clock.now());
-        let token = refresh::issue(&self.ids);
-        let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
-        let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
-        let is_told = tell_of.is_some();
-        let new = NewSession {
-            id: session,
-            member: id,
-            token: first,
-            device: stored_device(device),
-            address: Some(from),
-            at: now,
-            ends_at,
-            tell_of,
-            password_hash: member.password_hash.clone(),
-        };
-        let started = self.sessions.start(new).await.inspect_err(|error| {
-            if *error == StoreError::Timeout {
-                // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
-                self.effects.close(id, None, CloseCode::Disconnected);
-            }
-        });
-        let Some(ended) = started? else {
-            let found = self.members.by_id(Caller::Member(id), id).await?;
-            let may_sign_in = found.filter(|found| found.profile.may_sign_in(now));
-            return match may_sign_in {
-                Some(found) if found.password_hash != member.password_hash => Ok(None),
-                _ => Err(self.kept_out(id).await),
-            };
-        };
-        for session in ended {
-            self.devices.is_over(id, session);
-        }
-        self.effects.apply(is_told.then_some(Effect::SendMail));
-        let proof = self.proofs.issue(Holder::from(&member), self.ids.secret());
-        member.profile.last_login = Some(now);
-        let grant = Grant { member: id, session, generation: 0, until: ends_at };
-        let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
-    }
-
-    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
-    /// known to have got it.
-    ///
-    /// # Errors
-    /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
-    /// are closed; `member_deactivated`; `rate_limited`; or the store.
-    pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
-        let (now, used) = (self.clock.now(), refresh::hash(token));
-        let by = Caller::Address(subscriber(from));
-        // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, spent }) = self.sessions.owner(by, used, now).await? else {
-            return Err(self.denied(ErrorCode::RefreshTokenInvalid));
-        };
-        // One that gives a thief away ends its session, once.
-        if !spent {
-            self.refreshes.check(&member)?;
-        }
-        let (successor, former) = (self.successors.of(token), self.successors.former(token));
-        let exchange = Exchange {
-            used,
-            successor: successor.hash,
-            former: former.iter().map(|token| token.hash).collect(),
-            at: now,
-            token_lifetime: self.refresh_lifetime,
-            session_lifetime: self.devices.lifetime,
-        };
-        match until_known(|_| self.sessions.rotate(member, exchange.clone())).await?.outcome {
-            Rotation::Rotated(renewal) => {
-                let Renewal { session, member, successor: hash, expires_at, generation, ends_at, again } = *renewal;
-                self.metrics.refresh(if again { "again" } else { "rotated" });
-                let next = std::iter::once(successor).chain(former).find(|token| token.hash == hash);
-                let next = next.ok_or(ErrorCode::Internal)?.token;
-                let grant = Grant { member: member.profile.id, session, generation, until: ends_at };
-                self.auth_response(member, grant, next, expires_at)
-            }
-            Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
-            Rotation::Deactivated => Err(self.kept_out(member).await),
-            Rotation::Reused { session, member } => {
-                tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
-                self.metrics.refresh("reused");
-                self.devices.is_over(member, session);
-                Err(self.denied(ErrorCode::RefreshTokenReused))
-            }
-        }
+        }));
     }
 
     /// Checks an access token: who it speaks for, and that its session and member are still good. The first use of one says that it
@@ -430,7 +298,7 @@ impl Accounts {
     /// As [`Self::authorize`].
     pub async fn authorize_verified(&self, verified: Result<Verified, ErrorCode>) -> Result<Authorized, Failure> {
         let verified = verified.map_err(|code| self.denied(code))?;
-        let session = self.sessions.view(verified.session).await?;
+        let session = self.sessions.store.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
         if session.as_ref().is_none_or(|session| session.revoked) {
             self.stale.remember(verified.session);
@@ -443,7 +311,7 @@ impl Accounts {
             return Err(self.denied(ErrorCode::SessionRevoked));
         }
         if verified.generation == Some(session.generation) && !session.confirmed {
-            self.devices.confirm(verified.member, verified.session, session.generation).await;
+            self.sessions.confirm(verified.member, verified.session, session.generation).await;
         }
         let lacks_second_factor =
             self.demands_second_factor && session.user_type == UserType::Admin && !session.has_second_factor;
@@ -454,25 +322,6 @@ impl Accounts {
             lacks_second_factor,
             proved_at: session.proved_at,
             expires_at: verified.expires_at,
-        })
-    }
-
-    fn auth_response(
-        &self,
-        member: MemberRecord,
-        grant: Grant,
-        refresh_token: String,
-        refresh_expires_at: Timestamp,
-    ) -> Result<AuthResponse, Failure> {
-        let access = self.tokens.issue(grant)?;
-        Ok(AuthResponse {
-            member: views::member(member.profile),
-            access_token: access.token,
-            token_type: TokenType::Bearer,
-            expires_at: access.expires_at,
-            refresh_token,
-            refresh_expires_at,
-            device_proof: None,
         })
     }
 
@@ -495,7 +344,7 @@ impl Accounts {
     }
 
     /// Why a member may not sign in who could a moment ago.
-    async fn kept_out(&self, id: MemberId) -> Failure {
+    pub(super) async fn kept_out(&self, id: MemberId) -> Failure {
         let record = match self.members.by_id(Caller::Member(id), id).await {
             Ok(record) => record,
             Err(error) => return error.into(),

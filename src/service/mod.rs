@@ -5,7 +5,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
+//! | [`accounts`], [`enrolment`] | register, log in, who a token speaks for; making a member |
+//! | [`session_tokens`] | starting a session, exchanging its refresh token |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
 //! | [`second_factor`], [`codes`] | turning the second factor on and off, proving again who is at a device; its codes |
@@ -91,6 +92,7 @@ pub mod room;
 pub mod second_factor;
 pub mod sequencer;
 pub mod session_check;
+mod session_tokens;
 pub mod sessions;
 pub mod setup;
 pub mod shared_limits;

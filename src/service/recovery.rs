@@ -40,7 +40,7 @@ use crate::{
 const REMINDED_AFTER: Duration = Duration::from_millis(100);
 
 /// What a password is asked for that lacks or is wrong when an address is verified.
-const OF_REGISTRATION: &str = "the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
+const OF_REGISTRATION: &str = "must be the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
     of a forgotten password, or leaves the account to be removed";
 
 /// What links in mails do.
@@ -87,7 +87,6 @@ impl Recovery {
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
         let device_proof = accounts.proof_with_new_password(&changed, *member.as_bytes());
-        accounts.devices.end_revoked(member).await;
         Ok(DeviceProof { device_proof })
     }
 
@@ -250,7 +249,7 @@ impl Accounts {
         }
         let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
         let (accounts, member) = (Arc::clone(self), member.profile.id);
-        tokio::spawn(async move {
+        drop(self.supervisor.once("reminder", async move {
             let _place = place;
             // The store, and the processor, have nothing of it to do before the answer is there.
             sleep(REMINDED_AFTER).await;
@@ -258,6 +257,6 @@ impl Accounts {
             if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }
-        });
+        }));
     }
 }

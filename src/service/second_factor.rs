@@ -7,8 +7,8 @@ use protocol::{
     ErrorCode, MemberId, Timestamp,
     model::UserType,
     rest::{
-        RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling, SecondFactorEnrolment,
-        StepUpRequest,
+        AuthResponse, RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
+        SecondFactorEnrolment, StepUpRequest,
     },
 };
 
@@ -16,6 +16,7 @@ use super::{
     accounts::{Accounts, Authorized},
     audit::WrongFactor,
     codes::Codes,
+    credentials::wrong_password,
     decisions::until_known,
     guesses::Allowance,
     limiter::{Limiter, Rate},
@@ -28,6 +29,7 @@ use crate::{
         changes::{Actor, Change},
         members::MemberRecord,
         second_factor::{CodeUse, StoredFactor},
+        turns::Caller,
     },
     telemetry::Metrics,
 };
@@ -131,7 +133,6 @@ impl SecondFactors {
             _ => failure,
         })?;
         tracing::info!(member = %who.member, "second factor turned on");
-        self.accounts.devices.end_revoked(who.member).await;
         self.prove(who).await?;
         Ok(RecoveryCodes { recovery_codes })
     }
@@ -212,7 +213,7 @@ impl SecondFactors {
     }
 
     async fn prove(&self, who: &Authorized) -> Result<(), Failure> {
-        let (sessions, now) = (&self.accounts.sessions, self.accounts.clock.now());
+        let (sessions, now) = (&self.accounts.sessions.store, self.accounts.clock.now());
         until_known(|_| sessions.prove(who.member, who.session, now)).await?;
         Ok(())
     }
@@ -221,7 +222,7 @@ impl SecondFactors {
         let source = self.accounts.source_of(record, from);
         let hash = Some(record.password_hash.clone());
         match self.accounts.enrolment.passwords.verify(password, hash, source).await? {
-            Verdict::Wrong => Err(Failure::field(ErrorCode::ValidationFailed, "password", "the present password")),
+            Verdict::Wrong => Err(wrong_password("password")),
             _ => Ok(()),
         }
     }
@@ -269,6 +270,27 @@ impl Accounts {
         self.post.wake();
         Ok(())
     }
+
+    /// A second factor that was turned on after the member was read ends the sessions that are there, and whoever has not shown a code of it
+    /// gets nothing of one that was started after that: it ends here.
+    ///
+    /// # Errors
+    /// `second_factor_required`, or the store: nobody has the tokens of that session.
+    pub(super) async fn check_factor_is_the_same(
+        &self,
+        member: &MemberRecord,
+        started: &AuthResponse,
+    ) -> Result<(), Failure> {
+        let id = member.profile.id;
+        let now = self.members.by_id(Caller::Member(id), id).await?;
+        let since = |member: &MemberRecord| member.second_factor.as_ref().map(|factor| factor.enabled_at);
+        let Some(now) = now.filter(|now| since(now).is_some() && since(now) != since(member)) else { return Ok(()) };
+        tracing::info!(member = %now.profile.id, "a login is overtaken by a second factor that was turned on");
+        let session = self.tokens.verify(&started.access_token)?.session;
+        self.sessions.store.revoke_many(id, vec![session], self.clock.now()).await?;
+        self.sessions.is_over(id, session);
+        Err(self.denied(ErrorCode::SecondFactorRequired))
+    }
 }
 
 fn actor(who: &Authorized, from: IpAddr) -> Actor {
@@ -279,6 +301,6 @@ fn wrong_code() -> Failure {
     Failure::field(
         ErrorCode::ValidationFailed,
         "code",
-        "a code of the authenticator app that was not used yet, or a recovery code",
+        "must be a code of the authenticator app that was not used yet, or a recovery code",
     )
 }

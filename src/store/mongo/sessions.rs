@@ -525,15 +525,29 @@ async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Ti
     Ok(())
 }
 
-/// What revokes the sessions that a change of their member ends: which, and how; nothing if it ends none.
-pub(super) fn revocation_by_change(member: MemberId, which: Revoked, at: Timestamp) -> Option<(Document, Document)> {
+/// Revokes the sessions that a change of their member ends, within its transaction. Returns them.
+pub(super) async fn revoke_by_change(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    (which, at): (Revoked, Timestamp),
+) -> Result<Vec<SessionId>, Fault> {
     let (mut valid, revoked) = revocation(member, at);
     match which {
-        Revoked::None => return None,
+        Revoked::None => return Ok(Vec::new()),
         Revoked::All => {}
-        Revoked::AllBut(session) => drop(valid.insert("_id", doc! { "$ne": session_oid(session) })),
+        Revoked::AllBut(kept) => drop(valid.insert("_id", doc! { "$ne": session_oid(kept) })),
     }
-    Some((valid, revoked))
+    let sessions = db.collection::<Document>("sessions");
+    let mut found = sessions.find(valid.clone()).projection(doc! { "_id": 1 }).session(&mut *session).await?;
+    let mut ended = Vec::new();
+    while let Some(one) = found.next(&mut *session).await.transpose()? {
+        ended.push(SessionId::from_bytes(one.get_object_id("_id").unwrap_or_default().bytes()));
+    }
+    if !ended.is_empty() {
+        sessions.update_many(valid, revoked).session(&mut *session).await?;
+    }
+    Ok(ended)
 }
 
 /// What forgets what sessions of a member say about devices and places: which, and how.
