@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn what_may_have_no_value_takes_null_and_what_always_has_one_does_not() {
+        assert_eq!(parse_body::<InvitationRequest>(json!({ "note": null })), Ok(InvitationRequest::default()));
+        let until = "2027-01-01T00:00:00.000Z";
+        let suspension = |body| parse_body::<SuspensionChange>(body).unwrap();
+        assert_eq!(suspension(json!({ "until": until, "reason": null })), suspension(json!({ "until": until })));
+        let none = json!({ "contact_info": { "phone": null, "company": null, "position": null }, "profile_image_url": null, "language": null });
+        assert!(parse_body::<MemberPatch>(none).is_ok());
+        let always = json!({ "name": null, "contact_info": null, "visibility": null });
+        assert_eq!(fields::<MemberPatch>(always), ["contact_info", "name", "visibility"]);
+        assert_eq!(fields::<MemberPatch>(json!({ "visibility": { "email": null } })), ["visibility.email"]);
+        assert_eq!(fields::<InvitationRequest>(json!({ "tier": null, "uses": null })), ["tier", "uses"]);
+        assert_eq!(fields::<LoginRequest>(json!({ "email": "a", "password": "b", "device": null })), ["device"]);
+    }
+
+    #[test]
     fn a_number_in_a_url_is_told_its_bounds() {
         for wrong in ["abc", "", "-1", "1.5", "0", "101", "99999999999999999999"] {
             let said = "must be a whole number from 1 to 100";
