@@ -201,16 +201,12 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     assert_eq!(last.unwrap().unwrap_err().code, ErrorCode::SessionRevoked);
 
     // Who does not read holds a place; one address, however many accounts it has, not all of them.
-    let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    let start = async |who, last| exports.start(who, Ipv4Addr::new(192, 0, 2, last).into(), &base.supervisor).await;
     let [first, second, third] =
         [signed_in(members[1]).await, signed_in(members[2]).await, signed_in(members[3]).await];
-    let _held = [
-        exports.start(first, from(1), &base.supervisor).await.unwrap(),
-        exports.start(second, from(1), &base.supervisor).await.unwrap(),
-    ];
-    let refused = exports.start(third, from(1), &base.supervisor).await.err().map(|failure| failure.code);
-    assert_eq!(refused, Some(ErrorCode::Overloaded));
-    assert!(exports.start(third, from(2), &base.supervisor).await.is_ok());
+    let _held = [start(first, 1).await.unwrap(), start(second, 1).await.unwrap()];
+    assert_eq!(start(third, 1).await.err().map(|failure| failure.code), Some(ErrorCode::Overloaded));
+    assert!(start(third, 2).await.is_ok());
 }
 
 /// The place of the member's former export is given back a moment after its last part.
