@@ -140,7 +140,7 @@ impl App {
         let (connection, lanes) = base.connection(&accounts, cursors);
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
-        let services = base.services(&connection, (&effects, Arc::clone(&accounts.devices)), fleet.clone(), advice);
+        let services = base.services(&connection, (&effects, Arc::clone(&accounts.sessions)), fleet.clone(), advice);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
@@ -191,7 +191,7 @@ impl App {
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
-        background.push(background::tell_setup_code(Arc::clone(&setup), base.shutdown.clone()));
+        background.push(background::tell_setup_code(&base.supervisor, Arc::clone(&setup), base.shutdown.clone()));
         background.extend(metrics_listener.map(|listener| {
             background::serve_metrics(&base.supervisor, listener, Arc::clone(&base.metrics), base.shutdown.clone())
         }));
@@ -275,6 +275,7 @@ impl App {
             self.http_tasks.wait().await;
             // Request handlers that the last HTTP connections have started.
             self.connection.tasks.wait().await;
+            self.supervisor.finish().await;
         };
         let mut complete = timeout_at(for_connections, connections).await.is_ok();
         let store = async {

@@ -152,7 +152,8 @@ error_codes! {
     InvitationInvalid = "invitation_invalid", 403, "Invitation invalid", Never;
     /// The club takes no members at the moment.
     RegistrationClosed = "registration_closed", 403, "Registration closed", Never;
-    /// The address is not shown to be the member's yet. A mail with a link that does that has been sent.
+    /// The member has not shown yet that the e-mail address is theirs: open the link in the mail that was sent to it. Logging in with the
+    /// right password sends it again.
     EmailUnverified = "email_unverified", 403, "E-mail unverified", Never;
     /// The signed-in member may not do this.
     Forbidden = "forbidden", 403, "Forbidden", Never;

@@ -34,13 +34,21 @@ pub(crate) fn some<T>(value: &Option<T>, (): &()) -> garde::Result {
     if value.is_none() { Err(garde::Error::new("required")) } else { Ok(()) }
 }
 
+/// How long a name is.
+const NAME_CHARS: &str = "1 to 100 characters";
+
+/// For a name that may be left out, unlike one that has to be [`given`].
+pub(crate) fn not_empty_name(value: &str, (): &()) -> garde::Result {
+    if value.is_empty() { Err(garde::Error::new(NAME_CHARS)) } else { Ok(()) }
+}
+
 pub(crate) fn name(value: &str, (): &()) -> garde::Result {
     if value.is_empty() {
         return Ok(());
     }
     let name = shown::normalized(value.trim());
     if !(1..=limits::NAME_MAX_CHARS).contains(&name.chars().count()) {
-        return Err(garde::Error::new("1 to 100 characters"));
+        return Err(garde::Error::new(NAME_CHARS));
     }
     if shown::is_reserved(&name) {
         return Err(garde::Error::new("this name is reserved for members who have left"));

@@ -287,7 +287,7 @@ impl Foundation {
             lifetime: access_token_ttl,
         };
         let clock = Arc::clone(&self.world.clock);
-        let devices = Sessions {
+        let sessions = Sessions {
             store: Arc::clone(&self.store.sessions),
             effects: Arc::clone(effects),
             lifetime: auth.session_lifetime,
@@ -296,8 +296,7 @@ impl Foundation {
         };
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
-            sessions: Arc::clone(&self.store.sessions),
-            devices: Arc::new(devices),
+            sessions: Arc::new(sessions),
             successors: Successors::new(ring),
             proofs: DeviceProofs::new(ring),
             guesses: Arc::clone(&self.limits.guesses),
@@ -320,6 +319,7 @@ impl Foundation {
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
+            supervisor: self.supervisor.clone(),
         })
     }
 
@@ -338,10 +338,12 @@ impl Foundation {
     fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
         let Settings { listen, registration, .. } = &self.settings;
         let members = || Arc::clone(&self.store.members);
+        let policy = self.settings.who_registers().0;
         let invitations = Invitations {
             store: Arc::clone(&self.store.invitations),
             members: members(),
             policy: registration.invitations,
+            registration: policy,
             public_url: listen.public_url.clone(),
             attempts: invitations::attempts(Arc::clone(&self.metrics)),
             registrations: Arc::clone(&self.limits.registrations),
@@ -352,7 +354,7 @@ impl Foundation {
             metrics: Arc::clone(&self.metrics),
         };
         Arc::new(Registration {
-            policy: self.settings.who_registers().0,
+            policy,
             invitations: Arc::new(invitations),
             applications: Arc::new(Applications::new(members(), effects.events.clone())),
         })
@@ -460,7 +462,7 @@ impl Foundation {
     pub(super) fn services(
         &self,
         connection: &connection::Context,
-        (effects, devices): (&Arc<Effects>, Arc<Sessions>),
+        (effects, sessions): (&Arc<Effects>, Arc<Sessions>),
         fleet: Option<Arc<Fleet>>,
         advice: Advice,
     ) -> Services {
@@ -506,7 +508,7 @@ impl Foundation {
         );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
-            sessions: devices,
+            sessions,
             store: self.store.clone(),
             audit: audit(),
             applications: Arc::clone(&connection.connections.applications),

@@ -1,11 +1,11 @@
-//! Accounts: register, refresh; who a token speaks for. Logging in is beside it ([`super::login`]).
+//! Accounts: register; who a token speaks for.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, Language, RegisterRequest, TokenType},
+    rest::{AuthResponse, Language, RegisterRequest},
 };
 
 use tokio::sync::Semaphore;
@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use super::{
     audit::AuditTrail,
     codes::Codes,
-    decisions::until_known,
     effects::Effects,
     enrolment::Enrolment,
     guesses::{Allowance, Guesses},
@@ -21,25 +20,24 @@ use super::{
     post::Post,
     registration::Registration,
     sessions::Sessions,
-    views,
 };
 use crate::{
     auth::{
         AccessTokens, DeviceProofs, Familiar, Source, Stale,
-        access::{Grant, Verified},
+        access::Verified,
         device::{DeviceNumber, Holder},
-        refresh::{self, Successors},
+        refresh::Successors,
     },
     clock::Clock,
     failure::Failure,
     ids::Ids,
     sources::subscriber,
     store::{
-        MemberStore, SessionStore,
+        MemberStore,
         members::{MemberRecord, Standing},
-        sessions::{Exchange, Renewal, Rotation, TokenOwner},
         turns::Caller,
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -92,9 +90,7 @@ pub struct Accounts {
     /// Members.
     pub members: Arc<dyn MemberStore>,
     /// Sessions.
-    pub sessions: Arc<dyn SessionStore>,
-    /// What members see and do of them.
-    pub devices: Arc<Sessions>,
+    pub sessions: Arc<Sessions>,
     /// Access tokens.
     pub tokens: AccessTokens,
     /// Refresh tokens.
@@ -139,6 +135,8 @@ pub struct Accounts {
     pub ids: Arc<Ids>,
     /// Counts failures.
     pub metrics: Arc<Metrics>,
+    /// Runs what goes on after an answer.
+    pub supervisor: Supervisor,
 }
 
 impl Accounts {
@@ -185,52 +183,6 @@ impl Accounts {
         self.proofs.issue(Holder::from(member), number)
     }
 
-    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
-    /// known to have got it.
-    ///
-    /// # Errors
-    /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
-    /// are closed; `member_deactivated`; `rate_limited`; or the store.
-    pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
-        let (now, used) = (self.clock.now(), refresh::hash(token));
-        let by = Caller::Address(subscriber(from));
-        // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, spent }) = self.sessions.owner(by, used, now).await? else {
-            return Err(self.denied(ErrorCode::RefreshTokenInvalid));
-        };
-        // One that gives a thief away ends its session, once.
-        if !spent {
-            self.refreshes.check(&member)?;
-        }
-        let (successor, former) = (self.successors.of(token), self.successors.former(token));
-        let exchange = Exchange {
-            used,
-            successor: successor.hash,
-            former: former.iter().map(|token| token.hash).collect(),
-            at: now,
-            token_lifetime: self.refresh_lifetime,
-            session_lifetime: self.devices.lifetime,
-        };
-        match until_known(|_| self.sessions.rotate(member, exchange.clone())).await?.outcome {
-            Rotation::Rotated(renewal) => {
-                let Renewal { session, member, successor: hash, expires_at, generation, ends_at, again } = *renewal;
-                self.metrics.refresh(if again { "again" } else { "rotated" });
-                let next = std::iter::once(successor).chain(former).find(|token| token.hash == hash);
-                let next = next.ok_or(ErrorCode::Internal)?.token;
-                let grant = Grant { member: member.profile.id, session, generation, until: ends_at };
-                self.auth_response(member, grant, next, expires_at)
-            }
-            Rotation::Invalid => Err(self.denied(ErrorCode::RefreshTokenInvalid)),
-            Rotation::Deactivated => Err(self.kept_out(member).await),
-            Rotation::Reused { session, member } => {
-                tracing::warn!(%session, %member, "a refresh token was used twice; its session is revoked");
-                self.metrics.refresh("reused");
-                self.devices.is_over(member, session);
-                Err(self.denied(ErrorCode::RefreshTokenReused))
-            }
-        }
-    }
-
     /// Checks an access token: who it speaks for, and that its session and member are still good. The first use of one says that it
     /// has arrived.
     ///
@@ -246,7 +198,7 @@ impl Accounts {
     /// As [`Self::authorize`].
     pub async fn authorize_verified(&self, verified: Result<Verified, ErrorCode>) -> Result<Authorized, Failure> {
         let verified = verified.map_err(|code| self.denied(code))?;
-        let session = self.sessions.view(verified.session).await?;
+        let session = self.sessions.store.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
         if session.as_ref().is_none_or(|session| session.revoked) {
             self.stale.remember(verified.session);
@@ -259,7 +211,7 @@ impl Accounts {
             return Err(self.denied(ErrorCode::SessionRevoked));
         }
         if verified.generation == Some(session.generation) && !session.confirmed {
-            self.devices.confirm(verified.member, verified.session, session.generation).await;
+            self.sessions.confirm(verified.member, verified.session, session.generation).await;
         }
         let lacks_second_factor =
             self.demands_second_factor && session.user_type == UserType::Admin && !session.has_second_factor;
@@ -270,25 +222,6 @@ impl Accounts {
             lacks_second_factor,
             proved_at: session.proved_at,
             expires_at: verified.expires_at,
-        })
-    }
-
-    pub(super) fn auth_response(
-        &self,
-        member: MemberRecord,
-        grant: Grant,
-        refresh_token: String,
-        refresh_expires_at: Timestamp,
-    ) -> Result<AuthResponse, Failure> {
-        let access = self.tokens.issue(grant)?;
-        Ok(AuthResponse {
-            member: views::member(member.profile),
-            access_token: access.token,
-            token_type: TokenType::Bearer,
-            expires_at: access.expires_at,
-            refresh_token,
-            refresh_expires_at,
-            device_proof: None,
         })
     }
 

@@ -266,9 +266,7 @@ impl Administration {
             let message = "Your own second factor is turned off in your settings, with a code and the password.";
             return Err(Failure::new(ErrorCode::Forbidden, message));
         }
-        let after = self.change(admin, member, Change::ResetSecondFactor).await?;
-        self.sessions.end_revoked(member).await;
-        Ok(after)
+        self.change(admin, member, Change::ResetSecondFactor).await
     }
 
     /// Closes the connections of a member with 4410; they may come back.

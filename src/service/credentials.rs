@@ -68,7 +68,6 @@ impl Credentials {
         tracing::info!(member = %who.member, "password changed");
         // One for each session, however often it does so.
         let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
-        self.accounts.devices.end_revoked(who.member).await;
         Ok(DeviceProof { device_proof })
     }
 
@@ -79,5 +78,10 @@ impl Credentials {
 }
 
 fn wrong() -> Failure {
-    Failure::field(ErrorCode::ValidationFailed, "current_password", "the present password")
+    wrong_password("current_password")
+}
+
+/// What is said of a field that should be the member's password, and is not.
+pub(super) fn wrong_password(field: &str) -> Failure {
+    Failure::field(ErrorCode::ValidationFailed, field, "this is not your present password")
 }

@@ -102,6 +102,12 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
     effects
 }
 
+/// What follows from the end of a session: its connections close, and its access tokens spend nothing of its member's.
+#[must_use]
+pub const fn of_ended(member: MemberId, session: SessionId) -> [Effect; 2] {
+    [Effect::EndSession(session), Effect::Close { member, session: Some(session), code: CloseCode::Unauthorized }]
+}
+
 /// Whether other members can see a difference. The time of the change alone is none.
 fn visibly_differ(before: &MemberRecord, after: &MemberRecord) -> bool {
     let card = views::card(after);

@@ -7,7 +7,8 @@ use protocol::{
     model::{Tier, UserType},
     rest::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationPage, InvitationPolicy,
-        InvitationRequest, NamedMember, NewInvitation, PageQuery, invitations::EXPIRES_IN_DEFAULT, page_size,
+        InvitationRequest, NamedMember, NewInvitation, PageQuery, RegistrationPolicy, invitations::EXPIRES_IN_DEFAULT,
+        page_size,
     },
     shown,
 };
@@ -61,6 +62,8 @@ pub struct Invitations {
     pub members: Arc<dyn MemberStore>,
     /// Who may.
     pub policy: InvitationPolicy,
+    /// Who may register: where nobody may, nobody is invited.
+    pub registration: RegistrationPolicy,
     /// What links begin with; empty for paths.
     pub public_url: String,
     /// Codes that are not good, by network.
@@ -117,7 +120,7 @@ impl Invitations {
     /// Makes an invitation.
     ///
     /// # Errors
-    /// `forbidden` for who may not invite, `validation_failed` for a tier or a number of uses that only administrators may choose,
+    /// `forbidden` for who may not invite, `registration_closed` where nobody could come by it, `validation_failed` for a tier or a number of uses that only administrators may choose,
     /// `too_many_invitations`, a rate limit, or the store.
     pub async fn create(
         &self,
@@ -128,6 +131,9 @@ impl Invitations {
         let is_admin = who.user_type == UserType::Admin;
         if !is_admin && self.policy == InvitationPolicy::Admins {
             return Err(ErrorCode::Forbidden.into());
+        }
+        if self.registration == RegistrationPolicy::Closed {
+            return Err(ErrorCode::RegistrationClosed.into());
         }
         let InvitationRequest { tier, uses, expires_in, note } = request;
         let (tier, uses) = (tier.unwrap_or(Tier::Disruption), uses.unwrap_or(1));

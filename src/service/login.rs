@@ -1,4 +1,4 @@
-//! The login: who somebody says that they are, what they show for it, and the session that is started for who has shown everything.
+//! The login: who somebody says that they are, and what they show for it, before a session is started ([`super::session_tokens`]).
 //!
 //! Each step takes what the one before it gives ([`Claim`], [`Known`], [`Shown`]), and a session is started of a [`Shown`] only. All of them
 //! look at one record of the member, and the session is started only while the member's credentials are those of that record: a login
@@ -7,33 +7,23 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ErrorCode,
-    rest::{AuthResponse, DeviceInfo, LoginRequest},
+    ErrorCode,
+    rest::{AuthResponse, LoginRequest},
 };
 use tokio::time::sleep;
 
 use super::{
-    accounts::Accounts, audit::WrongFactor, effects::Effect, guesses::Allowance, post::may_be_written_to,
-    sessions::stored_device,
+    accounts::Accounts, audit::WrongFactor, guesses::Allowance, post::may_be_written_to, sessions::stored_device,
 };
 use crate::{
     auth::{
         Source,
-        access::Grant,
         device::{DeviceNumber, Holder},
         password::Verdict,
-        refresh,
     },
     failure::Failure,
     sources::subscriber,
-    store::{
-        StoreError,
-        changes::Actor,
-        mail::Purpose,
-        members::MemberRecord,
-        sessions::{NewSession, NewToken, SessionDevice, platform_word},
-        turns::Caller,
-    },
+    store::{changes::Actor, mail::Purpose, members::MemberRecord, sessions::platform_word, turns::Caller},
 };
 
 /// How often one login is checked at most: once more each time that what it has shown was replaced before its session was started.
@@ -191,86 +181,18 @@ impl Accounts {
         Ok(Some(answer))
     }
 
-    /// Logs a member in who was made just now.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    pub(super) async fn log_in_as(
-        &self,
-        member: MemberRecord,
-        device: Option<DeviceInfo>,
-        from: IpAddr,
-    ) -> Result<AuthResponse, Failure> {
-        let device = (stored_device(device), self.ids.secret());
-        let started = self.start_session(&member, device, None, from).await?;
-        started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
-    }
-
-    /// Starts a session of a member on a device, which gets a proof for its number. Nothing, if the member has other credentials by now.
-    /// `tell_of` is what the device is called in the mail that tells them of it, if they are to be told; not of the first login of all.
-    ///
-    /// # Errors
-    /// `member_deactivated`, or the store.
-    async fn start_session(
-        &self,
-        member: &MemberRecord,
-        (device, number): (SessionDevice, DeviceNumber),
-        tell_of: Option<String>,
-        from: IpAddr,
-    ) -> Result<Option<AuthResponse>, Failure> {
-        let (session, now) = (self.ids.session(), self.clock.now());
-        let token = refresh::issue(&self.ids);
-        let (id, ends_at) = (member.profile.id, now.after(self.devices.lifetime));
-        let first = NewToken { hash: token.hash, expires_at: now.after(self.refresh_lifetime).min(ends_at) };
-        let is_told = tell_of.is_some();
-        let new = NewSession {
-            id: session,
-            member: id,
-            token: first,
-            device,
-            address: Some(from),
-            at: now,
-            ends_at,
-            tell_of,
-            credentials: member.credentials,
-        };
-        let started = self.sessions.start(new).await.inspect_err(|error| {
-            if *error == StoreError::Timeout {
-                // It may be made, and have ended others, nobody knows which. Whoever may still sign in comes back.
-                self.effects.close(id, None, CloseCode::Disconnected);
-            }
-        });
-        let Some(ended) = started? else {
-            let found = self.members.by_id(Caller::Member(id), id).await?;
-            return match found.filter(|found| found.profile.may_sign_in(now)) {
-                Some(found) if found.credentials != member.credentials => Ok(None),
-                _ => Err(self.kept_out(id).await),
-            };
-        };
-        for session in ended {
-            self.devices.is_over(id, session);
-        }
-        self.effects.apply(is_told.then_some(Effect::SendMail));
-        let proof = self.proofs.issue(Holder::from(member), number);
-        let mut member = member.clone();
-        member.profile.last_login = Some(now);
-        let grant = Grant { member: id, session, generation: 0, until: ends_at };
-        let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
-        Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
-    }
-
     /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
     /// cannot be done now.
     fn rehash(self: &Arc<Self>, member: &MemberRecord, password: String, source: Source) {
         let Ok(place) = Arc::clone(&self.rehashing).try_acquire_owned() else { return };
         let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
-        tokio::spawn(async move {
+        drop(self.supervisor.once("rehash", async move {
             let _place = place;
             let Ok(hash) = accounts.enrolment.passwords.hash(password, source).await else { return };
             if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
                 tracing::warn!(member = %id, %error, "a password keeps its former hash");
             }
-        });
+        }));
     }
 
     /// Whether a member may not sign in before they have shown that the address is theirs.
@@ -298,7 +220,7 @@ impl Accounts {
         }
         let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
         let (accounts, member) = (Arc::clone(self), member.profile.id);
-        tokio::spawn(async move {
+        drop(self.supervisor.once("reminder", async move {
             let _place = place;
             // The store, and the processor, have nothing of it to do before the answer is there.
             sleep(REMINDED_AFTER).await;
@@ -306,6 +228,6 @@ impl Accounts {
             if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }
-        });
+        }));
     }
 }

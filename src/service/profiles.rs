@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, Timestamp,
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
     rest::{Member, MemberPatch},
 };
@@ -56,7 +56,7 @@ impl Profiles {
     /// `member_not_found`, or the store.
     pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
-        Ok((views::member(record.profile), record.version))
+        Ok((views::member(record.profile, self.clock.now()), record.version))
     }
 
     /// Changes a profile: one's own, or anybody's as an administrator. Returns it with its version.
@@ -82,7 +82,7 @@ impl Profiles {
             None => None,
         };
         let (_, after) = self.commit(member, Change::Profile { edit: views::edit(patch), expected }, by).await?;
-        Ok((views::member(after.profile), after.version))
+        Ok((views::member(after.profile, self.clock.now()), after.version))
     }
 
     /// Charges a change of a profile or of its photo to the member who makes it; administrators are exempt.
@@ -137,8 +137,8 @@ impl Profiles {
         self.commit(member, change, by).await.map(|(_, after)| after)
     }
 
-    /// Applies a change, with what follows from it ([`effects::of_change`], and the mail that tells of it, [`notice_of`]); the connections of who may no longer sign in are
-    /// closed. Returns the member before and after it. Whoever changes a photo has its turn.
+    /// Applies a change, with what follows from it ([`effects::of_change`], and the mail that tells of it, [`notice_of`]); the connections of the sessions that
+    /// it ends are closed. Returns the member before and after it. Whoever changes a photo has its turn.
     ///
     /// # Errors
     /// `member_not_found`, `stale`, `last_admin`, or the store.
@@ -180,14 +180,14 @@ impl Profiles {
                 if late { self.as_wanted(member, &change, at, changed).await } else { Ok(changed) }
             };
             let known = until_known(attempt).await?;
-            if change.forbids_sign_in() && matches!(known.outcome, Changed::Done { .. }) {
-                self.effects.close(member, None, CloseCode::Deactivated);
+            if let Changed::Done { ended, .. } = &known.outcome {
+                self.end_sessions(member, &change, ended, known.late);
             }
             Ok((former, known))
         };
         let (former, Known { outcome, late }) = or_when_unknown(decision, disconnect).await?;
         let (before, after) = match outcome {
-            Changed::Done { before, after } => (*before, *after),
+            Changed::Done { before, after, .. } => (*before, *after),
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
@@ -224,7 +224,27 @@ impl Profiles {
         }
         let record = self.members.by_id(Caller::Member(member), member).await?;
         let record = record.filter(|record| change.apply(record, at).is_none());
-        Ok(record.map_or(changed, |record| Changed::Done { before: Box::new(record.clone()), after: Box::new(record) }))
+        Ok(record.map_or(changed, |record| Changed::Done {
+            before: Box::new(record.clone()),
+            after: Box::new(record),
+            ended: Vec::new(),
+        }))
+    }
+
+    /// Closes the connections of the sessions that a change has ended, on every node: those of who may no longer sign in with another code
+    /// than those of others.
+    fn end_sessions(&self, member: MemberId, change: &Change, ended: &[SessionId], late: bool) {
+        if change.forbids_sign_in() {
+            self.effects.close(member, None, CloseCode::Deactivated);
+            return;
+        }
+        if late && change.revokes() != Revoked::None {
+            // An attempt before may have ended some, nobody knows which: all are closed, and those that are good come back.
+            self.effects.close(member, None, CloseCode::Disconnected);
+        }
+        for session in ended {
+            self.effects.apply(effects::of_ended(member, *session));
+        }
     }
 }
 

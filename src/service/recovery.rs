@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What a password is asked for that lacks or is wrong when an address is verified.
-const OF_REGISTRATION: &str = "the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
+const OF_REGISTRATION: &str = "must be the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
     of a forgotten password, or leaves the account to be removed";
 
 /// What links in mails do.
@@ -78,7 +78,6 @@ impl Recovery {
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
         let device_proof = accounts.new_proof(&changed, *member.as_bytes());
-        accounts.devices.end_revoked(member).await;
         Ok(DeviceProof { device_proof })
     }
 
@@ -144,7 +143,7 @@ impl Recovery {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
-        let good = accounts.post.store.link(by, link, purpose, accounts.clock.now()).await?.ok_or_else(invalid)?;
+        let good = accounts.post.link(by, link, purpose).await?.ok_or_else(invalid)?;
         let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
         Ok((link, record.ok_or_else(invalid)?))

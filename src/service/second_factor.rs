@@ -15,6 +15,7 @@ use protocol::{
 use super::{
     accounts::{Accounts, Authorized},
     codes::Codes,
+    credentials::wrong_password,
     decisions::until_known,
     limiter::{Limiter, Rate},
     profiles::Profiles,
@@ -217,7 +218,7 @@ impl SecondFactors {
     }
 
     async fn prove(&self, who: &Authorized) -> Result<(), Failure> {
-        let (sessions, now) = (&self.accounts.sessions, self.accounts.clock.now());
+        let (sessions, now) = (&self.accounts.sessions.store, self.accounts.clock.now());
         until_known(|_| sessions.prove(who.member, who.session, now)).await?;
         Ok(())
     }
@@ -226,7 +227,7 @@ impl SecondFactors {
         let source = self.accounts.source_of(record, from);
         let hash = Some(record.password_hash.clone());
         match self.accounts.enrolment.passwords.verify(password, hash, source).await? {
-            Verdict::Wrong => Err(Failure::field(ErrorCode::ValidationFailed, "password", "the present password")),
+            Verdict::Wrong => Err(wrong_password("password")),
             _ => Ok(()),
         }
     }
@@ -248,6 +249,6 @@ fn wrong_code() -> Failure {
     Failure::field(
         ErrorCode::ValidationFailed,
         "code",
-        "a code of the authenticator app that was not used yet, or a recovery code",
+        "must be a code of the authenticator app that was not used yet, or a recovery code",
     )
 }

@@ -163,6 +163,8 @@ pub enum Changed {
         before: Box<MemberRecord>,
         /// The member now.
         after: Box<MemberRecord>,
+        /// The sessions of the member that it ended ([`Change::revokes`]): those that were good, and this attempt revoked.
+        ended: Vec<SessionId>,
     },
     /// There is no such member, or they have left. That they leave is no news then, but [`Self::Done`].
     NotFound,

@@ -33,7 +33,7 @@ async function turnOn(rita) {
   await heading(rita, "Turn it on").waitFor();
   await type(rita, "Your password", "no horse");
   await rita.keyboard.press("Enter");
-  await rita.getByText("Must be the present password.").waitFor();
+  await rita.getByText("This is not your present password.").waitFor();
   await secret(rita, "Your password").fill(PASSWORD);
   await rita.keyboard.press("Enter");
 
@@ -222,7 +222,7 @@ async function byPassword(ben) {
   await lookTwice(ben, "step-up-password");
   await type(ben, "Your password", "no horse");
   await ben.keyboard.press("Enter");
-  await dialog.getByText("Must be the present password.").waitFor();
+  await dialog.getByText("This is not your present password.").waitFor();
   await secret(dialog, "Your password").fill(PASSWORD);
   await ben.keyboard.press("Enter");
   await heading(ben, "Nobody waits").waitFor();

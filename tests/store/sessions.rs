@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use members_book::store::{
     archive::Part,
-    changes::{Actor, Change, Changed},
+    changes::{Actor, Change, Changed, ProfileEdit},
     second_factor::StoredFactor,
     sessions::{
         Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
@@ -385,14 +385,27 @@ async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
     assert!(matches!(change(1, "new", Some(kept)).await.unwrap(), Changed::Stale));
     assert!(!revoked(f, ended).await);
     // An attempt may be repeated, while nobody knows what became of it.
-    for _ in 0..2 {
-        assert!(matches!(change(0, "new", Some(kept)).await.unwrap(), Changed::Done { .. }));
+    for those in [vec![ended], Vec::new()] {
+        assert_eq!(ended_by(change(0, "new", Some(kept)).await.unwrap()), those);
     }
     assert_eq!((revoked(f, kept).await, revoked(f, ended).await), (false, true));
     let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
     assert_eq!((record.password_hash.as_str(), record.version), ("new", version), "the profile is the same");
-    assert!(matches!(change(1, "newer", None).await.unwrap(), Changed::Done { .. }));
+    let further = session(f, ana, 3).await;
+    let mut those = ended_by(change(1, "newer", None).await.unwrap());
+    those.sort_unstable();
+    assert_eq!(those, [kept, further], "those that are over already are not ended again");
     assert!(revoked(f, kept).await);
+    let profile =
+        Change::Profile { edit: ProfileEdit { name: Some("Anna".to_owned()), ..<_>::default() }, expected: None };
+    let changed = f.store.members.change(ana, profile, Actor::default(), f.now(), CancellationToken::new()).await;
+    assert_eq!(ended_by(changed.unwrap()), []);
+}
+
+/// The sessions that a change has ended.
+fn ended_by(changed: Changed) -> Vec<SessionId> {
+    let Changed::Done { ended, .. } = changed else { panic!("the change was refused") };
+    ended
 }
 
 async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {

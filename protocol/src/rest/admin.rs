@@ -4,7 +4,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{from_text, members::Member, not_null};
+use super::{from_text, members::Member};
 use crate::{
     InvitationId, MemberId, Timestamp,
     model::{Tier, UserType},
@@ -136,10 +136,10 @@ pub struct SuspensionChange {
     #[cfg_attr(feature = "codegen", ts(as = "Timestamp"))]
     pub until: Option<Timestamp>,
     /// Why, for other administrators: at most 500 characters.
-    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::chars(0, 500)), custom(rules::shown)))]
-    #[cfg_attr(feature = "codegen", ts(optional))]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 500, example = "wrote to everybody"))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500, example = "wrote to everybody"))]
     pub reason: Option<String>,
 }
 

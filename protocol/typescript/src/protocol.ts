@@ -489,7 +489,8 @@ invitations: InvitationPolicy,
  */
 setup_needed: boolean, 
 /**
- * Whether it sends mail, so that who registers has to show first that the address is theirs.
+ * Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
+ * server that writes them to its log: links in them work all the same.
  */
 sends_mail: boolean, };
 
@@ -1166,7 +1167,7 @@ expires_in?: number,
 /**
  * What its maker wants to remember of it, such as whom it is for: at most 200 characters. Seen by them and by administrators.
  */
-note?: string, };
+note?: string | null, };
 
 /**
  * A language that mails are written in.
@@ -2392,7 +2393,7 @@ until: Timestamp,
 /**
  * Why, for other administrators: at most 500 characters.
  */
-reason?: string, };
+reason?: string | null, };
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing. It comes between `welcome` and `sync.done`, and may come

@@ -125,6 +125,6 @@ async fn log_out(
     SignedIn(who): SignedIn,
     OptionalBody(request): OptionalBody<LogoutRequest>,
 ) -> Result<StatusCode, Failure> {
-    state.accounts.devices.log_out(&who, request.all).await?;
+    state.accounts.sessions.log_out(&who, request.all).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -179,7 +179,7 @@ async fn change_password(
     responses((status = 200, description = "The document.", body = Export))
 )]
 async fn export(State(state): State<AppState>, SignedIn(who): SignedIn, Peer(from): Peer) -> Result<Response, Failure> {
-    let parts = state.exports.start(who, from).await?;
+    let parts = state.exports.start(who, from, &state.supervisor).await?;
     let parts = stream::unfold(parts, async |mut parts| {
         let part = parts.recv().await?;
         Some((part.map_err(|failure| std::io::Error::other(failure.message)), parts))

@@ -316,7 +316,7 @@ async fn change_in(
     let Some(after) = change.apply(&before, at) else {
         // A decision that is being committed must meet this one, or it would undo what was acknowledged here.
         meet(db, session, id).await?;
-        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
+        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);
@@ -327,9 +327,7 @@ async fn change_in(
         let (theirs, forgotten) = sessions::forgetting(id);
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
-    if let Some((valid, revoked)) = sessions::revocation_by_change(id, change.revokes(), at) {
-        db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
-    }
+    let ended = sessions::revoke_by_change(db, session, id, (change.revokes(), at)).await?;
     if let Some((valid, proved)) = change.proves().map(|proving| sessions::proof(id, proving, at)) {
         db.collection::<Document>("sessions").update_one(valid, proved).session(&mut *session).await?;
     }
@@ -342,7 +340,7 @@ async fn change_in(
     invitations::follow(db, session, change, &before, by, at).await?;
     jobs::apply(db, session, &of_change(&before, &after), at).await?;
     mail::follow(db, session, change, &before, &after, at).await?;
-    Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+    Ok(Changed::Done { before: Box::new(before), after: Box::new(after), ended })
 }
 
 /// What makes a member one of a status, and whether such a one is active. What [`Standing::at`](crate::store::members::Standing::at)

@@ -249,13 +249,13 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
         return Ok(Changed::LastAdmin);
     }
     let Some(after) = change.apply(&before, at) else {
-        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before) });
+        return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
     // The log remembers whether a member may be written to.
     tx.memory.members.remove(&id);
     write(tx.connection, &after)?;
     tx.memory.erased |= after.is_erased;
-    super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
+    let ended = super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
     if let Some(session) = change.proves() {
         super::sessions::prove(tx.connection, id, session, at)?;
     }
@@ -268,7 +268,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     invitations::follow(tx.connection, change, &before, by, at)?;
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     mail::follow(tx.connection, change, &before, &after, at)?;
-    Ok(Changed::Done { before: Box::new(before), after: Box::new(after) })
+    Ok(Changed::Done { before: Box::new(before), after: Box::new(after), ended })
 }
 
 fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {

@@ -263,23 +263,25 @@ pub(super) fn forget_devices(connection: &Connection, member: i64) -> rusqlite::
     update.execute([member]).map(drop)
 }
 
-/// Revokes the sessions that a change of their member ends.
+/// Revokes the sessions that a change of their member ends. Returns them.
 pub(super) fn revoke_by_change(
     connection: &Connection,
     member: MemberId,
     revoked: Revoked,
     at: Timestamp,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<SessionId>> {
     let kept = match revoked {
-        Revoked::None => return Ok(()),
+        Revoked::None => return Ok(Vec::new()),
         Revoked::All => None,
         Revoked::AllBut(session) => Some(session),
     };
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET revoked_at = ?1
-         WHERE member = (SELECT key FROM members WHERE id = ?2) AND revoked_at IS NULL AND id IS NOT ?3",
+         WHERE member = (SELECT key FROM members WHERE id = ?2) AND revoked_at IS NULL AND id IS NOT ?3
+         RETURNING id",
     )?;
-    update.execute(params![at.as_millis(), member.as_bytes(), kept.as_ref().map(SessionId::as_bytes)]).map(drop)
+    let values = params![at.as_millis(), member.as_bytes(), kept.as_ref().map(SessionId::as_bytes)];
+    update.query_map(values, |row| row.get(0).map(SessionId::from_bytes))?.collect()
 }
 
 fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {

@@ -36,7 +36,7 @@ export default function Reset() {
   const over = token === undefined || failure?.code === "link_invalid";
   if (over) {
     return (
-      <AuthFrame title="This link is not good any more" text="It was used, is older than 30 minutes, or a newer one was sent. Open the newest one from your mail, or ask for another one.">
+      <AuthFrame title="This link is not good any more" text="It was used, another one for the same was, it is older than 30 minutes, or the password was changed since. Ask for another one if you still need it.">
         {status === "signed_in" ? null : <Button label="Ask for another link" onPress={() => router.replace("/forgot")} />}
         <Button label="Go on without" kind="plain" onPress={home} />
       </AuthFrame>

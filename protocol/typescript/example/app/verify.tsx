@@ -30,7 +30,7 @@ export default function Verify() {
   }
   if (token === undefined || failure?.code === "link_invalid") {
     return (
-      <AuthFrame title="This link is not good any more" text="It was used, is older than 30 minutes, or a newer one was sent. Sign in to get another one if your address is not confirmed yet.">
+      <AuthFrame title="This link is not good any more" text="It was used, another one for the same was, or it is older than 30 minutes. Sign in to get another one if your address is not confirmed yet.">
         <Button label="Go on" onPress={home} />
       </AuthFrame>
     );

@@ -29,7 +29,7 @@ export default function Invite() {
   const may = me.user_type === "admin" || club.invitations === "members";
   return (
     <ScrollScreen title="Invite" back="/settings">
-      {may ? <Make admin={me.user_type === "admin"} onMade={own.reload} /> : <Notice tone="warn" text="Administrators of the club invite new members." />}
+      {club.registration === "closed" ? <Notice tone="warn" text="The club takes nobody at the moment, so there are no new invitations." /> : may ? <Make admin={me.user_type === "admin"} onMade={own.reload} /> : <Notice tone="warn" text="Administrators of the club invite new members." />}
       <Section title="My invitations">
         {own.failure ? <Failed failure={own.failure} onRetry={own.reload} /> : null}
         {own.items.map((invitation) => <Own key={invitation._id} invitation={invitation} onRevoked={own.reload} />)}

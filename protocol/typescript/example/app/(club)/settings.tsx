@@ -57,7 +57,7 @@ export default function Settings() {
       <SecondFactorSection />
       <Devices />
       <MailSection />
-      {me.user_type === "admin" || club?.invitations === "members" ? (
+      {club?.registration !== "closed" && (me.user_type === "admin" || club?.invitations === "members") ? (
         <Section title="Invitations" text="Bring somebody into the club.">
           <Button label="Invite" kind="secondary" icon="mail" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />
         </Section>

@@ -32,10 +32,10 @@ export function failureOf(cause: unknown): Failure {
   return { code: "unknown", message: cause instanceof Error ? cause.message : "Something went wrong. Try again.", fields: [] };
 }
 
-/** What is wrong with a field, if something is. */
+/** What is wrong with a field, if something is: what the server says of it, as a sentence. */
 export function fieldError(failure: Failure | undefined, field: string): string | undefined {
   const found = failure?.fields.find((error) => error.field === field);
-  return found && `Must be ${found.message}.`;
+  return found && `${found.message.charAt(0).toUpperCase()}${found.message.slice(1)}.`;
 }
 
 export interface Query<T> {

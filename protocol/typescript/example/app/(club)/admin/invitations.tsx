@@ -6,6 +6,7 @@ import type { AdminInvitation } from "@members-book/client";
 import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages, useAction } from "@/lib/query";
+import { useClub } from "@/lib/setup";
 import { standing } from "@/members/invitation";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
@@ -16,6 +17,7 @@ export default function Invitations() {
   const { colors } = useTheme();
   const router = useRouter();
   const admin = useAdmin();
+  const club = useClub();
   const pages = usePages("all invitations", async (cursor) => {
     const page = await admin.invitations({ cursor });
     return { items: page.invitations, next: page.next };
@@ -23,7 +25,7 @@ export default function Invitations() {
   return (
     <FlatList
       data={[...pages.items]} keyExtractor={(invitation) => invitation._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Invitations" {...webOnly({ tabIndex: 0 })}
-      ListHeaderComponent={<Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
+      ListHeaderComponent={club?.registration === "closed" ? <Notice tone="warn" text="Registration is closed: nobody can come by an invitation, and none is made." /> : <Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
       renderItem={({ item }) => <Row invitation={item} onRevoked={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
