@@ -34,6 +34,7 @@ use crate::{
     sources::subscriber,
     store::{
         MemberStore,
+        changes::Actor,
         members::{MemberRecord, Standing},
         turns::Caller,
     },
@@ -62,6 +63,14 @@ pub struct Authorized {
     pub proved_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
+}
+
+impl Authorized {
+    /// They, as who asks for a change, from an address.
+    #[must_use]
+    pub const fn asks_from(&self, address: IpAddr) -> Actor {
+        Actor { member: Some(self.member), session: Some(self.session), address: Some(address) }
+    }
 }
 
 /// What has become of a registration.

@@ -41,7 +41,7 @@ impl Admin {
     /// `forbidden`, or `second_factor_missing` where the club demands one.
     pub fn new(who: &Authorized, from: IpAddr) -> Result<Self, Failure> {
         match who.user_type {
-            UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) }, who.session)),
+            UserType::Admin => Ok(Self(who.asks_from(from), who.session)),
             UserType::Member if who.lacks_second_factor => Err(ErrorCode::SecondFactorMissing.into()),
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }

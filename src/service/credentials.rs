@@ -15,7 +15,7 @@ use super::{
 use crate::{
     auth::{common::weakness, password::Verdict},
     failure::Failure,
-    store::changes::{Actor, Change},
+    store::changes::Change,
     telemetry::Metrics,
 };
 
@@ -60,7 +60,7 @@ impl Credentials {
             return Err(wrong());
         }
         let hash = passwords.hash(new_password, source).await?;
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         let change = Change::Password { credentials, hash, keep: Some(who.session) };
         // Another request has changed it meanwhile: what was given is the present one no more. Or it has ended this session.
         let changed = self.profiles.apply(who.member, change, by).await;

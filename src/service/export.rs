@@ -36,8 +36,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, changes::Actor, members::Standing,
-        sessions::SessionRecord, turns::Caller,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
+        turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -191,7 +191,7 @@ impl Exports {
     ) -> Result<mpsc::Receiver<Part>, Failure> {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
         self.limit.check(&who.member)?;
-        let by = Actor { member: Some(who.member), address: Some(to) };
+        let by = who.asks_from(to);
         self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);

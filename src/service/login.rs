@@ -142,7 +142,7 @@ impl Accounts {
         let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
         let codes = passwords.of_codes();
         self.guesses.take(codes)?;
-        let by = Actor { member: Some(member.profile.id), address: Some(from) };
+        let by = Actor::without_session(member.profile.id, Some(from));
         let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
         if !was_good {
             self.guesses.was_wrong(codes);

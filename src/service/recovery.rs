@@ -152,7 +152,7 @@ impl Recovery {
     /// Makes a change with a link. Administrators are told of who waits for them from then on. Returns the member after it.
     async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<MemberRecord, Failure> {
         let member = record.profile.id;
-        let by = Actor { member: Some(member), address: Some(from) };
+        let by = Actor::without_session(member, Some(from));
         match self.profiles.apply(member, change, by).await {
             Ok(after) => {
                 if record.profile.must_verify && after.profile.is_pending {

@@ -24,7 +24,7 @@ use crate::{
     auth::{password::Verdict, totp, vault::Purpose},
     failure::Failure,
     store::{
-        changes::{Actor, Change},
+        changes::Change,
         members::MemberRecord,
         second_factor::{CodeUse, StoredFactor},
     },
@@ -124,7 +124,7 @@ impl SecondFactors {
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
         let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: who.session };
-        let changed = match self.profiles.apply(who.member, change, actor(who, from)).await {
+        let changed = match self.profiles.apply(who.member, change, who.asks_from(from)).await {
             Err(failure) if failure.code == ErrorCode::Stale => return Err(self.overtaken(who.member).await?),
             changed => changed?,
         };
@@ -191,7 +191,7 @@ impl SecondFactors {
         if record.second_factor.is_some() {
             let code = given("code", code)?;
             self.attempts.check(&who.member)?;
-            if !self.accounts.codes.use_up(&record, &code, actor(who, from)).await? {
+            if !self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await? {
                 return Err(wrong_code());
             }
             self.accounts.post.wake();
@@ -210,7 +210,7 @@ impl SecondFactors {
 
     /// Applies a change that uses a code up.
     async fn change(&self, who: &Authorized, from: IpAddr, used: &CodeUse, change: Change) -> Result<(), Failure> {
-        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
+        let changed = self.profiles.apply(who.member, change, who.asks_from(from)).await;
         // Another request has used it meanwhile.
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong_code() } else { failure });
         self.accounts.codes.count(changed.is_ok().then_some(used.is_recovery()));
@@ -239,10 +239,6 @@ impl SecondFactors {
         let (expires_at, secret) = plain.split_first_chunk::<8>()?;
         (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
     }
-}
-
-fn actor(who: &Authorized, from: IpAddr) -> Actor {
-    Actor { member: Some(who.member), address: Some(from) }
 }
 
 fn wrong_code() -> Failure {

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::{
     audit::AuditRecord,
     mail::{LinkHash, Purpose},
-    members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
+    members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility, Suspension},
     second_factor::{CodeUse, RecoveryHash, StoredFactor},
+    sessions::SessionView,
 };
 
 /// A change to a member.
@@ -151,6 +152,8 @@ pub enum Revoked {
 pub struct Actor {
     /// The member; nobody for the command line.
     pub member: Option<MemberId>,
+    /// The session in which they asked for it; nothing where something else than a session lets them, such as a link.
+    pub session: Option<SessionId>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
 }
@@ -174,6 +177,46 @@ pub enum Changed {
     LastAdmin,
     /// Whoever wanted it had given it up when its turn came.
     GivenUp,
+    /// Whoever wanted it may not make it any more.
+    Overtaken(Overtaken),
+}
+
+/// Why a change is not made that could be when it was asked for: something else was decided meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overtaken {
+    /// The session in which it was asked for is over, or its member may not sign in.
+    SignedOut,
+    /// It is of another member, and who asked for it is no administrator.
+    NoAdmin,
+}
+
+impl Actor {
+    /// A member, and what lets them is no session.
+    #[must_use]
+    pub const fn without_session(member: MemberId, address: Option<IpAddr>) -> Self {
+        Self { member: Some(member), session: None, address }
+    }
+
+    /// Whether somebody else than a member asks for a change of theirs.
+    #[must_use]
+    pub fn is_other_than(self, target: MemberId) -> bool {
+        self.member != Some(target)
+    }
+
+    /// Whether a change of a member was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it.
+    #[must_use]
+    pub fn overtaken(self, target: MemberId, session: Option<&SessionView>, at: Timestamp) -> Option<Overtaken> {
+        let stands = session.filter(|session| {
+            !session.revoked && Some(session.member) == self.member && session.standing(at) == Standing::Active
+        });
+        match stands {
+            None => Some(Overtaken::SignedOut),
+            Some(session) if self.is_other_than(target) && session.user_type != UserType::Admin => {
+                Some(Overtaken::NoAdmin)
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 impl Change {

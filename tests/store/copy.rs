@@ -49,7 +49,7 @@ fn exchange(f: &Fixture, used: u8) -> Exchange {
 
 /// Somebody who came by an invitation and is suspended, and somebody who waits.
 async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
-    let by = Actor { member: Some(members[0]), address: None };
+    let by = Actor::without_session(members[0], None);
     let record = InvitationRecord {
         id: f.ids.invitation(),
         code: [5; 32],

@@ -133,10 +133,7 @@ async fn a_search_reads_so_many_and_whole_words_come_first(f: &Fixture) {
 
 async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
     let (root, ana) = (f.member("Root").await, f.member("Ana").await);
-    let at = |member: MemberId, last| Actor {
-        member: Some(member),
-        address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))),
-    };
+    let at = |member: MemberId, last| Actor::without_session(member, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))));
     let change = |id, change, by| f.store.members.change(id, change, by, f.now(), CancellationToken::new());
     change(root, Change::Tier(Tier::Socio), at(ana, 1)).await.unwrap();
     change(ana, Change::Tier(Tier::Socio), at(root, 2)).await.unwrap();
@@ -196,7 +193,7 @@ async fn the_audit_log_is_followed_from_a_place_on(f: &Fixture) {
 
 async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
     let (root, ana) = (f.member("Root").await, f.member("Ana").await);
-    let by = Actor { member: Some(root), address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))) };
+    let by = Actor::without_session(root, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))));
     let rename = |name: &str| {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
         Change::Profile { edit: views::edit(patch), expected: None }

@@ -236,7 +236,7 @@ async fn the_first_administrator_is_one(f: &Fixture) {
     assert!(!f.store.members.has_admin().await.unwrap());
     let admin = |email: &str| NewMember { user_type: UserType::Admin, ..f.new_member("Rita", email) };
     let first = async |member: NewMember| {
-        let by = Actor { member: Some(member.id), address: Some([192, 0, 2, 1].into()) };
+        let by = Actor::without_session(member.id, Some([192, 0, 2, 1].into()));
         f.store.members.insert_first_admin(member, by).await.unwrap()
     };
     assert_eq!(first(admin("ANA@example.com")).await.err(), Some(NotFirst::EmailTaken));

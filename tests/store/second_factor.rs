@@ -53,7 +53,7 @@ fn recovery(factor: &StoredFactor, number: u8) -> CodeUse {
 
 /// Whether a change was made, by the member themselves.
 async fn changes(f: &Fixture, member: MemberId, change: Change) -> bool {
-    let by = Actor { member: Some(member), address: Some(FROM) };
+    let by = Actor::without_session(member, Some(FROM));
     match f.store.members.change(member, change, by, f.now(), CancellationToken::new()).await.unwrap() {
         Changed::Done { .. } => true,
         Changed::Stale => false,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use members_book::store::{
     archive::Part,
-    changes::{Actor, Change, Changed, ProfileEdit},
+    changes::{Actor, Change, Changed, Overtaken, ProfileEdit},
+    members::Suspension,
     second_factor::StoredFactor,
     sessions::{
         Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
@@ -14,7 +15,7 @@ use members_book::store::{
 };
 use protocol::{
     MemberId, SessionId, Timestamp,
-    model::{Platform, UserType},
+    model::{Platform, Tier, UserType},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,7 @@ for_every_store![
     a_changed_password_ends_the_sessions_but_one,
     a_login_that_a_deactivation_overtook_starts_no_session,
     a_login_that_other_credentials_overtook_starts_no_session,
+    what_was_asked_for_by_who_may_not_any_more_is_not_done,
     a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one,
     a_token_has_an_owner,
     the_session_of_a_login_is_kept_however_the_clock_goes,
@@ -442,6 +444,50 @@ async fn a_login_that_other_credentials_overtook_starts_no_session(f: &Fixture) 
     refused(without).await;
     assert_eq!(f.store.sessions.start(new(f, ana, 4).await).await.unwrap(), Some(Vec::new()));
     assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 2);
+}
+
+/// Found by an attacker: what an administrator had asked for before they were put out was done after it, such as letting themselves in again.
+async fn what_was_asked_for_by_who_may_not_any_more_is_not_done(f: &Fixture) {
+    let (rita, ana) = (f.member("Rita").await, f.member("Ana").await);
+    for (number, name) in (1..).zip(["Eva", "Max", "Zoe"]) {
+        let eva = f.member(name).await;
+        f.change(eva, Change::Role(UserType::Admin)).await;
+        let asking = session(f, eva, number).await;
+        let by = Actor { member: Some(eva), session: Some(asking), address: None };
+        let changes = async |target, change: Change| {
+            f.store.members.change(target, change, by, f.now(), CancellationToken::new()).await.unwrap()
+        };
+        assert!(matches!(changes(ana, Change::Tier(Tier::Socio)).await, Changed::Done { .. }));
+        let (own, of_others) = match number {
+            1 => (Some(Overtaken::SignedOut), Some(Overtaken::SignedOut)),
+            2 => (Some(Overtaken::SignedOut), Some(Overtaken::SignedOut)),
+            _ => (None, Some(Overtaken::NoAdmin)),
+        };
+        match number {
+            1 => drop(f.change(eva, Change::Active(false)).await),
+            2 => f.store.sessions.revoke_many(eva, vec![asking], f.now()).await.unwrap(),
+            _ => drop(f.change(eva, Change::Role(UserType::Member)).await),
+        }
+        let refusal = |changed| match changed {
+            Changed::Done { .. } => None,
+            Changed::Overtaken(overtaken) => Some(overtaken),
+            _ => panic!("neither"),
+        };
+        let suspended = Suspension { until: f.now().after(SESSION), reason: None };
+        for change in [Change::Role(UserType::Admin), Change::Suspended(Some(suspended)), Change::Active(false)] {
+            assert_eq!(refusal(changes(rita, change).await), of_others, "{name}");
+        }
+        let renamed = ProfileEdit { name: Some(format!("{name} Lima")), ..<_>::default() };
+        assert_eq!(refusal(changes(eva, Change::Profile { edit: renamed, expected: None }).await), own, "{name}");
+        // What is so already needs nobody who may do it: an attempt before has made it so.
+        assert_eq!(refusal(changes(ana, Change::Tier(Tier::Socio)).await), None);
+        f.change(ana, Change::Tier(Tier::Disruption)).await;
+    }
+    let rita = f.store.members.by_id(Caller::System, rita).await.unwrap().unwrap();
+    assert_eq!(
+        (rita.profile.user_type, rita.profile.is_active, rita.profile.suspension),
+        (UserType::Member, true, None)
+    );
 }
 
 async fn a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one(f: &Fixture) {

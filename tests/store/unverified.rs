@@ -87,7 +87,7 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
         revoked_at: None,
         note: None,
     };
-    let by = Actor { member: Some(maker), address: Some(FROM) };
+    let by = Actor::without_session(maker, Some(FROM));
     let new = NewInvitation { record: record.clone(), most_open: 9, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     record

@@ -318,6 +318,15 @@ async fn change_in(
         meet(db, session, id).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
+    if let Some(asking) = by.session
+        && let Some(overtaken) = by.overtaken(id, sessions::view_in(db, session, asking).await?.as_ref(), at)
+    {
+        return Ok(Changed::Overtaken(overtaken));
+    }
+    if let Some(asking) = by.member.filter(|_| by.session.is_some() && by.is_other_than(id)) {
+        // Whoever puts them out, or takes their role, and this one must meet.
+        meet(db, session, asking).await?;
+    }
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;

@@ -87,7 +87,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
             let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
                 return Ok(Err(NotRegistered::InvitationInvalid));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
             record.invited(&invitation)
         }

@@ -326,6 +326,21 @@ async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault>
     found.map(|found| view_of(&stored, &found)).transpose()
 }
 
+/// The same, as a transaction sees it.
+pub(super) async fn view_in(
+    db: &Db,
+    session: &mut ClientSession,
+    wanted: SessionId,
+) -> Result<Option<SessionView>, Fault> {
+    let sessions = db.collection::<Document>("sessions");
+    let found = sessions.find_one(doc! { "_id": session_oid(wanted) }).session(&mut *session).await?;
+    let Some(stored) = found.as_ref().map(stored).transpose()? else { return Ok(None) };
+    let member = doc! { "_id": member_oid(stored.member) };
+    let members = db.collection::<Document>("members");
+    let found = members.find_one(member).projection(member_fields()).session(session).await?;
+    found.map(|found| view_of(&stored, &found)).transpose()
+}
+
 /// The sessions before the members, as [`view`] does it: whoever deactivates a member changes both.
 async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView>>, Fault> {
     let by_id = |found: Vec<Document>| -> HashMap<ObjectId, Document> {

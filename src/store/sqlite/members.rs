@@ -251,6 +251,11 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     let Some(after) = change.apply(&before, at) else {
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
+    if let Some(asking) = by.session
+        && let Some(overtaken) = by.overtaken(id, super::sessions::view(tx.connection, asking)?.as_ref(), at)
+    {
+        return Ok(Changed::Overtaken(overtaken));
+    }
     // The log remembers whether a member may be written to.
     tx.memory.members.remove(&id);
     write(tx.connection, &after)?;

@@ -51,7 +51,7 @@ pub(super) fn register(
             let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
                 return Ok(Some(Err(NotRegistered::InvitationInvalid)));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
             record.invited(&invitation)
         }

@@ -227,7 +227,8 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
     of_member.execute(params![token.member_key, USED_TOKENS_OF_MEMBER]).map(drop)
 }
 
-fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
+/// A session and the state of its member.
+pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
         "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at,
              ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
