@@ -228,7 +228,7 @@ impl Foundation {
     /// What follows from changes, and what that takes.
     pub(super) fn effects(&self, photos: Objects, post: &Arc<Post>) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
-        let Store { members, conversations, jobs, .. } = &self.store;
+        let Store { members, conversations, jobs, audit, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let events = match &self.store.fleet {
             Some(_) => {
@@ -252,6 +252,7 @@ impl Foundation {
             store: Arc::clone(jobs),
             members: Arc::clone(members),
             album: Arc::clone(&album),
+            audit: Arc::clone(audit),
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             wanted: Notify::new(),

@@ -5,9 +5,13 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use protocol::{MemberId, Timestamp, rest::AuditAction};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StoreError;
+
+/// Entries of which addresses are removed at a time, of those by a member and of those about them: so many hold nobody up who writes.
+pub const FORGOTTEN_AT_ONCE: usize = 1_000;
 
 /// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub struct AuditRecord {
 }
 
 /// The place of an entry in the audit log; larger is later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AuditPlace(pub u64);
 
 impl AuditPlace {
@@ -75,4 +79,18 @@ pub trait AuditStore: Send + Sync {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
+
+    /// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs, from the next
+    /// [`FORGOTTEN_AT_ONCE`] entries by them and about them after a place. Returns where to go on; nothing at the end.
+    ///
+    /// # Errors
+    /// The store.
+    async fn forget_addresses(&self, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, StoreError>;
+}
+
+/// Up to where addresses are forgotten: the places of the entries by a member and of those about them, in their order, at most
+/// [`FORGOTTEN_AT_ONCE`] of each. Nothing, if both are all that there are.
+pub(super) fn forgotten_up_to(by: &[u64], about: &[u64]) -> Option<AuditPlace> {
+    let last = |places: &[u64]| places.last().copied().filter(|_| places.len() >= FORGOTTEN_AT_ONCE);
+    last(by).into_iter().chain(last(about)).min().map(AuditPlace)
 }

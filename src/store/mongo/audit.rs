@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::{
     AuditStore, StoreError,
-    audit::{AuditPlace, AuditRecord},
+    audit::{AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to},
     turns::{Caller, Turn},
 };
 
@@ -119,15 +119,28 @@ async fn of_member(
     Ok(found.into_iter().rev().take(limit).collect())
 }
 
-/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
-pub(super) async fn forget_addresses(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
-    let acted = doc! { "actor_id": member_oid(member) };
-    let failed = doc! { "target_id": member_oid(member), "action": AuditAction::LoginFailed.as_str() };
-    for theirs in [acted, failed] {
+async fn forget_addresses(db: &Db, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, Fault> {
+    let after = AuditPlace::bound(Some(after));
+    let places = async |field: &str| -> Result<Vec<u64>, Fault> {
+        let next = FindOptions::builder()
+            .sort(doc! { "_id": 1 })
+            .limit(i64::try_from(FORGOTTEN_AT_ONCE).unwrap_or(i64::MAX))
+            .projection(doc! { "_id": 1 })
+            .build();
+        let theirs = doc! { field: member_oid(member), "_id": { "$gt": after } };
+        let found: Vec<Document> = db.all("audit", theirs, next).await?;
+        Ok(found.iter().filter_map(|found| found.get_i64("_id").ok()).map(unsigned).collect())
+    };
+    let next = forgotten_up_to(&places("actor_id").await?, &places("target_id").await?);
+    let part = doc! { "$gt": after, "$lte": AuditPlace::bound(next) };
+    let acted = doc! { "actor_id": member_oid(member), "_id": part.clone() };
+    let failed = doc! { "target_id": member_oid(member), "_id": part, "action": AuditAction::LoginFailed.as_str() };
+    for mut theirs in [acted, failed] {
+        theirs.insert("address", doc! { "$ne": null });
         let forget = doc! { "$set": { "address": null } };
-        db.collection::<Document>("audit").update_many(theirs, forget).session(&mut *session).await?;
+        db.collection::<Document>("audit").update_many(theirs, forget).await?;
     }
-    Ok(())
+    Ok(next)
 }
 
 #[async_trait]
@@ -155,5 +168,9 @@ impl AuditStore for Mongo {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::light(member), async move |_, db| of_member(&db, member, before, limit).await).await
+    }
+
+    async fn forget_addresses(&self, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, StoreError> {
+        self.write(Caller::System, async move |_, db| forget_addresses(&db, member, after).await).await
     }
 }

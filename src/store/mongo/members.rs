@@ -323,7 +323,6 @@ async fn change_in(
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
-        audit::forget_addresses(db, session, id).await?;
         let (theirs, forgotten) = sessions::forgetting(id);
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::store::{
     AuditStore, StoreError,
-    audit::{AuditPlace, AuditRecord},
+    audit::{AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to},
     turns::Turn,
 };
 
@@ -90,13 +90,28 @@ fn entries(
     query.query_map(params![before, limit], record)?.collect()
 }
 
-/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
-pub(super) fn forget_addresses(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
-    for theirs in ["actor = ?", "target = ? AND action = 'login_failed'"] {
-        let sql = format!("UPDATE audit SET address = NULL WHERE {theirs} AND address IS NOT NULL");
-        connection.prepare_cached(&sql)?.execute([member.as_bytes()])?;
+fn forget_addresses(
+    connection: &Connection,
+    member: MemberId,
+    after: AuditPlace,
+) -> rusqlite::Result<Option<AuditPlace>> {
+    let after = AuditPlace::bound(Some(after));
+    let places = |field: &str| -> rusqlite::Result<Vec<u64>> {
+        let sql = format!(
+            "SELECT place FROM audit INDEXED BY audit_by_{field} WHERE {field} = ? AND place > ? ORDER BY place LIMIT ?"
+        );
+        let mut query = connection.prepare_cached(&sql)?;
+        query.query_map(params![member.as_bytes(), after, FORGOTTEN_AT_ONCE], |row| row.get(0))?.collect()
+    };
+    let next = forgotten_up_to(&places("actor")?, &places("target")?);
+    for (field, which) in [("actor", ""), ("target", "AND action = 'login_failed'")] {
+        let sql = format!(
+            "UPDATE audit INDEXED BY audit_by_{field} SET address = NULL
+             WHERE {field} = ? AND place > ? AND place <= ? AND address IS NOT NULL {which}"
+        );
+        connection.prepare_cached(&sql)?.execute(params![member.as_bytes(), after, AuditPlace::bound(next)])?;
     }
-    Ok(())
+    Ok(next)
 }
 
 #[async_trait]
@@ -128,5 +143,9 @@ impl AuditStore for Sqlite {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::heavy(member), move |connection| entries(connection, Some(member), before, limit)).await
+    }
+
+    async fn forget_addresses(&self, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, StoreError> {
+        self.write(move |tx| forget_addresses(tx.connection, member, after)).await
     }
 }

@@ -338,7 +338,6 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
-        audit::forget_addresses(connection, profile.id)?;
         super::sessions::forget_devices(connection, key)?;
     }
     search::index(connection, key, record)
