@@ -337,7 +337,8 @@ impl Foundation {
 
     /// Who may come in.
     fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
-        let Settings { listen, registration, .. } = &self.settings;
+        let Settings { listen, registration, auth, .. } = &self.settings;
+        let with_factor = auth.admin_second_factor == SecondFactorPolicy::Required;
         let members = || Arc::clone(&self.store.members);
         let invitations = Invitations {
             store: Arc::clone(&self.store.invitations),
@@ -355,7 +356,7 @@ impl Foundation {
         Arc::new(Registration {
             policy: self.settings.who_registers().0,
             invitations: Arc::new(invitations),
-            applications: Arc::new(Applications::new(members(), effects.events.clone())),
+            applications: Arc::new(Applications::new(members(), effects.events.clone(), with_factor)),
         })
     }
 

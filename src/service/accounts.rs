@@ -69,6 +69,30 @@ pub struct Authorized {
     pub expires_at: Timestamp,
 }
 
+/// Somebody who has proved a short while ago that they are who they say, for what does much harm in the hands of somebody who has found a
+/// device unlocked, or a token. There is no way to get one but [`Proved::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct Proved(Authorized);
+
+/// How long a proof is good.
+const PROOF: Duration = Duration::from_secs(15 * 60);
+
+impl Proved {
+    /// Takes a signed-in member for one who has proved who they are.
+    ///
+    /// # Errors
+    /// `step_up_required`.
+    pub fn new(who: &Authorized, now: Timestamp) -> Result<Self, Failure> {
+        if now < who.proved_at.after(PROOF) { Ok(Self(*who)) } else { Err(ErrorCode::StepUpRequired.into()) }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn who(&self) -> &Authorized {
+        &self.0
+    }
+}
+
 /// What has become of a registration.
 pub enum Registered {
     /// The member is in, and logged in.
@@ -191,7 +215,7 @@ impl Accounts {
             None if is_familiar => Allowance::of_address(&request.email, address),
             None => Allowance::of_strangers(&request.email),
         };
-        self.guesses.take(allowance)?;
+        let charged = self.guesses.take(allowance)?;
         let source = Source { address, familiar: is_familiar || known.is_some() };
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let (passwords, password) = (&self.enrolment.passwords, request.password.clone());
@@ -201,18 +225,18 @@ impl Accounts {
         } else {
             passwords.verify(password, hash, source).await
         };
-        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(charged))?;
         let mut member = self.right(member, verdict, from).inspect_err(|_| self.guesses.was_wrong(allowance))?;
         if self.has_to_verify(&member) {
             // As with a wrong one, in everything.
             self.guesses.was_wrong(allowance);
-            self.remind_to_verify(&member);
+            self.remind_to_verify(&member, from);
             return Err(self.unknown());
         }
         match member.second_factor {
             None => self.guesses.forgive(allowance),
             // The password alone gives back what this try has cost, and nothing of those before.
-            Some(_) => self.guesses.give_back(allowance),
+            Some(_) => self.guesses.give_back(charged),
         }
         self.stands(member.profile.standing(self.clock.now()))?;
         self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;

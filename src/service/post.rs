@@ -5,7 +5,7 @@
 //! is over: half an hour for what brings a link, a day for what only tells something.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -23,9 +23,10 @@ use crate::{
     failure::Failure,
     ids::Ids,
     mail::{Letter, Smtp, Template, TokenKeys, Undelivered, letters::Fields, smtp::Parcel, tokens},
+    sources::network,
     store::{
         MailStore, MemberStore,
-        mail::{Expired, Mail, NewLink, Purpose, TakenMail, TokenId},
+        mail::{AskedFrom, Expired, Mail, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -191,12 +192,24 @@ impl Post {
         Ok(())
     }
 
+    /// What links that are asked for from an address are counted under: its network.
+    #[must_use]
+    pub fn asked(&self, from: IpAddr) -> AskedFrom {
+        self.keys.asked(network(from))
+    }
+
     /// Has a link sent to a member, again if they have one that is good for a while yet, unless they had too many lately.
     ///
     /// # Errors
     /// `overloaded` when too many mails wait, or the store.
-    pub async fn send_link(&self, by: Caller, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
-        if !self.store.issue(by, self.new_link(member, purpose)).await? {
+    pub async fn send_link(
+        &self,
+        by: Caller,
+        member: MemberId,
+        purpose: Purpose,
+        asked: AskedFrom,
+    ) -> Result<(), Failure> {
+        if !self.store.issue(by, self.new_link(member, purpose, asked)).await? {
             tracing::info!(%member, purpose = purpose.as_str(), "no link is sent: the member had too many lately");
         }
         self.wake();
@@ -218,10 +231,10 @@ impl Post {
 
     /// A link for a member that is to be stored, and is sent once it is.
     #[must_use]
-    pub fn new_link(&self, member: MemberId, purpose: Purpose) -> NewLink {
+    pub fn new_link(&self, member: MemberId, purpose: Purpose, asked: AskedFrom) -> NewLink {
         let token = TokenId(self.ids.secret());
         let hash = tokens::hash(&self.keys.token(token));
-        NewLink { member, purpose, token, hash, at: self.clock.now() }
+        NewLink { member, purpose, token, hash, asked, at: self.clock.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.
@@ -352,17 +365,17 @@ impl Post {
     /// What a mail says, and to whom.
     async fn compose(&self, taken: &TakenMail, mail: &Mail) -> Result<Composed, Failure> {
         match mail {
-            Mail::ForgotPassword { email } => {
+            Mail::ForgotPassword { email, asked } => {
                 if let Some(member) = self.who_has(email).await? {
-                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
                 }
                 Ok(Composed::Nothing("resolved"))
             }
-            Mail::AddressTaken { email } => {
+            Mail::AddressTaken { email, asked } => {
                 let member = self.who_has(email).await?;
                 // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
                 if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
-                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
                     return Ok(Composed::Nothing("resolved"));
                 }
                 // One that is tried again has been let pass.
@@ -444,9 +457,12 @@ impl Post {
         let profile = member.profile;
         // Without one of their own they lead to where a password is asked for.
         let link = if fields.link.is_empty() { format!("{}/app/", self.base()) } else { fields.link };
-        let name = profile.email_verified_at.map(|_| profile.name);
+        // What strangers have typed does not go to an address that may be anybody's.
+        let is_verified = profile.email_verified_at.is_some();
+        let name = is_verified.then_some(profile.name);
+        let device = if is_verified { fields.device } else { String::new() };
         let language = profile.language.unwrap_or(self.language);
-        let letter: Letter = template.render(language, &Fields { name, link, ..fields });
+        let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
         let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
         Composed::Parcel(Box::new(Parcel { to: profile.email, letter, id }))
     }

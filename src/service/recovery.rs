@@ -61,7 +61,8 @@ impl Recovery {
         accounts.post.available()?;
         let address = subscriber(from);
         accounts.registrations.check(&address)?;
-        accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
+        let mail = Mail::ForgotPassword { email: email.trim().to_owned(), asked: accounts.post.asked(from) };
+        accounts.post.send(Caller::Address(address), mail).await
     }
 
     /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close. Wrong passwords of
@@ -121,10 +122,10 @@ impl Recovery {
         let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
         let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
         let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
-        accounts.guesses.take(allowance)?;
+        let charged = accounts.guesses.take(allowance)?;
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
-        match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
+        match verified.inspect_err(|_| accounts.guesses.give_back(charged))? {
             Verdict::Wrong => {
                 accounts.guesses.was_wrong(allowance);
                 Err(wrong())
@@ -145,7 +146,10 @@ impl Recovery {
         if record.profile.email_verified_at.is_some() {
             return Ok(());
         }
-        accounts.post.send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail).await
+        accounts
+            .post
+            .send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail, accounts.post.asked(from))
+            .await
     }
 
     /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
@@ -192,7 +196,8 @@ impl Accounts {
         language: Option<Language>,
         from: Source,
     ) -> Result<(), Failure> {
-        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail);
+        let asked = self.post.asked(from.address);
+        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail, asked);
         match self.enrolment.register(request, way, (language, Some(&first_link)), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());
@@ -244,18 +249,19 @@ impl Accounts {
 
     /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
     /// answer takes as long as with a wrong password.
-    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
+    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord, from: IpAddr) {
         if !may_be_written_to(member) {
             return;
         }
         let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
-        let (accounts, member) = (Arc::clone(self), member.profile.id);
+        let (accounts, member, asked) = (Arc::clone(self), member.profile.id, self.post.asked(from));
         tokio::spawn(async move {
             let _place = place;
             // The store, and the processor, have nothing of it to do before the answer is there.
             sleep(REMINDED_AFTER).await;
             // Whoever knows the password is the member, as far as anybody can tell.
-            if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
+            let sent = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail, asked);
+            if let Err(failure) = sent.await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }
         });

@@ -87,7 +87,7 @@ impl SecondFactors {
         let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
         let expires_at = self.accounts.clock.now().after(ENROLMENT);
         let totp::Setup { secret: shown, uri, qr } = totp::setup(&secret, &self.issuer, &record.profile.email)?;
-        let plain = [&expires_at.as_millis().to_be_bytes()[..], &secret].concat();
+        let plain = [&expires_at.as_millis().to_be_bytes()[..], &record.factors.to_be_bytes(), &secret].concat();
         let Codes { vault, ids, .. } = &self.accounts.codes;
         let sealed = vault.seal(ids, Purpose::Enrolment, who.member, &plain)?;
         Ok(SecondFactorEnrolment {
@@ -117,13 +117,14 @@ impl SecondFactors {
             return Err(ErrorCode::SecondFactorEnabled.into());
         }
         let now = self.accounts.clock.now();
-        let secret = self.enrolled(who.member, &enrolment, now).ok_or_else(|| {
-            Failure::field(ErrorCode::ValidationFailed, "enrolment", "one that was begun in the last 10 minutes")
+        let secret = self.enrolled(&record, &enrolment, now).ok_or_else(|| {
+            let message = "one that was begun in the last 10 minutes, and since a second factor was turned off";
+            Failure::field(ErrorCode::ValidationFailed, "enrolment", message)
         })?;
         self.attempts.check(&who.member)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
-        let change = Change::EnableSecondFactor { factor, keep: who.session };
+        let change = Change::EnableSecondFactor { factor, begun: record.factors, keep: who.session };
         let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
         changed.map_err(|failure| match failure.code {
             // Another request was faster.
@@ -132,6 +133,10 @@ impl SecondFactors {
         })?;
         tracing::info!(member = %who.member, "second factor turned on");
         self.accounts.devices.end_revoked(who.member).await;
+        if self.accounts.demands_second_factor && record.profile.user_type == UserType::Admin {
+            // From now on they are told who waits.
+            self.accounts.registration.applications.changed();
+        }
         self.prove(who).await?;
         Ok(RecoveryCodes { recovery_codes })
     }
@@ -226,12 +231,16 @@ impl SecondFactors {
         }
     }
 
-    /// The secret that was sealed for a member, if it may still be confirmed.
-    fn enrolled(&self, member: MemberId, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
+    /// The secret that was sealed for a member, if it may still be confirmed: not once another one was turned on since, even if it is off again.
+    fn enrolled(&self, record: &MemberRecord, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(enrolment.trim()).ok()?;
-        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, member, &sealed)?.plain;
-        let (expires_at, secret) = plain.split_first_chunk::<8>()?;
-        (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
+        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, record.profile.id, &sealed)?.plain;
+        let (expires_at, rest) = plain.split_first_chunk::<8>()?;
+        let (factors, secret) = rest.split_first_chunk::<8>()?;
+        let is_good = now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))
+            && u64::from_be_bytes(*factors) == record.factors
+            && secret.len() == totp::SECRET;
+        is_good.then(|| secret.to_vec())
     }
 }
 
@@ -254,9 +263,9 @@ impl Accounts {
         let code = code.filter(|code| !code.trim().is_empty());
         let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
         let codes = passwords.of_codes();
-        self.guesses.take(codes)?;
+        let charged = self.guesses.take(codes)?;
         let by = Actor { member: Some(member.profile.id), address: Some(from) };
-        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
+        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(charged))?;
         if !was_good {
             self.guesses.was_wrong(codes);
             self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);

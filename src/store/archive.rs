@@ -17,7 +17,7 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
-    mail::{LinkHash, Mail, Purpose, TokenId},
+    mail::{AskedFrom, LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
@@ -265,6 +265,8 @@ pub struct LinkRow {
     pub token: Option<TokenId>,
     /// How often it was sent.
     pub sent: u32,
+    /// From where it was asked for, each time that this is known.
+    pub asked: Vec<AskedFrom>,
 }
 
 /// A mail that waits.
@@ -308,7 +310,7 @@ impl Row {
     pub fn content(&self) -> Value {
         match self {
             Self::Member(row) => {
-                let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials } =
+                let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials, factors } =
                     &row.record;
                 let StoredProfile { id, name, email, tier, contact, visibility, profile_image_url, user_type, .. } =
                     profile;
@@ -319,7 +321,7 @@ impl Row {
                 json!([
                     [id, name, email, tier, user_type, created_at, updated_at, last_login, is_active],
                     [phone, company, position, visibility, profile_image_url],
-                    [password_hash, version, is_erased, row.last_seen, credentials],
+                    [password_hash, version, is_erased, row.last_seen, credentials, factors],
                     [profile.is_pending, suspension, invited],
                     [language, profile.email_verified_at, profile.must_verify],
                     second_factor.as_ref().map(|StoredFactor { secret, enabled_at, last_step, recovery_codes }| {
@@ -352,8 +354,8 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent])
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

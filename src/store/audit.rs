@@ -41,6 +41,98 @@ impl AuditPlace {
     }
 }
 
+/// Entries that one page looks at along an index when not all of what is asked for is in that: a page costs no more than that.
+pub const EXAMINED: usize = 1_000;
+
+/// Which entries of the audit log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// By them.
+    pub actor: Option<MemberId>,
+    /// About them.
+    pub target: Option<MemberId>,
+    /// Of this action.
+    pub action: Option<AuditAction>,
+    /// Of this time or later.
+    pub since: Option<Timestamp>,
+    /// Of before this time.
+    pub until: Option<Timestamp>,
+}
+
+/// The order of the audit log by time: when, and among those of the same moment the place.
+pub type AuditMoment = (Timestamp, AuditPlace);
+
+/// A page of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditFound {
+    /// The newest first. May be fewer than were asked for although there are more.
+    pub entries: Vec<(AuditPlace, AuditRecord)>,
+    /// What the next page is before; nothing at the end.
+    pub next: Option<AuditMoment>,
+}
+
+/// The index along which entries are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AuditIndex {
+    /// Of entries by a member.
+    Actor(MemberId),
+    /// Of those about one.
+    Target(MemberId),
+    /// Of an action.
+    Action(AuditAction),
+    /// Of all.
+    All,
+}
+
+impl AuditFilter {
+    /// The index to look along: members have fewer entries than actions have.
+    pub(super) fn index(&self) -> AuditIndex {
+        match *self {
+            Self { target: Some(target), .. } => AuditIndex::Target(target),
+            Self { actor: Some(actor), .. } => AuditIndex::Actor(actor),
+            Self { action: Some(action), .. } => AuditIndex::Action(action),
+            _ => AuditIndex::All,
+        }
+    }
+
+    /// What the entries of a page are before.
+    pub(super) fn bound(&self, before: Option<AuditMoment>) -> Option<AuditMoment> {
+        let until = self.until.map(|until| (until, AuditPlace(0)));
+        before.into_iter().chain(until).min()
+    }
+
+    /// How many entries along the index are read for a page of so many.
+    pub(super) fn examined(&self, limit: usize) -> usize {
+        let fields = [self.actor.is_some(), self.target.is_some(), self.action.is_some()];
+        let is_all_in_index = fields.into_iter().filter(|is_given| *is_given).count() <= 1;
+        // With one more it is known whether there is a further page.
+        if is_all_in_index { limit + 1 } else { EXAMINED.max(limit + 1) }
+    }
+
+    fn takes(&self, entry: &AuditRecord) -> bool {
+        self.actor.is_none_or(|actor| entry.actor == Some(actor))
+            && self.target.is_none_or(|target| entry.target == target)
+            && self.action.is_none_or(|action| entry.action == action)
+    }
+
+    /// The page of what was read along the index: [`Self::examined`] entries, or fewer at its end.
+    pub(super) fn page(&self, read: Vec<(AuditPlace, AuditRecord)>, limit: usize) -> AuditFound {
+        let (is_end, mut entries, mut last) = (read.len() < self.examined(limit), Vec::new(), None);
+        let all = read.len();
+        for (number, (place, entry)) in read.into_iter().enumerate() {
+            last = Some((entry.at, place));
+            if self.takes(&entry) {
+                entries.push((place, entry));
+            }
+            if entries.len() == limit {
+                let is_end = is_end && number + 1 == all;
+                return AuditFound { entries, next: last.filter(|_| !is_end) };
+            }
+        }
+        AuditFound { entries, next: last.filter(|_| !is_end) }
+    }
+}
+
 /// The audit log. What changes a member writes its entry together with the change ([`super::MemberStore::change`]).
 #[async_trait]
 pub trait AuditStore: Send + Sync {
@@ -59,6 +151,17 @@ pub trait AuditStore: Send + Sync {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
+
+    /// Those entries of a filter that are before a moment, the newest first.
+    ///
+    /// # Errors
+    /// The store.
+    async fn page(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditMoment>,
+        limit: usize,
+    ) -> Result<AuditFound, StoreError>;
 
     /// Entries after a place, the oldest first.
     ///

@@ -59,10 +59,12 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
-    /// The second factor is turned on; refused if there is another one.
+    /// The second factor is turned on; refused if there is another one, or there was since it was begun.
     EnableSecondFactor {
         /// It.
         factor: StoredFactor,
+        /// The [`MemberRecord::factors`] with which it was begun.
+        begun: u64,
         /// The session that stays: all others were started with a password alone.
         keep: SessionId,
     },
@@ -220,9 +222,11 @@ impl Change {
             Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
             // What is the new one already was changed by an attempt before.
             Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
-            Self::EnableSecondFactor { factor, .. } => {
-                before.second_factor.as_ref().is_some_and(|known| known != factor)
-            }
+            // The same one was turned on by an attempt before.
+            Self::EnableSecondFactor { factor, begun, .. } => match &before.second_factor {
+                Some(known) => known != factor,
+                None => before.factors != *begun,
+            },
             Self::UseCode(used) | Self::DisableSecondFactor(used) | Self::ReplaceRecoveryCodes { used, .. } => {
                 before.second_factor.as_ref().is_none_or(|factor| used.of(factor).is_none())
             }
@@ -281,6 +285,7 @@ impl Change {
             Self::Erase => erase(&mut after),
         }
         after.credentials += u64::from(self.replaces_credentials(before, &after));
+        after.factors += u64::from(before.second_factor.is_some() != after.second_factor.is_some());
         if after.profile == before.profile && after.is_erased == before.is_erased {
             // What a member proves who they are with is nothing that anybody sees.
             let is_same = after.password_hash == before.password_hash && after.second_factor == before.second_factor;

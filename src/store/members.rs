@@ -37,6 +37,8 @@ pub struct MemberRecord {
     /// Grows when the password becomes another one, or the second factor is reset: device proofs of before are good no more. Not when the
     /// same password is hashed anew.
     pub credentials: u64,
+    /// Grows when a second factor is turned on or off: what was begun before to turn one on is good no more.
+    pub factors: u64,
 }
 
 /// Who a member is.
@@ -272,6 +274,7 @@ impl NewMember {
             is_erased: false,
             second_factor: None,
             credentials: 0,
+            factors: 0,
         }
     }
 }
@@ -491,11 +494,11 @@ pub trait MemberStore: Send + Sync {
     /// The store.
     async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError>;
 
-    /// Administrators who are active, so many at most.
+    /// Administrators who are active, so many at most; only those with a second factor, if the club demands one of them.
     ///
     /// # Errors
     /// The store.
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError>;
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError>;
 
     /// Stores a new administrator if there is none, and in the same transaction who created them. Of several at the same moment one
     /// is stored. Administrators who may not sign in do not count.

@@ -9,7 +9,7 @@ use members_book::{
         conversations::{ConversationState, MarkKind},
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
-        mail::{Mail, NewLink, Purpose, TokenId},
+        mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
         members::{NewMember, NotRegistered, Registration, Suspension, Way},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
@@ -75,8 +75,14 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     let until = f.now().after(std::time::Duration::from_secs(60));
     // Somebody who had shown that the address was theirs, and has left.
     let left = f.member_with_email("Uma", LEFT).await.profile.id;
-    let link =
-        NewLink { member: left, purpose: Purpose::VerifyEmail, token: TokenId([9; 16]), hash: [9; 32], at: f.now() };
+    let link = NewLink {
+        member: left,
+        purpose: Purpose::VerifyEmail,
+        token: TokenId([9; 16]),
+        hash: [9; 32],
+        asked: AskedFrom(1),
+        at: f.now(),
+    };
     assert!(f.store.mail.issue(Caller::System, link).await.unwrap());
     f.change(left, Change::VerifyEmail { link: [9; 32] }).await;
     f.change(left, Change::Erase).await;
@@ -89,7 +95,7 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
     let recovery_codes = vec![[1; 32], [2; 32], [3; 32]];
     let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
     let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
-    f.change(member, Change::EnableSecondFactor { factor, keep: session }).await;
+    f.change(member, Change::EnableSecondFactor { factor, begun: 0, keep: session }).await;
     f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
     f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }
@@ -145,11 +151,17 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.jobs.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     for (byte, purpose) in [(1, Purpose::ResetPassword), (2, Purpose::ResetPassword), (3, Purpose::VerifyEmail)] {
         let (member, token, hash, at) = (members[0], TokenId([byte; 16]), [byte; 32], f.now());
-        assert!(f.store.mail.issue(Caller::System, NewLink { member, purpose, token, hash, at }).await.unwrap());
+        assert!(
+            f.store
+                .mail
+                .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), at })
+                .await
+                .unwrap()
+        );
     }
     let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
-    let taken = Mail::AddressTaken { email: "ana@example.com".to_owned() };
+    let taken = Mail::AddressTaken { email: "ana@example.com".to_owned(), asked: AskedFrom(1) };
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     fill_with_a_second_factor(f, members[1]).await;

@@ -7,8 +7,9 @@ use members_book::store::{
     archive::{MailRow, Row},
     changes::{Actor, Change, Changed},
     mail::{
-        Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX,
-        NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
+        AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail,
+        NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN,
+        WAITING_MAX, WaitingMail,
     },
     members::{NewMember, Registration, Way},
     sessions::{NewSession, NewToken, SessionDevice},
@@ -43,11 +44,11 @@ for_every_store![
 ];
 
 fn forgot(email: &str) -> Mail {
-    Mail::ForgotPassword { email: email.to_owned() }
+    Mail::ForgotPassword { email: email.to_owned(), asked: AskedFrom(1) }
 }
 
 fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
-    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], at: f.now() }
+    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), at: f.now() }
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {
@@ -486,7 +487,7 @@ async fn nothing_waits_for_who_has_left(f: &Fixture) {
         add(f, Mail::NewDevice { member, session, device, at, more: false }).await;
     }
     add(f, forgot("ANA@example.com")).await;
-    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned() }).await;
+    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }).await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     change(f, ana, Change::Erase).await;
     let left = drain(f).await;

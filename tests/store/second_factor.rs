@@ -147,7 +147,7 @@ async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
 }
 
 fn enable(factor: StoredFactor) -> Change {
-    Change::EnableSecondFactor { factor, keep: SessionId::from_bytes([0; 12]) }
+    Change::EnableSecondFactor { factor, begun: 0, keep: SessionId::from_bytes([0; 12]) }
 }
 
 async fn session(f: &Fixture, member: MemberId) -> SessionId {

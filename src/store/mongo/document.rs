@@ -85,6 +85,9 @@ pub(super) struct MemberDoc {
     /// How often the password was replaced, or the second factor reset.
     #[serde(default, skip_serializing_if = "is_none_yet")]
     credentials: i64,
+    /// How often a second factor was turned on or off.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    factors: i64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "made for serde")]
@@ -177,7 +180,7 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
-        let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials } = record;
+        let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials, factors } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
@@ -213,6 +216,7 @@ impl MemberDoc {
             must_verify: profile.must_verify,
             second_factor: second_factor.as_ref().map(FactorDoc::of),
             credentials: signed(credentials),
+            factors: signed(factors),
         }
     }
 
@@ -250,6 +254,7 @@ impl MemberDoc {
             is_erased: self.is_erased,
             second_factor: self.second_factor.map(FactorDoc::into_factor),
             credentials: unsigned(self.credentials),
+            factors: unsigned(self.factors),
         })
     }
 }

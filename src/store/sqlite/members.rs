@@ -88,6 +88,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MemberRecord> {
         is_erased: row.get("is_erased")?,
         second_factor: second_factor(row)?,
         credentials: row.get("credentials")?,
+        factors: row.get("factors")?,
     })
 }
 
@@ -219,10 +220,12 @@ fn purge_waiting(connection: &Connection, before: Timestamp) -> rusqlite::Result
     Ok(purged.len())
 }
 
-fn admins(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<MemberId>> {
-    let mut query = connection
-        .prepare_cached("SELECT id FROM members WHERE user_type = 'admin' AND is_active = 1 ORDER BY key LIMIT ?")?;
-    query.query_map([limit], |row| row.get(0).map(MemberId::from_bytes))?.collect()
+fn admins(connection: &Connection, limit: usize, with_factor: bool) -> rusqlite::Result<Vec<MemberId>> {
+    let mut query = connection.prepare_cached(
+        "SELECT id FROM members WHERE user_type = 'admin' AND is_active = 1 AND (NOT ?2 OR second_factor_at IS NOT NULL)
+         ORDER BY key LIMIT ?1",
+    )?;
+    query.query_map(params![limit, with_factor], |row| row.get(0).map(MemberId::from_bytes))?.collect()
 }
 
 fn insert_first_admin(
@@ -293,7 +296,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
              profile_image_url = ?, user_type = ?, updated_at = ?, is_active = ?, version = ?, is_erased = ?,
              is_pending = ?, suspended_until = ?, suspension_reason = ?, invited_by = ?, invitation = ?,
              language = ?, email_verified_at = ?, must_verify = ?, second_factor_secret = ?, second_factor_at = ?,
-             second_factor_step = ?, recovery_codes = ?, credentials = ?
+             second_factor_step = ?, recovery_codes = ?, credentials = ?, factors = ?
          WHERE id = ? RETURNING key",
     )?;
     let values = params![
@@ -330,6 +333,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         factor.map(|factor| factor.last_step),
         factor.map(|factor| factor.recovery_codes.concat()),
         record.credentials,
+        record.factors,
         profile.id.as_bytes(),
     ];
     let key: i64 = update.query_row(values, |row| row.get(0))?;
@@ -469,8 +473,8 @@ impl MemberStore for Sqlite {
         self.read(Turn::of(by), count_waiting).await
     }
 
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| admins(connection, limit)).await
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| admins(connection, limit, with_factor)).await
     }
 
     async fn insert_first_admin(

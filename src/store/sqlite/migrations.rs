@@ -31,6 +31,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0019_unverified.sql")),
         M::up(include_str!("migrations/0020_links.sql")),
         M::up(include_str!("migrations/0021_credentials.sql")),
+        M::up(include_str!("migrations/0022_accounts.sql")),
     ]
 }
 
@@ -41,7 +42,7 @@ fn index_members(tx: &Transaction<'_>) -> HookResult {
         "SELECT *, 'partners' AS presence_to, 0 AS is_pending, NULL AS suspended_until, NULL AS suspension_reason,
              NULL AS invited_by, NULL AS invitation, NULL AS language, NULL AS email_verified_at, 0 AS must_verify,
              NULL AS second_factor_secret, NULL AS second_factor_at, NULL AS second_factor_step, NULL AS recovery_codes,
-             0 AS credentials
+             0 AS credentials, 0 AS factors
          FROM members",
     )?;
     let mut rows = query.query([])?;
