@@ -6,7 +6,7 @@ use members_book::{
     service::views,
     store::{
         archive::{Part, Row},
-        audit::{AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE},
+        audit::{AuditFilter, AuditFound, AuditPlace, AuditRecord, EXAMINED, FORGOTTEN_AT_ONCE},
         changes::{Actor, Change},
         jobs::Job,
         members::{DirectoryPosition, Filter},
@@ -31,6 +31,7 @@ for_every_store![
     what_is_not_shared_is_not_found,
     a_change_is_in_the_audit_log_with_who_and_where,
     the_audit_log_is_paged_from_the_newest,
+    a_page_of_the_audit_log_looks_at_so_many_entries_and_no_more,
     the_audit_log_is_followed_from_a_place_on,
     a_search_reads_so_many_and_whole_words_come_first,
     an_erased_member_leaves_no_address_and_is_not_seen_again,
@@ -260,6 +261,37 @@ async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
     };
     assert_eq!(log[1], expected);
     assert_eq!(log[0].details, json!({ "fields": ["name"] }));
+}
+
+async fn a_page_of_the_audit_log_looks_at_so_many_entries_and_no_more(f: &Fixture) {
+    let (ana, ben) = (f.ids.member(), f.ids.member());
+    let append = async |actor, action, target| {
+        let entry = AuditRecord { at: f.now(), actor: Some(actor), action, target, details: json!({}), address: None };
+        f.store.audit.append(entry).await.unwrap();
+    };
+    append(ben, AuditAction::Exported, ana).await;
+    // All in one moment: pages go on within it.
+    for _ in 0..EXAMINED {
+        append(ana, AuditAction::MemberRead, ana).await;
+    }
+    append(ben, AuditAction::MemberRead, ana).await;
+    f.wait(1);
+    append(ben, AuditAction::MemberRead, ben).await;
+    let both = AuditFilter { actor: Some(ben), target: Some(ana), ..AuditFilter::default() };
+    let page = async |filter, before| f.store.audit.page(filter, before, 1).await.unwrap();
+    let first = page(both, None).await;
+    assert_eq!((first.entries.len(), first.entries[0].1.action), (1, AuditAction::MemberRead));
+    let second = page(both, first.next).await;
+    assert_eq!((second.entries.len(), second.next.is_some()), (0, true), "so many were looked at");
+    let third = page(both, second.next).await;
+    assert_eq!((third.entries.len(), third.next), (1, None));
+    assert_eq!(third.entries[0].1.action, AuditAction::Exported);
+    let since = AuditFilter { since: Some(f.now()), ..AuditFilter::default() };
+    let AuditFound { entries, next } = page(since, None).await;
+    assert_eq!((entries.len(), entries[0].1.target, next), (1, ben, None));
+    let until = AuditFilter { until: Some(f.now()), actor: Some(ben), ..AuditFilter::default() };
+    let AuditFound { entries, next } = page(until, None).await;
+    assert_eq!((entries[0].1.target, next.is_some()), (ana, true));
 }
 
 async fn the_audit_log_is_paged_from_the_newest(f: &Fixture) {
