@@ -186,7 +186,10 @@ async fn a_recovery_code_is_good_once_and_until_it_is_replaced() {
     assert_eq!(code(log_in(&server, &ana, Some(new)).await).await, ErrorCode::SecondFactorInvalid);
     let expected =
         ["recovery_codes_replaced", "recovery_codes_replaced", "recovery_code_used", "second_factor_enabled"];
-    assert_eq!(actions(&admin).await[..4], expected);
+    let mut actions = actions(&admin).await;
+    // Written on the command line, by another clock.
+    actions.retain(|action| action != "role_changed");
+    assert_eq!(actions[..4], expected);
 }
 
 #[tokio::test]

@@ -403,7 +403,7 @@ async fn nothing_waits_for_who_is_rejected_or_waited_too_long(f: &Fixture) {
             .id;
         assert!(issue(f, id, Purpose::VerifyEmail, u8::try_from(number).unwrap()).await);
         add(f, forgot(&format!("{}@EXAMPLE.com", name.to_uppercase()))).await;
-        add(f, Mail::AddressTaken { email: format!("{name}@example.com") }).await;
+        add(f, Mail::AddressTaken { email: format!("{name}@example.com"), asked: AskedFrom(1) }).await;
         waiting.push(id);
     }
     assert_eq!(f.store.mail.waiting().await.unwrap().count, 9);

@@ -137,7 +137,9 @@ async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
     assert!(!changes(f, ana, Change::UseCode(recovery(&first, 1))).await, "there is none");
     f.wait(1);
     let second = StoredFactor { enabled_at: f.now(), ..other };
-    assert!(changes(f, ana, enable(second.clone())).await);
+    assert!(!changes(f, ana, enable(second.clone())).await, "begun before the first one");
+    let since = Change::EnableSecondFactor { factor: second.clone(), begun: 2, keep: SessionId::from_bytes([0; 12]) };
+    assert!(changes(f, ana, since).await);
     assert!(!changes(f, ana, Change::UseCode(app(&first, 102))).await, "a code of the one before");
     assert_eq!(stored(f, ana).await.second_factor, Some(second));
     let expected =

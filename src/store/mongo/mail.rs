@@ -235,8 +235,9 @@ pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberI
     let mail = db.collection::<Document>("mail");
     mail.delete_many(own).session(&mut *session).await?;
     for key in keys_of_address(email) {
-        let about = doc! { "$gt": format!("{key}/"), "$lt": format!("{key}0") };
-        mail.delete_many(doc! { "$or": [{ "_id": key }, { "_id": about }] }).session(&mut *session).await?;
+        // The zero is what comes after a slash.
+        let about = doc! { "$gte": &key, "$lt": format!("{key}0") };
+        mail.delete_many(doc! { "_id": about }).session(&mut *session).await?;
     }
     Ok(())
 }

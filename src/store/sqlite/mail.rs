@@ -176,8 +176,8 @@ pub(super) fn follow(
 pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
     connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
-    let mut delete =
-        connection.prepare_cached("DELETE FROM mail WHERE key = ?1 OR (key > ?1 || '/' AND key < ?1 || '0')")?;
+    // The zero is what comes after a slash.
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key >= ?1 AND key < ?1 || '0'")?;
     for key in keys_of_address(email) {
         delete.execute([key])?;
     }
