@@ -73,6 +73,30 @@ impl Authorized {
     }
 }
 
+/// Somebody who has proved a short while ago that they are who they say, for what does much harm in the hands of somebody who has found a
+/// device unlocked, or a token. There is no way to get one but [`Proved::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct Proved(Authorized);
+
+/// How long a proof is good.
+const PROOF: Duration = Duration::from_secs(15 * 60);
+
+impl Proved {
+    /// Takes a signed-in member for one who has proved who they are.
+    ///
+    /// # Errors
+    /// `step_up_required`.
+    pub fn new(who: &Authorized, now: Timestamp) -> Result<Self, Failure> {
+        if now < who.proved_at.after(PROOF) { Ok(Self(*who)) } else { Err(ErrorCode::StepUpRequired.into()) }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn who(&self) -> &Authorized {
+        &self.0
+    }
+}
+
 /// What has become of a registration.
 pub enum Registered {
     /// The member is in, and logged in.

@@ -96,7 +96,7 @@ impl Accounts {
     /// Checks the password, and whether its member may sign in.
     async fn check_password(self: &Arc<Self>, password: &str, claim: Claim, from: IpAddr) -> Result<Known, Failure> {
         let Claim { member, device, allowance, source } = claim;
-        self.guesses.take(allowance)?;
+        let charged = self.guesses.take(allowance)?;
         let hash = member.as_ref().map(|member| member.password_hash.clone());
         let (passwords, password) = (&self.enrolment.passwords, password.to_owned());
         let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
@@ -105,7 +105,7 @@ impl Accounts {
         } else {
             passwords.verify(password, hash, source).await
         };
-        let verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
+        let verdict = verified.inspect_err(|_| self.guesses.give_back(charged))?;
         if verdict == Verdict::Wrong {
             self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
         }
@@ -116,13 +116,13 @@ impl Accounts {
         if self.has_to_verify(&member) {
             // As with a wrong one, in everything.
             self.guesses.was_wrong(allowance);
-            self.remind_to_verify(&member);
+            self.remind_to_verify(&member, from);
             return Err(self.unknown());
         }
         match member.second_factor {
             None => self.guesses.forgive(allowance),
             // The password alone gives back what this try has cost, and nothing of those before.
-            Some(_) => self.guesses.give_back(allowance),
+            Some(_) => self.guesses.give_back(charged),
         }
         self.stands(member.profile.standing(self.clock.now()))?;
         Ok(Known { member, device, allowance, source, is_outdated: verdict == Verdict::Outdated })
@@ -141,9 +141,9 @@ impl Accounts {
         let code = code.filter(|code| !code.trim().is_empty());
         let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
         let codes = passwords.of_codes();
-        self.guesses.take(codes)?;
+        let charged = self.guesses.take(codes)?;
         let by = Actor::without_session(member.profile.id, Some(from));
-        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
+        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(charged))?;
         if !was_good {
             self.guesses.was_wrong(codes);
             self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
@@ -214,18 +214,19 @@ impl Accounts {
 
     /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
     /// answer takes as long as with a wrong password.
-    fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
+    fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord, from: IpAddr) {
         if !may_be_written_to(member) {
             return;
         }
         let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
-        let (accounts, member) = (Arc::clone(self), member.profile.id);
+        let (accounts, member, asked) = (Arc::clone(self), member.profile.id, self.post.asked(from));
         drop(self.supervisor.once("reminder", async move {
             let _place = place;
             // The store, and the processor, have nothing of it to do before the answer is there.
             sleep(REMINDED_AFTER).await;
             // Whoever knows the password is the member, as far as anybody can tell.
-            if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
+            let sent = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail, asked);
+            if let Err(failure) = sent.await {
                 tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
             }
         }));

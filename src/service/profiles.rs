@@ -11,7 +11,7 @@ use protocol::{
 use serde_json::json;
 
 use super::{
-    accounts::Authorized,
+    accounts::{Authorized, Proved},
     album::Album,
     audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
@@ -120,9 +120,8 @@ impl Profiles {
     ///
     /// # Errors
     /// `last_admin`, or the store.
-    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
-        let member = who.member;
-        let by = who.asks_from(from);
+    pub async fn erase(&self, proved: &Proved, from: IpAddr) -> Result<(), Failure> {
+        let (member, by) = (proved.who().member, proved.who().asks_from(from));
         let _turn = self.album.turn(member).await?;
         self.commit(member, Change::Erase, by).await?;
         tracing::info!(%member, "member left");

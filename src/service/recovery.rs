@@ -52,7 +52,8 @@ impl Recovery {
         accounts.post.available()?;
         let address = subscriber(from);
         accounts.registrations.check(&address)?;
-        accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
+        let mail = Mail::ForgotPassword { email: email.trim().to_owned(), asked: accounts.post.asked(from) };
+        accounts.post.send(Caller::Address(address), mail).await
     }
 
     /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close. Wrong passwords of
@@ -111,10 +112,10 @@ impl Recovery {
         let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
         let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
         let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
-        accounts.guesses.take(allowance)?;
+        let charged = accounts.guesses.take(allowance)?;
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
-        match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
+        match verified.inspect_err(|_| accounts.guesses.give_back(charged))? {
             Verdict::Wrong => {
                 accounts.guesses.was_wrong(allowance);
                 Err(wrong())
@@ -135,7 +136,10 @@ impl Recovery {
         if record.profile.email_verified_at.is_some() {
             return Ok(());
         }
-        accounts.post.send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail).await
+        accounts
+            .post
+            .send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail, accounts.post.asked(from))
+            .await
     }
 
     /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
@@ -182,7 +186,8 @@ impl Accounts {
         language: Option<Language>,
         from: Source,
     ) -> Result<(), Failure> {
-        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail);
+        let asked = self.post.asked(from.address);
+        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail, asked);
         match self.enrolment.register(request, way, (language, Some(&first_link)), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());

@@ -86,7 +86,7 @@ impl SecondFactors {
         let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
         let expires_at = self.accounts.clock.now().after(ENROLMENT);
         let totp::Setup { secret: shown, uri, qr } = totp::setup(&secret, &self.issuer, &record.profile.email)?;
-        let plain = [&expires_at.as_millis().to_be_bytes()[..], &secret].concat();
+        let plain = [&expires_at.as_millis().to_be_bytes()[..], &record.credentials.to_be_bytes(), &secret].concat();
         let Codes { vault, ids, .. } = &self.accounts.codes;
         let sealed = vault.seal(ids, Purpose::Enrolment, who.member, &plain)?;
         Ok(SecondFactorEnrolment {
@@ -117,8 +117,9 @@ impl SecondFactors {
             return Err(ErrorCode::SecondFactorEnabled.into());
         }
         let now = self.accounts.clock.now();
-        let secret = self.enrolled(who.member, &enrolment, now).ok_or_else(|| {
-            Failure::field(ErrorCode::ValidationFailed, "enrolment", "one that was begun in the last 10 minutes")
+        let secret = self.enrolled(&record, &enrolment, now).ok_or_else(|| {
+            let message = "one that was begun in the last 10 minutes, and since a second factor was turned off";
+            Failure::field(ErrorCode::ValidationFailed, "enrolment", message)
         })?;
         self.attempts.check(&who.member)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
@@ -129,6 +130,10 @@ impl SecondFactors {
             changed => changed?,
         };
         tracing::info!(member = %who.member, "second factor turned on");
+        if self.accounts.demands_second_factor && changed.profile.user_type == UserType::Admin {
+            // From now on they are told who waits.
+            self.accounts.registration.applications.changed();
+        }
         let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
         Ok(SecondFactorEnabled { recovery_codes, device_proof })
     }
@@ -232,12 +237,16 @@ impl SecondFactors {
         }
     }
 
-    /// The secret that was sealed for a member, if it may still be confirmed.
-    fn enrolled(&self, member: MemberId, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
+    /// The secret that was sealed for a member, if it may still be confirmed: not once another one was turned on since, even if it is off again.
+    fn enrolled(&self, record: &MemberRecord, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(enrolment.trim()).ok()?;
-        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, member, &sealed)?.plain;
-        let (expires_at, secret) = plain.split_first_chunk::<8>()?;
-        (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
+        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, record.profile.id, &sealed)?.plain;
+        let (expires_at, rest) = plain.split_first_chunk::<8>()?;
+        let (credentials, secret) = rest.split_first_chunk::<8>()?;
+        let is_good = now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))
+            && u64::from_be_bytes(*credentials) == record.credentials
+            && secret.len() == totp::SECRET;
+        is_good.then(|| secret.to_vec())
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
-    mail::{LinkHash, Mail, Purpose, TokenId},
+    mail::{AskedFrom, LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
@@ -265,6 +265,8 @@ pub struct LinkRow {
     pub token: Option<TokenId>,
     /// How often it was sent.
     pub sent: u32,
+    /// From where it was asked for, each time that this is known.
+    pub asked: Vec<AskedFrom>,
 }
 
 /// A mail that waits.
@@ -352,8 +354,8 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent])
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

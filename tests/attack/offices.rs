@@ -1,6 +1,7 @@
 //! To stay an administrator, by whoever is being put out.
 
 use futures_util::future::join_all;
+use protocol::{ErrorCode, rest::Problem};
 use reqwest::Method;
 use serde_json::json;
 
@@ -27,6 +28,10 @@ async fn an_administrator_who_is_put_out_lets_nobody_in_who_undoes_it() {
         assert_eq!(out, 200);
         let body = json!({ "email": eva.auth.member.email, "password": eva.password });
         let login = super::post(&server, "/api/auth/login", body).await;
-        assert_eq!(super::super::rest::code(login).await, protocol::ErrorCode::MemberDeactivated, "round {round}");
+        assert_eq!(code(login).await, ErrorCode::MemberDeactivated, "round {round}");
     }
+}
+
+async fn code(response: reqwest::Response) -> ErrorCode {
+    response.json::<Problem>().await.unwrap().code
 }

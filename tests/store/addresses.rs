@@ -6,7 +6,7 @@ use members_book::store::{
     archive::{Part, Row},
     changes::{Actor, Change},
     invitations::{Created, InvitationRecord, NewInvitation},
-    mail::{NewLink, Purpose, TokenId},
+    mail::{AskedFrom, NewLink, Purpose, TokenId},
     members::{MemberRecord, NotRegistered, Registration, Way},
     turns::Caller,
 };
@@ -31,7 +31,13 @@ async fn register(f: &Fixture, name: &str, email: &str, way: Way) -> Result<Memb
 
 async fn verify(f: &Fixture, member: MemberId, byte: u8) {
     let (purpose, token, hash, at) = (Purpose::VerifyEmail, TokenId([byte; 16]), [byte; 32], f.now());
-    assert!(f.store.mail.issue(Caller::System, NewLink { member, purpose, token, hash, at }).await.unwrap());
+    assert!(
+        f.store
+            .mail
+            .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), at })
+            .await
+            .unwrap()
+    );
     f.change(member, Change::VerifyEmail { link: hash }).await;
 }
 

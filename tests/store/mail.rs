@@ -7,8 +7,9 @@ use members_book::store::{
     archive::{MailRow, Row},
     changes::{Actor, Change, Changed},
     mail::{
-        Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX,
-        NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
+        AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail,
+        NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX,
+        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
     },
     members::{NewMember, Registration, Way},
     sessions::{NewSession, NewToken, SessionDevice},
@@ -30,6 +31,7 @@ for_every_store![
     however_often_strangers_ask_a_member_has_a_link_or_gets_one,
     links_are_counted_for_each_purpose,
     three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
+    a_stranger_does_not_use_up_the_links_that_others_ask_for,
     each_of_several_new_devices_is_told_of_and_the_last_says_that_there_were_more,
     of_new_devices_at_once_no_more_than_five_wait,
     a_login_tells_of_its_device_with_its_commit_and_the_first_of_all_does_not,
@@ -43,11 +45,11 @@ for_every_store![
 ];
 
 fn forgot(email: &str) -> Mail {
-    Mail::ForgotPassword { email: email.to_owned() }
+    Mail::ForgotPassword { email: email.to_owned(), asked: AskedFrom(1) }
 }
 
 fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
-    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], at: f.now() }
+    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), at: f.now() }
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {
@@ -262,7 +264,7 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
     let many =
         (0..20).map(|byte| f.store.mail.issue(Caller::System, link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
     let made = futures_util::future::join_all(many).await;
-    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_MAX as usize);
+    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_FROM as usize);
     f.wait(LINKS_WITHIN.as_secs());
     f.store.mail.purge_links(f.now()).await.unwrap();
     assert!(!issue(f, ana, Purpose::ResetPassword, 100).await, "however often it is tidied up");
@@ -272,6 +274,33 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
     for byte in 102..=105 {
         assert!(issue(f, ana, Purpose::ALL[usize::from(byte % 2)], byte).await, "like others from then on");
     }
+}
+
+/// Found by an attacker: three requests of a stranger, and the one whose address it was got no link all day.
+async fn a_stranger_does_not_use_up_the_links_that_others_ask_for(f: &Fixture) {
+    let ana = NewMember { must_verify: true, ..f.new_member("Ana", "ana@example.com") };
+    let ana = f.store.members.insert(ana, None).await.unwrap().unwrap().profile.id;
+    let ask = async |byte: u8, asked: u64| {
+        let purpose = Purpose::ALL[usize::from(byte % 2)];
+        let asked = NewLink { asked: AskedFrom(asked), ..link(f, ana, purpose, byte) };
+        f.store.mail.issue(Caller::System, asked).await.unwrap()
+    };
+    let minutes = |minutes: u64| f.wait(minutes * 60);
+    let mut sent = 0;
+    for byte in 0..4 {
+        sent += u32::from(ask(byte, 1).await);
+        minutes(25);
+    }
+    assert_eq!(sent, UNVERIFIED_LINKS_FROM);
+    assert!(ask(10, 2).await, "the owner");
+    assert!(ask(10, 3).await, "the same link again");
+    sent += 2;
+    for byte in 20..60 {
+        minutes(25);
+        assert!(!ask(byte, 1).await, "the stranger, again and again");
+        sent += u32::from(ask(byte, 100 + u64::from(byte)).await);
+    }
+    assert_eq!(sent, UNVERIFIED_LINKS_MAX, "over all networks");
 }
 
 async fn new_session(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> NewSession {
@@ -374,7 +403,7 @@ async fn nothing_waits_for_who_is_rejected_or_waited_too_long(f: &Fixture) {
             .id;
         assert!(issue(f, id, Purpose::VerifyEmail, u8::try_from(number).unwrap()).await);
         add(f, forgot(&format!("{}@EXAMPLE.com", name.to_uppercase()))).await;
-        add(f, Mail::AddressTaken { email: format!("{name}@example.com") }).await;
+        add(f, Mail::AddressTaken { email: format!("{name}@example.com"), asked: AskedFrom(1) }).await;
         waiting.push(id);
     }
     assert_eq!(f.store.mail.waiting().await.unwrap().count, 9);
@@ -486,7 +515,7 @@ async fn nothing_waits_for_who_has_left(f: &Fixture) {
         add(f, Mail::NewDevice { member, session, device, at, more: false }).await;
     }
     add(f, forgot("ANA@example.com")).await;
-    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned() }).await;
+    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }).await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     change(f, ana, Change::Erase).await;
     let left = drain(f).await;

@@ -4,7 +4,7 @@ use members_book::{
     service::views,
     store::{
         changes::{Actor, Change, Changed},
-        mail::{NewLink, Purpose, TokenId},
+        mail::{AskedFrom, NewLink, Purpose, TokenId},
         members::{EmailTaken, LastSeen, MemberCounts, NewMember, NotFirst},
         second_factor::StoredFactor,
         turns::Caller,
@@ -71,8 +71,14 @@ async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     assert_eq!((stored().await.credentials, stored().await.version), (1, 1));
     assert!(f.store.members.replace_hash(ana, "second".to_owned(), "at another cost".to_owned()).await.unwrap());
     f.change(ana, Change::Tier(Tier::Socio)).await;
-    let reset =
-        NewLink { member: ana, purpose: Purpose::ResetPassword, token: TokenId([1; 16]), hash: [1; 32], at: f.now() };
+    let reset = NewLink {
+        member: ana,
+        purpose: Purpose::ResetPassword,
+        token: TokenId([1; 16]),
+        hash: [1; 32],
+        asked: AskedFrom(1),
+        at: f.now(),
+    };
     assert_eq!(stored().await.credentials, 1);
     assert!(f.store.mail.issue(Caller::System, reset).await.unwrap());
     f.change(ana, Change::ResetPassword { link: [1; 32], hash: "third".to_owned() }).await;

@@ -25,7 +25,7 @@ use members_book::{
         changes::{Actor, Change},
         conversations::{Appended, Applied, Command, Mark, MarkKind, Marked, Outcome, Range, Refusal},
         entries::StoredEntry,
-        mail::Mail,
+        mail::{AskedFrom, Mail},
         members::Standing,
         mongo::migrations::INDEXES,
         turns::Caller,
@@ -848,7 +848,7 @@ async fn a_batch_of_what_was_stored_before_is_found_at_once() {
 async fn bursts_of_one_stranger_are_refused_to_them_alone() {
     let f = Fixture::mongodb().await;
     let stranger = |number: u8| Caller::Address([192, 0, 2, number].into());
-    let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com") };
+    let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com"), asked: AskedFrom(1) };
     let burst = (0..400).map(|number| f.store.mail.add(stranger(1), forgot(number), f.now()));
     let (burst, other, own) = tokio::join!(
         futures_util::future::join_all(burst),

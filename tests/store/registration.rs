@@ -352,7 +352,7 @@ async fn the_last_administrator_who_may_sign_in_is_not_suspended(f: &Fixture) {
     for member in [ana, ben] {
         f.change(member, Change::Role(UserType::Admin)).await;
     }
-    assert_eq!(f.store.members.admins(10).await.unwrap().len(), 2);
+    assert_eq!(f.store.members.admins(10, false).await.unwrap().len(), 2);
     let suspended = || Change::Suspended(Some(Suspension { until: f.now().after(hours(1)), reason: None }));
     f.change(ana, suspended()).await;
     let change = async |member, change| {

@@ -7,7 +7,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
-    mail::{Mail, NewLink, Purpose, TokenId},
+    mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
     members::{Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
@@ -38,7 +38,8 @@ const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
     let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
-    let link = NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, at: f.now() };
+    let link =
+        NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, asked: AskedFrom(1), at: f.now() };
     Registration { member, way, from: FROM, link: Some(link) }
 }
 
@@ -236,7 +237,13 @@ async fn a_registration_that_is_made_again_is_the_first_one(f: &Fixture) {
     let mut sent = mails(f).await;
     sent.sort_by_key(Mail::key);
     let (member, token) = (free.member.id, TokenId([1; 16]));
-    assert_eq!(sent, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }, Mail::VerifyEmail { member, token }]);
+    assert_eq!(
+        sent,
+        [
+            Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) },
+            Mail::VerifyEmail { member, token }
+        ]
+    );
     // Of many at once with one address, one has it.
     let all = (10..20).map(|byte| registration(f, "Dot", Way::Free, byte));
     let all = all.map(async |each| f.store.members.register(each).await.unwrap());
@@ -251,7 +258,7 @@ async fn a_taken_address_takes_a_use_and_its_owner_is_told(f: &Fixture) {
     let nobody = taken.member.id;
     assert_eq!(f.store.members.register(taken).await.unwrap().err(), Some(NotRegistered::EmailTaken));
     assert_eq!(used(f, &invitation).await, 1, "as with a free one");
-    assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }]);
+    assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }]);
     let newest = audit(f).await.remove(0);
     assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationUsed, None, nobody));
     assert_eq!(f.store.mail.link(Caller::System, [1; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);

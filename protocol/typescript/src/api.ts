@@ -4,7 +4,7 @@ import { objectIn } from "./json.js";
 import type {
   AuthResponse, CheckedInvitation, ClubInfo, DeviceProof, Directory, Export, InvitationId, InvitationPage, InvitationRequest, Language, LoginRequest, Member, MemberId, MemberPatch,
   NewInvitation, OptimizeResponse, PasswordChange, Problem, Profile, Recommendation, RecommendationId, RecommendationsResponse, RecoveryCodes, RegisterRequest,
-  RegistrationPending, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, Session, SessionId, SessionList, Tier,
+  RegistrationPending, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest, Tier,
 } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -114,7 +114,9 @@ export class Api {
   sendVerification(): Promise<void> { return this.json("/api/members/me/email/verification", { method: "POST" }); }
   /** Chooses the language of mails; `null`: that of the server. */
   setLanguage(language: Language | null): Promise<Versioned<Member>> { return this.updateMe({ language }); }
-  /** Leaves the club, for ever. */
+  /** Proves again who is at the device, for 15 minutes: with a code of the second factor by who has one, with the password by who has none. */
+  stepUp(proof: StepUpRequest): Promise<void> { return this.json("/api/auth/step-up", { method: "POST", body: proof }); }
+  /** Leaves the club, for ever. Throws `step_up_required` if it is a while ago that the member has proved who they are: `stepUp`, then again. */
   leave(): Promise<void> { return this.json("/api/members/me", { method: "DELETE" }); }
   export(): Promise<Export> { return this.json("/api/members/me/export", { timeoutMs: LONG_TIMEOUT_MS }); }
 

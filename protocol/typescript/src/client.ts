@@ -151,6 +151,7 @@ export class Client implements MembersBook {
     }
   }
 
+  /** Leaves the club, for ever. Throws `step_up_required`, and nothing was done, if it is a while ago that the member has proved who they are: `api.stepUp`, then again. */
   async leave(): Promise<void> {
     const { member } = this.tokens;
     await this.api.leave();

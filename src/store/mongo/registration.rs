@@ -96,7 +96,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
         members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
     }
     if let Some(link) = &link {
-        let first = if is_taken { Mail::AddressTaken { email } } else { link.mail() };
+        let first = if is_taken { Mail::AddressTaken { email, asked: link.asked } } else { link.mail() };
         // Where the address is taken it is nobody's: what is known of this attempt.
         mail::write_link(db, session, link, is_taken).await?;
         mail::write(db, &first, at, Some(session)).await?;

@@ -219,10 +219,12 @@ fn purge_waiting(connection: &Connection, before: Timestamp) -> rusqlite::Result
     Ok(purged.len())
 }
 
-fn admins(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<MemberId>> {
-    let mut query = connection
-        .prepare_cached("SELECT id FROM members WHERE user_type = 'admin' AND is_active = 1 ORDER BY key LIMIT ?")?;
-    query.query_map([limit], |row| row.get(0).map(MemberId::from_bytes))?.collect()
+fn admins(connection: &Connection, limit: usize, with_factor: bool) -> rusqlite::Result<Vec<MemberId>> {
+    let mut query = connection.prepare_cached(
+        "SELECT id FROM members WHERE user_type = 'admin' AND is_active = 1 AND (NOT ?2 OR second_factor_at IS NOT NULL)
+         ORDER BY key LIMIT ?1",
+    )?;
+    query.query_map(params![limit, with_factor], |row| row.get(0).map(MemberId::from_bytes))?.collect()
 }
 
 fn insert_first_admin(
@@ -346,7 +348,6 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
-        audit::forget_addresses(connection, profile.id)?;
         super::sessions::forget_devices(connection, key)?;
     }
     search::index(connection, key, record)
@@ -478,8 +479,8 @@ impl MemberStore for Sqlite {
         self.read(Turn::of(by), count_waiting).await
     }
 
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
-        self.read(Turn::SYSTEM, move |connection| admins(connection, limit)).await
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| admins(connection, limit, with_factor)).await
     }
 
     async fn insert_first_admin(

@@ -58,7 +58,7 @@ pub(super) fn register(
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email }, at)?;
+            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, link, true)?;
         }

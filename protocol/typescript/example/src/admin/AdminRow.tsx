@@ -2,6 +2,7 @@ import { useState } from "react";
 import { Pressable, View } from "react-native";
 import type { AdminMember, MemberStatus, Tier } from "@members-book/client";
 
+import { Proof, PROOF_TITLE, useProof } from "@/account/Proof";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
@@ -9,7 +10,6 @@ import { TierBadge, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
-import { Proof, PROOF_TITLE, useProof } from "./Proof";
 import { Suspension } from "./Suspension";
 import { useAdmin } from "./useAdmin";
 

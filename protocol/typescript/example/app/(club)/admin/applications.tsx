@@ -3,7 +3,7 @@ import { useApplications } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
 import { AllowAddress } from "@/admin/AllowAddress";
-import { ProofSheet, useProof } from "@/admin/Proof";
+import { ProofSheet, useProof } from "@/account/Proof";
 import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
