@@ -1,24 +1,23 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Book, keyFor } from "./book.js";
-import { CARD, fits, isId, OUTBOX, OWN, read, within } from "./check.js";
-import type { Form } from "./check.js";
+import { fits, isId, OUTBOX, OWN, read, within } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
 import { MembersBookError, misuse } from "./errors.js";
+import type { Core, Extend, Extension } from "./extension.js";
 import { Handle } from "./handle.js";
 import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
-import { People } from "./people.js";
 import { problemOf } from "./problem.js";
-import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
+import type { AuthResponse, DeviceStatus, Limits, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
 import { DEVICE_KEY, KEEP_UNSENT, Keys, PROOF_KEY, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import { Session } from "./session.js";
 import type { Erasure, Storage } from "./storage.js";
 import type {
-  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, Registered, SessionState, SignedOutReason,
+  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, Registered, SessionState, SignedOutReason,
   Target, UnreadState,
 } from "./types.js";
 import { Value } from "./value.js";
@@ -26,15 +25,18 @@ import { Value } from "./value.js";
 /** The longest name of a device, in characters. */
 const NAME_MAX = 100;
 
+/** The path of the record of who is signed in. */
+const ME = "/api/members/me";
+
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
-const UNKNOWN: PresenceView = { status: "unknown" };
 
 /** Everything of the member who is signed in. */
 interface SignedIn {
   readonly keys: Keys;
   readonly book: Book;
-  readonly people: People;
+  readonly core: Core;
+  readonly extensions: Map<Extend<Extension>, Extension>;
   readonly handles: Map<string, Handle>;
   readonly unsubscribe: (() => void)[];
 }
@@ -61,7 +63,10 @@ export class Client implements MembersBook {
   private left: SignedIn | undefined;
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
-  private watchMax = 500;
+  /** What the server said at the last welcome. */
+  private limits: Partial<Limits> = {};
+  /** What was asked for once is there for whoever signs in. */
+  private readonly extends = new Set<Extend<Extension>>();
   private started: Promise<void> | undefined;
   /** What is being removed. */
   private readonly erasing = new Set<Erasure>();
@@ -88,7 +93,7 @@ export class Client implements MembersBook {
         return this.hello();
       },
       welcomed: ({ limits }) => {
-        this.watchMax = within(limits?.watch_max, 1, 10_000, 500);
+        this.limits = limits ?? {};
         if (this.signedIn) this.signedIn.book.typingMs = within(limits?.typing_ttl_ms, 1_000, 60_000, 6_000);
       },
       pushed: (frame) => this.pushed(frame),
@@ -153,7 +158,7 @@ export class Client implements MembersBook {
 
   async leave(): Promise<void> {
     const { member } = this.tokens;
-    await this.api.leave();
+    await this.api.json(ME, { method: "DELETE" });
     await this.forget(member);
   }
 
@@ -200,9 +205,9 @@ export class Client implements MembersBook {
   }
 
   async refreshMember(): Promise<Member> {
-    const { value } = await this.api.me();
-    this.learnSelf(value);
-    return value;
+    const member = await this.api.json<Member>(ME);
+    this.learnSelf(member);
+    return member;
   }
 
   unsent(): number {
@@ -227,12 +232,18 @@ export class Client implements MembersBook {
     return kind === "c" ? { conversation: id } : { member: id };
   }
 
-  member(id: MemberId): Observable<MemberView | undefined> {
-    return this.signedIn?.people.member(id) ?? new Value<MemberView | undefined>(undefined);
-  }
-
-  presence(id: MemberId): Observable<PresenceView> {
-    return this.signedIn?.people.presence(id) ?? new Value(UNKNOWN);
+  extend<E extends Extension>(make: Extend<E>): E | undefined {
+    this.extends.add(make);
+    const { signedIn } = this;
+    if (!signedIn) return undefined;
+    const { core, extensions } = signedIn;
+    const known = extensions.get(make) as E | undefined;
+    if (known) return known;
+    const made = make(core);
+    extensions.set(make, made);
+    void made.load();
+    if (this.socket.online) made.online(this.limits);
+    return made;
   }
 
   setStatus(status: DeviceStatus): void {
@@ -343,26 +354,19 @@ export class Client implements MembersBook {
     // What others have left here, and have not come back for.
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
     const book = new Book(this.environment, this.journal, keys, () => this.socket);
-    const people = new People(
-      this.environment,
-      this.journal,
-      keys,
-      (id) => this.api.member(id),
-      (type, members) => this.socket.request({ type, members }),
-      () => this.socket.online,
-    );
-    const stored = async <T>(form: Form<T>, from: string, to: string) =>
-      (await this.journal.range(from, to).catch(() => [])).flatMap(([, value]) => read(value, form) ?? []);
-    const [record] = await stored(OWN, keys.me, `${keys.me}~`);
+    const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket };
+    const extensions = new Map([...this.extends].map((make) => [make, make(core)]));
+    const [[, text] = []] = await this.journal.range(keys.me, `${keys.me}~`).catch(() => []);
+    const record = text === undefined ? undefined : read(text, OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    people.load(await stored(CARD, ...keys.cards));
+    await Promise.all([...extensions.values()].map((extension) => extension.load()));
     const wanted = () => !this.stopped && this.tokens.member === member;
     const present = (own: Member | undefined) => {
-      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, people, handles: new Map(), unsubscribe: [] });
+      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, core, extensions, handles: new Map(), unsubscribe: [] });
     };
     if (record) return present(record);
     // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", async () => (await this.api.me()).value, wanted).then(present);
+    void this.patiently("own record not read", () => this.api.json<Member>(ME), wanted).then(present);
   }
 
   private present(own: Member, signedIn: SignedIn): void {
@@ -410,28 +414,18 @@ export class Client implements MembersBook {
   private pushed(frame: ServerFrame): void {
     const { signedIn } = this;
     if (!signedIn) return;
-    switch (frame.type) {
-      case "member":
-        signedIn.people.learn(frame.member, true);
-        if (frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
-        break;
-      case "applications":
-        this.waiting.set(frame.waiting);
-        break;
-      case "presence":
-        signedIn.people.seen(frame, false);
-        break;
-      default:
-        signedIn.book.received(frame);
-    }
+    const { type } = frame;
+    if (type === "applications") this.waiting.set(frame.waiting);
+    else if (type !== "member" && type !== "presence") signedIn.book.received(frame);
+    for (const extension of signedIn.extensions.values()) extension.pushed(frame);
+    if (type === "member" && frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
   }
 
   private online(online: boolean): void {
     const { signedIn } = this;
     if (online && this.deviceStatus !== "online") this.socket.tell({ type: "presence.set", status: this.deviceStatus });
     signedIn?.book.online(online);
-    if (online) signedIn?.people.online(this.watchMax);
-    else signedIn?.people.offline();
+    for (const extension of signedIn?.extensions.values() ?? []) extension.online(online ? this.limits : undefined);
   }
 
   private learnSelf(member: Member): void {
@@ -460,7 +454,7 @@ export class Client implements MembersBook {
     this.left = signedIn;
     signedIn.book.stop();
     if (!this.stopped) signedIn.book.hide();
-    signedIn.people.stop();
+    for (const extension of signedIn.extensions.values()) extension.stop();
     for (const handle of signedIn.handles.values()) handle.stop();
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
     this.list.set(NOBODY);

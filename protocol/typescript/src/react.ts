@@ -3,6 +3,7 @@ import type { ReactElement, ReactNode } from "react";
 
 import type { Observable } from "./environment.js";
 import { MembersBookError } from "./errors.js";
+import { People } from "./people.js";
 import type { MemberId } from "./protocol.js";
 import type {
   ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
@@ -119,12 +120,18 @@ export function useTyping(target: Target | string): { typing: readonly MemberId[
   return useMemo(() => ({ typing, setTyping }), [typing, setTyping]);
 }
 
+/** Other members, and how they are. */
+export function usePeople(): People {
+  const client = useClient();
+  return useMemo(() => new People(client), [client]);
+}
+
 /** The presence of a member, as long as the component is there. */
 export function usePresence(member: MemberId): PresenceView {
-  return useObservable(useClient().presence(member));
+  return useObservable(usePeople().presence(member));
 }
 
 /** What is known of a member. */
 export function useMember(member: MemberId) {
-  return useObservable(useClient().member(member));
+  return useObservable(usePeople().member(member));
 }

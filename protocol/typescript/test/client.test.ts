@@ -2,7 +2,10 @@ import { randomUUID } from "node:crypto";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { Account } from "../src/account.js";
 import { MembersBookError } from "../src/errors.js";
+import { Members } from "../src/members.js";
+import { People } from "../src/people.js";
 import type { Reader } from "./support/reader.js";
 import { until } from "./support/until.js";
 import { contents, credentials, shows, statusOf, talk, World } from "./support/world.js";
@@ -43,20 +46,20 @@ describe("accounts", () => {
     const device = await world.device("phone");
     const client = await device.launch();
     await client.login({ email: ana.person.email, password: ana.person.password });
-    await client.api.setLanguage("pt");
+    await new Account(client.api).setLanguage("pt");
     expect((await client.refreshMember()).language).toBe("pt");
-    await client.api.sendVerification();
+    await new Account(client.api).sendVerification();
     const verify = await linkToken("verify");
-    await client.api.verifyEmail(verify);
-    expect(await codeOf(client.api.verifyEmail(verify))).toBe("link_invalid");
+    await new Account(client.api).verifyEmail(verify);
+    expect(await codeOf(new Account(client.api).verifyEmail(verify))).toBe("link_invalid");
     await until("the record shows it", () => {
       const session = client.session.getSnapshot();
       return session.status === "signed_in" && session.member.email_verified_at !== null;
     });
-    await client.api.forgotPassword("nobody@example.com");
-    await client.api.forgotPassword(ana.person.email);
+    await new Account(client.api).forgotPassword("nobody@example.com");
+    await new Account(client.api).forgotPassword(ana.person.email);
     const reset = await linkToken("reset");
-    await client.api.resetPassword(reset, "battery staple");
+    await new Account(client.api).resetPassword(reset, "battery staple");
     await until("the session is over", () => client.session.getSnapshot().status === "signed_out");
     expect(client.session.getSnapshot()).toMatchObject({ reason: "session_over" });
     // Others use up what strangers may try, and the device is none.
@@ -151,10 +154,10 @@ describe("accounts", () => {
     const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
     await talk(a, ben).send("w-a-1");
     await world.settled();
-    const card = b.device.client.member(ana.person.id);
+    const card = new People(b.device.client).member(ana.person.id);
     const release = card.subscribe(() => undefined);
     await until("the name is known", () => card.getSnapshot()?.name === "Ana");
-    await a.device.client.api.updateMe({ name: "Ana Maria" });
+    await new Members(a.device.client.api).updateMe({ name: "Ana Maria" });
     await until("the new name is known", () => card.getSnapshot()?.name === "Ana Maria");
     expect((await a.device.client.refreshMember()).name).toBe("Ana Maria");
     expect(a.device.client.session.getSnapshot()).toMatchObject({ member: { name: "Ana Maria" } });
@@ -263,7 +266,7 @@ describe("messages", () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
     await talk(a, ben).send("w-a-1");
-    const presence = a.device.client.presence(ben.person.id);
+    const presence = new People(a.device.client).presence(ben.person.id);
     const release = presence.subscribe(() => undefined);
     const shown = (status: string): Promise<unknown> => until(`Ben is ${status}`, () => presence.getSnapshot().status === status, { explain: () => presence.getSnapshot() });
     await shown("online");
