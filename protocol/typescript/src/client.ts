@@ -1,7 +1,7 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Book, keyFor } from "./book.js";
-import { fits, isId, OUTBOX, OWN, read, within } from "./check.js";
+import { fits, OWN, read, within } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { addressOf, platformEnvironment } from "./environment.js";
@@ -15,7 +15,7 @@ import { problemOf } from "./problem.js";
 import type { AuthResponse, DeviceStatus, Limits, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
 import { DEVICE_KEY, KEEP_UNSENT, Keys, PROOF_KEY, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import { Session } from "./session.js";
-import type { Erasure, Storage } from "./storage.js";
+import type { Erasure } from "./storage.js";
 import type {
   ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, Registered, SessionState, SignedOutReason,
   Target, UnreadState,
@@ -44,7 +44,7 @@ interface SignedIn {
 /** A client of one device. Members sign in and out; what is theirs is kept apart. */
 export class Client implements MembersBook {
   readonly api: Api;
-  private readonly sessionState = new Value<SessionState>({ status: "loading" });
+  protected readonly sessionState = new Value<SessionState>({ status: "loading" });
   private readonly connectionState = new Value<ConnectionState>({ status: "offline", storageFailing: false });
   private readonly list = new Value<ConversationsState>(NOBODY);
   private readonly unreadState = new Value<UnreadState>(NOTHING);
@@ -55,10 +55,10 @@ export class Client implements MembersBook {
   private readonly waiting = new Value(0);
   readonly applications: Observable<number> = this.waiting;
   private readonly environment: Environment;
-  private readonly tokens: Session;
-  private readonly journal: Journal;
+  protected readonly tokens: Session;
+  protected readonly journal: Journal;
   private readonly socket: Connection;
-  private signedIn: SignedIn | undefined;
+  protected signedIn: SignedIn | undefined;
   /** Who was signed in before: a screen may ask once more before it is gone. */
   private left: SignedIn | undefined;
   private deviceId = "";
@@ -67,14 +67,14 @@ export class Client implements MembersBook {
   private limits: Partial<Limits> = {};
   /** What was asked for once is there for whoever signs in. */
   private readonly extends = new Set<Extend<Extension>>();
-  private started: Promise<void> | undefined;
+  protected started: Promise<void> | undefined;
   /** What is being removed. */
   private readonly erasing = new Set<Erasure>();
   /** Somebody is signing in or out: what other tabs do is looked at later. */
-  private changing = 0;
-  private stopped = false;
+  protected changing = 0;
+  protected stopped = false;
 
-  constructor(private readonly options: ClientOptions) {
+  constructor(protected readonly options: ClientOptions) {
     const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
@@ -256,39 +256,11 @@ export class Client implements MembersBook {
     this.socket.wake();
   }
 
-  /** Another tab may have signed out, or in: looks, and does the same. */
-  async checkSession(): Promise<void> {
-    await this.started;
-    if (this.changing > 0) return;
-    await this.tokens.check();
-    await this.eraseNoted();
-    if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
-    if (member !== undefined) await this.resume(member);
-  }
-
   /** Removes what any tab has noted to be removed. Whose session was known as over, and who has logged out in truth, is told so. */
-  private async eraseNoted(): Promise<void> {
+  protected async eraseNoted(): Promise<void> {
     const gone = await this.options.vault.exclusive(() => this.erase());
     const state = this.sessionState.getSnapshot();
     if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
-  }
-
-  /**
-   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there. Returns how many. What was taken over
-   * and not removed is taken over again; the server stores it once.
-   */
-  async adopt(storage: Storage): Promise<number> {
-    if (!this.signedIn) return 0;
-    const { keys, book } = this.signedIn;
-    const found = await storage.range(...keys.outbox);
-    for (const [, value] of found) {
-      const record = read(value, OUTBOX);
-      if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
-    }
-    await this.journal.stored();
-    await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
-    return found.length;
   }
 
   private async open(): Promise<void> {
@@ -349,7 +321,7 @@ export class Client implements MembersBook {
   }
 
   /** Takes up what is kept of a member, and connects. */
-  private async resume(member: MemberId): Promise<void> {
+  protected async resume(member: MemberId): Promise<void> {
     const keys = new Keys(member);
     // What others have left here, and have not come back for.
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
