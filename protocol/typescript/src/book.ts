@@ -7,7 +7,7 @@ import { MembersBookError, misuse } from "./errors.js";
 import type { Journal } from "./journal.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { problemOf, retryAfter } from "./problem.js";
 import type { Keys } from "./records.js";
@@ -23,8 +23,6 @@ const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
 const LIST_PAGE = 100;
 const LIST_PAGES = 50;
-/** How long somebody is shown as typing without a word, in milliseconds, until `welcome` says so. */
-const TYPING_MS = 6_000;
 
 /** All conversations of the member who is signed in: takes what the server sends, and keeps it. */
 export class Book {
@@ -52,7 +50,6 @@ export class Book {
   private publishing = false;
   private listing = false;
   private stopped = false;
-  typingMs = TYPING_MS;
 
   constructor(
     private readonly environment: Environment,
@@ -101,7 +98,7 @@ export class Book {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
-      if (record) this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
+      if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
     }
   }
 
@@ -138,8 +135,6 @@ export class Book {
         return this.pushed(frame);
       case "receipt":
         return this.byId.get(frame.conversation)?.receipt(frame);
-      case "typing":
-        return this.typing(frame);
       default:
     }
   }
@@ -156,7 +151,12 @@ export class Book {
   }
 
   conversation(target: Target): Conversation {
-    return this.byKey(keyFor(target));
+    return this.withKey(keyFor(target));
+  }
+
+  /** A conversation that the server has. */
+  withId(id: ConversationId): Conversation | undefined {
+    return this.byId.get(id);
   }
 
   markRead(conversation: Conversation): void {
@@ -189,7 +189,6 @@ export class Book {
     this.outbox.stop();
     this.receipts.stop();
     this.environment.clock.clearTimeout(this.fillTimer);
-    for (const { typing } of this.conversations.values()) for (const timer of typing.values()) this.environment.clock.clearTimeout(timer);
   }
 
   private synced(sync: Sync): void {
@@ -255,31 +254,17 @@ export class Book {
     else if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
-  private typing({ conversation: id, member, active }: TypingPush): void {
-    const conversation = this.byId.get(id);
-    if (!conversation || member === this.keys.member) return;
-    const { clock } = this.environment;
-    clock.clearTimeout(conversation.typing.get(member));
-    const end = () => {
-      conversation.typing.delete(member);
-      this.touch(conversation);
-    };
-    if (active) conversation.typing.set(member, clock.setTimeout(end, this.typingMs));
-    else conversation.typing.delete(member);
-    this.touch(conversation);
-  }
-
   /** The conversation of a first message. */
   private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
     if (!members) return undefined;
-    return this.identify(this.byKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
+    return this.identify(this.withKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
   }
 
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
     const members = state.members.map(({ member }) => member);
     const key = keyOf(state.kind, members, state.id, this.keys.member);
-    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.byKey(key), state.id, key);
+    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.withKey(key), state.id, key);
   }
 
   /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
@@ -302,7 +287,8 @@ export class Book {
     return this.conversations.get(key) ?? this.aliases.get(key) ?? (key.startsWith("c_") ? this.byId.get(key.slice(2)) : undefined);
   }
 
-  private byKey(key: string): Conversation {
+  /** A conversation by its key: what nobody has asked for begins here. */
+  withKey(key: string): Conversation {
     return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
@@ -312,7 +298,6 @@ export class Book {
         me: this.keys.member,
         keys: this.keys,
         journal: this.journal,
-        clock: this.environment.clock,
         changed: (each) => this.touch(each),
         watched: (each, watched) => this.watched(each, watched),
       },

@@ -1,7 +1,7 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Book, keyFor } from "./book.js";
-import { fits, OWN, read, within } from "./check.js";
+import { fits, OWN, read } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { addressOf, platformEnvironment } from "./environment.js";
@@ -94,7 +94,6 @@ export class Client implements MembersBook {
       },
       welcomed: ({ limits }) => {
         this.limits = limits ?? {};
-        if (this.signedIn) this.signedIn.book.typingMs = within(limits?.typing_ttl_ms, 1_000, 60_000, 6_000);
       },
       pushed: (frame) => this.pushed(frame),
       online: (online) => this.online(online),
@@ -217,10 +216,11 @@ export class Client implements MembersBook {
   }
 
   conversation(target: Target): ConversationHandle {
-    const { book, handles } = this.somebody();
+    const somebody = this.somebody();
+    const { book, handles } = somebody;
     const conversation = book.conversation(target);
     const asked = keyFor(target);
-    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(book, conversation);
+    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(somebody, conversation);
     // What was given for a target once is given for it always.
     for (const key of [asked, conversation.key]) if (!handles.has(key)) handles.set(key, handle);
     return handle;
@@ -326,7 +326,7 @@ export class Client implements MembersBook {
     // What others have left here, and have not come back for.
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
     const book = new Book(this.environment, this.journal, keys, () => this.socket);
-    const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket };
+    const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket, book };
     const extensions = new Map([...this.extends].map((make) => [make, make(core)]));
     const [[, text] = []] = await this.journal.range(keys.me, `${keys.me}~`).catch(() => []);
     const record = text === undefined ? undefined : read(text, OWN);
@@ -363,10 +363,9 @@ export class Client implements MembersBook {
     return undefined;
   }
 
-  private handle(book: Book, conversation: Conversation): Handle {
-    return new Handle(conversation, book, this.journal, this.environment.clock, ({ state: { id }, others: [to] }, active) => {
-      if (id) this.socket.tell({ type: "typing", conversation: id, active });
-      else if (to) this.socket.tell({ type: "typing", to, active });
+  private handle({ book, extensions }: SignedIn, conversation: Conversation): Handle {
+    return new Handle(conversation, book, this.journal, (written) => {
+      for (const extension of extensions.values()) extension.sent?.(written);
     });
   }
 
@@ -388,7 +387,7 @@ export class Client implements MembersBook {
     if (!signedIn) return;
     const { type } = frame;
     if (type === "applications") this.waiting.set(frame.waiting);
-    else if (type !== "member" && type !== "presence") signedIn.book.received(frame);
+    else signedIn.book.received(frame);
     for (const extension of signedIn.extensions.values()) extension.pushed(frame);
     if (type === "member" && frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
   }
@@ -427,7 +426,6 @@ export class Client implements MembersBook {
     signedIn.book.stop();
     if (!this.stopped) signedIn.book.hide();
     for (const extension of signedIn.extensions.values()) extension.stop();
-    for (const handle of signedIn.handles.values()) handle.stop();
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
     this.list.set(NOBODY);
     this.unreadState.set(NOTHING);

@@ -1,5 +1,4 @@
 import { ENTRY, mended, read, timeOf, within } from "./check.js";
-import type { Clock } from "./environment.js";
 import type { Journal } from "./journal.js";
 import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import type { ConversationRecord, Keys } from "./records.js";
@@ -27,7 +26,6 @@ export interface Shelf {
   readonly me: MemberId;
   readonly keys: Keys;
   readonly journal: Journal;
-  readonly clock: Clock;
   /** Something of it is to be shown anew. */
   changed(conversation: Conversation): void;
   /** Its messages are looked at, or are not any more. */
@@ -61,7 +59,6 @@ export class Conversation {
   readonly info: Value<ConversationView>;
   readonly messages: Value<MessagesState>;
   readonly outgoing: Outgoing[] = [];
-  readonly typing = new Map<MemberId, unknown>();
   /** What has come and does not follow what is here. Not stored before it does. */
   private readonly ahead = new Map<number, Entry>();
   /** The newest part of the run, in memory while somebody looks at it. */
@@ -73,6 +70,7 @@ export class Conversation {
   /** The conversation that this one has turned out to be. */
   private same: Conversation | undefined;
   private readUpTo = 0;
+  private typing: readonly MemberId[] = [];
 
   constructor(
     private readonly shelf: Shelf,
@@ -256,6 +254,12 @@ export class Conversation {
     this.save();
   }
 
+  /** These members are typing. */
+  types(members: readonly MemberId[]): void {
+    this.typing = members;
+    this.shelf.changed(this);
+  }
+
   /** Unread messages. */
   get unread(): number {
     return this.record.unread + this.record.later;
@@ -351,8 +355,6 @@ export class Conversation {
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
-    shelf.clock.clearTimeout(this.typing.get(entry.sender));
-    this.typing.delete(entry.sender);
   }
 
   private wait(entry: Entry): void {
@@ -505,7 +507,7 @@ export class Conversation {
       lastAt: this.lastAt,
       unread: Math.min(this.unread, UNREAD_MAX),
       unreadMore: record.unreadMore || this.unread > UNREAD_MAX,
-      typing: [...this.typing.keys()],
+      typing: this.typing,
       ...(record.id ? { id: record.id } : {}),
       ...(last ? { last } : {}),
     };

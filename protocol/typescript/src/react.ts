@@ -77,7 +77,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, typing: nothing, loadOlder: () => Promise.resolve(),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
   };
 }
 
@@ -115,8 +115,9 @@ export function useSend(target: Target | string): Pick<ConversationHandle, "send
 /** Who is typing in a conversation, and how to say that the member is. */
 export function useTyping(target: Target | string): { typing: readonly MemberId[]; setTyping: (active: boolean) => void } {
   const conversation = useConversation(target);
+  const people = usePeople();
   const { typing } = useObservable(conversation.info);
-  const setTyping = useCallback((active: boolean) => conversation.typing(active), [conversation]);
+  const setTyping = useCallback((active: boolean) => people.typing(conversation, active), [people, conversation]);
   return useMemo(() => ({ typing, setTyping }), [typing, setTyping]);
 }
 

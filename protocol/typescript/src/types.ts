@@ -98,7 +98,7 @@ export interface ConversationView {
   readonly unread: number;
   /** There are more than `unread` says, which is 1,000 then: show "1,000+". */
   readonly unreadMore: boolean;
-  /** Who is typing. */
+  /** Who is typing, if the client has `People`. */
   readonly typing: readonly MemberId[];
 }
 
@@ -151,8 +151,6 @@ export interface ConversationHandle {
   markRead(): void;
   /** Loads the page before. Does nothing while one is on its way, or at the beginning. */
   loadOlder(): Promise<void>;
-  /** The member is typing (call it at every key), or has stopped. */
-  typing(active: boolean): void;
 }
 
 /** The presence of a member, as far as it is known. */

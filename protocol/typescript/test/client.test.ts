@@ -247,16 +247,19 @@ describe("messages", () => {
     const [there, back] = [talk(a, ben), talk(b, ana)];
     await a.send(there, ben.person.id, "w-a-1");
     await world.settled();
+    // Who shows it has asked for it.
+    new People(b.device.client);
+    const people = new People(a.device.client);
     const typing = (): number => back.info.getSnapshot().typing.length;
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown", () => typing() === 1);
-    there.typing(false);
+    people.typing(there, false);
     await until("it ends", () => typing() === 0);
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown again", () => typing() === 1);
     await a.send(there, ben.person.id, "w-a-2");
     await until("the message ends it", () => typing() === 0, { ms: 3000 });
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown once more", () => typing() === 1);
     a.device.kill();
     await until("it ends with the app", () => typing() === 0, { ms: 8000 });
