@@ -8,6 +8,7 @@ import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
 import { MembersBookError, misuse } from "./errors.js";
 import type { Core, Extend, Extension } from "./extension.js";
+import { given } from "./given.js";
 import { Handle } from "./handle.js";
 import { Journal } from "./journal.js";
 import { migrate } from "./migrate.js";
@@ -131,7 +132,7 @@ export class Client implements MembersBook {
     return this.enter(async () => {
       // By it the server knows the device again: wrong passwords of others do not keep it out.
       const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
-      return this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials });
+      return this.api.login({ device: this.device, ...given({ device_proof: proof }), ...credentials });
     });
   }
 
@@ -325,7 +326,7 @@ export class Client implements MembersBook {
     const keys = new Keys(member);
     // What others have left here, and have not come back for.
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
-    const book = new Book(this.environment, this.journal, keys, () => this.socket);
+    const book = new Book(this.environment, this.journal, keys, this.socket);
     const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket, book };
     const extensions = new Map([...this.extends].map((make) => [make, make(core)]));
     const [[, text] = []] = await this.journal.range(keys.me, `${keys.me}~`).catch(() => []);
@@ -372,14 +373,13 @@ export class Client implements MembersBook {
   /** What the device is, for the list of sessions and for the socket. */
   private get device(): { platform: Platform; name?: string } {
     const { platform, deviceName } = this.options;
-    const name = shownName(deviceName);
-    return name === undefined ? { platform } : { platform, name };
+    return { platform, ...given({ name: shownName(deviceName) }) };
   }
 
   private hello() {
     const cursor = this.signedIn?.book.hello();
     const device = { id: this.deviceId, ...this.device };
-    return { device, ...(cursor === undefined ? {} : { cursor }) };
+    return { device, ...given({ cursor }) };
   }
 
   private pushed(frame: ServerFrame): void {
@@ -440,7 +440,7 @@ export class Client implements MembersBook {
 
   private debug(what: string, details?: DebugEvent["details"]): void {
     try {
-      this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+      this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {
       // A log that fails is no reason to fail.
     }

@@ -2,7 +2,6 @@ import type { Book } from "./book.js";
 import type { Conversation } from "./conversation.js";
 import type { Observable } from "./environment.js";
 import type { Journal } from "./journal.js";
-import { problemOf } from "./problem.js";
 import type { ConversationHandle, ConversationView, MessagesState } from "./types.js";
 
 /** What an app does with a conversation. */
@@ -56,6 +55,6 @@ export class Handle implements ConversationHandle {
   }
 
   loadOlder(): Promise<void> {
-    return this.conversation.loadOlder((before) => this.book.loadOlder(this.conversation, before), problemOf);
+    return this.conversation.loadOlder((before) => this.book.loadOlder(this.conversation, before));
   }
 }
