@@ -6,6 +6,7 @@ import { CodeField } from "@/account/CodeField";
 import { Enrolment } from "@/account/Enrolment";
 import { RecoveryCodes } from "@/account/RecoveryCodes";
 import { left } from "@/account/SecondFactorSection";
+import { useUnkeptCodes } from "@/account/unkept";
 import { useMe } from "@/lib/people";
 import { fieldError, useAction, useQuery } from "@/lib/query";
 import { useAccount } from "@/lib/rest";
@@ -19,8 +20,7 @@ export default function SecondFactorScreen() {
   const me = useMe();
   const { toast } = useToast();
   const { data, failure, reload } = useQuery("second factor", () => account.secondFactor());
-  /** Recovery codes that are not kept yet. */
-  const [codes, setCodes] = useState<readonly string[]>();
+  const { codes, setCodes } = useUnkeptCodes();
   const shown = (next: readonly string[]) => {
     setCodes(next);
     reload();

@@ -23,7 +23,7 @@ export default function AdminLayout() {
   if (user_type !== "admin") return <Redirect href="/chats" />;
   return (
     <View style={styles.screen}>
-      <Header title="Administration" />
+      <Header title="Administration" name={PARTS.find(({ href }) => href === path)?.label} />
       <View style={styles.parts} role="navigation" aria-label="Administration">
         {PARTS.map(({ href, label }) => {
           const here = path === href;

@@ -27,7 +27,7 @@ export default function MemberScreen() {
   const { name, tier, email, contact_info: { phone, company, position } } = profile;
   const shared = [email, phone, company, position].some(Boolean);
   return (
-    <ScrollScreen title="Profile" back="/members">
+    <ScrollScreen title="Profile" name={name} back="/members">
       <Section>
         <View style={styles.head}>
           <View><Avatar name={name} photo={profile.profile_image_url} size={96} /><PresenceDot member={id} /></View>
