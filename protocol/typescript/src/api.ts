@@ -1,6 +1,6 @@
 import type { Environment } from "./environment.js";
 import { MembersBookError, refusal } from "./errors.js";
-import { objectIn } from "./json.js";
+import { given, objectIn } from "./json.js";
 import type { AuthResponse, LoginRequest, Problem, RegisterRequest, RegistrationPending } from "./protocol.js";
 
 /** How long an answer is waited for, in milliseconds; an upload or an export longer. */
@@ -95,21 +95,17 @@ export class Api {
   }
 
   private async ask(path: string, request: ApiRequest, token: string | undefined): Promise<Answer> {
-    const given = Object.entries(request.query ?? {}).filter(([, value]) => value !== undefined);
-    const query = given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
-    const headers: Record<string, string> = { ...request.headers };
-    if (token !== undefined) headers["authorization"] = `Bearer ${token}`;
-    if (request.body !== undefined) headers["content-type"] = "application/json";
-    if (request.data) headers["content-type"] = request.data.type;
-    const content = request.data?.content ?? (request.body === undefined ? undefined : JSON.stringify(request.body));
+    const query = Object.entries(given(request.query ?? {})).map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&");
+    const { data, body } = request;
+    const { type, content } = data ?? (body === undefined ? {} : { type: "application/json", content: JSON.stringify(body) });
+    const headers = given({ ...request.headers, "content-type": type, authorization: token === undefined ? undefined : `Bearer ${token}` });
     const abort = new AbortController();
     const timer = this.environment.clock.setTimeout(() => abort.abort(), request.timeoutMs ?? TIMEOUT_MS);
     try {
       const response = await this.environment.fetch(this.url + path + (query && `?${query}`), {
         method: request.method ?? "GET",
-        headers,
         signal: abort.signal,
-        ...(content === undefined ? {} : { body: content }),
+        ...given({ headers, body: content }),
       });
       return { status: response.status, headers: response.headers, text: await response.text() };
     } catch (cause) {

@@ -2,10 +2,11 @@ import { Backoff } from "./backoff.js";
 import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
+import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
 import { MembersBookError, misuse } from "./errors.js";
-import { given } from "./given.js";
 import type { Journal } from "./journal.js";
+import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
   Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
@@ -16,7 +17,6 @@ import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
 import type { ConversationsState, Target, UnreadState } from "./types.js";
-import { Timer } from "./timer.js";
 import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */

@@ -1,14 +1,13 @@
 import { ASKED_MAX_MS, Backoff, MAX_MS } from "./backoff.js";
 import { within } from "./check.js";
+import { Timer } from "./environment.js";
 import type { Environment, Socket } from "./environment.js";
 import { MembersBookError } from "./errors.js";
-import { given } from "./given.js";
-import { objectIn } from "./json.js";
+import { given, objectIn } from "./json.js";
 import { errorOf, problemOf, retryAfter } from "./problem.js";
 import { SUBPROTOCOL } from "./protocol.js";
 import type { ClientFrame, Goodbye, Hello, ServerFrame, Welcome } from "./protocol.js";
 import type { Session } from "./session.js";
-import { Timer } from "./timer.js";
 import type { ConnectionState, DebugEvent, Problem } from "./types.js";
 
 /** How long is waited, in milliseconds: for the connection and its welcome; for a frame of the sync; for any frame after a ping; the same when the app comes to the foreground; for a reply. */

@@ -1,6 +1,6 @@
 import { ENTRY, mended, read, timeOf, within } from "./check.js";
-import { given } from "./given.js";
 import type { Journal } from "./journal.js";
+import { given } from "./json.js";
 import { problemOf } from "./problem.js";
 import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";

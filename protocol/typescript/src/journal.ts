@@ -1,5 +1,5 @@
 import type { Clock } from "./environment.js";
-import { given } from "./given.js";
+import { given } from "./json.js";
 import type { RangeOptions, Storage } from "./storage.js";
 
 /** Between two attempts to store what could not be stored, in milliseconds. */

@@ -1,15 +1,15 @@
 import { Backoff } from "./backoff.js";
 import type { Connection } from "./connection.js";
 import type { Conversation, Outgoing } from "./conversation.js";
+import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
 import { MembersBookError, misuse, refusal } from "./errors.js";
-import { given } from "./given.js";
 import type { Journal } from "./journal.js";
+import { given } from "./json.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
 import type { Message } from "./protocol.js";
 import type { Keys, OutboxRecord } from "./records.js";
 import { problemOf, retryAfter } from "./problem.js";
-import { Timer } from "./timer.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;

@@ -1,5 +1,5 @@
 import { MembersBookError, refusal } from "./errors.js";
-import { given } from "./given.js";
+import { given } from "./json.js";
 import type { ErrorCode } from "./protocol.js";
 import type { Problem } from "./types.js";
 

@@ -185,7 +185,7 @@ export interface MembersBook {
   /** Closes the connection and the storage. Everything that was kept is there at the next start. */
   stop(): Promise<void>;
   /**
-   * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `api.club()` says whether
+   * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `club()` of `Account` says whether
    * `invitation` is needed.
    */
   register(account: RegisterRequest): Promise<Registered>;

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Account } from "../src/account.js";
 import { MembersBookError } from "../src/errors.js";
+import type { Client } from "../src/index.js";
 import { Members } from "../src/members.js";
 import { People } from "../src/people.js";
 import type { Reader } from "./support/reader.js";
@@ -162,6 +163,34 @@ describe("accounts", () => {
     expect((await a.device.client.refreshMember()).name).toBe("Ana Maria");
     expect(a.device.client.session.getSnapshot()).toMatchObject({ member: { name: "Ana Maria" } });
     release();
+  });
+
+  test("names are kept: for People that was made with the client they are there with the first screen, and nobody is asked for again", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device } = await world.signedIn(ana, "a");
+    const name = (client: Client) => {
+      const card = new People(client).member(ben.person.id);
+      card.subscribe(() => undefined);
+      return () => card.getSnapshot()?.name;
+    };
+    await until("the name is known", ((known) => () => known() === "Ben")(name(device.client)));
+    await device.stop();
+    device.asked.length = 0;
+    const first: unknown[] = [];
+    device.onLaunch = (client) => {
+      const people = new People(client);
+      client.session.subscribe(() => first.push(client.session.getSnapshot().status, people.member(ben.person.id).getSnapshot()?.name));
+    };
+    await device.launch();
+    await device.online();
+    expect(first).toEqual(["signed_in", "Ben"]);
+    await device.stop();
+    // Made later, it is read before the server is asked.
+    device.onLaunch = undefined;
+    const client = await device.launch();
+    await device.online();
+    await until("the name is read", ((known) => () => known() === "Ben")(name(client)));
+    expect(device.asked.filter(({ path }) => path.startsWith(`/api/members/${ben.person.id}`))).toEqual([]);
   });
 });
 
