@@ -124,14 +124,23 @@ async function kept(ben) {
   await page.context().close();
 }
 
-/** What was today is yesterday the day after, on a screen that nobody has touched. */
+/** Who was there just now was so a minute ago a minute later, and what was today is yesterday the day after, on a screen that nobody has touched. */
 async function dayAfter(ben) {
+  const there = await person("Ben", PHONE);
+  await signIn(there, "ben@example.com", PASSWORD);
+  await isIn(there);
   const page = await person("Ana, for two days", { viewport: { width: 1200, height: 800 } });
   await page.clock.install();
   await signIn(page, "ana@example.com", PASSWORD);
   await isIn(page);
   await page.goto(`${base}/app/chats/m_${ben.member._id}`);
   await messages(page).getByText("Today", { exact: true }).waitFor();
+  const partner = page.getByRole("link", { name: /^Ben Okafor [^,]*$/ });
+  await partner.getByText("online").waitFor();
+  await there.context().close();
+  await partner.getByText("last seen just now").waitFor();
+  await page.clock.fastForward("01:10");
+  await partner.getByText(/^last seen \d min ago$/).waitFor();
   await page.clock.fastForward("24:00:00");
   await messages(page).getByText("Yesterday", { exact: true }).waitFor();
   assert.equal(await messages(page).getByText("Today", { exact: true }).count(), 0);
