@@ -67,7 +67,7 @@ export class Client implements MembersBook {
   /** What the server said at the last welcome. */
   private limits: Partial<Limits> = {};
   /** What was asked for once is there for whoever signs in. */
-  private readonly extends = new Set<Extend<Extension>>();
+  private readonly makers = new Set<Extend<Extension>>();
   protected started: Promise<void> | undefined;
   /** What is being removed. */
   private readonly erasing = new Set<Erasure>();
@@ -234,7 +234,7 @@ export class Client implements MembersBook {
   }
 
   extend<E extends Extension>(make: Extend<E>): E | undefined {
-    this.extends.add(make);
+    this.makers.add(make);
     const { signedIn } = this;
     if (!signedIn) return undefined;
     const { core, extensions } = signedIn;
@@ -328,7 +328,7 @@ export class Client implements MembersBook {
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
     const book = new Book(this.environment, this.journal, keys, this.socket);
     const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket, book };
-    const extensions = new Map([...this.extends].map((make) => [make, make(core)]));
+    const extensions = new Map([...this.makers].map((make) => [make, make(core)]));
     const [[, text] = []] = await this.journal.range(keys.me, `${keys.me}~`).catch(() => []);
     const record = text === undefined ? undefined : read(text, OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
@@ -389,7 +389,13 @@ export class Client implements MembersBook {
     if (type === "applications") this.waiting.set(frame.waiting);
     else signedIn.book.received(frame);
     for (const extension of signedIn.extensions.values()) extension.pushed(frame);
-    if (type === "member" && frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
+    if (type === "member") this.memberChanged(signedIn, frame.member?.id);
+  }
+
+  private memberChanged({ keys, extensions }: SignedIn, id: MemberId): void {
+    if (id === keys.member) void this.refreshMember().catch(() => undefined);
+    // What nobody keeps up to date is asked for anew.
+    if (extensions.size === 0) this.journal.put(keys.card(id), null);
   }
 
   private online(online: boolean): void {

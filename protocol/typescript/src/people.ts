@@ -8,8 +8,8 @@ import { Typing } from "./typing.js";
 import { Value } from "./value.js";
 
 /**
- * Other members, as far as they are known, how they are, and whether they type: `new People(client)`, as often as one likes. One that is made together with the client has what is stored before
- * anybody is signed in, so names are there at once; the hooks make their own. While nobody is signed in everybody is unknown.
+ * Other members, as far as they are known, how they are, and whether they type: `new People(client)`, as often as one likes. One that is made together with the client
+ * has what is stored before anybody is signed in, so names are there at once; the hooks make their own. While nobody is signed in everybody is unknown.
  */
 export class People {
   constructor(private readonly client: MembersBook) {

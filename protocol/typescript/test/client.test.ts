@@ -192,6 +192,28 @@ describe("accounts", () => {
     await until("the name is read", ((known) => () => known() === "Ben")(name(client)));
     expect(device.asked.filter(({ path }) => path.startsWith(`/api/members/${ben.person.id}`))).toEqual([]);
   });
+
+  test("a profile that changes while no People is there is not shown as it was", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
+    await talk(a, ben).send("w-a-1");
+    const name = (client: Client) => {
+      const card = new People(client).member(ben.person.id);
+      card.subscribe(() => undefined);
+      return () => card.getSnapshot()?.name;
+    };
+    await until("the name is known", ((known) => () => known() === "Ben")(name(a.device.client)));
+    await a.device.stop();
+    let told = false;
+    a.device.onReceived = (frame) => {
+      told ||= frame.type === "member";
+    };
+    const client = await a.device.launch();
+    await a.device.online();
+    await new Members(b.device.client.api).updateMe({ name: "Benjamin" });
+    await until("it is told", () => told);
+    await until("the new name is shown", ((known) => () => known() === "Benjamin")(name(client)));
+  });
 });
 
 describe("messages", () => {
