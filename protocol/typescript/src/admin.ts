@@ -1,7 +1,7 @@
 import { path } from "./api.js";
 import type { Api, Page } from "./api.js";
 import type {
-  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditAction, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, StepUpRequest, SuspensionChange,
+  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditAction, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, SuspensionChange,
   Tier, UserType,
 } from "./protocol.js";
 
@@ -18,14 +18,11 @@ export interface AuditFilter {
 
 /**
  * What administrators may do, over the REST API of a client: `new Administration(client.api)`. Every method throws `MembersBookError`: `forbidden` for everybody else,
- * and `second_factor_missing` where the club demands a second factor and the administrator has none. Those that say so may throw `step_up_required`: `stepUp`, then the
+ * and `second_factor_missing` where the club demands a second factor and the administrator has none. Those that say so may throw `step_up_required`: `stepUp` of `Account`, then the
  * same again.
  */
 export class Administration {
   constructor(private readonly api: Api) {}
-
-  /** Proves again who is at the device, for 15 minutes: with a code of the second factor by who has one, with the password by who has none. */
-  stepUp(proof: StepUpRequest): Promise<void> { return this.api.stepUp(proof); }
 
   /** Those who wait for an administrator only with `status: "pending"`. */
   members(

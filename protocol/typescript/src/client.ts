@@ -1,24 +1,24 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
 import { Book, keyFor } from "./book.js";
-import { CARD, fits, isId, OUTBOX, OWN, read, within } from "./check.js";
-import type { Form } from "./check.js";
+import { fits, OWN, read } from "./check.js";
 import { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
 import { MembersBookError, misuse } from "./errors.js";
+import type { Core, Extend, Extension } from "./extension.js";
 import { Handle } from "./handle.js";
 import { Journal } from "./journal.js";
+import { given } from "./json.js";
 import { migrate } from "./migrate.js";
-import { People } from "./people.js";
 import { problemOf } from "./problem.js";
-import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
+import type { AuthResponse, DeviceStatus, Limits, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
 import { DEVICE_KEY, KEEP_UNSENT, Keys, PROOF_KEY, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
 import { Session } from "./session.js";
-import type { Erasure, Storage } from "./storage.js";
+import type { Erasure } from "./storage.js";
 import type {
-  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, Registered, SessionState, SignedOutReason,
+  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, Registered, SessionState, SignedOutReason,
   Target, UnreadState,
 } from "./types.js";
 import { Value } from "./value.js";
@@ -26,15 +26,18 @@ import { Value } from "./value.js";
 /** The longest name of a device, in characters. */
 const NAME_MAX = 100;
 
+/** The path of the record of who is signed in. */
+const ME = "/api/members/me";
+
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
-const UNKNOWN: PresenceView = { status: "unknown" };
 
 /** Everything of the member who is signed in. */
 interface SignedIn {
   readonly keys: Keys;
   readonly book: Book;
-  readonly people: People;
+  readonly core: Core;
+  readonly extensions: Map<Extend<Extension>, Extension>;
   readonly handles: Map<string, Handle>;
   readonly unsubscribe: (() => void)[];
 }
@@ -42,7 +45,7 @@ interface SignedIn {
 /** A client of one device. Members sign in and out; what is theirs is kept apart. */
 export class Client implements MembersBook {
   readonly api: Api;
-  private readonly sessionState = new Value<SessionState>({ status: "loading" });
+  protected readonly sessionState = new Value<SessionState>({ status: "loading" });
   private readonly connectionState = new Value<ConnectionState>({ status: "offline", storageFailing: false });
   private readonly list = new Value<ConversationsState>(NOBODY);
   private readonly unreadState = new Value<UnreadState>(NOTHING);
@@ -53,23 +56,26 @@ export class Client implements MembersBook {
   private readonly waiting = new Value(0);
   readonly applications: Observable<number> = this.waiting;
   private readonly environment: Environment;
-  private readonly tokens: Session;
-  private readonly journal: Journal;
+  protected readonly tokens: Session;
+  protected readonly journal: Journal;
   private readonly socket: Connection;
-  private signedIn: SignedIn | undefined;
+  protected signedIn: SignedIn | undefined;
   /** Who was signed in before: a screen may ask once more before it is gone. */
   private left: SignedIn | undefined;
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
-  private watchMax = 500;
-  private started: Promise<void> | undefined;
+  /** What the server said at the last welcome. */
+  private limits: Partial<Limits> = {};
+  /** What was asked for once is there for whoever signs in. */
+  private readonly makers = new Set<Extend<Extension>>();
+  protected started: Promise<void> | undefined;
   /** What is being removed. */
   private readonly erasing = new Set<Erasure>();
   /** Somebody is signing in or out: what other tabs do is looked at later. */
-  private changing = 0;
-  private stopped = false;
+  protected changing = 0;
+  protected stopped = false;
 
-  constructor(private readonly options: ClientOptions) {
+  constructor(protected readonly options: ClientOptions) {
     const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
@@ -88,8 +94,7 @@ export class Client implements MembersBook {
         return this.hello();
       },
       welcomed: ({ limits }) => {
-        this.watchMax = within(limits?.watch_max, 1, 10_000, 500);
-        if (this.signedIn) this.signedIn.book.typingMs = within(limits?.typing_ttl_ms, 1_000, 60_000, 6_000);
+        this.limits = limits ?? {};
       },
       pushed: (frame) => this.pushed(frame),
       online: (online) => this.online(online),
@@ -127,7 +132,7 @@ export class Client implements MembersBook {
     return this.enter(async () => {
       // By it the server knows the device again: wrong passwords of others do not keep it out.
       const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
-      return this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials });
+      return this.api.login({ device: this.device, ...given({ device_proof: proof }), ...credentials });
     });
   }
 
@@ -151,10 +156,10 @@ export class Client implements MembersBook {
     }
   }
 
-  /** Leaves the club, for ever. Throws `step_up_required`, and nothing was done, if it is a while ago that the member has proved who they are: `api.stepUp`, then again. */
+  /** Leaves the club, for ever. Throws `step_up_required`, and nothing was done, if it is a while ago that the member has proved who they are: `Account.stepUp`, then again. */
   async leave(): Promise<void> {
     const { member } = this.tokens;
-    await this.api.leave();
+    await this.api.json(ME, { method: "DELETE" });
     await this.forget(member);
   }
 
@@ -201,9 +206,9 @@ export class Client implements MembersBook {
   }
 
   async refreshMember(): Promise<Member> {
-    const { value } = await this.api.me();
-    this.learnSelf(value);
-    return value;
+    const member = await this.api.json<Member>(ME);
+    this.learnSelf(member);
+    return member;
   }
 
   unsent(): number {
@@ -213,10 +218,11 @@ export class Client implements MembersBook {
   }
 
   conversation(target: Target): ConversationHandle {
-    const { book, handles } = this.somebody();
+    const somebody = this.somebody();
+    const { book, handles } = somebody;
     const conversation = book.conversation(target);
     const asked = keyFor(target);
-    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(book, conversation);
+    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(somebody, conversation);
     // What was given for a target once is given for it always.
     for (const key of [asked, conversation.key]) if (!handles.has(key)) handles.set(key, handle);
     return handle;
@@ -228,12 +234,18 @@ export class Client implements MembersBook {
     return kind === "c" ? { conversation: id } : { member: id };
   }
 
-  member(id: MemberId): Observable<MemberView | undefined> {
-    return this.signedIn?.people.member(id) ?? new Value<MemberView | undefined>(undefined);
-  }
-
-  presence(id: MemberId): Observable<PresenceView> {
-    return this.signedIn?.people.presence(id) ?? new Value(UNKNOWN);
+  extend<E extends Extension>(make: Extend<E>): E | undefined {
+    this.makers.add(make);
+    const { signedIn } = this;
+    if (!signedIn) return undefined;
+    const { core, extensions } = signedIn;
+    const known = extensions.get(make) as E | undefined;
+    if (known) return known;
+    const made = make(core);
+    extensions.set(make, made);
+    void made.load();
+    if (this.socket.online) made.online(this.limits);
+    return made;
   }
 
   setStatus(status: DeviceStatus): void {
@@ -246,39 +258,11 @@ export class Client implements MembersBook {
     this.socket.wake();
   }
 
-  /** Another tab may have signed out, or in: looks, and does the same. */
-  async checkSession(): Promise<void> {
-    await this.started;
-    if (this.changing > 0) return;
-    await this.tokens.check();
-    await this.eraseNoted();
-    if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
-    if (member !== undefined) await this.resume(member);
-  }
-
   /** Removes what any tab has noted to be removed. Whose session was known as over, and who has logged out in truth, is told so. */
-  private async eraseNoted(): Promise<void> {
+  protected async eraseNoted(): Promise<void> {
     const gone = await this.options.vault.exclusive(() => this.erase());
     const state = this.sessionState.getSnapshot();
     if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
-  }
-
-  /**
-   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there. Returns how many. What was taken over
-   * and not removed is taken over again; the server stores it once.
-   */
-  async adopt(storage: Storage): Promise<number> {
-    if (!this.signedIn) return 0;
-    const { keys, book } = this.signedIn;
-    const found = await storage.range(...keys.outbox);
-    for (const [, value] of found) {
-      const record = read(value, OUTBOX);
-      if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
-    }
-    await this.journal.stored();
-    await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
-    return found.length;
   }
 
   private async open(): Promise<void> {
@@ -339,31 +323,24 @@ export class Client implements MembersBook {
   }
 
   /** Takes up what is kept of a member, and connects. */
-  private async resume(member: MemberId): Promise<void> {
+  protected async resume(member: MemberId): Promise<void> {
     const keys = new Keys(member);
     // What others have left here, and have not come back for.
     for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
-    const book = new Book(this.environment, this.journal, keys, () => this.socket);
-    const people = new People(
-      this.environment,
-      this.journal,
-      keys,
-      (id) => this.api.member(id),
-      (type, members) => this.socket.request({ type, members }),
-      () => this.socket.online,
-    );
-    const stored = async <T>(form: Form<T>, from: string, to: string) =>
-      (await this.journal.range(from, to).catch(() => [])).flatMap(([, value]) => read(value, form) ?? []);
-    const [record] = await stored(OWN, keys.me, `${keys.me}~`);
+    const book = new Book(this.environment, this.journal, keys, this.socket);
+    const core = { environment: this.environment, journal: this.journal, keys, api: this.api, connection: this.socket, book };
+    const extensions = new Map([...this.makers].map((make) => [make, make(core)]));
+    const [[, text] = []] = await this.journal.range(keys.me, `${keys.me}~`).catch(() => []);
+    const record = text === undefined ? undefined : read(text, OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    people.load(await stored(CARD, ...keys.cards));
+    await Promise.all([...extensions.values()].map((extension) => extension.load()));
     const wanted = () => !this.stopped && this.tokens.member === member;
     const present = (own: Member | undefined) => {
-      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, people, handles: new Map(), unsubscribe: [] });
+      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, core, extensions, handles: new Map(), unsubscribe: [] });
     };
     if (record) return present(record);
     // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", async () => (await this.api.me()).value, wanted).then(present);
+    void this.patiently("own record not read", () => this.api.json<Member>(ME), wanted).then(present);
   }
 
   private present(own: Member, signedIn: SignedIn): void {
@@ -388,51 +365,45 @@ export class Client implements MembersBook {
     return undefined;
   }
 
-  private handle(book: Book, conversation: Conversation): Handle {
-    return new Handle(conversation, book, this.journal, this.environment.clock, ({ state: { id }, others: [to] }, active) => {
-      if (id) this.socket.tell({ type: "typing", conversation: id, active });
-      else if (to) this.socket.tell({ type: "typing", to, active });
+  private handle({ book, extensions }: SignedIn, conversation: Conversation): Handle {
+    return new Handle(conversation, book, this.journal, (written) => {
+      for (const extension of extensions.values()) extension.sent?.(written);
     });
   }
 
   /** What the device is, for the list of sessions and for the socket. */
   private get device(): { platform: Platform; name?: string } {
     const { platform, deviceName } = this.options;
-    const name = shownName(deviceName);
-    return name === undefined ? { platform } : { platform, name };
+    return { platform, ...given({ name: shownName(deviceName) }) };
   }
 
   private hello() {
     const cursor = this.signedIn?.book.hello();
     const device = { id: this.deviceId, ...this.device };
-    return { device, ...(cursor === undefined ? {} : { cursor }) };
+    return { device, ...given({ cursor }) };
   }
 
   private pushed(frame: ServerFrame): void {
     const { signedIn } = this;
     if (!signedIn) return;
-    switch (frame.type) {
-      case "member":
-        signedIn.people.learn(frame.member, true);
-        if (frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
-        break;
-      case "applications":
-        this.waiting.set(frame.waiting);
-        break;
-      case "presence":
-        signedIn.people.seen(frame, false);
-        break;
-      default:
-        signedIn.book.received(frame);
-    }
+    const { type } = frame;
+    if (type === "applications") this.waiting.set(frame.waiting);
+    else signedIn.book.received(frame);
+    for (const extension of signedIn.extensions.values()) extension.pushed(frame);
+    if (type === "member") this.memberChanged(signedIn, frame.member?.id);
+  }
+
+  private memberChanged({ keys, extensions }: SignedIn, id: MemberId): void {
+    if (id === keys.member) void this.refreshMember().catch(() => undefined);
+    // What nobody keeps up to date is asked for anew.
+    if (extensions.size === 0) this.journal.put(keys.card(id), null);
   }
 
   private online(online: boolean): void {
     const { signedIn } = this;
     if (online && this.deviceStatus !== "online") this.socket.tell({ type: "presence.set", status: this.deviceStatus });
     signedIn?.book.online(online);
-    if (online) signedIn?.people.online(this.watchMax);
-    else signedIn?.people.offline();
+    for (const extension of signedIn?.extensions.values() ?? []) extension.online(online ? this.limits : undefined);
   }
 
   private learnSelf(member: Member): void {
@@ -461,8 +432,7 @@ export class Client implements MembersBook {
     this.left = signedIn;
     signedIn.book.stop();
     if (!this.stopped) signedIn.book.hide();
-    signedIn.people.stop();
-    for (const handle of signedIn.handles.values()) handle.stop();
+    for (const extension of signedIn.extensions.values()) extension.stop();
     for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
     this.list.set(NOBODY);
     this.unreadState.set(NOTHING);
@@ -477,7 +447,7 @@ export class Client implements MembersBook {
 
   private debug(what: string, details?: DebugEvent["details"]): void {
     try {
-      this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+      this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {
       // A log that fails is no reason to fail.
     }

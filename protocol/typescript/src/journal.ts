@@ -1,4 +1,5 @@
 import type { Clock } from "./environment.js";
+import { given } from "./json.js";
 import type { RangeOptions, Storage } from "./storage.js";
 
 /** Between two attempts to store what could not be stored, in milliseconds. */
@@ -88,7 +89,7 @@ export class Journal {
     const hidden = this.suspended !== undefined && !this.readable?.test(from);
     const stored = hidden || clear.some(([first, end]) => first <= from && end >= to)
       ? []
-      : await this.storage.range(from, to, { ...options, ...(limit === undefined ? {} : { limit }) });
+      : await this.storage.range(from, to, { ...options, ...given({ limit }) });
     const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));
     for (const [key, value] of put) {
       if (value === null) merged.delete(key);

@@ -32,6 +32,9 @@ export interface ConversationRecord {
   lastAt: number;
 }
 
+/** Of a conversation of whose log nothing is here. */
+export const NO_LOG = { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false };
+
 /** How a message that the server does not have is stored. */
 export interface OutboxRecord {
   /** The `client_id`. */

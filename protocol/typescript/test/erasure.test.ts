@@ -4,8 +4,8 @@ import { WebSocket } from "ws";
 
 import { platformEnvironment } from "../src/environment.js";
 import type { Socket } from "../src/environment.js";
-import { Client } from "../src/index.js";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
+import { WebClient } from "../src/web/client.js";
 import type { WebHost } from "../src/web/host.js";
 import type { Reader } from "./support/reader.js";
 import { until } from "./support/until.js";
@@ -21,7 +21,7 @@ const never = new Promise<never>(() => undefined);
 
 let world: World;
 let browser: Browser;
-const running: { client: Client; kill(): void }[] = [];
+const running: { client: WebClient; kill(): void }[] = [];
 beforeEach(async () => {
   world = await World.make();
   browser = new Browser({ times: 1 });
@@ -32,13 +32,13 @@ afterEach(async () => {
 }, 20_000);
 
 /** A tab with the real client, on the real server. */
-async function open(host: Partial<WebHost> = {}): Promise<{ client: Client; tab: OpenTab; kill(): void }> {
+async function open(host: Partial<WebHost> = {}): Promise<{ client: WebClient; tab: OpenTab; kill(): void }> {
   const sockets: WebSocket[] = [];
-  let client: Client | undefined;
+  let client: WebClient | undefined;
   const tab = await browser.open(undefined, host, (own, isDead) => {
     const alive = <T>(work: () => Promise<T>) => (isDead() ? never : work().then((value) => (isDead() ? never : value)));
     const { storage, vault } = own;
-    client = new Client({
+    client = new WebClient({
       url: world.server.url, platform: "web",
       storage: {
         open: () => alive(() => storage.open()), get: (key) => alive(() => storage.get(key)), range: (...range) => alive(() => storage.range(...range)),

@@ -1,9 +1,9 @@
 import { useCallback, useState } from "react";
 import { View } from "react-native";
 import { MembersBookError } from "@members-book/client";
-import { useClient } from "@members-book/client/react";
 
 import { fieldError, useAction, useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { space } from "@/theme";
 import { Button, Failed, Field, Loading, Notice, Sheet, Text } from "@/ui";
 import { CodeField } from "./CodeField";
@@ -35,8 +35,8 @@ export function useProof(): { proved: <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Asks for the proof in a sheet that is open already: a device shows one sheet at a time. */
 export function Proof({ wanted: { answer } }: { wanted: Wanted }) {
-  const { api } = useClient();
-  const { data, failure: unknown, reload } = useQuery("second factor", () => api.secondFactor());
+  const account = useAccount();
+  const { data, failure: unknown, reload } = useQuery("second factor", () => account.secondFactor());
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
   const { busy, failure, run } = useAction();
@@ -45,7 +45,7 @@ export function Proof({ wanted: { answer } }: { wanted: Wanted }) {
   const submit = () => {
     if (!complete) return;
     void run(async () => {
-      await api.stepUp(data.enabled ? { code } : { password });
+      await account.stepUp(data.enabled ? { code } : { password });
       answer(true);
     });
   };

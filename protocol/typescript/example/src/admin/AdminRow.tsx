@@ -54,7 +54,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const { proved, wanted } = useProof();
   const { _id, name, is_active, user_type } = member;
   const isAdmin = user_type === "admin";
-  const change = (work: () => Promise<AdminMember>, said: string) => void run(async () => {
+  const change = (work: () => Promise<AdminMember>, said: string) => run(async () => {
     onChanged(await proved(work));
     toast(said);
   });
@@ -63,14 +63,14 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
     const text = isAdmin ? `${name} stays a member, and can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
     setAsked({
       title: isAdmin ? `Remove ${name} as administrator?` : `Make ${name} an administrator?`, text, confirm: isAdmin ? "Remove as administrator" : "Make an administrator", danger: _id === me._id,
-      then: () => change(() => admin.setRole(_id, next), "Role changed"),
+      then: () => void change(() => admin.setRole(_id, next), "Role changed"),
     });
   };
   const setActive = () => {
-    if (!is_active) return change(() => admin.setActive(_id, true), "Activated");
+    if (!is_active) return void change(() => admin.setActive(_id, true), "Activated");
     setAsked({
       title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true,
-      then: () => change(() => admin.setActive(_id, false), "Deactivated"),
+      then: () => void change(() => admin.setActive(_id, false), "Deactivated"),
     });
   };
   const disconnect = () => void run(async () => {
@@ -89,7 +89,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const resetFactor = () => setAsked({
     title: `Reset the second factor of ${name}?`, confirm: "Reset", danger: true,
     text: "For who has lost the authenticator app and the recovery codes. They are signed out everywhere, and their password alone lets them in again. Be sure that it is they who ask, and not somebody who knows their password.",
-    then: () => change(() => admin.resetSecondFactor(_id), "The second factor is off"),
+    then: () => void change(() => admin.resetSecondFactor(_id), "The second factor is off"),
   });
   if (wanted) return <Sheet open={open} title={PROOF_TITLE} onClose={() => wanted.answer(false)}><Proof wanted={wanted} /></Sheet>;
   if (asked) {
@@ -108,7 +108,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
         <Text kind="small" tone="muted">{member.second_factor ? "Has a second factor" : "No second factor"}</Text>
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
-      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => admin.setTier(_id, tier), "Tier changed")} />
+      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => void change(() => admin.setTier(_id, tier), "Tier changed")} />
       <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
         <Button label={isAdmin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />

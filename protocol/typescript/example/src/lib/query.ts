@@ -72,7 +72,8 @@ export function useQuery<T>(key: string, load: () => Promise<T>): Query<T> {
       return data === undefined ? old : { ...old, data };
     });
   }, []);
-  return { data: state.key === key ? state.data : undefined, failure: state.failure, loading: state.loading, reload, setData };
+  const current = state.key === key;
+  return { data: current ? state.data : undefined, failure: current ? state.failure : undefined, loading: !current || state.loading, reload, setData };
 }
 
 export interface Pages<T> {

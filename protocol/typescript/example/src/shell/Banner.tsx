@@ -51,7 +51,7 @@ export function ConnectionBanner() {
       ...(retryAt === undefined ? {} : { action: { label: "Try now", run: wake } }),
     });
   }
-  if (storageFailing) said.push({ icon: "alert", tone: "danger", text: "There is no room on this device: what arrives is shown, but not kept. Make room, or leave the app open." });
+  if (storageFailing) said.push({ icon: "alert", tone: "danger", text: "Nothing can be stored on this device at the moment: what arrives is shown and what you write is sent, but neither is kept when the app is closed. Leave it open until this is over. If the device is full, make room." });
 
   return (
     <View aria-live="polite" role="status">
