@@ -76,7 +76,7 @@ export class Session implements Tokens {
       const former = parsed(await this.vault.get().catch(() => undefined));
       const kept = keptOf(answer);
       await this.vault.set(JSON.stringify(kept)).catch((cause: unknown) => {
-        throw Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
+        throw unkept(cause);
       });
       const result = taken();
       this.drop();
@@ -198,7 +198,7 @@ export class Session implements Tokens {
         if (tries < STORE_TRIES) {
           await new Promise<void>((resolve) => this.clock.setTimeout(resolve, STORE_FIRST_MS * 2 ** (tries - 1)));
         } else if (await this.vault.shared?.()) {
-          throw Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
+          throw unkept(cause);
         } else {
           return this.later();
         }
@@ -248,7 +248,8 @@ export class Session implements Tokens {
 
   /** What has to go of a member, with when that was noted: of a later sign-in nothing has to. */
   private note(member: MemberId, stays = ""): Erasure {
-    return `${member}${stays}.${this.clock.now().toString(36)}`;
+    const { clock } = this;
+    return `${member}${stays}.${clock.now().toString(36)}${Math.floor(clock.monotonic()).toString(36)}`;
   }
 
   /** Tokens that were in the vault. */
@@ -264,6 +265,10 @@ export class Session implements Tokens {
     const left = kept.expires - this.clock.now();
     this.goodUntil = this.clock.monotonic() + (left > SPARE_MS ? left : Number.POSITIVE_INFINITY);
   }
+}
+
+function unkept(cause: unknown): MembersBookError {
+  return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
 }
 
 /** The tokens in an answer of the server. */

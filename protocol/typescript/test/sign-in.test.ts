@@ -141,6 +141,22 @@ describe("who is signed in", () => {
     expect(await sessions(ana)).toBe(1);
   });
 
+  test("in other tabs goes on when the same member logs in again in one", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const vault = new MemoryVault();
+    const [one, two] = [await local(world.server, { vault }), await local(world.server, { vault })];
+    await one.client.login(credentials(ana.person));
+    await two.client.checkSession();
+    await Promise.all([online(one), online(two)]);
+    const before = two.sockets.at(-1);
+    await one.client.login(credentials(ana.person));
+    await until("the former session is over", async () => (await sessions(ana)) === 2);
+    await until("the other tab has another connection", () => two.sockets.at(-1) !== before && two.client.connection.getSnapshot().status === "online");
+    await ben.send(ana.person.id, "hello");
+    for (const { client } of [one, two]) await until("it has come", () => client.conversations.getSnapshot().conversations[0]?.last?.content === "hello");
+    expect([status(one.client), status(two.client)]).toEqual(["signed_in", "signed_in"]);
+  });
+
   test("a late refusal in one tab does not end the session that has begun in another since: it goes on with that", async () => {
     const ana = await world.member("Ana");
     const vault = new MemoryVault();
