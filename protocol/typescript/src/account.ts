@@ -52,15 +52,16 @@ export class Account {
   beginSecondFactor(password: string): Promise<SecondFactorEnrolment> { return this.api.json("/api/members/me/second-factor", { method: "POST", body: { password } }); }
   /** Turns it on, with a code that the app shows. The recovery codes are in the answer and nowhere else. */
   confirmSecondFactor(enrolment: string, code: string): Promise<RecoveryCodes> {
-    return this.api.json("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } });
+    return this.proved("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } });
   }
   /** New recovery codes; those of before are good no more. */
   replaceRecoveryCodes(code: string): Promise<RecoveryCodes> { return this.api.json("/api/members/me/second-factor/recovery-codes", { method: "POST", body: { code } }); }
   disableSecondFactor(body: SecondFactorDisabling): Promise<void> { return this.api.json("/api/members/me/second-factor/disable", { method: "POST", body }); }
 
-  /** A request that sets a password. Servers of before answer without a proof. */
-  private async proved(path: string, request: ApiRequest): Promise<void> {
-    const answer = await this.api.json<Partial<DeviceProof> | undefined>(path, request);
-    if (answer?.device_proof) this.api.keepProof(answer.device_proof);
+  /** A request whose answer has the proof that this device shows at its next log-in. Servers of before answer without one. */
+  private async proved<T>(path: string, request: ApiRequest): Promise<T> {
+    const answer = await this.api.json<(T & Partial<DeviceProof>) | undefined>(path, request);
+    if (answer?.device_proof) await this.api.keepProof(answer.device_proof, !request.anonymous);
+    return answer as T;
   }
 }

@@ -54,8 +54,8 @@ export class Api {
     readonly url: string,
     private readonly environment: Environment,
     private readonly tokens: Tokens,
-    /** Keeps the proof of this device, which a new password replaces. */
-    readonly keepProof: (proof: string) => void = () => undefined,
+    /** Keeps the proof of this device, which a new password replaces. `own`: it is of who is signed in; else of whom is not known. */
+    readonly keepProof: (proof: string, own: boolean) => Promise<void> = () => Promise.resolve(),
   ) {}
 
   /** The whole address of a picture. */
@@ -86,8 +86,7 @@ export class Api {
       response = await this.ask(path, request, token);
     }
     if (response.status >= 400) throw problemOf(response);
-    const value = (response.text === "" ? undefined : JSON.parse(response.text)) as T;
-    return { value, version: response.headers.get("etag") ?? undefined };
+    return { value: valueOf(response.text) as T, version: response.headers.get("etag") ?? undefined };
   }
 
   private post<T>(path: string, body: unknown): Promise<T> {
@@ -121,6 +120,15 @@ interface Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
+}
+
+/** What is in an answer. One that cannot be read is not of the server: of a network that wants a log-in of its own, for example. */
+function valueOf(text: string): unknown {
+  try {
+    return text === "" ? undefined : JSON.parse(text);
+  } catch (cause) {
+    throw unreached(cause);
+  }
 }
 
 /** An id as a part of a path: one that is none leads nowhere else. */

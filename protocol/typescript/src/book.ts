@@ -4,8 +4,8 @@ import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError, misuse } from "./errors.js";
-import type { Journal } from "./journal.js";
+import { MembersBookError, misuse, nobody } from "./errors.js";
+import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
@@ -56,7 +56,7 @@ export class Book {
 
   constructor(
     environment: Environment,
-    private readonly journal: Journal,
+    private readonly journal: Pages,
     private readonly keys: Keys,
     private readonly connection: Connection,
   ) {
@@ -75,7 +75,8 @@ export class Book {
     let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
       try {
-        const record = read(value, CONVERSATION) as ConversationRecord;
+        const record = read(value, CONVERSATION);
+        if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
         this.adopt(key.slice(prefix), record);
       } catch {
@@ -88,6 +89,14 @@ export class Book {
     if (cursor && whole) this.cursor = read(cursor[1], CURSOR);
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
+  }
+
+  /** Takes up unsent messages that could not be read before. */
+  async reloadOutbox(): Promise<void> {
+    await this.loadOutbox();
+    this.outbox.pump();
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.show();
   }
 
   /** Takes up the unsent messages that are stored. */
@@ -167,6 +176,12 @@ export class Book {
     if (!id) return [];
     const page = await this.connection.request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
     return page.entries;
+  }
+
+  /** Where messages are written. Throws if nobody is signed in any more: what is written then would be lost. */
+  get writing(): Outbox {
+    if (this.stopped) throw nobody();
+    return this.outbox;
   }
 
   /** How many messages are not accepted. */

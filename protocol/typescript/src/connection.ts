@@ -8,7 +8,7 @@ import { errorOf, problemOf, retryAfter } from "./problem.js";
 import { SUBPROTOCOL } from "./protocol.js";
 import type { ClientFrame, Goodbye, Hello, ServerFrame, Welcome } from "./protocol.js";
 import type { Session } from "./session.js";
-import type { ConnectionState, DebugEvent, Problem } from "./types.js";
+import type { ConnectionState, DebugEvent, Problem, SignedOutReason } from "./types.js";
 
 /** How long is waited, in milliseconds: for the connection and its welcome; for a frame of the sync; for any frame after a ping; the same when the app comes to the foreground; for a reply. */
 const OPEN_MS = 15_000;
@@ -107,18 +107,17 @@ export class Connection {
     switch (this.phase) {
       case "waiting":
       case "replaced":
+      case "stopped":
         this.backoff.reset();
         void this.connect();
         break;
+      case "syncing":
       case "online":
         this.probe(PROBE_MS);
         break;
       case "connecting":
         // Its packets may have gone where the network was before.
         this.timer.set(PROBE_MS, () => this.again(0));
-        break;
-      case "syncing":
-        this.timer.set(PONG_MS, () => this.again(0));
         break;
       default:
     }
@@ -223,7 +222,8 @@ export class Connection {
       this.environment.clock.clearTimeout(waiting.timer);
       if (frame.type === "error") waiting.reject(errorOf(frame));
       else waiting.resolve(frame);
-    } else if (frame.type === "error") {
+    } else if (frame.type === "error" && !this.online) {
+      // Of what was told (typing) nobody waits for the answer.
       this.problem = problemOf(errorOf(frame));
     }
     if (frame.type !== "error") this.listener.pushed(frame);
@@ -250,7 +250,7 @@ export class Connection {
 
   /** Any frame has to come in so many milliseconds. */
   private probe(ms: number): void {
-    if (!this.online) return;
+    if (!this.online && this.phase !== "syncing") return;
     this.timer.set(ms, () => {
       this.closeCode = 1006;
       this.again(0);
@@ -290,8 +290,7 @@ export class Connection {
     if (code === 4401) {
       void this.unauthorized();
     } else if (code === 4403) {
-      this.leave("idle");
-      this.session.over("deactivated");
+      void this.over("deactivated");
     } else if (code === 4409) {
       this.leave("replaced");
       this.show();
@@ -308,10 +307,7 @@ export class Connection {
     this.leave("connecting");
     const attempt = this.attempt;
     // One that has expired again meanwhile (it lived shortly, or the server was not reached) was good.
-    if (this.renewed && this.problem?.code !== "token_expired") {
-      this.session.over("session_over");
-      return;
-    }
+    if (this.renewed && this.problem?.code !== "token_expired") return this.over("session_over");
     const wait = this.renewed ? this.backoff.next() : 0;
     this.renewed = true;
     this.show();
@@ -323,6 +319,14 @@ export class Connection {
       this.renewed = false;
       this.again(this.backoff.next(retryAfter(error)));
     }
+  }
+
+  /** The server does not take the session any more. Somebody may have signed in since, in another tab: with those tokens it is tried again. */
+  private async over(reason: SignedOutReason): Promise<void> {
+    this.leave("connecting");
+    const attempt = this.attempt;
+    const other = await this.session.refused(this.token, reason);
+    if (other && attempt === this.attempt) this.again(0);
   }
 
   /** Connects after a while. */

@@ -1,5 +1,5 @@
 import { ENTRY, mended, read, timeOf, within } from "./check.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { problemOf } from "./problem.js";
 import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
@@ -28,7 +28,7 @@ const NOTHING: MessagesState = { messages: [], ready: false, hasOlder: false, lo
 export interface Shelf {
   readonly me: MemberId;
   readonly keys: Keys;
-  readonly journal: Journal;
+  readonly journal: Pages;
   /** Something of it is to be shown anew. */
   changed(conversation: Conversation): void;
   /** Its messages are looked at, or are not any more. */
@@ -271,10 +271,10 @@ export class Conversation {
     this.problem = undefined;
     this.shelf.changed(this);
     try {
-      const stored = first > this.record.first;
       const from = Math.max(this.record.first, first - PAGE);
-      const entries = stored ? await this.read(from, first, false) : all(await fetch(first));
-      this.prepend(entries, first, stored);
+      const stored = from < first ? await this.read(from, first).catch(() => undefined) : undefined;
+      // What is damaged comes again from the server, and takes the place of what is stored.
+      this.prepend(stored ?? all(await fetch(first)), first, stored !== undefined);
     } catch (error) {
       this.problem = problemOf(error);
     }
@@ -431,24 +431,22 @@ export class Conversation {
     const arrivals: Entry[] = [];
     this.arrivals = arrivals;
     const { first, to } = this.record;
-    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1, true).catch(() => []);
+    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1).catch(() => undefined);
     // Meanwhile it may have begun anew, or been closed.
     if (this.arrivals !== arrivals) return;
     this.arrivals = undefined;
-    this.rows = [...entries, ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
+    // Damaged: it comes again from the server.
+    if (!entries) this.record.to = 0;
+    this.rows = [...(entries ?? []), ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
     this.shelf.changed(this);
     if (this.short || this.missing) this.shelf.watched(this, true);
   }
 
-  /** Entries from the storage: none if it does not have all of them. */
-  private async read(from: number, end: number, newest: boolean): Promise<Entry[]> {
+  /** Entries from the storage. Rejects if it does not have all of them. */
+  private async read(from: number, end: number): Promise<Entry[]> {
     const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end));
     const entries = stored.flatMap(([, value]) => read(value, ENTRY) ?? []);
-    if (entries.length !== end - from) {
-      // Damaged: what is missing comes again from the server.
-      if (newest) this.record.to = 0;
-      throw new Error(`entries ${from} to ${end} are not in the storage`);
-    }
+    if (entries.length !== end - from) throw new Error(`entries ${from} to ${end} are not in the storage`);
     return entries;
   }
 

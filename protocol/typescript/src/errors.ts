@@ -67,3 +67,8 @@ export function refusal(code: ErrorCode, said?: string, details?: MembersBookErr
 export function misuse(message: string): MembersBookError {
   return new MembersBookError("validation_failed", message);
 }
+
+/** Nobody is signed in, or not any more. */
+export function nobody(): MembersBookError {
+  return new MembersBookError("token_missing", "Nobody is signed in.");
+}

@@ -1,7 +1,7 @@
 import type { Book } from "./book.js";
 import type { Conversation } from "./conversation.js";
 import type { Observable } from "./environment.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
 import type { ConversationHandle, ConversationView, MessagesState } from "./types.js";
 
 /** What an app does with a conversation. */
@@ -13,7 +13,7 @@ export class Handle implements ConversationHandle {
   constructor(
     private readonly origin: Conversation,
     private readonly book: Book,
-    private readonly journal: Journal,
+    private readonly journal: Pages,
     /** Told when a message was written. */
     private readonly sent: (conversation: Conversation) => void,
   ) {
@@ -28,7 +28,7 @@ export class Handle implements ConversationHandle {
   }
 
   async send(content: string): Promise<string> {
-    const id = this.book.outbox.add(this.conversation, content);
+    const id = this.book.writing.add(this.conversation, content);
     this.sent(this.conversation);
     this.book.show();
     await this.journal.attempted();
@@ -36,17 +36,17 @@ export class Handle implements ConversationHandle {
   }
 
   async retry(messageKey: string): Promise<void> {
-    this.book.outbox.retry(this.conversation, messageKey);
+    this.book.writing.retry(this.conversation, messageKey);
     await this.journal.attempted();
   }
 
   async edit(messageKey: string, content: string): Promise<void> {
-    this.book.outbox.edit(this.conversation, messageKey, content);
+    this.book.writing.edit(this.conversation, messageKey, content);
     await this.journal.attempted();
   }
 
   async drop(messageKey: string): Promise<void> {
-    this.book.outbox.drop(this.conversation, messageKey);
+    this.book.writing.drop(this.conversation, messageKey);
     await this.journal.attempted();
   }
 

@@ -4,7 +4,7 @@ import type { Conversation, Outgoing } from "./conversation.js";
 import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
 import { MembersBookError, misuse, refusal } from "./errors.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
 import type { Message } from "./protocol.js";
@@ -33,7 +33,7 @@ export class Outbox {
 
   constructor(
     private readonly environment: Environment,
-    private readonly journal: Journal,
+    private readonly journal: Pages,
     private readonly keys: Keys,
     private readonly connection: Connection,
     /** Told when the server has stored a message. */
@@ -52,7 +52,6 @@ export class Outbox {
   /** Adds a message, and returns its id. Throws if it can never be sent. */
   add(conversation: Conversation, content: string): string {
     const text = checked(content);
-    if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
     if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
@@ -162,7 +161,8 @@ export class Outbox {
     if (this.stopped) return;
     const { conversation } = lane;
     const problem = problemOf(error);
-    outgoing.problem = problem;
+    // Without a connection that is what it waits for.
+    outgoing.problem = this.connection.online || problem.verdict === "fix" ? problem : undefined;
     if (problem.verdict === "fix") {
       outgoing.status = "failed";
       // The server has not stored it: it may be changed, or given up.

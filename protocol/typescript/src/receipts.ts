@@ -1,7 +1,7 @@
 import type { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
 import { pauseAfter } from "./problem.js";
 
 /** `message.delivered` of one conversation, at most once in so many milliseconds. */
@@ -19,7 +19,7 @@ export class Receipts {
 
   constructor(
     private readonly environment: Environment,
-    private readonly journal: Journal,
+    private readonly journal: Pages,
     private readonly connection: Connection,
   ) {}
 

@@ -22,7 +22,8 @@ const CARDS_MAX = 5_000;
 const STATUSES: readonly string[] = ["online", "away", "offline"];
 /** Members that a connection watches, until the server says how many it lets it watch. */
 const WATCH_MAX = 500;
-export const UNKNOWN: PresenceView = { status: "unknown" };
+const UNKNOWN: PresenceView = { status: "unknown" };
+const NOBODY = new Value(UNKNOWN);
 
 /** What is known of other members, and how they are. */
 export class Roster implements Extension {
@@ -36,18 +37,18 @@ export class Roster implements Extension {
   private readonly timers = new Map<MemberId, unknown>();
   private gathering: unknown;
   private forgetting: unknown;
-  private stopped = false;
   private watchMax = WATCH_MAX;
   private loading: Promise<void> | undefined;
+  /** Of who is signed in. What is asked in one sign-in is not answered in another. */
+  private core: Core | undefined;
 
-  constructor(private readonly core: Core) {}
-
-  load(): Promise<void> {
-    return (this.loading ??= this.read());
+  begin(core: Core): Promise<void> {
+    this.core = core;
+    return (this.loading = this.read(core));
   }
 
   pushed(frame: ServerFrame): void {
-    if (frame.type === "member") this.learn(frame.member, true);
+    if (frame.type === "member") this.learn(this.core, frame.member, true);
     else if (frame.type === "presence") this.seen(frame, false);
   }
 
@@ -56,22 +57,22 @@ export class Roster implements Extension {
   }
 
   /** A profile has changed. Of two the later one counts. */
-  private learn(card: MemberCard, keep: boolean): void {
-    if (this.stopped || !fits(card, CARD)) return;
+  private learn(core: Core | undefined, card: MemberCard, keep: boolean): void {
+    if (!core || core !== this.core || !fits(card, CARD)) return;
     const value = this.cardOf(card.id);
     const known = value.getSnapshot();
     if (known && Date.parse(known.updated_at) >= Date.parse(card.updated_at)) return;
     value.set(card);
-    if (keep) this.core.journal.put(this.core.keys.card(card.id), JSON.stringify(card));
+    if (keep) core.journal.put(core.keys.card(card.id), JSON.stringify(card));
   }
 
   presence(id: MemberId): Observable<PresenceView> {
     let value = this.presences.get(id);
     if (!value) {
+      // Nobody has it: the server would refuse everybody who is asked for with it.
+      if (!isId(id)) return NOBODY;
       shed(this.presences);
       value = new Value(UNKNOWN);
-      // Nobody has it: the server would refuse everybody who is asked for with it.
-      if (!isId(id)) return value;
       this.presences.set(id, value);
       value.onWatched = (watched) => {
         this.cancel(id);
@@ -98,6 +99,7 @@ export class Roster implements Extension {
   }
 
   online(limits?: Partial<Limits>): void {
+    if (!this.core) return;
     const { clock } = this.core.environment;
     clock.clearTimeout(this.forgetting);
     this.watched.clear();
@@ -112,18 +114,21 @@ export class Roster implements Extension {
   }
 
   stop(): void {
-    this.stopped = true;
+    const { clock } = this.core?.environment ?? {};
     this.watched.clear();
-    this.core.environment.clock.clearTimeout(this.gathering);
-    this.core.environment.clock.clearTimeout(this.forgetting);
-    for (const id of this.presences.keys()) this.cancel(id);
+    clock?.clearTimeout(this.gathering);
+    clock?.clearTimeout(this.forgetting);
+    this.gathering = undefined;
+    this.forget();
+    this.core = undefined;
+    this.asking.clear();
+    for (const card of this.cards.values()) card.set(undefined);
   }
 
-  private async read(): Promise<void> {
-    const { journal, keys } = this.core;
-    for (const [, text] of await journal.range(...keys.cards).catch(() => [])) {
+  private async read(core: Core): Promise<void> {
+    for (const [, text] of await core.journal.range(...core.keys.cards).catch(() => [])) {
       const card = read(text, CARD);
-      if (card) this.learn(card, false);
+      if (card) this.learn(core, card, false);
     }
   }
 
@@ -132,7 +137,7 @@ export class Roster implements Extension {
   }
 
   private gather(ms = GATHER_MS): void {
-    if (this.stopped) return;
+    if (!this.core) return;
     this.gathering ??= this.core.environment.clock.setTimeout(() => {
       this.gathering = undefined;
       void this.askPresence();
@@ -141,8 +146,8 @@ export class Roster implements Extension {
 
   /** One request after the other: gives up first who need not be watched, then asks for those whom there is room for. The others are asked for when somebody has left. */
   private async askPresence(): Promise<void> {
-    if (this.busy || !this.core.connection.online) return;
-    const { watched } = this;
+    const { watched, core } = this;
+    if (this.busy || !core?.connection.online) return;
     const wanted = [...this.presences].filter(([id, value]) => value.watched && !watched.has(id)).map(([id]) => id);
     const room = this.watchMax - watched.size;
     // Nobody looks at them: those who may linger as long as there is room.
@@ -155,7 +160,7 @@ export class Roster implements Extension {
     let gone = leaving;
     for (const id of members) watched.add(id);
     try {
-      const reply = await this.core.connection.request<"presence.snapshot" | "ok">({ type: leaving ? "presence.unwatch" : "presence.watch", members });
+      const reply = await core.connection.request<"presence.snapshot" | "ok">({ type: leaving ? "presence.unwatch" : "presence.watch", members });
       if (reply.type === "presence.snapshot") for (const presence of reply.members) this.seen(presence, true);
     } catch (error) {
       // Too fast, perhaps: once more, in a while. What is refused for good is not asked for again on this connection.
@@ -169,7 +174,7 @@ export class Roster implements Extension {
       }
     }
     this.busy = false;
-    this.gather(this.core.connection.online ? (wait ?? 0) : 0);
+    this.gather(core.connection.online ? (wait ?? 0) : 0);
   }
 
   private unknown(id: MemberId): void {
@@ -178,7 +183,7 @@ export class Roster implements Extension {
   }
 
   private later(id: MemberId, ms: number, call: () => void): void {
-    const timer = this.core.environment.clock.setTimeout(() => {
+    const timer = this.core?.environment.clock.setTimeout(() => {
       this.timers.delete(id);
       call();
     }, ms);
@@ -186,7 +191,7 @@ export class Roster implements Extension {
   }
 
   private cancel(id: MemberId): void {
-    this.core.environment.clock.clearTimeout(this.timers.get(id));
+    this.core?.environment.clock.clearTimeout(this.timers.get(id));
     this.timers.delete(id);
   }
 
@@ -205,18 +210,19 @@ export class Roster implements Extension {
   }
 
   private async ask(id: MemberId): Promise<void> {
-    if (!isId(id) || this.asking.has(id)) return;
-    this.asking.add(id);
+    const { core, asking } = this;
+    if (!core || !isId(id) || asking.has(id)) return;
+    asking.add(id);
     try {
       // It may be stored.
-      await this.load();
-      if (this.cardOf(id).getSnapshot()) return;
-      const { _id, name, tier, profile_image_url, user_type, is_active, updated_at } = await this.core.api.json<Profile>(`/api/members/${path(id)}`);
-      this.learn({ id: _id, name, tier, user_type, is_active, updated_at, ...(profile_image_url ? { profile_image_url } : {}) }, true);
+      await this.loading;
+      if (core !== this.core || this.cardOf(id).getSnapshot()) return;
+      const { _id, name, tier, profile_image_url, user_type, is_active, updated_at } = await core.api.json<Profile>(`/api/members/${path(id)}`);
+      this.learn(core, { id: _id, name, tier, user_type, is_active, updated_at, ...(profile_image_url ? { profile_image_url } : {}) }, true);
     } catch {
       // Asked again with the next connection, or by the next who looks.
     } finally {
-      this.asking.delete(id);
+      if (core === this.core) asking.delete(id);
     }
   }
 }

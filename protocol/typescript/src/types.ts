@@ -191,11 +191,11 @@ export interface MembersBook {
   register(account: RegisterRequest): Promise<Registered>;
   /** Makes the club: the first administrator's account, with the code that the server printed; signs in. */
   setup(account: RegisterRequest & { code: string }): Promise<Member>;
-  /** Signs in. What was kept of the same member is there again, unsent messages included. */
+  /** Signs in. What was kept of the same member is there again, unsent messages included; the session of who was signed in ends. Rejects with `storage`, and changes nothing, if it cannot be kept. */
   login(credentials: LoginRequest): Promise<Member>;
   /**
    * Ends the session (with `all`: those of every device), and removes everything of the member from this device, in all tabs of a browser, those that are closed included.
-   * Works without a network, too: the tokens are forgotten then.
+   * Works without a network, too: the tokens are forgotten then. Rejects if that cannot be kept on the device: the member is still signed in there; call it again.
    */
   logout(options?: { all?: boolean }): Promise<void>;
   /** Leaves the club, for ever, and removes everything of the member from this device as `logout` does. */
@@ -208,11 +208,11 @@ export interface MembersBook {
   conversation(target: Target): ConversationHandle;
   /** The target of a conversation's key. */
   target(key: string): Target;
-  /** For what adds to the client, as `People` does: what it keeps for the member who is signed in, made if it is not there. Nothing while nobody is. */
-  extend<E extends Extension>(make: Extend<E>): E | undefined;
+  /** For what adds to the client, as `People` does: the one of this client, made if it is not there. Whoever is signed in uses it. */
+  extend<E extends Extension>(make: Extend<E>): E;
   /** What this device shows of its member: `away` for an app in the background. */
   setStatus(status: DeviceStatus): void;
-  /** The app has come to the foreground, or the network has changed: a connection that is dead is replaced within 3 s, and one that is waited for is tried at once. */
+  /** The app has come to the foreground, or the network has changed: a connection that is dead is replaced within 3 s, and one that is waited for, or was refused, is tried at once. */
   wake(): void;
 }
 

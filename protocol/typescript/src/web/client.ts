@@ -16,13 +16,11 @@ export class WebClient extends Client {
 
   /** Another tab may have signed out, or in: looks, and does the same. */
   async checkSession(): Promise<void> {
+    if (!this.started) return;
     await this.started;
-    if (this.changing > 0) return;
     await this.tokens.check();
     await this.eraseNoted();
-    if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
-    if (member !== undefined) await this.resume(member);
+    if (!this.stopped) await this.takeUp().catch(() => undefined);
   }
 
   /**
@@ -31,13 +29,13 @@ export class WebClient extends Client {
    */
   async adopt(storage: Storage): Promise<number> {
     if (!this.signedIn) return 0;
-    const { keys, book } = this.signedIn;
+    const { keys, book, journal } = this.signedIn;
     const found = await storage.range(...keys.outbox);
     for (const [, value] of found) {
       const record = read(value, OUTBOX);
       if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
     }
-    await this.journal.stored();
+    await journal.stored();
     await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
     return found.length;
   }
