@@ -6,6 +6,7 @@ import { AllowAddress } from "@/admin/AllowAddress";
 import { ProofSheet, useProof } from "@/account/Proof";
 import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
+import { REGISTRATION, useClub } from "@/lib/setup";
 import { dateTime } from "@/lib/time";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
@@ -15,6 +16,7 @@ export default function Applications() {
   const styles = useStyles();
   const { colors } = useTheme();
   const admin = useAdmin();
+  const club = useClub();
   // Another one, or another administrator has decided: the list is read anew.
   const waiting = useApplications();
   const pages = usePages(`applications ${waiting}`, async (cursor) => {
@@ -29,7 +31,7 @@ export default function Applications() {
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : (
           <>
-            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
+            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text={club ? REGISTRATION[club.registration] : "Who registers without an invitation waits here, if the club decides about new members."} /> : null}
             <AllowAddress />
           </>
         )}
