@@ -10,7 +10,7 @@ import { isLoopback } from "@/lib/server";
 import { mayInvite, REGISTRATION, useClub } from "@/lib/setup";
 import { share, SHARE_LABEL } from "@/lib/share";
 import { standing } from "@/members/invitation";
-import { TIERS } from "@/members/Tier";
+import { TierNote, TIERS } from "@/members/Tier";
 import { makeStyles, space } from "@/theme";
 import { Button, Choice, Failed, Field, Loading, Notice, ScrollScreen, Section, Text, useConfirm, useToast } from "@/ui";
 
@@ -59,7 +59,7 @@ function Make({ admin, onMade }: { admin: boolean; onMade: () => void }) {
   return (
     <Section title="A new invitation" text={admin ? "Whoever has the code registers without waiting." : "For one person. You may have ten that are open."}>
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
-      {admin ? <Choice label="Tier" showLabel options={TIER_OPTIONS} value={tier} onChange={setTier} /> : null}
+      {admin ? <View style={{ gap: space.xs }}><Choice label="Tier" showLabel options={TIER_OPTIONS} value={tier} onChange={setTier} /><TierNote tier={tier} /></View> : null}
       {admin ? <Field label="For how many" value={uses} onChangeText={setUses} inputMode="numeric" maxLength={4} error={fieldError(failure, "uses")} /> : null}
       <Choice label="Good for" showLabel options={LASTING} value={days} onChange={setDays} />
       <Field label="Note" hint="Whom it is for. Seen by you and by administrators." value={note} onChangeText={setNote} maxLength={200} error={fieldError(failure, "note")} />
