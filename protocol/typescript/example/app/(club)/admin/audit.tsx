@@ -27,7 +27,7 @@ const WHATS: readonly { value: What; label: string }[] = [
 ];
 /** So many entries fill a screen, and so many are asked for at once: that the log was read is in the log, too. */
 const SCREEN = 20;
-const PAGE = 200;
+const PAGE = 100;
 /** After so many pages without a screen of what is looked for, somebody says whether to look on. */
 const PAGES_MAX = 10;
 
