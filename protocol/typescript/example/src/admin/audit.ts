@@ -115,9 +115,8 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "invitation_created": return [`made an invitation for ${details.text("tier") ?? "somebody"}${and(details.count("uses", "use"))}`, ...until(", good until ", details.text("expires_at"))];
     case "invitation_revoked": {
       const count = details.count("count", "open invitation");
-      return count === undefined ? ["revoked an invitation", ...(own ? [] : [" of ", who])] : [`revoked ${count}`, ...(own ? [] : [" of ", who]), because(details.text("because"))];
+      return count === undefined ? ["revoked an invitation", ...(own ? [] : [" of ", who])] : [`revoked ${count}`, ...(own ? [] : [" of ", who]), because(details.text("because"), own)];
     }
-    case "invitation_used": return ["came by an invitation of ", details.member("invited_by")];
     case "suspension_changed": return to === undefined ? ["ended ", ...whose("suspension")] : ["suspended ", own ? "themselves" : who, ...until(" until ", to), ...until(", which was until ", from), details.text("reason") ? `: ${details.text("reason")}` : ""];
     case "second_factor_enabled": return ["turned on ", ...whose("second factor")];
     case "second_factor_disabled": return ["turned off ", ...whose("second factor")];
@@ -128,7 +127,7 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "exported": return own ? ["exported all their data"] : ["exported all data of ", who];
     case "address_allowed": return ["let somebody register again with the address of a former member"];
     // Those that nobody does; and of a newer server.
-    case "login_failed": case "invitation_returned": return [action];
+    case "login_failed": case "invitation_used": case "invitation_returned": return [action];
     default: return [`${String(action).replaceAll("_", " ")}: `, own ? "their own account" : who];
   }
 }
@@ -137,11 +136,12 @@ function until(words: string, at: string | undefined): string[] {
   return at === undefined ? [] : [words, dateTime(at)];
 }
 
-function because(action: string | undefined): string {
+function because(action: string | undefined, own: boolean): string {
   if (action === "suspension_changed") return ", with the suspension";
   if (action === "active_changed") return ", with the deactivation";
-  if (action === "role_changed") return ", who is an administrator no more";
-  return action === "erased" ? ", who left" : "";
+  const who = own ? "and" : "who";
+  if (action === "role_changed") return `, ${who} is an administrator no more`;
+  return action === "erased" ? `, ${who} left` : "";
 }
 
 /** An entry as a sentence, without a full stop. */
@@ -149,6 +149,7 @@ export function sentence({ action, actor_id, target_id, details: of }: AuditEntr
   const details = new Details(of);
   const who = { member: target_id };
   if (action === "login_failed") return [`Somebody gave a wrong ${details.text("wrong") === "second_factor" ? "code of the second factor" : "password"} for the account of `, who];
+  if (action === "invitation_used") return [who, " came by an invitation of ", details.member("invited_by")];
   if (action === "invitation_returned") return [who, " did not confirm the address: a use of an invitation of ", details.member("invited_by"), " is free again"];
   const actor: Part = actor_id === null ? "The command line" : { member: actor_id };
   return [actor, " ", ...deed(action, details, who, actor_id === target_id)];

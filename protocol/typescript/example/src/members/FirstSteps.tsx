@@ -48,7 +48,7 @@ function Address() {
   const address = `${url}/app/`;
   const copied = () => void copy(address).then((well) => toast(well ? "Address copied" : "It could not be copied: mark it, and copy it by hand."));
   const text = isLoopback(address)
-    ? "Only this machine reaches this address: try the club with a second account in a private window. For other devices, start the server with HOST=0.0.0.0; it prints the address that they reach."
+    ? "Only this machine reaches this address: try the club with a second account in a private window. For other devices, start the server with HOST=0.0.0.0; it prints the address that they reach, and takes members by invitation, unless REGISTRATION says otherwise."
     : "Others join at this address. Send it to them:";
   return (
     <Empty {...FIRST} text={text} action={{ label: "Copy the address", onPress: copied }}>

@@ -26,12 +26,13 @@ export default function Applications() {
   return (
     <FlatList
       data={[...pages.items]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Applications"
+      ListHeaderComponent={club ? <Text tone="muted">{REGISTRATION[club.registration]}</Text> : null}
       renderItem={({ item }) => <Row member={item} onDecided={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : (
           <>
-            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text={club ? REGISTRATION[club.registration] : "Who registers without an invitation waits here, if the club decides about new members."} /> : null}
+            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, where administrators decide about new members." /> : null}
             <AllowAddress />
           </>
         )}
