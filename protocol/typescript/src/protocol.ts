@@ -2143,6 +2143,19 @@ code: string,
 password: string, };
 
 /**
+ * A second factor that was turned on.
+ */
+export type SecondFactorEnabled = { 
+/**
+ * Codes for who has lost the authenticator app: ten, each good once. They are shown this once.
+ */
+recovery_codes: Array<string>, 
+/**
+ * What this device proves itself with at the next login, in place of the one before, which is good no more.
+ */
+device_proof: string, };
+
+/**
  * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.
  */
 export type SecondFactorEnrolment = { 
