@@ -60,8 +60,8 @@ export class Account {
 
   /** A request whose answer has the proof that this device shows at its next log-in. Servers of before answer without one. */
   private async proved<T>(path: string, request: ApiRequest): Promise<T> {
-    const answer = await this.api.json<(T & Partial<DeviceProof>) | undefined>(path, request);
+    const answer = await this.api.json<T & Partial<DeviceProof>>(path, request);
     if (answer?.device_proof) await this.api.keepProof(answer.device_proof, !request.anonymous);
-    return answer as T;
+    return answer;
   }
 }

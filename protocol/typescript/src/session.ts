@@ -271,9 +271,11 @@ function unkept(cause: unknown): MembersBookError {
   return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
 }
 
-/** The tokens in an answer of the server. */
-export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: AuthResponse): Kept {
-  return { member: member._id, access, refresh, expires: Date.parse(expires_at) };
+/** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
+export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
+  const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
+  if (!kept) throw new MembersBookError("network", "The answer is none of the server.");
+  return kept;
 }
 
 /** The tokens in what the vault has. */
