@@ -385,10 +385,12 @@ impl Administration {
         let before: Option<AuditMoment> = pages::decode(page.cursor.as_deref())?;
         let AuditFound { entries, next } = self.store.audit.page(filter, before, page_size(page.limit)).await?;
         let next = next.as_ref().map(pages::encode);
-        let mut details = json!({ "read": "audit", "count": entries.len() });
-        if query != AuditQuery::default() {
-            details["filter"] = json!(query);
-        }
+        let count = entries.len();
+        let details = if query == AuditQuery::default() {
+            json!({ "read": "audit", "count": count })
+        } else {
+            json!({ "read": "audit", "filter": query, "count": count })
+        };
         self.audit.read(admin.actor(), None, details).await?;
         Ok(AuditPage { entries: entries.into_iter().map(|(_, record)| entry(record)).collect(), next })
     }
