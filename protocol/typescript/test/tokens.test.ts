@@ -6,6 +6,7 @@ import { MembersBookError } from "../src/errors.js";
 import type { AuthResponse } from "../src/protocol.js";
 import { Session } from "../src/session.js";
 import { MemoryVault } from "../src/storage/memory.js";
+import type { Vault } from "../src/storage.js";
 import type { SignedOutReason } from "../src/types.js";
 
 const { clock } = platformEnvironment();
@@ -29,7 +30,9 @@ function server(lose = 0): { api: Api; used: string[] } {
   return { api: { refresh } as unknown as Api, used };
 }
 
-function tab(vault: MemoryVault, api: Api): { session: Session; over: SignedOutReason[] } {
+const none = async () => undefined;
+
+function tab(vault: Vault, api: Api): { session: Session; over: SignedOutReason[] } {
   const over: SignedOutReason[] = [];
   return { session: new Session(vault, clock, () => api, (reason) => over.push(reason)), over };
 }
@@ -38,8 +41,8 @@ test("a session that is over in one tab is over in the others for the same reaso
   const vault = new MemoryVault();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   first.session.over("session_over");
   await vault.exclusive(() => Promise.resolve());
   await second.session.check();
@@ -50,9 +53,9 @@ test("who logs out of one tab is logged out of the others", async () => {
   const vault = new MemoryVault();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
-  await first.session.end(MEMBER);
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  await first.session.end(MEMBER, none);
   await second.session.check();
   expect(second.over).toEqual(["logged_out"]);
 });
@@ -61,7 +64,7 @@ test("a token that could not be stored is used all the same, and the one before 
   const vault = new MemoryVault();
   const { api, used } = server();
   const { session, over } = tab(vault, api);
-  await session.begin(answer(1));
+  await session.begin(answer(1), none, none);
   const set = vault.set.bind(vault);
   vault.set = () => Promise.reject(new Error("no room"));
   expect(await session.renew("A1")).toBe("A2");
@@ -75,9 +78,9 @@ test("a renewal does not undo what another tab has ended", async () => {
   const vault = new MemoryVault();
   const { api, used } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
-  await first.session.end(MEMBER);
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  await first.session.end(MEMBER, none);
   await expect(second.session.renew("A1")).rejects.toThrow("Nobody is signed in");
   expect([await vault.get(), used, second.over]).toEqual([undefined, [], ["logged_out"]]);
 });
@@ -86,8 +89,8 @@ test("a refresh whose answer is lost is asked for again with the same token, by 
   const vault = new MemoryVault();
   const { api, used } = server(2);
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "network" });
   await expect(second.session.renew("A1")).rejects.toMatchObject({ code: "network" });
   expect(await first.session.renew("A1")).toBe("A2");
@@ -100,8 +103,8 @@ test("two tabs that do not see each other's locks and refresh at once have the s
   vault.exclusive = (work) => work();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   expect(await Promise.all([first.session.renew("A1"), second.session.renew("A1")])).toEqual(["A2", "A2"]);
   expect([first.over, second.over]).toEqual([[], []]);
   expect(await vault.get()).toContain("R2");
@@ -111,6 +114,37 @@ test("a session that cannot be kept does not begin", async () => {
   const vault = new MemoryVault();
   vault.set = () => Promise.reject(new Error("no room"));
   const { session } = tab(vault, server().api);
-  await expect(session.begin(answer(1))).rejects.toMatchObject({ code: "storage" });
-  expect(session.member).toBeUndefined();
+  await expect(session.begin(answer(1), none, none)).rejects.toMatchObject({ code: "storage" });
+  expect(session.current).toBeUndefined();
+});
+
+test("a token that could not be stored is stored later, as soon as that is possible", async () => {
+  const vault = new MemoryVault();
+  const { api } = server();
+  const timers: (() => void)[] = [];
+  const hurried = { ...clock, setTimeout: (call: () => void, ms: number) => (ms > 1_000 ? timers.push(call) : clock.setTimeout(call, 0)) };
+  const session = new Session(vault, hurried, () => api, () => undefined);
+  await session.begin(answer(1), none, none);
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  expect(await session.renew("A1")).toBe("A2");
+  vault.set = set;
+  for (const call of timers.splice(0)) call();
+  await vault.exclusive(() => Promise.resolve());
+  expect(await vault.get()).toContain("R2");
+});
+
+test("a token that could not be stored is not used while another tab has the one before it", async () => {
+  const vault: Vault = new MemoryVault();
+  vault.shared = () => Promise.resolve(true);
+  const { api, used } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.set = set;
+  expect([await second.session.renew("A1"), await first.session.renew("A1")]).toEqual(["A2", "A2"]);
+  expect([used, first.over, second.over]).toEqual([["R1", "R1"], [], []]);
 });

@@ -1,9 +1,9 @@
 import { useState } from "react";
 import { View } from "react-native";
 import { useRouter } from "expo-router";
-import { useClient } from "@members-book/client/react";
 
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { useSendsMail } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
@@ -11,7 +11,7 @@ import { Button, Field, Notice, Text } from "@/ui";
 
 /** Asks for a link that sets a new password. Whether anybody has the address is not told. */
 export default function Forgot() {
-  const client = useClient();
+  const account = useAccount();
   const router = useRouter();
   const sendsMail = useSendsMail();
   const [email, setEmail] = useState("");
@@ -22,7 +22,7 @@ export default function Forgot() {
     const address = email.trim();
     if (address === "") return;
     void run(async () => {
-      await client.api.forgotPassword(address);
+      await account.forgotPassword(address);
       setSent(address);
     });
   };

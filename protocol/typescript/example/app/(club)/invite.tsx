@@ -5,6 +5,7 @@ import type { Invitation, NewInvitation, Tier } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { fieldError, usePages, useAction } from "@/lib/query";
+import { useInvitations } from "@/lib/rest";
 import { useClub } from "@/lib/setup";
 import { share, SHARE_LABEL } from "@/lib/share";
 import { standing } from "@/members/invitation";
@@ -20,9 +21,9 @@ const LASTING = [{ value: "1", label: "A day" }, { value: "14", label: "Two week
 export default function Invite() {
   const me = useMe();
   const club = useClub();
-  const { api } = useClient();
+  const invitations = useInvitations();
   const own = usePages("invitations", async (cursor) => {
-    const page = await api.invitations({ cursor });
+    const page = await invitations.list({ cursor });
     return { items: page.invitations, next: page.next };
   });
   if (!club) return <Loading />;
@@ -41,7 +42,7 @@ export default function Invite() {
 }
 
 function Make({ admin, onMade }: { admin: boolean; onMade: () => void }) {
-  const { api } = useClient();
+  const invitations = useInvitations();
   const [tier, setTier] = useState<Tier>(TIERS[0] ?? "Disruption");
   const [uses, setUses] = useState("1");
   const [days, setDays] = useState<(typeof LASTING)[number]["value"]>("14");
@@ -50,7 +51,7 @@ function Make({ admin, onMade }: { admin: boolean; onMade: () => void }) {
   const { busy, failure, run } = useAction();
   const count = Number(uses);
   const make = () => void run(async () => {
-    setMade(await api.invite({ expires_in: Number(days) * DAY, ...(note.trim() === "" ? {} : { note: note.trim() }), ...(admin ? { tier, uses: count } : {}) }));
+    setMade(await invitations.make({ expires_in: Number(days) * DAY, ...(note.trim() === "" ? {} : { note: note.trim() }), ...(admin ? { tier, uses: count } : {}) }));
     setNote("");
     onMade();
   });
@@ -93,7 +94,7 @@ function Made({ made: { code, link } }: { made: NewInvitation }) {
 
 function Own({ invitation, onRevoked }: { invitation: Invitation; onRevoked: () => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const invitations = useInvitations();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
@@ -102,7 +103,7 @@ function Own({ invitation, onRevoked }: { invitation: Invitation; onRevoked: () 
   const revoke = async () => {
     if (!(await confirm({ title: "Revoke this invitation?", text: "Nobody can register with its code any more. Who came by it stays.", confirm: "Revoke", danger: true }))) return;
     await run(async () => {
-      await api.revokeInvitation(_id);
+      await invitations.revoke(_id);
       toast("Revoked");
       onRevoked();
     });

@@ -4,15 +4,16 @@ import { useClient } from "@members-book/client/react";
 import type { Recommendation } from "@members-book/client";
 
 import { useAction, useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { DEFAULT_TIER, TierBadge } from "@/members/Tier";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Avatar, Button, Empty, Failed, Icon, Loading, Notice, ScrollScreen, Section, Text } from "@/ui";
 
 /** Whom to meet and why, and what to complete in one's profile. */
 export default function Meet() {
-  const { api } = useClient();
+  const members = useMembers();
   const router = useRouter();
-  const { data, failure, loading, reload, setData } = useQuery("recommendations", () => api.recommendations());
+  const { data, failure, loading, reload, setData } = useQuery("recommendations", () => members.recommendations());
   const drop = (id: string) => setData((old) => old && { ...old, recommendations: old.recommendations.filter((one) => one._id !== id) });
   return (
     <ScrollScreen title="People to meet">
@@ -33,10 +34,11 @@ function Card({ recommendation, onDone }: { recommendation: Recommendation; onDo
   const styles = useStyles();
   const { colors } = useTheme();
   const client = useClient();
+  const members = useMembers();
   const router = useRouter();
   const { busy, failure, run } = useAction();
-  const dismiss = () => void run(() => client.api.dismissRecommendation(recommendation._id)).then((well) => well && onDone());
-  const follow = (go: () => void) => void run(() => client.api.applyRecommendation(recommendation._id)).then((well) => {
+  const dismiss = () => void run(() => members.dismissRecommendation(recommendation._id)).then((well) => well && onDone());
+  const follow = (go: () => void) => void run(() => members.applyRecommendation(recommendation._id)).then((well) => {
     if (!well) return;
     onDone();
     go();

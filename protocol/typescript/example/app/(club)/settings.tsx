@@ -9,6 +9,7 @@ import { SecondFactorSection } from "@/account/SecondFactorSection";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { Devices } from "@/settings/Devices";
 import { useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
@@ -21,6 +22,7 @@ const APPEARANCES: readonly { value: Appearance; label: string }[] = [
 
 export default function Settings() {
   const client = useClient();
+  const account = useAccount();
   const me = useMe();
   const router = useRouter();
   const club = useClub();
@@ -38,7 +40,7 @@ export default function Settings() {
     await leaving.run(() => client.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {
-    await saveText("members-book-export.json", JSON.stringify(await client.api.export(), null, 2));
+    await saveText("members-book-export.json", JSON.stringify(await account.export(), null, 2));
     toast("Your data was exported");
   });
   return (

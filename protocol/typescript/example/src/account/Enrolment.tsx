@@ -1,11 +1,11 @@
 import { useState } from "react";
 import { Image, Linking, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { SecondFactorEnrolment } from "@members-book/client";
 
 import { copy } from "@/lib/copy";
 import { isWeb } from "@/lib/platform";
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { makeStyles, radius, space } from "@/theme";
 import { Button, Field, Notice, Section, Text, useToast } from "@/ui";
 import { AppCodeField } from "./CodeField";
@@ -17,11 +17,11 @@ export function Enrolment({ onCodes }: { onCodes: (codes: readonly string[]) => 
 }
 
 function Begin({ onBegun }: { onBegun: (enrolment: SecondFactorEnrolment) => void }) {
-  const { api } = useClient();
+  const account = useAccount();
   const [password, setPassword] = useState("");
   const { busy, failure, run } = useAction();
   const submit = () => {
-    if (password !== "") void run(async () => onBegun(await api.beginSecondFactor(password)));
+    if (password !== "") void run(async () => onBegun(await account.beginSecondFactor(password)));
   };
   return (
     <Section title="Turn it on" text="You need an authenticator app: Google Authenticator, Microsoft Authenticator, Aegis, or a password manager that makes codes.">
@@ -45,13 +45,13 @@ interface ConfirmProps {
 
 function Confirm({ enrolment: { enrolment, qr, secret, uri }, onCodes, onAgain }: ConfirmProps) {
   const styles = useStyles();
-  const { api } = useClient();
+  const account = useAccount();
   const { toast } = useToast();
   const [code, setCode] = useState("");
   const { busy, failure, run } = useAction();
   const over = fieldError(failure, "enrolment") !== undefined;
   const submit = () => {
-    if (code.trim() !== "") void run(async () => onCodes((await api.confirmSecondFactor(enrolment, code)).recovery_codes));
+    if (code.trim() !== "") void run(async () => onCodes((await account.confirmSecondFactor(enrolment, code)).recovery_codes));
   };
   if (over) {
     return (

@@ -1,10 +1,10 @@
 import { useCallback, useState } from "react";
 import { View } from "react-native";
 import { MembersBookError } from "@members-book/client";
-import { useClient } from "@members-book/client/react";
 
 import { CodeField } from "@/account/CodeField";
 import { fieldError, useAction, useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { space } from "@/theme";
 import { Button, Failed, Field, Loading, Notice, Sheet, Text } from "@/ui";
 import { useAdmin } from "./useAdmin";
@@ -36,9 +36,9 @@ export function useProof(): { proved: <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Asks for the proof in a sheet that is open already: a device shows one sheet at a time. */
 export function Proof({ wanted: { answer } }: { wanted: Wanted }) {
-  const { api } = useClient();
+  const account = useAccount();
   const admin = useAdmin();
-  const { data, failure: unknown, reload } = useQuery("second factor", () => api.secondFactor());
+  const { data, failure: unknown, reload } = useQuery("second factor", () => account.secondFactor());
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
   const { busy, failure, run } = useAction();

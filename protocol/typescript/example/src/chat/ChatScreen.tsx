@@ -1,12 +1,13 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { KeyboardAvoidingView, Platform, Pressable, View } from "react-native";
 import { Link, useRouter } from "expo-router";
-import { useClient, useConnection, useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
+import { useConnection, useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
 import type { ConversationHandle, ConversationView, MemberId, MessageView } from "@members-book/client";
 
 import { useForeground } from "@/lib/foreground";
 import { partnerOf, presenceText } from "@/lib/people";
 import { isTrouble, useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
 import { Composer } from "./Composer";
@@ -56,11 +57,11 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
 
 /** Whether the conversation is none: with nobody, or with somebody whom the club does not know. */
 function useNowhere({ id, others, lastAt }: ConversationView, unknown: boolean): boolean {
-  const { api } = useClient();
+  const members = useMembers();
   const { status } = useConnection();
   const partner = others[0] ?? "";
   const asked = unknown && partner !== "" && status === "online";
-  const { failure } = useQuery(asked ? partner : "", () => (asked ? api.member(partner) : Promise.resolve(undefined)));
+  const { failure } = useQuery(asked ? partner : "", () => (asked ? members.member(partner) : Promise.resolve(undefined)));
   if (partner === "") return status === "online" && lastAt === 0;
   return id === undefined && failure?.code === "member_not_found";
 }

@@ -2,7 +2,7 @@ import { memo, useCallback, useMemo, useState } from "react";
 import { FlatList, Pressable, View } from "react-native";
 import type { ListRenderItemInfo } from "react-native";
 import { Link, useGlobalSearchParams, useRouter } from "expo-router";
-import { useClient, useConversations, useMember, usePresence } from "@members-book/client/react";
+import { useConversations, useMember, usePeople, usePresence } from "@members-book/client/react";
 import type { ConversationView, MessageView } from "@members-book/client";
 
 import { countText, partnerOf, presenceText } from "@/lib/people";
@@ -18,7 +18,7 @@ const keyOf = (conversation: ConversationView) => conversation.key;
 export function ConversationList({ beside = false }: { beside?: boolean }) {
   const styles = useStyles();
   const router = useRouter();
-  const client = useClient();
+  const people = usePeople();
   const { ready, conversations } = useConversations();
   const { key } = useGlobalSearchParams<{ key?: string }>();
   const [filter, setFilter] = useState("");
@@ -28,9 +28,9 @@ export function ConversationList({ beside = false }: { beside?: boolean }) {
     if (words === "") return conversations;
     return conversations.filter((conversation) => {
       const partner = partnerOf(conversation);
-      return partner !== undefined && (client.member(partner).getSnapshot()?.name ?? "").toLocaleLowerCase().includes(words);
+      return partner !== undefined && (people.member(partner).getSnapshot()?.name ?? "").toLocaleLowerCase().includes(words);
     });
-  }, [conversations, client, words]);
+  }, [conversations, people, words]);
 
   const render = useCallback(({ item }: ListRenderItemInfo<ConversationView>) => <Row conversation={item} selected={item.key === key} />, [key]);
 

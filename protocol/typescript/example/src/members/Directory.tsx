@@ -2,12 +2,12 @@ import { memo, useCallback, useState } from "react";
 import { ActivityIndicator, FlatList, Pressable, View } from "react-native";
 import type { ListRenderItemInfo } from "react-native";
 import { Link } from "expo-router";
-import { useClient } from "@members-book/client/react";
 import type { Profile, Tier } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { usePages, useSettled } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Avatar, Choice, Empty, Failed, Field, Header, Loading, PresenceDot, Text } from "@/ui";
 import { TierBadge, TIERS } from "./Tier";
@@ -21,12 +21,12 @@ const render = ({ item }: ListRenderItemInfo<Profile>) => <Row profile={item} />
 export function Directory() {
   const styles = useStyles();
   const { colors } = useTheme();
-  const { api } = useClient();
+  const members = useMembers();
   const [tier, setTier] = useState<Filter>("all");
   const [text, setText] = useState("");
   const words = useSettled(text.trim(), 350);
   const pages = usePages(`${tier} ${words}`, async (cursor) => {
-    const page = words === "" ? await api.directory({ cursor, ...(tier === "all" ? {} : { tier }) }) : await api.search(words, { cursor });
+    const page = words === "" ? await members.directory({ cursor, ...(tier === "all" ? {} : { tier }) }) : await members.search(words, { cursor });
     return { items: page.members, next: page.next };
   });
   // The search of the server knows no tier.

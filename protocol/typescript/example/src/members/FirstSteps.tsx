@@ -1,20 +1,20 @@
 import { useRouter } from "expo-router";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 
 import { copy } from "@/lib/copy";
 import { useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { useServer } from "@/lib/server-context";
 import { space } from "@/theme";
 import { Button, Empty, Text, useToast } from "@/ui";
 
 /** Where there is no conversation yet: whom to write to, or, in an empty house, how others come in. */
 export function FirstSteps() {
-  const { api } = useClient();
+  const members = useMembers();
   const router = useRouter();
   const { url } = useServer();
   const { toast } = useToast();
-  const { data } = useQuery("alone", () => api.directory({ limit: 2 }));
+  const { data } = useQuery("alone", () => members.directory({ limit: 2 }));
   const address = `${url ?? ""}/app/`;
   if (data === undefined || data.members.length > 1) {
     return <Empty icon="chat" title="No conversations yet" text="Find somebody in the directory, and write to them." action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />;

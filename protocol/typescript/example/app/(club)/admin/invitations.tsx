@@ -1,12 +1,12 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
 import { useRouter } from "expo-router";
-import { useClient } from "@members-book/client/react";
 import type { AdminInvitation } from "@members-book/client";
 
 import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages, useAction } from "@/lib/query";
 import { useClub } from "@/lib/setup";
+import { useInvitations } from "@/lib/rest";
 import { standing } from "@/members/invitation";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
@@ -36,7 +36,7 @@ export default function Invitations() {
 
 function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked: () => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const invitations = useInvitations();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
@@ -46,7 +46,7 @@ function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked
   const revoke = async () => {
     if (!(await confirm({ title: "Revoke this invitation?", text: "Nobody can register with its code any more. Who came by it stays.", confirm: "Revoke", danger: true }))) return;
     await run(async () => {
-      await api.revokeInvitation(_id);
+      await invitations.revoke(_id);
       toast("Revoked");
       onRevoked();
     });
