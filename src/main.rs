@@ -115,12 +115,19 @@ async fn announce(app: &App) {
     let addr = within_reach(app.addr);
     let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
     lines.retain(|_| has_app());
-    lines.push(setup_line(app).await);
+    let (setup, store, fleet) = tokio::join!(setup_line(app), app.reaches_store(), app.describe_fleet());
+    lines.push(setup);
     lines.extend(registration_lines(app));
     lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
-        ("store", app.store.clone()),
+        ("store", match &store {
+            Ok(()) => app.store.clone(),
+            Err(why) => format!("NOT REACHED: {}: {why}; it is tried again, and requests are answered 503 until then", app.store),
+        }),
+    ]);
+    lines.extend(fleet.map(|fleet| ("fleet", fleet)));
+    lines.extend([
         ("photos", app.photos.clone()),
         ("mail", app.mail.clone()),
     ]);
@@ -133,7 +140,8 @@ async fn announce(app: &App) {
     lines.push(("docs", format!("http://{addr}/api/docs/ and README.md; members-book --help for the settings")));
     let mut out = io::stdout().lock();
     // A closed standard output is no reason not to serve.
-    let _ = writeln!(out, "Members Book {} is ready. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));
+    let state = if store.is_ok() { "is ready" } else { "runs, and cannot serve before it reaches its store" };
+    let _ = writeln!(out, "Members Book {} {state}. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));
     for (what, value) in lines {
         let _ = writeln!(out, "  {what:<8} {value}");
     }
@@ -170,7 +178,14 @@ async fn setup_line(app: &App) -> (&'static str, String) {
     let where_to = if has_app() { "in the app" } else { "with POST /api/setup" };
     let code = app.setup.code();
     match timeout(SETUP_WAIT, app.setup.is_needed()).await {
-        Ok(Ok(false)) => ("admin", "the club has an administrator, who may invite and approve".to_owned()),
+        Ok(Ok(false)) => {
+            let may = match app.who_registers.0 {
+                RegistrationPolicy::Closed => "; while REGISTRATION is closed nobody is invited",
+                RegistrationPolicy::Approval => ", who may invite and approve",
+                RegistrationPolicy::Open | RegistrationPolicy::Invite => ", who may invite",
+            };
+            ("admin", format!("the club has an administrator{may}"))
+        }
         Ok(Ok(true)) => {
             ("setup", format!("{code}; whoever enters this code {where_to} becomes the first administrator"))
         }

@@ -52,7 +52,7 @@ async fn whoever_asks_too_often_is_refused_and_then_closed_whatever_they_ask_for
     let gets = ["/healthz", "/nothing", "/api/members", "/ws"].map(|path| ("GET", path));
     for (method, path) in gets.into_iter().chain(["/healthz", "/api/members", "/ws"].map(|path| ("OPTIONS", path))) {
         let mut socket = TcpStream::connect(server.addr()).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut requests = request.repeat(5_000);
         if (method, path) == ("GET", "/ws") {
             requests = requests.replace("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n");
@@ -218,7 +218,7 @@ async fn stalled(server: &Server) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
-    let request = "GET /api/assets/redoc-2.5.4/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /api/assets/redoc-2.5.4/redoc.standalone.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     within("a request", stream.write_all(request.as_bytes())).await.unwrap();
     stream
 }
@@ -381,7 +381,7 @@ async fn a_stranger_of_another_address_makes_room() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut newcomer = within("a connection", socket.connect(server.addr())).await.unwrap();
-    newcomer.write_all(b"GET /api/members HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    newcomer.write_all(b"GET /api/members HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within("an answer", newcomer.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
