@@ -20,6 +20,7 @@ use members_book::{
         demo::{DemoClub, Login},
         transfer::{Step, Verified},
     },
+    store::mail::LINK_LIFETIME,
     telemetry::logs,
 };
 use protocol::{
@@ -70,6 +71,7 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::ResetSecondFactor { email } }) => {
                 reset_second_factor(settings, &email).await
             }
+            Some(Command::Admin { command: AdminCommand::ResetLink { email } }) => reset_link(settings, &email).await,
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
             Some(Command::Demo { members }) => demo(settings, members).await,
@@ -121,16 +123,19 @@ async fn announce(app: &App) {
     lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
-        ("store", match &store {
-            Ok(()) => app.store.clone(),
-            Err(why) => format!("NOT REACHED: {}: {why}; it is tried again, and requests are answered 503 until then", app.store),
-        }),
+        (
+            "store",
+            match &store {
+                Ok(()) => app.store.clone(),
+                Err(why) => format!(
+                    "NOT REACHED: {}: {why}; it is tried again, and requests are answered 503 until then",
+                    app.store
+                ),
+            },
+        ),
     ]);
     lines.extend(fleet.map(|fleet| ("fleet", fleet)));
-    lines.extend([
-        ("photos", app.photos.clone()),
-        ("mail", app.mail.clone()),
-    ]);
+    lines.extend([("photos", app.photos.clone()), ("mail", app.mail.clone())]);
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
         app.generated_secret.as_ref().map(|file| {
@@ -243,6 +248,20 @@ async fn promote(settings: Settings, email: &str) -> Result<ExitCode, String> {
 async fn reset_second_factor(settings: Settings, email: &str) -> Result<ExitCode, String> {
     let (member, store) = app::reset_second_factor(settings, email).await.map_err(|error| error.to_string())?;
     println!("{} has no second factor now: the password alone lets them in, in {store}.", member.profile.email);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String> {
+    let listens_at = within_reach(SocketAddr::new(settings.listen.host, settings.listen.port));
+    let base = Some(settings.listen.public_url.clone()).filter(|url| !url.is_empty());
+    let base = base.unwrap_or_else(|| format!("http://{listens_at}"));
+    let ((member, token), store) = app::reset_link(settings, email).await.map_err(|error| error.to_string())?;
+    println!("{base}{APP_PATH}reset?token={token}");
+    let minutes = LINK_LIFETIME.as_secs() / 60;
+    eprintln!(
+        "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Hand it over to nobody else.",
+        member.profile.email
+    );
     Ok(ExitCode::SUCCESS)
 }
 

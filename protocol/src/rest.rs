@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
-        AuditEntry, AuditPage, Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
+        AuditEntry, AuditPage, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
         SuspensionChange, TierChange,
     },
     auth::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::App;
+use super::{App, background::Joined};
 
 /// How long is waited to see whether something is reached.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -26,8 +26,10 @@ impl App {
         if self.bus.is_empty() {
             return None;
         }
-        let Some(fleet) = self.fleet.as_ref().map(super::background::Joined::node) else {
-            return Some("REDIS_URL has no effect with SQLite: several servers need MongoDB (docs/fleet.md)".to_owned());
+        let Some(fleet) = self.fleet.as_ref().map(Joined::node) else {
+            return Some(
+                "REDIS_URL has no effect with SQLite: several servers need MongoDB (docs/fleet.md)".to_owned(),
+            );
         };
         let up = async {
             let mut looks = interval(LOOK);

@@ -174,7 +174,12 @@ impl Smtp {
             return Ok(connection);
         }
         let made = timeout(self.patience, self.connect()).await;
-        made.unwrap_or_else(|_| Err(Undelivered::Unreachable(format!("{} did not answer in time", self.relay.host))))
+        let Relay { host, port, .. } = &self.relay;
+        let made = made.unwrap_or_else(|_| Err(Undelivered::Unreachable("no answer in time".to_owned())));
+        made.map_err(|undelivered| match undelivered {
+            Undelivered::Unreachable(why) => Undelivered::Unreachable(format!("{host}:{port}: {why}")),
+            other => other,
+        })
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Undelivered> {

@@ -77,6 +77,7 @@ pub const INDEXES: &[Index] = &[
     later(10, "links", &["member_id", "made_at"]),
     later(10, "links", &["made_at"]),
     later(13, "members", &["must_verify", "name_key", "_id"]),
+    later(14, "mail", &["kind", "due"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -94,6 +95,7 @@ const ALL: &[&str] = &[
     "second factor",
     "addresses",
     "unverified",
+    "mail order",
 ];
 
 /// What is missing, in words.
@@ -111,7 +113,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // Built beside the writes; until they are there a start waits.
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
             // the second factor: it keeps versions away that would write a member without it.
-            1..=10 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            1..=10 | 13 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;

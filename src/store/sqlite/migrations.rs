@@ -31,6 +31,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0019_unverified.sql")),
         M::up(include_str!("migrations/0020_links.sql")),
         M::up(include_str!("migrations/0021_credentials.sql")),
+        M::up(include_str!("migrations/0022_mail_order.sql")),
     ]
 }
 
