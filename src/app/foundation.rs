@@ -63,7 +63,7 @@ use crate::{
         post::Post,
         profiles::Profiles,
         recovery::Recovery,
-        registration::Registration,
+        registration::{Registration, Shares},
         second_factor::SecondFactors,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
@@ -357,6 +357,7 @@ impl Foundation {
         Arc::new(Registration {
             policy,
             invitations: Arc::new(invitations),
+            shares: Shares::new(&self.metrics),
             applications: Arc::new(Applications::new(members(), effects.events.clone())),
         })
     }

@@ -39,7 +39,10 @@ impl App {
             }
         };
         let is_up = timeout(PATIENCE, up).await.is_ok();
-        let others = fleet.others();
+        let others = match fleet.others() {
+            1 => "1 other".to_owned(),
+            others => format!("{others} others"),
+        };
         let state = if is_up { "reached" } else { "NOT REACHED; until then nodes find in the store what others did" };
         Some(format!("node {}, {others} others; Redis {} {state}", self.node, self.bus.join(", ")))
     }
