@@ -130,10 +130,15 @@ mod tests {
     fn a_network_has_a_tenth_of_those_who_wait_and_of_those_who_have_to_verify() {
         let shares = Shares::new(&Arc::new(Metrics::new()));
         let from = |number: u64| format!("2001:db8:1:{number:x}::1").parse().unwrap();
-        let taken = |way, must_verify| (0..20_000).filter(|number| shares.take(way, must_verify, from(number % 4_096)).is_ok()).count();
+        let taken = |way, must_verify| {
+            (0..20_000).filter(|number| shares.take(way, must_verify, from(number % 4_096)).is_ok()).count()
+        };
         assert_eq!(taken(APPLICATION, false), 100);
         assert_eq!(taken(Way::Free, true), 1_000);
-        assert!(shares.take(APPLICATION, true, "2001:db8:2::1".parse().unwrap()).is_ok(), "another network has its own");
+        assert!(
+            shares.take(APPLICATION, true, "2001:db8:2::1".parse().unwrap()).is_ok(),
+            "another network has its own"
+        );
         assert!(shares.take(Way::Free, false, from(1)).is_ok(), "nothing waits");
         let invitation = Way::Invitation(protocol::InvitationId::from_bytes([1; 12]));
         assert!(shares.take(invitation, true, from(1)).is_ok(), "somebody has invited them");

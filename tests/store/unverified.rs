@@ -10,7 +10,10 @@ use members_book::store::{
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
     mail::{Mail, NewLink, Purpose, TokenId},
-    members::{Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX, Way},
+    members::{
+        Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX,
+        Way,
+    },
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
