@@ -198,6 +198,9 @@ error_codes! {
     /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
     /// `image/webp` for a photo.
     UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type", Never;
+    /// The server listens on its own machine only, and the request is for a name that it does not answer to. Its operator sets `PUBLIC_URL` to
+    /// where clients reach it.
+    Misdirected = "misdirected", 421, "Misdirected request", Never;
     /// The resource is a WebSocket: upgrade the connection.
     UpgradeRequired = "upgrade_required", 426, "Upgrade required", Never;
     /// Too much too fast. Wait `retry_after_ms` (REST: `Retry-After`) and send it again.

@@ -63,6 +63,12 @@ impl Detached {
     }
 }
 
+/// What a request whose body is waited for holds beside it: the buffer that hyper reads into, and the futures of everything that is around the
+/// handler. As much with no byte of the body as with one. Bytes; measured, see `docs/performance.md`.
+const AROUND_A_BODY: usize = 22 * 1024;
+/// By how much the memory for a body grows: what it doubles by would be held and not charged. Bytes.
+const GROWTH: usize = 16 * 1024;
+
 /// What a handler reads instead of a body that is longer than it may be. It is too long as well, so that the handler
 /// answers as it would have, who asks first.
 static TOO_LONG: [u8; BODY_MAX_BYTES + 1] = [0; BODY_MAX_BYTES + 1];
@@ -106,18 +112,31 @@ async fn received(state: &AppState, request: Request) -> Result<(Request, Held),
     }
     let (parts, mut body) = request.into_parts();
     let mut content = Vec::new();
+    if !body.is_end_stream() {
+        held.add(AROUND_A_BODY);
+    }
     let mut is_too_long = usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > BODY_MAX_BYTES);
     while !is_too_long && let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ErrorCode::Malformed)?;
         let Some(data) = frame.data_ref() else { continue };
         is_too_long = content.len() + data.len() > BODY_MAX_BYTES;
         if !is_too_long {
-            held.add(data.len());
+            let before = content.capacity();
+            if before - content.len() < data.len() {
+                content.reserve_exact(data.len().max(body_room(&body, content.len())));
+            }
+            held.add(content.capacity() - before);
             content.extend_from_slice(data);
         }
     }
     let content = if is_too_long { Bytes::from_static(&TOO_LONG) } else { content.into() };
     Ok((Request::from_parts(parts, Body::from(content)), held))
+}
+
+/// How much room to make for what comes next of a body: all of it if that is known and little, else [`GROWTH`].
+fn body_room(body: &Body, received: usize) -> usize {
+    let left = body.size_hint().exact().and_then(|left| usize::try_from(left).ok()).unwrap_or(GROWTH);
+    left.min(GROWTH).min(BODY_MAX_BYTES.saturating_sub(received))
 }
 
 fn is_upload(request: &Request) -> bool {

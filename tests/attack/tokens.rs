@@ -98,7 +98,7 @@ async fn a_member_who_never_hears_the_answer_is_not_taken_for_a_thief() {
     let body = json!({ "refresh_token": ana.auth.refresh_token }).to_string();
     let length = body.len();
     let request = format!(
-        "POST /api/auth/refresh HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        "POST /api/auth/refresh HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     for number in 1..=5_u8 {
         let mut socket = TcpStream::connect(server.addr()).await.unwrap();

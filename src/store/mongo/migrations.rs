@@ -81,6 +81,7 @@ pub const INDEXES: &[Index] = &[
     later(14, "audit", &["actor_id", "at", "_id"]),
     later(14, "audit", &["target_id", "at", "_id"]),
     later(14, "audit", &["action", "at", "_id"]),
+    later(16, "mail", &["kind", "due"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -100,6 +101,7 @@ const ALL: &[&str] = &[
     "unverified",
     "audit",
     "exchanges",
+    "mail order",
 ];
 
 /// What is missing, in words.
@@ -118,7 +120,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
             // the second factor: it keeps versions away that would write a member without it. That of the audit log does the same for the number of
             // credentials.
-            1..=10 | 13 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            1..=10 | 13 | 15 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;

@@ -37,6 +37,7 @@ const ACTIONS: Record<AuditAction, string> = {
   login_failed: "failed to log in as",
   member_read: "read what only administrators see of",
   exported: "exported everything about",
+  reset_link_made: "made a link on the command line that sets the password of",
   address_allowed: "let somebody register with an address of before, as",
 };
 
