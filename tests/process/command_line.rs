@@ -309,7 +309,7 @@ async fn a_link_from_the_command_line_sets_a_lost_password_once() {
 async fn a_second_server_on_one_file_hears_what_several_need() {
     let folder = tempfile::tempdir().unwrap();
     let _server = Process::start(folder.path());
-    let ended = command(folder.path()).stderr(std::process::Stdio::piped()).output().unwrap();
+    let ended = command(folder.path()).stderr(Stdio::piped()).output().unwrap();
     let said = stderr(&ended);
     assert!(!ended.status.success() && said.contains("in use by another server"), "{said}");
     assert!(said.contains("need MongoDB (docs/fleet.md)"), "{said}");
