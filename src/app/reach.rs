@@ -44,7 +44,7 @@ impl App {
             others => format!("{others} others"),
         };
         let state = if is_up { "reached" } else { "NOT REACHED; until then nodes find in the store what others did" };
-        Some(format!("node {}, {others} others; Redis {} {state}", self.node, self.bus.join(", ")))
+        Some(format!("node {}, {others}; Redis {} {state}", self.node, self.bus.join(", ")))
     }
 
     fn links_up(&self) -> usize {
