@@ -187,8 +187,9 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
         }
-        let Registration { invitations, applications, .. } = &*accounts.registration;
+        let Registration { invitations, applications, shares, .. } = &*accounts.registration;
         invitations.attempts.tidy();
+        shares.tidy();
         match applications.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "registrations that nobody decided about were removed"),

@@ -63,7 +63,7 @@ use crate::{
         post::Post,
         profiles::Profiles,
         recovery::Recovery,
-        registration::Registration,
+        registration::{Registration, Shares},
         second_factor::SecondFactors,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
@@ -122,7 +122,7 @@ pub(super) struct Foundation {
     links: Vec<Address>,
     pub(super) uplink: Uplink,
     limits: Arc<SharedLimits>,
-    own: Arc<OwnNode>,
+    pub(super) own: Arc<OwnNode>,
     pub(super) audit: Arc<AuditTrail>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
@@ -219,6 +219,7 @@ impl Foundation {
             Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
         Ok(Enrolment {
             members: Arc::clone(&self.store.members),
+            links: Arc::clone(&self.store.mail),
             passwords: passwords.map_err(start_error)?,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -358,6 +359,7 @@ impl Foundation {
         Arc::new(Registration {
             policy,
             invitations: Arc::new(invitations),
+            shares: Shares::new(&self.metrics),
             applications: Arc::new(Applications::new(members(), effects.events.clone(), with_factor)),
         })
     }
@@ -518,6 +520,7 @@ impl Foundation {
             fleet,
             own: Arc::clone(&self.own),
             clock: Arc::clone(clock),
+            post: Arc::clone(&effects.post),
             counted: Counted::default(),
         };
         // Half of a request's time at most is spent waiting for the turn to decode.

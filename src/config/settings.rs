@@ -100,6 +100,13 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// Print a link that sets the password of a member who has lost it: good for 30 minutes, and once. Hand it over to nobody else: it lets
+    /// in whoever has it.
+    ResetLink {
+        /// The e-mail address that the member registered with.
+        #[arg(long)]
+        email: String,
+    },
     /// Remove the second factor of a member who has lost it, and end their sessions.
     ResetSecondFactor {
         /// The e-mail address that the member registered with.

@@ -6,9 +6,11 @@
 //! | [`letters`] | every text in every language, from files |
 //! | [`tokens`] | the tokens of links, derived from their ids |
 //! | [`smtp`] | the connection to the server of `SMTP_URL` |
+//! | [`reach`] | which addresses are mailed to |
 //! | [`transport`] | where mails go: to that server, to the log, or nowhere |
 
 pub mod letters;
+pub mod reach;
 pub mod smtp;
 pub mod tokens;
 pub mod transport;

@@ -55,6 +55,12 @@ fn token(key: &Keyed, id: TokenId) -> String {
     URL_SAFE_NO_PAD.encode(key.clone().chain_update(id.0).finalize().into_bytes())
 }
 
+/// A token of random bytes, as long as others, for a link that no mail brings.
+#[must_use]
+pub fn random(bytes: [u8; 32]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// How a token is recognised. A plain hash is enough: there is nothing to guess in 256 bits that nobody knows the key of.
 #[must_use]
 pub fn hash(token: &str) -> LinkHash {

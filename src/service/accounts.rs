@@ -31,6 +31,7 @@ use crate::{
     clock::Clock,
     failure::Failure,
     ids::Ids,
+    mail::reach::is_public,
     sources::subscriber,
     store::{
         MemberStore,
@@ -118,6 +119,10 @@ impl Registered {
     }
 }
 
+/// What is wrong with an address to which no mail goes.
+const NOT_PUBLIC: &str =
+    "must be an address that mail from anywhere reaches, such as ana@example.com: a link is sent to it";
+
 /// Accounts.
 pub struct Accounts {
     /// Members.
@@ -185,7 +190,11 @@ impl Accounts {
         from: IpAddr,
     ) -> Result<Registered, Failure> {
         self.registrations.check(&subscriber(from))?;
+        if self.post.is_sent() && !is_public(&request.email) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "email", NOT_PUBLIC));
+        }
         let way = self.registration.way(request.invitation.as_deref(), from).await?;
+        self.registration.shares.take(way, self.post.is_sent(), from)?;
         let device = request.device.take();
         let source = Source { address: subscriber(from), familiar: false };
         if self.post.is_sent() {

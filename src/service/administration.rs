@@ -7,7 +7,7 @@ use protocol::{
     model::{Tier, UserType},
     rest::{
         AddressAllowed, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        AuditQuery, Disconnected, NodeStats, PageQuery, ServerStats, SessionList, StoreStats, page_size,
+        AuditQuery, Disconnected, MailStats, NodeStats, PageQuery, ServerStats, SessionList, StoreStats, page_size,
     },
 };
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use super::{
     fleet::Fleet,
     own_node::OwnNode,
     pages,
+    post::Post,
     profiles::Profiles,
     sessions::Sessions,
     views,
@@ -105,6 +106,8 @@ pub struct Administration {
     pub own: Arc<OwnNode>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Sends mail.
+    pub post: Arc<Post>,
     /// What was counted last.
     pub counted: Counted<ServerStats>,
 }
@@ -363,6 +366,11 @@ impl Administration {
             messages_since_start: sum(|node| node.messages_since_start),
             nodes_silent: count(silent),
             nodes,
+            mail: MailStats {
+                is_sent: self.post.is_sent(),
+                waiting: self.store.mail.waiting().await?.count,
+                oldest_at: self.store.mail.oldest().await?,
+            },
             store: StoreStats {
                 description: self.store.backend.describe(),
                 members: members.all,
@@ -385,10 +393,12 @@ impl Administration {
         let before: Option<AuditMoment> = pages::decode(page.cursor.as_deref())?;
         let AuditFound { entries, next } = self.store.audit.page(filter, before, page_size(page.limit)).await?;
         let next = next.as_ref().map(pages::encode);
-        let mut details = json!({ "read": "audit", "count": entries.len() });
-        if query != AuditQuery::default() {
-            details["filter"] = json!(query);
-        }
+        let count = entries.len();
+        let details = if query == AuditQuery::default() {
+            json!({ "read": "audit", "count": count })
+        } else {
+            json!({ "read": "audit", "filter": query, "count": count })
+        };
         self.audit.read(admin.actor(), None, details).await?;
         Ok(AuditPage { entries: entries.into_iter().map(|(_, record)| entry(record)).collect(), next })
     }

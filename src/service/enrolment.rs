@@ -5,21 +5,24 @@ use std::sync::Arc;
 use protocol::{
     ErrorCode, MemberId,
     model::UserType,
-    rest::{Language, RegisterRequest},
+    rest::{AuditAction, Language, RegisterRequest},
     shown,
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{decisions::until_known, registration::refusal};
+use super::{decisions::until_known, post::may_be_written_to, registration::refusal};
 use crate::{
     auth::{Passwords, Source, common::weakness},
     clock::Clock,
     failure::Failure,
     ids::Ids,
+    mail::tokens,
     store::{
-        MemberStore,
+        MailStore, MemberStore,
+        audit::AuditRecord,
         changes::{Actor, Change, Changed},
-        mail::NewLink,
+        mail::{NewLink, handed_out},
         members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, Way},
         turns::Caller,
     },
@@ -29,6 +32,8 @@ use crate::{
 pub struct Enrolment {
     /// Members.
     pub members: Arc<dyn MemberStore>,
+    /// Links.
+    pub links: Arc<dyn MailStore>,
     /// Passwords.
     pub passwords: Passwords,
     /// The wall clock.
@@ -120,6 +125,33 @@ impl Enrolment {
     /// `member_not_found`, or the store.
     pub async fn reset_second_factor(&self, email: &str) -> Result<MemberRecord, Failure> {
         self.change(email, Change::ResetSecondFactor).await
+    }
+
+    /// A link that sets the password of the member with an address, once, within [`LINK_LIFETIME`], in the name of nobody: for who has
+    /// lost it where no mail is sent. Returns the member, and the token of the link.
+    ///
+    /// # Errors
+    /// `member_not_found`, `member_deactivated` for who may not sign in anyway, or the store.
+    ///
+    /// [`LINK_LIFETIME`]: crate::store::mail::LINK_LIFETIME
+    pub async fn reset_link(&self, email: &str) -> Result<(MemberRecord, String), Failure> {
+        let found = self.members.by_email(Caller::System, email.trim()).await?;
+        let record = found.filter(|record| !record.is_erased).ok_or(ErrorCode::MemberNotFound)?;
+        if !may_be_written_to(&record) {
+            return Err(ErrorCode::MemberDeactivated.into());
+        }
+        let (token, at) = (tokens::random(self.ids.secret()), self.clock.now());
+        let member = record.profile.id;
+        let entry = AuditRecord {
+            at,
+            actor: None,
+            action: AuditAction::ResetLinkMade,
+            target: member,
+            details: json!({}),
+            address: None,
+        };
+        self.links.hand_out(handed_out(member, tokens::hash(&token), at), entry).await?;
+        Ok((record, token))
     }
 
     async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {

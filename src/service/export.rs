@@ -85,9 +85,10 @@ pub struct Exports {
 
 fn exported(session: SessionRecord, lifetime: Duration) -> ExportedSession {
     let expires_at = session.ends(lifetime);
-    let SessionRecord { id, created_at, revoked_at, device, address, last_used_at, .. } = session;
-    let (device, address) = (device_info(device), address.map(|address| address.to_string()));
-    ExportedSession { id, created_at, revoked_at, device, address, last_used_at, expires_at }
+    let SessionRecord { id, created_at, revoked_at, device, address, last_address, last_used_at, .. } = session;
+    let [address, last_address] = [address, last_address].map(|address| address.map(|address| address.to_string()));
+    let device = device_info(device);
+    ExportedSession { id, created_at, revoked_at, device, address, last_address, last_used_at, expires_at }
 }
 
 /// Writes JSON to whoever reads the export.

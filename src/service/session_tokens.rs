@@ -93,32 +93,33 @@ impl Accounts {
         Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
     }
 
-    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
-    /// known to have got it.
+    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, for the same `attempt`
+    /// while nobody is known to have got it.
     ///
     /// # Errors
     /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
     /// are closed; `member_deactivated`; `rate_limited`; or the store.
-    pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
-        let (now, used) = (self.clock.now(), refresh::hash(token));
+    pub async fn refresh(&self, token: &str, attempt: Option<&str>, from: IpAddr) -> Result<AuthResponse, Failure> {
+        let (successor, former) = (self.successors.of(token), self.successors.former(token));
+        let exchange = Exchange {
+            used: refresh::hash(token),
+            successor: successor.hash,
+            former: former.iter().map(|token| token.hash).collect(),
+            attempt: attempt.map(refresh::hash),
+            address: Some(from),
+            at: self.clock.now(),
+            token_lifetime: self.refresh_lifetime,
+            session_lifetime: self.sessions.lifetime,
+        };
         let by = Caller::Address(subscriber(from));
         // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, spent }) = self.sessions.store.owner(by, used, now).await? else {
+        let Some(TokenOwner { member, spent }) = self.sessions.store.owner(by, exchange.clone()).await? else {
             return Err(self.denied(ErrorCode::RefreshTokenInvalid));
         };
         // One that gives a thief away ends its session, once.
         if !spent {
             self.refreshes.check(&member)?;
         }
-        let (successor, former) = (self.successors.of(token), self.successors.former(token));
-        let exchange = Exchange {
-            used,
-            successor: successor.hash,
-            former: former.iter().map(|token| token.hash).collect(),
-            at: now,
-            token_lifetime: self.refresh_lifetime,
-            session_lifetime: self.sessions.lifetime,
-        };
         match until_known(|_| self.sessions.store.rotate(member, exchange.clone())).await?.outcome {
             Rotation::Rotated(renewal) => {
                 let Renewal { session, member, successor: hash, expires_at, generation, ends_at, again } = *renewal;

@@ -21,7 +21,7 @@ use super::{
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
-    sessions::{SessionDevice, TokenHash},
+    sessions::{AttemptHash, SessionDevice, TokenHash},
 };
 
 /// A kind of rows. In the order in which they are copied: what refers to others comes after them.
@@ -178,6 +178,8 @@ pub struct SessionRow {
     pub device: SessionDevice,
     /// Where it was started from.
     pub address: Option<IpAddr>,
+    /// Where its token was replaced from last.
+    pub last_address: Option<IpAddr>,
     /// When it was used last; nothing of one of before that was known.
     pub last_used_at: Option<Timestamp>,
     /// When it ends; nothing of one of before that was stored.
@@ -188,6 +190,8 @@ pub struct SessionRow {
     pub newest: Option<TokenHash>,
     /// When that was confirmed.
     pub confirmed_at: Option<Timestamp>,
+    /// The attempt that made it.
+    pub attempt: Option<AttemptHash>,
     /// When who is at the device proved again that they are the member; nothing if they have not since the login.
     pub proved_at: Option<Timestamp>,
 }

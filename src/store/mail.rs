@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     StoreError,
+    archive::LinkRow,
+    audit::AuditRecord,
     changes::Change,
     members::{MemberRecord, email_key},
     second_factor::StoredFactor,
@@ -26,7 +28,7 @@ mod links;
 
 pub use links::{
     AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
-    TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN,
+    TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 
@@ -191,9 +193,51 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 
-    /// The names of all.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        Self::ALL.iter().map(|kind| kind.as_str())
+    /// Whether anybody who reaches the server has it written, as often as addresses can be made up. What concerns members goes before it:
+    /// whoever fills the queue must not keep that from being sent.
+    #[must_use]
+    pub const fn is_of_strangers(self) -> bool {
+        match self {
+            Self::ForgotPassword | Self::AddressTaken | Self::VerifyEmail => true,
+            Self::ResetPassword
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::NewDevice
+            | Self::Approved
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::SecondFactorReset
+            | Self::RecoveryCodesReplaced
+            | Self::RecoveryCodeUsed => false,
+        }
+    }
+
+    /// How long a mail of this kind is tried to be sent.
+    #[must_use]
+    pub const fn lifetime(self) -> Duration {
+        match self {
+            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword => LINK_LIFETIME,
+            Self::AddressTaken
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::NewDevice
+            | Self::Approved
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::SecondFactorReset
+            | Self::RecoveryCodesReplaced
+            | Self::RecoveryCodeUsed => NOTICE_LIFETIME,
+        }
+    }
+
+    /// The names of the kinds of which something holds, in their order.
+    pub(super) fn names_of(holds: impl Fn(Self) -> bool) -> Vec<&'static str> {
+        Self::ALL.iter().copied().filter(|kind| holds(*kind)).map(Self::as_str).collect()
+    }
+
+    /// When the oldest of some mails was written, given when the first of each lifetime is given up.
+    pub(super) fn oldest(firsts: impl IntoIterator<Item = (Duration, Option<Timestamp>)>) -> Option<Timestamp> {
+        firsts.into_iter().filter_map(|(lifetime, until)| until.map(|until| until.before(lifetime))).min()
     }
 }
 
@@ -220,19 +264,7 @@ impl Mail {
     /// How long it is tried to be sent.
     #[must_use]
     pub const fn lifetime(&self) -> Duration {
-        match self {
-            Self::ForgotPassword { .. } | Self::VerifyEmail { .. } | Self::ResetPassword { .. } => LINK_LIFETIME,
-            Self::AddressTaken { .. }
-            | Self::PasswordChanged { .. }
-            | Self::PasswordReset { .. }
-            | Self::NewDevice { .. }
-            | Self::Approved { .. }
-            | Self::SecondFactorEnabled { .. }
-            | Self::SecondFactorDisabled { .. }
-            | Self::SecondFactorReset { .. }
-            | Self::RecoveryCodesReplaced { .. }
-            | Self::RecoveryCodeUsed { .. } => NOTICE_LIFETIME,
-        }
+        self.kind().lifetime()
     }
 
     /// What it is stored under: what takes the place of one that was not sent yet has the same. What strangers ask for about an address takes
@@ -373,6 +405,12 @@ pub trait MailStore: Send + Sync {
     /// As [`Self::add`].
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError>;
 
+    /// Writes a link that no mail brings, and what the audit log keeps of it, together.
+    ///
+    /// # Errors
+    /// The store.
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError>;
+
     /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`] and
     /// [`Change::VerifyEmail`], and with it all others of its member and purpose.
     ///
@@ -386,7 +424,7 @@ pub trait MailStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<GoodLink>, StoreError>;
 
-    /// Takes the mail that has been due for longest, which is due again at `until`.
+    /// Takes the mail that has been due for longest, of those for members before those of strangers ([`Kind::is_of_strangers`]), which is due again at `until`.
     ///
     /// # Errors
     /// The store.
@@ -409,6 +447,12 @@ pub trait MailStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn waiting(&self) -> Result<WaitingMail, StoreError>;
+
+    /// When the mail that has waited for longest was written, of kinds that this server knows.
+    ///
+    /// # Errors
+    /// The store.
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Removes mails whose time is over. Returns how many.
     ///

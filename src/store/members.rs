@@ -334,6 +334,9 @@ pub struct Registration {
     pub link: Option<NewLink>,
 }
 
+/// Who has to show that the address is theirs, at a time: with more, nobody is added who would have to.
+pub const UNVERIFIED_MAX: u64 = 10_000;
+
 /// Records that one call of [`MemberStore::purge_unverified`] removes at most.
 pub const PURGED_AT_ONCE: usize = 500;
 

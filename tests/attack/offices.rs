@@ -1,7 +1,7 @@
 //! To stay an administrator, by whoever is being put out.
 
 use futures_util::future::join_all;
-use protocol::{ErrorCode, rest::Problem};
+use protocol::{ErrorCode, Problem};
 use reqwest::Method;
 use serde_json::json;
 

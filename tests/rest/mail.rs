@@ -2,10 +2,14 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use members_book::{clock::ManualClock, config::Settings, store::mail::LINK_LIFETIME};
+use members_book::{
+    clock::{Clock as _, ManualClock},
+    config::Settings,
+    store::mail::LINK_LIFETIME,
+};
 use protocol::{
     CloseCode, ErrorCode, Timestamp,
-    rest::{AuditPage, AuthResponse},
+    rest::{AuditPage, AuthResponse, MailStats, ServerStats},
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -361,6 +365,25 @@ async fn what_strangers_have_typed_goes_to_no_address_that_nobody_has_verified()
         let told = mail.mail(number).await;
         assert!(!format!("{} {}", told.subject, told.body).contains("evil"), "{}: {}", told.subject, told.body);
     }
+}
+
+/// Found by a newcomer: only whoever read the metrics knew that no mail went out.
+#[tokio::test]
+async fn administrators_see_how_much_mail_waits_and_since_when() {
+    let mail = MailServer::down(How::Plain).await;
+    let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
+    let server = Server::at(&clock, |_| ()).await;
+    let admin = server.admin().await;
+    let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    let stats = async || {
+        let answer = admin.request(Method::GET, "/api/admin/stats", Value::Null).await;
+        answer.json::<ServerStats>().await.unwrap().mail
+    };
+    let since = clock.now();
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    assert_eq!(stats().await, MailStats { is_sent: true, waiting: 1, oldest_at: Some(since) });
+    eventually("the metric", async || (server.metric("mail_waiting").await == 1.0).then_some(())).await;
 }
 
 /// Found by reading: while the mail server was down, the notice of a second device took the place of the first one's.

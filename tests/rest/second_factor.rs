@@ -157,10 +157,11 @@ async fn of_many_logins_with_one_code_one_succeeds() {
     let (app, recovery) = turn_on(&ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     for typed in [app.code(), recovery[0].clone()] {
-        let all = join_all((0..8).map(|_| log_in(&server, &ana, Some(&typed)))).await;
+        // Those of both rounds that are wrong are no more than may be tried at once.
+        let all = join_all((0..5).map(|_| log_in(&server, &ana, Some(&typed)))).await;
         let mut statuses: Vec<u16> = all.iter().map(|answer| answer.status().as_u16()).collect();
         statuses.sort_unstable();
-        assert_eq!(statuses, [200, 401, 401, 401, 401, 401, 401, 401], "{typed}");
+        assert_eq!(statuses, [200, 401, 401, 401, 401], "{typed}");
     }
 }
 

@@ -41,6 +41,8 @@ fn exchange(f: &Fixture, used: u8) -> Exchange {
         used: [used; 32],
         successor: [used + 100; 32],
         former: Vec::new(),
+        attempt: Some([used + 50; 32]),
+        address: Some("198.51.100.24".parse().unwrap()),
         at: f.now(),
         token_lifetime: lifetime,
         session_lifetime: lifetime,

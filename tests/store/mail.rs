@@ -5,18 +5,22 @@ use std::time::Duration;
 use members_book::store::{
     StoreError,
     archive::{MailRow, Row},
+    audit::AuditRecord,
     changes::{Actor, Change, Changed},
     mail::{
         AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail,
         NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX,
-        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
+        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail, handed_out,
     },
     members::{NewMember, Registration, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
 use mongodb::bson::{Document, doc};
-use protocol::{MemberId, SessionId, rest::Language};
+use protocol::{
+    MemberId, SessionId,
+    rest::{AuditAction, Language},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{fixture::Fixture, for_every_store};
@@ -25,6 +29,8 @@ for_every_store![
     a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished,
     one_that_takes_the_place_of_another_is_not_finished_with_it,
     no_more_wait_than_there_is_room_for,
+    what_concerns_members_goes_before_what_strangers_have_written,
+    a_link_that_is_handed_out_is_good_once_and_in_the_audit_log,
     a_link_is_good_once_and_for_a_while,
     a_link_that_is_good_for_a_while_is_sent_again_and_a_newer_one_ends_none,
     using_a_link_ends_all_of_its_purpose,
@@ -108,6 +114,48 @@ async fn a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished(f: &Fixt
     f.wait(30 * 60);
     assert_eq!(f.store.mail.expire(f.now(), Expired::Unknown).await.unwrap(), 0, "who takes it says so");
     assert_eq!(f.store.mail.expire(f.now(), Expired::All).await.unwrap(), 1);
+}
+
+/// Found by an attacker: whoever filled the queue with made-up addresses kept members from hearing of a new device for hours.
+async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    assert_eq!(f.store.mail.oldest().await.unwrap(), None);
+    let started = f.now();
+    for number in 0..50 {
+        add(f, forgot(&format!("nobody{number}@example.com"))).await;
+    }
+    add(f, Mail::AddressTaken { email: "taken@example.com".to_owned(), asked: AskedFrom(1) }).await;
+    f.wait(1);
+    assert!(issue(f, ana, Purpose::VerifyEmail, 1).await);
+    assert!(issue(f, ben, Purpose::ResetPassword, 2).await);
+    f.wait(1);
+    add(f, Mail::PasswordChanged { member: ana, at: f.now() }).await;
+    assert_eq!(f.store.mail.oldest().await.unwrap(), Some(started), "whatever its time is");
+    let kinds: Vec<_> = drain(f).await.iter().map(|mail| mail.kind().as_str()).collect();
+    assert_eq!(kinds[..2], ["reset_password", "password_changed"], "each in the order in which it was due");
+    assert_eq!((kinds.len(), *kinds.last().unwrap()), (54, "verify_email"));
+    add(f, Mail::PasswordChanged { member: ana, at: f.now() }).await;
+    assert_eq!(f.store.mail.oldest().await.unwrap(), Some(f.now()));
+}
+
+async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let (action, details) = (AuditAction::ResetLinkMade, serde_json::json!({}));
+    let entry = AuditRecord { at: f.now(), actor: None, action, target: ana, details, address: None };
+    f.store.mail.hand_out(handed_out(ana, [7; 32], f.now()), entry.clone()).await.unwrap();
+    let entries = f.store.audit.entries(None, 10).await.unwrap();
+    assert!(entries.iter().any(|(_, found)| *found == entry), "{entries:?}");
+    assert_eq!(drain(f).await, [], "no mail brings it");
+    assert_eq!(owner(f, Purpose::ResetPassword, 7).await, Some(ana));
+    // Nobody has it sent: another one is made.
+    assert!(issue(f, ana, Purpose::ResetPassword, 8).await);
+    assert_eq!(drain(f).await, [Mail::ResetPassword { member: ana, token: TokenId([8; 16]) }]);
+    f.wait(LINK_LIFETIME.as_secs());
+    assert_eq!(owner(f, Purpose::ResetPassword, 7).await, None);
+    f.store.mail.hand_out(handed_out(ana, [9; 32], f.now()), AuditRecord { at: f.now(), ..entry }).await.unwrap();
+    let used = Change::ResetPassword { link: [9; 32], hash: "another".to_owned() };
+    assert!(matches!(change(f, ana, used.clone()).await, Changed::Done { .. }));
+    assert!(matches!(change(f, ana, used).await, Changed::Stale));
 }
 
 async fn one_that_takes_the_place_of_another_is_not_finished_with_it(f: &Fixture) {

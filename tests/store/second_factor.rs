@@ -126,6 +126,7 @@ async fn recovery_codes_are_replaced_with_a_code_that_is_good(f: &Fixture) {
     assert_eq!(entry.details, serde_json::json!({ "recovery_code": true }));
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
 async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
     let (ana, first) = with_factor(f).await;
     let other = StoredFactor { secret: vec![4], ..factor(f) };

@@ -54,7 +54,7 @@ fn token(f: &Fixture, name: u8) -> NewToken {
     NewToken { hash: hash(name), expires_at: f.now().after(LIFETIME) }
 }
 
-fn hash(name: u8) -> TokenHash {
+pub(super) fn hash(name: u8) -> TokenHash {
     [name; 32]
 }
 
@@ -75,7 +75,7 @@ async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
     }
 }
 
-async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
+pub(super) async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
     let new = new(f, member, first_token).await;
     let id = new.id;
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
@@ -83,29 +83,31 @@ async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
 }
 
 /// An exchange under a secret under which `next` follows `used`.
-fn exchange(f: &Fixture, used: u8, next: u8) -> Exchange {
+pub(super) fn exchange(f: &Fixture, used: u8, next: u8) -> Exchange {
     Exchange {
         used: hash(used),
         successor: hash(next),
         former: Vec::new(),
+        attempt: None,
+        address: None,
         at: f.now(),
         token_lifetime: LIFETIME,
         session_lifetime: SESSION,
     }
 }
 
-async fn rotate_as(f: &Fixture, exchange: Exchange) -> Rotation {
-    let owner = f.store.sessions.owner(Caller::System, exchange.used, f.now()).await.unwrap();
+pub(super) async fn rotate_as(f: &Fixture, exchange: Exchange) -> Rotation {
+    let owner = f.store.sessions.owner(Caller::System, exchange.clone()).await.unwrap();
     // Of one that is unknown it is nobody's.
     let member = owner.map_or(MemberId::from_bytes([0; 12]), |owner| owner.member);
     f.store.sessions.rotate(member, exchange).await.unwrap()
 }
 
-async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
+pub(super) async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
     rotate_as(f, exchange(f, used, next)).await
 }
 
-fn renewal(rotation: Rotation) -> Renewal {
+pub(super) fn renewal(rotation: Rotation) -> Renewal {
     match rotation {
         Rotation::Rotated(renewal) => *renewal,
         Rotation::Invalid => panic!("invalid"),
@@ -126,7 +128,7 @@ async fn revoke(f: &Fixture, member: MemberId, session: SessionId) {
     f.store.sessions.revoke_many(member, vec![session], f.now()).await.unwrap();
 }
 
-async fn revoked(f: &Fixture, session: SessionId) -> bool {
+pub(super) async fn revoked(f: &Fixture, session: SessionId) -> bool {
     f.store.sessions.view(session).await.unwrap().unwrap().revoked
 }
 
@@ -288,14 +290,17 @@ async fn a_session_knows_its_device(f: &Fixture) {
         revoked_at: None,
         device,
         address,
+        last_address: None,
         last_used_at: began,
         ends_at: Some(ends_at),
         renewable_until: Some(began.after(LIFETIME)),
     };
     assert_eq!(started, expected);
     f.wait(60);
-    rotate(f, 1, 2).await;
+    let elsewhere = Some("198.51.100.24".parse().unwrap());
+    rotate_as(f, Exchange { address: elsewhere, ..exchange(f, 1, 2) }).await;
     let exchanged = record(f, ana).await;
+    assert_eq!((exchanged.address, exchanged.last_address), (address, elsewhere));
     assert_eq!((exchanged.last_used_at, exchanged.renewable_until), (f.now(), Some(f.now().after(LIFETIME))));
     f.wait(60);
     confirm(f, ana, id, 1).await;
@@ -315,11 +320,14 @@ async fn a_session_knows_its_device(f: &Fixture) {
 async fn what_a_session_says_of_a_device_goes_with_its_member(f: &Fixture) {
     let ana = f.member("Ana").await;
     let device = SessionDevice { name: Some("Ana's phone".to_owned()), platform: Some(Platform::Ios) };
-    let new = NewSession { device, address: Some("192.0.2.7".parse().unwrap()), ..new(f, ana, 1).await };
+    let address = Some("192.0.2.7".parse().unwrap());
+    let new = NewSession { device, address, ..new(f, ana, 1).await };
     f.store.sessions.start(new).await.unwrap();
+    rotate_as(f, Exchange { address, ..exchange(f, 1, 2) }).await;
+    assert_eq!(record(f, ana).await.last_address, address);
     f.change(ana, Change::Erase).await;
     let left = record(f, ana).await;
-    assert_eq!((left.device, left.address), (SessionDevice::default(), None));
+    assert_eq!((left.device, left.address, left.last_address), (SessionDevice::default(), None, None));
     assert!(left.revoked_at.is_some());
 }
 
@@ -513,7 +521,7 @@ async fn a_token_has_an_owner(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
     rotate(f, 1, 2).await;
-    let owner = async |name| f.store.sessions.owner(Caller::System, hash(name), f.now()).await.unwrap();
+    let owner = async |name| f.store.sessions.owner(Caller::System, exchange(f, name, name + 1)).await.unwrap();
     assert_eq!(owner(1).await, Some(TokenOwner { member: ana, spent: false }), "its successor may not have arrived");
     assert_eq!(owner(2).await, Some(TokenOwner { member: ana, spent: false }));
     confirm(f, ana, id, 1).await;

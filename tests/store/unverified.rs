@@ -3,12 +3,17 @@
 use std::{net::IpAddr, time::Duration};
 
 use members_book::store::{
+    StoreError,
+    archive::{MemberRow, Row},
     audit::AuditRecord,
     changes::{Actor, Change, Changed},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
     mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
-    members::{Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, Way},
+    members::{
+        Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX,
+        Way,
+    },
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -30,6 +35,7 @@ for_every_store![
     who_applies_waits_for_an_administrator_once_the_address_is_verified,
     who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back,
     a_registration_that_is_made_again_is_the_first_one,
+    no_more_have_to_verify_than_there_is_room_for,
     a_taken_address_takes_a_use_and_its_owner_is_told,
 ];
 
@@ -45,6 +51,24 @@ fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
 
 async fn register(f: &Fixture, name: &str, way: Way, byte: u8) -> Result<MemberRecord, NotRegistered> {
     f.store.members.register(registration(f, name, way, byte)).await.unwrap()
+}
+
+/// Found by an attacker: nothing bounded how many rows strangers had made of them in two days.
+async fn no_more_have_to_verify_than_there_is_room_for(f: &Fixture) {
+    let row = |number: u64| {
+        let (name, email) = (format!("Member {number}"), format!("{number}@example.com"));
+        let member = NewMember { must_verify: true, ..f.new_member(&name, &email) };
+        Row::Member(Box::new(MemberRow { record: member.into_record(), last_seen: None }))
+    };
+    for first in (0..UNVERIFIED_MAX - 1).step_by(1_000) {
+        let rows = (first..(first + 1_000).min(UNVERIFIED_MAX - 1)).map(row).collect();
+        f.store.archive.insert_rows(rows).await.unwrap();
+    }
+    let last = register(f, "Ana", Way::Free, 1).await.unwrap();
+    let refused = f.store.members.register(registration(f, "Ben", Way::Free, 2)).await;
+    assert_eq!(refused.map(|registered| registered.is_ok()), Err(StoreError::Overloaded));
+    verify(f, last.profile.id, 1).await;
+    register(f, "Ben", Way::Free, 2).await.unwrap();
 }
 
 async fn change(f: &Fixture, member: MemberId, change: Change) -> Changed {

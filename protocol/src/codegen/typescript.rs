@@ -93,6 +93,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::AddressRequest>();
     declarations.add::<rest::AddressAllowed>();
     declarations.add::<rest::NodeStats>();
+    declarations.add::<rest::MailStats>();
     declarations.add::<rest::ServerStats>();
     declarations.add::<rest::AuditPage>();
     declarations.add::<rest::ai::RecommendationsResponse>();

@@ -273,8 +273,25 @@ pub struct ServerStats {
     pub nodes: Vec<NodeStats>,
     /// Nodes that live, as far as is known, and did not tell in time.
     pub nodes_silent: u32,
+    /// The mail that waits.
+    pub mail: MailStats,
     /// What is in the store.
     pub store: StoreStats,
+}
+
+/// The mail that waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MailStats {
+    /// Whether mail reaches people: `SMTP_URL` is set.
+    pub is_sent: bool,
+    /// How many mails wait, over all `nodes`.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub waiting: u64,
+    /// When the oldest of them was written; null while none waits. When this is long ago, the mail server takes none.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub oldest_at: Option<Timestamp>,
 }
 
 /// What is in the store.
@@ -363,6 +380,8 @@ pub enum AuditAction {
     Exported,
     /// An administrator let somebody register again with the address of a member who had left; the target is the administrator.
     AddressAllowed,
+    /// A link that sets a member's password was made on the command line.
+    ResetLinkMade,
 }
 
 impl AuditAction {
@@ -394,6 +413,7 @@ impl AuditAction {
         Self::MemberRead,
         Self::Exported,
         Self::AddressAllowed,
+        Self::ResetLinkMade,
     ];
 
     /// The name on the wire and in the database.
@@ -426,6 +446,7 @@ impl AuditAction {
             Self::MemberRead => "member_read",
             Self::Exported => "exported",
             Self::AddressAllowed => "address_allowed",
+            Self::ResetLinkMade => "reset_link_made",
         }
     }
 }

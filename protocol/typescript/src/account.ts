@@ -1,7 +1,7 @@
 import { LONG_TIMEOUT_MS, path } from "./api.js";
 import type { Api, ApiRequest, Versioned } from "./api.js";
 import type {
-  ClubInfo, DeviceProof, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
+  ClubInfo, DeviceProof, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
 } from "./protocol.js";
 
 /**
@@ -51,7 +51,7 @@ export class Account {
   /** What an authenticator app is to be given. Nothing is on before `confirmSecondFactor`, for which there are ten minutes. */
   beginSecondFactor(password: string): Promise<SecondFactorEnrolment> { return this.api.json("/api/members/me/second-factor", { method: "POST", body: { password } }); }
   /** Turns it on, with a code that the app shows. The recovery codes are in the answer and nowhere else. */
-  confirmSecondFactor(enrolment: string, code: string): Promise<RecoveryCodes> {
+  confirmSecondFactor(enrolment: string, code: string): Promise<SecondFactorEnabled> {
     return this.proved("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } });
   }
   /** New recovery codes; those of before are good no more. */
@@ -60,8 +60,8 @@ export class Account {
 
   /** A request whose answer has the proof that this device shows at its next log-in. Servers of before answer without one. */
   private async proved<T>(path: string, request: ApiRequest): Promise<T> {
-    const answer = await this.api.json<(T & Partial<DeviceProof>) | undefined>(path, request);
+    const answer = await this.api.json<T & Partial<DeviceProof>>(path, request);
     if (answer?.device_proof) await this.api.keepProof(answer.device_proof, !request.anonymous);
-    return answer as T;
+    return answer;
   }
 }

@@ -69,7 +69,8 @@ export class Api {
   /** Makes the club: its first administrator, with the code that the server printed. */
   setup(body: RegisterRequest & { code: string }): Promise<AuthResponse> { return this.post("/api/setup", body); }
   login(body: LoginRequest): Promise<AuthResponse> { return this.post("/api/auth/login", body); }
-  refresh(refresh_token: string): Promise<AuthResponse> { return this.post("/api/auth/refresh", { refresh_token }); }
+  /** `attempt`: the same for every repetition, another one for each token. */
+  refresh(refresh_token: string, attempt: string): Promise<AuthResponse> { return this.post("/api/auth/refresh", { refresh_token, attempt }); }
   logout(all: boolean, token?: string): Promise<void> { return this.json("/api/auth/logout", { method: "POST", body: { all }, token }); }
 
   /** Any endpoint. The answer is taken to have the form that the caller says. */

@@ -73,7 +73,7 @@ export class Client implements MembersBook {
     this.environment = { ...platformEnvironment(), ...options.environment };
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
-    this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
+    this.tokens = new Session(options.vault, clock, this.environment.uuid, () => this.api, (reason) => this.sessionOver(reason));
     this.api = new Api(url, this.environment, this.tokens, (proof, own) => this.proofs.keep(proof, own ? this.own?.email : undefined));
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
@@ -153,11 +153,11 @@ export class Client implements MembersBook {
   }
 
   /** Tells the server that a session is over. Without a network it ends by itself. */
-  private async endSession({ access, refresh }: Kept): Promise<void> {
+  private async endSession({ access, refresh, attempt = this.environment.uuid() }: Kept): Promise<void> {
     const end = (token: string) => this.api.logout(false, token);
     try {
       await end(access).catch(async (error: MembersBookError) => {
-        if (error.verdict === "log_in") await end((await this.api.refresh(refresh)).access_token);
+        if (error.verdict === "log_in") await end((await this.api.refresh(refresh, attempt)).access_token);
       });
     } catch {
       // It was not reached.

@@ -111,12 +111,12 @@ export class Connection {
         this.backoff.reset();
         void this.connect();
         break;
-      case "syncing":
       case "online":
         this.probe(PROBE_MS);
         break;
       case "connecting":
-        // Its packets may have gone where the network was before.
+      case "syncing":
+        // Its packets may have gone where the network was before. While it catches up the server answers nothing, and every frame shows that it lives; a sync goes on where it was cut.
         this.timer.set(PROBE_MS, () => this.again(0));
         break;
       default:
@@ -250,7 +250,7 @@ export class Connection {
 
   /** Any frame has to come in so many milliseconds. */
   private probe(ms: number): void {
-    if (!this.online && this.phase !== "syncing") return;
+    if (!this.online) return;
     this.timer.set(ms, () => {
       this.closeCode = 1006;
       this.again(0);

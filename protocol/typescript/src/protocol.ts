@@ -89,6 +89,7 @@ export const ERROR_STATUS = {
   stale: 412,
   payload_too_large: 413,
   unsupported_media_type: 415,
+  misdirected: 421,
   upgrade_required: 426,
   rate_limited: 429,
   too_many_connections: 429,
@@ -350,7 +351,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -814,7 +815,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -1238,6 +1239,23 @@ export type LogoutRequest = {
  * Whether to log out every session of the member instead of this one.
  */
 all: boolean, };
+
+/**
+ * The mail that waits to be sent.
+ */
+export type MailStats = { 
+/**
+ * Whether mail reaches people: `SMTP_URL` is set.
+ */
+is_sent: boolean, 
+/**
+ * How many mails wait, over all `nodes`.
+ */
+waiting: number, 
+/**
+ * When the oldest of them was written; null while none waits. When this is long ago, the mail server takes none.
+ */
+oldest_at: Timestamp | null, };
 
 /**
  * The whole record of a member, as they see themselves. Never carries the password or its hash.
@@ -2143,6 +2161,19 @@ code: string,
 password: string, };
 
 /**
+ * A second factor that was turned on.
+ */
+export type SecondFactorEnabled = { 
+/**
+ * Codes for who has lost the authenticator app: ten, each good once. They are shown this once.
+ */
+recovery_codes: Array<string>, 
+/**
+ * What this device proves itself with at the next login, in place of the one before, which is good no more.
+ */
+device_proof: string, };
+
+/**
  * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.
  */
 export type SecondFactorEnrolment = { 
@@ -2234,6 +2265,10 @@ nodes: Array<NodeStats>,
  * Nodes that live, as far as is known, and did not tell in time.
  */
 nodes_silent: number, 
+/**
+ * The mail that waits.
+ */
+mail: MailStats, 
 /**
  * What is in the store.
  */

@@ -22,6 +22,8 @@ export interface Kept {
   readonly member: MemberId;
   readonly access: string;
   readonly refresh: string;
+  /** What the exchange of the refresh token is called, once that has begun: whoever repeats it says the same, or is taken for a thief. */
+  readonly attempt?: string | undefined;
   /** When the access token expires, by the server's clock, in milliseconds since the Unix epoch. */
   readonly expires: number;
 }
@@ -43,6 +45,7 @@ export class Session implements Tokens {
   constructor(
     private readonly vault: Vault,
     private readonly clock: Clock,
+    private readonly uuid: () => string,
     private readonly api: () => Api,
     /** The session is over: called once for each. */
     private readonly onOver: (reason: SignedOutReason) => void,
@@ -160,8 +163,10 @@ export class Session implements Tokens {
       return kept.access;
     }
     const { refresh } = behind ? mine : kept;
+    const attempt = await this.begun(behind ? mine : kept, text === UNREADABLE ? undefined : kept);
+    if (generation !== this.generation) throw nobody();
     try {
-      const next = keptOf(await this.refreshed(refresh));
+      const next = keptOf(await this.refreshed(refresh, attempt));
       if (generation !== this.generation) throw nobody();
       await this.store(next);
       if (generation !== this.generation) throw nobody();
@@ -177,11 +182,32 @@ export class Session implements Tokens {
     }
   }
 
-  /** An answer that is lost costs nothing: the token is good until what came of it is used, and whoever asks again uses the same one. */
-  private refreshed(token: string): Promise<AuthResponse> {
+  /**
+   * What the exchange of a token is called. It is kept beside the token before anybody is asked: after a restart and in another tab it is the same exchange. `stored`: what the vault has.
+   * Rejects if it cannot be known or kept, and another tab may call it something else; where there is none, it is good as long as this run lasts.
+   */
+  private async begun(tokens: Kept, stored: Kept | undefined): Promise<string> {
+    const { refresh } = tokens;
+    const { kept: mine } = this;
+    if (!stored && (await this.vault.shared?.())) throw unkept();
+    const attempt = tokens.attempt ?? (mine?.refresh === refresh ? mine.attempt : undefined) ?? this.uuid();
+    if (stored?.refresh === refresh && stored.attempt === attempt) return attempt;
+    const named = { ...tokens, attempt };
+    const { generation } = this;
+    await this.store(named);
+    if (generation !== this.generation) return attempt;
+    // Where a vault lets two in at once, they agree on what was written last.
+    const agreed = parsed(await this.vault.get().catch(() => undefined));
+    const last = agreed?.refresh === refresh ? (agreed.attempt ?? attempt) : attempt;
+    if (this.kept?.refresh === refresh && generation === this.generation) this.kept = { ...this.kept, attempt: last };
+    return last;
+  }
+
+  /** An answer that is lost costs nothing: the token is good until what came of it is used, and whoever asks again uses the same one, and calls it the same. */
+  private refreshed(token: string, attempt: string): Promise<AuthResponse> {
     return new Promise((resolve, reject) => {
       this.abandon = () => reject(new MembersBookError("network", "It is not waited for any longer."));
-      this.api().refresh(token).then(resolve, reject);
+      this.api().refresh(token, attempt).then(resolve, reject);
     });
   }
 
@@ -271,17 +297,24 @@ function unkept(cause: unknown): MembersBookError {
   return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
 }
 
-/** The tokens in an answer of the server. */
-export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: AuthResponse): Kept {
-  return { member: member._id, access, refresh, expires: Date.parse(expires_at) };
+/** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
+export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
+  const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
+  if (!kept) throw new MembersBookError("network", "The answer is none of the server.");
+  return kept;
 }
 
 /** The tokens in what the vault has. */
 function parsed(text: string | undefined): Kept | undefined {
-  const { member, access, refresh, expires } = objectIn<Kept>(text) ?? {};
+  const { member, access, refresh, expires, attempt } = objectIn<Kept>(text) ?? {};
   return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-    ? { member, access, refresh, expires }
+    ? { member, access, refresh, expires, ...(typeof attempt === "string" ? { attempt } : {}) }
     : undefined;
+}
+
+/** The vault does not take the tokens. */
+function unkept(cause?: unknown): MembersBookError {
+  return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
 }
 
 /** Why there are no tokens in the vault. */

@@ -9,7 +9,7 @@ import { MemoryVault } from "../src/storage/memory.js";
 import type { Vault } from "../src/storage.js";
 import type { SignedOutReason } from "../src/types.js";
 
-const { clock } = platformEnvironment();
+const { clock, uuid } = platformEnvironment();
 const MEMBER = "6b033ff858dd68a2edc96e77";
 
 function answer(number: number): AuthResponse {
@@ -17,24 +17,27 @@ function answer(number: number): AuthResponse {
   return { member: { _id: MEMBER }, access_token: `A${number}`, refresh_token: `R${number}`, expires_at } as AuthResponse;
 }
 
-/** A server that gives each refresh token the same successor until that is used. `lose`: so many answers are lost on their way. */
-function server(lose = 0): { api: Api; used: string[] } {
+/** A server that gives each refresh token the same successor for the same attempt until that is used. `lose`: so many answers are lost on their way. */
+function server(lose = 0): { api: Api; used: string[]; attempts: Map<string, string> } {
   const used: string[] = [];
+  const attempts = new Map<string, string>();
   let left = lose;
-  const refresh = (token: string): Promise<AuthResponse> => {
-    if (used.includes(`R${Number(token.slice(1)) + 1}`)) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
+  const refresh = (token: string, attempt: string): Promise<AuthResponse> => {
+    const is_reused = (attempts.get(token) ?? attempt) !== attempt || used.includes(`R${Number(token.slice(1)) + 1}`);
+    attempts.set(token, attempt);
+    if (is_reused) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
     used.push(token);
     if (left-- > 0) return Promise.reject(new MembersBookError("network", "lost"));
     return Promise.resolve(answer(Number(token.slice(1)) + 1));
   };
-  return { api: { refresh } as unknown as Api, used };
+  return { api: { refresh } as unknown as Api, used, attempts };
 }
 
 const none = async () => undefined;
 
 function tab(vault: Vault, api: Api): { session: Session; over: SignedOutReason[] } {
   const over: SignedOutReason[] = [];
-  return { session: new Session(vault, clock, () => api, (reason) => over.push(reason)), over };
+  return { session: new Session(vault, clock, uuid, () => api, (reason) => over.push(reason)), over };
 }
 
 test("a session that is over in one tab is over in the others for the same reason: nothing of the member is wiped", async () => {
@@ -123,7 +126,7 @@ test("a token that could not be stored is stored later, as soon as that is possi
   const { api } = server();
   const timers: (() => void)[] = [];
   const hurried = { ...clock, setTimeout: (call: () => void, ms: number) => (ms > 1_000 ? timers.push(call) : clock.setTimeout(call, 0)) };
-  const session = new Session(vault, hurried, () => api, () => undefined);
+  const session = new Session(vault, hurried, uuid, () => api, () => undefined);
   await session.begin(answer(1), none, none);
   const set = vault.set.bind(vault);
   vault.set = () => Promise.reject(new Error("no room"));
@@ -142,9 +145,66 @@ test("a token that could not be stored is not used while another tab has the one
   await first.session.begin(answer(1), none, none);
   await second.session.load(none);
   const set = vault.set.bind(vault);
-  vault.set = () => Promise.reject(new Error("no room"));
+  vault.set = async (value) => {
+    if (value?.includes("R2")) throw new Error("no room");
+    await set(value);
+  };
   await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
   vault.set = set;
   expect([await second.session.renew("A1"), await first.session.renew("A1")]).toEqual(["A2", "A2"]);
   expect([used, first.over, second.over]).toEqual([["R1", "R1"], [], []]);
+});
+
+test("an exchange has a name that is kept before anybody is asked: after a restart and in another tab it is the same one, and the next token has another", async () => {
+  const vault = new MemoryVault();
+  const { api, used, attempts } = server(2);
+  const kept: (string | undefined)[] = [];
+  const asking = { refresh: async (token: string, attempt: string) => (kept.push(await vault.get()), api.refresh(token, attempt)) } as unknown as Api;
+  const first = tab(vault, asking);
+  await first.session.begin(answer(1), none, none);
+  const second = tab(vault, asking);
+  await second.session.load(none);
+  await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  await expect(second.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  const third = tab(vault, asking);
+  await third.session.load(none);
+  expect(await third.session.renew("A1")).toBe("A2");
+  expect(await third.session.renew("A2")).toBe("A3");
+  expect(used).toEqual(["R1", "R1", "R1", "R2"]);
+  const [of1, of2] = [attempts.get("R1") ?? "", attempts.get("R2") ?? ""];
+  expect([of1, of2]).toEqual([expect.stringMatching(/^[A-Za-z0-9_-]{16,64}$/), expect.stringMatching(/^[A-Za-z0-9_-]{16,64}$/)]);
+  expect(of1).not.toBe(of2);
+  for (const text of kept.slice(0, 3)) expect(text).toContain(of1);
+  expect(kept[3]).toContain(of2);
+  expect(await vault.get()).not.toContain("attempt");
+});
+
+test("nobody is asked while the name cannot be kept and another tab may ask, too", async () => {
+  const vault: Vault = new MemoryVault();
+  vault.shared = () => Promise.resolve(true);
+  const { api, used } = server();
+  const { session, over } = tab(vault, api);
+  await session.begin(answer(1), none, none);
+  const { get, set } = { get: vault.get.bind(vault), set: vault.set.bind(vault) };
+  vault.set = () => Promise.reject(new Error("no room"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.set = set;
+  vault.get = () => Promise.reject(new Error("locked"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.get = get;
+  expect([used, over]).toEqual([[], []]);
+  expect(await session.renew("A1")).toBe("A2");
+});
+
+test("a name that could not be kept is the same as long as the client runs", async () => {
+  const vault = new MemoryVault();
+  const { api, used, attempts } = server(1);
+  const { session, over } = tab(vault, api);
+  await session.begin(answer(1), none, none);
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  vault.set = set;
+  expect(await session.renew("A1")).toBe("A2");
+  expect([used, over, attempts.size]).toEqual([["R1", "R1"], [], 1]);
 });

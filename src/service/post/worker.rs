@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Post, compose::Composed};
 use crate::{
     mail::Undelivered,
-    store::mail::{Expired, TakenMail},
+    store::mail::{Expired, TakenMail, WaitingMail},
 };
 
 /// How often it is looked for mails that nobody told of: those whose time has come, and those of other nodes.
@@ -63,11 +63,16 @@ impl Post {
             let _ = self.store.expire(now, Expired::All).await;
         }
         let Ok(waiting) = self.store.waiting().await else { return LOOK };
-        self.metrics.mail_waiting.set(i64::try_from(waiting.count).unwrap_or(i64::MAX));
+        self.count(waiting);
         match waiting.next {
             Some(due) if !self.is_off => due.since(now).min(LOOK),
             _ => LOOK,
         }
+    }
+
+    /// Counts what waits.
+    fn count(&self, WaitingMail { count, .. }: WaitingMail) {
+        self.metrics.mail_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sends what is due.
@@ -78,7 +83,13 @@ impl Post {
         loop {
             let now = self.clock.now();
             match self.store.take(now, now.after(self.lease)).await {
-                Ok(Some(taken)) => self.attempt(taken).await?,
+                Ok(Some(taken)) => {
+                    // A queue is long when a run is: whoever watches it must not wait for the end of that.
+                    if let Ok(waiting) = self.store.waiting().await {
+                        self.count(waiting);
+                    }
+                    self.attempt(taken).await?;
+                }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
             }

@@ -120,6 +120,24 @@ impl Purpose {
     }
 }
 
+/// A link that sets the password of a member, to be handed out by whoever runs the server. Nothing is kept that its token could be made
+/// of again, so no mail ever has it.
+#[must_use]
+pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
+    let purpose = Purpose::ResetPassword;
+    LinkRow {
+        hash,
+        member,
+        purpose,
+        made_at: at,
+        expires_at: at.after(LINK_LIFETIME),
+        is_over: false,
+        token: None,
+        sent: 0,
+        asked: Vec::new(),
+    }
+}
+
 /// A link to be written, with its mail, unless there is one that can be sent again.
 #[derive(Debug, Clone, Copy)]
 pub struct NewLink {

@@ -11,7 +11,7 @@ use protocol::{MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo,
+    Mongo, audit,
     db::Db,
     document::{binary, bytes_of, date, member_oid, time, word},
     fault::Fault,
@@ -20,10 +20,12 @@ use super::{
 use crate::store::{
     MailStore, StoreError,
     archive::{LinkRow, MailRow},
+    audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail,
-        TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -39,7 +41,7 @@ fn body(mail: &Mail) -> Result<String, Fault> {
 
 /// Of a kind that this server knows.
 fn known() -> Document {
-    doc! { "kind": { "$in": Kind::names().collect::<Vec<_>>() } }
+    doc! { "kind": { "$in": Kind::names_of(|_| true) } }
 }
 
 /// A revision: an id that is used once, shortened.
@@ -301,8 +303,18 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    let mut due = known();
-    due.insert("due", doc! { "$lte": date(now) });
+    for of_strangers in [false, true] {
+        let names = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers);
+        if let Some(taken) = take_among(db, names, now, until).await? {
+            return Ok(Some(taken));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes the first that is due of the kinds with these names. The index has it for each of them, so that no others are looked at.
+async fn take_among(db: &Db, names: Vec<&str>, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
+    let due = doc! { "kind": { "$in": names }, "due": { "$lte": date(now) } };
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("mail")
@@ -322,12 +334,37 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
     Ok(Some(TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision }))
 }
 
+async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let written = transaction(db, &never, move |session| {
+        let (db, link, entry) = (own.clone(), link_document(&link), entry.clone());
+        async move {
+            db.collection::<Document>("links").insert_one(link).session(&mut *session).await?;
+            audit::append(&db, &entry, Some(session)).await
+        }
+        .boxed()
+    });
+    written.await.map(drop)
+}
+
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
     let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
     let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
     let first: Option<Document> = db.one("mail", known(), first).await?;
     let next = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
     Ok(WaitingMail { count, next })
+}
+
+async fn oldest(db: &Db) -> Result<Option<Timestamp>, Fault> {
+    let mut firsts = Vec::new();
+    for lifetime in [LINK_LIFETIME, NOTICE_LIFETIME] {
+        let names = Kind::names_of(|kind| kind.lifetime() == lifetime);
+        let first = FindOneOptions::builder().sort(doc! { "until": 1 }).projection(doc! { "until": 1 }).build();
+        let first: Option<Document> = db.one("mail", doc! { "kind": { "$in": names } }, first).await?;
+        let until = first.and_then(|first| first.get_datetime("until").ok().map(|until| time(*until)));
+        firsts.push((lifetime, until));
+    }
+    Ok(Kind::oldest(firsts))
 }
 
 /// The same mail, unless another one has taken its place since it was taken.
@@ -345,6 +382,10 @@ impl MailStore for Mongo {
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
         let issued = self.write(by, async move |_, db| issue(&db, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
+    }
+
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
+        self.write(Caller::System, async move |_, db| hand_out(&db, link, entry).await).await
     }
 
     async fn link(
@@ -380,6 +421,10 @@ impl MailStore for Mongo {
 
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| waiting(&db).await).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| oldest(&db).await).await
     }
 
     async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError> {

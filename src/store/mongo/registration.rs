@@ -21,7 +21,7 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
 };
 
 /// What became of somebody who registers.
@@ -30,7 +30,7 @@ type Registered = Result<MemberRecord, NotRegistered>;
 /// How often it is tried with an address that another one has taken at the same moment.
 const ATTEMPTS: u32 = 3;
 
-/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Registered>, Fault> {
     let (id, link) = (new.member.id, new.link);
     for _ in 0..ATTEMPTS {
@@ -42,7 +42,7 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             if mail::is_link(db, link.hash).await? {
                 break;
             }
-            if !mail::has_room(db, &link.mail().key()).await? {
+            if !mail::has_room(db, &link.mail().key()).await? || count_unverified(db).await? >= UNVERIFIED_MAX {
                 return Ok(None);
             }
         }
@@ -61,6 +61,13 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
         }
     }
     Ok(Some(Err(NotRegistered::EmailTaken)))
+}
+
+/// Up to [`UNVERIFIED_MAX`]. Several that ask at the same moment may go a little beyond it.
+async fn count_unverified(db: &Db) -> Result<u64, Fault> {
+    let members = db.collection::<Document>("members");
+    let count = members.count_documents(doc! { "must_verify": true }).limit(UNVERIFIED_MAX).max_time(db.max_time);
+    Ok(count.await?)
 }
 
 async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {

@@ -30,8 +30,8 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice,
-        SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
+        AttemptHash, Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
 };
@@ -115,9 +115,9 @@ pub(super) fn device(session: &Document) -> SessionDevice {
     }
 }
 
-/// Where a session was started from.
-pub(super) fn address(session: &Document) -> Option<IpAddr> {
-    session.get_str("address").ok()?.parse().ok()
+/// Where a session was started from, or its token replaced from last.
+pub(super) fn address(session: &Document, field: &str) -> Option<IpAddr> {
+    session.get_str(field).ok()?.parse().ok()
 }
 
 /// The hash in a field.
@@ -241,6 +241,7 @@ struct Stored {
     generation: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
+    attempt: Option<AttemptHash>,
     proved_at: Timestamp,
 }
 
@@ -289,6 +290,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
         generation: found.get_i64("generation").map_or(0, unsigned),
         newest: token_hash(found, "newest"),
         confirmed_at: confirmed_at(found, created_at),
+        attempt: token_hash(found, "attempt"),
         proved_at: at("proved_at").unwrap_or(created_at),
     })
 }
@@ -391,7 +393,8 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
             created_at,
             revoked_at: at("revoked_at"),
             device: device(session),
-            address: address(session),
+            address: address(session, "address"),
+            last_address: address(session, "last_address"),
             last_used_at: at("last_used_at").unwrap_or(created_at),
             ends_at: at("ends_at"),
             renewable_until: renewable.get(&id_of(session)).copied(),
@@ -443,7 +446,7 @@ pub(super) async fn revoke_by_change(
 
 /// What forgets what sessions of a member say about devices and places: which, and how.
 pub(super) fn forgetting(member: MemberId) -> (Document, Document) {
-    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "" } })
+    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "", "last_address": "" } })
 }
 
 /// What revokes every session of a member: which, and how.
@@ -483,8 +486,8 @@ impl SessionStore for Mongo {
         self.write(Caller::Member(session.member), async move |_, db| start(&db, session).await).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| exchange::owner(&db, token, at).await).await
+    async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| exchange::owner(&db, &exchange).await).await
     }
 
     async fn rotate(&self, member: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {

@@ -7,27 +7,47 @@ use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite,
+    Sqlite, audit,
     row::{inconsistent, optional_time, time},
 };
 use crate::store::{
     MailStore, StoreError,
     archive::{LinkRow, MailRow},
+    audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail,
-        TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
 };
 
 /// Of a kind that this server knows.
-static KNOWN: LazyLock<String> = LazyLock::new(|| {
-    // Names are words: nothing in them has to be quoted.
-    let names: Vec<String> = Kind::names().map(|name| format!("'{name}'")).collect();
+static KNOWN: LazyLock<String> = LazyLock::new(|| among(&Kind::names_of(|_| true)));
+
+/// Takes the first that is due, of those for members and of those of strangers.
+static TAKE: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(take_first));
+
+/// Of a kind with one of these names. Names are words: nothing in them has to be quoted.
+fn among(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
     format!("kind IN ({})", names.join(", "))
-});
+}
+
+/// One look into the index for each kind, however many wait.
+fn take_first(of_strangers: bool) -> String {
+    let firsts = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers).into_iter().map(|name| {
+        format!("SELECT * FROM (SELECT key, due FROM mail WHERE kind = '{name}' AND due <= ?1 ORDER BY due LIMIT 1)")
+    });
+    format!(
+        "UPDATE mail SET due = ?2, attempts = attempts + 1
+         WHERE key = (SELECT key FROM ({}) ORDER BY due LIMIT 1)
+         RETURNING key, kind, body, attempts, until, revision",
+        firsts.collect::<Vec<_>>().join(" UNION ALL ")
+    )
+}
 
 const PURPOSES: &[(&str, Purpose)] =
     &[(Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail), (Purpose::ResetPassword.as_str(), Purpose::ResetPassword)];
@@ -229,12 +249,21 @@ pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::
 }
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenMail>> {
-    let known = &*KNOWN;
-    let mut take = connection.prepare_cached(&format!(
-        "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM mail WHERE due <= ?1 AND {known} ORDER BY due LIMIT 1)
-         RETURNING key, kind, body, attempts, until, revision",
-    ))?;
+    for sql in &*TAKE {
+        if let Some(taken) = take_with(connection, sql, now, until)? {
+            return Ok(Some(taken));
+        }
+    }
+    Ok(None)
+}
+
+fn take_with(
+    connection: &Connection,
+    sql: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Option<TakenMail>> {
+    let mut take = connection.prepare_cached(sql)?;
     let taken = take.query_row([now.as_millis(), until.as_millis()], |row| {
         let kind = Kind::of(row.get_ref("kind")?.as_str()?).ok_or_else(|| inconsistent("the kind of a mail"))?;
         let (key, attempts, revision) = (row.get("key")?, row.get("attempts")?, row.get("revision")?);
@@ -253,6 +282,14 @@ impl MailStore for Sqlite {
 
     async fn issue(&self, _: Caller, link: NewLink) -> Result<bool, StoreError> {
         self.write(move |tx| issue(tx.connection, &link)).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            restore_link(tx.connection, &link)?;
+            audit::append(tx.connection, &entry)
+        })
+        .await
     }
 
     async fn link(
@@ -291,6 +328,20 @@ impl MailStore for Sqlite {
             connection
                 .prepare_cached(&sql)?
                 .query_row([], |row| Ok(WaitingMail { count: row.get("waiting")?, next: optional_time(row, "due")? }))
+        })
+        .await
+    }
+
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| {
+            let mut firsts = Vec::new();
+            for lifetime in [LINK_LIFETIME, NOTICE_LIFETIME] {
+                let of_kind = among(&Kind::names_of(|kind| kind.lifetime() == lifetime));
+                let mut first =
+                    connection.prepare_cached(&format!("SELECT min(until) AS until FROM mail WHERE {of_kind}"))?;
+                firsts.push((lifetime, first.query_row([], |row| optional_time(row, "until"))?));
+            }
+            Ok(Kind::oldest(firsts))
         })
         .await
     }

@@ -12,10 +12,10 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
 };
 
-/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) fn register(
     tx: &Tx<'_>,
     new: Registration,
@@ -30,7 +30,7 @@ pub(super) fn register(
         if mail::is_link(tx.connection, link.hash)? {
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
-        if !mail::has_room(tx.connection)? {
+        if !mail::has_room(tx.connection)? || count_unverified(tx.connection)? >= UNVERIFIED_MAX {
             return Ok(None);
         }
     }
@@ -72,6 +72,11 @@ pub(super) fn register(
         mail::write_link(tx.connection, link, false)?;
     }
     Ok(Some(Ok(record)))
+}
+
+fn count_unverified(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut count = connection.prepare_cached("SELECT count(*) FROM members WHERE must_verify = 1")?;
+    count.query_row([], |row| row.get(0))
 }
 
 /// Those of before a time whom nobody has written to.

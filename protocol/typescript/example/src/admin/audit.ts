@@ -32,6 +32,7 @@ export const KINDS: Record<AuditAction, string> = {
   login_failed: "Failed logins of administrators",
   member_read: "What administrators read",
   exported: "Exports",
+  reset_link_made: "Links that set a password, made on the command line",
   address_allowed: "Addresses that may register again",
 };
 
@@ -108,6 +109,7 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "profile_changed": return ["changed ", ...whose(details.fields)];
     case "password_changed": return ["changed ", ...whose("password")];
     case "password_reset": return ["set a new password", ...(own ? [" by a link that was sent to them"] : [" for ", who])];
+    case "reset_link_made": return ["made a link that sets ", ...whose("password")];
     case "erased": return own ? ["left the club"] : ["erased ", who];
     case "sessions_ended": return ["ended all sessions", ...(own ? [] : [" of ", who]), and(details.count("sessions", "session"))];
     case "application_approved": return ["let ", who, " in"];

@@ -61,7 +61,9 @@ function Device({ session, busy, onRename, onEnd }: { session: Session; busy: bo
   const styles = useStyles();
   const name = nameOf(session);
   const { platform } = session.device;
-  const facts = [session.device.name && platform ? PLATFORMS[platform] : undefined, session.address ?? undefined, `since ${dateTime(session.created_at)}`];
+  const { address, last_address: last } = session;
+  const moved = last && last !== address ? `last from ${last}` : undefined;
+  const facts = [session.device.name && platform ? PLATFORMS[platform] : undefined, address ?? undefined, `since ${dateTime(session.created_at)}`, moved];
   return (
     <View role="listitem" style={styles.device}>
       <View style={styles.icon}><Icon name={ICONS[platform ?? "other"]} color={styles.tint.color} /></View>

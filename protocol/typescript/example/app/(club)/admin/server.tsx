@@ -12,6 +12,17 @@ function bytes(count: number): string {
   return megabytes >= 1_024 ? `${(megabytes / 1_024).toFixed(1)} GB` : `${megabytes.toFixed(1)} MB`;
 }
 
+/** How long mail may wait before it seems that nobody takes it, in seconds. */
+const LATE = 300;
+
+function secondsSince(at: string): number {
+  return Math.max(0, Math.floor((Date.now() - Date.parse(at)) / 1_000));
+}
+
+function isLate(at: string): boolean {
+  return secondsSince(at) >= LATE;
+}
+
 /** What the servers do. */
 export default function Server() {
   const styles = useStyles();
@@ -19,7 +30,7 @@ export default function Server() {
   const club = useClub();
   const { data, failure, loading, reload } = useQuery("stats", () => admin.stats());
   if (!data) return failure ? <Failed failure={failure} onRetry={reload} /> : <Loading />;
-  const { store, nodes } = data;
+  const { mail, store, nodes } = data;
   const who = club && `${REGISTRATION[club.registration]} ${club.invitations === "members" ? "Every member may invite." : "Administrators invite."}`;
   return (
     <ScrollView style={styles.scroll} contentContainerStyle={styles.content}>
@@ -32,6 +43,10 @@ export default function Server() {
         {who ? <Section title="Who comes in" text={club.registration === "closed" ? REGISTRATION.closed : who}><Text kind="small" tone="muted">REGISTRATION and INVITATIONS, where the server is run, decide it.</Text></Section> : null}
         <Section title="Stored" text={store.description}>
           <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Applications", store.applications], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
+        </Section>
+        <Section title="Mail" text={mail.is_sent ? "What waits to be sent." : "This server sends no mail."}>
+          {mail.oldest_at !== null && isLate(mail.oldest_at) ? <Notice tone="warn" text="Mail has been waiting for a while: does the mail server take it? The log of the server says why not." /> : null}
+          <Figures of={[["Waiting", mail.waiting], ["The oldest has waited", mail.oldest_at === null ? "-" : duration(secondsSince(mail.oldest_at))]]} />
         </Section>
         {nodes.map((node) => (
           <Section key={node.id ?? node.name} title={node.name} text={`Version ${node.version}, up for ${duration(node.uptime_seconds)}`}>
