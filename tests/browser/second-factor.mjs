@@ -48,7 +48,7 @@ async function turnOn(rita) {
   const app = authenticator(key);
   await type(rita, "Code", "123");
   await rita.keyboard.press("Enter");
-  await rita.getByText(/^Must be a code of the authenticator app/).waitFor();
+  await rita.getByText(/^This code is not right\. .* is the clock of the phone right\?$/).waitFor();
   const input = field(rita, "Code");
   assert.deepEqual([await input.getAttribute("autocomplete"), await input.getAttribute("inputmode")], ["one-time-code", "numeric"]);
   await input.fill(await app.next());

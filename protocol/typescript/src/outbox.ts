@@ -134,8 +134,8 @@ export class Outbox {
     const { conversation } = lane;
     lane.busy = true;
     this.busy += 1;
+    // Why it was not taken the last time stays until it is known how it goes this time.
     outgoing.status = "sending";
-    outgoing.problem = undefined;
     outgoing.attempted = true;
     conversation.save();
     try {

@@ -438,9 +438,18 @@ describe("the life of a client", () => {
     await device.online();
     const chat = client.conversation({ member: ben.person.id });
     chat.messages.subscribe(() => undefined);
+    const refused = new Set<string>();
+    const silent: string[] = [];
+    chat.messages.subscribe(() => {
+      for (const { key, status, problem } of chat.messages.getSnapshot().messages) {
+        if (problem) refused.add(key);
+        else if (status === "sending" && refused.has(key)) silent.push(key);
+      }
+    });
     for (let n = 0; n < 4; n += 1) await chat.send(`w-a-${n}`);
     await shows(chat, "it says why", ({ messages }) => messages.some(({ status, problem }) => status === "queued" && problem?.code === "rate_limited"));
     await shows(chat, "all are sent", ({ messages }) => messages.every(({ status, problem }) => status === "sent" && !problem));
+    expect(silent, "why a message was not taken is shown while it is tried again").toEqual([]);
   });
 });
 

@@ -16,7 +16,7 @@ export default function Forgot() {
   const sendsMail = useSendsMail();
   const [email, setEmail] = useState("");
   const [sent, setSent] = useState<string>();
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const back = () => router.replace("/sign-in");
   const submit = () => {
     const address = email.trim();

@@ -11,7 +11,7 @@ import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { useAccount } from "@/lib/rest";
 import { Devices } from "@/settings/Devices";
-import { useClub } from "@/lib/setup";
+import { mayInvite, useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
 import { Button, Choice, Notice, ScrollScreen, Section, useConfirm, useToast } from "@/ui";
@@ -29,8 +29,8 @@ export default function Settings() {
   const confirm = useConfirm();
   const { toast } = useToast();
   const { appearance, setAppearance } = useThemeState();
-  const leaving = useAction();
-  const data = useAction();
+  const leaving = useAction(false);
+  const data = useAction(false);
 
   const logOut = async (all: boolean) => {
     const unsent = client.unsent();
@@ -59,7 +59,7 @@ export default function Settings() {
       <SecondFactorSection />
       <Devices />
       <MailSection />
-      {club?.registration !== "closed" && (me.user_type === "admin" || club?.invitations === "members") ? (
+      {mayInvite(club, me) ? (
         <Section title="Invitations" text="Bring somebody into the club.">
           <Button label="Invite" kind="secondary" icon="mail" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />
         </Section>

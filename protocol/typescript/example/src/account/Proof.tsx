@@ -39,7 +39,7 @@ export function Proof({ wanted: { answer } }: { wanted: Wanted }) {
   const { data, failure: unknown, reload } = useQuery("second factor", () => account.secondFactor());
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   if (!data) return unknown ? <Failed failure={unknown} onRetry={reload} /> : <Loading />;
   const complete = (data.enabled ? code : password).trim() !== "";
   const submit = () => {

@@ -28,7 +28,7 @@ function Unverified({ email, onClose }: { email: string; onClose: () => void }) 
   const account = useAccount();
   const { toast } = useToast();
   const sendsMail = useSendsMail();
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const send = () => void run(async () => {
     await account.sendVerification();
     onClose();

@@ -6,7 +6,7 @@ import { Proof, PROOF_TITLE, useProof } from "@/account/Proof";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
-import { TierBadge, TIERS } from "@/members/Tier";
+import { TierBadge, TierNote, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
@@ -14,7 +14,16 @@ import { Suspension } from "./Suspension";
 import { useAdmin } from "./useAdmin";
 
 const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in", unverified: "has not verified the address" };
+const DEACTIVATE = "To deactivate somebody has no end, unlike a suspension: they are out, in no directory, and cannot sign in until an administrator activates them again. What they wrote stays.";
+const ACTIVATE = "They cannot sign in, and are in no directory, until they are activated again.";
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
+
+/** As a change has left somebody: who may not be signed in is connected with nothing, whatever was counted while it was made. */
+function after(member: AdminMember): AdminMember {
+  if (member.status === "active") return member;
+  const { connections_partial: _, ...rest } = member;
+  return { ...rest, connections: 0 };
+}
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {
   if (connections === 0 && !connections_partial) return "not connected";
@@ -55,7 +64,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const { _id, name, is_active, user_type } = member;
   const isAdmin = user_type === "admin";
   const change = (work: () => Promise<AdminMember>, said: string) => run(async () => {
-    onChanged(await proved(work));
+    onChanged(after(await proved(work)));
     toast(said);
   });
   const setRole = () => {
@@ -89,7 +98,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const resetFactor = () => setAsked({
     title: `Reset the second factor of ${name}?`, confirm: "Reset", danger: true,
     text: "For who has lost the authenticator app and the recovery codes. They are signed out everywhere, and their password alone lets them in again. Be sure that it is they who ask, and not somebody who knows their password.",
-    then: () => void change(() => admin.resetSecondFactor(_id), "The second factor is off"),
+    then: () => void change(async () => ({ ...(await admin.resetSecondFactor(_id)), connections: 0 }), "The second factor is off"),
   });
   if (wanted) return <Sheet open={open} title={PROOF_TITLE} onClose={() => wanted.answer(false)}><Proof wanted={wanted} /></Sheet>;
   if (asked) {
@@ -109,15 +118,19 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => void change(() => admin.setTier(_id, tier), "Tier changed")} />
+      <TierNote tier={member.tier} />
       <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
         <Button label={isAdmin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
-        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
         <Button label="Sign out everywhere" icon="logout" kind="secondary" disabled={busy || !is_active} onPress={endSessions} />
         {member.second_factor ? <Button label="Reset the second factor" icon="shield" kind="secondary" disabled={busy} onPress={resetFactor} /> : null}
-        <Button label="Close" kind="plain" onPress={onClose} />
       </View>
+      <View style={styles.apart}>
+        <Text kind="small" tone="muted">{is_active ? DEACTIVATE : ACTIVATE}</Text>
+        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
+      </View>
+      <Button label="Close" kind="plain" onPress={onClose} />
     </Sheet>
   );
 }
@@ -127,4 +140,5 @@ const useStyles = makeStyles(({ colors }) => ({
   words: { flex: 1, minWidth: 0 },
   facts: { gap: space.xs },
   buttons: { gap: space.s },
+  apart: { gap: space.s, paddingTop: space.l, borderTopWidth: 1, borderTopColor: colors.border },
 }));

@@ -26,7 +26,14 @@ export function Suspension({ member, busy, change }: { member: AdminMember; busy
     );
   }
   if (status !== "active") return null;
-  if (!asking) return <Button label="Suspend" icon="clock" kind="secondary" disabled={busy} onPress={() => setAsking(true)} />;
+  if (!asking) {
+    return (
+      <View style={{ gap: space.xs }}>
+        <Button label="Suspend" icon="clock" kind="secondary" disabled={busy} onPress={() => setAsking(true)} />
+        <Text kind="small" tone="muted">Keeps them out until a time, and then lets them in by itself.</Text>
+      </View>
+    );
+  }
   const suspend = async () => {
     const until = new Date(Date.now() + Number(days) * DAY_MS).toISOString();
     const well = await change(() => admin.suspend(_id, { until, ...(reason.trim() === "" ? {} : { reason: reason.trim() }) }), "Suspended");

@@ -7,7 +7,7 @@ import type { ConversationHandle, ConversationView, MemberId, MessageView } from
 import { useForeground } from "@/lib/foreground";
 import { partnerOf, usePresenceText } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
-import { isTrouble, useQuery } from "@/lib/query";
+import { isTrouble, TROUBLE_KEPT, useQuery } from "@/lib/query";
 import { useMembers } from "@/lib/rest";
 import { useScreen } from "@/lib/screens";
 import { makeStyles, space, useWide } from "@/theme";
@@ -32,14 +32,13 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const [editing, setEditing] = useState<MessageView>();
   const list = useRef<ListHandle>(null);
   const toBottom = useCallback(() => list.current?.toBottom(), []);
-  const trouble = isTrouble(info.last?.problem?.code);
   const nowhere = useNowhere(info, member === undefined);
   if (nowhere) return <Nowhere />;
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
       <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
-      {trouble ? <View style={styles.gone}><Notice tone="warn" text="The club's server has a problem. What you write is kept, and sent when it is well again." /></View> : null}
+      <Trouble conversationKey={conversationKey} />
       {gone ? (
         <View style={styles.gone}><Notice tone="warn" text={`${name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
@@ -48,6 +47,14 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
       <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={gone ? undefined : setEditing} />
     </KeyboardAvoidingView>
   );
+}
+
+/** Says that the server is in trouble, as long as anything waits that it did not take for that. */
+function Trouble({ conversationKey }: { conversationKey: string }) {
+  const styles = useStyles();
+  const { messages } = useMessages(conversationKey);
+  if (!messages.some(({ problem }) => isTrouble(problem?.code))) return null;
+  return <View style={styles.gone}><Notice tone="warn" text={TROUBLE_KEPT} /></View>;
 }
 
 function Nowhere() {

@@ -1,6 +1,6 @@
 import { createContext, useCallback, useContext, useEffect, useState } from "react";
 import { MembersBookError } from "@members-book/client";
-import type { ClubInfo } from "@members-book/client";
+import type { ClubInfo, Member, RegistrationPolicy } from "@members-book/client";
 
 import { useQuery } from "./query";
 import { useAccount } from "./rest";
@@ -55,6 +55,19 @@ export function useReady(): { club: ClubInfo | undefined; problem: string | unde
   const retry = useCallback(() => setRound((n) => n + 1), []);
   return { club, problem, retry };
 }
+
+/** Whether somebody may invite others: nobody may as long as nobody can come. */
+export function mayInvite(club: ClubInfo | undefined, { user_type }: Member): boolean {
+  return club !== undefined && club.registration !== "closed" && (user_type === "admin" || club.invitations === "members");
+}
+
+/** Who can join, in a sentence for members. */
+export const REGISTRATION: Record<RegistrationPolicy, string> = {
+  open: "Registration is open: anybody who reaches the server can join, with an invitation or without one.",
+  invite: "The club takes members by invitation: nobody can register without one.",
+  approval: "Who registers waits until an administrator lets them in; with an invitation they are in at once.",
+  closed: "Registration is closed: nobody can join, and no invitations are made.",
+};
 
 /** Whether the server sends mail, as far as is known. */
 export function useSendsMail(): boolean {

@@ -10,7 +10,7 @@ import { usePages, useSettled } from "@/lib/query";
 import { useMembers } from "@/lib/rest";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Avatar, Choice, Empty, Failed, Field, Header, Loading, PresenceDot, Text } from "@/ui";
-import { TierBadge, TIERS } from "./Tier";
+import { TierBadge, TierNote, TIERS } from "./Tier";
 
 type Filter = Tier | "all";
 const FILTERS = [{ value: "all" as const, label: "All" }, ...TIERS.map((tier) => ({ value: tier, label: tier }))];
@@ -46,6 +46,7 @@ export function Directory() {
     <View style={styles.head}>
       <Field label="Search" placeholder="Name, company or position" value={text} onChangeText={setText} maxLength={100} {...webOnly({ type: "search" })} autoCorrect={false} />
       <Choice label="Tier" options={FILTERS} value={tier} onChange={setTier} />
+      <TierNote tier={tier === "all" ? undefined : tier} />
     </View>
   );
   return (
