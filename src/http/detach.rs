@@ -115,10 +115,10 @@ async fn received(state: &AppState, request: Request) -> Result<(Request, Held),
     }
     let (parts, mut body) = request.into_parts();
     let mut content = Vec::new();
-    if !body.is_end_stream() {
+    let mut is_too_long = usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > BODY_MAX_BYTES);
+    if !is_too_long && !body.is_end_stream() {
         held.add(AROUND_A_BODY);
     }
-    let mut is_too_long = usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > BODY_MAX_BYTES);
     while !is_too_long && let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ErrorCode::Malformed)?;
         let Some(data) = frame.data_ref() else { continue };

@@ -192,14 +192,11 @@ export class Session implements Tokens {
     if (!stored && (await this.vault.shared?.())) throw unkept();
     const attempt = tokens.attempt ?? (mine?.refresh === refresh ? mine.attempt : undefined) ?? this.uuid();
     if (stored?.refresh === refresh && stored.attempt === attempt) return attempt;
-    const named = { ...tokens, attempt };
-    const { generation } = this;
-    await this.store(named);
-    if (generation !== this.generation) return attempt;
+    await this.store({ ...tokens, attempt });
     // Where a vault lets two in at once, they agree on what was written last.
     const agreed = parsed(await this.vault.get().catch(() => undefined));
-    const last = agreed?.refresh === refresh ? (agreed.attempt ?? attempt) : attempt;
-    if (this.kept?.refresh === refresh && generation === this.generation) this.kept = { ...this.kept, attempt: last };
+    const last = (agreed?.refresh === refresh && agreed.attempt) || attempt;
+    if (this.kept?.refresh === refresh) this.kept = { ...this.kept, attempt: last };
     return last;
   }
 
