@@ -290,10 +290,6 @@ export class Session implements Tokens {
   }
 }
 
-function unkept(cause: unknown): MembersBookError {
-  return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
-}
-
 /** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
 export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
   const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
