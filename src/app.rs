@@ -5,6 +5,7 @@
 mod background;
 mod foundation;
 mod maintenance;
+mod reach;
 mod relief;
 
 use std::{
@@ -15,7 +16,6 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
 use protocol::rest::RegistrationPolicy;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -26,19 +26,19 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_second_factor};
+pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation};
 use crate::{
     admission::{LEAVING_MAX, Places},
     config::{Settings, settings::Because},
     connection,
-    http::{self, AppState, detach::Detached, readiness::Readiness, serve::Server},
+    http::{self, AppState, address::Proxies, detach::Detached, host::Hosts, readiness::Readiness, serve::Server},
     photos::Objects,
     service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
     store::{Backend, mongo::Nodes},
     supervisor::Supervisor,
-    telemetry::Quiet,
+    telemetry::{Metrics, Quiet},
 };
 
 /// Files that are kept for the store, logs, listeners and connections that are being closed when connections are counted.
@@ -77,6 +77,11 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Whether the club is set up, and how it gets so.
     pub setup: Arc<Setup>,
+    /// The name of this node, for people.
+    node: String,
+    /// Where the links of the bus lead; none without one.
+    bus: Vec<String>,
+    metrics: Arc<Metrics>,
     connection: Arc<connection::Context>,
     fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
@@ -140,7 +145,7 @@ impl App {
         let (connection, lanes) = base.connection(&accounts, cursors);
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
-        let services = base.services(&connection, (&effects, Arc::clone(&accounts.devices)), fleet.clone(), advice);
+        let services = base.services(&connection, (&effects, Arc::clone(&accounts.sessions)), fleet.clone(), advice);
         let state = Arc::new(http::Context {
             accounts: Arc::clone(&accounts),
             setup: Arc::clone(&setup),
@@ -163,6 +168,7 @@ impl App {
             detached: Arc::<Detached>::default(),
             origins: listen.cors_origins.clone().into(),
             public_url: listen.public_url.clone(),
+            hosts: Hosts::new(addr.ip(), &listen.public_url),
             security_txt: base.security_txt(),
             ids: Arc::clone(&base.ids),
             budget: Arc::clone(&base.budget),
@@ -191,7 +197,7 @@ impl App {
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
-        background.push(background::tell_setup_code(Arc::clone(&setup), base.shutdown.clone()));
+        background.push(background::tell_setup_code(&base.supervisor, Arc::clone(&setup), base.shutdown.clone()));
         background.extend(metrics_listener.map(|listener| {
             background::serve_metrics(&base.supervisor, listener, Arc::clone(&base.metrics), base.shutdown.clone())
         }));
@@ -207,6 +213,9 @@ impl App {
             generated_secret,
             accounts,
             setup,
+            node: base.own.name.clone(),
+            bus: base.bus(),
+            metrics: Arc::clone(&base.metrics),
             connection,
             drain: base.drain(fleet.as_ref().map(Joined::node)),
             fleet,
@@ -275,6 +284,7 @@ impl App {
             self.http_tasks.wait().await;
             // Request handlers that the last HTTP connections have started.
             self.connection.tasks.wait().await;
+            self.supervisor.finish().await;
         };
         let mut complete = timeout_at(for_connections, connections).await.is_ok();
         let store = async {
@@ -298,7 +308,7 @@ impl App {
 
 /// What accepts connections.
 fn server(base: &Foundation, state: AppState, places: &Arc<Places>, tasks: &TaskTracker) -> Server {
-    let proxies: Arc<[IpNet]> = base.settings.listen.trusted_proxies.clone().into();
+    let proxies = Arc::new(Proxies::new(base.settings.listen.trusted_proxies.clone().into()));
     let connections = &base.settings.connections;
     Server {
         router: http::router(state.clone(), Arc::clone(&proxies)),

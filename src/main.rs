@@ -20,6 +20,7 @@ use members_book::{
         demo::{DemoClub, Login},
         transfer::{Step, Verified},
     },
+    store::mail::LINK_LIFETIME,
     telemetry::logs,
 };
 use protocol::{
@@ -70,6 +71,7 @@ fn run() -> Result<ExitCode, String> {
             Some(Command::Admin { command: AdminCommand::ResetSecondFactor { email } }) => {
                 reset_second_factor(settings, &email).await
             }
+            Some(Command::Admin { command: AdminCommand::ResetLink { email } }) => reset_link(settings, &email).await,
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
             Some(Command::Demo { members }) => demo(settings, members).await,
@@ -115,15 +117,25 @@ async fn announce(app: &App) {
     let addr = within_reach(app.addr);
     let mut lines = vec![("app", format!("{}{APP_PATH}", for_browsers(app)))];
     lines.retain(|_| has_app());
-    lines.push(setup_line(app).await);
+    let (setup, store, fleet) = tokio::join!(setup_line(app), app.reaches_store(), app.describe_fleet());
+    lines.push(setup);
     lines.extend(registration_lines(app));
     lines.extend([
         ("API", format!("http://{addr}")),
         ("socket", format!("ws://{addr}/ws (subprotocol {SUBPROTOCOL})")),
-        ("store", app.store.clone()),
-        ("photos", app.photos.clone()),
-        ("mail", app.mail.clone()),
+        (
+            "store",
+            match &store {
+                Ok(()) => app.store.clone(),
+                Err(why) => format!(
+                    "NOT REACHED: {}: {why}; it is tried again, and requests are answered 503 until then",
+                    app.store
+                ),
+            },
+        ),
     ]);
+    lines.extend(fleet.map(|fleet| ("fleet", fleet)));
+    lines.extend([("photos", app.photos.clone()), ("mail", app.mail.clone())]);
     lines.extend(app.metrics_addr.map(|addr| ("metrics", format!("http://{addr}/metrics"))));
     lines.extend(
         app.generated_secret.as_ref().map(|file| {
@@ -133,7 +145,8 @@ async fn announce(app: &App) {
     lines.push(("docs", format!("http://{addr}/api/docs/ and README.md; members-book --help for the settings")));
     let mut out = io::stdout().lock();
     // A closed standard output is no reason not to serve.
-    let _ = writeln!(out, "Members Book {} is ready. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));
+    let state = if store.is_ok() { "is ready" } else { "runs, and cannot serve before it reaches its store" };
+    let _ = writeln!(out, "Members Book {} {state}. Stop it with Ctrl-C.", env!("CARGO_PKG_VERSION"));
     for (what, value) in lines {
         let _ = writeln!(out, "  {what:<8} {value}");
     }
@@ -170,7 +183,14 @@ async fn setup_line(app: &App) -> (&'static str, String) {
     let where_to = if has_app() { "in the app" } else { "with POST /api/setup" };
     let code = app.setup.code();
     match timeout(SETUP_WAIT, app.setup.is_needed()).await {
-        Ok(Ok(false)) => ("admin", "the club has an administrator, who may invite and approve".to_owned()),
+        Ok(Ok(false)) => {
+            let may = match app.who_registers.0 {
+                RegistrationPolicy::Closed => "; while REGISTRATION is closed nobody is invited",
+                RegistrationPolicy::Approval => ", who may invite and approve",
+                RegistrationPolicy::Open | RegistrationPolicy::Invite => ", who may invite",
+            };
+            ("admin", format!("the club has an administrator{may}"))
+        }
         Ok(Ok(true)) => {
             ("setup", format!("{code}; whoever enters this code {where_to} becomes the first administrator"))
         }
@@ -228,6 +248,20 @@ async fn promote(settings: Settings, email: &str) -> Result<ExitCode, String> {
 async fn reset_second_factor(settings: Settings, email: &str) -> Result<ExitCode, String> {
     let (member, store) = app::reset_second_factor(settings, email).await.map_err(|error| error.to_string())?;
     println!("{} has no second factor now: the password alone lets them in, in {store}.", member.profile.email);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String> {
+    let listens_at = within_reach(SocketAddr::new(settings.listen.host, settings.listen.port));
+    let base = Some(settings.listen.public_url.clone()).filter(|url| !url.is_empty());
+    let base = base.unwrap_or_else(|| format!("http://{listens_at}"));
+    let ((member, token), store) = app::reset_link(settings, email).await.map_err(|error| error.to_string())?;
+    println!("{base}{APP_PATH}reset?token={token}");
+    let minutes = LINK_LIFETIME.as_secs() / 60;
+    eprintln!(
+        "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Hand it over to nobody else.",
+        member.profile.email
+    );
     Ok(ExitCode::SUCCESS)
 }
 

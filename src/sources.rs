@@ -14,6 +14,12 @@ pub fn network(address: IpAddr) -> IpAddr {
     masked(address, 24, 48)
 }
 
+/// What counts as one provider: the least that one is given to pass on to others. A /16 of IPv4, a /32 of IPv6.
+#[must_use]
+pub fn provider(address: IpAddr) -> IpAddr {
+    masked(address, 16, 32)
+}
+
 /// The first bits of an address, as many as its family has in a prefix of that kind (1 to all of them).
 fn masked(address: IpAddr, v4: u32, v6: u32) -> IpAddr {
     match address {
@@ -43,5 +49,13 @@ mod tests {
         assert_ne!(network(ip("192.0.2.1")), network(ip("192.0.3.1")));
         assert_eq!(network(ip("2001:db8:1:ffff::1")), ip("2001:db8:1::"));
         assert_ne!(network(ip("2001:db8:1::1")), network(ip("2001:db8:2::1")));
+    }
+
+    #[test]
+    fn a_provider_is_a_16_of_ipv4_and_a_32_of_ipv6() {
+        assert_eq!(provider(ip("192.0.2.1")), ip("192.0.0.0"));
+        assert_ne!(provider(ip("192.0.2.1")), provider(ip("192.1.2.1")));
+        assert_eq!(provider(ip("2001:db8:ffff::1")), ip("2001:db8::"));
+        assert_ne!(provider(ip("2001:db8::1")), provider(ip("2001:db9::1")));
     }
 }

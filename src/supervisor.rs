@@ -1,9 +1,10 @@
 //! Every long-lived task and thread of a server is watched here.
 //!
-//! None of them ends by itself before the server stops. One that does (it panicked, or there is a fault in the code) is
+//! Most of them do not end by themselves before the server stops. One that does (it panicked, or there is a fault in the code) is
 //! counted (`task_failures`), shows by its name in `/readyz`, and either ends the process, so that whatever watches over it
 //! starts it anew with everything in order, or is started again. What others wait for and what has state that would be
-//! lost is of the first kind; what comes round now and then is of the second.
+//! lost is of the first kind; what comes round now and then is of the second. What is done once, after the answer to a request
+//! ([`Supervisor::once`]), may end: only its panic is counted, and the shutdown waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::telemetry::Metrics;
 
@@ -39,6 +40,8 @@ struct Shared {
     shutdown: CancellationToken,
     /// How many tasks of a name do not run although they should.
     down: Mutex<BTreeMap<&'static str, usize>>,
+    /// What is done once.
+    once: TaskTracker,
     /// Why the process has to end.
     fatal: watch::Sender<Option<String>>,
 }
@@ -48,7 +51,7 @@ impl Supervisor {
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         let (fatal, _) = watch::channel(None);
-        Self(Arc::new(Shared { metrics, shutdown, down: Mutex::default(), fatal }))
+        Self(Arc::new(Shared { metrics, shutdown, down: Mutex::default(), once: TaskTracker::new(), fatal }))
     }
 
     /// Runs a task whose end before the shutdown ends the process.
@@ -105,6 +108,27 @@ impl Supervisor {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         })
+    }
+
+    /// Runs a task that does something once, for which nobody waits but the shutdown. How many there are at a time is for the caller to
+    /// bound. Its panic is counted.
+    pub fn once<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let this = self.clone();
+        self.0.once.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                this.0.metrics.task_failure(name);
+                tracing::error!(task = name, "a task panicked");
+            }
+        })
+    }
+
+    /// Waits for what is done once, when the server stops.
+    pub async fn finish(&self) {
+        self.0.once.close();
+        self.0.once.wait().await;
     }
 
     /// Runs a thread, `name` or one of several of that name, whose panic ends the process. It ends by itself when it
@@ -194,6 +218,20 @@ mod tests {
         let (supervisor, _shutdown, _) = self::supervisor();
         supervisor.essential("http", async {}).await.unwrap();
         assert_eq!(supervisor.failed().await, "the task http has ended");
+    }
+
+    #[tokio::test]
+    async fn what_is_done_once_is_waited_for_and_its_panic_is_counted() {
+        let (supervisor, _shutdown, metrics) = supervisor();
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        supervisor.once("rehash", async { panic!("on purpose") }).await.unwrap();
+        drop(supervisor.once("rehash", async { drop(released.await) }));
+        let mut finished = tokio_test::task::spawn(supervisor.finish());
+        tokio_test::assert_pending!(finished.poll());
+        release.send(()).unwrap();
+        finished.await;
+        assert!(supervisor.down().is_empty(), "nothing is missing");
+        assert!(metrics.render().unwrap().contains(r#"task_failures_total{task="rehash"} 1"#));
     }
 
     #[tokio::test]

@@ -464,12 +464,8 @@ mod tests {
             (error.field.unwrap_or_default(), error.message)
         };
         for (frame, field, message) in [
-            (
-                r#"{"type":"presence.watch","members":{}}"#,
-                "members",
-                "members: invalid type: an object, expected an array",
-            ),
-            (r#"{"type":"auth.renew","token":[]}"#, "token", "token: invalid type: an array, expected a string"),
+            (r#"{"type":"presence.watch","members":{}}"#, "members", "members: must be an array, not an object"),
+            (r#"{"type":"auth.renew","token":[]}"#, "token", "token: must be a string, not an array"),
             (r#"{"type":"auth.renew","token":"a","token":"b"}"#, "token", "token: given more than once"),
             (r#"{"type":"ping","type":"ping"}"#, "type", "type: given more than once"),
             (r#"{"type":"ping","id":"1","id":"2"}"#, "id", "id: given more than once"),

@@ -5,6 +5,7 @@
 //! internally tagged serde enum would copy every frame through a buffer, and its errors would not name the field.
 
 mod one_pass;
+mod words;
 mod write;
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
@@ -17,6 +18,7 @@ use serde::{
 use serde_json::Value;
 
 pub(crate) use one_pass::{Frames, in_one_pass};
+use words::in_plain_words;
 pub(crate) use write::{begin, encode, finish, write};
 
 use crate::{ErrorCode, FieldError, RequestId, limits::REFUSED_SCAN_BYTES};
@@ -162,38 +164,6 @@ pub fn json_problem(error: &serde_json::Error) -> String {
         Some((message, place)) => format!("{}, at line {place}", in_plain_words(message)),
         None => text,
     }
-}
-
-/// The words of `serde_json` for what writers of clients meet, and may not know the rule of; and those of JSON for its values, which
-/// serde calls as Rust does.
-fn in_plain_words(message: &str) -> Cow<'_, str> {
-    if let Some((found, expected)) =
-        message.strip_prefix("invalid type: ").and_then(|rest| rest.split_once(", expected "))
-    {
-        let found = match found {
-            "map" => "an object",
-            "sequence" => "an array",
-            "unit" | "unit value" | "Option value" => "null",
-            other => other,
-        };
-        let expected = match expected {
-            "a map" => "an object",
-            "a sequence" => "an array",
-            other if other.starts_with("struct ") => "an object",
-            other => other,
-        };
-        return Cow::Owned(format!("invalid type: {found}, expected {expected}"));
-    }
-    Cow::Borrowed(match message {
-        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
-            "a lone surrogate escape (\\ud800 to \\udfff); text must be Unicode"
-        }
-        r"control character (\u0000-\u001F) found while parsing a string" => {
-            r"a control character must be escaped, such as \n or \u0001"
-        }
-        "invalid escape" => r"an escape that JSON does not have, or a \u without four hexadecimal digits",
-        _ => message,
-    })
 }
 
 /// Reads a body and checks it, collecting *every* bad field, in the order of their names.

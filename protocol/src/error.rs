@@ -137,8 +137,8 @@ error_codes! {
     SecondFactorInvalid = "second_factor_invalid", 401, "Second factor invalid", Never;
     /// The refresh token is unknown or has expired, or its session has ended. Log in again.
     RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid", AfterLogin;
-    /// The refresh token was used before, and so was what it was exchanged for, so it may have been stolen: its whole session is
-    /// revoked. Log in again.
+    /// The refresh token was used before, and so was what it was exchanged for, or it was exchanged with another `attempt`, so it may have
+    /// been stolen: its whole session is revoked. Log in again.
     RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused", AfterLogin;
     /// The member was deactivated by an administrator.
     MemberDeactivated = "member_deactivated", 403, "Member deactivated", Never, closes Deactivated;
@@ -152,7 +152,8 @@ error_codes! {
     InvitationInvalid = "invitation_invalid", 403, "Invitation invalid", Never;
     /// The club takes no members at the moment.
     RegistrationClosed = "registration_closed", 403, "Registration closed", Never;
-    /// The address is not shown to be the member's yet. A mail with a link that does that has been sent.
+    /// The member has not shown yet that the e-mail address is theirs: open the link in the mail that was sent to it. Logging in with the
+    /// right password sends it again.
     EmailUnverified = "email_unverified", 403, "E-mail unverified", Never;
     /// The signed-in member may not do this.
     Forbidden = "forbidden", 403, "Forbidden", Never;
@@ -197,6 +198,9 @@ error_codes! {
     /// The body is not of the content type that the resource takes: `application/json`, or `image/jpeg`, `image/png` or
     /// `image/webp` for a photo.
     UnsupportedMediaType = "unsupported_media_type", 415, "Unsupported media type", Never;
+    /// The server listens on its own machine only, and the request is for a name that it does not answer to. Its operator sets `PUBLIC_URL` to
+    /// where clients reach it.
+    Misdirected = "misdirected", 421, "Misdirected request", Never;
     /// The resource is a WebSocket: upgrade the connection.
     UpgradeRequired = "upgrade_required", 426, "Upgrade required", Never;
     /// Too much too fast. Wait `retry_after_ms` (REST: `Retry-After`) and send it again.

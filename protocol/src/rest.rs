@@ -20,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
-        AuditEntry, AuditPage, Disconnected, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
-        SuspensionChange, TierChange,
+        AuditEntry, AuditPage, AuditQuery, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange, ServerStats,
+        StoreStats, SuspensionChange, TierChange,
     },
     auth::{
         AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
@@ -43,7 +43,7 @@ pub use self::{
     },
     second_factor::{
         RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
-        SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
+        SecondFactorEnabled, SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
     },
     sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},
@@ -145,6 +145,35 @@ mod tests {
 
     fn problem<T: de::DeserializeOwned + Validate<Context = ()>>(body: serde_json::Value) -> String {
         parse_body::<T>(body).err().unwrap().remove(0).message
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_said_in_the_words_of_json() {
+        assert_eq!(problem::<MemberPatch>(json!({ "name": 5 })), "must be a string, not a number");
+        assert_eq!(problem::<MemberPatch>(json!({ "name": null })), "must be a string, not null");
+        assert_eq!(problem::<MemberPatch>(json!({ "name": "" })), "1 to 100 characters");
+        assert_eq!(
+            problem::<RegisterRequest>(json!({ "name": "", "email": "a@b.example", "password": "correct" })),
+            "required"
+        );
+        assert_eq!(problem::<TierChange>(json!({ "tier": "Gold" })), "must be one of Disruption, Infinity, Sócio");
+        assert_eq!(problem::<ActiveChange>(json!({ "is_active": "yes" })), "must be true or false, not a string");
+        assert_eq!(problem::<MemberPatch>(json!({ "contact_info": [] })), "must be an object, not an array");
+    }
+
+    #[test]
+    fn what_may_have_no_value_takes_null_and_what_always_has_one_does_not() {
+        assert_eq!(parse_body::<InvitationRequest>(json!({ "note": null })), Ok(InvitationRequest::default()));
+        let until = "2027-01-01T00:00:00.000Z";
+        let suspension = |body| parse_body::<SuspensionChange>(body).unwrap();
+        assert_eq!(suspension(json!({ "until": until, "reason": null })), suspension(json!({ "until": until })));
+        let none = json!({ "contact_info": { "phone": null, "company": null, "position": null }, "profile_image_url": null, "language": null });
+        assert!(parse_body::<MemberPatch>(none).is_ok());
+        let always = json!({ "name": null, "contact_info": null, "visibility": null });
+        assert_eq!(fields::<MemberPatch>(always), ["contact_info", "name", "visibility"]);
+        assert_eq!(fields::<MemberPatch>(json!({ "visibility": { "email": null } })), ["visibility.email"]);
+        assert_eq!(fields::<InvitationRequest>(json!({ "tier": null, "uses": null })), ["tier", "uses"]);
+        assert_eq!(fields::<LoginRequest>(json!({ "email": "a", "password": "b", "device": null })), ["device"]);
     }
 
     #[test]

@@ -120,8 +120,8 @@ impl Beside {
 }
 
 /// Writes the setup code to the log, once it is known that it is needed.
-pub(super) fn tell_setup_code(setup: Arc<Setup>, stop: CancellationToken) -> JoinHandle<()> {
-    tokio::spawn(async move {
+pub(super) fn tell_setup_code(supervisor: &Supervisor, setup: Arc<Setup>, stop: CancellationToken) -> JoinHandle<()> {
+    supervisor.once("setup-code", async move {
         stop.run_until_cancelled(setup.tell()).await;
     })
 }
@@ -182,13 +182,14 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         limits.tidy();
         quiet.tell();
         accounts.post.purge().await;
-        match accounts.sessions.purge(accounts.clock.now()).await {
+        match accounts.sessions.store.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(tokens) => tracing::debug!(tokens, "expired refresh tokens removed"),
             Err(error) => tracing::warn!(%error, "expired refresh tokens were not removed"),
         }
-        let Registration { invitations, applications, .. } = &*accounts.registration;
+        let Registration { invitations, applications, shares, .. } = &*accounts.registration;
         invitations.attempts.tidy();
+        shares.tidy();
         match applications.purge(accounts.clock.now()).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "registrations that nobody decided about were removed"),

@@ -63,7 +63,7 @@ use crate::{
         post::Post,
         profiles::Profiles,
         recovery::Recovery,
-        registration::Registration,
+        registration::{Registration, Shares},
         second_factor::SecondFactors,
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
@@ -122,7 +122,7 @@ pub(super) struct Foundation {
     links: Vec<Address>,
     pub(super) uplink: Uplink,
     limits: Arc<SharedLimits>,
-    own: Arc<OwnNode>,
+    pub(super) own: Arc<OwnNode>,
     pub(super) audit: Arc<AuditTrail>,
     pub(super) floor: Arc<Floor>,
     pub(super) told: Arc<Told>,
@@ -219,6 +219,7 @@ impl Foundation {
             Passwords::new(auth.bcrypt_cost, listen.request_timeout / 2, Arc::clone(&self.metrics), &self.supervisor);
         Ok(Enrolment {
             members: Arc::clone(&self.store.members),
+            links: Arc::clone(&self.store.mail),
             passwords: passwords.map_err(start_error)?,
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
@@ -228,7 +229,7 @@ impl Foundation {
     /// What follows from changes, and what that takes.
     pub(super) fn effects(&self, photos: Objects, post: &Arc<Post>) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
-        let Store { members, conversations, jobs, .. } = &self.store;
+        let Store { members, conversations, jobs, audit, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let events = match &self.store.fleet {
             Some(_) => {
@@ -252,6 +253,7 @@ impl Foundation {
             store: Arc::clone(jobs),
             members: Arc::clone(members),
             album: Arc::clone(&album),
+            audit: Arc::clone(audit),
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             wanted: Notify::new(),
@@ -287,7 +289,7 @@ impl Foundation {
             lifetime: access_token_ttl,
         };
         let clock = Arc::clone(&self.world.clock);
-        let devices = Sessions {
+        let sessions = Sessions {
             store: Arc::clone(&self.store.sessions),
             effects: Arc::clone(effects),
             lifetime: auth.session_lifetime,
@@ -296,8 +298,7 @@ impl Foundation {
         };
         Ok(Accounts {
             members: Arc::clone(&self.store.members),
-            sessions: Arc::clone(&self.store.sessions),
-            devices: Arc::new(devices),
+            sessions: Arc::new(sessions),
             successors: Successors::new(ring),
             proofs: DeviceProofs::new(ring),
             guesses: Arc::clone(&self.limits.guesses),
@@ -320,6 +321,7 @@ impl Foundation {
             clock,
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
+            supervisor: self.supervisor.clone(),
         })
     }
 
@@ -336,12 +338,15 @@ impl Foundation {
 
     /// Who may come in.
     fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
-        let Settings { listen, registration, .. } = &self.settings;
+        let Settings { listen, registration, auth, .. } = &self.settings;
+        let with_factor = auth.admin_second_factor == SecondFactorPolicy::Required;
         let members = || Arc::clone(&self.store.members);
+        let policy = self.settings.who_registers().0;
         let invitations = Invitations {
             store: Arc::clone(&self.store.invitations),
             members: members(),
             policy: registration.invitations,
+            registration: policy,
             public_url: listen.public_url.clone(),
             attempts: invitations::attempts(Arc::clone(&self.metrics)),
             registrations: Arc::clone(&self.limits.registrations),
@@ -352,9 +357,10 @@ impl Foundation {
             metrics: Arc::clone(&self.metrics),
         };
         Arc::new(Registration {
-            policy: self.settings.who_registers().0,
+            policy,
             invitations: Arc::new(invitations),
-            applications: Arc::new(Applications::new(members(), effects.events.clone())),
+            shares: Shares::new(&self.metrics),
+            applications: Arc::new(Applications::new(members(), effects.events.clone(), with_factor)),
         })
     }
 
@@ -460,7 +466,7 @@ impl Foundation {
     pub(super) fn services(
         &self,
         connection: &connection::Context,
-        (effects, devices): (&Arc<Effects>, Arc<Sessions>),
+        (effects, sessions): (&Arc<Effects>, Arc<Sessions>),
         fleet: Option<Arc<Fleet>>,
         advice: Advice,
     ) -> Services {
@@ -506,7 +512,7 @@ impl Foundation {
         );
         let administration = Administration {
             profiles: Arc::clone(&profiles),
-            sessions: devices,
+            sessions,
             store: self.store.clone(),
             audit: audit(),
             applications: Arc::clone(&connection.connections.applications),
@@ -514,6 +520,7 @@ impl Foundation {
             fleet,
             own: Arc::clone(&self.own),
             clock: Arc::clone(clock),
+            post: Arc::clone(&effects.post),
             counted: Counted::default(),
         };
         // Half of a request's time at most is spent waiting for the turn to decode.

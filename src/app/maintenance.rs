@@ -65,12 +65,21 @@ pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(Mem
     at_member(settings, email, async |enrolment| enrolment.reset_second_factor(email).await).await
 }
 
+/// A link's token that sets the password of a member who has lost it, made beside a server that may be running. Returns the member with the
+/// token, and in which store, in words.
+///
+/// # Errors
+/// When there is no store or it cannot be opened, nobody has the address, or who has it may not sign in.
+pub async fn reset_link(settings: Settings, email: &str) -> Result<((MemberRecord, String), String), StartError> {
+    at_member(settings, email, async |enrolment| enrolment.reset_link(email).await).await
+}
+
 /// Does something about the member with an address, in a store that is there.
-async fn at_member(
+async fn at_member<T>(
     settings: Settings,
     email: &str,
-    act: impl AsyncFnOnce(Enrolment) -> Result<MemberRecord, Failure>,
-) -> Result<(MemberRecord, String), StartError> {
+    act: impl AsyncFnOnce(Enrolment) -> Result<T, Failure>,
+) -> Result<(T, String), StartError> {
     let database = settings.store.database().map_err(start_error)?;
     has_store(&database).map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
     let base = Foundation::lay(settings, World::default(), Nodes::Command)?;

@@ -4,6 +4,7 @@ mod ai;
 mod cluster;
 mod mail;
 mod photos;
+mod rates;
 mod registration;
 mod security;
 
@@ -20,6 +21,7 @@ pub use self::{
     cluster::ClusterSettings,
     mail::{MailSettings, Relay, Security},
     photos::{Bucket, PhotoSettings},
+    rates::Rates,
     registration::{Because, RegistrationSettings},
     security::SecuritySettings,
 };
@@ -27,6 +29,7 @@ use super::{
     InvalidSetting,
     values::{
         DatabaseUrl, OptionalAddr, SecondFactorPolicy, bytes, duration, host, network, origin, public_url, secret,
+        whole, whole_between,
     },
 };
 use crate::telemetry::logs::LogFormat;
@@ -80,7 +83,7 @@ pub enum Command {
     /// its server first. Run again, it adds what is missing and prints new passwords.
     Demo {
         /// How many members the club has, 3 to 500.
-        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(3..=500))]
+        #[arg(long, default_value_t = 24, value_parser = whole_between(3_u16, 500))]
         members: u16,
     },
 }
@@ -94,6 +97,13 @@ pub enum AdminCommand {
         #[arg(long)]
         name: String,
         /// The e-mail address.
+        #[arg(long)]
+        email: String,
+    },
+    /// Print a link that sets the password of a member who has lost it: good for 30 minutes, and once. Hand it over to nobody else: it lets
+    /// in whoever has it.
+    ResetLink {
+        /// The e-mail address that the member registered with.
         #[arg(long)]
         email: String,
     },
@@ -160,7 +170,7 @@ pub struct Listen {
     #[arg(long, env = "HOST", value_parser = host, default_value = "127.0.0.1", global = true)]
     pub host: IpAddr,
     /// The port to listen on; 0 for any free one.
-    #[arg(long, env = "PORT", default_value_t = 8000, global = true)]
+    #[arg(long, env = "PORT", default_value_t = 8000, value_parser = whole::<u16>, global = true)]
     pub port: u16,
     /// Where clients reach the API, such as `https://api.example.com`: what the addresses of photos begin with (without
     /// it, they are paths), and an origin whose pages may open the socket.
@@ -217,7 +227,7 @@ pub struct StoreSettings {
     #[arg(long, env = "STORE_TIMEOUT", value_parser = duration, default_value = "5s", global = true)]
     pub store_timeout: Duration,
     /// Threads that read the SQLite file.
-    #[arg(long, env = "SQLITE_READERS", default_value_t = 4, global = true)]
+    #[arg(long, env = "SQLITE_READERS", default_value_t = 4, value_parser = whole::<usize>, global = true)]
     pub sqlite_readers: usize,
 }
 
@@ -272,7 +282,7 @@ pub struct Auth {
     #[arg(long, env = "SESSION_LIFETIME", value_parser = duration, default_value = "180d", global = true)]
     pub session_lifetime: Duration,
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
-    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = clap::value_parser!(u32).range(4..=16), global = true)]
+    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = whole_between(4_u32, 16), global = true)]
     pub bcrypt_cost: u32,
     /// Whether administrators need a second factor: optional, or required. Who has none then may do what a member may, until they have turned one on.
     #[arg(long, env = "ADMIN_SECOND_FACTOR", value_enum, default_value_t = SecondFactorPolicy::Optional, global = true)]
@@ -284,16 +294,16 @@ pub struct Auth {
 #[command(next_help_heading = "Connections")]
 pub struct ConnectionSettings {
     /// Most connections at a time; more are answered 503. 0: as many as the process may have files, less a reserve.
-    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 0, value_parser = whole::<usize>, global = true)]
     pub max_connections: usize,
     /// Most connections from one address (a /64 of IPv6) that nobody has signed in on: HTTP, and WebSockets before hello. Reverse proxies in TRUSTED_PROXIES are not limited, the sockets of each client behind them are. 0: no limit.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 512, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_address: usize,
     /// The same for one network: a /24 of IPv4, a /48 of IPv6. 0: no limit.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", default_value_t = 2048, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_NETWORK", default_value_t = 2048, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_network: usize,
     /// Most WebSocket connections of one member, each on a device of its own.
-    #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, global = true)]
+    #[arg(long, env = "MAX_CONNECTIONS_PER_MEMBER", default_value_t = 10, value_parser = whole::<usize>, global = true)]
     pub max_connections_per_member: usize,
     /// How long a new connection may take to say hello.
     #[arg(long, env = "HELLO_TIMEOUT", value_parser = duration, default_value = "10s", global = true)]
@@ -317,104 +327,14 @@ pub struct ConnectionSettings {
     #[arg(long, env = "PROFILE_INTERVAL", value_parser = duration, default_value = "5s", global = true)]
     pub profile_interval: Duration,
     /// Frames that wait for one connection before it is cut as too slow.
-    #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, global = true)]
+    #[arg(long, env = "OUTBOX_MAX_FRAMES", default_value_t = 1024, value_parser = whole::<usize>, global = true)]
     pub outbox_max_frames: usize,
     /// Bytes that wait for one connection before it is cut as too slow.
-    #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, global = true)]
+    #[arg(long, env = "OUTBOX_MAX_BYTES", default_value_t = 1_048_576, value_parser = whole::<usize>, global = true)]
     pub outbox_max_bytes: usize,
     /// Memory for what waits for clients (outboxes, syncs, answers) and for uploads, in bytes or as 512MiB, 1GiB. Above three quarters of it those that hold most are cut, and large answers and uploads are refused. What the process needs anyway is not in it.
     #[arg(long, env = "MEMORY_MAX", value_parser = bytes, default_value = "1GiB", global = true)]
     pub memory_max: usize,
-}
-
-/// How much is allowed. Zero means no limit.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Rate limits (0: none)")]
-pub struct Rates {
-    /// Messages of one member a second, over all their devices.
-    #[arg(long, env = "RATE_MESSAGES", default_value_t = 20, global = true)]
-    pub rate_messages: u32,
-    /// Messages of one member at once, after a pause.
-    #[arg(long, env = "RATE_MESSAGES_BURST", default_value_t = 100, global = true)]
-    pub rate_messages_burst: u32,
-    /// Frames of one member a second, over all their devices; message.delivered, and message.read without an id, cost a quarter of one.
-    #[arg(long, env = "RATE_FRAMES", default_value_t = 100, global = true)]
-    pub rate_frames: u32,
-    /// Frames of one member at once, after a pause.
-    #[arg(long, env = "RATE_FRAMES_BURST", default_value_t = 500, global = true)]
-    pub rate_frames_burst: u32,
-    /// `typing` of one member a second, over all their devices.
-    #[arg(long, env = "RATE_TYPING", default_value_t = 5, global = true)]
-    pub rate_typing: u32,
-    /// `typing` of one member at once, after a pause.
-    #[arg(long, env = "RATE_TYPING_BURST", default_value_t = 20, global = true)]
-    pub rate_typing_burst: u32,
-    /// `presence.set` of one member a minute, over all their devices.
-    #[arg(long, env = "RATE_STATUSES", default_value_t = 60, global = true)]
-    pub rate_statuses: u32,
-    /// `presence.set` of one member at once, after a pause.
-    #[arg(long, env = "RATE_STATUSES_BURST", default_value_t = 30, global = true)]
-    pub rate_statuses_burst: u32,
-    /// Conversations that one member begins an hour. Administrators have no limit.
-    #[arg(long, env = "RATE_NEW_CONVERSATIONS", default_value_t = 30, global = true)]
-    pub rate_new_conversations: u32,
-    /// Conversations that one member begins at once, after a pause.
-    #[arg(long, env = "RATE_NEW_CONVERSATIONS_BURST", default_value_t = 20, global = true)]
-    pub rate_new_conversations_burst: u32,
-    /// Changes of profiles by one member a minute. Administrators have no limit.
-    #[arg(long, env = "RATE_PROFILES", default_value_t = 10, global = true)]
-    pub rate_profiles: u32,
-    /// Changes of profiles by one member at once, after a pause.
-    #[arg(long, env = "RATE_PROFILES_BURST", default_value_t = 20, global = true)]
-    pub rate_profiles_burst: u32,
-    /// Hellos of one session a minute; one without a cursor that is good counts as three.
-    #[arg(long, env = "RATE_HELLOS", default_value_t = 20, global = true)]
-    pub rate_hellos: u32,
-    /// Hellos of one session at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_BURST", default_value_t = 12, global = true)]
-    pub rate_hellos_burst: u32,
-    /// Hellos of one member a minute, over all their sessions; one without a cursor that is good counts as three.
-    #[arg(long, env = "RATE_HELLOS_MEMBER", default_value_t = 60, global = true)]
-    pub rate_hellos_member: u32,
-    /// Hellos of one member at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_MEMBER_BURST", default_value_t = 40, global = true)]
-    pub rate_hellos_member_burst: u32,
-    /// Hellos from one address a second; many members may share one.
-    #[arg(long, env = "RATE_HELLOS_ADDRESS", default_value_t = 500, global = true)]
-    pub rate_hellos_address: u32,
-    /// Hellos from one address at once, after a pause.
-    #[arg(long, env = "RATE_HELLOS_ADDRESS_BURST", default_value_t = 20_000, global = true)]
-    pub rate_hellos_address_burst: u32,
-    /// REST requests of one member a second.
-    #[arg(long, env = "RATE_REQUESTS", default_value_t = 20, global = true)]
-    pub rate_requests: u32,
-    /// REST requests of one member at once, after a pause.
-    #[arg(long, env = "RATE_REQUESTS_BURST", default_value_t = 200, global = true)]
-    pub rate_requests_burst: u32,
-    /// REST requests from one address a second.
-    #[arg(long, env = "RATE_ADDRESS", default_value_t = 100, global = true)]
-    pub rate_address: u32,
-    /// REST requests from one address at once, after a pause.
-    #[arg(long, env = "RATE_ADDRESS_BURST", default_value_t = 1000, global = true)]
-    pub rate_address_burst: u32,
-    /// Logins from one address a minute.
-    #[arg(long, env = "RATE_LOGINS", default_value_t = 30, global = true)]
-    pub rate_logins: u32,
-    /// Logins from one address at once, after a pause.
-    #[arg(long, env = "RATE_LOGINS_BURST", default_value_t = 60, global = true)]
-    pub rate_logins_burst: u32,
-    /// Exchanges of refresh tokens by one member a minute, over all their sessions.
-    #[arg(long, env = "RATE_REFRESHES", default_value_t = 30, global = true)]
-    pub rate_refreshes: u32,
-    /// Exchanges of refresh tokens by one member at once, after a pause.
-    #[arg(long, env = "RATE_REFRESHES_BURST", default_value_t = 30, global = true)]
-    pub rate_refreshes_burst: u32,
-    /// Registrations from one address a minute.
-    #[arg(long, env = "RATE_REGISTRATIONS", default_value_t = 10, global = true)]
-    pub rate_registrations: u32,
-    /// Registrations from one address at once, after a pause.
-    #[arg(long, env = "RATE_REGISTRATIONS_BURST", default_value_t = 60, global = true)]
-    pub rate_registrations_burst: u32,
 }
 
 /// What operators see.
@@ -492,84 +412,4 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn problem(flags: &[&str]) -> String {
-        let command_line = std::iter::once("members-book").chain(flags.iter().copied());
-        match Cli::try_parse_from(command_line) {
-            Ok(cli) => cli.settings.validate().err().map(|error| error.to_string()).unwrap_or_default(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(problem(&[]), "");
-    }
-
-    #[test]
-    fn a_setting_that_does_not_fit_is_named() {
-        assert!(problem(&["--jwt-secret", "short"]).starts_with("JWT_SECRET: "));
-        let comma = ["--jwt-secret", "one half of a long secret, and the other half"];
-        assert_eq!(problem(&comma), "JWT_SECRET: without a comma");
-        assert!(problem(&["--database-url", "postgres://x"]).starts_with("DATABASE_URL: "));
-        assert_eq!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db/club"]), "");
-        assert!(problem(&["--mongodb-uri", "mongodb://user:hunter2@db:port/club"]).starts_with("MONGODB_URI: "));
-        assert!(problem(&["--refresh-token-ttl", "1m"]).starts_with("REFRESH_TOKEN_TTL: "));
-        assert!(problem(&["--session-lifetime", "29d"]).starts_with("SESSION_LIFETIME: "));
-        assert!(problem(&["--session-lifetime", "0s"]).starts_with("SESSION_LIFETIME: "));
-        assert!(problem(&["--session-lifetime", "3651d"]).starts_with("SESSION_LIFETIME: "));
-        assert!(problem(&["--presence-interval", "61s"]).starts_with("PRESENCE_INTERVAL: "));
-        assert!(problem(&["--profile-interval", "61m"]).starts_with("PROFILE_INTERVAL: "));
-        assert!(problem(&["--outbox-max-bytes", "1"]).starts_with("OUTBOX_MAX_BYTES: "));
-        assert!(problem(&["--memory-max", "1MiB"]).starts_with("MEMORY_MAX: "));
-        assert!(problem(&["--memory-max", "1GB"]).contains("--memory-max"));
-        assert!(problem(&["--public-url", "https://api.example.com/api"]).contains("--public-url"));
-    }
-
-    #[test]
-    fn a_setting_of_another_service_that_does_not_fit_is_named() {
-        let bucket = ["--aws-s3-bucket", "club"];
-        let with = |flag, value| problem(&[&bucket[..], &[flag, value]].concat());
-        assert!(with("--aws-access-key-id", "x").starts_with("AWS_SECRET_ACCESS_KEY: "));
-        assert!(with("--aws-secret-access-key", "x").starts_with("AWS_ACCESS_KEY_ID: "));
-        assert!(with("--aws-endpoint-url", "s3.example.com").starts_with("AWS_ENDPOINT_URL: "));
-        assert!(problem(&["--ai-service-url", "api.openai.com"]).starts_with("AI_SERVICE_URL: "));
-        assert!(problem(&["--ai-timeout", "15s"]).starts_with("AI_TIMEOUT: "));
-        assert!(problem(&["--ai-concurrency", "0"]).starts_with("AI_CONCURRENCY: "));
-        assert!(problem(&["--ai-refresh", "8d"]).starts_with("AI_REFRESH: "));
-        assert!(problem(&["--port", "80000"]).contains("--port"));
-        assert!(problem(&["--heartbeat-interval", "30"]).contains("--heartbeat-interval"));
-        assert!(problem(&["--bcrypt-cost", "3"]).contains("--bcrypt-cost"));
-    }
-
-    #[test]
-    fn a_setting_of_mail_that_does_not_fit_is_named() {
-        let mail = ["--smtp-url", "smtps://user:hunter2@mail.example.com"];
-        assert!(problem(&["--smtp-url", "mail.example.com"]).starts_with("SMTP_URL: "));
-        assert!(problem(&mail).starts_with("MAIL_FROM: needed with SMTP_URL"));
-        let with = |further: &[&'static str]| problem(&[&mail[..], further].concat());
-        assert!(with(&["--mail-from", "The Club"]).starts_with("MAIL_FROM: an address"));
-        assert!(with(&["--mail-from", "The Club <club@example.com>"]).starts_with("PUBLIC_URL: needed with SMTP_URL"));
-        assert_eq!(with(&["--mail-from", "club@example.com", "--public-url", "https://club.example.com"]), "");
-        assert!(problem(&["--mail-language", "fr"]).contains("--mail-language"));
-    }
-
-    #[test]
-    fn secrets_are_never_printed() {
-        let secret = "correct-horse-battery-staple-0123456789";
-        let url = "mongodb://user:hunter2@db/club";
-        let flags = ["--jwt-secret", secret, "--database-url", url, "--openai-api-key", "sk-hunter3"];
-        let cli = Cli::try_parse_from(std::iter::once("members-book").chain(flags)).ok().unwrap();
-        let printed = format!("{:?}", cli.settings);
-        assert!(!printed.contains("correct-horse") && !printed.contains("hunter"), "{printed}");
-        assert!(!problem(&["--ai-service-url", "https://user:hunter2@x.example"]).contains("hunter2"));
-        assert!(!problem(&["--database-url", "mongodb://user:hunter2@db:port"]).contains("hunter2"));
-        let cli =
-            Cli::try_parse_from(["members-book", "--smtp-url", "smtps://user:hunter2@mail.example.com"]).ok().unwrap();
-        assert!(!format!("{:?}", cli.settings).contains("hunter"));
-        let cli = Cli::try_parse_from(["members-book", "--aws-secret-access-key", secret]).ok().unwrap();
-        assert!(!format!("{:?}", cli.settings).contains("correct-horse"));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! Parsers of single settings.
 
 use std::{
+    fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
@@ -61,6 +62,41 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     let (number, unit) = unit.unwrap_or((text, 1));
     let bytes = number.trim().parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes.ok_or_else(|| "an amount of memory such as 268435456, 256MiB or 1GiB".to_owned())
+}
+
+/// The type of a setting that is a whole number from 0 on.
+pub trait Whole: FromStr + PartialOrd + Display + Copy + Send + Sync + 'static {
+    /// The least of them.
+    const LEAST: Self;
+    /// The largest of them.
+    const MOST: Self;
+}
+
+macro_rules! whole {
+    ($($number:ty),+) => {
+        $(impl Whole for $number {
+            const LEAST: Self = 0;
+            const MOST: Self = Self::MAX;
+        })+
+    };
+}
+
+whole!(u16, u32, usize);
+
+/// A whole number.
+///
+/// # Errors
+/// When it is something else, or more than there can be.
+pub fn whole<T: Whole>(text: &str) -> Result<T, String> {
+    whole_between(T::LEAST, T::MOST)(text)
+}
+
+/// A whole number within bounds.
+pub fn whole_between<T: Whole>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| (&least..=&most).contains(&number));
+        number.ok_or_else(|| format!("a whole number from {least} to {most}"))
+    }
 }
 
 /// Where the data is.

@@ -185,7 +185,7 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
         }
         Call::Query(query) => match charge(context, connection.member, &query) {
             // The number of these tasks is bounded by the requests that a connection may have in flight.
-            Ok(()) => drop(tokio::spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query))),
+            Ok(()) => drop(context.tasks.spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query))),
             Err(failure) => reply(outbox, ticket, Err(failure)),
         },
     }
@@ -269,12 +269,12 @@ pub fn stop_typing(context: &Context, connection: &Connection, targets: Vec<Targ
         return;
     }
     let messaging = Arc::clone(&context.messaging);
-    tokio::spawn(async move {
+    drop(context.tasks.spawn(async move {
         for target in unknown {
             // Those who cannot be told end it themselves after a while.
             let _ = messaging.typing(member, origin, target, false).await;
         }
-    });
+    }));
 }
 
 fn accepted(Sent { message, duplicate, pushed }: Sent) -> Answer {

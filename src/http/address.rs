@@ -13,15 +13,49 @@ use axum::{
 };
 use ipnet::IpNet;
 
+use crate::telemetry::Hourly;
+
 /// The address that a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 
+/// Reverse proxies.
+pub struct Proxies {
+    /// Those that are believed.
+    trusted: Arc<[IpNet]>,
+    warned: Hourly,
+}
+
+impl Proxies {
+    /// Those that are believed when they say where a request comes from.
+    #[must_use]
+    pub fn new(trusted: Arc<[IpNet]>) -> Self {
+        Self { trusted, warned: Hourly::default() }
+    }
+
+    /// Warns of a request that seems to come from a proxy that nobody has told the server of.
+    fn warn(&self, peer: IpAddr, headers: &HeaderMap) {
+        let is_forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+        if is_forwarded && !self.trusted.iter().any(|network| network.contains(&peer)) && self.warned.allows() {
+            tracing::warn!(
+                %peer,
+                "a request has X-Forwarded-For or Forwarded, and TRUSTED_PROXIES does not name where it comes from: if that is a \
+                 reverse proxy of yours, all clients behind it look like one, and share its limits"
+            );
+        }
+    }
+}
+
+/// Headers by which a proxy says where a request comes from.
+const FORWARDED: [&str; 2] = ["x-forwarded-for", "forwarded"];
+
 /// Finds the address of every request out.
-pub async fn resolve(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
+pub async fn resolve(State(proxies): State<Arc<Proxies>>, mut request: Request, next: Next) -> Response {
     // Put there by `serve` for every connection.
     if let Some(peer) = request.extensions().get::<SocketAddr>() {
-        let address = client(peer.ip().to_canonical(), request.headers(), &trusted);
+        let peer = peer.ip().to_canonical();
+        proxies.warn(peer, request.headers());
+        let address = client(peer, request.headers(), &proxies.trusted);
         request.extensions_mut().insert(ClientAddress(address));
     }
     next.run(request).await

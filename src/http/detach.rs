@@ -23,6 +23,7 @@ use super::{
     address::ClientAddress,
     charge::{Account, Held},
     routes::photos,
+    serve::HEAD_MAX_BYTES,
 };
 use crate::{
     failure::Failure,
@@ -62,6 +63,14 @@ impl Detached {
         Ok((self.addresses.take(subscriber(from))?, self.networks.take(network(from))?))
     }
 }
+
+/// What a request whose body is waited for holds beside it: the buffer that hyper reads into, and the futures of everything that is around the
+/// handler. As much with no byte of the body as with one. Bytes; measured, see `docs/performance.md`.
+const AROUND_A_BODY: usize = 22 * 1024;
+/// What hyper's buffer has to begin with, in bytes. With a longer body it grows to [`HEAD_MAX_BYTES`].
+const FIRST_READ: usize = 8 * 1024;
+/// By how much the memory for a body grows at most: what it doubles by would be held and not charged. Bytes.
+const GROWTH: usize = 16 * 1024;
 
 /// What a handler reads instead of a body that is longer than it may be. It is too long as well, so that the handler
 /// answers as it would have, who asks first.
@@ -107,17 +116,33 @@ async fn received(state: &AppState, request: Request) -> Result<(Request, Held),
     let (parts, mut body) = request.into_parts();
     let mut content = Vec::new();
     let mut is_too_long = usize::try_from(body.size_hint().lower()).map_or(true, |bytes| bytes > BODY_MAX_BYTES);
+    if !is_too_long && !body.is_end_stream() {
+        held.add(AROUND_A_BODY);
+    }
     while !is_too_long && let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ErrorCode::Malformed)?;
         let Some(data) = frame.data_ref() else { continue };
         is_too_long = content.len() + data.len() > BODY_MAX_BYTES;
         if !is_too_long {
-            held.add(data.len());
+            let before = content.capacity();
+            if before - content.len() < data.len() {
+                content.reserve_exact(data.len().max(body_room(&body, &content)));
+            }
+            held.add(content.capacity() - before);
+            if (before..content.capacity()).contains(&FIRST_READ) {
+                held.add(HEAD_MAX_BYTES);
+            }
             content.extend_from_slice(data);
         }
     }
     let content = if is_too_long { Bytes::from_static(&TOO_LONG) } else { content.into() };
     Ok((Request::from_parts(parts, Body::from(content)), held))
+}
+
+/// How much room to make for what comes next of a body: as much again as has come, [`GROWTH`] at most, and no more than is to come.
+fn body_room(body: &Body, content: &[u8]) -> usize {
+    let left = body.size_hint().exact().and_then(|left| usize::try_from(left).ok()).unwrap_or(GROWTH);
+    left.min(GROWTH).min(content.len())
 }
 
 fn is_upload(request: &Request) -> bool {

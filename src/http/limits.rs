@@ -103,7 +103,7 @@ fn refused(response: Response, stranger: Option<&Stranger>) -> Response {
 }
 
 /// The connection is closed after this answer.
-fn closing(mut response: Response) -> Response {
+pub(super) fn closing(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -11,6 +11,7 @@
 //! | [`security_txt`] | where problems of security are reported |
 //! | [`web`] | the page that a browser begins with, and the club's app |
 //! | [`negotiate`] | bodies that are the same for everybody, compressed once |
+//! | [`host`] | whom a request is for, where the server listens on this machine only |
 //! | [`upgrade`] | HTTP to WebSocket |
 //! | [`charge`] | bodies as part of the budget of memory |
 //! | [`address`], [`request_id`], [`limits`] | where a request comes from, what it is called, whether it is too much |
@@ -27,6 +28,7 @@ mod charge;
 pub mod detach;
 mod documentation;
 pub mod extract;
+pub mod host;
 pub mod limits;
 mod negotiate;
 pub mod observe;
@@ -51,7 +53,6 @@ use axum::{
     http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     middleware,
 };
-use ipnet::IpNet;
 use protocol::ErrorCode;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -64,7 +65,8 @@ use tower_http::{
 };
 
 use self::{
-    detach::Detached, limits::RequestLimits, negotiate::Shared, readiness::Readiness, security_txt::SecurityTxt,
+    address::Proxies, detach::Detached, host::Hosts, limits::RequestLimits, negotiate::Shared, readiness::Readiness,
+    security_txt::SecurityTxt,
 };
 use crate::{
     budget::Budget,
@@ -125,6 +127,8 @@ pub struct Context {
     pub origins: Arc<[HeaderValue]>,
     /// Where clients reach the API, as an origin; empty if no setting says so.
     pub public_url: String,
+    /// The names that the server answers to.
+    pub hosts: Hosts,
     /// Where problems of security are reported.
     pub security_txt: SecurityTxt,
     /// Makes the ids of requests.
@@ -148,7 +152,7 @@ const COMPRESSED_FROM: u16 = 1024;
 const REFUSED_RETRY: Duration = Duration::from_secs(5);
 
 /// The whole of HTTP. `proxies` are believed when they say where a request comes from.
-pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
+pub fn router(state: AppState, proxies: Arc<Proxies>) -> Router {
     let (router, _) = routes::all().split_for_parts();
     let router = router
         .merge(documentation::routes())
@@ -166,7 +170,7 @@ pub fn router(state: AppState, proxies: Arc<[IpNet]>) -> Router {
 }
 
 /// What connections hear that there is no room for: how the server is, or to come back later.
-pub fn refusing(state: AppState, proxies: Arc<[IpNet]>) -> Router {
+pub fn refusing(state: AppState, proxies: Arc<Proxies>) -> Router {
     let (router, _) = routes::health::routes().split_for_parts();
     let refuse = async || {
         let message = "The server holds as many connections, of all or from there, as it may. Try again later.";
@@ -177,7 +181,7 @@ pub fn refusing(state: AppState, proxies: Arc<[IpNet]>) -> Router {
 
 /// What every answer has around it, the outermost first. All in one layer: the router has a box around each, which it
 /// clones for every request with all that are in it.
-fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> Router {
+fn around(router: Router<AppState>, state: AppState, proxies: Arc<Proxies>) -> Router {
     router
         .layer((
             middleware::from_fn_with_state(state.clone(), request_id::identify),
@@ -189,6 +193,8 @@ fn around(router: Router<AppState>, state: AppState, proxies: Arc<[IpNet]>) -> R
             safe(header::REFERRER_POLICY, "no-referrer"),
             safe(header::X_FRAME_OPTIONS, "DENY"),
             safe(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            // Before anything is charged: whoever is refused here has nothing to ask of this server.
+            middleware::from_fn_with_state(state.clone(), host::check),
             // Answered by the layer after it, whatever they ask about.
             middleware::from_fn_with_state(state.clone(), limits::limit_preflights),
             cors(&state.origins),

@@ -19,7 +19,7 @@ use lettre::{
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 
-use super::Letter;
+use super::{Letter, reach::is_public};
 use crate::config::settings::{Relay, Security};
 
 /// The longest time that a mail takes, in times of one answer: to connect, with all that is said before the first mail, for five
@@ -119,6 +119,10 @@ impl Smtp {
     /// # Errors
     /// Why it was not taken. After [`Undelivered::Unreachable`] it may have been, if the server was lost in the middle.
     pub async fn send(&mut self, parcel: &Parcel) -> Result<(), Undelivered> {
+        if !is_public(&parcel.to) {
+            // Of before there was a mail server.
+            return Err(Undelivered::Refused("the address is none of the public mail system".to_owned()));
+        }
         let bytes = self.written(parcel)?;
         let to: Address =
             parcel.to.parse().map_err(|_| Undelivered::Refused("mail knows no such address".to_owned()))?;
@@ -174,7 +178,12 @@ impl Smtp {
             return Ok(connection);
         }
         let made = timeout(self.patience, self.connect()).await;
-        made.unwrap_or_else(|_| Err(Undelivered::Unreachable(format!("{} did not answer in time", self.relay.host))))
+        let Relay { host, port, .. } = &self.relay;
+        let made = made.unwrap_or_else(|_| Err(Undelivered::Unreachable("no answer in time".to_owned())));
+        made.map_err(|undelivered| match undelivered {
+            Undelivered::Unreachable(why) => Undelivered::Unreachable(format!("{host}:{port}: {why}")),
+            other => other,
+        })
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Undelivered> {

@@ -94,11 +94,11 @@ impl Advice {
         let (circle, cards) = self.circle(&own).await?;
         let ranking = self.local.rank(&circle);
         let shortlist = shortlist(&circle, &ranking);
-        let completions: Vec<ProfileField> = profile::missing(&views::member(own.clone())).collect();
+        let now = self.clock.now();
+        let completions: Vec<ProfileField> = profile::missing(&views::member(own.clone(), now)).collect();
         let of_members = shortlist.candidates.iter().map(|candidate| meeting(member, candidate.person.id));
         let ids = of_members.chain(completions.iter().map(|field| completing(member, *field))).collect();
         let stored = self.recommendations.find(member, ids).await?;
-        let now = self.clock.now();
 
         let Introductions { mut drafts, source, fallback } =
             self.introductions(&shortlist, &ranking, &stored, now).await?;
@@ -133,7 +133,7 @@ impl Advice {
         let own = self.member(member).await?;
         // The member may see all of their own; the service what everybody may.
         let (whole, public) = (only(views::whole(&own)), person(&own));
-        let own = views::member(own);
+        let own = views::member(own, self.clock.now());
         let mut wordings = self.local.wordings(&whole);
         let mut told = (AdviceSource::Local, None);
         if let Some(service) = self.service.as_ref().filter(|_| public.company.is_some() || public.position.is_some()) {

@@ -92,7 +92,7 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
         effects.extend(former.map(|photo| Effect::HidePhoto(member, photo)));
         effects.extend(now.map(|photo| Effect::ShowPhoto(member, photo)));
     }
-    if former != now || before.is_none() {
+    if former != now || before.is_none_or(|before| before.is_erased != after.is_erased) {
         effects.push(Effect::DoJobs);
     }
     if before.is_none_or(|before| visibly_differ(before, after)) {
@@ -100,6 +100,12 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
     }
     effects.push(Effect::TellSelf(card));
     effects
+}
+
+/// What follows from the end of a session: its connections close, and its access tokens spend nothing of its member's.
+#[must_use]
+pub const fn of_ended(member: MemberId, session: SessionId) -> [Effect; 2] {
+    [Effect::EndSession(session), Effect::Close { member, session: Some(session), code: CloseCode::Unauthorized }]
 }
 
 /// Whether other members can see a difference. The time of the change alone is none.

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use protocol::{
     ErrorCode, MemberId,
     model::UserType,
-    rest::{Language, RegisterRequest},
+    rest::{AuditAction, Language, RegisterRequest},
     shown,
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{decisions::until_known, registration::refusal};
+use super::{decisions::until_known, post::may_be_written_to, registration::refusal};
 use crate::{
     auth::{Passwords, Source, common::weakness},
     clock::Clock,
     failure::Failure,
     ids::Ids,
+    mail::tokens,
     store::{
-        MemberStore,
+        MailStore, MemberStore,
+        audit::AuditRecord,
         changes::{Actor, Change, Changed},
-        mail::NewLink,
+        mail::{NewLink, handed_out},
         members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, Way},
         turns::Caller,
     },
@@ -29,6 +32,8 @@ use crate::{
 pub struct Enrolment {
     /// Members.
     pub members: Arc<dyn MemberStore>,
+    /// Links.
+    pub links: Arc<dyn MailStore>,
     /// Passwords.
     pub passwords: Passwords,
     /// The wall clock.
@@ -79,7 +84,7 @@ impl Enrolment {
     /// `already_set_up` if there is one, `email_taken`, `overloaded`, or the store.
     pub async fn create_first_admin(&self, request: RegisterRequest, from: Source) -> Result<MemberRecord, Failure> {
         let member = self.prepare(request, UserType::Admin, from).await?;
-        let by = Actor { member: Some(member.id), address: Some(from.address) };
+        let by = Actor::without_session(member.id, Some(from.address));
         self.members.insert_first_admin(member, by).await?.map_err(|refused| match refused {
             NotFirst::EmailTaken => Failure::of(ErrorCode::EmailTaken),
             NotFirst::HasAdmin => Failure::of(ErrorCode::AlreadySetUp),
@@ -122,6 +127,33 @@ impl Enrolment {
         self.change(email, Change::ResetSecondFactor).await
     }
 
+    /// A link that sets the password of the member with an address, once, within [`LINK_LIFETIME`], in the name of nobody: for who has
+    /// lost it where no mail is sent. Returns the member, and the token of the link.
+    ///
+    /// # Errors
+    /// `member_not_found`, `member_deactivated` for who may not sign in anyway, or the store.
+    ///
+    /// [`LINK_LIFETIME`]: crate::store::mail::LINK_LIFETIME
+    pub async fn reset_link(&self, email: &str) -> Result<(MemberRecord, String), Failure> {
+        let found = self.members.by_email(Caller::System, email.trim()).await?;
+        let record = found.filter(|record| !record.is_erased).ok_or(ErrorCode::MemberNotFound)?;
+        if !may_be_written_to(&record) {
+            return Err(ErrorCode::MemberDeactivated.into());
+        }
+        let (token, at) = (tokens::random(self.ids.secret()), self.clock.now());
+        let member = record.profile.id;
+        let entry = AuditRecord {
+            at,
+            actor: None,
+            action: AuditAction::ResetLinkMade,
+            target: member,
+            details: json!({}),
+            address: None,
+        };
+        self.links.hand_out(handed_out(member, tokens::hash(&token), at), entry).await?;
+        Ok((record, token))
+    }
+
     async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {
         let found = self.members.by_email(Caller::System, email.trim()).await?;
         let profile = found.ok_or(ErrorCode::MemberNotFound)?.profile;
@@ -134,7 +166,9 @@ impl Enrolment {
             Changed::Done { after, .. } => Ok(*after),
             Changed::NotFound => Err(ErrorCode::MemberNotFound.into()),
             // What is changed here is neither, and it is not given up.
-            Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Err(ErrorCode::Internal.into()),
+            Changed::Stale | Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => {
+                Err(ErrorCode::Internal.into())
+            }
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::{
     collections::HashSet,
     net::IpAddr,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
@@ -34,9 +36,10 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, changes::Actor, members::Standing,
-        sessions::SessionRecord, turns::Caller,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
+        turns::Caller,
     },
+    supervisor::Supervisor,
     telemetry::Metrics,
 };
 
@@ -82,9 +85,10 @@ pub struct Exports {
 
 fn exported(session: SessionRecord, lifetime: Duration) -> ExportedSession {
     let expires_at = session.ends(lifetime);
-    let SessionRecord { id, created_at, revoked_at, device, address, last_used_at, .. } = session;
-    let (device, address) = (device_info(device), address.map(|address| address.to_string()));
-    ExportedSession { id, created_at, revoked_at, device, address, last_used_at, expires_at }
+    let SessionRecord { id, created_at, revoked_at, device, address, last_address, last_used_at, .. } = session;
+    let [address, last_address] = [address, last_address].map(|address| address.map(|address| address.to_string()));
+    let device = device_info(device);
+    ExportedSession { id, created_at, revoked_at, device, address, last_address, last_used_at, expires_at }
 }
 
 /// Writes JSON to whoever reads the export.
@@ -97,6 +101,22 @@ struct Writer {
 impl Writer {
     fn new(parts: mpsc::Sender<Part>) -> Self {
         Self { parts, patience: Mutex::new(PATIENCE) }
+    }
+
+    /// Has the export written. One that fails, or panics, ends with an error: without one it would look whole.
+    async fn conclude(&self, written: impl Future<Output = Result<(), Failure>>) {
+        let written = AssertUnwindSafe(written).catch_unwind().await;
+        let failure = match &written {
+            Ok(written) => written.clone().err(),
+            Err(_) => Some(ErrorCode::Internal.into()),
+        };
+        if let Some(failure) = failure {
+            // Whoever has gone needs no reason.
+            let _ = timeout(PATIENCE, self.parts.send(Err(failure))).await;
+        }
+        if let Err(panic) = written {
+            resume_unwind(panic);
+        }
     }
 
     async fn text(&self, text: &str) -> Result<(), Failure> {
@@ -164,21 +184,23 @@ impl Exports {
     /// # Errors
     /// `rate_limited` for who had many lately, `overloaded` while the member exports already, or too many others do, of all or from that address; or the store: what is not in
     /// the audit log is not given.
-    pub async fn start(self: &Arc<Self>, who: Authorized, to: IpAddr) -> Result<mpsc::Receiver<Part>, Failure> {
+    pub async fn start(
+        self: &Arc<Self>,
+        who: Authorized,
+        to: IpAddr,
+        supervisor: &Supervisor,
+    ) -> Result<mpsc::Receiver<Part>, Failure> {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
         self.limit.check(&who.member)?;
-        let by = Actor { member: Some(who.member), address: Some(to) };
+        let by = who.asks_from(to);
         self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
-        tokio::spawn(async move {
+        drop(supervisor.once("export", async move {
             let writer = Writer::new(sender);
-            if let Err(failure) = exports.write(who, &writer).await {
-                // Whoever has gone needs no reason.
-                let _ = timeout(PATIENCE, writer.parts.send(Err(failure))).await;
-            }
+            writer.conclude(exports.write(who, &writer)).await;
             drop(slots);
-        });
+        }));
         Ok(receiver)
     }
 
@@ -205,9 +227,10 @@ impl Exports {
             enabled_at: factor.enabled_at,
             recovery_codes_left: factor.codes_left(),
         });
+        let now = self.clock.now();
         let head = json!({
-            "exported_at": self.clock.now(),
-            "member": views::member(record.profile),
+            "exported_at": now,
+            "member": views::member(record.profile, now),
             "invited_by": invited.map(|invited| invited.by),
             "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
@@ -374,6 +397,14 @@ mod tests {
             }
         }
         None
+    }
+
+    #[tokio::test]
+    async fn an_export_whose_task_panics_does_not_look_whole() {
+        let (sender, mut parts) = mpsc::channel(1);
+        let task = tokio::spawn(async move { Writer::new(sender).conclude(async { panic!("on purpose") }).await });
+        assert_eq!(parts.recv().await.unwrap().unwrap_err().code, ErrorCode::Internal);
+        assert!(parts.recv().await.is_none() && task.await.is_err(), "and whoever watches hears of it");
     }
 
     #[tokio::test(start_paused = true)]

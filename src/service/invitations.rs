@@ -7,7 +7,8 @@ use protocol::{
     model::{Tier, UserType},
     rest::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationPage, InvitationPolicy,
-        InvitationRequest, NamedMember, NewInvitation, PageQuery, invitations::EXPIRES_IN_DEFAULT, page_size,
+        InvitationRequest, NamedMember, NewInvitation, PageQuery, RegistrationPolicy, invitations::EXPIRES_IN_DEFAULT,
+        page_size,
     },
     shown,
 };
@@ -30,7 +31,6 @@ use crate::{
     sources::{network, subscriber},
     store::{
         InvitationStore, MemberStore, StoreError,
-        changes::Actor,
         invitations::{CodeHash, Created, InvitationRecord, NewInvitation as Stored},
         turns::Caller,
     },
@@ -61,6 +61,8 @@ pub struct Invitations {
     pub members: Arc<dyn MemberStore>,
     /// Who may.
     pub policy: InvitationPolicy,
+    /// Who may register: where nobody may, nobody is invited.
+    pub registration: RegistrationPolicy,
     /// What links begin with; empty for paths.
     pub public_url: String,
     /// Codes that are not good, by network.
@@ -117,7 +119,7 @@ impl Invitations {
     /// Makes an invitation.
     ///
     /// # Errors
-    /// `forbidden` for who may not invite, `validation_failed` for a tier or a number of uses that only administrators may choose,
+    /// `forbidden` for who may not invite, `registration_closed` where nobody could come by it, `validation_failed` for a tier or a number of uses that only administrators may choose,
     /// `too_many_invitations`, a rate limit, or the store.
     pub async fn create(
         &self,
@@ -128,6 +130,9 @@ impl Invitations {
         let is_admin = who.user_type == UserType::Admin;
         if !is_admin && self.policy == InvitationPolicy::Admins {
             return Err(ErrorCode::Forbidden.into());
+        }
+        if self.registration == RegistrationPolicy::Closed {
+            return Err(ErrorCode::RegistrationClosed.into());
         }
         let InvitationRequest { tier, uses, expires_in, note } = request;
         let (tier, uses) = (tier.unwrap_or(Tier::Disruption), uses.unwrap_or(1));
@@ -160,7 +165,7 @@ impl Invitations {
         // What only an administrator may make is not made by who is none any more.
         let needs_admin =
             is_admin && (self.policy == InvitationPolicy::Admins || tier != Tier::Disruption || uses != 1);
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         let new = Stored { record: record.clone(), most_open, needs_admin, by };
         match until_known(|_| self.store.create(new.clone())).await?.outcome {
             Created::Done => {}
@@ -236,7 +241,7 @@ impl Invitations {
         let found = self.store.by_id(Caller::Member(who.member), id).await?;
         let theirs = |found: &InvitationRecord| who.user_type == UserType::Admin || found.created_by == who.member;
         found.filter(theirs).ok_or(ErrorCode::InvitationNotFound)?;
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         let at = self.clock.now();
         let is_there = until_known(|_| self.store.revoke(id, by, at)).await?.outcome;
         if is_there { Ok(()) } else { Err(ErrorCode::InvitationNotFound.into()) }

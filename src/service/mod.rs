@@ -5,7 +5,9 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, refresh; making a member |
+//! | [`accounts`], [`enrolment`] | register, who a token speaks for; making a member |
+//! | [`login`] | what somebody shows who logs in |
+//! | [`session_tokens`] | starting a session, exchanging its refresh token |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
 //! | [`second_factor`], [`codes`] | turning the second factor on and off, proving again who is at a device; its codes |
@@ -79,6 +81,7 @@ pub mod jobs;
 pub mod kicks;
 pub mod leaving;
 pub mod limiter;
+mod login;
 pub mod messaging;
 pub mod own_node;
 pub mod pages;
@@ -91,6 +94,7 @@ pub mod room;
 pub mod second_factor;
 pub mod sequencer;
 pub mod session_check;
+mod session_tokens;
 pub mod sessions;
 pub mod setup;
 pub mod shared_limits;

@@ -100,7 +100,7 @@ impl Photos {
         self.album.add(photo, portrait).await?;
         let change = points_to(Some(self.album.url(photo)));
         let (_, after) = self.profiles.commit(member, change, by).await?;
-        Ok((views::member(after.profile), after.version))
+        Ok((views::member(after.profile, self.profiles.clock.now()), after.version))
     }
 
     /// Removes the photo of a member, if they have one. When this returns, nobody can see it, and its file is deleted soon.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, Timestamp,
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
     rest::{Member, MemberPatch},
 };
@@ -11,7 +11,7 @@ use protocol::{
 use serde_json::json;
 
 use super::{
-    accounts::Authorized,
+    accounts::{Authorized, Proved},
     album::Album,
     audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore, StoreError,
-        changes::{Actor, Change, Changed, Revoked},
+        changes::{Actor, Change, Changed, Overtaken, Revoked},
         mail::notice_of,
         members::MemberRecord,
         turns::Caller,
@@ -56,7 +56,7 @@ impl Profiles {
     /// `member_not_found`, or the store.
     pub async fn own(&self, member: MemberId) -> Result<(Member, u64), Failure> {
         let record = self.members.by_id(Caller::Member(member), member).await?.ok_or(ErrorCode::MemberNotFound)?;
-        Ok((views::member(record.profile), record.version))
+        Ok((views::member(record.profile, self.clock.now()), record.version))
     }
 
     /// Changes a profile: one's own, or anybody's as an administrator. Returns it with its version.
@@ -82,7 +82,7 @@ impl Profiles {
             None => None,
         };
         let (_, after) = self.commit(member, Change::Profile { edit: views::edit(patch), expected }, by).await?;
-        Ok((views::member(after.profile), after.version))
+        Ok((views::member(after.profile, self.clock.now()), after.version))
     }
 
     /// Charges a change of a profile or of its photo to the member who makes it; administrators are exempt.
@@ -120,9 +120,8 @@ impl Profiles {
     ///
     /// # Errors
     /// `last_admin`, or the store.
-    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
-        let member = who.member;
-        let by = Actor { member: Some(member), address: Some(from) };
+    pub async fn erase(&self, proved: &Proved, from: IpAddr) -> Result<(), Failure> {
+        let (member, by) = (proved.who().member, proved.who().asks_from(from));
         let _turn = self.album.turn(member).await?;
         self.commit(member, Change::Erase, by).await?;
         tracing::info!(%member, "member left");
@@ -137,8 +136,8 @@ impl Profiles {
         self.commit(member, change, by).await.map(|(_, after)| after)
     }
 
-    /// Applies a change, with what follows from it ([`effects::of_change`], and the mail that tells of it, [`notice_of`]); the connections of who may no longer sign in are
-    /// closed. Returns the member before and after it. Whoever changes a photo has its turn.
+    /// Applies a change, with what follows from it ([`effects::of_change`], and the mail that tells of it, [`notice_of`]); the connections of the sessions that
+    /// it ends are closed. Returns the member before and after it. Whoever changes a photo has its turn.
     ///
     /// # Errors
     /// `member_not_found`, `stale`, `last_admin`, or the store.
@@ -180,24 +179,27 @@ impl Profiles {
                 if late { self.as_wanted(member, &change, at, changed).await } else { Ok(changed) }
             };
             let known = until_known(attempt).await?;
-            if change.forbids_sign_in() && matches!(known.outcome, Changed::Done { .. }) {
-                self.effects.close(member, None, CloseCode::Deactivated);
+            if let Changed::Done { ended, .. } = &known.outcome {
+                self.end_sessions(member, &change, ended, known.late);
             }
             Ok((former, known))
         };
         let (former, Known { outcome, late }) = or_when_unknown(decision, disconnect).await?;
         let (before, after) = match outcome {
-            Changed::Done { before, after } => (*before, *after),
+            Changed::Done { before, after, .. } => (*before, *after),
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
             // Nobody has, while this waits.
             Changed::GivenUp => return Err(StoreError::Timeout.into()),
+            Changed::Overtaken(Overtaken::SignedOut) => return Err(ErrorCode::SessionRevoked.into()),
+            Changed::Overtaken(Overtaken::NoAdmin) => return Err(ErrorCode::Forbidden.into()),
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
         self.effects.apply(notice_of(&change, &after, at).map(|_| Effect::SendMail));
-        if by.member != Some(member) && before.version == after.version {
+        let is_same = before.version == after.version && before.credentials == after.credentials && !late;
+        if is_same && by.is_other_than(member) {
             // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.
             self.audit.read(by, Some(member), json!({ "read": "record", "count": 1 })).await?;
         }
@@ -224,7 +226,27 @@ impl Profiles {
         }
         let record = self.members.by_id(Caller::Member(member), member).await?;
         let record = record.filter(|record| change.apply(record, at).is_none());
-        Ok(record.map_or(changed, |record| Changed::Done { before: Box::new(record.clone()), after: Box::new(record) }))
+        Ok(record.map_or(changed, |record| Changed::Done {
+            before: Box::new(record.clone()),
+            after: Box::new(record),
+            ended: Vec::new(),
+        }))
+    }
+
+    /// Closes the connections of the sessions that a change has ended, on every node: those of who may no longer sign in with another code
+    /// than those of others.
+    fn end_sessions(&self, member: MemberId, change: &Change, ended: &[SessionId], late: bool) {
+        if change.forbids_sign_in() {
+            self.effects.close(member, None, CloseCode::Deactivated);
+            return;
+        }
+        if late && change.revokes() != Revoked::None {
+            // An attempt before may have ended some, nobody knows which: all are closed, and those that are good come back.
+            self.effects.close(member, None, CloseCode::Disconnected);
+        }
+        for session in ended {
+            self.effects.apply(effects::of_ended(member, *session));
+        }
     }
 }
 
@@ -236,5 +258,5 @@ pub(super) fn may_change(who: &Authorized, from: IpAddr, member: MemberId) -> Re
     if who.member != member && who.user_type != UserType::Admin {
         return Err(ErrorCode::Forbidden.into());
     }
-    Ok(Actor { member: Some(who.member), address: Some(from) })
+    Ok(who.asks_from(from))
 }

@@ -16,7 +16,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use super::{
     accounts::Authorized,
     decisions::{or_when_unknown, until_known},
-    effects::{Effect, Effects},
+    effects::{self, Effect, Effects},
 };
 use crate::{
     clock::Clock,
@@ -121,22 +121,9 @@ impl Sessions {
         }
     }
 
-    /// A session is over: its connections close, and its access tokens spend nothing of its member's.
+    /// A session is over ([`effects::of_ended`]).
     pub(super) fn is_over(&self, member: MemberId, session: SessionId) {
-        let close = Effect::Close { member, session: Some(session), code: CloseCode::Unauthorized };
-        self.effects.apply([Effect::EndSession(session), close]);
-    }
-
-    /// Closes what is left of the sessions of a member that a change has revoked, on every node.
-    pub(super) async fn end_revoked(&self, member: MemberId) {
-        let Ok(sessions) = self.store.of_member(member).await else {
-            // Whose it is cannot be told: all are closed, and those that are good still come back.
-            self.effects.close(member, None, CloseCode::Disconnected);
-            return;
-        };
-        for session in sessions.into_iter().filter(|session| session.revoked_at.is_some()) {
-            self.is_over(member, session.id);
-        }
+        self.effects.apply(effects::of_ended(member, session));
     }
 
     async fn end_those(&self, member: MemberId, which: Which) -> Result<(), Failure> {
@@ -198,6 +185,7 @@ impl Sessions {
             last_used_at: record.last_used_at,
             expires_at: record.ends(self.lifetime),
             address: record.address.map(|address| address.to_string()),
+            last_address: record.last_address.map(|address| address.to_string()),
             device: device_info(record.device),
         }
     }

@@ -60,9 +60,9 @@ fn picture(profile: &StoredProfile) -> Option<String> {
     profile.profile_image_url.clone().filter(|url| PhotoName::from_url(url).is_some())
 }
 
-/// The whole record of a member, as they see themselves.
+/// The whole record of a member, as they see themselves; nothing of a suspension that is over.
 #[must_use]
-pub fn member(profile: StoredProfile) -> Member {
+pub fn member(profile: StoredProfile, now: Timestamp) -> Member {
     let StoredVisibility { email, phone, company, position, presence } = profile.visibility;
     Member {
         id: profile.id,
@@ -77,7 +77,7 @@ pub fn member(profile: StoredProfile) -> Member {
         updated_at: profile.updated_at,
         last_login: profile.last_login,
         is_active: profile.is_active,
-        suspended_until: profile.suspension.map(|suspension| suspension.until),
+        suspended_until: profile.suspension.map(|suspension| suspension.until).filter(|until| now < *until),
         language: profile.language,
         email_verified_at: profile.email_verified_at,
     }
@@ -86,19 +86,17 @@ pub fn member(profile: StoredProfile) -> Member {
 /// What administrators see of a member; nothing of a suspension that is over.
 #[must_use]
 pub fn administered(record: MemberRecord, now: Timestamp, connections: u32, partial: bool) -> AdminMember {
-    let MemberRecord { mut profile, second_factor, .. } = record;
-    let standing = profile.standing(now);
-    let suspension = profile.suspension.take().filter(|suspension| now < suspension.until);
-    profile.suspension.clone_from(&suspension);
+    let MemberRecord { profile, second_factor, .. } = record;
+    let suspension = profile.suspension.as_ref().filter(|suspension| now < suspension.until);
     AdminMember {
-        status: status(standing),
-        suspension_reason: suspension.and_then(|suspension| suspension.reason),
+        status: status(profile.standing(now)),
+        suspension_reason: suspension.and_then(|suspension| suspension.reason.clone()),
         invited_by: profile.invited.map(|invited| invited.by),
         invitation_id: profile.invited.map(|invited| invited.invitation),
         second_factor: second_factor.is_some(),
         connections,
         connections_partial: partial,
-        member: member(profile),
+        member: member(profile, now),
     }
 }
 

@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     StoreError,
+    archive::LinkRow,
+    audit::AuditRecord,
     changes::Change,
     members::{MemberRecord, email_key},
     second_factor::StoredFactor,
@@ -25,8 +27,8 @@ use super::{
 mod links;
 
 pub use links::{
-    GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId,
-    UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN,
+    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
+    TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 
@@ -84,11 +86,17 @@ kinds! {
     ForgotPassword = "forgot_password" {
         /// The address, as it was given.
         email: String,
+        /// From where; unknown of one of before that was counted.
+        #[serde(default)]
+        asked: AskedFrom,
     }
     /// Somebody has registered with an address that a member has already.
     AddressTaken = "address_taken" {
         /// The address, as it was given.
         email: String,
+        /// From where; unknown of one of before that was counted.
+        #[serde(default)]
+        asked: AskedFrom,
     }
     /// A link that shows that the address is the member's.
     VerifyEmail = "verify_email" {
@@ -185,9 +193,51 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 
-    /// The names of all.
-    pub(super) fn names() -> impl Iterator<Item = &'static str> {
-        Self::ALL.iter().map(|kind| kind.as_str())
+    /// Whether anybody who reaches the server has it written, as often as addresses can be made up. What concerns members goes before it:
+    /// whoever fills the queue must not keep that from being sent.
+    #[must_use]
+    pub const fn is_of_strangers(self) -> bool {
+        match self {
+            Self::ForgotPassword | Self::AddressTaken | Self::VerifyEmail => true,
+            Self::ResetPassword
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::NewDevice
+            | Self::Approved
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::SecondFactorReset
+            | Self::RecoveryCodesReplaced
+            | Self::RecoveryCodeUsed => false,
+        }
+    }
+
+    /// How long a mail of this kind is tried to be sent.
+    #[must_use]
+    pub const fn lifetime(self) -> Duration {
+        match self {
+            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword => LINK_LIFETIME,
+            Self::AddressTaken
+            | Self::PasswordChanged
+            | Self::PasswordReset
+            | Self::NewDevice
+            | Self::Approved
+            | Self::SecondFactorEnabled
+            | Self::SecondFactorDisabled
+            | Self::SecondFactorReset
+            | Self::RecoveryCodesReplaced
+            | Self::RecoveryCodeUsed => NOTICE_LIFETIME,
+        }
+    }
+
+    /// The names of the kinds of which something holds, in their order.
+    pub(super) fn names_of(holds: impl Fn(Self) -> bool) -> Vec<&'static str> {
+        Self::ALL.iter().copied().filter(|kind| holds(*kind)).map(Self::as_str).collect()
+    }
+
+    /// When the oldest of some mails was written, given when the first of each lifetime is given up.
+    pub(super) fn oldest(firsts: impl IntoIterator<Item = (Duration, Option<Timestamp>)>) -> Option<Timestamp> {
+        firsts.into_iter().filter_map(|(lifetime, until)| until.map(|until| until.before(lifetime))).min()
     }
 }
 
@@ -214,28 +264,19 @@ impl Mail {
     /// How long it is tried to be sent.
     #[must_use]
     pub const fn lifetime(&self) -> Duration {
-        match self {
-            Self::ForgotPassword { .. } | Self::VerifyEmail { .. } | Self::ResetPassword { .. } => LINK_LIFETIME,
-            Self::AddressTaken { .. }
-            | Self::PasswordChanged { .. }
-            | Self::PasswordReset { .. }
-            | Self::NewDevice { .. }
-            | Self::Approved { .. }
-            | Self::SecondFactorEnabled { .. }
-            | Self::SecondFactorDisabled { .. }
-            | Self::SecondFactorReset { .. }
-            | Self::RecoveryCodesReplaced { .. }
-            | Self::RecoveryCodeUsed { .. } => NOTICE_LIFETIME,
-        }
+        self.kind().lifetime()
     }
 
-    /// What it is stored under: what takes the place of one that was not sent yet has the same.
+    /// What it is stored under: what takes the place of one that was not sent yet has the same. What strangers ask for about an address takes
+    /// the place of nothing that is asked for from elsewhere.
     #[must_use]
     pub fn key(&self) -> String {
         let kind = self.kind();
         let name = kind.as_str();
         match self {
-            Self::ForgotPassword { email } | Self::AddressTaken { email } => of_address(kind, email),
+            Self::ForgotPassword { email, asked } | Self::AddressTaken { email, asked } => {
+                format!("{}/{asked}", of_address(kind, email))
+            }
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
@@ -263,7 +304,7 @@ impl Mail {
     }
 }
 
-/// The key of what is about an address. A hash: keys are shown where bodies are not.
+/// What the keys of what is about an address begin with. A hash: keys are shown where bodies are not.
 fn of_address(kind: Kind, email: &str) -> String {
     use fmt::Write as _;
     let mut key = format!("{}/", kind.as_str());
@@ -274,7 +315,8 @@ fn of_address(kind: Kind, email: &str) -> String {
     key
 }
 
-/// The keys of what waits about the address of a member who leaves; what is about the member has their id.
+/// What the keys of what waits about the address of a member who leaves begin with; what is about the member has their id. A slash follows,
+/// but in those of before it was counted from where something is asked for.
 #[must_use]
 pub(super) fn keys_of_address(email: &str) -> [String; 2] {
     [Kind::ForgotPassword, Kind::AddressTaken].map(|kind| of_address(kind, email))
@@ -356,12 +398,18 @@ pub trait MailStore: Send + Sync {
 
     /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
     /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
-    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_MAX`] mails with a link in
-    /// [`UNVERIFIED_LINKS_WITHIN`]. No link of before ends.
+    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_FROM`] mails with a link that were
+    /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError>;
+
+    /// Writes a link that no mail brings, and what the audit log keeps of it, together.
+    ///
+    /// # Errors
+    /// The store.
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError>;
 
     /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`] and
     /// [`Change::VerifyEmail`], and with it all others of its member and purpose.
@@ -376,7 +424,7 @@ pub trait MailStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<GoodLink>, StoreError>;
 
-    /// Takes the mail that has been due for longest, which is due again at `until`.
+    /// Takes the mail that has been due for longest, of those for members before those of strangers ([`Kind::is_of_strangers`]), which is due again at `until`.
     ///
     /// # Errors
     /// The store.
@@ -399,6 +447,12 @@ pub trait MailStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn waiting(&self) -> Result<WaitingMail, StoreError>;
+
+    /// When the mail that has waited for longest was written, of kinds that this server knows.
+    ///
+    /// # Errors
+    /// The store.
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Removes mails whose time is over. Returns how many.
     ///
@@ -424,8 +478,8 @@ mod tests {
         let email = "Ana@Example.com".to_owned();
         let (session, device) = (SessionId::from_bytes([2; 12]), "Firefox".to_owned());
         match kind {
-            Kind::ForgotPassword => Mail::ForgotPassword { email },
-            Kind::AddressTaken => Mail::AddressTaken { email },
+            Kind::ForgotPassword => Mail::ForgotPassword { email, asked: AskedFrom(7) },
+            Kind::AddressTaken => Mail::AddressTaken { email, asked: AskedFrom(7) },
             Kind::VerifyEmail => Mail::VerifyEmail { member: MEMBER, token },
             Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
             Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
@@ -454,16 +508,22 @@ mod tests {
             format!(r#"{{"kind":"reset_password","member":"{}","token":"{}"}}"#, "01".repeat(12), "ab".repeat(16));
         let mail = Mail::ResetPassword { member: MEMBER, token: TokenId([0xab; 16]) };
         assert_eq!(serde_json::from_str::<Mail>(&stored).unwrap(), mail);
+        let before = r#"{"kind":"forgot_password","email":"ana@example.com"}"#;
+        let known = Mail::ForgotPassword { email: "ana@example.com".to_owned(), asked: AskedFrom::default() };
+        assert_eq!(serde_json::from_str::<Mail>(before).unwrap(), known);
         assert!(serde_json::from_str::<Mail>(&stored.replace("abab", "abxy")).is_err());
         assert!(serde_json::from_str::<Mail>(&stored.replace("abab", "ab")).is_err());
     }
 
     #[test]
     fn keys_say_nothing_about_addresses_and_are_the_same_in_any_case() {
-        let [first, second] =
-            ["Ana@Example.com", " ana@example.COM "].map(|email| Mail::ForgotPassword { email: email.into() });
+        let [first, second] = ["Ana@Example.com", " ana@example.COM "]
+            .map(|email| Mail::ForgotPassword { email: email.into(), asked: AskedFrom(7) });
         assert_eq!(first.key(), second.key());
         assert!(!first.key().to_lowercase().contains("ana"));
-        assert!(keys_of_address("ana@example.com").contains(&first.key()));
+        let [of_address, _] = keys_of_address("ana@example.com");
+        assert_eq!(first.key(), format!("{of_address}/0000000000000007"));
+        let elsewhere = Mail::ForgotPassword { email: "ana@example.com".into(), asked: AskedFrom(8) };
+        assert_ne!(first.key(), elsewhere.key(), "one does not take the place of another's");
     }
 }

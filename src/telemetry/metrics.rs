@@ -178,7 +178,7 @@ metrics! {
     Mail = "mail", Counter, ["mail", "outcome"];
     /// Mails that wait to be sent or tried again, 10,000 at most, of all nodes.
     MailWaiting = "mail_waiting", Gauge, [];
-    /// Long-lived tasks and threads that ended although they should run, by name.
+    /// Long-lived tasks and threads that ended although they should run, and tasks after an answer (`rehash`, `reminder`, `export`) that panicked, by name.
     TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
     StoreErrors = "store_errors", Counter, ["kind"];
@@ -613,7 +613,7 @@ impl Metrics {
         self.mail.get_or_create(&MailLabels { mail, outcome }).inc();
     }
 
-    /// Counts a task or thread that ended although it should run.
+    /// Counts a task or thread that ended although it should run, or that panicked.
     pub fn task_failure(&self, task: &'static str) {
         self.task_failures.get_or_create(&TaskLabels { task }).inc();
     }

@@ -5,7 +5,11 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -49,9 +53,39 @@ impl Quiet {
     }
 }
 
+/// How often a line about how the server is set up is written again.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A bound of one log line that clients cause and an operator has to read once: it is written at most once an hour.
+#[derive(Default)]
+pub struct Hourly(Mutex<Option<Instant>>);
+
+impl Hourly {
+    /// Whether the line may be written now.
+    pub fn allows(&self) -> bool {
+        self.allows_at(Instant::now())
+    }
+
+    fn allows_at(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let allows = last.is_none_or(|last| now.saturating_duration_since(last) >= HOUR);
+        if allows {
+            *last = Some(now);
+        }
+        allows
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_written_once_an_hour() {
+        let (hourly, start) = (Hourly::default(), Instant::now());
+        let allows = |seconds| hourly.allows_at(start + Duration::from_secs(seconds));
+        assert!(allows(0) && !allows(0) && !allows(3599) && allows(3600) && !allows(3601) && allows(7200));
+    }
 
     #[test]
     fn some_lines_are_written_and_the_others_are_counted() {

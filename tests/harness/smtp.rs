@@ -146,6 +146,11 @@ impl MailServer {
         }
     }
 
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.addr.port()
+    }
+
     /// The certificate that it is known by.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")

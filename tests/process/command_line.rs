@@ -266,6 +266,79 @@ async fn a_second_factor_is_reset_from_the_command_line_beside_a_running_server(
     assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
 }
 
+/// Without mail nobody could set a lost password.
+#[tokio::test]
+async fn a_link_from_the_command_line_sets_a_lost_password_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, http) = (Process::start(folder.path()), http());
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let made = |email: &str| run(folder.path(), &["admin", "reset-link", "--email", email], "");
+    let output = made(&ana.auth.member.email.to_uppercase());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let token = said.trim().split_once("/app/reset?token=").unwrap_or_else(|| panic!("{said}")).1.to_owned();
+    assert!(stderr(&output).contains("within 30 minutes"), "{}", stderr(&output));
+    let reset = async || {
+        let body = json!({ "token": token, "new_password": "battery staple horse" });
+        let url = format!("http://{}/api/auth/password/reset", server.addr);
+        http.post(url).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(reset().await, 200);
+    assert_eq!(reset().await, 422, "it is good once");
+    let log_in = async |password: &str| {
+        let body = json!({ "email": ana.auth.member.email, "password": password });
+        let url = format!("http://{}/api/auth/login", server.addr);
+        http.post(url).json(&body).send().await.unwrap()
+    };
+    assert_eq!(log_in(&ana.password).await.status(), 401);
+    let in_again = log_in("battery staple horse").await;
+    assert_eq!(in_again.status(), 200);
+    let nobody = made("nobody@example.com");
+    assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
+    // In the name of nobody.
+    run(folder.path(), &["admin", "promote", "--email", &ana.auth.member.email], "");
+    let token = in_again.json::<AuthResponse>().await.unwrap().access_token;
+    let entries = http.get(format!("http://{}/api/admin/audit", server.addr)).bearer_auth(token).send().await.unwrap();
+    let AuditPage { entries, .. } = entries.json().await.unwrap();
+    let entry = entries.iter().find(|entry| entry.action == AuditAction::ResetLinkMade).unwrap();
+    assert_eq!((entry.target_id, entry.actor_id), (ana.id, None));
+}
+
+/// Found by a newcomer: the advice for a second server on one file would have split the club.
+#[tokio::test]
+async fn a_second_server_on_one_file_hears_what_several_need() {
+    let folder = tempfile::tempdir().unwrap();
+    let _server = Process::start(folder.path());
+    let ended = command(folder.path()).stderr(Stdio::piped()).output().unwrap();
+    let said = stderr(&ended);
+    assert!(!ended.status.success() && said.contains("in use by another server"), "{said}");
+    assert!(said.contains("need MongoDB (docs/fleet.md)"), "{said}");
+}
+
+#[tokio::test]
+async fn the_banner_promises_no_invitation_where_nobody_is_let_in_and_says_what_redis_is_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path());
+    let ana = Member::register_at(server.addr, &http(), "Ana").await;
+    drop(server);
+    assert!(run(folder.path(), &["admin", "promote", "--email", &ana.auth.member.email], "").status.success());
+    let said = |settings: &[(&str, &str)], what: &str| {
+        let server = Process::spawn(command(folder.path()).envs(settings.iter().copied()));
+        assert!(server.banner[0].contains("is ready"), "{:?}", server.banner);
+        let found = server.banner.iter().find_map(|line| line.trim().strip_prefix(what));
+        found.map(|line| line.trim().to_owned()).unwrap_or_default()
+    };
+    assert_eq!(said(&[], "admin"), "the club has an administrator, who may invite");
+    assert_eq!(
+        said(&[("REGISTRATION", "approval")], "admin"),
+        "the club has an administrator, who may invite and approve"
+    );
+    let closed = said(&[("REGISTRATION", "closed")], "admin");
+    assert!(closed.contains("nobody is invited") && !closed.contains("may invite"), "{closed}");
+    assert_eq!(said(&[], "fleet"), "");
+    assert!(said(&[("REDIS_URL", "redis://127.0.0.1:1")], "fleet").contains("need MongoDB (docs/fleet.md)"));
+}
+
 /// Found by reading: the server remembered what a member may do, and a command beside it changed that.
 #[tokio::test]
 async fn a_running_server_believes_what_a_command_beside_it_has_changed() {

@@ -50,3 +50,28 @@ async fn logs_are_json_with_one_line_for_a_connections_life_and_never_a_secret()
         }
     }
 }
+
+/// Found by an attacker: a proxy whose operator had told the server nothing of it opened the club to the world, without a word.
+#[tokio::test]
+async fn a_proxy_that_the_server_was_not_told_of_is_in_the_log_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let log = std::fs::File::create(&file).unwrap();
+    let server = Process::spawn(command(folder.path()).env("LOG", "warn").stderr(Stdio::from(log)));
+    let http = http();
+    let ask = async |header: &str, value: &str| {
+        let request = http.get(format!("http://{}/healthz", server.addr)).header(header, value);
+        request.send().await.unwrap().status().as_u16()
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("host", "club.example.com").await, 421);
+        assert_eq!(ask("x-forwarded-for", "198.51.100.7").await, 200);
+        assert_eq!(ask("forwarded", "for=198.51.100.7").await, 200);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().await.code(), Some(0));
+    let log = std::fs::read_to_string(&file).unwrap();
+    let with = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    assert_eq!(with(&["club.example.com", "PUBLIC_URL", "REGISTRATION"]), 1, "{log}");
+    assert_eq!(with(&["127.0.0.1", "X-Forwarded-For", "TRUSTED_PROXIES does not name"]), 1, "{log}");
+}

@@ -2,9 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use protocol::Problem;
 use serde_json::json;
 
 use crate::harness::{
+    eventually,
     process::{self, Process},
     server::http,
     smtp::{How, MailServer},
@@ -49,6 +51,29 @@ async fn a_mail_survives_a_kill() {
     }
     to.sort_unstable();
     assert_eq!(to, emails);
+}
+
+/// Found by a newcomer: the log said that no mail can be sent, and not to which server.
+#[tokio::test]
+async fn a_mail_server_that_is_not_reached_is_named_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let mail = MailServer::down(How::StartTls).await;
+    let log = std::fs::File::create(&file).unwrap();
+    let server = Process::spawn(sending(folder.path(), &mail).env("LOG", "warn").stderr(Stdio::from(log)));
+    let body = json!({ "name": "Ana", "email": "ana@example.com", "password": "correct horse battery" });
+    let url = format!("http://{}/api/auth/register", server.addr);
+    assert_eq!(http().post(&url).json(&body).send().await.unwrap().status(), 202);
+    let named = format!("localhost:{}: connecting", mail.port());
+    let is_named = async || std::fs::read_to_string(&file).unwrap().contains(&named).then_some(());
+    eventually("the mail server in the log", is_named).await;
+    for email in ["root@localhost", "ana@127.0.0.1", "ana%example.com@example.org"] {
+        let body = json!({ "name": "Ana", "email": email, "password": "correct horse battery" });
+        let refused = http().post(&url).json(&body).send().await.unwrap();
+        assert_eq!(refused.status(), 422, "{email}");
+        let problem: Problem = refused.json().await.unwrap();
+        assert_eq!(problem.errors[0].field, "email", "{problem:?}");
+    }
 }
 
 #[tokio::test]

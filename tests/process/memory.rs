@@ -22,7 +22,7 @@ async fn ask_and_stop(server: &Process, from: Ipv4Addr) -> TcpStream {
     socket.set_recv_buffer_size(4096).unwrap();
     socket.bind((from, 0).into()).unwrap();
     let mut stream = within("a connection", socket.connect(server.addr)).await.unwrap();
-    let request = "GET /api/assets/asyncapi-react-3.2.1/index.js HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /api/assets/asyncapi-react-3.2.1/index.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     within("a request", stream.write_all(request.as_bytes())).await.unwrap();
     let mut status = [0; 12];
     within("an answer", stream.read_exact(&mut status)).await.unwrap();

@@ -31,7 +31,8 @@ async fn it_starts_without_the_database_and_sockets_survive_its_loss() {
     let server = Process::spawn(
         server.env("DATABASE_URL", &store.uri).env("STORE_TIMEOUT", "2s").env("LOG", "info").stderr(log),
     );
-    assert!(server.banner.iter().any(|line| line.contains("MongoDB, 127.0.0.1:")), "{:?}", server.banner);
+    assert!(server.banner.iter().any(|line| line.contains("NOT REACHED: MongoDB, 127.0.0.1:")), "{:?}", server.banner);
+    assert!(!server.banner.iter().any(|line| line.contains("is ready")), "{:?}", server.banner);
     assert_eq!(readiness(&server).await, 503);
     database.launch();
     let is_ready = async || (readiness(&server).await == 200).then_some(());
@@ -75,8 +76,12 @@ fn run(folder: &Path, url: &str, arguments: &[&str]) -> (bool, String) {
 async fn servers_on_one_database_serve_together_and_a_copy_waits_for_all() {
     let database = Database::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri));
+    // Where no Redis is.
+    let redis = ("REDIS_URL", "redis://127.0.0.1:1");
+    let start = || Process::spawn(command(folder.path()).env("DATABASE_URL", &database.uri).env(redis.0, redis.1));
     let (first, second) = (start(), start());
+    let fleet = second.banner.iter().find_map(|line| line.trim().strip_prefix("fleet")).unwrap();
+    assert!(fleet.contains("1 other; Redis 127.0.0.1:1 NOT REACHED"), "{fleet}");
     let http = http();
     let ana = Member::register_at(first.addr, &http, "Ana").await;
     ana.at(second.addr).connect().await;

@@ -113,6 +113,7 @@ async fn the_figures_are_those_of_the_server() {
     let stats = get(&admin, "/api/admin/stats").await;
     assert_eq!((&stats["connections"], &stats["members_connected"]), (&json!(1), &json!(1)));
     assert_eq!(stats["messages_since_start"], 2);
+    assert_eq!(stats["mail"], json!({ "is_sent": false, "waiting": 0, "oldest_at": null }));
     let store = &stats["store"];
     assert_eq!((&store["messages"], &store["conversations"]), (&json!(2), &json!(1)));
     assert_eq!((&store["members"], &store["members_active"]), (&json!(4), &json!(3)));

@@ -52,7 +52,7 @@ async fn whoever_asks_too_often_is_refused_and_then_closed_whatever_they_ask_for
     let gets = ["/healthz", "/nothing", "/api/members", "/ws"].map(|path| ("GET", path));
     for (method, path) in gets.into_iter().chain(["/healthz", "/api/members", "/ws"].map(|path| ("OPTIONS", path))) {
         let mut socket = TcpStream::connect(server.addr()).await.unwrap();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let mut requests = request.repeat(5_000);
         if (method, path) == ("GET", "/ws") {
             requests = requests.replace("\r\n\r\n", "\r\nUpgrade: websocket\r\n\r\n");
@@ -218,7 +218,7 @@ async fn stalled(server: &Server) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
-    let request = "GET /api/assets/redoc-2.5.4/redoc.standalone.js HTTP/1.1\r\nHost: x\r\n\r\n";
+    let request = "GET /api/assets/redoc-2.5.4/redoc.standalone.js HTTP/1.1\r\nHost: localhost\r\n\r\n";
     within("a request", stream.write_all(request.as_bytes())).await.unwrap();
     stream
 }
@@ -381,7 +381,7 @@ async fn a_stranger_of_another_address_makes_room() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut newcomer = within("a connection", socket.connect(server.addr())).await.unwrap();
-    newcomer.write_all(b"GET /api/members HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    newcomer.write_all(b"GET /api/members HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     within("an answer", newcomer.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
@@ -441,8 +441,7 @@ async fn a_body_that_does_not_come_keeps_nobody_from_writing() {
     })
     .await;
     let ana = server.member("Ana").await;
-    let head =
-        "POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+    let head = "POST /api/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
     // More than there are slots for one address.
     let _withheld = withheld(&server, "127.0.0.1", head, 300).await;
     for _ in 0..20 {
@@ -452,19 +451,34 @@ async fn a_body_that_does_not_come_keeps_nobody_from_writing() {
 }
 
 #[tokio::test]
-async fn a_body_is_charged_when_it_arrives_and_not_before() {
+async fn a_body_is_charged_when_it_arrives_and_what_waits_for_it_from_the_start() {
     let server = Server::with(|settings| settings.connections.memory_max = 8 << 20).await;
-    let head = "POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let head = "POST /api/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
     let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n");
     let long = format!("{head}content-length: 5000000\r\n\r\n");
     let mut streams = withheld(&server, "127.0.0.2", &chunked, 3).await;
     streams.extend(withheld(&server, "127.0.0.2", &long, 3).await);
     let charged = async || server.metric("memory_charged_bytes").await;
-    assert!(charged().await < 10_000.0);
+    // The buffers and futures of three requests, and nothing of those that say that they are going to send too much.
+    let waiting = 3.0 * 22.0 * 1024.0;
+    eventually("what waits", async || (charged().await >= waiting).then_some(())).await;
+    assert!(charged().await < waiting + 10_000.0);
     streams[0].write_all(format!("4e20\r\n{}\r\n", " ".repeat(20_000)).as_bytes()).await.unwrap();
-    eventually("what has arrived", async || (charged().await >= 20_000.0).then_some(())).await;
+    eventually("what has arrived", async || (charged().await >= waiting + 20_000.0).then_some(())).await;
     drop(streams);
     eventually("nothing to be held", async || (charged().await < 10_000.0).then_some(())).await;
+}
+
+/// Found by an attacker: 3,000 requests whose bodies never came took 68 MB of which 3,000 bytes were charged.
+#[tokio::test]
+async fn bodies_that_do_not_come_are_cut_when_memory_runs_out() {
+    let server = Server::with(|settings| settings.connections.memory_max = 8 << 20).await;
+    let head = "POST /api/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+    let _withheld = withheld(&server, "127.0.0.2", head, 400).await;
+    let cut = async || (server.metric(r#"memory_cuts_total{what="answer"}"#).await >= 20.0).then_some(());
+    eventually("those to be cut that there is no room for", cut).await;
+    let relieved = async || (server.metric("memory_charged_bytes").await < 6.3e6).then_some(());
+    eventually("the memory", relieved).await;
 }
 
 #[tokio::test]
@@ -475,7 +489,7 @@ async fn the_largest_uploads_are_cut_when_memory_runs_out() {
     for (member, bytes) in [(&ana, 3_500_000), (&ben, 3_000_000)] {
         let mut stream = TcpStream::connect(server.addr()).await.unwrap();
         let head = format!(
-            "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
+            "PUT /api/members/{}/photo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
              content-type: image/jpeg\r\ncontent-length: 5000000\r\n\r\n",
             member.id, member.auth.access_token
         );

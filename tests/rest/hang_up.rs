@@ -19,7 +19,7 @@ async fn ask_and_hang_up(by: &Member, server: &Server, request: (Method, String,
     let (method, path, body) = request;
     let body = body.to_string();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         by.auth.access_token,
         body.len()

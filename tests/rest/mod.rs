@@ -8,6 +8,7 @@ mod audit;
 mod directory;
 mod edge;
 mod hang_up;
+mod hosts;
 mod late;
 mod leaving;
 mod mail;

@@ -139,7 +139,7 @@ async fn no_more_uploads_are_held_than_there_is_room_for() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;
     let head = format!(
-        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
          content-length: 1000\r\n\r\n",
         ana.id, ana.auth.access_token
     );

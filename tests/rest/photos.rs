@@ -182,7 +182,7 @@ async fn a_client_that_asks_first_is_refused_before_it_sends_anything() {
     let ana = server.member("Ana").await;
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     let head = format!(
-        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
          content-length: 9000000\r\nexpect: 100-continue\r\n\r\n",
         ana.id, ana.auth.access_token
     );
@@ -384,7 +384,7 @@ async fn a_member_has_one_upload_at_a_time_and_leaves_room_for_others() {
     let (ana, ben) = server.two_members().await;
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     let head = format!(
-        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
          content-length: 1000\r\nexpect: 100-continue\r\n\r\n",
         ana.id, ana.auth.access_token
     );
@@ -409,7 +409,7 @@ async fn begin_upload(server: &Server, by: &Member, from: &str) -> (TcpStream, S
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let mut stream = within("a connection", socket.connect(server.addr())).await.unwrap();
     let head = format!(
-        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
+        "PUT /api/members/{}/photo HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: image/jpeg\r\n\
          content-length: 1000\r\nexpect: 100-continue\r\n\r\n",
         by.id, by.auth.access_token
     );

@@ -25,7 +25,8 @@ use members_book::{
         changes::{Actor, Change},
         conversations::{Appended, Applied, Command, Mark, MarkKind, Marked, Outcome, Range, Refusal},
         entries::StoredEntry,
-        mail::Mail,
+        mail::{AskedFrom, Mail},
+        members::Standing,
         mongo::migrations::INDEXES,
         turns::Caller,
     },
@@ -616,6 +617,59 @@ async fn every_query_has_an_index() {
     }
 }
 
+/// As in the embedded store, whose test is beside its migrations.
+#[tokio::test]
+async fn who_has_not_verified_the_address_in_an_older_database_is_hidden_and_who_has_signed_in_stays() {
+    let f = Fixture::mongodb().await;
+    let names = ["Stranger", "Applicant", "Member", "Admin", "Deactivated", "Overtaken"];
+    let mut members = Vec::new();
+    for name in names {
+        members.push(f.member(name).await);
+    }
+    let database = f.database.as_ref().unwrap().open().await;
+    let long_ago = mongodb::bson::DateTime::from_millis(1_000);
+    // As the version before left them, and one of this version that came while another node brought the schema up to date.
+    let now = mongodb::bson::DateTime::now();
+    let former = [
+        doc! { "is_active": true },
+        doc! { "is_active": false, "is_pending": true },
+        doc! { "is_active": true, "last_login": long_ago },
+        doc! { "is_active": true, "user_type": "admin" },
+        doc! { "is_active": false, "created_at": long_ago },
+        doc! { "is_active": false, "created_at": now },
+    ];
+    for (member, mut former) in members.iter().zip(former) {
+        former.insert("must_verify", true);
+        let collection = database.collection::<Document>("members");
+        collection.update_one(doc! { "_id": oid(*member) }, doc! { "$set": former }).await.unwrap();
+    }
+    let before = || async {
+        let migrations = database.collection::<Document>("migrations");
+        let it = migrations.find_one(doc! { "name": "unverified" }).await.unwrap().unwrap();
+        let since = doc! { "_id": { "$gte": it.get_i32("_id").unwrap() } };
+        assert!(migrations.delete_many(since).await.unwrap().deleted_count > 0);
+    };
+    before().await;
+    let mut f = f.reopened().await;
+    // Once more, as after a crash in its midst.
+    for _ in 0..2 {
+        let mut standings = Vec::new();
+        for member in &members {
+            let record = f.store.members.by_id(Caller::System, *member).await.unwrap().unwrap();
+            standings.push(record.profile.standing(f.now()));
+        }
+        let (hidden, active) = (Standing::Unverified, Standing::Active);
+        assert_eq!(standings, [hidden, hidden, active, active, Standing::Deactivated, hidden]);
+        let found = async |word: &str| {
+            let found = f.store.members.search(members[3], vec![word.to_owned()], 10).await.unwrap();
+            found.len()
+        };
+        assert_eq!((found("stranger").await, found("member").await), (0, 1));
+        before().await;
+        f = f.reopened().await;
+    }
+}
+
 /// Whether the server is a SecantusDB; a real one asks for more (a key file) where this one does not.
 fn has_mongod() -> bool {
     std::env::var_os("PATH")
@@ -796,7 +850,7 @@ async fn a_batch_of_what_was_stored_before_is_found_at_once() {
 async fn bursts_of_one_stranger_are_refused_to_them_alone() {
     let f = Fixture::mongodb().await;
     let stranger = |number: u8| Caller::Address([192, 0, 2, number].into());
-    let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com") };
+    let forgot = |number: usize| Mail::ForgotPassword { email: format!("{number}@example.com"), asked: AskedFrom(1) };
     let burst = (0..400).map(|number| f.store.mail.add(stranger(1), forgot(number), f.now()));
     let (burst, other, own) = tokio::join!(
         futures_util::future::join_all(burst),

@@ -36,7 +36,7 @@ async fn a_client_of_another_protocol_is_refused_and_one_that_names_none_is_welc
 async fn frames_sent_together_with_the_handshake_are_read() {
     let server = Server::start().await;
     let mut stream = tokio::net::TcpStream::connect(server.addr()).await.unwrap();
-    let handshake = "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut bytes = handshake.as_bytes().to_vec();
     // A masked text frame with an empty mask: `{}`.

@@ -74,6 +74,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SecondFactorEnrolment>();
     declarations.add::<rest::SecondFactorConfirmation>();
     declarations.add::<rest::RecoveryCodes>();
+    declarations.add::<rest::SecondFactorEnabled>();
     declarations.add::<rest::RecoveryCodesRequest>();
     declarations.add::<rest::SecondFactorDisabling>();
     declarations.add::<rest::StepUpRequest>();
@@ -92,6 +93,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::AddressRequest>();
     declarations.add::<rest::AddressAllowed>();
     declarations.add::<rest::NodeStats>();
+    declarations.add::<rest::MailStats>();
     declarations.add::<rest::ServerStats>();
     declarations.add::<rest::AuditPage>();
     declarations.add::<rest::ai::RecommendationsResponse>();

@@ -4,7 +4,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{from_text, members::Member, not_null};
+use super::{from_text, members::Member};
 use crate::{
     InvitationId, MemberId, Timestamp,
     model::{Tier, UserType},
@@ -30,6 +30,34 @@ pub struct AdminMembersQuery {
     /// Only members of this status. Without it there are all but those who are `pending` or `unverified`; with `is_active` those of whom both are true.
     #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
     pub status: Option<MemberStatus>,
+}
+
+/// `GET /api/admin/audit`: which entries. Of several conditions all must be true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[garde(allow_unvalidated)]
+#[serde(default)]
+pub struct AuditQuery {
+    /// Only entries of this action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub action: Option<AuditAction>,
+    /// Only entries of what this member has done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub actor_id: Option<MemberId>,
+    /// Only entries of what was done to this member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub target_id: Option<MemberId>,
+    /// Only entries of this time or later (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub since: Option<Timestamp>,
+    /// Only entries of before this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub until: Option<Timestamp>,
 }
 
 /// Whether a member may sign in, and why not.
@@ -136,10 +164,10 @@ pub struct SuspensionChange {
     #[cfg_attr(feature = "codegen", ts(as = "Timestamp"))]
     pub until: Option<Timestamp>,
     /// Why, for other administrators: at most 500 characters.
-    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::chars(0, 500)), custom(rules::shown)))]
-    #[cfg_attr(feature = "codegen", ts(optional))]
-    #[cfg_attr(feature = "openapi", schema(nullable = false, max_length = 500, example = "wrote to everybody"))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500, example = "wrote to everybody"))]
     pub reason: Option<String>,
 }
 
@@ -245,8 +273,25 @@ pub struct ServerStats {
     pub nodes: Vec<NodeStats>,
     /// Nodes that live, as far as is known, and did not tell in time.
     pub nodes_silent: u32,
+    /// The mail that waits.
+    pub mail: MailStats,
     /// What is in the store.
     pub store: StoreStats,
+}
+
+/// The mail that waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MailStats {
+    /// Whether mail reaches people: `SMTP_URL` is set.
+    pub is_sent: bool,
+    /// How many mails wait, over all `nodes`.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub waiting: u64,
+    /// When the oldest of them was written; null while none waits. When this is long ago, the mail server takes none.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub oldest_at: Option<Timestamp>,
 }
 
 /// What is in the store.
@@ -335,6 +380,8 @@ pub enum AuditAction {
     Exported,
     /// An administrator let somebody register again with the address of a member who had left; the target is the administrator.
     AddressAllowed,
+    /// A link that sets a member's password was made on the command line.
+    ResetLinkMade,
 }
 
 impl AuditAction {
@@ -366,6 +413,7 @@ impl AuditAction {
         Self::MemberRead,
         Self::Exported,
         Self::AddressAllowed,
+        Self::ResetLinkMade,
     ];
 
     /// The name on the wire and in the database.
@@ -398,6 +446,7 @@ impl AuditAction {
             Self::MemberRead => "member_read",
             Self::Exported => "exported",
             Self::AddressAllowed => "address_allowed",
+            Self::ResetLinkMade => "reset_link_made",
         }
     }
 }

@@ -54,6 +54,7 @@ pub struct ClubInfo {
     pub invitations: InvitationPolicy,
     /// Whether the club has no administrator yet, as `GET /api/setup` says.
     pub setup_needed: bool,
-    /// Whether it sends mail, so that who registers has to show first that the address is theirs.
+    /// Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
+    /// server that writes them to its log: links in them work all the same.
     pub sends_mail: bool,
 }

@@ -39,12 +39,10 @@ pub struct InvitationRequest {
     #[cfg_attr(feature = "openapi", schema(nullable = false, minimum = 60, maximum = 7_776_000, example = 1_209_600))]
     pub expires_in: Option<u32>,
     /// What its maker wants to remember of it, such as whom it is for: at most 200 characters. Seen by them and by administrators.
-    #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(rules::chars(0, NOTE_MAX_CHARS)), custom(rules::shown)))]
-    #[cfg_attr(
-        feature = "openapi",
-        schema(nullable = false, max_length = 200, example = "for Eva, from the tennis club")
-    )]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 200, example = "for Eva, from the tennis club"))]
     pub note: Option<String>,
 }
 

@@ -194,7 +194,7 @@ pub struct Member {
 pub struct MemberPatch {
     /// The name to show: 1 to 100 characters after trimming, at least one of them a letter or digit. Cannot be removed.
     #[serde(deserialize_with = "not_null", skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(rules::given), custom(rules::name)))]
+    #[garde(inner(custom(rules::not_empty_name), custom(rules::name)))]
     #[cfg_attr(feature = "openapi", schema(nullable = false, min_length = 1, max_length = 100))]
     pub name: Option<String>,
     /// How to reach the member.

@@ -89,6 +89,7 @@ export const ERROR_STATUS = {
   stale: 412,
   payload_too_large: 413,
   unsupported_media_type: 415,
+  misdirected: 421,
   upgrade_required: 426,
   rate_limited: 429,
   too_many_connections: 429,
@@ -350,7 +351,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
 
 /**
  * Who did what to whom, when, from where. Never changed and never removed.
@@ -489,7 +490,8 @@ invitations: InvitationPolicy,
  */
 setup_needed: boolean, 
 /**
- * Whether it sends mail, so that who registers has to show first that the address is theirs.
+ * Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
+ * server that writes them to its log: links in them work all the same.
  */
 sends_mail: boolean, };
 
@@ -813,7 +815,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -923,6 +925,10 @@ device: DeviceInfo,
  * The address that it was started from, if that is known.
  */
 address: string | null, 
+/**
+ * The address that its refresh token was exchanged from last, if that is known.
+ */
+last_address: string | null, 
 /**
  * When it was last used, to about the life of an access token.
  */
@@ -1166,7 +1172,7 @@ expires_in?: number,
 /**
  * What its maker wants to remember of it, such as whom it is for: at most 200 characters. Seen by them and by administrators.
  */
-note?: string, };
+note?: string | null, };
 
 /**
  * A language that mails are written in.
@@ -1237,6 +1243,23 @@ export type LogoutRequest = {
  * Whether to log out every session of the member instead of this one.
  */
 all: boolean, };
+
+/**
+ * The mail that waits to be sent.
+ */
+export type MailStats = { 
+/**
+ * Whether mail reaches people: `SMTP_URL` is set.
+ */
+is_sent: boolean, 
+/**
+ * How many mails wait, over all `nodes`.
+ */
+waiting: number, 
+/**
+ * When the oldest of them was written; null while none waits. When this is long ago, the mail server takes none.
+ */
+oldest_at: Timestamp | null, };
 
 /**
  * The whole record of a member, as they see themselves. Never carries the password or its hash.
@@ -2023,9 +2046,15 @@ code: string, };
 export type RefreshRequest = { 
 /**
  * The newest refresh token of the session. It stays good until its successor, or an access token that came with that, is
- * first used: until then the request may be repeated, and has the same successor.
+ * first used: until then the request may be repeated with the same `attempt`, and has the same successor.
  */
-refresh_token: string, };
+refresh_token: string, 
+/**
+ * What the client calls this exchange: 16 to 64 of A to Z, a to z, 0 to 9, `-` and `_`. Drawn at random for each refresh token and stored
+ * beside it before the first request, so that every repetition, in another tab and after a restart too, has the same. With another one, or
+ * with one only once, a second exchange of the token counts as theft: the session is revoked.
+ */
+attempt?: string | null, };
 
 /**
  * `POST /api/auth/register`. Tier and role cannot be chosen.
@@ -2142,6 +2171,19 @@ code: string,
 password: string, };
 
 /**
+ * A second factor that was turned on.
+ */
+export type SecondFactorEnabled = { 
+/**
+ * Codes for who has lost the authenticator app: ten, each good once. They are shown this once.
+ */
+recovery_codes: Array<string>, 
+/**
+ * What this device proves itself with at the next login, in place of the one before, which is good no more.
+ */
+device_proof: string, };
+
+/**
  * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.
  */
 export type SecondFactorEnrolment = { 
@@ -2234,6 +2276,10 @@ nodes: Array<NodeStats>,
  */
 nodes_silent: number, 
 /**
+ * The mail that waits.
+ */
+mail: MailStats, 
+/**
  * What is in the store.
  */
 store: StoreStats, };
@@ -2258,6 +2304,10 @@ device: DeviceInfo,
  * The address that it was started from; none of a session that was started by an earlier version of the server.
  */
 address: string | null, 
+/**
+ * The address that its refresh token was exchanged from last; none of a session in which that has not been yet.
+ */
+last_address: string | null, 
 /**
  * When it was started.
  */
@@ -2392,7 +2442,7 @@ until: Timestamp,
 /**
  * Why, for other administrators: at most 500 characters.
  */
-reason?: string, };
+reason?: string | null, };
 
 /**
  * `sync`: the state of conversations. Applying it twice changes nothing. It comes between `welcome` and `sync.done`, and may come

@@ -36,6 +36,11 @@ impl Foundation {
         (!open.addresses.is_empty()).then(|| Arc::new(open) as _)
     }
 
+    /// Where the links of the bus lead, for people; none without one.
+    pub(in crate::app) fn bus(&self) -> Vec<String> {
+        self.links.iter().map(Address::describe).collect()
+    }
+
     /// This node among others, if its store is one that nodes share.
     pub(in crate::app) fn fleet(
         &self,

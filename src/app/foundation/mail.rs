@@ -6,22 +6,22 @@ use super::Foundation;
 use crate::{
     app::{StartError, start_error},
     auth::KeyRing,
-    mail::{Smtp, TokenKeys},
-    service::post::{Parts, Post, Way},
+    mail::{Smtp, TokenKeys, Transport},
+    service::post::{Parts, Post},
 };
 
 impl Foundation {
     /// The one who sends mail: to the mail server of the settings; without one to the log, if nobody else can reach this server.
     pub(in crate::app) fn post(&self, ring: &KeyRing) -> Result<Arc<Post>, StartError> {
         let mail = &self.settings.mail;
-        let way = match (mail.relay().map_err(start_error)?, &mail.mail_from) {
+        let transport = match (mail.relay().map_err(start_error)?, &mail.mail_from) {
             (Some(relay), Some(from)) => {
                 let smtp =
                     Smtp::new(relay, from, mail.smtp_ca_file.as_deref(), mail.smtp_timeout).map_err(start_error)?;
-                Way::Smtp(Box::new(smtp))
+                Transport::Smtp(Box::new(smtp))
             }
-            _ if self.settings.listen.host.is_loopback() => Way::Log,
-            _ => Way::Nowhere,
+            _ if self.settings.listen.host.is_loopback() => Transport::Log,
+            _ => Transport::Nowhere,
         };
         let parts = Parts {
             store: Arc::clone(&self.store.mail),
@@ -32,6 +32,6 @@ impl Foundation {
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
         };
-        Ok(Arc::new(Post::new(parts, way)))
+        Ok(Arc::new(Post::new(parts, transport)))
     }
 }

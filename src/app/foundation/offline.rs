@@ -203,7 +203,7 @@ async fn a_device_that_comes_again_replaces_itself_and_a_session_that_ends_takes
     assert_eq!(older.until_the_end().await.1, 4409);
     assert_eq!(bench.base.hub.connections_of(ana.member.id).len(), 2);
     let who = bench.accounts.authorize(&ana.access_token).await.unwrap();
-    bench.accounts.devices.log_out(&who, false).await.unwrap();
+    bench.accounts.sessions.log_out(&who, false).await.unwrap();
     assert_eq!((tablet.until_the_end().await.1, newer.until_the_end().await.1), (4401, 4401));
     let mut late = bench.open().await;
     late.hello(&ana, "phone").await;

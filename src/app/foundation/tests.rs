@@ -164,14 +164,14 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
         let (device, address) = (SessionDevice::default(), None);
-        let (password_hash, tell_of) = (String::new(), None);
-        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, password_hash, tell_of };
+        let (credentials, tell_of) = (0, None);
+        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, credentials, tell_of };
         base.store.sessions.start(new).await.unwrap();
         let (user_type, lacks_second_factor) = (UserType::Member, false);
         Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }
     };
     let who = signed_in(me).await;
-    let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into()).await.unwrap();
+    let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into(), &base.supervisor).await.unwrap();
     let mut export = Vec::new();
     while !String::from_utf8_lossy(&export).contains("hello") {
         export.extend(parts.recv().await.unwrap().unwrap());
@@ -190,7 +190,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     assert_eq!(export["conversations"].as_array().unwrap().len(), members.len(), "none twice");
 
     // Found by an attacker: a thief's export outlived "log out everywhere", and had what was said after it.
-    let mut parts = eventually_started(&exports, who).await;
+    let mut parts = eventually_started(&base, &exports, who).await;
     parts.recv().await.unwrap().unwrap();
     let ids = base.store.sessions.of_member(me).await.unwrap().iter().map(|session| session.id).collect();
     base.store.sessions.revoke_many(me, ids, Timestamp::from_millis(2)).await.unwrap();
@@ -201,19 +201,18 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     assert_eq!(last.unwrap().unwrap_err().code, ErrorCode::SessionRevoked);
 
     // Who does not read holds a place; one address, however many accounts it has, not all of them.
-    let from = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    let start = async |who, last| exports.start(who, Ipv4Addr::new(192, 0, 2, last).into(), &base.supervisor).await;
     let [first, second, third] =
         [signed_in(members[1]).await, signed_in(members[2]).await, signed_in(members[3]).await];
-    let _held = [exports.start(first, from(1)).await.unwrap(), exports.start(second, from(1)).await.unwrap()];
-    let refused = exports.start(third, from(1)).await.err().map(|failure| failure.code);
-    assert_eq!(refused, Some(ErrorCode::Overloaded));
-    assert!(exports.start(third, from(2)).await.is_ok());
+    let _held = [start(first, 1).await.unwrap(), start(second, 1).await.unwrap()];
+    assert_eq!(start(third, 1).await.err().map(|failure| failure.code), Some(ErrorCode::Overloaded));
+    assert!(start(third, 2).await.is_ok());
 }
 
 /// The place of the member's former export is given back a moment after its last part.
-async fn eventually_started(exports: &Arc<Exports>, who: Authorized) -> mpsc::Receiver<Part> {
+async fn eventually_started(base: &Foundation, exports: &Arc<Exports>, who: Authorized) -> mpsc::Receiver<Part> {
     loop {
-        match exports.start(who, Ipv4Addr::LOCALHOST.into()).await {
+        match exports.start(who, Ipv4Addr::LOCALHOST.into(), &base.supervisor).await {
             Ok(parts) => return parts,
             Err(failure) => assert_eq!(failure.code, ErrorCode::Overloaded),
         }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{
     InvalidSetting,
-    values::{duration, secret, service_url},
+    values::{duration, secret, service_url, whole},
 };
 
 /// Advice: whom to meet, and how to word a profile better.
@@ -28,19 +28,19 @@ pub struct AiSettings {
     #[arg(long, env = "AI_TIMEOUT", value_parser = duration, default_value = "8s", global = true)]
     pub ai_timeout: Duration,
     /// Questions for the AI service at a time; more are answered by the server's own rules at once.
-    #[arg(long, env = "AI_CONCURRENCY", default_value_t = 8, global = true)]
+    #[arg(long, env = "AI_CONCURRENCY", default_value_t = 8, value_parser = whole::<usize>, global = true)]
     pub ai_concurrency: usize,
     /// Questions for the AI service of one member a day (UTC).
-    #[arg(long, env = "AI_DAILY_BUDGET", default_value_t = 20, global = true)]
+    #[arg(long, env = "AI_DAILY_BUDGET", default_value_t = 20, value_parser = whole::<u32>, global = true)]
     pub ai_daily_budget: u32,
     /// Questions for the AI service of all members together a day (UTC).
-    #[arg(long, env = "AI_DAILY_BUDGET_CLUB", default_value_t = 2_000, global = true)]
+    #[arg(long, env = "AI_DAILY_BUDGET_CLUB", default_value_t = 2_000, value_parser = whole::<u32>, global = true)]
     pub ai_daily_budget_club: u32,
     /// How long an introduction by the AI service is shown again before the service is asked anew.
     #[arg(long, env = "AI_REFRESH", value_parser = duration, default_value = "6h", global = true)]
     pub ai_refresh: Duration,
     /// Failures in a row after which the AI service is left alone.
-    #[arg(long, env = "AI_FAILURES_MAX", default_value_t = 5, global = true)]
+    #[arg(long, env = "AI_FAILURES_MAX", default_value_t = 5, value_parser = whole::<u32>, global = true)]
     pub ai_failures_max: u32,
     /// How long it is left alone before it is tried again.
     #[arg(long, env = "AI_COOLDOWN", value_parser = duration, default_value = "30s", global = true)]

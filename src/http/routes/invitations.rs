@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     request_body = InvitationRequest,
     responses(
         (status = 201, description = "The invitation, with its code.", body = NewInvitation),
-        (status = 403, description = "forbidden"),
+        (status = 403, description = "forbidden, registration_closed"),
         (status = 409, description = "too_many_invitations"),
     )
 )]

@@ -29,7 +29,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     responses((status = 200, description = "The sessions.", body = SessionList))
 )]
 async fn list(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<Json<SessionList>, Failure> {
-    state.accounts.devices.list(who.member, who.session).await.map(Json)
+    state.accounts.sessions.list(who.member, who.session).await.map(Json)
 }
 
 /// Ends every session of the member but this one.
@@ -43,7 +43,7 @@ async fn list(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<
     responses((status = 204, description = "This session is the only one."))
 )]
 async fn end_others(State(state): State<AppState>, SignedIn(who): SignedIn) -> Result<StatusCode, Failure> {
-    state.accounts.devices.end_others(&who).await?;
+    state.accounts.sessions.end_others(&who).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -66,7 +66,7 @@ async fn rename(
     PathId(id): PathId<SessionId>,
     Body(request): Body<SessionRename>,
 ) -> Result<Json<Session>, Failure> {
-    state.accounts.devices.rename(&who, id, &request.name).await.map(Json)
+    state.accounts.sessions.rename(&who, id, &request.name).await.map(Json)
 }
 
 /// Ends a session of the member, which may be this one.
@@ -88,6 +88,6 @@ async fn end(
     SignedIn(who): SignedIn,
     PathId(id): PathId<SessionId>,
 ) -> Result<StatusCode, Failure> {
-    state.accounts.devices.end(&who, id).await?;
+    state.accounts.sessions.end(&who, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -201,6 +201,12 @@ impl Fleet {
         self.roster().others().next().is_some()
     }
 
+    /// How many other nodes live, as far as is known.
+    #[must_use]
+    pub fn others(&self) -> usize {
+        self.roster().others().count()
+    }
+
     /// Follows the nodes, and beats, until it is closed. For one task only.
     pub async fn run(self: Arc<Self>) {
         let mut listing = self.parts.store.listing();

@@ -4,14 +4,14 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     options::{FindOneOptions, ReturnDocument},
 };
 use protocol::{MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo,
+    Mongo, audit,
     db::Db,
     document::{binary, bytes_of, date, member_oid, time, word},
     fault::Fault,
@@ -20,10 +20,12 @@ use super::{
 use crate::store::{
     MailStore, StoreError,
     archive::{LinkRow, MailRow},
+    audit::AuditRecord,
     changes::Change,
     mail::{
-        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
-        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -39,7 +41,7 @@ fn body(mail: &Mail) -> Result<String, Fault> {
 
 /// Of a kind that this server knows.
 fn known() -> Document {
-    doc! { "kind": { "$in": Kind::names().collect::<Vec<_>>() } }
+    doc! { "kind": { "$in": Kind::names_of(|_| true) } }
 }
 
 /// A revision: an id that is used once, shortened.
@@ -149,7 +151,8 @@ async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Resul
             write(db, &link.mail(), at, Some(session)).await.map(|()| true)
         }
         Issue::Again(hash, token) => {
-            let (own, once_more) = (doc! { "_id": binary(&hash) }, doc! { "$inc": { "sent": 1_i64 } });
+            let own = doc! { "_id": binary(&hash) };
+            let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
             links.update_one(own, once_more).session(&mut *session).await?;
             write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
         }
@@ -233,8 +236,11 @@ pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberI
     db.collection::<Document>("links").delete_many(own.clone()).session(&mut *session).await?;
     let mail = db.collection::<Document>("mail");
     mail.delete_many(own).session(&mut *session).await?;
-    let keys = keys_of_address(email).to_vec();
-    mail.delete_many(doc! { "_id": { "$in": keys } }).session(session).await?;
+    for key in keys_of_address(email) {
+        // The zero is what comes after a slash.
+        let about = doc! { "$gte": &key, "$lt": format!("{key}0") };
+        mail.delete_many(doc! { "_id": about }).session(&mut *session).await?;
+    }
     Ok(())
 }
 
@@ -274,11 +280,15 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             .and_then(|token| token.as_slice().try_into().ok())
             .map(TokenId),
         sent: document.get_i64("sent").map_or(1, |sent| u32::try_from(sent).unwrap_or(u32::MAX)),
+        asked: document.get_array("asked").map_or_else(
+            |_| Vec::new(),
+            |asked| asked.iter().filter_map(Bson::as_str).flat_map(AskedFrom::all_of).collect(),
+        ),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
     doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
@@ -288,12 +298,23 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "is_over": is_over,
         "token": token.map(|token| binary(&token.0)),
         "sent": i64::from(*sent),
+        "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
     }
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    let mut due = known();
-    due.insert("due", doc! { "$lte": date(now) });
+    for of_strangers in [false, true] {
+        let names = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers);
+        if let Some(taken) = take_among(db, names, now, until).await? {
+            return Ok(Some(taken));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes the first that is due of the kinds with these names. The index has it for each of them, so that no others are looked at.
+async fn take_among(db: &Db, names: Vec<&str>, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
+    let due = doc! { "kind": { "$in": names }, "due": { "$lte": date(now) } };
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("mail")
@@ -313,12 +334,37 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
     Ok(Some(TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision }))
 }
 
+async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let written = transaction(db, &never, move |session| {
+        let (db, link, entry) = (own.clone(), link_document(&link), entry.clone());
+        async move {
+            db.collection::<Document>("links").insert_one(link).session(&mut *session).await?;
+            audit::append(&db, &entry, Some(session)).await
+        }
+        .boxed()
+    });
+    written.await.map(drop)
+}
+
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
     let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
     let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
     let first: Option<Document> = db.one("mail", known(), first).await?;
     let next = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
     Ok(WaitingMail { count, next })
+}
+
+async fn oldest(db: &Db) -> Result<Option<Timestamp>, Fault> {
+    let mut firsts = Vec::new();
+    for lifetime in [LINK_LIFETIME, NOTICE_LIFETIME] {
+        let names = Kind::names_of(|kind| kind.lifetime() == lifetime);
+        let first = FindOneOptions::builder().sort(doc! { "until": 1 }).projection(doc! { "until": 1 }).build();
+        let first: Option<Document> = db.one("mail", doc! { "kind": { "$in": names } }, first).await?;
+        let until = first.and_then(|first| first.get_datetime("until").ok().map(|until| time(*until)));
+        firsts.push((lifetime, until));
+    }
+    Ok(Kind::oldest(firsts))
 }
 
 /// The same mail, unless another one has taken its place since it was taken.
@@ -336,6 +382,10 @@ impl MailStore for Mongo {
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
         let issued = self.write(by, async move |_, db| issue(&db, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
+    }
+
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
+        self.write(Caller::System, async move |_, db| hand_out(&db, link, entry).await).await
     }
 
     async fn link(
@@ -371,6 +421,10 @@ impl MailStore for Mongo {
 
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| waiting(&db).await).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| oldest(&db).await).await
     }
 
     async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError> {

@@ -21,7 +21,7 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
 };
 
 /// What became of somebody who registers.
@@ -30,7 +30,7 @@ type Registered = Result<MemberRecord, NotRegistered>;
 /// How often it is tried with an address that another one has taken at the same moment.
 const ATTEMPTS: u32 = 3;
 
-/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Registered>, Fault> {
     let (id, link) = (new.member.id, new.link);
     for _ in 0..ATTEMPTS {
@@ -42,7 +42,7 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             if mail::is_link(db, link.hash).await? {
                 break;
             }
-            if !mail::has_room(db, &link.mail().key()).await? {
+            if !mail::has_room(db, &link.mail().key()).await? || count_unverified(db).await? >= UNVERIFIED_MAX {
                 return Ok(None);
             }
         }
@@ -61,6 +61,13 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
         }
     }
     Ok(Some(Err(NotRegistered::EmailTaken)))
+}
+
+/// Up to [`UNVERIFIED_MAX`]. Several that ask at the same moment may go a little beyond it.
+async fn count_unverified(db: &Db) -> Result<u64, Fault> {
+    let members = db.collection::<Document>("members");
+    let count = members.count_documents(doc! { "must_verify": true }).limit(UNVERIFIED_MAX).max_time(db.max_time);
+    Ok(count.await?)
 }
 
 async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
@@ -87,7 +94,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
             let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
                 return Ok(Err(NotRegistered::InvitationInvalid));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
             record.invited(&invitation)
         }
@@ -96,7 +103,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
         members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
     }
     if let Some(link) = &link {
-        let first = if is_taken { Mail::AddressTaken { email } } else { link.mail() };
+        let first = if is_taken { Mail::AddressTaken { email, asked: link.asked } } else { link.mail() };
         // Where the address is taken it is nobody's: what is known of this attempt.
         mail::write_link(db, session, link, is_taken).await?;
         mail::write(db, &first, at, Some(session)).await?;

@@ -4,13 +4,15 @@
 //! is stored before its session names it as the newest one, in one step that only one exchange of a token can make, and nobody
 //! knows it before that. That the token was used is marked last: the session says so already.
 
+mod exchange;
+
 use std::{collections::HashMap, net::IpAddr};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
-    bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    bson::{Binary, Bson, Document, bson, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{MemberId, SessionId, Timestamp};
@@ -28,18 +30,14 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        Exchange, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
-        SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
-        USED_TOKENS_OF_SESSION, end, platform_word, presented,
+        AttemptHash, Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
 };
 
 /// Tokens that are removed at a time.
 const PURGE: i64 = 1_000;
-/// How often it is looked again at a session in which another exchange of the same token was faster. The second look finds what it did.
-const LOOKS: usize = 4;
-
 fn session_oid(id: SessionId) -> ObjectId {
     ObjectId::from_bytes(*id.as_bytes())
 }
@@ -60,7 +58,7 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let notice = session.notice();
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -81,14 +79,26 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
         _ => {}
     }
     store_token(db, id, token).await?;
-    // Last: whoever deactivates the member or changes the password writes the same document, and either finds the session or is found
+    // Last: whoever deactivates the member or replaces the credentials writes the same document, and either finds the session or is found
     // here.
-    if !log_in(db, member, &password_hash, at, notice).await? {
-        db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
-        db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
-        return Ok(None);
+    match log_in(db, member, credentials, at, notice).await {
+        Ok(true) => remove_oldest(db, member, id).await.map(Some),
+        Ok(false) => withdraw(db, id).await.map(|()| None),
+        Err(error) => {
+            // Nobody gets its tokens. What cannot be removed now is purged with them.
+            if let Err(error) = withdraw(db, id).await.map_err(StoreError::from) {
+                tracing::debug!(%error, "a session that was not started is left until it is purged");
+            }
+            Err(error)
+        }
     }
-    remove_oldest(db, member, id).await.map(Some)
+}
+
+/// Removes a session that was not started.
+async fn withdraw(db: &Db, session: ObjectId) -> Result<(), Fault> {
+    db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": session }).await?;
+    db.collection::<Document>("sessions").delete_one(doc! { "_id": session }).await?;
+    Ok(())
 }
 
 pub(super) fn device_document(SessionDevice { name, platform }: SessionDevice) -> Document {
@@ -105,9 +115,9 @@ pub(super) fn device(session: &Document) -> SessionDevice {
     }
 }
 
-/// Where a session was started from.
-pub(super) fn address(session: &Document) -> Option<IpAddr> {
-    session.get_str("address").ok()?.parse().ok()
+/// Where a session was started from, or its token replaced from last.
+pub(super) fn address(session: &Document, field: &str) -> Option<IpAddr> {
+    session.get_str(field).ok()?.parse().ok()
 }
 
 /// The hash in a field.
@@ -124,24 +134,23 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
 }
 
 /// Records a login at its member, and in one transaction writes the mail that tells of it, unless it is their first. False: they may
-/// not sign in, or have another password.
+/// not sign in, or have other credentials.
 async fn log_in(
     db: &Db,
     member: ObjectId,
-    password_hash: &str,
+    credentials: u64,
     at: Timestamp,
     notice: Option<Mail>,
 ) -> Result<bool, Fault> {
     let Some(notice) = notice else {
-        return Ok(record_login(db, member, password_hash, at, None).await?.is_some());
+        return Ok(record_login(db, member, credentials, at, None).await?.is_some());
     };
-    let password_hash = password_hash.to_owned();
     let own = db.clone();
     let never = CancellationToken::new();
     let logged_in = members::transaction(db, &never, move |session| {
-        let (db, notice, password_hash) = (own.clone(), notice.clone(), password_hash.clone());
+        let (db, notice) = (own.clone(), notice.clone());
         async move {
-            let login = record_login(&db, member, &password_hash, at, Some(&mut *session)).await?;
+            let login = record_login(&db, member, credentials, at, Some(&mut *session)).await?;
             if login == Some(Login::Further) {
                 mail::tell(&db, session, &notice, at).await?;
             }
@@ -161,12 +170,17 @@ enum Login {
     Further,
 }
 
-/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. Nothing: they may
-/// not, or have another one.
+/// The filter for a number of credentials. That of nearly everybody is not written.
+fn same_credentials(credentials: u64) -> Bson {
+    if credentials == 0 { bson!({ "$in": [0_i64, null] }) } else { Bson::Int64(signed(credentials)) }
+}
+
+/// Records a login at its member, who may sign in and has these credentials; a suspension that is over leaves nothing. Nothing: they may
+/// not, or have others.
 async fn record_login(
     db: &Db,
     member: ObjectId,
-    password_hash: &str,
+    credentials: u64,
     at: Timestamp,
     mut session: Option<&mut ClientSession>,
 ) -> Result<Option<Login>, Fault> {
@@ -176,7 +190,7 @@ async fn record_login(
         (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
     ] {
         let (mut active, mut login) = (
-            doc! { "_id": member, "is_active": true, "password_hash": password_hash },
+            doc! { "_id": member, "is_active": true, "credentials": same_credentials(credentials) },
             doc! { "last_login": date(at) },
         );
         active.extend(until);
@@ -227,6 +241,7 @@ struct Stored {
     generation: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
+    attempt: Option<AttemptHash>,
     proved_at: Timestamp,
 }
 
@@ -236,127 +251,6 @@ async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
     found.as_ref().map(stored).transpose()
 }
 
-async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, Fault> {
-    let good = doc! { "_id": hash(token), "expires_at": { "$gt": date(at) } };
-    let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(good).max_time(db.max_time).await? else { return Ok(None) };
-    let used = token.get_datetime("used_at").is_ok();
-    let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
-    let found = find_session(db, session).await?.filter(|found| found.revoked_at.is_none());
-    Ok(found.map(|Stored { member, confirmed_at, .. }| TokenOwner { member, spent: used && confirmed_at.is_some() }))
-}
-
-/// A refresh token as stored.
-struct StoredToken {
-    session: ObjectId,
-    expires_at: Timestamp,
-    used: bool,
-}
-
-async fn find_token(db: &Db, token: TokenHash) -> Result<Option<StoredToken>, Fault> {
-    let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(doc! { "_id": hash(token) }).max_time(db.max_time).await? else {
-        return Ok(None);
-    };
-    let (Ok(session), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
-        return Err(Fault::Data("a token without session_id or expires_at".to_owned()));
-    };
-    Ok(Some(StoredToken { session, expires_at: time(*expires_at), used: token.get_datetime("used_at").is_ok() }))
-}
-
-async fn rotate(db: &Db, exchange: &Exchange) -> Result<Rotation, Fault> {
-    for _ in 0..LOOKS {
-        if let Some(rotation) = try_rotate(db, exchange).await? {
-            return Ok(rotation);
-        }
-    }
-    // It may be made again.
-    Err(StoreError::Timeout.into())
-}
-
-/// Exchanges a token, unless another exchange has changed the session since it was looked at.
-async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fault> {
-    let Exchange { used: token_hash, at, .. } = *exchange;
-    let Some(token) = find_token(db, token_hash).await? else { return Ok(Some(Rotation::Invalid)) };
-    let Some(stored) = find_session(db, token.session).await? else { return Ok(Some(Rotation::Invalid)) };
-    let Stored { newest, confirmed_at, generation, .. } = stored;
-    let presented = presented(exchange, TokenFacts { used: token.used, newest, confirmed_at });
-    // By this very attempt, whose answer was late.
-    let revoked_just_now = presented == Presented::Spent && stored.revoked_at == Some(at);
-    let ends_at = end(stored.created_at, stored.ends_at, exchange.session_lifetime);
-    if (stored.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at {
-        return Ok(Some(Rotation::Invalid));
-    }
-    let session = SessionId::from_bytes(token.session.bytes());
-    if presented == Presented::Spent {
-        revoke(db, session, at).await?;
-        return Ok(Some(Rotation::Reused { session, member: stored.member }));
-    }
-    let member = members::by_id(db, stored.member).await?;
-    let member = member.ok_or_else(|| Fault::Data("a session of a member who does not exist".to_owned()))?;
-    if !member.profile.may_sign_in(at) {
-        return Ok(Some(Rotation::Deactivated));
-    }
-    let (successor, expires_at, generation, again) = match presented {
-        Presented::Again(successor) => {
-            let Some(newest) = find_token(db, successor).await? else { return Ok(Some(Rotation::Invalid)) };
-            (successor, newest.expires_at, generation, true)
-        }
-        _ => {
-            let expires_at = at.after(exchange.token_lifetime).min(ends_at);
-            let next = NewToken { hash: exchange.successor, expires_at };
-            if !replace(db, exchange, &token, newest, next, ends_at).await? {
-                return Ok(None);
-            }
-            (next.hash, expires_at, generation.saturating_add(1), false)
-        }
-    };
-    // The token is used up: whatever fails from here on must not let its client believe that it is not.
-    let marked = if token.used { Ok(()) } else { mark_used(db, token_hash, at).await };
-    let tidied = match marked {
-        Ok(()) if !again => forget_used(db, stored.member, token.session).await,
-        other => other,
-    };
-    if let Err(fault) = tidied {
-        tracing::debug!(%session, error = %StoreError::from(fault), "used tokens are kept for longer");
-    }
-    Ok(Some(Rotation::Rotated(Box::new(Renewal {
-        session,
-        member,
-        successor,
-        expires_at,
-        generation,
-        ends_at,
-        again,
-    }))))
-}
-
-/// Makes `next` the newest token of a session, if that is still the one that is presented. Says whether it was.
-async fn replace(
-    db: &Db,
-    exchange: &Exchange,
-    token: &StoredToken,
-    newest: Option<TokenHash>,
-    next: NewToken,
-    ends_at: Timestamp,
-) -> Result<bool, Fault> {
-    store_token(db, token.session, next).await?;
-    let current = doc! { "_id": token.session, "revoked_at": null, "newest": newest.map(hash) };
-    let replaced = doc! {
-        "$set": { "newest": hash(next.hash), "confirmed_at": null, "ends_at": date(ends_at) },
-        "$inc": { "generation": 1_i64 },
-        "$max": { "last_used_at": date(exchange.at) },
-    };
-    Ok(db.collection::<Document>("sessions").update_one(current, replaced).await?.matched_count > 0)
-}
-
-async fn mark_used(db: &Db, token: TokenHash, at: Timestamp) -> Result<(), Fault> {
-    let unused = doc! { "_id": hash(token), "used_at": null };
-    let used = doc! { "$set": { "used_at": date(at) } };
-    db.collection::<Document>("refresh_tokens").update_one(unused, used).await?;
-    Ok(())
-}
-
 async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) -> Result<(), Fault> {
     let unconfirmed = doc! { "_id": session_oid(session), "generation": signed(generation), "confirmed_at": null };
     let confirmed = doc! { "$set": { "confirmed_at": date(at) }, "$max": { "last_used_at": date(at) } };
@@ -364,9 +258,14 @@ async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) ->
     Ok(())
 }
 
-async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+/// Who is at the device of a session has proved who they are: which document changes, and how.
+pub(super) fn proof(member: MemberId, session: SessionId, at: Timestamp) -> (Document, Document) {
     let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
-    let proved = doc! { "$max": { "proved_at": date(at) } };
+    (valid, doc! { "$max": { "proved_at": date(at) } })
+}
+
+async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+    let (valid, proved) = proof(member, session, at);
     db.collection::<Document>("sessions").update_one(valid, proved).await?;
     Ok(())
 }
@@ -377,28 +276,6 @@ async fn rename(db: &Db, member: MemberId, session: SessionId, name: String) -> 
     // One of before has no device yet: its parts are set, and what is above them is made.
     let renamed = sessions.update_one(valid, doc! { "$set": { "device.name": name } }).await?;
     Ok(renamed.matched_count > 0)
-}
-
-/// Removes used tokens beyond those that are kept.
-async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(), Fault> {
-    let id_only = FindOptions::builder().projection(doc! { "_id": 1 }).build();
-    let sessions: Vec<Document> = db.all("sessions", doc! { "member_id": member_oid(member) }, id_only).await?;
-    let sessions: Vec<ObjectId> = sessions.iter().filter_map(|session| session.get_object_id("_id").ok()).collect();
-    for (sessions, kept) in [(vec![session], USED_TOKENS_OF_SESSION), (sessions, USED_TOKENS_OF_MEMBER)] {
-        let used = doc! { "session_id": { "$in": sessions }, "used_at": { "$ne": null } };
-        let older = FindOptions::builder()
-            .projection(doc! { "_id": 1 })
-            .sort(doc! { "used_at": -1 })
-            .skip(u64::try_from(kept).unwrap_or(u64::MAX))
-            .limit(PURGE)
-            .build();
-        let older: Vec<Document> = db.all("refresh_tokens", used, older).await?;
-        let older: Vec<_> = older.into_iter().filter_map(|mut token| token.remove("_id")).collect();
-        if !older.is_empty() {
-            db.collection::<Document>("refresh_tokens").delete_many(doc! { "_id": { "$in": older } }).await?;
-        }
-    }
-    Ok(())
 }
 
 fn stored(found: &Document) -> Result<Stored, Fault> {
@@ -413,6 +290,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
         generation: found.get_i64("generation").map_or(0, unsigned),
         newest: token_hash(found, "newest"),
         confirmed_at: confirmed_at(found, created_at),
+        attempt: token_hash(found, "attempt"),
         proved_at: at("proved_at").unwrap_or(created_at),
     })
 }
@@ -447,6 +325,21 @@ async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault>
     let Some(stored) = find_session(db, session_oid(session)).await? else { return Ok(None) };
     let fields = FindOneOptions::builder().projection(member_fields()).build();
     let found: Option<Document> = db.one("members", doc! { "_id": member_oid(stored.member) }, fields).await?;
+    found.map(|found| view_of(&stored, &found)).transpose()
+}
+
+/// The same, as a transaction sees it.
+pub(super) async fn view_in(
+    db: &Db,
+    session: &mut ClientSession,
+    wanted: SessionId,
+) -> Result<Option<SessionView>, Fault> {
+    let sessions = db.collection::<Document>("sessions");
+    let found = sessions.find_one(doc! { "_id": session_oid(wanted) }).session(&mut *session).await?;
+    let Some(stored) = found.as_ref().map(stored).transpose()? else { return Ok(None) };
+    let member = doc! { "_id": member_oid(stored.member) };
+    let members = db.collection::<Document>("members");
+    let found = members.find_one(member).projection(member_fields()).session(session).await?;
     found.map(|found| view_of(&stored, &found)).transpose()
 }
 
@@ -500,7 +393,8 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
             created_at,
             revoked_at: at("revoked_at"),
             device: device(session),
-            address: address(session),
+            address: address(session, "address"),
+            last_address: address(session, "last_address"),
             last_used_at: at("last_used_at").unwrap_or(created_at),
             ends_at: at("ends_at"),
             renewable_until: renewable.get(&id_of(session)).copied(),
@@ -525,20 +419,34 @@ async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Ti
     Ok(())
 }
 
-/// What revokes the sessions that a change of their member ends: which, and how; nothing if it ends none.
-pub(super) fn revocation_by_change(member: MemberId, which: Revoked, at: Timestamp) -> Option<(Document, Document)> {
+/// Revokes the sessions that a change of their member ends, within its transaction. Returns them.
+pub(super) async fn revoke_by_change(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    (which, at): (Revoked, Timestamp),
+) -> Result<Vec<SessionId>, Fault> {
     let (mut valid, revoked) = revocation(member, at);
     match which {
-        Revoked::None => return None,
+        Revoked::None => return Ok(Vec::new()),
         Revoked::All => {}
-        Revoked::AllBut(session) => drop(valid.insert("_id", doc! { "$ne": session_oid(session) })),
+        Revoked::AllBut(kept) => drop(valid.insert("_id", doc! { "$ne": session_oid(kept) })),
     }
-    Some((valid, revoked))
+    let sessions = db.collection::<Document>("sessions");
+    let mut found = sessions.find(valid.clone()).projection(doc! { "_id": 1 }).session(&mut *session).await?;
+    let mut ended = Vec::new();
+    while let Some(one) = found.next(&mut *session).await.transpose()? {
+        ended.push(SessionId::from_bytes(one.get_object_id("_id").unwrap_or_default().bytes()));
+    }
+    if !ended.is_empty() {
+        sessions.update_many(valid, revoked).session(&mut *session).await?;
+    }
+    Ok(ended)
 }
 
 /// What forgets what sessions of a member say about devices and places: which, and how.
 pub(super) fn forgetting(member: MemberId) -> (Document, Document) {
-    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "" } })
+    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "", "last_address": "" } })
 }
 
 /// What revokes every session of a member: which, and how.
@@ -578,12 +486,12 @@ impl SessionStore for Mongo {
         self.write(Caller::Member(session.member), async move |_, db| start(&db, session).await).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| owner(&db, token, at).await).await
+    async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| exchange::owner(&db, &exchange).await).await
     }
 
     async fn rotate(&self, member: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {
-        self.write(Caller::Member(member), async move |_, db| rotate(&db, &exchange).await).await
+        self.write(Caller::Member(member), async move |_, db| exchange::rotate(&db, &exchange).await).await
     }
 
     async fn confirm(

@@ -159,7 +159,7 @@ pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => {
             let holder = fs::read_to_string(&name).unwrap_or_default();
             let process = if holder.is_empty() { String::new() } else { format!(", process {holder}") };
-            let advice = "stop that one, or give this one a file of its own";
+            let advice = "stop that one. Several servers of one club need MongoDB (docs/fleet.md); a file of its own would be a club of its own";
             Err(unavailable(&format!("{} is in use by another server{process}: {advice}", path.display())))
         }
         Err(TryLockError::Error(error)) => Err(problem(error)),

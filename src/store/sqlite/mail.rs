@@ -7,27 +7,47 @@ use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite,
+    Sqlite, audit,
     row::{inconsistent, optional_time, time},
 };
 use crate::store::{
     MailStore, StoreError,
     archive::{LinkRow, MailRow},
+    audit::AuditRecord,
     changes::Change,
     mail::{
-        Expired, GoodLink, Issue, Kind, LinkHash, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
-        WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
 };
 
 /// Of a kind that this server knows.
-static KNOWN: LazyLock<String> = LazyLock::new(|| {
-    // Names are words: nothing in them has to be quoted.
-    let names: Vec<String> = Kind::names().map(|name| format!("'{name}'")).collect();
+static KNOWN: LazyLock<String> = LazyLock::new(|| among(&Kind::names_of(|_| true)));
+
+/// Takes the first that is due, of those for members and of those of strangers.
+static TAKE: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(take_first));
+
+/// Of a kind with one of these names. Names are words: nothing in them has to be quoted.
+fn among(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
     format!("kind IN ({})", names.join(", "))
-});
+}
+
+/// One look into the index for each kind, however many wait.
+fn take_first(of_strangers: bool) -> String {
+    let firsts = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers).into_iter().map(|name| {
+        format!("SELECT * FROM (SELECT key, due FROM mail WHERE kind = '{name}' AND due <= ?1 ORDER BY due LIMIT 1)")
+    });
+    format!(
+        "UPDATE mail SET due = ?2, attempts = attempts + 1
+         WHERE key = (SELECT key FROM ({}) ORDER BY due LIMIT 1)
+         RETURNING key, kind, body, attempts, until, revision",
+        firsts.collect::<Vec<_>>().join(" UNION ALL ")
+    )
+}
 
 const PURPOSES: &[(&str, Purpose)] =
     &[(Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail), (Purpose::ResetPassword.as_str(), Purpose::ResetPassword)];
@@ -108,7 +128,8 @@ fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<boo
         return Ok(None);
     }
     let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
-    connection.prepare_cached("UPDATE links SET sent = sent + 1 WHERE hash = ?")?.execute([hash])?;
+    let mut again = connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
+    again.execute(params![link.asked.to_string(), hash])?;
     Ok(Some(true))
 }
 
@@ -175,7 +196,8 @@ pub(super) fn follow(
 pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
     connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
-    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ?")?;
+    // The zero is what comes after a slash.
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key >= ?1 AND key < ?1 || '0'")?;
     for key in keys_of_address(email) {
         delete.execute([key])?;
     }
@@ -209,28 +231,39 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         is_over: row.get("is_over")?,
         token: row.get::<_, Option<[u8; 16]>>("token")?.map(TokenId),
         sent: row.get("sent")?,
+        asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
     })
 }
 
 /// Stores a link of another store, unless it is there.
 pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+    let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
     let (member, purpose) = (member.as_bytes(), purpose.as_str());
-    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent]).map(drop)
+    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent, asked]).map(drop)
 }
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenMail>> {
-    let known = &*KNOWN;
-    let mut take = connection.prepare_cached(&format!(
-        "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM mail WHERE due <= ?1 AND {known} ORDER BY due LIMIT 1)
-         RETURNING key, kind, body, attempts, until, revision",
-    ))?;
+    for sql in &*TAKE {
+        if let Some(taken) = take_with(connection, sql, now, until)? {
+            return Ok(Some(taken));
+        }
+    }
+    Ok(None)
+}
+
+fn take_with(
+    connection: &Connection,
+    sql: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> rusqlite::Result<Option<TakenMail>> {
+    let mut take = connection.prepare_cached(sql)?;
     let taken = take.query_row([now.as_millis(), until.as_millis()], |row| {
         let kind = Kind::of(row.get_ref("kind")?.as_str()?).ok_or_else(|| inconsistent("the kind of a mail"))?;
         let (key, attempts, revision) = (row.get("key")?, row.get("attempts")?, row.get("revision")?);
@@ -249,6 +282,14 @@ impl MailStore for Sqlite {
 
     async fn issue(&self, _: Caller, link: NewLink) -> Result<bool, StoreError> {
         self.write(move |tx| issue(tx.connection, &link)).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            restore_link(tx.connection, &link)?;
+            audit::append(tx.connection, &entry)
+        })
+        .await
     }
 
     async fn link(
@@ -287,6 +328,20 @@ impl MailStore for Sqlite {
             connection
                 .prepare_cached(&sql)?
                 .query_row([], |row| Ok(WaitingMail { count: row.get("waiting")?, next: optional_time(row, "due")? }))
+        })
+        .await
+    }
+
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| {
+            let mut firsts = Vec::new();
+            for lifetime in [LINK_LIFETIME, NOTICE_LIFETIME] {
+                let of_kind = among(&Kind::names_of(|kind| kind.lifetime() == lifetime));
+                let mut first =
+                    connection.prepare_cached(&format!("SELECT min(until) AS until FROM mail WHERE {of_kind}"))?;
+                firsts.push((lifetime, first.query_row([], |row| optional_time(row, "until"))?));
+            }
+            Ok(Kind::oldest(firsts))
         })
         .await
     }

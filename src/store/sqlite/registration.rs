@@ -12,10 +12,10 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
+    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
 };
 
-/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail.
+/// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) fn register(
     tx: &Tx<'_>,
     new: Registration,
@@ -30,7 +30,7 @@ pub(super) fn register(
         if mail::is_link(tx.connection, link.hash)? {
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
-        if !mail::has_room(tx.connection)? {
+        if !mail::has_room(tx.connection)? || count_unverified(tx.connection)? >= UNVERIFIED_MAX {
             return Ok(None);
         }
     }
@@ -51,14 +51,14 @@ pub(super) fn register(
             let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
                 return Ok(Some(Err(NotRegistered::InvitationInvalid)));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
             record.invited(&invitation)
         }
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email }, at)?;
+            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, link, true)?;
         }
@@ -72,6 +72,11 @@ pub(super) fn register(
         mail::write_link(tx.connection, link, false)?;
     }
     Ok(Some(Ok(record)))
+}
+
+fn count_unverified(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut count = connection.prepare_cached("SELECT count(*) FROM members WHERE must_verify = 1")?;
+    count.query_row([], |row| row.get(0))
 }
 
 /// Those of before a time whom nobody has written to.

@@ -2,6 +2,7 @@ import { ScrollView, View } from "react-native";
 
 import { useAdmin } from "@/admin/useAdmin";
 import { useQuery } from "@/lib/query";
+import { REGISTRATION, useClub } from "@/lib/setup";
 import { duration } from "@/lib/time";
 import { makeStyles, space } from "@/theme";
 import { Button, Failed, Loading, Notice, Section, Text } from "@/ui";
@@ -11,13 +12,26 @@ function bytes(count: number): string {
   return megabytes >= 1_024 ? `${(megabytes / 1_024).toFixed(1)} GB` : `${megabytes.toFixed(1)} MB`;
 }
 
+/** How long mail may wait before it seems that nobody takes it, in seconds. */
+const LATE = 300;
+
+function secondsSince(at: string): number {
+  return Math.max(0, Math.floor((Date.now() - Date.parse(at)) / 1_000));
+}
+
+function isLate(at: string): boolean {
+  return secondsSince(at) >= LATE;
+}
+
 /** What the servers do. */
 export default function Server() {
   const styles = useStyles();
   const admin = useAdmin();
+  const club = useClub();
   const { data, failure, loading, reload } = useQuery("stats", () => admin.stats());
   if (!data) return failure ? <Failed failure={failure} onRetry={reload} /> : <Loading />;
-  const { store, nodes } = data;
+  const { mail, store, nodes } = data;
+  const who = club && `${REGISTRATION[club.registration]} ${club.invitations === "members" ? "Every member may invite." : "Administrators invite."}`;
   return (
     <ScrollView style={styles.scroll} contentContainerStyle={styles.content}>
       <View style={styles.column}>
@@ -26,8 +40,13 @@ export default function Server() {
         <Section title="Now">
           <Figures of={[["Members connected", data.members_connected], ["Connections", data.connections], ["Messages since the start", data.messages_since_start]]} />
         </Section>
+        {who ? <Section title="Who comes in" text={club.registration === "closed" ? REGISTRATION.closed : who}><Text kind="small" tone="muted">REGISTRATION and INVITATIONS, where the server is run, decide it.</Text></Section> : null}
         <Section title="Stored" text={store.description}>
           <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Applications", store.applications], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
+        </Section>
+        <Section title="Mail" text={mail.is_sent ? "What waits to be sent." : "This server sends no mail."}>
+          {mail.oldest_at !== null && isLate(mail.oldest_at) ? <Notice tone="warn" text="Mail has been waiting for a while: does the mail server take it? The log of the server says why not." /> : null}
+          <Figures of={[["Waiting", mail.waiting], ["The oldest has waited", mail.oldest_at === null ? "-" : duration(secondsSince(mail.oldest_at))]]} />
         </Section>
         {nodes.map((node) => (
           <Section key={node.id ?? node.name} title={node.name} text={`Version ${node.version}, up for ${duration(node.uptime_seconds)}`}>

@@ -1,0 +1,63 @@
+//! Where mails go: to the mail server, to the log, or nowhere.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{
+    letters::Letter,
+    smtp::{Parcel, Smtp, Undelivered},
+};
+
+/// Where mails go.
+pub enum Transport {
+    /// To the mail server.
+    Smtp(Box<Smtp>),
+    /// To the log, with everything that is in them: whoever develops on this machine follows links from there.
+    Log,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Transport {
+    /// One line for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Smtp(smtp) => smtp.describe(),
+            Self::Log => "to the log, with its links; SMTP_URL, MAIL_FROM and PUBLIC_URL send it".to_owned(),
+            Self::Nowhere => "none: nobody can reset a password without SMTP_URL, MAIL_FROM and PUBLIC_URL".to_owned(),
+        }
+    }
+
+    /// The longest time that a mail takes.
+    pub const fn longest(&self) -> Duration {
+        match self {
+            Self::Smtp(smtp) => smtp.longest(),
+            Self::Log | Self::Nowhere => Duration::ZERO,
+        }
+    }
+
+    /// Takes a mail. Returns what became of it.
+    pub async fn take(&mut self, parcel: &Parcel) -> Result<&'static str, Undelivered> {
+        match self {
+            Self::Smtp(smtp) => {
+                let sent = timeout(smtp.longest(), smtp.send(parcel)).await;
+                sent.unwrap_or_else(|_| Err(Undelivered::Unreachable("it took too long".to_owned()))).map(|()| "sent")
+            }
+            Self::Log => {
+                let Parcel { to, letter: Letter { subject, body }, .. } = parcel;
+                tracing::info!(to, subject, "mail (not sent: there is no SMTP_URL)\n{body}");
+                Ok("logged")
+            }
+            Self::Nowhere => Ok("dropped"),
+        }
+    }
+
+    /// Closes what is open.
+    pub async fn rest(&mut self) {
+        if let Self::Smtp(smtp) = self {
+            smtp.rest().await;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a mail says, and to whom: found out when it is sent, not when it is asked for.
+
+use protocol::{MemberId, Timestamp};
+
+use super::{Post, may_be_written_to};
+use crate::{
+    failure::Failure,
+    mail::{Letter, Template, letters::Fields, smtp::Parcel, tokens},
+    store::{
+        mail::{Mail, Purpose, TakenMail, TokenId},
+        members::MemberRecord,
+        turns::Caller,
+    },
+};
+
+/// What there is to say before anything is sent.
+pub(super) enum Composed {
+    /// A mail.
+    Parcel(Box<Parcel>),
+    /// Nothing, and what became of it.
+    Nothing(&'static str),
+}
+
+impl Post {
+    /// What a mail says, and to whom.
+    pub(super) async fn compose(&self, taken: &TakenMail, mail: &Mail) -> Result<Composed, Failure> {
+        match mail {
+            Mail::ForgotPassword { email, asked } => {
+                if let Some(member) = self.who_has(email).await? {
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
+                }
+                Ok(Composed::Nothing("resolved"))
+            }
+            Mail::AddressTaken { email, asked } => {
+                let member = self.who_has(email).await?;
+                // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
+                if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
+                    return Ok(Composed::Nothing("resolved"));
+                }
+                // One that is tried again has been let pass.
+                let is_new = taken.attempts <= 1;
+                let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
+                Ok(self.parcel(taken, member, Template::AddressTaken, Fields::default()))
+            }
+            Mail::VerifyEmail { member, token } => {
+                let purpose = (Purpose::VerifyEmail, Template::VerifyEmail, "verify");
+                self.with_link(taken, *member, *token, purpose).await
+            }
+            Mail::ResetPassword { member, token } => {
+                let purpose = (Purpose::ResetPassword, Template::ResetPassword, "reset");
+                self.with_link(taken, *member, *token, purpose).await
+            }
+            Mail::PasswordChanged { member, at } => self.notice(taken, *member, *at, Template::PasswordChanged).await,
+            Mail::PasswordReset { member, at } => self.notice(taken, *member, *at, Template::PasswordReset).await,
+            Mail::NewDevice { member, device, at, more, .. } => {
+                let (member, at, device) = (self.who_is(*member).await?, minute(*at), device.clone());
+                let fields = Fields { at, device, more: *more, ..Fields::default() };
+                Ok(self.parcel(taken, member, Template::NewDevice, fields))
+            }
+            Mail::Approved { member, at } => self.notice(taken, *member, *at, Template::Approved).await,
+            Mail::SecondFactorEnabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorEnabled).await
+            }
+            Mail::SecondFactorDisabled { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorDisabled).await
+            }
+            Mail::SecondFactorReset { member, at } => {
+                self.notice(taken, *member, *at, Template::SecondFactorReset).await
+            }
+            Mail::RecoveryCodesReplaced { member, at } => {
+                self.notice(taken, *member, *at, Template::RecoveryCodesReplaced).await
+            }
+            Mail::RecoveryCodeUsed { member, at, left } => {
+                let (member, at, left) = (self.who_is(*member).await?, minute(*at), left.to_string());
+                Ok(self.parcel(taken, member, Template::RecoveryCodeUsed, Fields { at, left, ..Fields::default() }))
+            }
+        }
+    }
+
+    /// A mail that says that something was done, and when.
+    async fn notice(
+        &self,
+        taken: &TakenMail,
+        member: MemberId,
+        at: Timestamp,
+        template: Template,
+    ) -> Result<Composed, Failure> {
+        let (member, at) = (self.who_is(member).await?, minute(at));
+        Ok(self.parcel(taken, member, template, Fields { at, ..Fields::default() }))
+    }
+
+    /// A mail with a link, if that is still good.
+    async fn with_link(
+        &self,
+        taken: &TakenMail,
+        member: MemberId,
+        token: TokenId,
+        (purpose, template, page): (Purpose, Template, &str),
+    ) -> Result<Composed, Failure> {
+        let now = self.clock.now();
+        for token in self.keys.tokens(token) {
+            let good = self.link(Caller::System, tokens::hash(&token), purpose).await?;
+            if let Some(good) = good.filter(|good| good.member == member) {
+                let link = format!("{}/app/{page}?token={token}", self.base());
+                let minutes = good.until.since(now).as_secs().div_ceil(60).to_string();
+                let record = self.who_is(member).await?;
+                return Ok(self.parcel(taken, record, template, Fields { link, minutes, ..Fields::default() }));
+            }
+        }
+        Ok(Composed::Nothing("dropped"))
+    }
+
+    /// The mail for a member, if there is one who may sign in.
+    fn parcel(&self, taken: &TakenMail, member: Option<MemberRecord>, template: Template, fields: Fields) -> Composed {
+        let Some(member) = member else { return Composed::Nothing("dropped") };
+        let profile = member.profile;
+        // Without one of their own they lead to where a password is asked for.
+        let link = if fields.link.is_empty() { format!("{}/app/", self.base()) } else { fields.link };
+        // What strangers have typed does not go to an address that may be anybody's.
+        let is_verified = profile.email_verified_at.is_some();
+        let name = is_verified.then_some(profile.name);
+        let device = if is_verified { fields.device } else { String::new() };
+        let language = profile.language.unwrap_or(self.language);
+        let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
+        let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
+        Composed::Parcel(Box::new(Parcel { to: profile.email, letter, id }))
+    }
+
+    fn base(&self) -> &str {
+        self.base.get().map_or("", |base| base.trim_end_matches('/'))
+    }
+
+    async fn who_is(&self, member: MemberId) -> Result<Option<MemberRecord>, Failure> {
+        Ok(self.members.by_id(Caller::System, member).await?.filter(may_be_written_to))
+    }
+
+    async fn who_has(&self, email: &str) -> Result<Option<MemberRecord>, Failure> {
+        Ok(self.members.by_email(Caller::System, email).await?.filter(may_be_written_to))
+    }
+}
+
+/// A time for people, to the minute.
+fn minute(at: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_to_the_minute() {
+        assert_eq!(minute(Timestamp::from_millis(1_795_370_633_000)), "2026-11-22 18:03 UTC");
+    }
+}

@@ -1,0 +1,165 @@
+//! The worker: takes what is due, hands it over, and decides when what could not be handed over is tried again.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Post, compose::Composed};
+use crate::{
+    mail::Undelivered,
+    store::mail::{Expired, TakenMail, WaitingMail},
+};
+
+/// How often it is looked for mails that nobody told of: those whose time has come, and those of other nodes.
+const LOOK: Duration = Duration::from_secs(10);
+/// When a mail that was taken is due again, if whoever took it does not tell: so much longer than it may take to hand it over.
+pub(super) const LEASE: Duration = Duration::from_secs(60);
+/// How long what a mail says may take to be found out.
+const COMPOSING: Duration = Duration::from_secs(30);
+/// When a mail is tried again after it failed once; twice as long each time.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest time until then.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// How long nothing is sent after no mail could be handed over; twice as long each time.
+const REST: Duration = Duration::from_secs(1);
+/// The longest time of that.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+impl Post {
+    /// Sends mails until `stop`. For one task only.
+    pub async fn run(&self, stop: CancellationToken) {
+        let _: Option<()> = stop.run_until_cancelled(self.work()).await;
+    }
+
+    async fn work(&self) {
+        let mut failures = 0;
+        loop {
+            let rest = self.look().await;
+            if rest.is_zero() {
+                match self.send_due().await {
+                    Ok(()) => failures = 0,
+                    Err(problem) => {
+                        let pause = REST.saturating_mul(1 << failures.min(16)).min(REST_MAX);
+                        failures += 1;
+                        tracing::warn!(problem, seconds = pause.as_secs(), "no mail can be sent; it is tried again");
+                        self.transport.lock().await.rest().await;
+                        // Not to be woken: a further mail would fail too.
+                        sleep(pause).await;
+                    }
+                }
+            } else if timeout(rest, self.wanted.notified()).await.is_err() && rest >= LOOK {
+                // For longer than that no connection is kept.
+                self.transport.lock().await.rest().await;
+            }
+        }
+    }
+
+    /// For how long nothing becomes due, or when to look again; zero if something is due.
+    async fn look(&self) -> Duration {
+        let now = self.clock.now();
+        // Whatever fails was logged and counted where it arose, and is found again.
+        if self.is_off {
+            let _ = self.store.expire(now, Expired::All).await;
+        }
+        let Ok(waiting) = self.store.waiting().await else { return LOOK };
+        self.count(waiting);
+        match waiting.next {
+            Some(due) if !self.is_off => due.since(now).min(LOOK),
+            _ => LOOK,
+        }
+    }
+
+    /// Counts what waits.
+    fn count(&self, WaitingMail { count, .. }: WaitingMail) {
+        self.metrics.mail_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Sends what is due.
+    ///
+    /// # Errors
+    /// Why none can be sent at the moment.
+    async fn send_due(&self) -> Result<(), String> {
+        loop {
+            let now = self.clock.now();
+            match self.store.take(now, now.after(self.lease)).await {
+                Ok(Some(taken)) => {
+                    // A queue is long when a run is: whoever watches it must not wait for the end of that.
+                    if let Ok(waiting) = self.store.waiting().await {
+                        self.count(waiting);
+                    }
+                    self.attempt(taken).await?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    /// Tries a mail; it is tried again later if it fails.
+    async fn attempt(&self, taken: TakenMail) -> Result<(), String> {
+        let (kind, attempts, until) = (taken.kind.as_str(), taken.attempts, taken.until);
+        let Some(mail) = taken.mail.clone() else {
+            tracing::warn!(mail = kind, key = taken.key, "a mail is given up: what is stored of it cannot be read");
+            self.finish(taken, "unreadable").await;
+            return Ok(());
+        };
+        if until <= self.clock.now() {
+            tracing::warn!(mail = kind, attempts, "a mail is given up: it could not be sent in time");
+            self.finish(taken, "expired").await;
+            return Ok(());
+        }
+        let composed = match timeout(COMPOSING, self.compose(&taken, &mail)).await {
+            Ok(Ok(composed)) => composed,
+            // The store: nothing can be sent while it does not answer.
+            Ok(Err(failure)) => return self.postpone(taken, Err(failure.message)).await,
+            Err(_) => return self.postpone(taken, Err("the store did not answer in time".to_owned())).await,
+        };
+        let parcel = match composed {
+            Composed::Parcel(parcel) => parcel,
+            Composed::Nothing(outcome) => {
+                self.finish(taken, outcome).await;
+                return Ok(());
+            }
+        };
+        match self.transport.lock().await.take(&parcel).await {
+            Ok(outcome) => self.finish(taken, outcome).await,
+            Err(Undelivered::Refused(why)) => {
+                tracing::warn!(
+                    mail = kind,
+                    member = mail.member().map(tracing::field::display),
+                    why,
+                    "a mail is given up: it is refused"
+                );
+                self.finish(taken, "refused").await;
+            }
+            Err(Undelivered::Later(why)) => {
+                tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
+                return self.postpone(taken, Ok(())).await;
+            }
+            Err(Undelivered::Unreachable(why)) => return self.postpone(taken, Err(why)).await,
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, taken: TakenMail, outcome: &'static str) {
+        self.metrics.mail(taken.kind.as_str(), outcome);
+        if let Err(error) = self.store.finish(taken).await {
+            // It is due again when its lease ends.
+            tracing::debug!(%error, "what became of a mail was not stored");
+        }
+    }
+
+    /// Has a mail tried again; `outcome` is whether others can be sent. The pause begins now: a server that hangs has one, too.
+    async fn postpone(&self, taken: TakenMail, outcome: Result<(), String>) -> Result<(), String> {
+        self.metrics.mail(taken.kind.as_str(), "failed");
+        // What all mails fail of passes for all at once. Each is put off all the same: one alone may be the reason.
+        let doubled = taken.attempts.min(16).saturating_sub(1);
+        let longest = if outcome.is_ok() { PAUSE_MAX } else { REST_MAX };
+        let pause = PAUSE.saturating_mul(1 << doubled).min(longest);
+        if let Err(error) = self.store.postpone(taken, self.clock.now().after(pause)).await {
+            tracing::debug!(%error, "when a mail is tried again was not stored");
+        }
+        outcome
+    }
+}
