@@ -28,17 +28,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use foundation::World;
 pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
 
-use self::{background::Joined, foundation::Foundation};
+use self::{background::Joined, foundation::Foundation, reach::Reach};
 use crate::{
     admission::{LEAVING_MAX, Places},
+    auth::KeyRing,
     config::{Settings, settings::Because},
     connection,
     http::{self, AppState, address::Proxies, detach::Detached, host::Hosts, readiness::Readiness, serve::Server},
-    photos::Objects,
     service::{accounts::Accounts, cursor, sequencer::Lanes, session_check::SessionCheck, setup::Setup},
-    store::{Backend, mongo::Nodes},
+    store::{Backend, fleet::SecretId, mongo::Nodes},
     supervisor::Supervisor,
-    telemetry::{Metrics, Quiet},
+    telemetry::Quiet,
 };
 
 /// Files that are kept for the store, logs, listeners and connections that are being closed when connections are counted.
@@ -77,11 +77,7 @@ pub struct App {
     pub accounts: Arc<Accounts>,
     /// Whether the club is set up, and how it gets so.
     pub setup: Arc<Setup>,
-    /// The name of this node, for people.
-    node: String,
-    /// Where the links of the bus lead; none without one.
-    bus: Vec<String>,
-    metrics: Arc<Metrics>,
+    reach: Reach,
     connection: Arc<connection::Context>,
     fleet: Option<Joined>,
     backend: Arc<dyn Backend>,
@@ -127,11 +123,9 @@ impl App {
     async fn start_on(base: Foundation, max_connections: usize) -> Result<Self, StartError> {
         base.store.backend.opened().await.map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
         let (ring, generated_secret) = base.key_ring()?;
-        let cursors = cursor::Keys::new(&ring);
-        let secret_id = cursors.secret_id();
+        let (cursors, secret_id) = cursor_keys(&ring);
         let (quiet, limits) = (Arc::<Quiet>::default(), Arc::new(base.request_limits()));
-        let photos = Objects::open(&base.settings.photos, base.settings.store.store_timeout, Arc::clone(&quiet));
-        let photos = photos.map_err(start_error)?;
+        let photos = base.photos(&quiet)?;
         let photo_place = photos.describe();
         let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
         let effects = base.effects(photos, &post);
@@ -178,8 +172,8 @@ impl App {
         });
         let http_tasks = TaskTracker::new();
         let places = base.places(max_connections, listen.trusted_proxies.clone().into());
-        let server = server(&base, state, &places, &http_tasks);
-        let mut background = vec![base.supervisor.essential("http", server.run(listener))];
+        let serving = server(&base, state, &places, &http_tasks).run(listener);
+        let mut background = vec![base.supervisor.essential("http", serving)];
         let beside = background::Beside {
             connection: Arc::clone(&connection),
             accounts: Arc::clone(&accounts),
@@ -213,9 +207,7 @@ impl App {
             generated_secret,
             accounts,
             setup,
-            node: base.own.name.clone(),
-            bus: base.bus(),
-            metrics: Arc::clone(&base.metrics),
+            reach: Reach::of(&base),
             connection,
             drain: base.drain(fleet.as_ref().map(Joined::node)),
             fleet,
@@ -304,6 +296,13 @@ impl App {
         tracing::info!(complete, seconds = started.elapsed().as_secs_f64(), "stopped");
         complete
     }
+}
+
+/// The keys of cursors, and which secret they are of.
+fn cursor_keys(ring: &KeyRing) -> (cursor::Keys, SecretId) {
+    let cursors = cursor::Keys::new(ring);
+    let secret_id = cursors.secret_id();
+    (cursors, secret_id)
 }
 
 /// What accepts connections.

@@ -77,7 +77,7 @@ use crate::{
         sqlite::{self, Sqlite},
     },
     supervisor::Supervisor,
-    telemetry::Metrics,
+    telemetry::{Metrics, Quiet},
 };
 
 /// What comes from outside the program: the time and randomness.
@@ -224,6 +224,12 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
         })
+    }
+
+    /// Where photos are.
+    pub(super) fn photos(&self, quiet: &Arc<Quiet>) -> Result<Objects, StartError> {
+        let Settings { photos, store, .. } = &self.settings;
+        Objects::open(photos, store.store_timeout, Arc::clone(quiet)).map_err(start_error)
     }
 
     /// What follows from changes, and what that takes.

@@ -1,15 +1,35 @@
 //! What a server that has started reaches, for whoever started it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{App, background::Joined};
+use super::{App, background::Joined, foundation::Foundation};
+use crate::telemetry::Metrics;
 
 /// How long is waited to see whether something is reached.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// What tells of this node among others.
+pub(super) struct Reach {
+    /// Its name, for people.
+    node: String,
+    /// Where the links of the bus lead; none without one.
+    bus: Vec<String>,
+    metrics: Arc<Metrics>,
+}
+
+impl Reach {
+    pub(super) fn of(base: &Foundation) -> Self {
+        Self { node: base.own.name.clone(), bus: base.bus(), metrics: Arc::clone(&base.metrics) }
+    }
+
+    fn links_up(&self) -> usize {
+        usize::try_from(self.metrics.bus_links_up.get()).unwrap_or(0)
+    }
+}
 
 impl App {
     /// Whether the store answers. Returns within 2 s.
@@ -23,7 +43,8 @@ impl App {
 
     /// The other servers and the way to them, in one line; nothing without `REDIS_URL`. Returns within 2 s.
     pub async fn describe_fleet(&self) -> Option<String> {
-        if self.bus.is_empty() {
+        let Reach { node, bus, .. } = &self.reach;
+        if bus.is_empty() {
             return None;
         }
         let Some(fleet) = self.fleet.as_ref().map(Joined::node) else {
@@ -34,7 +55,7 @@ impl App {
         let up = async {
             let mut looks = interval(LOOK);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while self.links_up() < self.bus.len() {
+            while self.reach.links_up() < bus.len() {
                 looks.tick().await;
             }
         };
@@ -44,10 +65,6 @@ impl App {
             others => format!("{others} others"),
         };
         let state = if is_up { "reached" } else { "NOT REACHED; until then nodes find in the store what others did" };
-        Some(format!("node {}, {others}; Redis {} {state}", self.node, self.bus.join(", ")))
-    }
-
-    fn links_up(&self) -> usize {
-        usize::try_from(self.metrics.bus_links_up.get()).unwrap_or(0)
+        Some(format!("node {node}, {others}; Redis {} {state}", bus.join(", ")))
     }
 }

@@ -9,10 +9,11 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
 
 /// Lines that are written at once, after a pause.
 const BURST: NonZeroU32 = NonZeroU32::new(100).unwrap();
