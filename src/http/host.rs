@@ -2,8 +2,8 @@
 //!
 //! Such a server trusts that whoever reaches it sits at this machine, and takes new members without being told to. Two things break
 //! that: a page of any site whose name leads to a loopback address (DNS rebinding: the browser takes the server for the site's own, so no
-//! rule about origins helps), and a reverse proxy whose operator has not told the server of it. Both say in `Host` which name they
-//! are for. So only names that cannot be another's are answered: an IP address, `localhost` and what ends in it (RFC 6761, section
+//! rule about origins helps), and a reverse proxy whose operator has not told the server of it. The first always says in `Host` which name it
+//! is for, and the second does if it is set up to pass that on; one that does not looks like this machine. So only names that cannot be another's are answered: an IP address, `localhost` and what ends in it (RFC 6761, section
 //! 6.3), and the host of `PUBLIC_URL`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

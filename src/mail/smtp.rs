@@ -19,7 +19,7 @@ use lettre::{
 use secrecy::ExposeSecret as _;
 use tokio::time::{Instant, timeout};
 
-use super::{Letter, reach::is_public};
+use super::Letter;
 use crate::config::settings::{Relay, Security};
 
 /// The longest time that a mail takes, in times of one answer: to connect, with all that is said before the first mail, for five
@@ -119,10 +119,6 @@ impl Smtp {
     /// # Errors
     /// Why it was not taken. After [`Undelivered::Unreachable`] it may have been, if the server was lost in the middle.
     pub async fn send(&mut self, parcel: &Parcel) -> Result<(), Undelivered> {
-        if !is_public(&parcel.to) {
-            // Of before there was a mail server.
-            return Err(Undelivered::Refused("the address is none of the public mail system".to_owned()));
-        }
         let bytes = self.written(parcel)?;
         let to: Address =
             parcel.to.parse().map_err(|_| Undelivered::Refused("mail knows no such address".to_owned()))?;

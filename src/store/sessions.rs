@@ -153,8 +153,17 @@ pub(super) struct TokenFacts {
     pub(super) newest: Option<TokenHash>,
     /// When the newest token was confirmed. Nothing: it was not, as far as anybody knows.
     pub(super) confirmed_at: Option<Timestamp>,
-    /// The attempt by which it was made, if that had a name.
-    pub(super) attempt: Option<AttemptHash>,
+    /// By which attempt it was made.
+    pub(super) made_by: MadeBy,
+}
+
+/// By which attempt the newest token of a session was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MadeBy {
+    /// This one, if it had a name.
+    Attempt(Option<AttemptHash>),
+    /// A former version made it, beside this one, and did not write it down: whoever asks again is nobody's thief.
+    Unknown,
 }
 
 /// What a token is that is presented.
@@ -171,8 +180,9 @@ pub(super) enum Presented {
 /// Decides what a token is. One that was presented before its successor was confirmed is good, however long the answer took, for whoever
 /// brings the attempt that made the successor. What was made without one is for those without one.
 pub(super) fn presented(exchange: &Exchange, facts: TokenFacts) -> Presented {
-    let TokenFacts { used, newest, confirmed_at, attempt } = facts;
-    let is_repeated = attempt == exchange.attempt && confirmed_at.is_none_or(|at| exchange.at < at);
+    let TokenFacts { used, newest, confirmed_at, made_by } = facts;
+    let is_same = [MadeBy::Attempt(exchange.attempt), MadeBy::Unknown].contains(&made_by);
+    let is_repeated = is_same && confirmed_at.is_none_or(|at| exchange.at < at);
     match newest {
         Some(newest) if newest == exchange.used => Presented::Newest,
         None if !used => Presented::Newest,
@@ -398,7 +408,10 @@ mod tests {
     fn a_token_is_good_until_what_follows_it_was_used() {
         let decide = |used, newest: Option<u8>, confirmed_at: Option<i64>| {
             let newest = newest.map(|name| [name; 32]);
-            presented(&ask(1), TokenFacts { used, newest, confirmed_at: confirmed_at.map(at), attempt: None })
+            presented(
+                &ask(1),
+                TokenFacts { used, newest, confirmed_at: confirmed_at.map(at), made_by: MadeBy::Attempt(None) },
+            )
         };
         assert_eq!(decide(false, Some(1), Some(1)), Presented::Newest);
         assert_eq!(decide(false, Some(1), None), Presented::Newest, "it confirms itself");
@@ -412,18 +425,22 @@ mod tests {
 
     #[test]
     fn a_token_is_given_again_by_the_attempt_that_made_it() {
-        let decide = |used, newest: u8, made_by: Option<u8>, brought: Option<u8>| {
+        let decide = |used, newest: u8, made_by: Option<Option<u8>>, brought: Option<u8>| {
             let facts = TokenFacts {
                 used,
                 newest: Some([newest; 32]),
                 confirmed_at: None,
-                attempt: made_by.map(|name| [name; 32]),
+                made_by: made_by.map_or(MadeBy::Unknown, |made_by| MadeBy::Attempt(made_by.map(|name| [name; 32]))),
             };
             presented(&Exchange { attempt: brought.map(|name| [name; 32]), ..ask(1) }, facts)
         };
-        for made_by in [None, Some(7), Some(8)] {
+        for made_by in [None, Some(None), Some(Some(7)), Some(Some(8))] {
             for brought in [None, Some(7), Some(8)] {
-                let again = if made_by == brought { Presented::Again([2; 32]) } else { Presented::Spent };
+                let again = if made_by.is_none_or(|made_by| made_by == brought) {
+                    Presented::Again([2; 32])
+                } else {
+                    Presented::Spent
+                };
                 assert_eq!(decide(true, 2, made_by, brought), again, "made by {made_by:?}, asked for by {brought:?}");
                 assert_eq!(decide(false, 1, made_by, brought), Presented::Newest, "how itself was made says nothing");
                 assert_eq!(decide(true, 3, made_by, brought), Presented::Spent, "two tokens ago");
@@ -433,8 +450,9 @@ mod tests {
 
     #[test]
     fn of_a_session_of_before_the_token_that_was_not_used_is_the_newest() {
-        let decide =
-            |used| presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)), attempt: None });
+        let decide = |used| {
+            presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)), made_by: MadeBy::Unknown })
+        };
         assert_eq!((decide(false), decide(true)), (Presented::Newest, Presented::Spent));
     }
 

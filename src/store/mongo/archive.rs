@@ -295,6 +295,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
                 "newest": row.newest.map(|newest| binary(&newest)),
                 "confirmed_at": row.confirmed_at.map(date),
                 "attempt": row.attempt.map(|attempt| binary(&attempt)),
+                "attempt_of": row.attempt.and(row.newest).map(|newest| binary(&newest)),
             };
             // The larger of a time and nothing is nothing, where that is written down.
             session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));

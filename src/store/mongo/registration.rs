@@ -42,7 +42,10 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             if mail::is_link(db, link.hash).await? {
                 break;
             }
-            if !mail::has_room(db, &link.mail().key()).await? || count_unverified(db).await? >= UNVERIFIED_MAX {
+            // Strangers take nobody's place who was invited: invitations have bounds of their own.
+            let is_invited = matches!(new.way, Way::Invitation(_));
+            let is_full = !is_invited && count_unverified(db).await? >= UNVERIFIED_MAX;
+            if is_full || !mail::has_room(db, &link.mail().key()).await? {
                 return Ok(None);
             }
         }

@@ -30,7 +30,7 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        AttemptHash, Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        Exchange, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
         SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
@@ -241,7 +241,7 @@ struct Stored {
     generation: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
-    attempt: Option<AttemptHash>,
+    made_by: MadeBy,
     proved_at: Timestamp,
 }
 
@@ -282,15 +282,20 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
     let member = found.get_object_id("member_id").map_err(|error| Fault::Data(error.to_string()))?;
     let at = |field| found.get_datetime(field).ok().map(|at| time(*at));
     let created_at = at("created_at").unwrap_or(Timestamp::from_millis(0));
+    let newest = token_hash(found, "newest");
     Ok(Stored {
         member: MemberId::from_bytes(member.bytes()),
         created_at,
         revoked_at: at("revoked_at"),
         ends_at: at("ends_at"),
         generation: found.get_i64("generation").map_or(0, unsigned),
-        newest: token_hash(found, "newest"),
+        newest,
         confirmed_at: confirmed_at(found, created_at),
-        attempt: token_hash(found, "attempt"),
+        made_by: if token_hash(found, "attempt_of").is_some_and(|of| Some(of) == newest) {
+            MadeBy::Attempt(token_hash(found, "attempt"))
+        } else {
+            MadeBy::Unknown
+        },
         proved_at: at("proved_at").unwrap_or(created_at),
     })
 }

@@ -30,7 +30,9 @@ pub(super) fn register(
         if mail::is_link(tx.connection, link.hash)? {
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
-        if !mail::has_room(tx.connection)? || count_unverified(tx.connection)? >= UNVERIFIED_MAX {
+        // Strangers take nobody's place who was invited: invitations have bounds of their own.
+        let is_invited = matches!(way, Way::Invitation(_));
+        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= UNVERIFIED_MAX) {
             return Ok(None);
         }
     }

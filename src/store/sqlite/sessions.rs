@@ -16,9 +16,9 @@ use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        Exchange, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
-        SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
-        USED_TOKENS_OF_SESSION, end, platform_word, presented,
+        Exchange, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER,
+        SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner,
+        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
     turns::{Caller, Turn},
 };
@@ -122,7 +122,7 @@ fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Opti
                 used,
                 newest: row.get("newest")?,
                 confirmed_at: optional_time(row, "confirmed_at")?,
-                attempt: row.get("attempt")?,
+                made_by: MadeBy::Attempt(row.get("attempt")?),
             },
             session_key: row.get("key")?,
             session: SessionId::from_bytes(row.get("id")?),

@@ -31,9 +31,11 @@ export class WebClient extends Client {
     if (!this.signedIn) return 0;
     const { keys, book, journal } = this.signedIn;
     const found = await storage.range(...keys.outbox);
+    // Rejects if that sign-in has ended meanwhile: it keeps nothing any more, and what is removed there must be here.
+    const outbox = book.writing;
     for (const [, value] of found) {
       const record = read(value, OUTBOX);
-      if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
+      if (record && isId(record.conversation.slice(2))) outbox.take(book.conversation(this.target(record.conversation)), record);
     }
     await journal.stored();
     await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });

@@ -36,8 +36,8 @@ pub(super) async fn owner(db: &Db, exchange: &Exchange) -> Result<Option<TokenOw
 
 /// What [`presented`] decides from.
 fn facts(token: &StoredToken, stored: &Stored) -> TokenFacts {
-    let Stored { newest, confirmed_at, attempt, .. } = *stored;
-    TokenFacts { used: token.used, newest, confirmed_at, attempt }
+    let Stored { newest, confirmed_at, made_by, .. } = *stored;
+    TokenFacts { used: token.used, newest, confirmed_at, made_by }
 }
 
 /// A refresh token as stored.
@@ -140,6 +140,8 @@ async fn replace(
         "$set": {
             "newest": hash(next.hash),
             "attempt": exchange.attempt.map(hash),
+            // A node of a former version leaves both as they are.
+            "attempt_of": hash(next.hash),
             "confirmed_at": null,
             "ends_at": date(ends_at),
             "last_address": exchange.address.map(|address| address.to_string()),
